@@ -1,0 +1,56 @@
+# make repro   set up and run the whole pipeline, then show what came out
+# make test    set up and run lint, types and tests
+# make ui      open the MLflow UI on the local registry
+# make lock    choose the pinned versions again
+
+PYTHON ?= python3
+BIN := .venv/bin
+# torch is installed on its own line: a local CPU build and the CUDA build share this version, but not a hash.
+TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: repro test lint unit real ui lock clean
+
+repro: .venv/runtime
+	dvc repro
+	@tunesmith results
+
+test: .venv/dev lint
+	pytest -q
+
+lint: .venv/dev
+	ruff check .
+	ruff format --check .
+	mypy
+
+real: .venv/dev
+	pytest -q -m real
+
+ui: .venv/runtime
+	@tunesmith ui
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunesmith needs Python 3.11 or newer; name one with `make PYTHON=python3.12 ...`")'
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: requirements.lock pyproject.toml | .venv/bin/python
+	pip install --quiet $(TORCH)
+	pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	pip install --quiet --no-deps --editable .
+	@touch $@
+
+.venv/dev: requirements-dev.lock .venv/runtime
+	pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+# The CUDA packages that torch pins itself are left out of the lock, as torch is.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate \
+	  --no-emit-package torch --no-emit-package triton pyproject.toml \
+	  | awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' > requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --constraint requirements.lock requirements-dev.in > requirements-dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

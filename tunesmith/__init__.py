@@ -1,0 +1,1 @@
+"""Tunesmith: fine-tune a language model and stand behind the result."""

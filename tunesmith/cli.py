@@ -1,0 +1,92 @@
+"""The command line. Imports are made inside the commands, so that `tunesmith --help` answers at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tunesmith.errors import TunesmithError
+
+
+@click.group()
+@click.version_option(package_name="tunesmith")
+def main() -> None:
+    """Fine-tune a language model and stand behind the result.
+
+    The pipeline itself is `dvc repro`; these commands show what it made, and promote it.
+    """
+
+
+@main.command()
+def results() -> None:
+    """Show base against tuned: score, cost, what is registered."""
+    from tunesmith import results as tables
+
+    with told():
+        tables.show()
+
+
+@main.command()
+@click.argument("which")
+@click.option("--reason", help="Why; required for a model that is not proven better than the base.")
+def promote(which: str, reason: str | None) -> None:
+    """Make WHICH the champion: a model's name, such as sft-lora (its newest version), or a version number."""
+    from tunesmith import params, promotion
+    from tunesmith.publishing import Names
+    from tunesmith.registry import Registry
+
+    with told():
+        names = params.load(Names, "registry")
+        made = promotion.promote(Registry(names.experiment), names.model, which, reason=reason)
+        before = f"version {made.previous}" if made.previous else "none"
+        click.echo(f"champion of {names.model}: version {made.version} ({made.model}); before: {before}")
+        click.echo(f"  why: {made.why}\n  evidence: {made.evidence}\n  digest: {made.digest}")
+        click.echo("`tunesmith history` shows every promotion.")
+
+
+@main.command()
+def history() -> None:
+    """Show what was promoted, when, by whom and why."""
+    from tunesmith import params, promotion
+    from tunesmith.publishing import Names
+    from tunesmith.registry import Registry
+
+    with told():
+        names = params.load(Names, "registry")
+        entries = promotion.history(Registry(names.experiment), names.model)
+        if not entries:
+            click.echo("nothing has been promoted yet; `tunesmith promote MODEL` does")
+        for entry in entries:
+            before = f"version {entry.previous}" if entry.previous else "none"
+            click.echo(f"{entry.when}  {entry.who}  champion: {before} -> version {entry.version} ({entry.model})")
+            click.echo(f"    why: {entry.why}\n    evidence: {entry.evidence}\n    digest: {entry.digest}")
+
+
+@main.command()
+@click.option("--port", default=5000, show_default=True)
+def ui(port: int) -> None:
+    """Open the MLflow UI on the registry (Ctrl-C ends it)."""
+    import os
+    import sys
+
+    from tunesmith.registry import ARTIFACTS, tracking_uri
+
+    uri = tracking_uri()
+    if uri.startswith(("http:", "https:")):
+        click.echo(f"the registry is a server already: {uri}")
+        return
+    # Server-side jobs and unpickling would let a request run code; nothing here needs them.
+    os.environ |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    click.echo(f"MLflow UI on http://127.0.0.1:{port}", err=True)
+    where = ["--backend-store-uri", uri, "--default-artifact-root", str(ARTIFACTS.resolve())]
+    server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    os.execv(sys.executable, [*server, *where])
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Print an error that the user can mend as its message alone, and exit with status 1."""
+    try:
+        yield
+    except TunesmithError as error:
+        raise SystemExit(f"error: {error}") from None

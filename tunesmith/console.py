@@ -1,0 +1,44 @@
+"""The outer edge of a stage: one closing line, and errors without a traceback."""
+
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
+
+from tunesmith.errors import TunesmithError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def run(main: Callable[[], str]) -> NoReturn:
+    """Run a stage's ``main``, print the line it returns, and exit.
+
+    Exit status 0 when it ends well, 1 for an error the user can mend (printed to stderr without a traceback),
+    130 when interrupted. Anything else is a defect of ours and keeps its traceback.
+    """
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        line = main()
+    except TunesmithError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        sys.exit(f"error: {disk_full_message(error)}")
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was kept", file=sys.stderr)
+        sys.exit(130)
+    print(line, flush=True)
+    sys.exit(0)
+
+
+def disk_full_message(error: OSError) -> str:
+    """What to tell a user whose disk is full; ``error.filename`` is the file that did not fit, where known."""
+    what = f" while writing {error.filename}" if error.filename else ""
+    return (
+        f"the disk is full{what}; nothing half-written was kept, and the previous output is untouched\n"
+        "  fix: free some space (`df -h .` shows it, `dvc gc --workspace` drops unused cached outputs), then run again"
+    )

@@ -1,0 +1,49 @@
+"""What this machine can do, and what follows for training and evaluation: the one place that chooses.
+
+CPU: float32 (measured faster than bfloat16 for training without hardware support for it), no gradient checkpointing
+(it trades compute, which is scarce, for memory, which is not). GPU: bfloat16 with gradient checkpointing. Both pack.
+"""
+
+import platform
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+
+@dataclass(frozen=True)
+class Profile:
+    """device: "cpu" or "cuda". name: the hardware in words."""
+
+    device: str
+    name: str
+    dtype: torch.dtype
+    gradient_checkpointing: bool
+
+    @property
+    def bf16(self) -> bool:
+        return self.dtype is torch.bfloat16
+
+
+def detect() -> Profile:
+    if torch.cuda.is_available():
+        return Profile("cuda", torch.cuda.get_device_name(), torch.bfloat16, gradient_checkpointing=True)
+    return Profile("cpu", f"{cpu_name()} x {torch.get_num_threads()}", torch.float32, gradient_checkpointing=False)
+
+
+def cpu_name() -> str:
+    """The processor's model name where the system tells it, its architecture otherwise."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def peak_memory_bytes(profile: Profile) -> int:
+    """Highest memory so far, in bytes: allocated on the GPU, or resident in this process (framework included)."""
+    if profile.device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB

@@ -1,0 +1,56 @@
+"""What can go wrong, in one tree.
+
+TunesmithError
+├── ParamsError       params.yaml does not say what a stage needs, or says something unknown
+├── DataError         a data file cannot be used
+├── BaseModelError    the base model cannot be fetched, or is not what was pinned
+├── ChatError         the chat template cannot express a conversation, or does not end a turn
+├── IntegrityError    a folder's bytes are not those its manifest names
+├── TrainingError     training went wrong, or moved what it must not move
+├── EvaluationError   models cannot be scored, or not compared with each other
+└── RegistryError     the tracking server, or what it holds, is not as needed
+"""
+
+
+class TunesmithError(Exception):
+    """An error a user can act on: where and why, then how to mend it.
+
+    ``str(error)`` is what the user reads; it never needs a traceback beside it.
+    """
+
+    def __init__(self, reason: str, *, fix: str) -> None:
+        super().__init__(f"{reason}\n  fix: {fix}")
+        self.reason = reason
+        self.fix = fix
+
+
+class ParamsError(TunesmithError):
+    pass
+
+
+class DataError(TunesmithError):
+    pass
+
+
+class BaseModelError(TunesmithError):
+    pass
+
+
+class ChatError(TunesmithError):
+    pass
+
+
+class IntegrityError(TunesmithError):
+    pass
+
+
+class TrainingError(TunesmithError):
+    pass
+
+
+class EvaluationError(TunesmithError):
+    pass
+
+
+class RegistryError(TunesmithError):
+    pass

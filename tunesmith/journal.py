@@ -1,0 +1,52 @@
+"""The training journal: what happened, one JSON object a line, written as it happens.
+
+It is the truth about a training; the tracking server is published to from it. Events, each with ``time`` in
+milliseconds since the epoch:
+
+start   {key, model, method, params, dataset, device}   key: a name for this training, unique
+step    {step, loss, grad_norm, learning_rate, ...}     what the trainer logged
+sample  {when: "before" | "after", prompt, completion}  a probe prompt answered
+end     {steps, seconds, peak_memory_bytes, trainable_parameters, total_parameters, tokens}
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+NAME = "training.jsonl"
+
+Event = dict[str, Any]
+
+
+class Journal:
+    """Appends events to a file, each line flushed so that a follower sees it at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("ab")
+
+    def write(self, event: str, **fields: Any) -> None:
+        line = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
+        self._file.write(orjson.dumps(line) + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read(path: Path) -> list[Event]:
+    """All whole events; a last line cut short by a kill is left out."""
+    return parse(path.read_bytes())[0]
+
+
+def parse(content: bytes) -> tuple[list[Event], bytes]:
+    """Whole events in ``content``, and the bytes after the last newline."""
+    *lines, rest = content.split(b"\n")
+    return [orjson.loads(line) for line in lines if line], rest
+
+
+def first(events: list[Event], kind: str) -> Event:
+    """The first event of a kind; ``{}`` where there is none (a training cut short has no ``end``)."""
+    return next((event for event in events if event["event"] == kind), {})

@@ -1,0 +1,84 @@
+"""Where a model comes from: all that is needed to tell it apart and to make it again."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunesmith import manifest
+from tunesmith.manifest import Manifest
+
+NAME = "lineage.json"
+LOCK = Path("requirements.lock")
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
+
+Lineage = dict[str, Any]
+
+
+def collect(
+    *, base: Manifest, source: str, inputs: list[Path], params: dict[str, Any], seed: int, device: str
+) -> Lineage:
+    """The lineage of a model trained now, from the base at ``source`` and ``inputs`` (files or folders).
+
+    Describes the run, decides nothing: git and dvc.lock are read for the record alone.
+    """
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code(),
+        "base": {"source": source, "digest": base.digest, "weights_digest": base.weights_digest},
+        "inputs": {str(path): {"sha256": _digest(path), **dvc_hash(path)} for path in inputs},
+        "params": params,
+        "seed": seed,
+        "environment": {
+            "lock_sha256": manifest.file_digest(LOCK) if LOCK.exists() else None,
+            "image_digest": os.environ.get("TUNESMITH_IMAGE_DIGEST"),
+            "python": platform.python_version(),
+            "libraries": {name: version(name) for name in LIBRARIES},
+        },
+        "hardware": {"device": device, "machine": platform.machine(), "system": platform.system()},
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+    }
+
+
+def read(folder: Path) -> Lineage:
+    """The lineage saved with a model."""
+    lineage: Lineage = json.loads((folder / NAME).read_text())
+    return lineage
+
+
+def code() -> dict[str, Any]:
+    """{commit, clean}; both null where this is no git checkout. dvc.lock may differ: the pipeline itself writes it."""
+    commit = _git("rev-parse", "HEAD")
+    changes = _git("status", "--porcelain", "--", ".", ":!dvc.lock")
+    return {"commit": commit or None, "clean": changes == "" if commit else None}
+
+
+def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
+    """The hash DVC recorded for ``path``, or for the output it lies in: {"dvc": "md5:..."}; {} where it has none."""
+    stages = yaml.safe_load(lock.read_text()).get("stages", {}) if lock.exists() else {}
+    entries = {
+        Path(entry["path"]): f"{entry['hash']}:{entry[entry['hash']]}"
+        for stage in stages.values()
+        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
+    }
+    hashes = [entries[place] for place in (path, *path.parents) if place in entries]
+    return {"dvc": hashes[0]} if hashes else {}
+
+
+def _digest(path: Path) -> str:
+    return manifest.folder_digest(path) if path.is_dir() else manifest.file_digest(path)
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return result.stdout.strip() if result.returncode == 0 else None

@@ -1,0 +1,30 @@
+"""Publish a journal while it grows, from a process of its own.
+
+Training never imports the tracking client and never waits for a server: a follower process reads the journal and
+publishes what it can. What it could not is published at registration; publishing twice adds nothing.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE = 5.0
+"""Seconds a finished training waits for its follower to publish the last lines."""
+
+
+@contextmanager
+def published_live(journal: Path) -> Iterator[None]:
+    """While the block runs, a follower publishes ``journal``, which must exist. Never fails, whatever becomes of it."""
+    command = [sys.executable, "-m", "tunesmith.publishing", str(journal.resolve())]
+    follower = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+        follower.wait(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        follower.terminate()
+        if follower.wait() != 0:
+            print("note: the tracking server did not take the whole run; registration publishes it", file=sys.stderr)

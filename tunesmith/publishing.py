@@ -1,0 +1,130 @@
+"""Publish what is on disk to the tracking server: journals, metrics, samples, lineage.
+
+    python -m tunesmith.publishing JOURNAL      follow a journal while it is written
+
+Everything is published under a key that is on disk and with the times that are on disk, so publishing again, after a
+server was away or in the middle of it, adds what is missing and nothing else.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tunesmith import journal
+from tunesmith.errors import RegistryError
+from tunesmith.evaluation import Sample
+from tunesmith.journal import Event
+from tunesmith.params import Section, load
+from tunesmith.registry import Point, Registry
+
+INTERVAL = 1.0
+"""Seconds between two looks at a journal that is followed."""
+
+
+class Names(Section):
+    """The section `registry`: the experiment that runs go to, and the registered model that versions belong to."""
+
+    experiment: str
+    model: str
+
+
+def publish_training(registry: Registry, events: list[Event]) -> str:
+    """Publish a journal, whole or so far, and return the id of its run."""
+    start, end = journal.first(events, "start"), journal.first(events, "end")
+    run = registry.run(start["key"], start["model"], start["time"], {"method": start["method"]})
+    params = {"model": start["model"], "method": start["method"], "device": start["device"], **flat(start["params"])}
+    summary = [point for name, value in end.items() for point in _points(f"training/{name}", value, end)]
+    registry.log(run, points=[*steps(events), *summary], params=params)
+    return run
+
+
+def steps(events: list[Event]) -> list[Point]:
+    """The logged values of every step in a journal."""
+    return [
+        Point(name, float(value), event["time"], event["step"])
+        for event in events
+        if event["event"] == "step"
+        for name, value in event.items()
+        if name not in ("event", "time", "step")
+    ]
+
+
+def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], samples: list[Sample]) -> None:
+    """Publish the metrics of an evaluation under the name of its data set, and its samples as a table."""
+    dataset = metrics["dataset"]
+    points = [point for name, value in metrics.items() for point in _points(f"{dataset}/{name}", value, metrics)]
+    registry.log(run, points=points, tags={"prompts_digest": metrics["prompts_digest"]})
+    table = {
+        "prompt": [sample["prompt"][-1]["content"] for sample in samples],
+        "right answer": [sample["reference"] for sample in samples],
+        "answer": [sample["completion"] for sample in samples],
+        "score": [sample["score"] for sample in samples],
+        "reason": [sample["reason"] for sample in samples],
+    }
+    registry.log_table(run, table, "samples.json")
+
+
+def evaluation_key(metrics: dict[str, Any]) -> str:
+    """The key of the run of a model that was evaluated but never trained: the base."""
+    return f"{metrics['model']}-{metrics['model_digest'][:16]}-{metrics['prompts_digest'][:16]}"
+
+
+def flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested params by dotted names."""
+    values: dict[str, Any] = {}
+    for name, value in params.items():
+        values |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return values
+
+
+def _points(name: str, value: Any, event: Event) -> list[Point]:
+    if isinstance(value, bool) or not isinstance(value, int | float) or name.endswith("/time"):
+        return []
+    return [Point(name, float(value), event["time"], 0)]
+
+
+def follow(path: Path, settings: Names) -> None:
+    """Publish a journal until its `end`, or until the training that writes it is gone or says stop (SIGTERM).
+
+    A server that does not answer is asked again at the next look; nothing is lost, since each attempt publishes all
+    that is not yet known to have arrived. Raises RegistryError if the last attempt failed.
+    """
+    trainer, stopped = os.getppid(), False
+
+    def stop(signal_number: int, frame: Any) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    with path.open("rb") as file:
+        content, published, run, registry = b"", 0, "", None
+        while True:
+            content += file.read()
+            events, _ = journal.parse(content)
+            ended = bool(journal.first(events, "end"))
+            abandoned = stopped or os.getppid() != trainer
+            try:
+                if len(events) > published:
+                    registry = registry or Registry(settings.experiment)
+                    run = publish_training(registry, [events[0], *events[max(published, 1) :]])
+                    published = len(events)
+                if ended or abandoned:
+                    if registry is not None:
+                        registry.finish(run, "FINISHED" if ended else "KILLED", events[-1]["time"])
+                    return
+            except RegistryError:
+                registry = None
+                if ended or abandoned:
+                    raise
+            time.sleep(INTERVAL)
+
+
+if __name__ == "__main__":
+    os.nice(10)  # training comes first
+    try:
+        follow(Path(sys.argv[1]), load(Names, "registry"))
+    except RegistryError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,57 @@
+"""The table at the end of a run, from reports/ alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tunesmith import words
+from tunesmith.errors import EvaluationError
+
+REPORTS = Path("reports")
+
+
+def show() -> None:
+    """Print the comparison, what is registered, and what to do next. Raises EvaluationError where there is none yet."""
+    try:
+        comparison = json.loads((REPORTS / "comparison.json").read_text())
+    except FileNotFoundError:
+        raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="run `make repro` first") from None
+    console = Console(highlight=False)
+    console.print(table(comparison))
+    for name in comparison["against_baseline"]:
+        console.print(words.headline(name, comparison), soft_wrap=True)
+        registration = REPORTS / name / "registration.json"
+        if registration.exists():
+            made = json.loads(registration.read_text())
+            console.print(f"registered: {made['registered_model']} version {made['version']} ({name})", soft_wrap=True)
+    console.print("next:", style="bold")
+    console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
+    console.print("  make ui                     see the runs and the registered model in MLflow")
+    for name, result in comparison["against_baseline"].items():
+        if result["verdict"] == "better":
+            console.print(f"  tunesmith promote {name}  make it the champion")
+
+
+def table(comparison: dict[str, Any]) -> Table:
+    """A row a model: score with its interval, time, memory, parameters."""
+    grid = Table(title=f"{comparison['dataset']}: {comparison['prompts']} held-out prompts")
+    interval = f"{100 * comparison['confidence']:g}% interval"
+    grid.add_column("model")
+    for column in ("right", interval, "in format", "training", "peak memory", "trainable"):
+        grid.add_column(column, justify="right")
+    for name, model in comparison["models"].items():
+        training = model["training"]
+        trainable = training["trainable_parameters"]
+        grid.add_row(
+            name,
+            words.percent(model["score"]),
+            f"{words.percent(model['low'])} to {words.percent(model['high'])}",
+            words.percent(model["well_formed"]),
+            words.seconds(training["seconds"]),
+            words.size(training["peak_memory_bytes"]),
+            f"{trainable:,}" if trainable else "–",
+        )
+    return grid
