@@ -224,7 +224,7 @@ def save_model(model: object, out: Path) -> None:
     try:
         model.save_pretrained(out)  # type: ignore[attr-defined]
     except SafetensorError as error:
-        code = re.search(r"code: (\d+)", str(error))
+        code = re.search(r"os error (\d+)", str(error))
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(out)) from None

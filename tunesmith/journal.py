@@ -32,7 +32,10 @@ class Journal:
         self._file.write(orjson.dumps(line) + b"\n")
         self._file.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
 

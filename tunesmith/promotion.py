@@ -15,7 +15,7 @@ from typing import Any
 
 from tunesmith import manifest
 from tunesmith.errors import IntegrityError, RegistryError
-from tunesmith.registry import Registry
+from tunesmith.registry import Registry, Version
 
 CHAMPION = "champion"
 DIGEST, MODEL, VERDICT, EVIDENCE = "tunesmith.digest", "tunesmith.model", "tunesmith.verdict", "tunesmith.evidence"
@@ -44,9 +44,9 @@ def register(registry: Registry, name: str, run: str, folder: Path, *, tags: dic
     """
     digest = manifest.verify(folder).digest
     registry.upload(run, folder, "model")
-    version = registry.version(name, run, digest_tag=(DIGEST, digest), tags=tags, description=description)
-    _verify_artifact(registry, name, version)
-    return version
+    number = registry.version(name, run, digest_tag=(DIGEST, digest), tags=tags, description=description)
+    _verify_artifact(registry, name, next(v for v in registry.versions(name) if v.number == number))
+    return number
 
 
 def promote(registry: Registry, name: str, which: str, *, reason: str | None) -> Promotion:
@@ -56,33 +56,33 @@ def promote(registry: Registry, name: str, which: str, *, reason: str | None) ->
     it all the same; IntegrityError where its bytes are not those that were evaluated.
     """
     versions = registry.versions(name)
-    version = next((v for v in versions if which in (v.version, v.tags.get(MODEL))), None)
+    version = next((v for v in versions if which in (v.number, v.tags.get(MODEL))), None)
     if version is None:
-        known = ", ".join(f"{v.tags.get(MODEL)} (version {v.version})" for v in versions) or "none"
+        known = ", ".join(f"{v.tags.get(MODEL)} (version {v.number})" for v in versions) or "none"
         raise RegistryError(
             f"{name} has no version {which!r} at {registry.uri}; registered: {known}",
             fix=f"register it with `dvc repro --force --single-item register@{which}`",
         )
     if version.tags[VERDICT] != "better" and not reason:
         raise RegistryError(
-            f"{name} version {version.version} is not proven better than the base: {version.tags[EVIDENCE]}",
+            f"{name} version {version.number} is not proven better than the base: {version.tags[EVIDENCE]}",
             fix="evaluate on more prompts, or say why it should be promoted all the same with --reason",
         )
-    digest = _verify_artifact(registry, name, version.version)
+    digest = _verify_artifact(registry, name, version)
     champion = registry.alias(name, CHAMPION)
-    if champion is not None and champion.version == version.version:
-        raise RegistryError(f"{name} version {version.version} is the champion already", fix="nothing to do")
+    if champion == version.number:
+        raise RegistryError(f"{name} version {version.number} is the champion already", fix="nothing to do")
     promotion = Promotion(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         who=getpass.getuser(),
         model=version.tags[MODEL],
-        version=version.version,
-        previous=champion.version if champion else None,
+        version=version.number,
+        previous=champion,
         why=reason or "proven better than the base",
         evidence=version.tags[EVIDENCE],
         digest=digest,
     )
-    registry.move_alias(name, CHAMPION, version.version)
+    registry.move_alias(name, CHAMPION, version.number)
     registry.tag(name, f"{ENTRY}{len(history(registry, name)) + 1:06d}", json.dumps(asdict(promotion)))
     return promotion
 
@@ -107,14 +107,13 @@ def description(name: str, lineage: dict[str, Any], sentence: str, rows: int, da
     )
 
 
-def _verify_artifact(registry: Registry, name: str, number: str) -> str:
+def _verify_artifact(registry: Registry, name: str, version: Version) -> str:
     """The digest of a version's artifact, every byte checked against it."""
-    version = next(version for version in registry.versions(name) if version.version == number)
     with TemporaryDirectory() as scratch:
         digest = manifest.verify(registry.download(version, Path(scratch))).digest
     if digest != version.tags[DIGEST]:
         raise IntegrityError(
-            f"{name} version {number}: its artifact has digest {digest[:12]}, not the registered "
+            f"{name} version {version.number}: its artifact has digest {digest[:12]}, not the registered "
             f"{version.tags[DIGEST][:12]}: it was changed after registration",
             fix="find out who changed it; register the model again from models/",
         )

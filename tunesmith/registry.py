@@ -21,7 +21,6 @@ import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from tunesmith.errors import RegistryError
@@ -39,6 +38,15 @@ class Point:
     value: float
     time: int
     step: int
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a registered model; ``run`` is the id of the run that holds its artifact."""
+
+    number: str
+    run: str
+    tags: dict[str, str]
 
 
 def tracking_uri() -> str:
@@ -131,28 +139,31 @@ class Registry:
                 self.client.create_registered_model(model, tags={"tunesmith": "yes"})
             name, digest = digest_tag
             for version in self.versions(model):
-                if version.run_id == run and version.tags.get(name) == digest:
-                    self.client.update_model_version(model, version.version, description)
-                    return str(version.version)
+                if version.run == run and version.tags.get(name) == digest:
+                    self.client.update_model_version(model, version.number, description)
+                    return version.number
             source = f"{self.client.get_run(run).info.artifact_uri}/model"
             made = self.client.create_model_version(model, source, run, {name: digest, **tags}, description=description)
             return str(made.version)
 
-    def versions(self, model: str) -> list[ModelVersion]:
+    def versions(self, model: str) -> list[Version]:
         """Every version of a registered model, newest first."""
         with answering(self.uri):
             found = self.client.search_model_versions(f"name = '{model}'")
-            return sorted(found, key=lambda version: -int(version.version))
+        versions = [Version(str(v.version), str(v.run_id), dict(v.tags)) for v in found]
+        return sorted(versions, key=lambda version: -int(version.number))
 
-    def download(self, version: ModelVersion, into: Path) -> Path:
+    def download(self, version: Version, into: Path) -> Path:
         """Copy the version's artifact into a folder and return where it lies."""
         with answering(self.uri):
-            return Path(self.client.download_artifacts(str(version.run_id), "model", str(into)))
+            return Path(self.client.download_artifacts(version.run, "model", str(into)))
 
-    def alias(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that an alias points to."""
+    def alias(self, model: str, alias: str) -> str | None:
+        """The number of the version that an alias points to."""
         with answering(self.uri):
-            return next((version for version in self.versions(model) if alias in version.aliases), None)
+            found = self.client.search_registered_models(f"name = '{model}'")
+            number = found[0].aliases.get(alias) if found else None
+        return None if number is None else str(number)
 
     def move_alias(self, model: str, alias: str, version: str) -> None:
         with answering(self.uri):

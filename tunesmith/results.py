@@ -37,18 +37,17 @@ def show() -> None:
 
 def table(comparison: dict[str, Any]) -> Table:
     """A row a model: score with its interval, time, memory, parameters."""
-    grid = Table(title=f"{comparison['dataset']}: {comparison['prompts']} held-out prompts")
-    interval = f"{100 * comparison['confidence']:g}% interval"
+    title = f"{comparison['dataset']}: {comparison['prompts']} held-out prompts"
+    grid = Table(title=title, title_justify="left")
     grid.add_column("model")
-    for column in ("right", interval, "in format", "training", "peak memory", "trainable"):
-        grid.add_column(column, justify="right")
+    for column in (f"right, {100 * comparison['confidence']:g}%", "in format", "training", "peak memory", "trainable"):
+        grid.add_column(column, justify="right", no_wrap=True)
     for name, model in comparison["models"].items():
         training = model["training"]
         trainable = training["trainable_parameters"]
         grid.add_row(
             name,
-            words.percent(model["score"]),
-            f"{words.percent(model['low'])} to {words.percent(model['high'])}",
+            f"{words.percent(model['score'])} [{100 * model['low']:.1f}, {100 * model['high']:.1f}]",
             words.percent(model["well_formed"]),
             words.seconds(training["seconds"]),
             words.size(training["peak_memory_bytes"]),

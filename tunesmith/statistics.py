@@ -67,6 +67,10 @@ def _right_or_wrong(scores: Sequence[float]) -> bool:
 
 
 def _bootstrap(values: Sequence[float], confidence: float, resamples: int, seed: int) -> Interval:
+    if len(values) < 2:
+        raise EvaluationError(
+            "one graded prompt gives no interval", fix="give the test split more rows (100 or more tell models apart)"
+        )
     result = stats.bootstrap(
         (np.asarray(values, dtype=float),),
         np.mean,

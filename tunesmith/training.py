@@ -93,34 +93,30 @@ def train(
     about: {model, method, params, dataset}, for the journal. origin: the lineage to save with the adapter.
     Raises TrainingError where the loss is not finite, the base moved, or every probe is answered as before.
     """
+    model = trainer.model
+    assert isinstance(model, PeftModel)
     with atomic.new_folder(out) as work:
-        log = Journal(work / journal.NAME)
-        log.write("start", key=uuid.uuid4().hex, device=profile.name, **about)
-        with published_live(log.path):
-            model = trainer.model
-            assert isinstance(model, PeftModel)
-            frozen = weights.frozen_digest(model)
-            before = _answer_probes(log, "before", model, tokenizer, probes)
-            began = time.monotonic()
-            trainer.remove_callback(ProgressCallback)
-            trainer.remove_callback(PrinterCallback)
-            trainer.add_callback(Recorder(log))
-            trainer.train()
-            seconds = time.monotonic() - began
-            after = _answer_probes(log, "after", model, tokenizer, probes)
-            check_movement(frozen, weights.frozen_digest(model), before, after)
-            _save(model, tokenizer, origin, work)
-            trainable, total = weights.count_parameters(model)
-            log.write(
-                "end",
-                steps=trainer.state.global_step,
-                seconds=seconds,
-                tokens=tokens,
-                peak_memory_bytes=peak_memory_bytes(profile),
-                trainable_parameters=trainable,
-                total_parameters=total,
-            )
-        log.close()
+        with Journal(work / journal.NAME) as log:
+            log.write("start", key=uuid.uuid4().hex, device=profile.name, **about)
+            with published_live(log.path):
+                frozen = weights.frozen_digest(model)
+                before = _answer_probes(log, "before", model, tokenizer, probes)
+                began = time.monotonic()
+                _run(trainer, log)
+                seconds = time.monotonic() - began
+                after = _answer_probes(log, "after", model, tokenizer, probes)
+                check_movement(frozen, weights.frozen_digest(model), before, after)
+                _save(model, tokenizer, origin, work)
+                trainable, total = weights.count_parameters(model)
+                log.write(
+                    "end",
+                    steps=trainer.state.global_step,
+                    seconds=seconds,
+                    tokens=tokens,
+                    peak_memory_bytes=peak_memory_bytes(profile),
+                    trainable_parameters=trainable,
+                    total_parameters=total,
+                )
         return manifest.write(work)
 
 
@@ -136,6 +132,13 @@ def check_movement(frozen_before: str, frozen_after: str, before: list[str], aft
             f"the tuned model answers all {len(before)} probe prompts exactly as the base does: training had no effect",
             fix="raise the learning rate or the epochs in params.yaml; nothing was saved",
         )
+
+
+def _run(trainer: Trainer, log: Journal) -> None:
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Recorder(log))
+    trainer.train()
 
 
 def _answer_probes(

@@ -1,0 +1,82 @@
+"""Fixtures: a tiny random chat model and a tokenizer for it, made here, so that tests need no network."""
+
+import os
+
+# Before any test imports them: no hub, no telemetry, no progress bars.
+os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer with ChatML, whose pad token is its end of turn, as GGUF conversions have it."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(["user assistant system What is 12 + 34? 46"], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token=SPECIAL[0],
+        bos_token=SPECIAL[1],
+        eos_token=SPECIAL[2],
+        pad_token=SPECIAL[2],
+        chat_template=CHATML,
+    )
+
+
+def make_model(vocabulary: int) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random chat model as `save_pretrained` leaves it. Not to be written to."""
+    folder = tmp_path_factory.mktemp("tiny")
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(folder)
+    make_model(len(tokenizer)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a base: fetched, with a manifest. Not to be written to."""
+    from tunesmith import base_model, manifest
+
+    out = tmp_path_factory.mktemp("models") / "base"
+    digest = manifest.folder_digest(tiny_folder)
+    base_model.fetch(base_model.Folder(kind="folder", path=tiny_folder, sha256=digest, chat_template=None), out)
+    return out
+
+
+@pytest.fixture
+def tokenizer() -> PreTrainedTokenizerFast:
+    made = make_tokenizer()
+    made.pad_token = SPECIAL[0]
+    return made

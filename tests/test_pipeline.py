@@ -1,0 +1,260 @@
+"""The pipeline's contract: what dvc.yaml declares is what the stages do; and the whole of it, run on a tiny model."""
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import code_dependencies
+import pytest
+import yaml
+
+from tunesmith import manifest
+
+ROOT = Path(__file__).parents[1]
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+STAGES = sorted((ROOT / "stages").glob("*.py"))
+
+
+def declared(stage: str, kind: str) -> list[str]:
+    entry = PIPELINE[stage]
+    values = entry.get("do", entry).get(kind, [])
+    return [name for value in values for name in (value if isinstance(value, dict) else [value])]
+
+
+def test_there_is_one_file_a_stage() -> None:
+    assert {path.stem for path in STAGES} == set(PIPELINE)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda path: path.stem)
+def test_declared_code_is_exactly_what_is_imported(stage: Path) -> None:
+    code = {name for name in declared(stage.stem, "deps") if name.startswith(("stages/", "tunesmith/"))}
+    assert code == code_dependencies.of(stage)
+
+
+def test_the_package_file_holds_no_code_that_stages_would_depend_on() -> None:
+    (docstring,) = ast.parse((ROOT / "tunesmith" / "__init__.py").read_text()).body
+    assert isinstance(docstring, ast.Expr)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda path: path.stem)
+def test_declared_params_are_exactly_what_is_loaded(stage: Path) -> None:
+    """Every section a stage loads, with what varies by item (``{name}``, ``${item}``) written as ``*``."""
+    loaded = set()
+    for node in ast.walk(ast.parse(stage.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load":
+            loaded.add(re.sub(r"\{.*?\}", "*", ast.unparse(node.args[1]).strip("f'\"")))
+    items = PIPELINE[stage.stem].get("foreach", [])
+    params = set()
+    for name in declared(stage.stem, "params"):
+        params |= set(items) if name == "${item}" else {re.sub(r"\$\{.*?\}", "*", name)}
+    assert params == loaded
+
+
+def test_every_output_outlives_a_failed_run() -> None:
+    for stage, entry in PIPELINE.items():
+        body = entry.get("do", entry)
+        for output in [*body.get("outs", []), *body.get("metrics", [])]:
+            assert isinstance(output, dict), f"{stage}: {output}"
+            assert next(iter(output.values())) == {"persist": True}
+
+
+# The whole pipeline, once, on a tiny model.
+
+AUDIT = """
+import os, sys
+root, log = os.getcwd() + "/", os.environ["AUDIT_LOG"]
+following = "tunesmith.publishing" in sys.orig_argv  # a process of its own, no part of the stage
+descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def hook(event, args):
+    if event == "open" and not following and isinstance(args[0], (str, bytes, os.PathLike)) and not args[2] & 3:
+        path = os.path.abspath(os.fsdecode(args[0]))
+        if path.startswith(root) and not path.endswith(".pyc"):
+            os.write(descriptor, f"{os.environ.get('DVC_STAGE', '')}\\t{path[len(root):]}\\n".encode())
+sys.addaudithook(hook)
+"""
+"""A sitecustomize that notes every file of the project that a stage's Python opens for reading."""
+
+TINY: dict[str, Any] = {
+    "demo": {"rows": 60, "seed": 1},
+    "sft": {"learning_rate": 0.05, "max_length": 160, "probes": 2},
+    "lora": {"rank": 2, "alpha": 4},
+    "evaluate": {"max_new_tokens": 4},
+    "compare": {"resamples": 200},
+}
+
+
+class Project:
+    """A copy of the project in a folder of its own, with git and DVC, and a tiny base."""
+
+    def __init__(self, folder: Path, base: Path) -> None:
+        self.folder = folder
+        for name in ("stages", "tunesmith"):
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("dvc.yaml", "params.yaml", ".gitignore", "requirements.lock"):
+            shutil.copy(ROOT / name, folder)
+        site = folder.parent / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(AUDIT)
+        self.audit = folder.parent / "audit"
+        self.environment = os.environ | {
+            "PYTHONPATH": str(site),
+            "AUDIT_LOG": str(self.audit),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "MLFLOW_TRACKING_URI": "",
+            "DVC_NO_ANALYTICS": "1",
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "user.name",
+            "GIT_CONFIG_VALUE_0": "t",
+            "GIT_CONFIG_KEY_1": "user.email",
+            "GIT_CONFIG_VALUE_1": "t@t",
+        }
+        digest = manifest.folder_digest(base)
+        source = {"kind": "folder", "path": str(base), "sha256": digest, "chat_template": None}
+        self.edit(base_model=lambda _: source, **{name: lambda old, new=new: old | new for name, new in TINY.items()})
+        self.edit(data=lambda data: {"demo": data["demo"] | {"limit": {"train": 30, "validation": 4, "test": 12}}})
+        for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"]):
+            self.run(*command)
+        self.run("git", "commit", "-q", "-m", "start")
+
+    def edit(self, **changes: Any) -> None:
+        path = self.folder / "params.yaml"
+        params = yaml.safe_load(path.read_text())
+        for section, change in changes.items():
+            params[section] = change(params[section])
+        path.write_text(yaml.safe_dump(params))
+
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def read(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
+
+    def stale(self) -> set[str]:
+        """The stages that `dvc repro` would run."""
+        return set(re.findall(r"Running stage '(.*?)'", self.run("dvc", "repro", "--dry").stdout))
+
+
+@pytest.fixture(scope="module")
+def project(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    folder = tmp_path_factory.mktemp("pipeline") / "project"
+    folder.mkdir()
+    made = Project(folder, tiny_folder)
+    made.run("dvc", "repro")
+    return made
+
+
+@pytest.fixture
+def params_restored(project: Project) -> Iterator[None]:
+    before = (project.folder / "params.yaml").read_text()
+    yield
+    (project.folder / "params.yaml").write_text(before)
+
+
+def test_the_pipeline_ends_in_a_registered_model(project: Project) -> None:
+    comparison = project.read("reports/comparison.json")
+    assert set(comparison["models"]) == {"base", "sft-lora"}
+    assert comparison["prompts"] == 12
+    registration = project.read("reports/sft-lora/registration.json")
+    assert (registration["registered_model"], registration["version"]) == ("smollm2-arithmetic", "1")
+    manifest.verify(project.folder / "models" / "sft-lora")
+
+
+def test_every_model_answered_the_same_prompts(project: Project) -> None:
+    base, tuned = (project.read(f"reports/{name}/metrics.json") for name in ("base", "sft-lora"))
+    for key in ("prompts_digest", "template_digest", "base_weights_digest"):
+        assert base[key] == tuned[key]
+
+
+def test_the_lineage_says_what_the_model_was_made_of(project: Project) -> None:
+    lineage = project.read("models/sft-lora/lineage.json")
+    commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert lineage["code"] == {"commit": commit, "clean": True}
+    assert lineage["base"]["weights_digest"] == manifest.read(project.folder / "models" / "base").weights_digest
+    train = lineage["inputs"]["data/ready/demo/train.jsonl"]
+    assert train["sha256"] == manifest.file_digest(project.folder / "data/ready/demo/train.jsonl")
+    assert train["dvc"].startswith("md5:")
+    assert lineage["environment"]["lock_sha256"] == manifest.file_digest(ROOT / "requirements.lock")
+    assert lineage["params"]["lora"]["rank"] == 2
+
+
+def test_stages_read_only_what_they_declare(project: Project) -> None:
+    """Files of the project, that is; lineage also reads dvc.lock and the lock file, for the record."""
+    opened: dict[str, set[str]] = {}
+    for line in project.audit.read_text().splitlines():
+        stage, path = line.split("\t")
+        if (project.folder / path).is_file():
+            opened.setdefault(stage, set()).add(path)
+    for stage, entry in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"].items():
+        declared = [part["path"] for kind in ("deps", "outs") for part in entry.get(kind, [])]
+        record = ["params.yaml", "dvc.lock", "requirements.lock", "tunesmith/__init__.py"]
+        registry = ["mlflow.db", "mlartifacts"]
+        allowed = tuple(f"{path}/" for path in [*declared, *record, *registry])
+        assert {path for path in opened[stage] if not f"{path}/".startswith(allowed)} == set(), stage
+
+
+def test_running_again_does_nothing(project: Project) -> None:
+    assert project.stale() == set()
+
+
+@pytest.mark.usefixtures("params_restored")
+def test_an_unrelated_param_reruns_only_its_reader(project: Project) -> None:
+    project.edit(registry=lambda registry: registry | {"model": "another"})
+    assert project.stale() == {"register@sft-lora"}
+
+
+@pytest.mark.usefixtures("params_restored")
+def test_a_misspelt_param_is_an_error_that_loses_nothing(project: Project) -> None:
+    before = manifest.verify(project.folder / "models" / "sft-lora")
+    project.edit(lora=lambda lora: {"rnak": lora["rank"], **lora})
+    done = project.run("dvc", "repro", check=False)
+    assert done.returncode != 0
+    assert "lora.rnak: unknown param; did you mean 'rank'?" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert manifest.verify(project.folder / "models" / "sft-lora") == before
+
+
+@pytest.mark.usefixtures("params_restored")
+def test_a_users_csv_goes_through_by_editing_params_alone(project: Project) -> None:
+    path = project.folder / "data" / "raw" / "mine.csv"
+    path.write_text("task,solution\n" + "".join(f"double {i},{2 * i}\n" for i in range(40)) + "broken\n")
+    mine = {"path": "data/raw/mine.csv", "columns": {"prompt": "task", "completion": "solution"}, "max_bad_share": 0.1}
+    project.edit(data=lambda data: data | {"mine": data["demo"] | mine})
+    done = project.run("dvc", "repro", "prepare_data@mine")
+    assert "1 set aside in data/quarantine/mine.jsonl" in done.stdout
+    quarantined = project.read("data/quarantine/mine.jsonl")
+    assert (quarantined["file"], quarantined["line"]) == ("data/raw/mine.csv", 42)
+    assert project.read("reports/data/mine.json")["good"] == 40
+
+
+def test_the_champion_is_promoted_and_remembered(project: Project) -> None:
+    reason = ["--reason", "a tiny model proves nothing"]
+    project.run("tunesmith", "promote", "sft-lora", *reason)
+    history = project.run("tunesmith", "history").stdout
+    assert "champion: none -> version 1 (sft-lora)" in history
+    assert reason[1] in history
+
+
+def test_the_results_name_what_comes_next(project: Project) -> None:
+    shown = project.run("tunesmith", "results").stdout
+    assert "registered: smollm2-arithmetic version 1 (sft-lora)" in shown
+    assert "make ui" in shown
+
+
+def test_another_rank_retrains_and_leaves_base_and_data(project: Project) -> None:
+    """Last, because it runs half of the pipeline again."""
+    project.edit(lora=lambda lora: lora | {"rank": 3})
+    done = project.run("dvc", "repro")
+    rerun = set(re.findall(r"Running stage '(.*?)'", done.stdout))
+    assert rerun == {"train_sft@lora", "evaluate@sft-lora", "compare", "register@sft-lora"}
+    assert project.read("reports/sft-lora/registration.json")["version"] == "2"

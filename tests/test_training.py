@@ -1,0 +1,207 @@
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import set_seed
+
+from tunesmith import chat, device, generation, journal, lineage, manifest, models, training, weights
+from tunesmith.errors import DataError, IntegrityError, TrainingError
+from tunesmith.sft import Sft, encode, make_trainer
+
+ROWS = [
+    {
+        "prompt": [{"role": "user", "content": f"{a} + {b}"}],
+        "completion": [{"role": "assistant", "content": str(a + b)}],
+    }
+    for a in range(4)
+    for b in range(6)
+]
+PROBES = [row["prompt"] for row in ROWS[:3]]
+LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
+
+
+def settings(**changes: Any) -> Sft:
+    values: dict[str, Any] = {
+        "dataset": "rows",
+        "epochs": 1,
+        "learning_rate": 0.05,
+        "warmup_share": 0.1,
+        "max_length": 128,
+        "batch_size": 2,
+        "seed": 1,
+        "probes": 3,
+    }
+    return Sft(**(values | changes))
+
+
+def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manifest:
+    """Train two-step LoRA on the tiny base, as the stage does."""
+    sft, profile = settings(**changes), device.detect()
+    opened = models.open_model(base, base, profile)
+    examples = encode(opened.tokenizer, ROWS, sft.max_length, Path("rows"))
+    origin = lineage.collect(base=opened.manifest, source="here", inputs=[], params={}, seed=1, device="cpu")
+    set_seed(sft.seed)
+    trainer = make_trainer(weights.add_lora(opened.model, LORA), opened.tokenizer, examples, sft, profile, scratch)
+    return training.train(
+        trainer,
+        out=out,
+        tokenizer=opened.tokenizer,
+        profile=profile,
+        probes=PROBES,
+        tokens=sum(len(example.input_ids) for example in examples),
+        about={"model": "sft-lora", "method": "SFT with LoRA", "params": {}, "dataset": "rows", "rows": len(ROWS)},
+        origin=origin,
+    )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_follower() -> Iterator[None]:
+    """Trainings here are not published; tests/test_publishing.py follows journals."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "published_live", nullcontext)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter on the tiny base. Not to be written to."""
+    folder = tmp_path_factory.mktemp("tuned")
+    tune(tiny_base, folder / "sft-lora", folder / "scratch")
+    return folder / "sft-lora"
+
+
+def test_an_adapter_folder_holds_what_its_contract_says(tuned: Path) -> None:
+    files = set(manifest.verify(tuned).files)
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= files
+    assert {"training.jsonl", "lineage.json"} <= files
+
+
+def test_the_journal_tells_the_whole_training(tuned: Path) -> None:
+    events = journal.read(tuned / journal.NAME)
+    kinds = [event["event"] for event in events]
+    steps = [event for event in events if event["event"] == "step"]
+    assert (kinds[0], kinds[-1]) == ("start", "end")
+    assert kinds.count("sample") == 2 * len(PROBES)
+    assert [event["step"] for event in steps] == list(range(1, events[-1]["steps"] + 1))
+    assert all(math.isfinite(event["loss"]) for event in steps)
+    assert events[-1]["trainable_parameters"] < events[-1]["total_parameters"]
+
+
+def test_the_base_is_what_it_was_and_the_tuned_model_answers_otherwise(tiny_base: Path, tuned: Path) -> None:
+    manifest.verify(tiny_base)
+    profile = device.detect()
+    answers = [
+        generation.answer(opened.model, opened.tokenizer, PROBES, max_new_tokens=8)
+        for opened in (models.open_model(tiny_base, tiny_base, profile), models.open_model(tuned, tiny_base, profile))
+    ]
+    assert answers[0] != answers[1]
+
+
+def test_training_again_ends_in_identical_weights(tiny_base: Path, tuned: Path, tmp_path: Path) -> None:
+    again = tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch")
+    assert again.weights_digest == manifest.read(tuned).weights_digest
+
+
+def test_the_template_is_the_bases(tiny_base: Path, tuned: Path) -> None:
+    profile = device.detect()
+    digests = {chat.template_digest(models.open_model(f, tiny_base, profile).tokenizer) for f in (tiny_base, tuned)}
+    assert len(digests) == 1
+
+
+def test_an_adapter_is_refused_on_another_base(tuned: Path, tiny_base: Path, tmp_path: Path) -> None:
+    opened = models.open_model(tiny_base, tiny_base, device.detect())
+    with torch.no_grad():
+        opened.model.model.norm.weight.add_(1)
+    other = tmp_path / "base"
+    opened.model.save_pretrained(other)
+    opened.tokenizer.save_pretrained(other)
+    manifest.write(other)
+    with pytest.raises(IntegrityError, match="trained on a base with weights"):
+        models.open_model(tuned, other, device.detect())
+
+
+def test_packed_rows_do_not_see_each_other(tiny_base: Path, tmp_path: Path) -> None:
+    """The loss of rows packed together is the loss of the same rows alone."""
+    profile = device.detect()
+    opened = models.open_model(tiny_base, tiny_base, profile)
+    examples = encode(opened.tokenizer, ROWS[:6], 512, Path("rows"))
+    trainer = make_trainer(
+        weights.add_lora(opened.model, LORA), opened.tokenizer, examples, settings(max_length=512), profile, tmp_path
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert batch["input_ids"].shape == (1, sum(len(example.input_ids) for example in examples))
+    with torch.no_grad():
+        packed = trainer.compute_loss(trainer.model, batch).item()
+        total, count = 0.0, 0
+        for example in examples:
+            ids = torch.tensor([example.input_ids])
+            labels = torch.tensor([example.completion_mask]).bool()
+            logits = trainer.model(input_ids=ids).logits[:, :-1].log_softmax(-1)
+            losses = -logits.gather(-1, ids[:, 1:, None])[..., 0]
+            total += losses[labels[:, 1:]].sum().item()
+            count += int(labels[:, 1:].sum())
+    assert packed == pytest.approx(total / count, rel=1e-5)
+
+
+def test_every_completion_token_is_trained_and_no_other(tiny_base: Path, tmp_path: Path) -> None:
+    profile = device.detect()
+    opened = models.open_model(tiny_base, tiny_base, profile)
+    examples = encode(opened.tokenizer, ROWS[:6], 512, Path("rows"))
+    trainer = make_trainer(
+        weights.add_lora(opened.model, LORA), opened.tokenizer, examples, settings(max_length=512), profile, tmp_path
+    )
+    batch = next(iter(trainer.get_train_dataloader()))
+    trained = batch["input_ids"][batch["labels"] != -100]
+    answers = sorted(row["completion"][0]["content"] + "<|im_end|>" for row in ROWS[:6])
+    decoded = opened.tokenizer.decode(trained).replace("<|im_end|>", "<|im_end|>\n").split("\n")[:-1]
+    assert sorted(decoded) == answers
+
+
+def test_rows_too_long_are_counted_before_training(tiny_base: Path) -> None:
+    tokenizer = models.open_model(tiny_base, tiny_base, device.detect()).tokenizer
+    with pytest.raises(DataError, match=r"24 of 24 rows are longer than sft\.max_length"):
+        encode(tokenizer, ROWS, 8, Path("rows"))
+
+
+def test_a_training_without_effect_is_an_error_and_leaves_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="training had no effect"):
+        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", learning_rate=1e-12)
+    assert not (tmp_path / "sft-lora").exists()
+
+
+def test_a_moved_base_is_an_error() -> None:
+    with pytest.raises(TrainingError, match="the base's weights changed"):
+        training.check_movement("a", "b", ["x"], ["y"])
+
+
+def test_the_frozen_digest_sees_one_changed_value(tiny_base: Path) -> None:
+    model = weights.add_lora(models.open_model(tiny_base, tiny_base, device.detect()).model, LORA)
+    before = weights.frozen_digest(model)
+    with torch.no_grad():
+        next(p for n, p in model.named_parameters() if "lora_A" in n).add_(1)
+    assert weights.frozen_digest(model) == before
+    with torch.no_grad():
+        next(p for n, p in model.named_parameters() if "base_layer" in n)[0, 0] += 1e-3
+    assert weights.frozen_digest(model) != before
+
+
+@pytest.mark.parametrize("logs", [{"loss": math.nan}, {"loss": 0.0, "grad_norm": math.nan}, {"loss": math.inf}])
+def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path, logs: dict[str, float]) -> None:
+    with journal.Journal(tmp_path / journal.NAME) as log, pytest.raises(TrainingError, match="step 7: loss"):
+        training.Recorder(log).on_log(None, SimpleNamespace(global_step=7), None, logs=logs)
+
+
+def test_only_the_adapter_is_saved(tuned: Path) -> None:
+    assert all("lora_" in name for name in load_file(tuned / "adapter_model.safetensors"))
+
+
+def test_a_journal_cut_short_gives_its_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / journal.NAME
+    path.write_bytes(b'{"event":"start","time":1}\n{"event":"st')
+    assert [event["event"] for event in journal.read(path)] == ["start"]
