@@ -4,12 +4,16 @@ CPU: float32 (measured faster than bfloat16 for training without hardware suppor
 (it trades compute, which is scarce, for memory, which is not). GPU: bfloat16 with gradient checkpointing. Both pack.
 """
 
+import ctypes
 import platform
 import resource
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+"""From glibc's malloc.h."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,19 @@ def detect() -> Profile:
     if torch.cuda.is_available():
         return Profile("cuda", torch.cuda.get_device_name(), torch.bfloat16, gradient_checkpointing=True)
     return Profile("cpu", f"{cpu_name()} x {torch.get_num_threads()}", torch.float32, gradient_checkpointing=False)
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep what training frees instead of returning it: every step allocates the same large tensors anew.
+
+    Otherwise the kernel hands out and zeroes hundreds of megabytes a step. On two cores, 11 steps of SmolLM2-135M took
+    1.17 to 1.27 times as long without it (three pairs), system time 8 to 10 s against 1.3 to 2.6 s. No effect where
+    the C library is not glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 64 * 2**20)):
+            mallopt(option, value)
 
 
 def cpu_name() -> str:

@@ -23,7 +23,7 @@ from transformers import (
 from tunesmith import atomic, generation, journal, lineage, manifest, weights
 from tunesmith.base_model import save_model
 from tunesmith.chat import Message
-from tunesmith.device import Profile, peak_memory_bytes
+from tunesmith.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.errors import TrainingError
 from tunesmith.journal import Journal
 from tunesmith.live import published_live
@@ -95,6 +95,8 @@ def train(
     """
     model = trainer.model
     assert isinstance(model, PeftModel)
+    if profile.device == "cpu":
+        keep_freed_memory()
     with atomic.new_folder(out) as work:
         with Journal(work / journal.NAME) as log:
             log.write("start", key=uuid.uuid4().hex, device=profile.name, **about)

@@ -1,0 +1,50 @@
+"""The real thing, in this checkout: `make repro` on the default params and the embedded base. Minutes; CI runs it."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.real
+
+
+def run(*command: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW", "HF_"))}
+    done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first_run() -> None:
+    run("make", "repro")
+
+
+def read(path: str) -> Any:
+    return json.loads((ROOT / path).read_text())
+
+
+def test_the_tuned_model_beats_the_base() -> None:
+    result = read("reports/comparison.json")["against_baseline"]["sft-lora"]
+    assert result["prompts"] >= 100
+    assert result["low"] > 0
+
+
+def test_the_tuned_model_stops_and_keeps_the_format() -> None:
+    tuned = read("reports/sft-lora/metrics.json")
+    assert tuned["stopped"] == 1
+    assert tuned["well_formed"] > 0.95
+
+
+def test_a_second_run_does_nothing() -> None:
+    assert "Running stage" not in run("make", "repro")
+
+
+def test_the_registered_model_is_promoted_on_its_evidence() -> None:
+    subprocess.run(["tunesmith", "promote", "sft-lora"], cwd=ROOT, check=False)  # fails where it is the champion
+    assert "proven better than the base" in run("tunesmith", "history")
