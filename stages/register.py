@@ -29,6 +29,7 @@ def main(name: str) -> str:
     run_id = publish_model(registry, name)
     origin = lineage.read(MODELS / name)
     sentence = words.headline(name, comparison)
+    registry.log(run_id, tags={"mlflow.note.content": sentence})
     start = journal.first(journal.read(MODELS / name / journal.NAME), "start")
     version = promotion.register(
         registry,

@@ -24,6 +24,10 @@ INTERVAL = 1.0
 """Seconds between two looks at a journal that is followed."""
 
 
+QUALITY = ("score", "well_formed", "stopped")
+"""The metrics of an evaluation that say how good a model is."""
+
+
 class Names(Section):
     """The section `registry`: the experiment that runs go to, and the registered model that versions belong to."""
 
@@ -53,9 +57,9 @@ def steps(events: list[Event]) -> list[Point]:
 
 
 def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], samples: list[Sample]) -> None:
-    """Publish the metrics of an evaluation under the name of its data set, and its samples as a table."""
-    dataset = metrics["dataset"]
-    points = [point for name, value in metrics.items() for point in _points(f"{dataset}/{name}", value, metrics)]
+    """Publish an evaluation: quality under the name of its data set, its cost and counts apart, samples as a table."""
+    groups = {name: metrics["dataset"] if name in QUALITY else "evaluation" for name in metrics}
+    points = [point for name, value in metrics.items() for point in _points(f"{groups[name]}/{name}", value, metrics)]
     registry.log(run, points=points, tags={"prompts_digest": metrics["prompts_digest"]})
     table = {
         "prompt": [sample["prompt"][-1]["content"] for sample in samples],

@@ -4,6 +4,7 @@ MLFLOW_TRACKING_URI names the server; without it, everything is in mlflow.db and
 is ever pickled or unpickled: a version's artifact is a model folder, and it is read as files.
 """
 
+import getpass
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -77,7 +78,8 @@ class Registry:
             found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
             if found:
                 return str(found[0].info.run_id)
-            run = self.client.create_run(self.experiment, started, tags={KEY: key, **tags}, run_name=name)
+            tags = {KEY: key, "mlflow.user": getpass.getuser(), **tags}
+            run = self.client.create_run(self.experiment, started, tags, name)
             return str(run.info.run_id)
 
     def log(

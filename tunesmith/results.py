@@ -40,7 +40,7 @@ def table(comparison: dict[str, Any]) -> Table:
     title = f"{comparison['dataset']}: {comparison['prompts']} held-out prompts"
     grid = Table(title=title, title_justify="left")
     grid.add_column("model")
-    for column in (f"right, {100 * comparison['confidence']:g}%", "in format", "training", "peak memory", "trainable"):
+    for column in (f"right, {100 * comparison['confidence']:g}%", "in format", "training", "memory", "trainable"):
         grid.add_column(column, justify="right", no_wrap=True)
     for name, model in comparison["models"].items():
         training = model["training"]

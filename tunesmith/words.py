@@ -11,7 +11,7 @@ def seconds(value: float | None) -> str:
     if value is None:
         return "–"
     minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
 
 
 def size(count: float | None) -> str:
