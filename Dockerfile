@@ -10,9 +10,13 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /src
 COPY pyproject.toml requirements.lock ./
 RUN pip install --no-cache-dir "$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)" \
  && pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.lock
+COPY README.md ./
+COPY tunesmith tunesmith
+RUN pip install --no-cache-dir --no-deps .
 
 FROM ${BASE_IMAGE}
 # hadolint ignore=DL3008
@@ -21,7 +25,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 tunesmith
 COPY --from=build /opt/venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
+# Any user may run it, one without an entry in /etc/passwd too: caches go to /tmp.
+ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
 USER tunesmith
 WORKDIR /work
 CMD ["dvc", "repro"]

@@ -32,16 +32,16 @@ ui: .venv/runtime
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunesmith needs Python 3.11 or newer; name one with `make PYTHON=python3.12 ...`")'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/runtime: requirements.lock pyproject.toml | .venv/bin/python
-	pip install --quiet $(TORCH)
-	pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	pip install --quiet --no-deps --editable .
+	python -m pip install --quiet $(TORCH)
+	python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
+	python -m pip install --quiet --no-deps --editable .
 	@touch $@
 
 .venv/dev: requirements-dev.lock .venv/runtime
-	pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
+	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 # The CUDA packages that torch pins itself are left out of the lock, as torch is.

@@ -2,8 +2,9 @@
 
     python -m stages.compare base sft-lora
 
-reads   reports/<model>/{metrics.json,samples.jsonl}, models/<model>/{training.jsonl,manifest.json}
-params  compare
+reads   reports/<model>/{metrics.json,samples.jsonl}, models/<model>/{training.jsonl,manifest.json},
+        data/ready/<sft.dataset>/train.jsonl
+params  compare, sft.dataset
 writes  reports/comparison.json, reports/comparison.html
 """
 
@@ -16,13 +17,14 @@ from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.console import run
 from tunesmith.params import load
 
-MODELS, REPORTS = Path("models"), Path("reports")
+MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 TABLE, PAGE = REPORTS / "comparison.json", REPORTS / "comparison.html"
 
 
 def main(names: list[str]) -> str:
     models = [open_evaluated(name) for name in names]
-    comparison = compare(models, load(Compare, "compare"))
+    trained_on = records.read_ready(READY / load(str, "sft.dataset") / "train.jsonl")
+    comparison = compare(models, trained_on, load(Compare, "compare"))
     records.write_json(TABLE, comparison)
     atomic.write_text(PAGE, report.page(comparison, models))
     outcomes = [

@@ -24,6 +24,7 @@ BASE = MODELS / "base"
 def main(name: str) -> str:
     settings = load(evaluation.Evaluate, "evaluate")
     rows = records.read_ready(READY / settings.dataset / "test.jsonl")
+    evaluation.check_references(rows, settings)
     profile = device.detect()
     opened = models.open_model(MODELS / name, BASE, profile)
     began = time.monotonic()
@@ -35,10 +36,9 @@ def main(name: str) -> str:
         batch_size=settings.batch_size,
     )
     seconds = time.monotonic() - began
-    lengths = [len(opened.tokenizer.encode(text, add_special_tokens=False)) for text in completions]
-    samples = evaluation.grade(rows, completions, lengths, settings)
+    samples = evaluation.grade(rows, completions, settings)
     metrics = evaluation.summarize(samples)
-    if metrics["score"] is not None and not math.isclose(metrics["score"], harness_score, abs_tol=1e-9):
+    if not math.isclose(metrics["score"], harness_score, abs_tol=1e-9):
         raise EvaluationError(
             f"lm-eval's mean score {harness_score} is not the mean of the samples' verdicts {metrics['score']}",
             fix="report this with your params.yaml; no metrics were written",

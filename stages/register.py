@@ -64,7 +64,7 @@ def publish_model(registry: Registry, name: str) -> str:
     start, end = journal.first(events, "start"), journal.first(events, "end")
     run_id = publishing.publish_training(registry, events)
     for path, entry in lineage.read(MODELS / name)["inputs"].items():
-        registry.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, start["rows"])
+        registry.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, entry["rows"])
     publishing.publish_evaluation(registry, run_id, metrics, samples)
     registry.upload(run_id, REPORTS / "comparison.html")
     registry.finish(run_id, "FINISHED", end["time"])

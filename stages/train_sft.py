@@ -26,7 +26,8 @@ def main(kind: str) -> str:
     sft, lora = load(Sft, "sft"), load(weights.Lora, "lora")
     out, data = OUT / f"sft-{kind}", READY / sft.dataset
     rows = records.read_ready(data / "train.jsonl")
-    probes = [row["prompt"] for row in records.read_ready(data / "validation.jsonl")[: sft.probes]]
+    held_out = records.read_ready(data / "validation.jsonl") if sft.probes else []
+    probes = [row["prompt"] for row in held_out[: sft.probes]]
     profile = device.detect()
     base = models.open_model(BASE, BASE, profile)
     examples = encode(base.tokenizer, rows, sft.max_length, data / "train.jsonl")

@@ -1,13 +1,19 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from tunesmith import atomic
+from tunesmith.errors import BusyError
 
 
 def content(folder: Path) -> dict[str, str]:
     return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.suffix != ".lock"]
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
@@ -15,7 +21,7 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
         (work / "a").write_text("1")
         assert not (tmp_path / "out").exists()
     assert content(tmp_path / "out") == {"a": "1"}
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
@@ -38,7 +44,7 @@ def test_a_failure_leaves_the_previous_folder_and_no_other(tmp_path: Path, error
     with pytest.raises(type(error)):
         fail_half_way(tmp_path / "out", error)
     assert content(tmp_path / "out") == {"a": "good"}
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert names(tmp_path) == ["out"]
 
 
 def test_a_kill_between_the_two_renames_is_mended_by_the_next_run(tmp_path: Path) -> None:
@@ -65,3 +71,11 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     with pytest.raises(OSError, match="No space"):
         atomic.write_text(tmp_path / "file", "new")
     assert content(tmp_path) == {"file": "old"}
+
+
+def test_a_second_writer_is_refused_and_disturbs_nothing(tmp_path: Path) -> None:
+    with atomic.new_folder(tmp_path / "out") as work:
+        (work / "a").write_text("1")
+        with pytest.raises(BusyError, match=f"process {os.getpid()} is writing it"):
+            fail_half_way(tmp_path / "out", ValueError())
+    assert content(tmp_path / "out") == {"a": "1"}

@@ -9,13 +9,13 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from tunesmith import base_model, manifest
-from tunesmith.base_model import Folder, Hub, Package
+from tunesmith.base_model import Folder, Hub, Package, Template
 from tunesmith.errors import BaseModelError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-def folder(path: Path, sha256: str | None = None, chat_template: Path | None = None) -> Folder:
+def folder(path: Path, sha256: str | None = None, chat_template: Template | None = None) -> Folder:
     digest = sha256 or manifest.folder_digest(path)
     return Folder(kind="folder", path=path, sha256=digest, chat_template=chat_template)
 
@@ -43,7 +43,7 @@ def test_fetching_again_gives_the_same_digest(tiny_folder: Path, tiny_base: Path
 def test_a_wrong_digest_is_answered_with_the_right_one(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=manifest.folder_digest(tiny_folder)):
         base_model.fetch(folder(tiny_folder, sha256="0" * 64), tmp_path / "base")
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [".base.lock"]
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -62,7 +62,14 @@ def test_a_base_without_a_template_takes_the_one_named(source: Path, tmp_path: P
     (source / "chat_template.jinja").rename(template)
     with pytest.raises(BaseModelError, match="brings no chat template"):
         base_model.fetch(folder(source), tmp_path / "base")
-    base_model.fetch(folder(source, chat_template=template), tmp_path / "base")
+    with pytest.raises(BaseModelError, match=manifest.file_digest(template)):
+        base_model.fetch(folder(source, chat_template=Template(path=template, sha256="0" * 64)), tmp_path / "base")
+    with pytest.raises(BaseModelError, match="nowhere is not a file"):
+        base_model.fetch(
+            folder(source, chat_template=Template(path=Path("nowhere"), sha256="0" * 64)), tmp_path / "base"
+        )
+    pinned = Template(path=template, sha256=manifest.file_digest(template))
+    base_model.fetch(folder(source, chat_template=pinned), tmp_path / "base")
     assert (tmp_path / "base" / "chat_template.jinja").read_text() == template.read_text()
 
 

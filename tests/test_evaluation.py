@@ -7,7 +7,7 @@ import pytest
 from tunesmith import comparison, device, evaluation, generation, models, report, words
 from tunesmith.comparison import Compare, Evaluated
 from tunesmith.errors import EvaluationError
-from tunesmith.evaluation import Evaluate, Sample
+from tunesmith.evaluation import Completion, Evaluate, Sample
 
 SETTINGS = Evaluate(dataset="demo", verifier="number", answer_format=r"-?\d+", max_new_tokens=8, batch_size=2)
 HOW = Compare(confidence=0.95, resamples=500, seed=0)
@@ -25,7 +25,8 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def samples(completions: list[str]) -> list[Sample]:
-    return evaluation.grade(rows(len(completions)), completions, [len(text) for text in completions], SETTINGS)
+    answers = [Completion(text, "rendered", len(text), stopped=len(text) < 8) for text in completions]
+    return evaluation.grade(rows(len(completions)), answers, SETTINGS)
 
 
 def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
@@ -70,7 +71,7 @@ def test_a_format_that_is_no_pattern_is_refused() -> None:
 
 def test_the_better_model_is_told_by_how_much_and_on_which_prompts() -> None:
     base, tuned = evaluated("base", ["x"] * 39 + ["39"]), evaluated("tuned", [str(i) for i in range(39)] + ["0"])
-    made = comparison.compare([base, tuned], HOW)
+    made = comparison.compare([base, tuned], [], HOW)
     result = made["against_baseline"]["tuned"]
     assert result["verdict"] == "better"
     assert result["difference"] == pytest.approx(38 / 40)
@@ -80,7 +81,7 @@ def test_the_better_model_is_told_by_how_much_and_on_which_prompts() -> None:
 
 
 def test_equal_models_are_not_told_apart() -> None:
-    made = comparison.compare([evaluated("base", ["0"] * 9), evaluated("same", ["0"] * 9)], HOW)
+    made = comparison.compare([evaluated("base", ["0"] * 9), evaluated("same", ["0"] * 9)], [], HOW)
     assert made["against_baseline"]["same"]["verdict"] == "undecided"
     assert "cannot be told from" in words.headline("same", made)
 
@@ -88,31 +89,31 @@ def test_equal_models_are_not_told_apart() -> None:
 @pytest.mark.parametrize("key", ["prompts_digest", "template_digest", "base_weights_digest", "verifier"])
 def test_what_was_not_evaluated_alike_is_not_compared(key: str) -> None:
     with pytest.raises(EvaluationError, match="no fair comparison"):
-        comparison.compare([evaluated("base", ["0"]), evaluated("tuned", ["0"], **{key: "other"})], HOW)
+        comparison.compare([evaluated("base", ["0"]), evaluated("tuned", ["0"], **{key: "other"})], [], HOW)
 
 
 def test_a_sample_that_one_side_could_not_grade_leaves_the_pairs() -> None:
     base, tuned = evaluated("base", ["x"] * 10), evaluated("tuned", ["0"] * 10)
     base.samples[0]["status"] = "not_gradable"
-    assert comparison.compare([base, tuned], HOW)["against_baseline"]["tuned"]["prompts"] == 9
+    assert comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]["prompts"] == 9
 
 
 def test_the_page_shows_hostile_answers_as_text() -> None:
     attack = "<script>alert(1)</script>"
     models_ = [evaluated("base", [attack, "1"]), evaluated("tuned", ["0", "1"])]
-    page = report.page(comparison.compare(models_, HOW), models_)
+    page = report.page(comparison.compare(models_, [], HOW), models_)
     assert attack not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
 def test_the_page_marks_every_prompt_by_how_it_changed() -> None:
     models_ = [evaluated("base", ["x", "1", "2"]), evaluated("tuned", ["0", "x", "2"])]
-    page = report.page(comparison.compare(models_, HOW), models_)
+    page = report.page(comparison.compare(models_, [], HOW), models_)
     assert [page.count(f'<tr data-change="{kind}"') for kind in ("improved", "regressed", "same")] == [1, 1, 1]
 
 
 def test_a_comparison_is_plain_json() -> None:
-    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("tuned", ["0", "1"])], HOW)
+    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("tuned", ["0", "1"])], [], HOW)
     assert json.loads(json.dumps(made)) == made
 
 
@@ -128,13 +129,12 @@ def test_lm_eval_gives_what_the_model_answers_alone(tiny_base: Path) -> None:
     opened = models.open_model(tiny_base, tiny_base, device.detect())
     asked = rows(5)
     asked[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
-    completions, score = harness.generate_and_grade(opened, asked, verifier="number", max_new_tokens=6, batch_size=2)
-    alone = [
-        generation.answer(opened.model, opened.tokenizer, [row["prompt"]], max_new_tokens=6)[0].split("<|im_end|>")[0]
-        for row in asked
-    ]
-    assert completions == alone
-    assert score == evaluation.summarize(evaluation.grade(asked, completions, [0] * 5, SETTINGS))["score"]
+    answers, score = harness.generate_and_grade(opened, asked, verifier="number", max_new_tokens=6, batch_size=2)
+    alone = [generation.answer(opened.model, opened.tokenizer, [row["prompt"]], max_new_tokens=6)[0] for row in asked]
+    assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
+    assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
+    assert all(answer.tokens == 6 for answer in answers if not answer.stopped)
+    assert score == evaluation.summarize(evaluation.grade(asked, answers, SETTINGS))["score"]
 
 
 def test_a_prompt_without_room_for_an_answer_is_refused_not_cut(tiny_base: Path) -> None:
@@ -145,3 +145,43 @@ def test_a_prompt_without_room_for_an_answer_is_refused_not_cut(tiny_base: Path)
     long[1]["prompt"][0]["content"] = "long " * 300
     with pytest.raises(EvaluationError, match=r"1 prompts do not fit .* \(rows 1\)"):
         harness.generate_and_grade(opened, long, verifier="number", max_new_tokens=6, batch_size=2)
+
+
+def test_references_that_look_like_dates_stay_text(tiny_base: Path) -> None:
+    from tunesmith import harness
+
+    opened = models.open_model(tiny_base, tiny_base, device.detect())
+    asked = rows(2)
+    for row in asked:
+        row["completion"][0]["content"] = "2024-01-01"
+    answers, _ = harness.generate_and_grade(opened, asked, verifier="number", max_new_tokens=2, batch_size=2)
+    assert len(answers) == 2
+
+
+def test_references_that_cannot_be_graded_stop_before_anything_is_asked() -> None:
+    asked = rows(2)
+    for row in asked:
+        row["completion"][0]["content"] = "a poem"
+    with pytest.raises(EvaluationError, match="can grade none of the 2 test rows of 'demo'"):
+        evaluation.check_references(asked, SETTINGS)
+    evaluation.check_references(rows(2), SETTINGS)
+
+
+def test_a_prompt_rendered_otherwise_is_another_prompt() -> None:
+    first, second = samples(["0"]), samples(["0"])
+    second[0]["rendered"] = "on another day"
+    assert evaluation.prompts_digest(first) != evaluation.prompts_digest(second)
+
+
+def test_a_few_lucky_prompts_prove_nothing() -> None:
+    base, tuned = evaluated("base", ["x"] * 4 + ["9"] * 96), evaluated("tuned", ["0", "1", "2", "3"] + ["9"] * 96)
+    result = comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]
+    assert result["low"] > 0
+    assert result["p_value"] == pytest.approx(0.125)
+    assert result["verdict"] == "undecided"
+
+
+def test_a_prompt_that_trained_cannot_judge() -> None:
+    trained_on = [{"prompt": [{"role": "user", "content": "WHAT is  1?"}]}]
+    with pytest.raises(EvaluationError, match=r"1 of 2 test prompts were also trained on \(rows 1\)"):
+        comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"])], trained_on, HOW)

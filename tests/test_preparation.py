@@ -1,4 +1,6 @@
 import json
+import math
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,9 @@ def test_rows_become_messages(tmp_path: Path) -> None:
         ({"q": " \n", "a": "x"}, "empty prompt: column 'q' holds only space"),
         ({"q": "x", "a": ["y"]}, "wrong type: completion is list, not text"),
         ({"q": "x", "a": True}, "wrong type: completion is bool, not text"),
+        ({"q": "x", "a": math.nan}, "missing completion: no value in column 'a'"),
+        ({"q": "x", "a": math.inf}, "wrong type: completion is float, not text"),
+        ({"q": "x", "a": date(2024, 1, 1)}, "wrong type: completion is date, not text"),
     ],
 )
 def test_a_bad_row_is_set_aside_with_its_reason(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
@@ -67,7 +72,7 @@ def test_bad_rows_are_counted_by_reason_and_no_good_row_is_lost(tmp_path: Path) 
     assert [(problem.line, problem.reason.split(":")[0]) for problem in prepared.problems] == [
         (4, "not JSON"),
         (5, "empty prompt"),
-        (23, "exact duplicate of line 1"),
+        (23, "exact duplicate"),
     ]
     kept = [row for rows in prepared.splits.values() for row in rows]
     assert sorted(row["prompt"][0]["content"] for row in kept) == sorted(f"question {i}" for i in range(20))
@@ -86,6 +91,18 @@ def test_too_many_bad_rows_stop_with_the_first_of_them(tmp_path: Path) -> None:
 def test_a_file_without_one_good_row_stops_whatever_the_share(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="2 of 2 rows are bad"):
         prepare(dataset(write(tmp_path, ["{", "["]), max_bad_share=1.0))
+
+
+def test_duplicates_are_set_aside_but_are_not_bad(tmp_path: Path) -> None:
+    prepared = prepare(dataset(write(tmp_path, good(5) * 3), max_bad_share=0))
+    assert (prepared.report["good"], prepared.report["quarantined"]) == (5, 10)
+    assert prepared.report["reasons"] == {"exact duplicate": 10}
+
+
+def test_a_file_of_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("q,a\n")
+    with pytest.raises(DataError, match="the file has no rows"):
+        prepare(dataset(tmp_path / "rows.csv"))
 
 
 def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path) -> None:
@@ -145,5 +162,5 @@ def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:
 
 
 def test_more_demo_rows_than_there_are_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"demo\.rows"):
+    with pytest.raises(ParamsError, match=r"demo\.rows: 10000 distinct rows do not come"):
         generate(Demo(rows=10_000, seed=1))

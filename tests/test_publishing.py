@@ -1,9 +1,11 @@
 """Runs, versions and promotions on a real SQLite registry, of its own for every test."""
 
 import json
+import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith import journal, manifest, promotion, publishing
+from tunesmith import journal, live, manifest, promotion, publishing
 from tunesmith.errors import IntegrityError, RegistryError
 from tunesmith.registry import Registry
 
@@ -72,19 +74,13 @@ def test_a_run_tells_its_params_and_its_cost(project: Path) -> None:
 
 def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> None:
     registry = Registry("arithmetic")
-    metrics = {
-        "model": "base",
-        "dataset": "demo",
-        "score": 0.5,
-        "time": 1000,
-        "prompts_digest": "p",
-        "verifier": "number",
-    }
+    metrics = {"dataset": "demo", "score": 0.5, "seconds": 2.0, "time": 1000, "prompts_digest": "p"}
     sample = {"prompt": [{"role": "user", "content": "1 + 1"}], "reference": "2", "completion": "3", "score": 0.0}
     run = registry.run("base", "base", 0, {})
     for _ in range(2):
         publishing.publish_evaluation(registry, run, metrics, [{**sample, "reason": "3 is not 2"}])
     assert [m.value for m in registry.client.get_metric_history(run, "demo/score")] == [0.5]
+    assert registry.client.get_run(run).data.metrics == {"demo/score": 0.5, "evaluation/seconds": 2.0}
     table = json.loads(Path(registry.client.download_artifacts(run, "samples.json", str(project))).read_text())
     assert table["data"] == [["1 + 1", "2", "3", 0.0, "3 is not 2"]]
 
@@ -133,6 +129,41 @@ def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None
         _, told = follower.communicate(timeout=60)
     assert follower.returncode == 1
     assert f"the tracking server at {DEAD} did not do what was asked" in told.decode()
+
+
+def test_a_silent_server_holds_a_training_up_for_seconds_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(live, "PATIENCE", 0.5)
+        with live.published_live(project / "j"), journal.Journal(project / "j"):
+            write_journal(project / "j", 1, ended=True)
+        assert no_children()
+
+
+def test_a_training_that_fails_ends_its_follower_and_keeps_its_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 0.5)
+    write_journal(project / "j", 1, ended=False)
+    with pytest.raises(ZeroDivisionError), live.published_live(project / "j"):
+        raise ZeroDivisionError
+    assert no_children()
+
+
+def no_children() -> bool:
+    try:
+        os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return True
+    return False
+
+
+def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:
+    with journal.Journal(project / "j") as log:
+        log.write("start", key="k", model="m", method="m", device="cpu", params={})
+        log.write("step", step=1, loss=math.nan, grad_norm=1.0)
+    names = [point.name for point in publishing.steps(journal.read(project / "j"))]
+    assert names == ["grad_norm"]
 
 
 def test_a_dead_server_is_a_clear_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +238,27 @@ def test_an_artifact_changed_after_registration_is_not_promoted(registered: tupl
     with pytest.raises(IntegrityError, match="changed after registration"):
         promotion.promote(registry, "calculator", "1", reason=None)
     assert registry.alias("calculator", promotion.CHAMPION) is None
+
+
+def test_a_model_evaluated_again_is_judged_by_its_last_evaluation(registered: tuple[Registry, Path]) -> None:
+    registry, folder = registered
+    assert register(registry, folder, "k1", verdict="worse") == "1"
+    with pytest.raises(RegistryError, match="not proven better"):
+        promotion.promote(registry, "calculator", "1", reason=None)
+
+
+def test_a_promotion_cut_short_is_recorded_by_the_next(registered: tuple[Registry, Path]) -> None:
+    registry, _ = registered
+    registry.move_alias("calculator", promotion.CHAMPION, "1")
+    promotion.promote(registry, "calculator", "1", reason=None)
+    assert [entry.version for entry in promotion.history(registry, "calculator")] == ["1"]
+
+
+def test_a_version_registered_by_hand_is_not_promoted(registered: tuple[Registry, Path]) -> None:
+    registry, _ = registered
+    registry.client.create_model_version("calculator", "somewhere", registry.versions("calculator")[0].run)
+    with pytest.raises(RegistryError, match="not registered by this pipeline"):
+        promotion.promote(registry, "calculator", "2", reason="trust me")
 
 
 def test_the_champion_is_not_promoted_twice(registered: tuple[Registry, Path]) -> None:

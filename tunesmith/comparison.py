@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt
 
-from tunesmith import journal, statistics
+from tunesmith import journal, preparation, statistics
 from tunesmith.errors import EvaluationError
 from tunesmith.evaluation import Sample
 from tunesmith.journal import Event
@@ -17,7 +17,8 @@ BASELINE = "base"
 class Compare(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)]
     """Coverage of every interval."""
-    resamples: PositiveInt
+    resamples: Annotated[int, Field(ge=200)]
+    """Of the bootstrap; with fewer, an interval's ends are noise."""
     seed: NonNegativeInt
 
 
@@ -35,12 +36,14 @@ class Evaluated:
         return str(self.metrics["model"])
 
 
-def compare(models: list[Evaluated], settings: Compare) -> dict[str, Any]:
-    """The content of reports/comparison.json.
+def compare(models: list[Evaluated], trained_on: list[dict[str, Any]], settings: Compare) -> dict[str, Any]:
+    """The content of reports/comparison.json. trained_on: the ready rows that trained.
 
-    Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base.
+    Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base,
+    and none of the prompts trained.
     """
     baseline, *others = models
+    _check_held_out(baseline.samples, trained_on)
     for key, what in (
         ("prompts_digest", "other prompts"),
         ("template_digest", "prompts rendered by another chat template"),
@@ -65,11 +68,28 @@ def compare(models: list[Evaluated], settings: Compare) -> dict[str, Any]:
     }
 
 
-def verdict(difference: dict[str, Any]) -> str:
-    """ "better", "worse" or "undecided": on which side of zero the whole interval of the difference lies."""
+def verdict(difference: dict[str, Any], confidence: float) -> str:
+    """On which side of zero the whole interval of the difference lies: "better", "worse", or "undecided".
+
+    Right-or-wrong scores must pass the exact test too: over few prompts, or few that differ, a bootstrap interval is
+    too narrow.
+    """
+    p_value = difference["p_value"]
+    if p_value is not None and p_value >= 1 - confidence:
+        return "undecided"
     if difference["low"] > 0:
         return "better"
     return "worse" if difference["high"] < 0 else "undecided"
+
+
+def _check_held_out(samples: list[Sample], trained_on: list[dict[str, Any]]) -> None:
+    known = {preparation.prompt_position(row["prompt"]) for row in trained_on}
+    seen = [sample["id"] for sample in samples if preparation.prompt_position(sample["prompt"]) in known]
+    if seen:
+        raise EvaluationError(
+            f"{len(seen)} of {len(samples)} test prompts were also trained on (rows {', '.join(seen[:5])})",
+            fix="take those rows out of one of the two files; a model must be judged on what it has not seen",
+        )
 
 
 def _summary(model: Evaluated, settings: Compare) -> dict[str, Any]:
@@ -101,7 +121,7 @@ def _against(baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[s
     difference = {"difference": result.difference, **asdict(result.interval), "p_value": result.p_value}
     return {
         **difference,
-        "verdict": verdict(difference),
+        "verdict": verdict(difference, settings.confidence),
         "prompts": len(pairs),
         "improved": [before["id"] for before, after in pairs if after["score"] > before["score"]],
         "regressed": [before["id"] for before, after in pairs if after["score"] < before["score"]],

@@ -24,15 +24,25 @@ def run(main: Callable[[], str]) -> NoReturn:
         line = main()
     except TunesmithError as error:
         sys.exit(f"error: {error}")
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        sys.exit(f"error: {disk_full_message(error)}")
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        full = disk_full(error)
+        if full is None:
+            raise
+        sys.exit(f"error: {disk_full_message(full)}")
     print(line, flush=True)
     sys.exit(0)
+
+
+def disk_full(error: BaseException | None) -> OSError | None:
+    """The full disk behind an error, which libraries wrap in errors of their own; None where there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def disk_full_message(error: OSError) -> str:

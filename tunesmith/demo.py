@@ -9,9 +9,6 @@ from pydantic import NonNegativeInt, PositiveInt
 from tunesmith.errors import ParamsError
 from tunesmith.params import Section
 
-DISTINCT = 2 * 100 * 100
-"""About how many different prompts there are: two numbers of one or two digits, plus or minus."""
-
 
 class Demo(Section):
     rows: PositiveInt
@@ -22,13 +19,13 @@ def generate(demo: Demo) -> list[dict[str, str]]:
     """Distinct rows {question, answer}; the same seed gives the same rows. Raises ParamsError if too many are asked."""
     import reasoning_gym
 
-    if demo.rows > DISTINCT // 4:
-        raise ParamsError(
-            f"params.yaml: demo.rows: {demo.rows} is more than the {DISTINCT // 4} that stay quickly distinct",
-            fix="ask for fewer rows",
-        )
     source = reasoning_gym.create_dataset(
         "chain_sum", seed=demo.seed, size=2 * demo.rows, min_terms=2, max_terms=2, min_digits=1, max_digits=2
     )
     answers = {item["question"]: item["answer"] for item in source}
+    if len(answers) < demo.rows:
+        raise ParamsError(
+            f"params.yaml: demo.rows: {demo.rows} distinct rows do not come from {2 * demo.rows} draws",
+            fix=f"ask for at most {len(answers)} rows",
+        )
     return [{"question": question, "answer": answer} for question, answer in list(answers.items())[: demo.rows]]

@@ -5,6 +5,7 @@ TunesmithError
 ├── DataError         a data file cannot be used
 ├── BaseModelError    the base model cannot be fetched, or is not what was pinned
 ├── ChatError         the chat template cannot express a conversation, or does not end a turn
+├── BusyError         another process is writing the same output
 ├── IntegrityError    a folder's bytes are not those its manifest names
 ├── TrainingError     training went wrong, or moved what it must not move
 ├── EvaluationError   models cannot be scored, or not compared with each other
@@ -37,6 +38,10 @@ class BaseModelError(TunesmithError):
 
 
 class ChatError(TunesmithError):
+    pass
+
+
+class BusyError(TunesmithError):
     pass
 
 

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, PositiveInt
 
+from tunesmith.errors import EvaluationError
 from tunesmith.params import Section
 from tunesmith.verifiers import named
 
@@ -30,28 +31,53 @@ class Evaluate(Section):
     batch_size: PositiveInt
 
 
+@dataclass(frozen=True)
+class Completion:
+    """What a model answered.
+
+    rendered: SHA-256, in hex, of the prompt as the model got it. tokens: as generated, the end of turn included.
+    stopped: whether there was an end of turn.
+    """
+
+    text: str
+    rendered: str
+    tokens: int
+    stopped: bool
+
+
 Sample = dict[str, Any]
-"""{id, prompt, reference, completion, tokens, stopped, well_formed, score, answer, reason, status}"""
+"""{id, prompt, rendered, reference, completion, tokens, stopped, well_formed, score, answer, reason, status}"""
 
 
-def grade(
-    rows: list[dict[str, Any]], completions: list[str], token_counts: list[int], settings: Evaluate
-) -> list[Sample]:
-    """A sample for every ready row and its completion; ``token_counts`` are the lengths of the completions."""
+def check_references(rows: list[dict[str, Any]], settings: Evaluate) -> None:
+    """Raise EvaluationError where the verifier can grade against none of the references, before anything is asked."""
+    verify = named(settings.verifier)
+    verdicts = [verify("", row["completion"][-1]["content"]) for row in rows]
+    if all(verdict.status == "not_gradable" for verdict in verdicts):
+        raise EvaluationError(
+            f"the verifier {settings.verifier!r} can grade none of the {len(rows)} test rows of {settings.dataset!r}; "
+            f"the first: {verdicts[0].reason}",
+            fix="name another verifier in params.yaml, evaluate.verifier, or another completion column",
+        )
+
+
+def grade(rows: list[dict[str, Any]], completions: list[Completion], settings: Evaluate) -> list[Sample]:
+    """A sample for every ready row and its completion."""
     verify = named(settings.verifier)
     samples = []
-    for row, completion, tokens in zip(rows, completions, token_counts, strict=True):
+    for row, completion in zip(rows, completions, strict=True):
         reference = row["completion"][-1]["content"]
         samples.append(
             {
                 "id": row["id"],
                 "prompt": row["prompt"],
+                "rendered": completion.rendered,
                 "reference": reference,
-                "completion": completion,
-                "tokens": tokens,
-                "stopped": tokens < settings.max_new_tokens,
-                "well_formed": _well_formed(completion, settings.answer_format),
-                **asdict(verify(completion, reference)),
+                "completion": completion.text,
+                "tokens": completion.tokens,
+                "stopped": completion.stopped,
+                "well_formed": _well_formed(completion.text, settings.answer_format),
+                **asdict(verify(completion.text, reference)),
             }
         )
     return samples
@@ -74,8 +100,11 @@ def summarize(samples: list[Sample]) -> dict[str, Any]:
 
 
 def prompts_digest(samples: list[Sample]) -> str:
-    """SHA-256, in hex, over the prompts and references: models with the same digest answered the same questions."""
-    asked = [[sample["id"], sample["prompt"], sample["reference"]] for sample in samples]
+    """SHA-256, in hex, over prompts, as messages and as rendered, and references.
+
+    Models with the same digest were asked the same, to the letter (a template may write today's date).
+    """
+    asked = [[sample[key] for key in ("id", "prompt", "rendered", "reference")] for sample in samples]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,7 @@ It is the truth about a training; the tracking server is published to from it. E
 milliseconds since the epoch:
 
 start   {key, model, method, params, dataset, device}   key: a name for this training, unique
-step    {step, loss, grad_norm, learning_rate, ...}     what the trainer logged
+step    {step, loss, grad_norm, learning_rate, ...}     what the trainer logged; null for a value that is not finite
 sample  {when: "before" | "after", prompt, completion}  a probe prompt answered
 end     {steps, seconds, peak_memory_bytes, trainable_parameters, total_parameters, tokens}
 """

@@ -25,7 +25,7 @@ Lineage = dict[str, Any]
 def collect(
     *, base: Manifest, source: str, inputs: list[Path], params: dict[str, Any], seed: int, device: str
 ) -> Lineage:
-    """The lineage of a model trained now, from the base at ``source`` and ``inputs`` (files or folders).
+    """The lineage of a model trained now, from the base at ``source`` and ``inputs`` (files of ready rows).
 
     Describes the run, decides nothing: git and dvc.lock are read for the record alone.
     """
@@ -33,7 +33,10 @@ def collect(
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": code(),
         "base": {"source": source, "digest": base.digest, "weights_digest": base.weights_digest},
-        "inputs": {str(path): {"sha256": _digest(path), **dvc_hash(path)} for path in inputs},
+        "inputs": {
+            str(path): {"sha256": manifest.file_digest(path), "rows": _count_lines(path), **dvc_hash(path)}
+            for path in inputs
+        },
         "params": params,
         "seed": seed,
         "environment": {
@@ -66,14 +69,15 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
     entries = {
         Path(entry["path"]): f"{entry['hash']}:{entry[entry['hash']]}"
         for stage in stages.values()
-        for entry in [*stage.get("deps", []), *stage.get("outs", [])]
+        for entry in stage.get("outs", [])  # deps may be of an earlier run
     }
     hashes = [entries[place] for place in (path, *path.parents) if place in entries]
     return {"dvc": hashes[0]} if hashes else {}
 
 
-def _digest(path: Path) -> str:
-    return manifest.folder_digest(path) if path.is_dir() else manifest.file_digest(path)
+def _count_lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)
 
 
 def _git(*arguments: str) -> str | None:

@@ -11,20 +11,34 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE = 5.0
-"""Seconds a finished training waits for its follower to publish the last lines."""
+"""Seconds that a training waits, at its end, for its follower to publish the last lines."""
 
 
 @contextmanager
 def published_live(journal: Path) -> Iterator[None]:
     """While the block runs, a follower publishes ``journal``, which must exist. Never fails, whatever becomes of it."""
     command = [sys.executable, "-m", "tunesmith.publishing", str(journal.resolve())]
-    follower = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    follower = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the training; the follower then marks the run as killed
+    )
     try:
         yield
-        follower.wait(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        pass
-    finally:
+    except BaseException:
         follower.terminate()
-        if follower.wait() != 0:
-            print("note: the tracking server did not take the whole run; registration publishes it", file=sys.stderr)
+        _end(follower)
+        raise
+    if _end(follower) != 0:
+        print("note: the tracking server did not take the whole run; registration publishes it", file=sys.stderr)
+
+
+def _end(follower: subprocess.Popen[bytes]) -> int:
+    """Wait a while for the follower to end by itself, then end it. Returns its exit status."""
+    try:
+        return follower.wait(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        follower.kill()
+        return follower.wait()

@@ -30,12 +30,15 @@ def open_model(folder: Path, base: Path, profile: Profile) -> OpenModel:
     """
     logging.disable_progress_bar()
     stated = manifest.verify(base)
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=profile.dtype, use_safetensors=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
     own = stated
     if folder != base:
         own = manifest.verify(folder)
         _check_base(folder, base, stated)
+    model = AutoModelForCausalLM.from_pretrained(
+        base, dtype=profile.dtype, use_safetensors=True, trust_remote_code=False
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if folder != base:
         model = PeftModel.from_pretrained(model, str(folder))
     return OpenModel(model.to(profile.device).eval(), tokenizer, own, stated)
 

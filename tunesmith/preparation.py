@@ -6,6 +6,7 @@ appending rows moves no old row to another split.
 
 import hashlib
 import json
+import math
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Dataset(Section):
     splits: Splits
     limit: Limit
     max_bad_share: Share
-    """Stop when more than this share of the rows is bad."""
+    """Stop when more than this share of the rows is bad; exact duplicates are set aside, but not bad."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def prepare(dataset: Dataset) -> Prepared:
     read = [record for record in found if isinstance(record, Record)]
     _check_columns(dataset, read)
     problems = [problem for problem in found if isinstance(problem, Problem)]
+    duplicates: list[Problem] = []
     rows: dict[str, tuple[int, dict[str, Any]]] = {}
     for record in read:
         row = to_answer(record, dataset)
@@ -87,11 +89,11 @@ def prepare(dataset: Dataset) -> Prepared:
             problems.append(row)
         elif row["id"] in rows:
             first = rows[row["id"]][0]
-            problems.append(Problem(record.line, f"exact duplicate of line {first}", json.dumps(record.fields)))
+            duplicates.append(Problem(record.line, f"exact duplicate: of line {first}", _raw(record)))
         else:
             rows[row["id"]] = (record.line, row)
-    problems.sort(key=lambda problem: problem.line)
     _check_share(dataset, problems, len(found))
+    problems = sorted(problems + duplicates, key=lambda problem: problem.line)
     splits = split([row for _, row in rows.values()], dataset.splits)
     kept = {name: part[: getattr(dataset.limit, name)] for name, part in splits.items()}
     report = {
@@ -111,9 +113,9 @@ def to_answer(record: Record, dataset: Dataset) -> dict[str, Any] | Problem:
     text: dict[str, str] = {}
     for role, column in (("prompt", dataset.columns.prompt), ("completion", dataset.columns.completion)):
         value = record.fields.get(column)
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
             value = str(value)
-        if value is None:
+        if value is None or value != value:  # not a number is how tables write nothing
             return Problem(record.line, f"missing {role}: no value in column {column!r}", _raw(record))
         if not isinstance(value, str):
             return Problem(record.line, f"wrong type: {role} is {type(value).__name__}, not text", _raw(record))
@@ -166,6 +168,8 @@ def _check_columns(dataset: Dataset, read: list[Record]) -> None:
 
 
 def _check_share(dataset: Dataset, problems: list[Problem], total: int) -> None:
+    if not total:
+        raise DataError(f"{dataset.path}: the file has no rows", fix=records.EMPTY)
     if len(problems) < total and len(problems) <= dataset.max_bad_share * total:
         return
     shown = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in problems[:5])

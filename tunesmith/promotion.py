@@ -5,8 +5,9 @@ against the digest it was evaluated under, moves the alias, and appends to the h
 registered model, so that everyone on the same server sees it.
 """
 
-import getpass
 import json
+import time
+import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,11 +16,12 @@ from typing import Any
 
 from tunesmith import manifest
 from tunesmith.errors import IntegrityError, RegistryError
-from tunesmith.registry import Registry, Version
+from tunesmith.registry import Registry, Version, who
 
 CHAMPION = "champion"
 DIGEST, MODEL, VERDICT, EVIDENCE = "tunesmith.digest", "tunesmith.model", "tunesmith.verdict", "tunesmith.evidence"
 ENTRY = "tunesmith.promotion."
+"""Tags of the history: this, then the time in nanoseconds, which orders them."""
 
 
 @dataclass(frozen=True)
@@ -63,27 +65,35 @@ def promote(registry: Registry, name: str, which: str, *, reason: str | None) ->
             f"{name} has no version {which!r} at {registry.uri}; registered: {known}",
             fix=f"register it with `dvc repro --force --single-item register@{which}`",
         )
-    if version.tags[VERDICT] != "better" and not reason:
+    if DIGEST not in version.tags:
         raise RegistryError(
-            f"{name} version {version.number} is not proven better than the base: {version.tags[EVIDENCE]}",
+            f"{name} version {version.number} was not registered by this pipeline: what it is cannot be checked",
+            fix="register the model with `dvc repro`, which evaluates it and records its digest",
+        )
+    evidence = version.tags.get(EVIDENCE, "no evaluation is recorded")
+    if version.tags.get(VERDICT) != "better" and not reason:
+        raise RegistryError(
+            f"{name} version {version.number} is not proven better than the base: {evidence}",
             fix="evaluate on more prompts, or say why it should be promoted all the same with --reason",
         )
     digest = _verify_artifact(registry, name, version)
     champion = registry.alias(name, CHAMPION)
-    if champion == version.number:
+    recorded = history(registry, name)[-1:]
+    if champion == version.number and recorded and recorded[0].version == champion:
         raise RegistryError(f"{name} version {version.number} is the champion already", fix="nothing to do")
     promotion = Promotion(
         when=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=getpass.getuser(),
-        model=version.tags[MODEL],
+        who=who(),
+        model=version.tags.get(MODEL, ""),
         version=version.number,
-        previous=champion,
+        # A champion that the history does not know is a promotion that was cut short here: it is recorded now.
+        previous=recorded[0].version if champion == version.number and recorded else champion,
         why=reason or "proven better than the base",
-        evidence=version.tags[EVIDENCE],
+        evidence=evidence,
         digest=digest,
     )
     registry.move_alias(name, CHAMPION, version.number)
-    registry.tag(name, f"{ENTRY}{len(history(registry, name)) + 1:06d}", json.dumps(asdict(promotion)))
+    registry.tag(name, f"{ENTRY}{time.time_ns()}.{uuid.uuid4().hex[:8]}", json.dumps(asdict(promotion)))
     return promotion
 
 

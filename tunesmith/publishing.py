@@ -52,7 +52,7 @@ def steps(events: list[Event]) -> list[Point]:
         for event in events
         if event["event"] == "step"
         for name, value in event.items()
-        if name not in ("event", "time", "step")
+        if name not in ("event", "time", "step") and value is not None  # null stands for what is not finite
     ]
 
 
@@ -61,6 +61,9 @@ def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], sa
     groups = {name: metrics["dataset"] if name in QUALITY else "evaluation" for name in metrics}
     points = [point for name, value in metrics.items() for point in _points(f"{groups[name]}/{name}", value, metrics)]
     registry.log(run, points=points, tags={"prompts_digest": metrics["prompts_digest"]})
+    registry.log_dataset(
+        run, metrics["dataset"], metrics["prompts_digest"], f"{metrics['dataset']}/test.jsonl", "test", len(samples)
+    )
     table = {
         "prompt": [sample["prompt"][-1]["content"] for sample in samples],
         "right answer": [sample["reference"] for sample in samples],
@@ -104,10 +107,10 @@ def follow(path: Path, settings: Names) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     with path.open("rb") as file:
-        content, published, run, registry = b"", 0, "", None
+        events, rest, published, run, registry = list[Event](), b"", 0, "", None
         while True:
-            content += file.read()
-            events, _ = journal.parse(content)
+            more, rest = journal.parse(rest + file.read())
+            events += more
             ended = bool(journal.first(events, "end"))
             abandoned = stopped or os.getppid() != trainer
             try:

@@ -3,7 +3,9 @@
 Reading never stops at a bad row: it yields a `Problem` with the line and the reason, and goes on.
 """
 
+import codecs
 import csv
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +18,8 @@ import pyarrow.parquet as pq
 
 from tunesmith import atomic
 from tunesmith.errors import DataError
+
+EMPTY = "put at least one row in it, or name another file"
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ def read(path: Path) -> Iterator[Record | Problem]:
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown format {path.suffix!r}", fix=f"use one of {', '.join(readers)}")
     try:
+        if path.is_dir():
+            raise DataError(f"{path}: a folder, not a file", fix="name a file in it")
         if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty", fix="put at least one row in it, or name another file")
+            raise DataError(f"{path}: the file is empty", fix=EMPTY)
         yield from readers[path.suffix](path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", fix="correct the dataset's `path` in params.yaml") from None
@@ -61,6 +67,7 @@ def read(path: Path) -> Iterator[Record | Problem]:
 def _read_jsonl(path: Path) -> Iterator[Record | Problem]:
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
+            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
             if not line.strip():
                 continue
             raw = line.decode("utf-8", errors="replace").rstrip("\r\n")
@@ -74,7 +81,7 @@ def _read_jsonl(path: Path) -> Iterator[Record | Problem]:
 
 def _read_json(path: Path) -> Iterator[Record | Problem]:
     try:
-        values = orjson.loads(path.read_bytes())
+        values = orjson.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError as error:
         fix = "correct that place; a file with one object a line is named .jsonl"
         raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}", fix=fix) from None
@@ -89,9 +96,14 @@ def _read_json(path: Path) -> Iterator[Record | Problem]:
 
 def _read_csv(path: Path) -> Iterator[Record | Problem]:
     with path.open(encoding="utf-8-sig", newline="") as file:
+        csv.field_size_limit(2**31 - 1)
         reader = csv.reader(file, strict=True)
         try:
-            header = next(reader)
+            header = next(reader, [])
+            if len(set(header)) < len(header):
+                twice = sorted({name for name in header if header.count(name) > 1})
+                fix = "give every column a name of its own in the first line"
+                raise DataError(f"{path}:1: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
             line = reader.line_num + 1
             for values in reader:
                 if len(values) == len(header):
@@ -113,7 +125,9 @@ def _read_parquet(path: Path) -> Iterator[Record | Problem]:
             for fields in batch.to_pylist():
                 position += 1
                 yield Record(position, fields)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOENT:
+            raise
         raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
 
 

@@ -50,6 +50,14 @@ class Version:
     tags: dict[str, str]
 
 
+def who() -> str:
+    """The user's name, or number where a container gave them none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
 def tracking_uri() -> str:
     """Where runs and models are kept."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE.resolve()}"
@@ -78,7 +86,7 @@ class Registry:
             found = self.client.search_runs([self.experiment], f"tags.`{KEY}` = '{key}'", max_results=1)
             if found:
                 return str(found[0].info.run_id)
-            tags = {KEY: key, "mlflow.user": getpass.getuser(), **tags}
+            tags = {KEY: key, "mlflow.user": who(), **tags}
             run = self.client.create_run(self.experiment, started, tags, name)
             return str(run.info.run_id)
 
@@ -143,6 +151,8 @@ class Registry:
             for version in self.versions(model):
                 if version.run == run and version.tags.get(name) == digest:
                     self.client.update_model_version(model, version.number, description)
+                    for tag, value in tags.items():  # it may have been evaluated again
+                        self.client.set_model_version_tag(model, version.number, tag, value)
                     return version.number
             source = f"{self.client.get_run(run).info.artifact_uri}/model"
             made = self.client.create_model_version(model, source, run, {name: digest, **tags}, description=description)

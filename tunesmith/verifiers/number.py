@@ -1,7 +1,9 @@
 """Is the final number right?
 
 The final number of a text is the one after its last ``####`` (GSM8K's mark), else the last one in it. Values are
-compared exactly: 42, 42.0, +42 and 42. are one number, and thousands commas are read over; 41.999 is another.
+compared exactly: 42, 42.0, +42 and 42. are one number, and thousands commas are read over; 41.999 is another. A
+number that a unit touches is read (12.5kg is 12.5), an ordinal (the 12th) is a word. What is not a plain number (1/2,
+10^3, 1.5e3, 1.2.3) is never read in part: as the final number, it is no answer rather than a wrong one.
 """
 
 import re
@@ -10,17 +12,19 @@ from fractions import Fraction
 from tunesmith.verifiers.verdict import Verdict
 
 MARK = "####"
+TOKEN = re.compile(r"[-+−]?[$€£]?(?:\d|\.\d)[\w.,/^%]*", re.ASCII)
+"""A run of characters that begins like a number; a sign counts only where nothing stands before it to join."""
 NUMBER = re.compile(
     r"""
-    (?<![\w.])                      # not inside a word or a longer number
-    (?:(?<![\w)\]])[-+−])?          # a sign, unless it joins what stands before it: 5-3 ends in 3, not -3
-    \$?
-    (?:\d{1,3}(?:,\d{3})+|\d+)      # with thousands commas, or plain
-    (?:\.\d+)?
-    (?![\w])                        # 12th and 3x are words
+    (?P<number> [-+−]? [$€£]? (?: \d{1,3} (?:,\d{3})+ (?:\.\d+)? | \d+ (?:\.\d+)? | \.\d+ ) )
+    (?: %? | (?![eE]\d) [a-zA-Z]+ )  # a percent sign or a unit
+    [.,]*                            # the sentence goes on, or ends
     """,
     re.VERBOSE | re.ASCII,
 )
+WORD = re.compile(r"\d+(?:st|nd|rd|th|[xX])[.,]*", re.ASCII)
+LONGEST = 100
+"""Characters of the longest number: beyond, it is a model that repeats itself."""
 
 
 def verify(completion: str, reference: str) -> Verdict:
@@ -36,14 +40,30 @@ def verify(completion: str, reference: str) -> Verdict:
 
 
 def final_number(text: str) -> str | None:
-    """The final number as written, or None. After a ``####`` only the first number that follows it counts."""
+    """The final number as written, or None. After a ``####`` only what follows it counts, and its first number."""
     if MARK in text:
-        marked = NUMBER.search(text.rsplit(MARK, 1)[1])
-        return marked[0] if marked else None
-    numbers = NUMBER.findall(text)
+        numbers = _numbers(text.rsplit(MARK, 1)[1])
+        return numbers[0] if numbers else None
+    numbers = _numbers(text)
     return numbers[-1] if numbers else None
 
 
 def value(number: str) -> Fraction:
     """The exact value of a number as `final_number` gives it."""
-    return Fraction(number.replace(",", "").replace("$", "").replace("−", "-"))
+    return Fraction(re.sub("[,$€£]", "", number).replace("−", "-"))
+
+
+def _numbers(text: str) -> list[str | None]:
+    """Every number in the text as written, None for what begins like one and is none."""
+    found: list[str | None] = []
+    for token in TOKEN.finditer(text):
+        written = token[0]
+        if re.match(r"[\w)\].]", text[token.start() - 1 : token.start()]):
+            if written[0] not in "-+−":
+                continue  # inside a word
+            written = written[1:]  # 5-3 ends in 3, not -3
+        if WORD.fullmatch(written):
+            continue
+        number = NUMBER.fullmatch(written)
+        found.append(number["number"] if number and len(number["number"]) <= LONGEST else None)
+    return found
