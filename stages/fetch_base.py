@@ -7,7 +7,7 @@ writes  models/base
 
 from pathlib import Path
 
-from tunesmith import base_model
+from tunesmith import base_model, sources
 from tunesmith.console import run
 from tunesmith.params import load
 
@@ -15,10 +15,10 @@ OUT = Path("models/base")
 
 
 def main() -> str:
-    source = load(base_model.Source, "base_model").root
+    source = load(sources.Source, "base_model").root
     manifest = base_model.fetch(source, OUT)
     size = manifest.weights_bytes / 1e6
-    return f"{OUT}: {base_model.identify(source)}, {size:.0f} MB of weights, digest {manifest.weights_digest[:12]}"
+    return f"{OUT}: {sources.identify(source)}, {size:.0f} MB of weights, digest {manifest.weights_digest[:12]}"
 
 
 if __name__ == "__main__":

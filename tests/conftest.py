@@ -68,10 +68,11 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a base: fetched, with a manifest. Not to be written to."""
     from tunesmith import base_model, manifest
+    from tunesmith.sources import Folder
 
     out = tmp_path_factory.mktemp("models") / "base"
     digest = manifest.folder_digest(tiny_folder)
-    base_model.fetch(base_model.Folder(kind="folder", path=tiny_folder, sha256=digest, chat_template=None), out)
+    base_model.fetch(Folder(kind="folder", path=tiny_folder, sha256=digest, chat_template=None), out)
     return out
 
 

@@ -8,9 +8,9 @@ import pytest
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
-from tunesmith import base_model, manifest
-from tunesmith.base_model import Folder, Hub, Package, Template
+from tunesmith import base_model, manifest, saving
 from tunesmith.errors import BaseModelError
+from tunesmith.sources import Folder, Hub, Package, Template
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -138,5 +138,5 @@ class FullDisk:
 
 def test_a_full_disk_while_saving_is_told_as_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as error:
-        base_model.save_model(FullDisk(), tmp_path)
+        saving.save_model(FullDisk(), tmp_path)
     assert error.value.errno == errno.ENOSPC

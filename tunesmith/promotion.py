@@ -57,19 +57,7 @@ def promote(registry: Registry, name: str, which: str, *, reason: str | None) ->
     Raises RegistryError where there is no such version, or it is not proven better and no reason is given to promote
     it all the same; IntegrityError where its bytes are not those that were evaluated.
     """
-    versions = registry.versions(name)
-    version = next((v for v in versions if which in (v.number, v.tags.get(MODEL))), None)
-    if version is None:
-        known = ", ".join(f"{v.tags.get(MODEL)} (version {v.number})" for v in versions) or "none"
-        raise RegistryError(
-            f"{name} has no version {which!r} at {registry.uri}; registered: {known}",
-            fix=f"register it with `dvc repro --force --single-item register@{which}`",
-        )
-    if DIGEST not in version.tags:
-        raise RegistryError(
-            f"{name} version {version.number} was not registered by this pipeline: what it is cannot be checked",
-            fix="register the model with `dvc repro`, which evaluates it and records its digest",
-        )
+    version = _choose(registry, name, which)
     evidence = version.tags.get(EVIDENCE, "no evaluation is recorded")
     if version.tags.get(VERDICT) != "better" and not reason:
         raise RegistryError(
@@ -115,6 +103,24 @@ def description(name: str, lineage: dict[str, Any], sentence: str, rows: int, da
         f"- the run's artifacts hold `model/lineage.json`, `samples.json` and `comparison.html`\n"
         f"- promote it with `tunesmith promote {name}`\n"
     )
+
+
+def _choose(registry: Registry, name: str, which: str) -> Version:
+    """The version that ``which`` names, if it is one that can be checked."""
+    versions = registry.versions(name)
+    version = next((v for v in versions if which in (v.number, v.tags.get(MODEL))), None)
+    if version is None:
+        known = ", ".join(f"{v.tags.get(MODEL)} (version {v.number})" for v in versions) or "none"
+        raise RegistryError(
+            f"{name} has no version {which!r} at {registry.uri}; registered: {known}",
+            fix=f"register it with `dvc repro --force --single-item register@{which}`",
+        )
+    if DIGEST not in version.tags:
+        raise RegistryError(
+            f"{name} version {version.number} was not registered by this pipeline: what it is cannot be checked",
+            fix="register the model with `dvc repro`, which evaluates it and records its digest",
+        )
+    return version
 
 
 def _verify_artifact(registry: Registry, name: str, version: Version) -> str:

@@ -21,13 +21,13 @@ from transformers import (
 )
 
 from tunesmith import atomic, generation, journal, lineage, manifest, weights
-from tunesmith.base_model import save_model
 from tunesmith.chat import Message
 from tunesmith.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.errors import TrainingError
 from tunesmith.journal import Journal
 from tunesmith.live import published_live
 from tunesmith.manifest import Manifest
+from tunesmith.saving import save_model
 
 PROBE_TOKENS = 32
 """Longest answer to a probe prompt."""
