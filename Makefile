@@ -13,6 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: repro test lint unit real ui lock clean
 
 repro: .venv/runtime
+	@tunesmith check
 	dvc repro
 	@tunesmith results
 

