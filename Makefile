@@ -45,10 +45,10 @@ ui: .venv/runtime
 	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-# The CUDA packages that torch pins itself are left out of the lock, as torch is.
+# Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004), pycosat (006).
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate \
-	  --no-emit-package torch --no-emit-package triton pyproject.toml \
+	  --no-emit-package torch --no-emit-package triton --no-emit-package pycosat pyproject.toml \
 	  | awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' > requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --constraint requirements.lock requirements-dev.in > requirements-dev.lock

@@ -4,6 +4,9 @@ The domain serves every kind of label: a sum has one right answer (SFT), a wrong
 pair (DPO), and a number can be checked (GRPO).
 """
 
+import sys
+from types import ModuleType
+
 from pydantic import NonNegativeInt, PositiveInt
 
 from tunesmith.errors import ParamsError
@@ -17,6 +20,9 @@ class Demo(Section):
 
 def generate(demo: Demo) -> list[dict[str, str]]:
     """Distinct rows {question, answer}; the same seed gives the same rows. Raises ParamsError if too many are asked."""
+    # reasoning-gym imports pycosat for its logic puzzles, which are not used here. It exists as C source alone, so it
+    # is left out of the lock: setting up must not need a compiler (docs/decisions/006).
+    sys.modules.setdefault("pycosat", ModuleType("pycosat"))
     import reasoning_gym
 
     source = reasoning_gym.create_dataset(

@@ -27,7 +27,7 @@ ROWS = pa.schema({name: pa.string() for name in ("id", "prompt", "reference", "v
 """Said aloud, because a reader of JSON would take references such as 2024-01-01 for dates."""
 
 
-class CountingLM(HFLM):  # type: ignore[misc]
+class CountingLM(HFLM):
     """lm-eval's model, which also notes how long each answer was: its text alone does not tell."""
 
     def __init__(self, **settings: Any) -> None:

@@ -23,7 +23,6 @@ from tunesmith.registry import Point, Registry
 INTERVAL = 1.0
 """Seconds between two looks at a journal that is followed."""
 
-
 QUALITY = ("score", "well_formed", "stopped")
 """The metrics of an evaluation that say how good a model is."""
 
