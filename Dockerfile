@@ -27,6 +27,6 @@ RUN apt-get update \
 COPY --from=build /opt/venv /opt/venv
 # Any user may run it, one without an entry in /etc/passwd too: caches go to /tmp.
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
-USER tunesmith
+USER 10001
 WORKDIR /work
 CMD ["dvc", "repro"]

@@ -100,13 +100,13 @@ def test_a_follower_publishes_while_training_writes(project: Path) -> None:
         with journal.Journal(path) as log:
             log.write("step", step=3, loss=0.25)
             log.write("end", steps=3, seconds=1.0)
-        assert follower.wait(timeout=30) == 0
+        assert follower.wait(timeout=90) == 0
     assert [step for step, _ in losses(registry, run)] == [1, 2, 3]
     assert registry.client.get_run(run).info.status == "FINISHED"
 
 
 def wait_for_run(registry: Registry) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while not (found := registry.client.search_runs([registry.experiment], "metrics.loss >= 0")):
         assert time.monotonic() < deadline, "the follower published nothing"
         time.sleep(0.2)
@@ -119,14 +119,14 @@ def test_a_follower_told_to_stop_marks_the_run_killed(project: Path) -> None:
         registry = Registry("arithmetic")
         run = wait_for_run(registry)
         follower.send_signal(signal.SIGTERM)
-        assert follower.wait(timeout=30) == 0
+        assert follower.wait(timeout=90) == 0
     assert registry.client.get_run(run).info.status == "KILLED"
 
 
 def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None:
     write_journal(project / "j", 2, ended=True)
     with start_follower(project / "j", MLFLOW_TRACKING_URI=DEAD) as follower:
-        _, told = follower.communicate(timeout=60)
+        _, told = follower.communicate(timeout=90)
     assert follower.returncode == 1
     assert f"the tracking server at {DEAD} did not do what was asked" in told.decode()
 
