@@ -25,8 +25,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 tunesmith
 COPY --from=build /opt/venv /opt/venv
-# Any user may run it, one without an entry in /etc/passwd too: caches go to /tmp.
-ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
+# Any user may run it, one without an entry in /etc/passwd too: caches go to /tmp, and DVC is told a name.
+ENV PATH=/opt/venv/bin:$PATH HOME=/tmp LOGNAME=tunesmith PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
 USER 10001
 WORKDIR /work
 CMD ["dvc", "repro"]
