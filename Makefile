@@ -10,7 +10,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint unit real ui lock clean
+.PHONY: repro test lint real ui lock clean
 
 repro: .venv/runtime
 	@tunesmith check
@@ -48,10 +48,11 @@ ui: .venv/runtime
 # Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004), pycosat (006).
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate \
-	  --no-emit-package torch --no-emit-package triton --no-emit-package pycosat pyproject.toml \
-	  | awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' > requirements.lock
+	  --no-emit-package torch --no-emit-package triton --no-emit-package pycosat \
+	  --output-file .venv/all.lock pyproject.toml
+	awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' .venv/all.lock > requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --constraint requirements.lock requirements-dev.in > requirements-dev.lock
+	  --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.in
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunesmith import journal, lineage, promotion, publishing, records, words
+from tunesmith import journal, lineage, manifest, promotion, publishing, records, words
 from tunesmith.comparison import BASELINE
 from tunesmith.console import run
 from tunesmith.params import load
@@ -45,6 +45,7 @@ def main(name: str) -> str:
         "version": version,
         "run_id": run_id,
         "model": name,
+        "model_digest": manifest.read(MODELS / name).digest,
     }
     records.write_json(REPORTS / name / "registration.json", registration)
     return f"{names.model} version {version} at {registry.uri}: {sentence}"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith import comparison, device, evaluation, generation, models, report, words
+from tunesmith import comparison, device, evaluation, generation, models, report, results, words
 from tunesmith.comparison import Compare, Evaluated
 from tunesmith.errors import EvaluationError
 from tunesmith.evaluation import Completion, Evaluate, Sample
@@ -115,6 +115,18 @@ def test_the_page_marks_every_prompt_by_how_it_changed() -> None:
 def test_a_comparison_is_plain_json() -> None:
     made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("tuned", ["0", "1"])], [], HOW)
     assert json.loads(json.dumps(made)) == made
+
+
+def test_an_earlier_models_registration_is_not_shown_as_this_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "REPORTS", tmp_path)
+    assert results.registered("tuned", "d2") == "tuned is not registered yet"
+    (tmp_path / "tuned").mkdir()
+    made = {"registered_model": "m", "version": "1", "model_digest": "d1"}
+    (tmp_path / "tuned" / "registration.json").write_text(json.dumps(made))
+    assert results.registered("tuned", "d1") == "registered: m version 1 (tuned)"
+    assert results.registered("tuned", "d2") == "tuned is not registered yet: m version 1 is an earlier tuned"
 
 
 @pytest.mark.parametrize(("value", "text"), [(None, "–"), (12, "12 B"), (19_593_064, "19.6 MB"), (3.1e9, "3.10 GB")])

@@ -55,12 +55,11 @@ def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
         for file in partial.rglob("*"):
             _sync(file)
         _sync(partial)
-    except BaseException:
+        if path.exists():
+            path.rename(previous)
+        partial.rename(path)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-    if path.exists():
-        path.rename(previous)
-    partial.rename(path)
     _sync(path.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
@@ -73,9 +72,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
         _sync(partial)
         partial.replace(path)
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
     _sync(path.parent)
 
 

@@ -1,7 +1,6 @@
 """The outer edge of a stage: one closing line, and errors without a traceback."""
 
 import errno
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -19,7 +18,6 @@ def run(main: Callable[[], str]) -> NoReturn:
     130 when interrupted. Anything else is a defect of ours and keeps its traceback.
     """
     warnings.simplefilter("ignore")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         line = main()
     except TunesmithError as error:

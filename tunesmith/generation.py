@@ -19,11 +19,9 @@ def answer(
     batch = batch.to(model.device)
     was_training = model.training
     model.eval()
-    output = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False)
+    # Said aloud: a base's own configuration may still pad with its end of turn.
+    pad = tokenizer.pad_token_id
+    output = model.generate(**batch, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=pad)
     model.train(was_training)
     completions = output[:, batch["input_ids"].shape[1] :].tolist()
-    return [tokenizer.decode(_without_padding(ids, tokenizer)) for ids in completions]
-
-
-def _without_padding(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [token for token in ids if token != tokenizer.pad_token_id]
+    return [tokenizer.decode([token for token in ids if token != pad]) for ids in completions]

@@ -27,7 +27,7 @@ def published_live(journal: Path) -> Iterator[None]:
     )
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C too: the run did not end well
         follower.terminate()
         _end(follower)
         raise

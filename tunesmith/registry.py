@@ -5,6 +5,7 @@ is ever pickled or unpickled: a version's artifact is a model folder, and it is 
 """
 
 import getpass
+import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ import requests
 import sqlalchemy.exc
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from tunesmith.errors import RegistryError
@@ -110,8 +112,8 @@ class Registry:
             name=name,
             digest=digest[:36],
             source_type="local",
-            source=f'{{"uri": "{source}"}}',
-            profile=f'{{"num_rows": {rows}}}',
+            source=json.dumps({"uri": source}),
+            profile=json.dumps({"num_rows": rows}),
         )
         with answering(self.uri):
             tags = [InputTag("mlflow.data.context", context)]
@@ -122,7 +124,7 @@ class Registry:
         rows = [list(row) for row in zip(*table.values(), strict=True)]
         with answering(self.uri):
             self.client.log_dict(run, {"columns": list(table), "data": rows}, file)
-            self.client.set_tag(run, "mlflow.loggedArtifacts", f'[{{"path": "{file}", "type": "table"}}]')
+            self.client.set_tag(run, "mlflow.loggedArtifacts", json.dumps([{"path": file, "type": "table"}]))
 
     def upload(self, run: str, path: Path, folder: str | None = None) -> None:
         """Copy a file, or the content of a folder, to the run's artifacts."""
@@ -145,7 +147,7 @@ class Registry:
         digest_tag: the tag that tells whether the version is there already.
         """
         with answering(self.uri):
-            if not self.client.search_registered_models(f"name = '{model}'"):
+            if self._registered(model) is None:
                 self.client.create_registered_model(model, tags={"tunesmith": "yes"})
             name, digest = digest_tag
             for version in self.versions(model):
@@ -172,9 +174,8 @@ class Registry:
 
     def alias(self, model: str, alias: str) -> str | None:
         """The number of the version that an alias points to."""
-        with answering(self.uri):
-            found = self.client.search_registered_models(f"name = '{model}'")
-            number = found[0].aliases.get(alias) if found else None
+        found = self._registered(model)
+        number = found.aliases.get(alias) if found else None
         return None if number is None else str(number)
 
     def move_alias(self, model: str, alias: str, version: str) -> None:
@@ -183,9 +184,13 @@ class Registry:
 
     def tags(self, model: str) -> dict[str, str]:
         """Tags of a registered model; {} where there is no such model."""
+        found = self._registered(model)
+        return dict(found.tags) if found else {}
+
+    def _registered(self, model: str) -> RegisteredModel | None:
         with answering(self.uri):
             found = self.client.search_registered_models(f"name = '{model}'")
-            return dict(found[0].tags) if found else {}
+        return found[0] if found else None
 
     def tag(self, model: str, name: str, value: str) -> None:
         with answering(self.uri):

@@ -1,6 +1,7 @@
 """The table at the end of a run, from reports/ alone."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +24,27 @@ def show() -> None:
     console.print(table(comparison))
     for name in comparison["against_baseline"]:
         console.print(words.headline(name, comparison), soft_wrap=True)
-        registration = REPORTS / name / "registration.json"
-        if registration.exists():
-            made = json.loads(registration.read_text())
-            console.print(f"registered: {made['registered_model']} version {made['version']} ({name})", soft_wrap=True)
+        console.print(registered(name, comparison["models"][name]["model_digest"]), soft_wrap=True)
     console.print("next:", style="bold")
     console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
     console.print("  make ui                     see the runs and the registered model in MLflow")
     for name, result in comparison["against_baseline"].items():
         if result["verdict"] == "better":
-            console.print(f"  tunesmith promote {name}  make it the champion")
+            # An activated environment says so; without one, the command is not on the user's path.
+            program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
+            console.print(f"  {program} promote {name}  make it the champion")
+
+
+def registered(name: str, digest: str) -> str:
+    """Whether the model that was compared, by its digest, is registered. What is registered may be an earlier one."""
+    path = REPORTS / name / "registration.json"
+    if not path.exists():
+        return f"{name} is not registered yet"
+    made = json.loads(path.read_text())
+    version = f"{made['registered_model']} version {made['version']}"
+    if made["model_digest"] != digest:
+        return f"{name} is not registered yet: {version} is an earlier {name}"
+    return f"registered: {version} ({name})"
 
 
 def table(comparison: dict[str, Any]) -> Table:
