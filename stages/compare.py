@@ -12,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from tunesmith import atomic, journal, manifest, records, report
+from tunesmith import atomic, journal, manifest, ready, report
 from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.console import run
 from tunesmith.params import load
@@ -23,9 +23,9 @@ TABLE, PAGE = REPORTS / "comparison.json", REPORTS / "comparison.html"
 
 def main(names: list[str]) -> str:
     models = [open_evaluated(name) for name in names]
-    trained_on = records.read_ready(READY / load(str, "sft.dataset") / "train.jsonl")
+    trained_on = ready.read(READY / load(str, "sft.dataset") / "train.jsonl")
     comparison = compare(models, trained_on, load(Compare, "compare"))
-    records.write_json(TABLE, comparison)
+    ready.write_json(TABLE, comparison)
     atomic.write_text(PAGE, report.page(comparison, models))
     outcomes = [
         f"{name} {result['verdict']} by {result['difference']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}]"
@@ -36,7 +36,7 @@ def main(names: list[str]) -> str:
 
 def open_evaluated(name: str) -> Evaluated:
     metrics = json.loads((REPORTS / name / "metrics.json").read_text())
-    samples = records.read_ready(REPORTS / name / "samples.jsonl")
+    samples = ready.read(REPORTS / name / "samples.jsonl")
     if name == BASELINE:
         return Evaluated(metrics, samples, training=[], weights_bytes=0)
     training = journal.read(MODELS / name / journal.NAME)

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from tunesmith import chat, device, evaluation, harness, models, records
+from tunesmith import chat, device, evaluation, harness, models, ready
 from tunesmith.console import run
 from tunesmith.errors import EvaluationError
 from tunesmith.params import load
@@ -23,7 +23,7 @@ BASE = MODELS / "base"
 
 def main(name: str) -> str:
     settings = load(evaluation.Evaluate, "evaluate")
-    rows = records.read_ready(READY / settings.dataset / "test.jsonl")
+    rows = ready.read(READY / settings.dataset / "test.jsonl")
     evaluation.check_references(rows, settings)
     profile = device.detect()
     opened = models.open_model(MODELS / name, BASE, profile)
@@ -55,8 +55,8 @@ def main(name: str) -> str:
         "seconds": seconds,
         "peak_memory_bytes": device.peak_memory_bytes(profile),
     }
-    records.write_jsonl(REPORTS / name / "samples.jsonl", samples)
-    records.write_json(REPORTS / name / "metrics.json", report)
+    ready.write_jsonl(REPORTS / name / "samples.jsonl", samples)
+    ready.write_json(REPORTS / name / "metrics.json", report)
     return f"{REPORTS / name}: score {report['score']:.3f} on {len(rows)} prompts in {seconds:.0f} s"
 
 

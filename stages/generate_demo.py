@@ -7,7 +7,7 @@ writes  data/raw/demo.jsonl
 
 from pathlib import Path
 
-from tunesmith import records
+from tunesmith import ready
 from tunesmith.console import run
 from tunesmith.demo import Demo, generate
 from tunesmith.params import load
@@ -17,7 +17,7 @@ OUT = Path("data/raw/demo.jsonl")
 
 def main() -> str:
     rows = generate(load(Demo, "demo"))
-    records.write_jsonl(OUT, rows)
+    ready.write_jsonl(OUT, rows)
     return f"{OUT}: {len(rows)} rows"
 
 

@@ -1,35 +1,50 @@
-"""Make ready rows of one dataset: map its columns, set bad rows aside, split by the hash of the prompt.
+"""Make ready rows of one dataset: recognise and check every row, set bad ones aside, split by the hash of the prompt.
 
     python -m stages.prepare_data DATASET
 
-reads   the file at params data.<dataset>.path
+reads   the file at params data.<dataset>.path, the evaluation rows at .held_out.path, models/base (not its weights)
 params  data.<dataset>
-writes  data/ready/<dataset>/{train,validation,test}.jsonl, data/quarantine/<dataset>.jsonl, reports/data/<dataset>.json
+writes  data/ready/<dataset>/{train,validation,test}.jsonl, data/quarantine/<dataset>.jsonl,
+        reports/data/<dataset>.{json,html}
 """
 
 import sys
 from pathlib import Path
 
-from tunesmith import atomic, records
+from tunesmith import atomic, base_tokens, data_report, preparation, ready
 from tunesmith.console import run
+from tunesmith.dataset import Dataset
 from tunesmith.params import load
-from tunesmith.preparation import Dataset, prepare
 
-READY, QUARANTINE, REPORTS = Path("data/ready"), Path("data/quarantine"), Path("reports/data")
+BASE, READY, QUARANTINE, REPORTS = (
+    Path("models/base"),
+    Path("data/ready"),
+    Path("data/quarantine"),
+    Path("reports/data"),
+)
 
 
 def main(name: str) -> str:
     dataset = load(Dataset, f"data.{name}")
-    prepared = prepare(dataset)
-    with atomic.new_folder(READY / name) as folder:
-        for split, rows in prepared.splits.items():
-            records.write_jsonl(folder / f"{split}.jsonl", rows)
-    quarantined = [records.problem_row(dataset.path, problem) for problem in prepared.problems]
-    records.write_jsonl(QUARANTINE / f"{name}.jsonl", quarantined)
-    records.write_json(REPORTS / f"{name}.json", prepared.report)
-    counts = ", ".join(f"{count} {split}" for split, count in prepared.report["splits"].items())
-    aside = f"; {len(quarantined)} set aside in {QUARANTINE / name}.jsonl" if quarantined else ""
-    return f"{READY / name}: {counts} of {prepared.report['rows']} rows{aside}"
+    tokenizer = base_tokens.open_tokenizer(BASE)
+    lengths = base_tokens.lengths(tokenizer, BASE)
+    with (
+        atomic.new_folder(READY / name) as folder,
+        preparation.find(
+            dataset, special_tokens=base_tokens.special_tokens(tokenizer), lengths=lengths, scratch=folder
+        ) as found,
+    ):
+        written = {
+            split: preparation.write(folder / f"{split}.jsonl", found, positions)
+            for split, positions in preparation.select(found, dataset).items()
+        }
+        report = data_report.report(name, dataset, found, written, lengths)
+        ready.write_jsonl(QUARANTINE / f"{name}.jsonl", preparation.quarantine(dataset.path, found.problems))
+    ready.write_json(REPORTS / f"{name}.json", report)
+    atomic.write_text(REPORTS / f"{name}.html", data_report.page(report))
+    counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
+    aside = f"; {len(found.problems):,} set aside in {QUARANTINE / name}.jsonl" if found.problems else ""
+    return f"{READY / name}: {counts} of {found.total:,} rows{aside}"
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunesmith import journal, lineage, manifest, promotion, publishing, records, words
+from tunesmith import journal, lineage, manifest, promotion, publishing, ready, words
 from tunesmith.comparison import BASELINE
 from tunesmith.console import run
 from tunesmith.params import load
@@ -47,7 +47,7 @@ def main(name: str) -> str:
         "model": name,
         "model_digest": manifest.read(MODELS / name).digest,
     }
-    records.write_json(REPORTS / name / "registration.json", registration)
+    ready.write_json(REPORTS / name / "registration.json", registration)
     return f"{names.model} version {version} at {registry.uri}: {sentence}"
 
 
@@ -74,7 +74,7 @@ def publish_model(registry: Registry, name: str) -> str:
 
 def read_evaluation(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     metrics = json.loads((REPORTS / name / "metrics.json").read_text())
-    return metrics, records.read_ready(REPORTS / name / "samples.jsonl")
+    return metrics, ready.read(REPORTS / name / "samples.jsonl")
 
 
 def version_tags(name: str, origin: lineage.Lineage, comparison: dict[str, Any]) -> dict[str, str]:

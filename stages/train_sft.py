@@ -13,7 +13,7 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from tunesmith import device, journal, lineage, models, records, weights
+from tunesmith import device, journal, labels, lineage, models, ready, weights
 from tunesmith.console import run
 from tunesmith.params import load
 from tunesmith.sft import Sft, encode, make_trainer
@@ -25,8 +25,9 @@ BASE, READY, OUT = Path("models/base"), Path("data/ready"), Path("models")
 def main(kind: str) -> str:
     sft, lora = load(Sft, "sft"), load(weights.Lora, "lora")
     out, data = OUT / f"sft-{kind}", READY / sft.dataset
-    rows = records.read_ready(data / "train.jsonl")
-    held_out = records.read_ready(data / "validation.jsonl") if sft.probes else []
+    rows = ready.read(data / "train.jsonl")
+    labels.check_rows("sft", rows, data / "train.jsonl")
+    held_out = ready.read(data / "validation.jsonl") if sft.probes else []
     probes = [row["prompt"] for row in held_out[: sft.probes]]
     profile = device.detect()
     base = models.open_model(BASE, BASE, profile)

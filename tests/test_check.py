@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tunesmith.check import check
-from tunesmith.errors import ParamsError
+from tunesmith.errors import TunesmithError
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,9 +33,14 @@ def test_the_projects_own_params_are_in_order() -> None:
         (lambda p: p["data"].update({2024: p["data"]["demo"]}), "data.2024: not a name that a stage can have"),
         (lambda p: p["data"]["demo"].update(paht="x"), "data.demo.paht: unknown param; did you mean 'path'?"),
         (lambda p: p["data"]["demo"].update(path="nowhere.csv"), "data.demo.path: no file nowhere.csv"),
+        (lambda p: p["data"]["demo"]["held_out"].update(path="no"), "data.demo.held_out.path: no file or folder no"),
+        (lambda p: p["data"]["demo"].update(verifier="nummer"), "unknown verifier 'nummer'; there is number"),
+        (lambda p: p["data"]["demo"].update(columns={"prmpt": "q"}), "data.demo.columns.prmpt"),
+        (lambda p: p["data"]["demo"].update(columns={"prompt": "{{ q"}), "not a Jinja template"),
+        (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
     ],
 )
 def test_what_dvc_would_stumble_over_is_told_with_what_was_meant(tmp_path: Path, change: Any, told: str) -> None:
-    with pytest.raises(ParamsError) as error:
+    with pytest.raises(TunesmithError) as error:
         look_over(tmp_path, change)
     assert told in str(error.value)

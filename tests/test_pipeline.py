@@ -99,6 +99,7 @@ class Project:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("dvc.yaml", "params.yaml", ".gitignore", "requirements.lock"):
             shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "data" / "held_out", folder / "data" / "held_out")
         site = folder.parent / "site"
         site.mkdir()
         (site / "sitecustomize.py").write_text(AUDIT)
@@ -231,7 +232,8 @@ def test_a_misspelt_param_is_an_error_that_loses_nothing(project: Project) -> No
 def test_a_users_csv_goes_through_by_editing_params_alone(project: Project) -> None:
     path = project.folder / "data" / "raw" / "mine.csv"
     path.write_text("task,solution\n" + "".join(f"double {i},{2 * i}\n" for i in range(40)) + "broken\n")
-    mine = {"path": "data/raw/mine.csv", "columns": {"prompt": "task", "completion": "solution"}, "max_bad_share": 0.1}
+    columns = {"prompt": "task", "completion": "solution"}
+    mine = {"path": "data/raw/mine.csv", "columns": columns, "max_bad_share": 0.1}
     project.edit(data=lambda data: data | {"mine": data["demo"] | mine})
     done = project.run("dvc", "repro", "prepare_data@mine")
     assert "1 set aside in data/quarantine/mine.jsonl" in done.stdout

@@ -1,157 +1,285 @@
 import json
 import math
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Any
 
+import data_sets as data
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tunesmith import parallel, preparation
 from tunesmith.demo import Demo, generate
 from tunesmith.errors import DataError, ParamsError
-from tunesmith.preparation import Columns, Dataset, Limit, Splits, prepare, split, to_answer
-from tunesmith.records import Problem, Record
-
-NO_LIMIT = Limit(train=None, validation=None, test=None)
+from tunesmith.preparation import Found
 
 
-def dataset(path: Path, **changes: Any) -> Dataset:
-    settings: dict[str, Any] = {
-        "path": path,
-        "columns": Columns(prompt="q", completion="a"),
-        "system": None,
-        "splits": Splits(validation=0.1, test=0.3),
-        "limit": NO_LIMIT,
-        "max_bad_share": 0.5,
-    }
-    return Dataset(**(settings | changes))
+@pytest.fixture
+def stack() -> Any:
+    with ExitStack() as opened:
+        yield opened
 
 
-def write(folder: Path, lines: list[str]) -> Path:
-    path = folder / "rows.jsonl"
-    path.write_text("\n".join(lines) + "\n")
-    return path
+def good(count: int) -> list[dict[str, Any]]:
+    return [{"question": f"what is {i}", "answer": str(i)} for i in range(count)]
 
 
-def good(count: int) -> list[str]:
-    return [json.dumps({"q": f"question {i}", "a": str(i)}) for i in range(count)]
+def told(found: Found) -> list[tuple[int, str]]:
+    return [(problem.line, problem.check) for problem in found.problems]
 
 
-def test_rows_become_messages(tmp_path: Path) -> None:
-    row = to_answer(Record(1, {"q": "2 + 2", "a": 4}), dataset(tmp_path, system="Be brief."))
-    assert isinstance(row, dict)
+def written(found: Found, dataset: Any, folder: Path) -> dict[str, bytes]:
+    files = {}
+    for name, positions in preparation.select(found, dataset).items():
+        preparation.write(folder / name, found, positions)
+        files[name] = (folder / name).read_bytes()
+    return files
+
+
+def test_a_row_becomes_messages_with_a_stable_id(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"question": "2 + 2", "answer": 4}])
+    [row] = data.good_rows(data.find(stack, data.dataset(path, system="Be brief.")))
     assert row["prompt"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2"}]
     assert row["completion"] == [{"role": "assistant", "content": "4"}]
+    [again] = data.good_rows(data.find(stack, data.dataset(path, system="Be brief.")))
+    assert row["id"] == again["id"]
 
 
 @pytest.mark.parametrize(
     ("fields", "reason"),
     [
-        ({"q": "x"}, "missing completion: no value in column 'a'"),
-        ({"q": None, "a": "x"}, "missing prompt: no value in column 'q'"),
-        ({"q": " \n", "a": "x"}, "empty prompt: column 'q' holds only space"),
-        ({"q": "x", "a": ["y"]}, "wrong type: completion is list, not text"),
-        ({"q": "x", "a": True}, "wrong type: completion is bool, not text"),
-        ({"q": "x", "a": math.nan}, "missing completion: no value in column 'a'"),
-        ({"q": "x", "a": math.inf}, "wrong type: completion is float, not text"),
-        ({"q": "x", "a": date(2024, 1, 1)}, "wrong type: completion is date, not text"),
+        ({"q": "x"}, "missing field: no value in 'a'"),
+        ({"q": None, "a": "x"}, "missing field: no value in 'q'"),
+        ({"q": " \n", "a": "x"}, "empty prompt: 'prompt' holds only space"),
+        ({"q": "x", "a": ""}, "empty completion: 'completion' holds only space"),
+        ({"q": "x", "a": {"y": 1}}, "wrong type: 'completion' is dict, not text"),
+        ({"q": "x", "a": True}, "wrong type: 'completion' is bool, not text"),
     ],
 )
-def test_a_bad_row_is_set_aside_with_its_reason(tmp_path: Path, fields: dict[str, Any], reason: str) -> None:
-    problem = to_answer(Record(7, fields), dataset(tmp_path))
-    assert isinstance(problem, Problem)
-    assert (problem.line, problem.reason) == (7, reason)
+def test_a_bad_row_is_set_aside_with_its_reason(
+    tmp_path: Path, stack: ExitStack, fields: dict[str, Any], reason: str
+) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "fine", "a": "fine"}, fields])
+    found = data.find(stack, data.dataset(path, columns={"prompt": "q", "completion": "a"}))
+    assert [(problem.line, problem.reason) for problem in found.problems] == [(2, reason)]
 
 
-def test_bad_rows_are_counted_by_reason_and_no_good_row_is_lost(tmp_path: Path) -> None:
-    lines = good(20)
-    lines[3:3] = ["not json", '{"q": "", "a": "1"}']
-    lines.append(lines[0])
-    prepared = prepare(dataset(write(tmp_path, lines)))
-    assert [(problem.line, problem.reason.split(":")[0]) for problem in prepared.problems] == [
-        (4, "not JSON"),
-        (5, "empty prompt"),
-        (23, "exact duplicate"),
-    ]
-    kept = [row for rows in prepared.splits.values() for row in rows]
-    assert sorted(row["prompt"][0]["content"] for row in kept) == sorted(f"question {i}" for i in range(20))
-    assert prepared.report["good"] == 20
-    assert prepared.report["quarantined"] == 3
+@pytest.mark.parametrize(
+    ("value", "check"), [(math.nan, "missing field"), (math.inf, "wrong type"), (date(2024, 1, 1), "wrong type")]
+)
+def test_what_tables_hold_instead_of_text_is_told(tmp_path: Path, stack: ExitStack, value: Any, check: str) -> None:
+    rows = [{"prompt": "x", "completion": value}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=check):
+        data.find(stack, data.dataset(tmp_path / "bad.parquet"))
 
 
-def test_too_many_bad_rows_stop_with_the_first_of_them(tmp_path: Path) -> None:
-    path = write(tmp_path, [*good(8), "{", "["])
+def test_too_many_bad_rows_stop_with_the_first_of_them(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [*good(8), "{", "["])
     with pytest.raises(DataError) as error:
-        prepare(dataset(path, max_bad_share=0.1))
+        data.find(stack, data.dataset(path, max_bad_share=0.1))
     assert "2 of 10 rows are bad" in str(error.value)
     assert f"{path}:9: not JSON" in str(error.value)
 
 
-def test_a_file_without_one_good_row_stops_whatever_the_share(tmp_path: Path) -> None:
+def test_a_file_without_one_good_row_stops_whatever_the_share(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", ["{", "["])
     with pytest.raises(DataError, match="2 of 2 rows are bad"):
-        prepare(dataset(write(tmp_path, ["{", "["]), max_bad_share=1.0))
+        data.find(stack, data.dataset(path, max_bad_share=1.0))
 
 
-def test_duplicates_are_set_aside_but_are_not_bad(tmp_path: Path) -> None:
-    prepared = prepare(dataset(write(tmp_path, good(5) * 3), max_bad_share=0))
-    assert (prepared.report["good"], prepared.report["quarantined"]) == (5, 10)
-    assert prepared.report["reasons"] == {"exact duplicate": 10}
+def test_duplicates_are_set_aside_but_are_not_bad(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(5) * 3)
+    found = data.find(stack, data.dataset(path, max_bad_share=0))
+    assert len(found.index) == 5
+    assert told(found) == [(line, "exact duplicate") for line in range(6, 16)]
+    assert found.problems[0].reason == "exact duplicate: of line 1"
+    assert json.loads(found.problems[0].raw) == good(1)[0]
 
 
-def test_a_file_of_a_header_alone_has_no_rows(tmp_path: Path) -> None:
-    (tmp_path / "rows.csv").write_text("q,a\n")
+def test_a_file_that_is_an_evaluation_set_says_so_rather_than_being_empty(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(5))
+    copy = data.write(tmp_path / "copy.jsonl", good(5))
+    with pytest.raises(DataError, match="no row is left of 5"):
+        data.find(stack, data.dataset(path, held_out={"path": copy, "overlap": 0.7}, max_bad_share=0))
+
+
+def test_contradicting_answers_are_all_set_aside(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [*good(5), {"question": "What  is 3", "answer": "4"}]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    assert told(data.find(stack, data.dataset(path))) == [(4, "conflicting answers"), (6, "conflicting answers")]
+    assert told(data.find(stack, data.dataset(path, one_answer=False))) == []
+
+
+def test_answers_that_a_verifier_finds_equal_do_not_contradict(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"question": "how many", "answer": "it is #### 1,000"}, {"question": "how many", "answer": "1000.0"}]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    assert told(data.find(stack, data.dataset(path, verifier="number"))) == []
+
+
+def test_pairs_contradict_only_when_they_prefer_the_other_way_round(tmp_path: Path, stack: ExitStack) -> None:
+    pairs = [("a", "b"), ("a", "c"), ("b", "a"), ("c", "d")]
+    rows = [{"prompt": "x", "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    found = data.find(stack, data.dataset(path, kind="preferences"))
+    assert told(found) == [(1, "conflicting answers"), (3, "conflicting answers")]
+
+
+def test_the_same_question_to_another_persona_is_no_contradiction_and_shares_a_split(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    rows = [
+        {"messages": [{"role": "system", "content": system}, {"role": "user", "content": f"who is {i}"},
+                      {"role": "assistant", "content": f"{system} {i}"}]}
+        for i in range(30) for system in ("terse", "florid")
+    ]  # fmt: skip
+    dataset = data.dataset(data.write(tmp_path / "a.jsonl", rows))
+    found = data.find(stack, dataset)
+    assert told(found) == []
+    for positions in preparation.select(found, dataset).values():
+        asked = [found.row(int(position))["prompt"][-1]["content"] for position in positions]
+        assert all(asked.count(question) == 2 for question in asked)
+
+
+def test_a_file_of_a_header_alone_has_no_rows(tmp_path: Path, stack: ExitStack) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer\n")
     with pytest.raises(DataError, match="the file has no rows"):
-        prepare(dataset(tmp_path / "rows.csv"))
+        data.find(stack, data.dataset(tmp_path / "rows.csv"))
 
 
-def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path) -> None:
-    path = write(tmp_path, ['{"question": "x", "a": "y"}'])
+def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(2))
     with pytest.raises(DataError) as error:
-        prepare(dataset(path))
-    assert "no column 'q'; the file has 'a', 'question'" in str(error.value)
+        data.find(stack, data.dataset(path, columns={"prompt": "q", "completion": "answer"}))
+    assert "no column 'q'; the file has 'answer', 'question'" in str(error.value)
 
 
-def test_a_limit_takes_so_many_and_counts_the_rest(tmp_path: Path) -> None:
-    path = write(tmp_path, good(100))
-    prepared = prepare(dataset(path, limit=Limit(train=10, validation=None, test=0)))
-    assert len(prepared.splits["train"]) == 10
-    assert prepared.splits["test"] == []
-    assert sum(prepared.report["splits"].values()) + prepared.report["left_out_by_limit"] == 100
+def test_a_template_makes_a_column_of_others(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "2 + 2", "work": "count", "r": 4}, {"q": "1 + 1", "r": 2}])
+    columns = {"prompt": "q", "completion": "{{ work }}\n#### {{ r }}"}
+    found = data.find(stack, data.dataset(path, columns=columns))
+    assert [row["completion"][0]["content"] for row in data.good_rows(found)] == ["count\n#### 4"]
+    assert found.problems[0].reason == "template failed: data.<dataset>.columns.completion: 'work' is undefined"
 
 
-def rows(prompts: list[str]) -> list[dict[str, Any]]:
-    return [{"id": prompt, "prompt": [{"role": "user", "content": prompt}]} for prompt in prompts]
+def test_a_template_cannot_reach_into_python(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "x"}])
+    columns = {"prompt": "q", "completion": "{{ q.__class__.__mro__ }}"}
+    with pytest.raises(DataError, match=r"template failed.*unsafe"):
+        data.find(stack, data.dataset(path, columns=columns))
 
 
-prompts = st.lists(st.text(min_size=1), unique=True, max_size=40)
+def test_a_limit_takes_so_many(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(100))
+    dataset = data.dataset(path, limit={"train": 10, "validation": None, "test": 0})
+    selected = preparation.select(data.find(stack, dataset), dataset)
+    assert (len(selected["train"]), len(selected["test"])) == (10, 0)
 
 
+def test_many_processes_write_the_bytes_that_one_does(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"question": f"what is {i} " + "so " * 300, "answer": str(i)} for i in range(6000)]
+    lines: list[Any] = [*rows, *rows[:5], "broken"]
+    dataset = data.dataset(data.write(tmp_path / "a.jsonl", lines), near_duplicates=0.999)
+    monkeypatch.setattr(parallel, "FEW", 10**9)
+    alone = data.find(stack, dataset)
+    monkeypatch.setattr(parallel, "FEW", 2)
+    together = data.find(stack, dataset)
+    assert [vars_of(problem) for problem in alone.problems] == [vars_of(problem) for problem in together.problems]
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    assert written(alone, dataset, tmp_path / "1") == written(together, dataset, tmp_path / "2")
+
+
+def vars_of(problem: Any) -> tuple[int, str, str]:
+    return problem.line, problem.reason, problem.raw
+
+
+prompts = st.lists(st.text("abcdefgh", min_size=1), unique=True, min_size=1, max_size=30)
+
+
+def split_of_each(folder: Path, names: list[str]) -> dict[str, str]:
+    rows = [{"prompt": name, "completion": "x"} for name in names]
+    dataset = data.dataset(data.write(folder / "a.jsonl", rows))
+    with ExitStack() as stack:
+        found = data.find(stack, dataset)
+        return {
+            found.row(int(position))["prompt"][0]["content"]: split
+            for split, positions in preparation.select(found, dataset).items()
+            for position in positions
+        }
+
+
+@settings(max_examples=30)
 @given(prompts, st.randoms())
-def test_order_does_not_matter(names: list[str], random: Any) -> None:
+def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, names: list[str], random: Any) -> None:
+    folder = tmp_path_factory.mktemp("split")
     shuffled = names.copy()
     random.shuffle(shuffled)
-    shares = Splits(validation=0.2, test=0.3)
-    assert split(rows(names), shares) == split(rows(shuffled), shares)
+    before, after = split_of_each(folder, names), split_of_each(folder, shuffled)
+    assert list(before.items()) == list(after.items())
 
 
+@settings(max_examples=30)
 @given(prompts, prompts)
-def test_appending_moves_no_row_between_splits(old: list[str], new: list[str]) -> None:
-    shares = Splits(validation=0.2, test=0.3)
-    before, after = split(rows(old), shares), split(rows(old + new), shares)
-    for name, part in before.items():
-        assert all(row in after[name] for row in part)
+def test_appending_moves_no_row_between_splits(
+    tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    before, after = split_of_each(folder, old), split_of_each(folder, old + [name for name in new if name not in old])
+    assert all(after[name] == split for name, split in before.items())
 
 
-def test_prompts_that_differ_only_in_case_and_space_share_a_split() -> None:
-    twins = [f"What is {i} + {i}?" for i in range(50)]
-    parts = split(rows([*twins, *(f"  what IS {i} +  {i}? " for i in range(50))]), Splits(validation=0.2, test=0.3))
-    assert all(len(part) % 2 == 0 for part in parts.values())
+def test_prompts_that_differ_only_in_case_and_space_share_a_split(tmp_path: Path) -> None:
+    names = [name for i in range(50) for name in (f"What is {i} + {i}?", f"  what IS {i} +  {i}? ")]
+    found = split_of_each(tmp_path, names)
+    assert len(found) == 100
+    assert all(found[names[2 * i]] == found[names[2 * i + 1]] for i in range(50))
 
 
-def test_shares_over_one_are_refused() -> None:
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = (
+    "prompt completion chosen rejected messages conversations text question answer instruction input output label "
+    "verifier role content from value system"
+)
+columns = st.sampled_from(NAMES.split())
+roles = st.sampled_from(["user", "assistant", "system", "tool", "x"])
+turn = st.fixed_dictionaries({"role": roles, "content": anything})
+rows = st.lists(st.dictionaries(columns, anything | st.lists(turn, max_size=4), max_size=5), min_size=1, max_size=5)
+
+
+@settings(max_examples=200)
+@given(rows, st.sampled_from(["answers", "preferences", "scored"]))
+def test_no_row_crashes_the_preparation_and_what_is_kept_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], kind: str
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    path = folder / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = data.dataset(path, kind=kind, max_bad_share=1, near_duplicates=0.9)
+    with ExitStack() as stack:
+        try:
+            found = data.find(stack, dataset)
+        except DataError:  # none is good
+            return
+        assert found.total == len(rows)
+        kept = sorted(found.read(position) for position in range(len(found.index)))
+        lines = b"".join(written(found, dataset, folder).values()).splitlines(keepends=True)
+        assert sorted(lines) == kept
+
+
+def test_shares_over_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exceed 1"):
-        Splits(validation=0.6, test=0.6)
+        data.dataset(tmp_path, splits={"validation": 0.6, "test": 0.6})
 
 
 def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:

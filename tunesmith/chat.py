@@ -6,15 +6,19 @@ trained is what is generated. The completion ends with the end-of-turn token, wh
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.errors import ChatError
 
-Message = dict[str, str]
-"""{"role": "system" | "user" | "assistant", "content": text}"""
+Message = dict[str, Any]
+"""{"role": "system" | "user" | "assistant" | "tool", "content": text}, and for tools also {"tool_calls", …}"""
+Conversation = tuple[list[Message], list[Message]]
+"""Prompt and completion."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Example:
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> str:
     """The prompt as text, up to where the assistant begins to speak."""
-    return _render(tokenizer, prompt, add_generation_prompt=True)
+    return _render(tokenizer, [prompt], add_generation_prompt=True)[0]
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
@@ -43,25 +47,41 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], co
 
     Raises ChatError where the template changes the prompt once an answer follows, or writes no end of turn.
     """
-    before = render_prompt(tokenizer, prompt)
-    whole = _render(tokenizer, [*prompt, *completion], add_generation_prompt=False)
-    if not whole.startswith(before):
-        raise ChatError(
-            "the chat template renders a prompt differently once an answer follows it, so what would be trained is "
-            "not what is asked",
-            fix="name a prefix-preserving template in params.yaml, base_model.chat_template",
-        )
-    prompt_ids, completion_ids = _encode(tokenizer, before), _encode(tokenizer, whole[len(before) :])
-    if tokenizer.eos_token_id not in completion_ids:
-        raise ChatError(
-            f"the chat template does not end an assistant's turn with the end-of-sequence token "
-            f"{tokenizer.eos_token!r}, so a tuned model would not stop",
-            fix="set the tokenizer's eos_token to the template's end of turn, or change the template",
-        )
-    # Templates write a newline after the end of turn; nothing after it is ever generated, so nothing is trained.
-    while completion_ids[-1] != tokenizer.eos_token_id:
-        completion_ids.pop()
+    [(before, after)] = _render_examples(tokenizer, [(prompt, completion)])
+    prompt_ids, completion_ids = _encode(tokenizer, before), _encode(tokenizer, after)
     return Example(prompt_ids + completion_ids, [0] * len(prompt_ids) + [1] * len(completion_ids))
+
+
+def count_tokens(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
+) -> tuple[list[int], list[int]]:
+    """How many tokens the prompts have, and the completions, as `encode_example` makes them; in batches, so faster.
+
+    Without a completion only the prompt is rendered. Raises ChatError as `encode_example` does.
+    """
+    answered = [conversation for conversation in conversations if conversation[1]]
+    examples = iter(_render_examples(tokenizer, answered))
+    alone = [prompt for prompt, completion in conversations if not completion]
+    prompts = iter(_render(tokenizer, alone, add_generation_prompt=True))
+    texts = [next(examples) if completion else (next(prompts), "") for _, completion in conversations]
+    counts = _count(tokenizer, [text for pair in texts for text in pair])
+    return counts[::2], counts[1::2]
+
+
+def renders_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the chat template writes what a tool is asked and what it answers, rather than nothing."""
+    call = {"type": "function", "id": "call00001", "function": {"name": "probe_name", "arguments": {"probe_key": 1}}}
+    said: list[Message] = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "probe_answer", "name": "probe_name", "tool_call_id": "call00001"},
+        {"role": "assistant", "content": "!"},
+    ]
+    try:
+        [text] = _render(tokenizer, [said], add_generation_prompt=False)
+    except ChatError:
+        return False
+    return all(part in text for part in ("probe_name", "probe_key", "probe_answer"))
 
 
 def check_ends_turn(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -75,17 +95,64 @@ def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], *, add_generation_prompt: bool) -> str:
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in messages)
+def _render_examples(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
+) -> list[tuple[str, str]]:
+    """Prompts, and what follows them: the completions up to the end of turn."""
+    befores = _render(tokenizer, [prompt for prompt, _ in conversations], add_generation_prompt=True)
+    wholes = _render(
+        tokenizer, [[*prompt, *completion] for prompt, completion in conversations], add_generation_prompt=False
+    )
+    return [_split(tokenizer, before, whole) for before, whole in zip(befores, wholes, strict=True)]
+
+
+def _split(tokenizer: PreTrainedTokenizerBase, before: str, whole: str) -> tuple[str, str]:
+    if not whole.startswith(before):
         raise ChatError(
-            f"the chat template refuses a conversation of {roles}: {error}",
+            "the chat template renders a prompt differently once an answer follows it, so what would be trained is "
+            "not what is asked",
+            fix="name a prefix-preserving template in params.yaml, base_model.chat_template",
+        )
+    end = whole.rfind(tokenizer.eos_token, len(before))
+    if end < 0:
+        raise ChatError(
+            f"the chat template does not end an assistant's turn with the end-of-sequence token "
+            f"{tokenizer.eos_token!r}, so a tuned model would not stop",
+            fix="set the tokenizer's eos_token to the template's end of turn, or change the template",
+        )
+    # Templates write a newline after the end of turn; nothing after it is ever generated, so nothing is trained.
+    return before, whole[len(before) : end + len(tokenizer.eos_token)]
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[list[Message]], *, add_generation_prompt: bool
+) -> list[str]:
+    if not conversations:
+        return []
+    try:
+        texts = tokenizer.apply_chat_template(
+            list(conversations), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in conversations[0])
+        which = (
+            f"a conversation of {roles}" if len(conversations) == 1 else f"one of {len(conversations)} conversations"
+        )
+        raise ChatError(
+            f"the chat template refuses {which}: {error}",
             fix="change those rows, or name another template in params.yaml, base_model.chat_template",
         ) from None
-    return str(text)
+    return list(texts)
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
+    if not tokenizer.is_fast:
+        return [len(_encode(tokenizer, text)) for text in texts]
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return [len(encoding) for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]

@@ -7,9 +7,9 @@ it fills in is checked here, with what was probably meant. All else is checked b
 import re
 from pathlib import Path
 
-from tunesmith import params
+from tunesmith import labels, params
+from tunesmith.dataset import Dataset
 from tunesmith.errors import ParamsError
-from tunesmith.preparation import Dataset
 
 GENERATED = Path("data/raw/demo.jsonl")
 """Written by generate_demo, so it need not be there yet."""
@@ -21,16 +21,22 @@ def check(path: Path = params.PATH) -> list[str]:
     for section in params.SECTIONS:
         params.load(dict, section, path=path)
     names = list(params.load(dict, "data", path=path))
+    datasets: dict[str, Dataset] = {}
     for name in names:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", str(name)):
             raise ParamsError(
                 f"{path}: data.{name}: not a name that a stage can have",
                 fix="begin with a letter, go on with letters, digits, - and _",
             )
-        dataset = params.load(Dataset, f"data.{name}", path=path)
+        dataset = datasets[name] = params.load(Dataset, f"data.{name}", path=path)
         if not dataset.path.is_file() and dataset.path != GENERATED:
             raise ParamsError(
                 f"{path}: data.{name}.path: no file {dataset.path}", fix="put the file there, or correct the path"
+            )
+        if not dataset.held_out.path.exists():
+            raise ParamsError(
+                f"{path}: data.{name}.held_out.path: no file or folder {dataset.held_out.path}",
+                fix="correct the path; data/held_out, an empty folder, is what the project came with",
             )
     for reader in READERS:
         wanted = params.load(str, reader, path=path)
@@ -39,4 +45,7 @@ def check(path: Path = params.PATH) -> list[str]:
                 f"{path}: {reader}: no data set {wanted!r}{params.meant(wanted, names)}",
                 fix=f"name one of {', '.join(names)}, or add data.{wanted}",
             )
+    trained = params.load(str, "sft.dataset", path=path)
+    dataset = datasets[trained]
+    labels.check_trains("sft", dataset.kind, dataset.verifier, f"{path}: sft.dataset: data.{trained}")
     return names

@@ -27,6 +27,21 @@ def check() -> None:
 
 
 @main.command()
+@click.argument("file")
+@click.option("--write", is_flag=True, help="Put the block into params.yaml.")
+@click.option("--name", help="Of the data set in params.yaml; by default, the file's.")
+def advise(file: str, write: bool, name: str | None) -> None:
+    """Say what the rows of FILE are, what is wrong with them, and what they can train.
+
+    FILE is JSONL, JSON, CSV or Parquet, plain or compressed (.gz, .zst), or hub:OWNER/NAME@COMMIT[:FILE].
+    """
+    from tunesmith import advice
+
+    with told():
+        advice.run(file, write=write, name=name)
+
+
+@main.command()
 def results() -> None:
     """Show base against tuned: score, cost, what is registered."""
     from tunesmith import results as tables

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from tunesmith import journal, preparation, statistics
+from tunesmith import journal, splits, statistics
 from tunesmith.errors import EvaluationError
 from tunesmith.evaluation import Sample
 from tunesmith.journal import Event
@@ -83,8 +83,8 @@ def verdict(difference: dict[str, Any], confidence: float) -> str:
 
 
 def _check_held_out(samples: list[Sample], trained_on: list[dict[str, Any]]) -> None:
-    known = {preparation.prompt_position(row["prompt"]) for row in trained_on}
-    seen = [sample["id"] for sample in samples if preparation.prompt_position(sample["prompt"]) in known]
+    known = {splits.prompt_key(row["prompt"]) for row in trained_on}
+    seen = [sample["id"] for sample in samples if splits.prompt_key(sample["prompt"]) in known]
     if seen:
         raise EvaluationError(
             f"{len(seen)} of {len(samples)} test prompts were also trained on (rows {', '.join(seen[:5])})",

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, PositiveInt
 
+from tunesmith import verifiers
 from tunesmith.errors import EvaluationError
 from tunesmith.params import Section
-from tunesmith.verifiers import named
+from tunesmith.ready import Row, reference
 
 
 def _compiles(pattern: str) -> str:
@@ -24,7 +25,7 @@ def _compiles(pattern: str) -> str:
 class Evaluate(Section):
     dataset: str
     """The dataset whose test split every model answers."""
-    verifier: str
+    verifier: verifiers.Name
     answer_format: Annotated[str, AfterValidator(_compiles)] | None
     """A completion that matches this as a whole, white space around it aside, is in the trained format."""
     max_new_tokens: PositiveInt
@@ -49,35 +50,35 @@ Sample = dict[str, Any]
 """{id, prompt, rendered, reference, completion, tokens, stopped, well_formed, score, answer, reason, status}"""
 
 
-def check_references(rows: list[dict[str, Any]], settings: Evaluate) -> None:
+def check_references(rows: list[Row], settings: Evaluate) -> None:
     """Raise EvaluationError where the verifier can grade against none of the references, before anything is asked."""
-    verify = named(settings.verifier)
-    verdicts = [verify("", row["completion"][-1]["content"]) for row in rows]
+    verify = verifiers.VERIFIERS[settings.verifier]
+    verdicts = [verify("", reference(row)) for row in rows]
     if all(verdict.status == "not_gradable" for verdict in verdicts):
         raise EvaluationError(
             f"the verifier {settings.verifier!r} can grade none of the {len(rows)} test rows of {settings.dataset!r}; "
             f"the first: {verdicts[0].reason}",
-            fix="name another verifier in params.yaml, evaluate.verifier, or another completion column",
+            fix="name another verifier in params.yaml, evaluate.verifier, or other columns in data.<dataset>.columns",
         )
 
 
-def grade(rows: list[dict[str, Any]], completions: list[Completion], settings: Evaluate) -> list[Sample]:
+def grade(rows: list[Row], completions: list[Completion], settings: Evaluate) -> list[Sample]:
     """A sample for every ready row and its completion."""
-    verify = named(settings.verifier)
+    verify = verifiers.VERIFIERS[settings.verifier]
     samples = []
     for row, completion in zip(rows, completions, strict=True):
-        reference = row["completion"][-1]["content"]
+        gold = reference(row)
         samples.append(
             {
                 "id": row["id"],
                 "prompt": row["prompt"],
                 "rendered": completion.rendered,
-                "reference": reference,
+                "reference": gold,
                 "completion": completion.text,
                 "tokens": completion.tokens,
                 "stopped": completion.stopped,
                 "well_formed": _well_formed(completion.text, settings.answer_format),
-                **asdict(verify(completion.text, reference)),
+                **asdict(verify(completion.text, gold)),
             }
         )
     return samples

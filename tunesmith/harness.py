@@ -18,6 +18,7 @@ from tunesmith import chat
 from tunesmith.errors import EvaluationError
 from tunesmith.evaluation import Completion
 from tunesmith.models import OpenModel
+from tunesmith.ready import Row, reference
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that a model may be handed over, as is meant here
 
@@ -53,7 +54,7 @@ class CountingLM(HFLM):
 
 
 def generate_and_grade(
-    opened: OpenModel, rows: list[dict[str, Any]], *, verifier: str, max_new_tokens: int, batch_size: int
+    opened: OpenModel, rows: list[Row], *, verifier: str, max_new_tokens: int, batch_size: int
 ) -> tuple[list[Completion], float]:
     """Greedy completions of ``rows``, in their order, and lm-eval's mean score over them.
 
@@ -64,7 +65,7 @@ def generate_and_grade(
         {
             "id": row["id"],
             "prompt": chat.render_prompt(opened.tokenizer, row["prompt"]),
-            "reference": row["completion"][-1]["content"],
+            "reference": reference(row),
             "verifier": verifier,
         }
         for row in rows

@@ -14,6 +14,7 @@ from tunesmith import atomic
 from tunesmith.errors import IntegrityError
 
 NAME = "manifest.json"
+WEIGHTS = ".safetensors"
 PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz"}
 """Suffixes of formats that can run code when loaded. None may be in a model folder."""
 
@@ -35,12 +36,12 @@ class Manifest:
     @property
     def weights_digest(self) -> str:
         """SHA-256, in hex, over the name and digest of every safetensors file."""
-        weights = {name: entry["sha256"] for name, entry in self.files.items() if name.endswith(".safetensors")}
+        weights = {name: entry["sha256"] for name, entry in self.files.items() if name.endswith(WEIGHTS)}
         return hashlib.sha256(json.dumps(weights, sort_keys=True).encode()).hexdigest()
 
     @property
     def weights_bytes(self) -> int:
-        return sum(int(entry["bytes"]) for name, entry in self.files.items() if name.endswith(".safetensors"))
+        return sum(int(entry["bytes"]) for name, entry in self.files.items() if name.endswith(WEIGHTS))
 
     def _text(self) -> str:
         return json.dumps({"files": self.files}, indent=1, sort_keys=True) + "\n"
@@ -62,18 +63,21 @@ def write(folder: Path) -> Manifest:
     return manifest
 
 
-def verify(folder: Path) -> Manifest:
-    """Check every byte of ``folder`` against its manifest.
+def verify(folder: Path, *, weights: bool = True) -> Manifest:
+    """Check every byte of ``folder`` against its manifest; without ``weights``, all but the safetensors.
 
     Raises IntegrityError that names each file added, missing or changed.
     """
-    stated, found = read(folder), _measure(folder)
-    if stated.files == found:
-        return stated
+    manifest = read(folder)
+    skip = () if weights else (WEIGHTS,)
+    stated = {name: entry for name, entry in manifest.files.items() if not name.endswith(skip)}
+    found = _measure(folder, skip)
+    if stated == found:
+        return manifest
     changed = [
-        f"{name} ({'added' if name not in stated.files else 'missing' if name not in found else 'changed'})"
-        for name in sorted(stated.files.keys() | found.keys())
-        if stated.files.get(name) != found.get(name)
+        f"{name} ({'added' if name not in stated else 'missing' if name not in found else 'changed'})"
+        for name in sorted(stated.keys() | found.keys())
+        if stated.get(name) != found.get(name)
     ]
     raise IntegrityError(
         f"{folder}: not the files its manifest names: {', '.join(changed)}",
@@ -102,11 +106,11 @@ def folder_digest(folder: Path) -> str:
     return Manifest(_measure(folder)).digest
 
 
-def _measure(folder: Path) -> dict[str, dict[str, str | int]]:
+def _measure(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, dict[str, str | int]]:
     files: dict[str, dict[str, str | int]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_symlink():
             raise IntegrityError(f"{path}: a link, which can point anywhere", fix="put the file itself there")
-        if path.is_file() and path != folder / NAME:
+        if path.is_file() and path != folder / NAME and not path.name.endswith(skip):
             files[path.relative_to(folder).as_posix()] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
     return files

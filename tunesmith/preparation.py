@@ -1,181 +1,235 @@
-"""Turn a raw file into ready rows: map columns, set bad rows aside, split by the hash of the prompt.
+"""Turn a raw file into ready rows: check every row, set bad ones aside, then compare rows with each other and split.
 
-The split of a row depends on its prompt alone: no prompt is in two splits, the order of rows does not matter, and
-appending rows moves no old row to another split.
+Blocks are checked by all CPUs (`tunesmith/examination.py`); here their results meet. A ready row waits in a file and
+only an index of it is kept in memory, 44 bytes a row and 128 more with near-duplicate hashes.
 """
 
 import hashlib
-import json
-import math
-import unicodedata
+import os
+import tempfile
 from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Any
 
-from pydantic import Field, NonNegativeInt, model_validator
+import numpy as np
+import numpy.typing as npt
+import orjson
+from tqdm import tqdm
 
-from tunesmith import records
+from tunesmith import near_duplicates, parallel, records, splits
+from tunesmith.dataset import Dataset
 from tunesmith.errors import DataError
-from tunesmith.params import Section
+from tunesmith.examination import INDEX, Examined, Examiner, Index, Lengths, whole_text
+from tunesmith.held_out import EvaluationSets
+from tunesmith.ready import Row, reference
 from tunesmith.records import Problem, Record
+from tunesmith.splits import SPLITS
+from tunesmith.verifiers import VERIFIERS
 
-Share = Annotated[float, Field(ge=0, le=1)]
-SPLITS = ("train", "validation", "test")
+ASIDE = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set")
+"""What is set aside without being bad."""
+CHUNK = 2**22
 
-
-class Columns(Section):
-    """Names of the columns that hold what is asked and what a good answer is."""
-
-    prompt: str
-    completion: str
-
-
-class Splits(Section):
-    """Shares of the rows; what is left trains."""
-
-    validation: Share
-    test: Share
-
-    @model_validator(mode="after")
-    def _sum(self) -> "Splits":
-        if self.validation + self.test > 1:
-            raise ValueError("validation and test together exceed 1")
-        return self
-
-
-class Limit(Section):
-    """At most so many rows a split, chosen by hash; null takes all."""
-
-    train: NonNegativeInt | None
-    validation: NonNegativeInt | None
-    test: NonNegativeInt | None
-
-
-class Dataset(Section):
-    path: Path
-    columns: Columns
-    system: str | None
-    """A system message put before every prompt; null leaves it to the chat template."""
-    splits: Splits
-    limit: Limit
-    max_bad_share: Share
-    """Stop when more than this share of the rows is bad; exact duplicates are set aside, but not bad."""
+Positions = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """splits: split name -> ready rows, in hash order. report: counts, for reports/data/<dataset>.json."""
+class Found:
+    """What a file holds. problems: by line. index: of the good rows, in the file's order; `read` gives them."""
 
-    splits: dict[str, list[dict[str, Any]]]
+    index: Index
     problems: list[Problem]
-    report: dict[str, Any]
+    layouts: Counter[tuple[str, tuple[str, ...]]]
+    columns: Counter[tuple[str, ...]]
+    spill: IO[bytes]
+    offsets: npt.NDArray[np.uint64]
+
+    @property
+    def total(self) -> int:
+        return len(self.index) + len(self.problems)
+
+    def read(self, position: int) -> bytes:
+        """A ready row, as a line of JSON."""
+        return os.pread(self.spill.fileno(), int(self.index["bytes"][position]), int(self.offsets[position]))
+
+    def row(self, position: int) -> Row:
+        row: Row = orjson.loads(self.read(position))
+        return row
 
 
-def prepare(dataset: Dataset) -> Prepared:
-    """Read, check and split ``dataset``.
+@dataclass(frozen=True)
+class Written:
+    """rows: of a split. digest: SHA-256, in hex, of its file."""
+
+    rows: int
+    digest: str
+
+
+@contextmanager
+def find(
+    dataset: Dataset, *, special_tokens: Iterable[str], lengths: Lengths | None, scratch: Path | None = None
+) -> Iterator[Found]:
+    """Read and check every row of ``dataset``. scratch: a folder with room for the ready rows.
 
     Raises DataError where the file cannot be read, a column is in no row, no row is good, or too many are bad.
     """
-    found = list(records.read(dataset.path))
-    read = [record for record in found if isinstance(record, Record)]
-    _check_columns(dataset, read)
-    problems = [problem for problem in found if isinstance(problem, Problem)]
-    duplicates: list[Problem] = []
-    rows: dict[str, tuple[int, dict[str, Any]]] = {}
-    for record in read:
-        row = to_answer(record, dataset)
-        if isinstance(row, Problem):
-            problems.append(row)
-        elif row["id"] in rows:
-            first = rows[row["id"]][0]
-            duplicates.append(Problem(record.line, f"exact duplicate: of line {first}", _raw(record)))
-        else:
-            rows[row["id"]] = (record.line, row)
-    _check_share(dataset, problems, len(found))
-    problems = sorted(problems + duplicates, key=lambda problem: problem.line)
-    splits = split([row for _, row in rows.values()], dataset.splits)
-    kept = {name: part[: getattr(dataset.limit, name)] for name, part in splits.items()}
-    report = {
-        "file": str(dataset.path),
-        "rows": len(found),
-        "good": len(rows),
-        "quarantined": len(problems),
-        "reasons": dict(Counter(problem.reason.split(":")[0] for problem in problems).most_common()),
-        "splits": {name: len(part) for name, part in kept.items()},
-        "left_out_by_limit": len(rows) - sum(map(len, kept.values())),
+    examiner = Examiner(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, dataset.path))
+    with tempfile.TemporaryFile(dir=scratch) as spill:
+        blocks, problems = _examine(dataset.path, examiner, spill)
+        index = np.concatenate([np.empty(0, INDEX), *(block.index for block in blocks)])
+        offsets = np.zeros(len(index), np.uint64)
+        np.cumsum(index["bytes"][:-1], out=offsets[1:])
+        layouts, columns = Counter[tuple[str, tuple[str, ...]]](), Counter[tuple[str, ...]]()
+        for block in blocks:
+            layouts += block.layouts
+            columns += block.columns
+        _check_columns(dataset, columns)
+        found = Found(index, problems, layouts, columns, spill, offsets)
+        bands = [block.bands for block in blocks if block.bands is not None]
+        related = _relate(dataset, found, np.concatenate(bands) if bands else None)
+        found.problems.extend(_tell(dataset.path, found, related))
+        found.problems.sort(key=lambda problem: problem.line)
+        kept = np.setdiff1d(np.arange(len(index)), np.fromiter(related, np.intp))
+        _check_share(dataset, found.problems, len(index) - len(related))
+        yield Found(index[kept], found.problems, layouts, columns, spill, offsets[kept])
+
+
+def select(found: Found, dataset: Dataset) -> dict[str, Positions]:
+    """The rows of each split, in the order of their prompts' keys, as far as the limits allow."""
+    split = splits.assign(found.index["prompt"], dataset.splits)
+    order = np.lexsort((found.index["id"], found.index["prompt"]))
+    return {
+        name: order[split[order] == position][: getattr(dataset.limit, name)] for position, name in enumerate(SPLITS)
     }
-    return Prepared(kept, problems, report)
 
 
-def to_answer(record: Record, dataset: Dataset) -> dict[str, Any] | Problem:
-    """A ready row {id, prompt: [messages], completion: [messages]}, or what keeps the record from being one."""
-    text: dict[str, str] = {}
-    for role, column in (("prompt", dataset.columns.prompt), ("completion", dataset.columns.completion)):
-        value = record.fields.get(column)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-            value = str(value)
-        if value is None or value != value:  # not a number is how tables write nothing
-            return Problem(record.line, f"missing {role}: no value in column {column!r}", _raw(record))
-        if not isinstance(value, str):
-            return Problem(record.line, f"wrong type: {role} is {type(value).__name__}, not text", _raw(record))
-        if not value.strip():
-            return Problem(record.line, f"empty {role}: column {column!r} holds only space", _raw(record))
-        text[role] = value
-    system = [{"role": "system", "content": dataset.system}] if dataset.system else []
-    prompt = [*system, {"role": "user", "content": text["prompt"]}]
-    completion = [{"role": "assistant", "content": text["completion"]}]
-    identity = json.dumps([prompt, completion], sort_keys=True).encode()
-    return {"id": hashlib.sha256(identity).hexdigest()[:16], "prompt": prompt, "completion": completion}
+def write(path: Path, found: Found, positions: Positions) -> Written:
+    """Write these rows to a file, a line of JSON each."""
+    digest = hashlib.sha256()
+    with path.open("wb", buffering=CHUNK) as file:
+        for position in positions.tolist():
+            line = found.read(position)
+            digest.update(line)
+            file.write(line)
+    return Written(len(positions), digest.hexdigest())
 
 
-def split(rows: list[dict[str, Any]], shares: Splits) -> dict[str, list[dict[str, Any]]]:
-    """Rows by split, each in the order of its prompt's hash."""
-    parts: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
-    for position, row in sorted(((prompt_position(row["prompt"]), row) for row in rows), key=_hash_order):
-        if position < shares.test:
-            parts["test"].append(row)
-        elif position < shares.test + shares.validation:
-            parts["validation"].append(row)
-        else:
-            parts["train"].append(row)
-    return parts
+def _examine(path: Path, examiner: Examiner, spill: IO[bytes]) -> tuple[list[Examined], list[Problem]]:
+    """Every block examined, its rows in ``spill`` and no longer in memory; and all problems."""
+    blocks, problems = [], []
+    progress = tqdm(desc=f"check {path.name}", unit=" rows", delay=2, mininterval=1, leave=False)
+    with progress:
+        for examined in parallel.ordered(examiner, records.blocks(path)):
+            spill.write(examined.rows)
+            problems += examined.problems
+            progress.update(len(examined.index) + len(examined.problems))
+            blocks.append(Examined(b"", examined.index, examined.bands, [], examined.layouts, examined.columns))
+    spill.flush()
+    return blocks, problems
 
 
-def prompt_position(prompt: list[dict[str, str]]) -> float:
-    """Where a prompt falls in [0, 1): its SHA-256 after NFKC, case folding and joining of white space."""
-    text = "\n".join(message["role"] + " " + message["content"] for message in prompt)
-    normal = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return int.from_bytes(hashlib.sha256(normal.encode()).digest()[:6]) / 2**48
+def _relate(dataset: Dataset, found: Found, bands: near_duplicates.Hashes | None) -> dict[int, str]:
+    """Rows to be set aside because of others: position -> reason."""
+    related = _exact_duplicates(found)
+    if dataset.one_answer:
+        related |= _conflicts(found, related)
+    if bands is not None and dataset.near_duplicates is not None:
+        kept = np.setdiff1d(np.arange(len(found.index)), np.fromiter(related, np.intp))
+        near = near_duplicates.find(
+            bands[kept], lambda position: whole_text(found.row(int(kept[position]))), dataset.near_duplicates
+        )
+        for later, (earlier, similarity) in near.items():
+            line = found.index["line"][kept[earlier]]
+            related[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as line {line}"
+    return related
 
 
-def _hash_order(item: tuple[float, dict[str, Any]]) -> tuple[float, str]:
-    return item[0], item[1]["id"]
+def _exact_duplicates(found: Found) -> dict[int, str]:
+    related: dict[int, str] = {}
+    for group in _groups(found.index["id"]):
+        line = found.index["line"][group[0]]
+        related |= dict.fromkeys(group[1:], f"exact duplicate: of line {line}")
+    return related
 
 
-def _raw(record: Record) -> str:
-    return json.dumps(record.fields, ensure_ascii=False, default=str)
+def _conflicts(found: Found, aside: dict[int, str]) -> dict[int, str]:
+    """Every row that answers, or prefers, otherwise than another that is asked the same."""
+    related = {}
+    for group in _groups(found.index["asked"]):
+        rows = {position: found.row(position) for position in group if position not in aside}
+        for position, row in rows.items():
+            other = next((one for one, its in rows.items() if one != position and _contradict(row, its)), None)
+            if other is not None:
+                line = found.index["line"][other]
+                related[position] = f"conflicting answers: line {line} is asked the same and answered otherwise"
+    return related
 
 
-def _check_columns(dataset: Dataset, read: list[Record]) -> None:
-    present = {column for record in read for column in record.fields}
-    for role, column in (("prompt", dataset.columns.prompt), ("completion", dataset.columns.completion)):
-        if read and column not in present:
-            raise DataError(
-                f"{dataset.path}: no column {column!r}; the file has {', '.join(map(repr, sorted(present)))}",
-                fix=f"name the {role} column in params.yaml, data.<dataset>.columns.{role}",
-            )
+def _contradict(one: Row, other: Row) -> bool:
+    if "chosen" in one:
+        return bool(one["chosen"] == other["rejected"] and one["rejected"] == other["chosen"])
+    if "reference" not in one and "completion" not in one:
+        return {**one, "id": ""} != {**other, "id": ""}
+    mine, others = reference(one), reference(other)
+    verify = VERIFIERS.get(one.get("verifier", ""))
+    return splits.normal(mine) != splits.normal(others) if verify is None else verify(mine, others).score < 1
 
 
-def _check_share(dataset: Dataset, problems: list[Problem], total: int) -> None:
+def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
+    """Positions that share a key, where several do; each group in ascending order."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, int)
+    ends = np.append(starts[1:], len(keys))
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        yield order[start:end].tolist()
+
+
+def _tell(path: Path, found: Found, related: dict[int, str]) -> list[Problem]:
+    """The problems of related rows, with their text, for which the file is read once more."""
+    wanted = {int(found.index["line"][position]): reason for position, reason in related.items()}
+    if not wanted:
+        return []
+    return [
+        Problem(record.line, wanted[record.line], record.text())
+        for record in records.read(path)
+        if isinstance(record, Record) and record.line in wanted
+    ]
+
+
+def _check_columns(dataset: Dataset, columns: Counter[tuple[str, ...]]) -> None:
+    present = {name for names in columns for name in names}
+    missing = sorted(dataset.sources() - present)
+    if present and missing:
+        raise DataError(
+            f"{dataset.path}: no column {missing[0]!r}; the file has {', '.join(map(repr, sorted(present)))}",
+            fix="correct data.<dataset>.columns in params.yaml; null there recognises common layouts",
+        )
+
+
+def _check_share(dataset: Dataset, problems: list[Problem], good: int) -> None:
+    total = good + len(problems)
     if not total:
         raise DataError(f"{dataset.path}: the file has no rows", fix=records.EMPTY)
-    if len(problems) < total and len(problems) <= dataset.max_bad_share * total:
+    bad = [problem for problem in problems if problem.check not in ASIDE]
+    if good and len(bad) <= dataset.max_bad_share * total:
         return
-    shown = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in problems[:5])
-    more = f"\n  ... and {len(problems) - 5} more" if len(problems) > 5 else ""
+    told = bad if bad else problems
+    shown = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in told[:5])
+    more = f"\n  ... and {len(told) - 5} more" if len(told) > 5 else ""
+    if not good and not bad:
+        reason = f"{dataset.path}: no row is left of {total}:{shown}{more}"
+        raise DataError(reason, fix="is this file in data.<dataset>.held_out.path, or a copy of one that is?")
     raise DataError(
-        f"{dataset.path}: {len(problems)} of {total} rows are bad, more than max_bad_share "
+        f"{dataset.path}: {len(bad)} of {total} rows are bad, more than max_bad_share "
         f"({dataset.max_bad_share:g}) allows:{shown}{more}",
         fix="mend those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
     )
+
+
+def quarantine(path: Path, problems: list[Problem]) -> list[dict[str, Any]]:
+    """Quarantine lines: {file, line, reason, raw}."""
+    return [{"file": str(path), "line": one.line, "reason": one.reason, "raw": one.raw} for one in problems]

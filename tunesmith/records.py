@@ -1,157 +1,309 @@
-"""Read rows from JSONL, JSON, CSV and Parquet; read and write ready rows.
+"""Read rows from JSONL, JSON, CSV and Parquet, plain or compressed with gzip or Zstandard.
 
-Reading never stops at a bad row: it yields a `Problem` with the line and the reason, and goes on.
+Reading never stops at a bad row: it yields a `Problem` with the line and the reason, and goes on. A file is read in
+blocks, and JSON lines are parsed when their block is, which another process may do.
 """
 
 import codecs
 import csv
-import errno
-import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import io
+import itertools
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jiter
 import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tunesmith import atomic
 from tunesmith.errors import DataError
 
 EMPTY = "put at least one row in it, or name another file"
+BLOCK_BYTES, BLOCK_ROWS = 2**20, 2000
+LONGEST_LINE = 2**24
+"""Bytes. No training context holds more; a longer line is a file that lost its line breaks."""
+SHOWN = 1000
+"""Characters kept of a line that is too long."""
+SURROGATE = re.compile("[\ud800-\udfff]")
+COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Record:
     """A row as it stands in the file.
 
     line: 1-based line in a text file (where the row begins); 1-based position in JSON arrays and Parquet.
+    raw: the bytes of the line, where the row is one.
     """
 
     line: int
     fields: dict[str, Any]
+    raw: bytes | None = field(default=None, compare=False, repr=False)
+
+    def text(self) -> str:
+        """The row as text, for people."""
+        if self.raw is not None:
+            return self.raw.decode().strip()
+        return orjson.dumps(self.fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Problem:
-    """A row that cannot be used, where it stands, why, and its text."""
+    """A row that cannot be used, where it stands, why (``check: what was found``), and its text."""
 
     line: int
     reason: str
     raw: str
 
+    @property
+    def check(self) -> str:
+        """The name of the check that found it: the reason up to its colon."""
+        return self.reason.split(":")[0]
+
+
+@dataclass(slots=True)
+class Lines:
+    """A block of whole JSON lines, not parsed yet. first: the number of its first line."""
+
+    first: int
+    data: bytes
+
+
+Block = Lines | list[Record | Problem]
+
 
 def read(path: Path) -> Iterator[Record | Problem]:
-    """Every row of ``path``, in order; the suffix says the format.
+    """Every row of ``path``, in order. Raises DataError as `blocks` does."""
+    for block in blocks(path):
+        yield from parse(block)
 
-    Raises DataError where the file is absent, empty, of another format, or not parseable as a whole.
+
+def blocks(path: Path) -> Iterator[Block]:
+    """``path`` in blocks of about a mebibyte or 2,000 rows; the suffix says the format and the compression.
+
+    Raises DataError where the file is absent, empty, damaged, of another format, or not parseable as a whole.
     """
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise DataError(f"{path}: unknown format {path.suffix!r}", fix=f"use one of {', '.join(readers)}")
+    reader = _reader(path)
     try:
-        if path.is_dir():
-            raise DataError(f"{path}: a folder, not a file", fix="name a file in it")
-        if path.stat().st_size == 0:
-            raise DataError(f"{path}: the file is empty", fix=EMPTY)
-        yield from readers[path.suffix](path)
+        with _open(path) as file:
+            start = file.peek(4)[:4]
+            if not start:
+                raise DataError(f"{path}: the file is empty", fix=EMPTY)
+            if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+                raise DataError(f"{path}: UTF-16, not UTF-8", fix="save the file as UTF-8")
+            yield from reader(path, file)
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file", fix="correct the dataset's `path` in params.yaml") from None
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: not UTF-8 (byte {error.start}: {error.reason})", fix="save the file as UTF-8"
-        ) from None
+        raise DataError(f"{path}: no such file", fix="correct the path") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # So pyarrow tells of damage.
+        raise DataError(f"{path}: the file is damaged: {error}", fix="compress or download it again") from None
 
 
-def _read_jsonl(path: Path) -> Iterator[Record | Problem]:
+def parse(block: Block) -> Iterable[Record | Problem]:
+    """The rows of a block."""
+    return _parse_lines(block) if isinstance(block, Lines) else block
+
+
+def starts_with_mark(path: Path) -> bool:
+    """Whether the file begins with a UTF-8 byte order mark, which reading leaves out."""
+    with _open(path) as file:
+        return file.peek(3)[:3] == codecs.BOM_UTF8
+
+
+def is_data(path: Path) -> bool:
+    """Whether the name is that of a file that can be read."""
+    return _suffix(path) in READERS
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+
+
+def _reader(path: Path) -> Callable[[Path, io.BufferedReader], Iterator[Block]]:
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, not a file", fix="name a file in it")
+    if not is_data(path):
+        known = f"{', '.join(READERS)}, each also followed by {' or '.join(COMPRESSED)}"
+        raise DataError(f"{path}: unknown format {_suffix(path)!r}", fix=f"use one of {known}")
+    return READERS[_suffix(path)]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[io.BufferedReader]:
+    """The bytes of a file, decompressed. A compressed file that was cut short is an error, not its beginning."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-            if not line.strip():
-                continue
-            raw = line.decode("utf-8", errors="replace").rstrip("\r\n")
-            try:
-                value = orjson.loads(line)
-            except orjson.JSONDecodeError as error:
-                yield Problem(number, f"not JSON: {error.msg} at column {error.colno}", raw)
-                continue
-            yield Record(number, value) if isinstance(value, dict) else Problem(number, "not a JSON object", raw)
+        if path.suffix not in COMPRESSED:
+            yield file
+        else:
+            with pa.CompressedInputStream(file, COMPRESSED[path.suffix]) as plain:
+                yield io.BufferedReader(plain, BLOCK_BYTES)
 
 
-def _read_json(path: Path) -> Iterator[Record | Problem]:
+def _read_jsonl(_path: Path, file: io.BufferedReader) -> Iterator[Block]:
+    line, rest = 1, b""
+    if file.peek(3)[:3] == codecs.BOM_UTF8:
+        file.read(3)
+    while chunk := file.read(BLOCK_BYTES):
+        rest += chunk
+        cut = rest.rfind(b"\n") + 1
+        if cut:
+            yield Lines(line, rest[:cut])
+            line += rest.count(b"\n", 0, cut)
+            rest = rest[cut:]
+        elif len(rest) > LONGEST_LINE:
+            yield [_too_long(line, rest)]
+            rest, line = _skip_line(file), line + 1
+    if rest:
+        yield Lines(line, rest)
+
+
+def _skip_line(file: io.BufferedReader) -> bytes:
+    """Read to the end of the line; what was read of the next one."""
+    while chunk := file.read(BLOCK_BYTES):
+        end = chunk.find(b"\n")
+        if end >= 0:
+            return chunk[end + 1 :]
+    return b""
+
+
+def _parse_lines(block: Lines) -> list[Record | Problem]:
+    found: list[Record | Problem] = []
+    from_json, long = jiter.from_json, len(block.data) > LONGEST_LINE
+    for number, line in enumerate(block.data.split(b"\n"), start=block.first):
+        try:
+            fields = from_json(line, catch_duplicate_keys=True, allow_inf_nan=False)
+        except ValueError as error:
+            if line.strip():
+                found.append(_diagnose(number, line, str(error)))
+            continue
+        if long and len(line) > LONGEST_LINE:
+            found.append(_too_long(number, line))
+        elif isinstance(fields, dict):
+            found.append(Record(number, fields, line))
+        else:
+            found.append(Problem(number, "not a JSON object: a row is written { … }", line.decode().strip()))
+    return found
+
+
+def _too_long(number: int, line: bytes) -> Problem:
+    reason = f"line too long: over {LONGEST_LINE:,} bytes; does the file have line breaks?"
+    return Problem(number, reason, line[:SHOWN].decode(errors="replace") + "…")
+
+
+def _diagnose(number: int, line: bytes, error: str) -> Problem:
+    """Why a line is not JSON, in the most telling words."""
+    raw = line.decode(errors="replace").strip()
+    if len(line) > LONGEST_LINE:
+        return _too_long(number, line)
     try:
-        values = orjson.loads(path.read_bytes().removeprefix(codecs.BOM_UTF8))
-    except orjson.JSONDecodeError as error:
+        line.decode()
+    except UnicodeDecodeError as wrong:
+        return Problem(number, f"not UTF-8: byte 0x{line[wrong.start]:02x} at column {wrong.start + 1}", raw)
+    if line.startswith(codecs.BOM_UTF8):
+        return Problem(number, "byte order mark: within the file; were files joined?", raw)
+    if b"\0" in line:
+        return Problem(number, f"NUL byte: at column {line.index(0) + 1}", raw)
+    told = error.replace(" at line 1 column ", " at column ")
+    if told.startswith("Detected duplicate key "):
+        return Problem(number, "duplicate key: " + told.removeprefix("Detected duplicate key "), raw)
+    return Problem(number, f"not JSON: {told}", raw)
+
+
+def _read_json(path: Path, file: io.BufferedReader) -> Iterator[Block]:
+    """A list of rows. It is read whole: many rows belong in JSON lines."""
+    try:
+        values = jiter.from_json(
+            file.read().removeprefix(codecs.BOM_UTF8), catch_duplicate_keys=True, allow_inf_nan=False
+        )
+    except ValueError as error:
         fix = "correct that place; a file with one object a line is named .jsonl"
-        raise DataError(f"{path}:{error.lineno}: not JSON: {error.msg}", fix=fix) from None
+        raise DataError(f"{path}: not JSON: {error}", fix=fix) from None
     if not isinstance(values, list):
         raise DataError(f"{path}: holds no list of rows", fix="wrap the rows in [ ], or use .jsonl")
-    for position, value in enumerate(values, start=1):
-        if isinstance(value, dict):
-            yield Record(position, value)
-        else:
-            yield Problem(position, "not a JSON object", json.dumps(value))
+    yield from _in_blocks(
+        Record(position, value)
+        if isinstance(value, dict)
+        else Problem(position, "not a JSON object: a row is written { … }", orjson.dumps(value, default=str).decode())
+        for position, value in enumerate(values, start=1)
+    )
 
 
-def _read_csv(path: Path) -> Iterator[Record | Problem]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        csv.field_size_limit(2**31 - 1)
-        reader = csv.reader(file, strict=True)
-        try:
-            header = next(reader, [])
-            if len(set(header)) < len(header):
-                twice = sorted({name for name in header if header.count(name) > 1})
-                fix = "give every column a name of its own in the first line"
-                raise DataError(f"{path}:1: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
-            line = reader.line_num + 1
-            for values in reader:
-                if len(values) == len(header):
-                    yield Record(line, dict(zip(header, values, strict=True)))
-                elif values:
-                    reason = f"{len(values)} fields where the header has {len(header)}"
-                    yield Problem(line, reason, ",".join(values))
-                line = reader.line_num + 1
-        except csv.Error as error:
-            fix = "correct the quoting from there on; until it is, where a row ends cannot be told"
-            raise DataError(f"{path}:{reader.line_num}: not CSV: {error}", fix=fix) from None
+def _read_csv(path: Path, file: io.BufferedReader) -> Iterator[Block]:
+    yield from _in_blocks(_csv_rows(path, file))
 
 
-def _read_parquet(path: Path) -> Iterator[Record | Problem]:
+def _csv_rows(path: Path, file: io.BufferedReader) -> Iterator[Record | Problem]:
+    # What is not UTF-8 becomes surrogates, so that one bad cell costs one row.
+    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(text, strict=True)
     try:
-        table = pq.ParquetFile(path)
-        position = 0
-        for batch in table.iter_batches():
-            for fields in batch.to_pylist():
-                position += 1
-                yield Record(position, fields)
-    except (pa.ArrowException, OSError) as error:
-        if getattr(error, "errno", None) == errno.ENOENT:
-            raise
-        raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
+        header = next(reader, [])
+        _check_header(path, header)
+        line = reader.line_num + 1
+        for values in reader:
+            row = _csv_row(line, header, values)
+            if row is not None:
+                yield row
+            line = reader.line_num + 1
+    except csv.Error as error:
+        fix = "correct the quoting from there on; until it is, where a row ends cannot be told"
+        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}", fix=fix) from None
+    finally:
+        text.detach()  # the file is not this function's to close
 
 
-def read_ready(path: Path) -> list[dict[str, Any]]:
-    """The ready rows of a split, as `prepare_data` wrote them. Raises DataError where there are none."""
-    rows = [record.fields for record in read(path) if isinstance(record, Record)] if path.stat().st_size else []
-    if not rows:
-        raise DataError(
-            f"{path}: this split has no rows",
-            fix="give the split a share in params.yaml, data.<dataset>.splits and .limit, or name another dataset",
-        )
-    return rows
+def _check_header(path: Path, header: list[str]) -> None:
+    if SURROGATE.search("".join(header)):
+        raise DataError(f"{path}:1: not UTF-8", fix="save the file as UTF-8")
+    if len(set(header)) < len(header):
+        twice = sorted({name for name in header if header.count(name) > 1})
+        fix = "give every column a name of its own in the first line"
+        raise DataError(f"{path}:1: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """One JSON object a line, UTF-8, whole or not at all."""
-    atomic.write_bytes(path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Problem | None:
+    if not values:
+        return None
+    broken = next((value for value in values if SURROGATE.search(value)), None)
+    if broken is not None:
+        raw = ",".join(values).encode(errors="surrogateescape").decode(errors="replace")
+        byte = ord(SURROGATE.findall(broken)[0]) - 0xDC00
+        return Problem(line, f"not UTF-8: byte 0x{byte:02x}", raw)
+    if len(values) != len(header):
+        return Problem(line, f"wrong column count: {len(values)} where the header has {len(header)}", ",".join(values))
+    return Record(line, dict(zip(header, values, strict=True)))
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Indented JSON in UTF-8, whole or not at all."""
-    atomic.write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
+def _read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
+    with tempfile.TemporaryFile() as seekable:
+        if path.suffix in COMPRESSED:
+            shutil.copyfileobj(file, seekable)
+        try:
+            table = pq.ParquetFile(seekable if path.suffix in COMPRESSED else file)
+            position = itertools.count(1)
+            for batch in table.iter_batches(BLOCK_ROWS):
+                yield [Record(next(position), fields) for fields in batch.to_pylist()]
+        except pa.ArrowException as error:
+            raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
 
 
-def problem_row(file: Path, problem: Problem) -> dict[str, Any]:
-    """A quarantine line: {file, line, reason, raw}."""
-    return {"file": str(file), **asdict(problem)}
+def _in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
+    while block := list(itertools.islice(rows, BLOCK_ROWS)):
+        yield block
+
+
+READERS: dict[str, Callable[[Path, io.BufferedReader], Iterator[Block]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -1,26 +1,19 @@
 """reports/comparison.html: one page, nothing fetched from elsewhere, that says who won, by how much, and shows it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from tunesmith import words
+from tunesmith import pages, words
 from tunesmith.comparison import Evaluated
 
-TEMPLATES = Path(__file__).parent / "templates"
 CURVE = (640, 180)
 """Width and height of the drawing area of a curve, in SVG units."""
 
 
 def page(comparison: dict[str, Any], models: Sequence[Evaluated]) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.filters |= {"percent": words.percent, "seconds": words.seconds, "size": words.size}
-    return environment.get_template("comparison.html.j2").render(
+    return pages.render(
+        "comparison.html.j2",
         comparison=comparison,
         headlines=[
             {"verdict": result["verdict"], "text": words.headline(name, comparison)}

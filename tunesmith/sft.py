@@ -40,7 +40,8 @@ def encode(
     if long:
         raise DataError(
             f"{source}: {len(long)} of {len(rows)} rows are longer than sft.max_length ({max_length} tokens)",
-            fix=f"set sft.max_length to at least {max(long)}, the longest of them, in params.yaml",
+            fix=f"set sft.max_length in params.yaml to at least {max(long)}, the longest of them, or the dataset's own "
+            f"max_length to {max_length}, which sets those rows aside",
         )
     return examples
 

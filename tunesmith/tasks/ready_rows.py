@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from tunesmith.verifiers import named
+from tunesmith.verifiers import VERIFIERS
 
 
 def grade(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """{"score": 0..1}; {} for a row that cannot be graded, which leaves it out of lm-eval's mean."""
-    verdict = named(doc["verifier"])(results[0], doc["reference"])
+    verdict = VERIFIERS[doc["verifier"]](results[0], doc["reference"])
     return {} if verdict.status == "not_gradable" else {"score": verdict.score}

@@ -1,8 +1,10 @@
 """Verifiers, by the name that params.yaml uses: each a pure function from completion and reference to a verdict."""
 
 from collections.abc import Callable
+from typing import Annotated, TypeAlias
 
-from tunesmith.errors import ParamsError
+from pydantic import AfterValidator
+
 from tunesmith.verifiers import number
 from tunesmith.verifiers.verdict import Verdict
 
@@ -11,10 +13,11 @@ VERIFIERS: dict[str, Callable[[str, str], Verdict]] = {
 }
 
 
-def named(name: str) -> Callable[[str, str], Verdict]:
-    """The verifier called ``name``. Raises ParamsError for an unknown one."""
+def _check_known(name: str) -> str:
     if name not in VERIFIERS:
-        raise ParamsError(
-            f"params.yaml: evaluate.verifier: unknown verifier {name!r}", fix=f"use one of {', '.join(VERIFIERS)}"
-        )
-    return VERIFIERS[name]
+        raise ValueError(f"unknown verifier {name!r}; there is {', '.join(VERIFIERS)}")
+    return name
+
+
+Name: TypeAlias = Annotated[str, AfterValidator(_check_known)]
+"""A param that names a verifier."""

@@ -48,6 +48,13 @@ def final_number(text: str) -> str | None:
     return numbers[-1] if numbers else None
 
 
+def is_marked(text: str) -> bool:
+    """Whether ``text`` says which number is its answer: after a ``####``, or by being nothing else."""
+    if MARK in text:
+        return final_number(text) is not None
+    return len(text) <= LONGEST and NUMBER.fullmatch(text.strip()) is not None
+
+
 def value(number: str) -> Fraction:
     """The exact value of a number as `final_number` gives it."""
     return Fraction(re.sub("[,$€£]", "", number).replace("−", "-"))

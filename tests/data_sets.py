@@ -1,0 +1,50 @@
+"""Data sets for tests: params with every value given, and files written from rows."""
+
+import json
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from tunesmith import preparation
+from tunesmith.checks import GENERAL_TOKENS
+from tunesmith.dataset import Dataset
+from tunesmith.examination import Lengths
+from tunesmith.preparation import Found
+
+
+def dataset(path: Path, **changes: Any) -> Dataset:
+    """Answers from the file at ``path``; nothing is held out unless ``changes`` say so."""
+    settings: dict[str, Any] = {
+        "path": path,
+        "kind": "answers",
+        "columns": None,
+        "system": None,
+        "verifier": None,
+        "one_answer": True,
+        "near_duplicates": None,
+        "held_out": {"path": path, "overlap": 0.7},
+        "max_length": None,
+        "splits": {"validation": 0.1, "test": 0.3},
+        "limit": {"train": None, "validation": None, "test": None},
+        "max_bad_share": 0.5,
+    }
+    return Dataset.model_validate(settings | changes)
+
+
+def write(path: Path, lines: Iterable[str | bytes | dict[str, Any]]) -> Path:
+    """One line each; a dict as JSON."""
+    encoded = [
+        line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
+        for line in lines
+    ]
+    path.write_bytes(b"\n".join(encoded) + b"\n")
+    return path
+
+
+def find(stack: ExitStack, dataset: Dataset, lengths: Lengths | None = None) -> Found:
+    return stack.enter_context(preparation.find(dataset, special_tokens=GENERAL_TOKENS, lengths=lengths))
+
+
+def good_rows(found: Found) -> list[dict[str, Any]]:
+    return [found.row(position) for position in range(len(found.index))]

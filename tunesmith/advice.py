@@ -1,0 +1,269 @@
+"""What a file of rows is, what is wrong with it, what it can train, and the params to train it: `tunesmith advise`."""
+
+import contextlib
+import re
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tunesmith import atomic, checks, labels, layouts, parallel, params, preparation, records
+from tunesmith.dataset import Dataset
+from tunesmith.errors import DataError, ParamsError
+from tunesmith.held_out import HeldOut
+from tunesmith.layouts import Kind, Layout
+from tunesmith.records import Block, Problem, Record
+from tunesmith.turns import Message, RowError
+from tunesmith.verifiers import number
+
+EXAMPLES, WIDTH = 3, 100
+SOLID = 0.99
+"""Share of the answers that must be checkable before a verifier is proposed."""
+UNKNOWN = "unknown"
+RAW, HELD_OUT = Path("data/raw"), Path("data/held_out")
+
+
+@dataclass
+class Sort:
+    """Rows of one sort. checkable: of them, those whose answer ends in a marked number, or is one."""
+
+    what: str
+    kind: Kind | None
+    rows: int = 0
+    checkable: int = 0
+    verifiers: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, other: "Sort") -> None:
+        self.rows += other.rows
+        self.checkable += other.checkable
+        self.verifiers += other.verifiers
+        self.examples = (self.examples + other.examples)[:EXAMPLES]
+
+    @property
+    def verifier(self) -> str | None:
+        """The verifier that its rows name, or that checks their answers."""
+        if self.verifiers:
+            return self.verifiers.most_common(1)[0][0]
+        return "number" if self.rows and self.checkable >= SOLID * self.rows else None
+
+    def line(self) -> str:
+        """The sort, and what it can train, in one line."""
+        if self.kind is None:
+            return f"{self.what}: not ready"
+        uses = [labels.OBJECTIVES[one][0] for one in labels.objectives(self.kind, self.verifier)]
+        if "GRPO" in uses:
+            uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
+        if self.kind == "preferences":
+            uses = ["DPO", "RLHF (reward model, then RL)"]
+        if self.kind == "scored" and not uses:
+            uses = [f"GRPO, had we the verifier {self.verifier!r}"]
+        return f"{self.what}: {', '.join(uses)}"
+
+
+@dataclass(frozen=True)
+class Advice:
+    """sorts: most rows first. unreadable: rows that could not be read at all. dataset: params to prepare the main
+    sort with. problems: what preparing it would set aside. reason: why the data set is not ready, or None.
+    """
+
+    sorts: list[Sort]
+    unreadable: int
+    dataset: Dataset | None
+    problems: list[Problem]
+    reason: str | None
+
+    @property
+    def rows(self) -> int:
+        return self.unreadable + sum(sort.rows for sort in self.sorts)
+
+
+def run(file: str, *, write: bool, name: str | None) -> None:
+    """Print the advice on a file, here or on the hub; ``write`` puts the block into params.yaml."""
+    path, comment = Path(file), ""
+    if file.startswith("hub:"):
+        from tunesmith import hub_data
+
+        source, path = hub_data.fetch(hub_data.parse(file))
+        comment = str(source)
+    name = name or dataset_name(path)
+    advice = advise(path, HELD_OUT)
+    print("\n".join(describe(comment or path, advice)))
+    if advice.dataset is None:
+        raise DataError(f"{file}: not ready, so there is nothing to prepare", fix="see above")
+    dataset = advice.dataset
+    if comment:
+        dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
+    entry = block(name, dataset, comment)
+    if not write:
+        print(f"\nin params.yaml, under data: (--write puts it there)\n\n{entry}", end="")
+        return
+    add_to_params(name, entry)
+    if comment:
+        RAW.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, dataset.path)
+    print(f"\nparams.yaml: data.{name} added; next:")
+    print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html shows what was found")
+    if dataset.kind == "answers":
+        print(f"  sft.dataset: {name}   in params.yaml trains on it")
+
+
+def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
+    """Read all of ``path`` and say what it is. Raises DataError where it cannot be read."""
+    sorts, unreadable = survey(path)
+    main = sorts[0] if sorts else None
+    if not sorts and not unreadable:
+        raise DataError(f"{path}: the file has no rows", fix=records.EMPTY)
+    if main is None or main.kind is None:
+        return Advice(sorts, unreadable, None, [], _not_ready(main))
+    dataset = Dataset.model_validate(_settings(path, main, held_out, max_bad_share))
+    nothing = HeldOut(path=path, overlap=1) if not held_out.exists() else dataset.held_out  # not within a project
+    tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": nothing})
+    with preparation.find(tolerant, special_tokens=checks.GENERAL_TOKENS, lengths=None) as found:
+        problems, good = found.problems, len(found.index)
+    bad = sum(problem.check not in preparation.ASIDE for problem in problems)
+    reason = None
+    if bad > max_bad_share * (good + len(problems)):
+        reason = f"{bad:,} of {good + len(problems):,} rows are bad, more than {100 * max_bad_share:g}%"
+    return Advice(sorts, unreadable, dataset, problems, reason)
+
+
+def survey(path: Path) -> tuple[list[Sort], int]:
+    """The sorts of rows in ``path``, most rows first, and how many rows could not be read."""
+    sorts: dict[str, Sort] = {}
+    unreadable = 0
+    for found, lost in parallel.ordered(_survey, records.blocks(path)):
+        unreadable += lost
+        for what, sort in found.items():
+            if what in sorts:
+                sorts[what].add(sort)
+            else:
+                sorts[what] = sort
+    return sorted(sorts.values(), key=lambda sort: -sort.rows), unreadable
+
+
+def block(name: str, dataset: Dataset, comment: str = "") -> str:
+    """The entry of ``dataset`` in params.yaml, to stand under ``data:``."""
+    settings = dataset.model_dump(mode="json")
+    lines = [f"  {name}:{f' # {comment}' if comment else ''}"]
+    for key, value in settings.items():
+        flow = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
+        lines.append(f"    {key}: {flow}")
+    return "\n".join(lines) + "\n"
+
+
+def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
+    """Put ``entry`` under ``data:``; all else, comments included, stays as it is.
+
+    Raises ParamsError where there is a data set of that name already, or no section to put it in.
+    """
+    before = params.read(path)
+    if name in before["data"]:
+        raise ParamsError(
+            f"{path}: data.{name} is there already", fix="give another name with --name, or edit it there"
+        )
+    text = path.read_text()
+    changed = re.sub(r"^data:.*\n", lambda begins: begins[0] + entry, text, count=1, flags=re.MULTILINE)
+    expected = {**before, "data": {**before["data"], **yaml.safe_load(entry)}}
+    try:
+        if yaml.safe_load(changed) == expected:
+            return atomic.write_text(path, changed)
+    except yaml.YAMLError:
+        pass  # as where `data` is written on one line
+    raise ParamsError(f"{path}: could not be changed without touching other values", fix="paste the block by hand")
+
+
+def dataset_name(path: Path) -> str:
+    """A name for the data set in a file, as a stage can have it."""
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", path.name.split(".")[0]).strip("_")
+    return name if re.match("[A-Za-z]", name) else f"data_{name}"
+
+
+def _settings(path: Path, sort: Sort, held_out: Path, max_bad_share: float) -> dict[str, Any]:
+    return {
+        "path": path,
+        "kind": sort.kind,
+        "columns": None,
+        "system": None,
+        "verifier": sort.verifier if sort.kind == "answers" else None,
+        "one_answer": True,
+        "near_duplicates": 0.8,
+        "held_out": {"path": held_out, "overlap": 0.7},
+        "max_length": None,
+        "splits": {"validation": 0.05, "test": 0.1},
+        "limit": {"train": None, "validation": None, "test": None},
+        "max_bad_share": max_bad_share,
+    }
+
+
+def _not_ready(main: Sort | None) -> str:
+    if main is None:
+        return "no row of it could be read"
+    if main.what == UNKNOWN:
+        return (
+            "most of its rows are of no layout that is known; say which columns hold what in data.<dataset>.columns, "
+            "as in {prompt: my_column, completion: '{{ reasoning }} {{ result }}'}"
+        )
+    return main.what
+
+
+def _survey(block: Block) -> tuple[dict[str, Sort], int]:
+    sorts: dict[str, Sort] = {}
+    lost = 0
+    for record in records.parse(block):
+        if isinstance(record, Problem):
+            lost += 1
+            continue
+        layout = layouts.recognise(record.fields)
+        found = _sort(record, layout)
+        if found.what in sorts:
+            sorts[found.what].add(found)
+        else:
+            sorts[found.what] = found
+    return sorts, lost
+
+
+def _sort(record: Record, layout: Layout | None) -> Sort:
+    """The sort of a single row."""
+    shown = " ".join(record.text().split())
+    sort = Sort(layout.what if layout else UNKNOWN, layout.kind if layout else None, rows=1)
+    row = None
+    if layout is not None and layout.to_row is not None:
+        with contextlib.suppress(RowError):  # what is wrong with it is told with the other problems
+            row = layout.to_row(record.fields)
+    if row is not None:
+        parts = [
+            _says(row["prompt"]),
+            *(_says(row[part]) for part in ("completion", "chosen", "rejected") if part in row),
+        ]
+        shown = " → ".join(parts)
+        sort.verifiers.update([row["verifier"]] if "verifier" in row else [])
+        sort.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
+    sort.examples.append((record.line, checks.mask_secrets(shown)))
+    return sort
+
+
+def _says(messages: list[Message]) -> str:
+    said = " ".join(messages[-1]["content"].split())
+    return said if len(said) <= WIDTH else said[: WIDTH // 2] + " … " + said[-WIDTH // 2 :]
+
+
+def describe(path: Path | str, advice: Advice) -> list[str]:
+    """The advice as lines for people."""
+    lines = [f"{path}: {advice.rows:,} rows"]
+    for sort in advice.sorts:
+        lines += ["", f"{sort.rows:,} × {sort.line()}"]
+        lines += [f"  line {line}: {shown[: 3 * WIDTH]}" for line, shown in sort.examples]
+    if advice.unreadable:
+        lines += ["", f"{advice.unreadable:,} × not readable"]
+    if advice.problems:
+        lines += ["", "set aside, if you train on it:"]
+        first = {problem.check: problem for problem in reversed(advice.problems)}
+        for check, count in Counter(problem.check for problem in advice.problems).most_common():
+            lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {first[check].reason}")
+    if advice.reason is not None:
+        lines += ["", f"not ready: {advice.reason}"]
+    return lines

@@ -1,0 +1,19 @@
+"""HTML pages that fetch nothing from elsewhere."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tunesmith import words
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from ``tunesmith/templates``; what is put in is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    environment.filters |= {"percent": words.percent, "seconds": words.seconds, "size": words.size}
+    return environment.get_template(template).render(**values)

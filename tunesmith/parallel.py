@@ -1,0 +1,79 @@
+"""Work on many blocks in as many processes as there are CPUs, with the results in order."""
+
+import collections
+import itertools
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+from tunesmith.errors import DataError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+FEW = 8
+PRELOAD = ("tunesmith.examination", "tunesmith.advice", "tunesmith.chat")
+"""Loaded once for all workers, where this process has loaded them."""
+_work: Callable[[Any], Any]
+
+
+def ordered(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
+    """``work`` of every item, in their order. Few items are done here: starting processes takes longer.
+
+    A few items a worker are under way at a time, so that memory does not grow with their number.
+    Raises DataError where a worker is killed, as systems do when memory is short.
+    """
+    workers = workers or _cpus()
+    items = iter(items)
+    first = list(itertools.islice(items, FEW))
+    if len(first) < FEW or workers == 1:
+        yield from map(work, itertools.chain(first, items))
+        return
+    # Workers are forked from a fresh process: forking this one, where libraries may have threads, could hang them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(work,))
+    try:
+        pending: collections.deque[Future[Result]] = collections.deque()
+        for item in itertools.chain(first, items):
+            pending.append(pool.submit(_call, item))
+            if len(pending) > 2 * workers:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a process that checks rows was killed, as systems do when memory is short",
+            fix="free some memory, or run with fewer CPUs (`taskset -c 0 dvc repro`)",
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _start(work: Callable[[Any], Any]) -> None:
+    global _work
+    _work = work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}  # one process a CPU is enough
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _call(item: Any) -> Any:
+    return _work(item)

@@ -1,0 +1,45 @@
+"""Ready rows and other JSON on disk: read as they were written, written whole or not at all."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tunesmith import atomic
+from tunesmith.errors import DataError
+
+Row = dict[str, Any]
+"""A ready row: {id, prompt: [messages]} and {completion}, {chosen, rejected}, or {verifier, what it needs}."""
+
+
+def read(path: Path) -> list[Row]:
+    """The ready rows of a split, as `prepare_data` wrote them. Raises DataError where there are none."""
+    try:
+        rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
+    except orjson.JSONDecodeError as error:
+        fix = "`dvc checkout` brings back what the stage wrote, `dvc repro --force` writes it again"
+        raise DataError(f"{path}: not as a stage wrote it: {error}", fix=fix) from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file", fix="`dvc repro` writes it") from None
+    if not rows:
+        raise DataError(
+            f"{path}: this split has no rows",
+            fix="give the split a share in params.yaml, data.<dataset>.splits and .limit, or name another dataset",
+        )
+    return rows
+
+
+def reference(row: Row) -> str:
+    """What a verifier compares an answer with: the row's `reference`, else its own completion."""
+    return str(row["reference"] if "reference" in row else row["completion"][-1]["content"])
+
+
+def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    """One JSON object a line, UTF-8, whole or not at all."""
+    atomic.write_bytes(path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Indented JSON in UTF-8, whole or not at all."""
+    atomic.write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")

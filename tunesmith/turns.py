@@ -1,0 +1,172 @@
+"""Conversations as data sets write them, turned into messages {"role", "content"}, and whether they are in order.
+
+Messages with `role` and `content`, ShareGPT's `from` and `value`, text with chat markup, and transcripts.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+Message = dict[str, Any]
+"""{"role", "content"}, and for tools also {"tool_calls", "tool_call_id", "name"}."""
+
+ROLES = {
+    **dict.fromkeys(("user", "human", "instruction", "prompter", "[inst]"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "response", "[/inst]"), "assistant"),
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("tool", "function", "observation", "ipython", "function_response"), "tool"),
+    "input": "input",
+}
+"""What data sets call who speaks. `input` is Alpaca's, and goes on with what the user says."""
+
+TOOL_FIELDS = ("tool_calls", "tool_call_id", "name")
+
+FOLLOWS = {
+    "start": ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+"""Who may speak after whom."""
+
+
+class RowError(Exception):
+    """Why a row cannot be used, as ``check: what was found``."""
+
+
+@dataclass(frozen=True)
+class Markup:
+    """How a text marks turns. start: matches where one begins and names who speaks. end: what may close one."""
+
+    name: str
+    start: re.Pattern[str]
+    end: tuple[str, ...] = ()
+
+
+MARKUPS = (
+    Markup("ChatML", re.compile(r"<\|im_start\|>(\w+)\n"), ("<|im_end|>", "<|endoftext|>")),
+    Markup("Llama 3", re.compile(r"<\|start_header_id\|>(\w+)<\|end_header_id\|>"), ("<|eot_id|>", "<|end_of_text|>")),
+    Markup("Gemma", re.compile(r"<start_of_turn>(\w+)\n"), ("<end_of_turn>", "<eos>")),
+    Markup("Zephyr", re.compile(r"<\|(system|user|assistant|tool)\|>\n?"), ("</s>", "<|end|>", "<|endoftext|>")),
+    Markup("Llama 2", re.compile(r"(?:<s>\s*)?(\[INST\]|\[/INST\])"), ("</s>",)),
+    Markup("HH-RLHF", re.compile(r"(?:\A|\n\n)(Human|Assistant):")),
+    Markup("Alpaca", re.compile(r"(?:\A|\n)### (Instruction|Input|Response|Human|Assistant):")),
+)
+"""Text with chat markup; the first that begins a turn in the text is taken."""
+OPENING = ("<|begin_of_text|>", "<bos>", "<s>", "<|endoftext|>")
+LLAMA_2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
+
+
+def has_markup(text: str) -> bool:
+    """Whether ``text`` marks who speaks."""
+    return any(markup.start.search(text) for markup in MARKUPS)
+
+
+def from_text(text: str) -> list[Message]:
+    """The messages of a text with chat markup, each without the white space around it.
+
+    Text before the first turn (Alpaca's preamble) is the system's. Raises RowError where there is no markup.
+    """
+    markup = next((markup for markup in MARKUPS if markup.start.search(text)), None)
+    if markup is None:
+        raise RowError("no turns: the text does not mark who speaks")
+    starts = list(markup.start.finditer(text))
+    before = text[: starts[0].start()]
+    for token in OPENING:
+        before = before.replace(token, "")
+    messages = [{"role": "system", "content": before.strip()}] if before.strip() else []
+    for start, following in zip(starts, [*starts[1:], None], strict=True):
+        content = text[start.end() : following.start() if following else len(text)].strip()
+        for end in markup.end:
+            content = content.removesuffix(end).strip()
+        messages += _split_system(role(start[1]), content)
+    return _join_input(messages)
+
+
+def from_list(values: list[Any]) -> list[Message]:
+    """The messages of a list of turns, as they are. Raises RowError for what is not one, or an unknown role."""
+    messages = [_message(value, position) for position, value in enumerate(values, start=1)]
+    if not messages:
+        raise RowError("missing turns: the conversation has none")
+    return messages
+
+
+def role(name: Any) -> str:
+    """The role that ``name`` stands for. Raises RowError for an unknown one."""
+    known = ROLES.get(name.lower()) if isinstance(name, str) else None
+    if known is None:
+        raise RowError(f"unknown role: {name!r} is none of system, user, assistant, tool")
+    return known
+
+
+def check_order(messages: list[Message]) -> None:
+    """Raise RowError unless user and assistant take turns after at most one system message, each saying something."""
+    previous = "start"
+    for position, message in enumerate(messages, start=1):
+        speaker = message["role"]
+        if speaker not in FOLLOWS[previous]:
+            after = "at the start" if previous == "start" else f"after {previous}"
+            raise RowError(f"wrong role order: {speaker} {after} (turn {position})")
+        if not message["content"].strip() and "tool_calls" not in message:
+            raise RowError(f"empty turn: turn {position} ({speaker}) says nothing")
+        previous = speaker
+
+
+def _message(value: Any, position: int) -> Message:
+    if not isinstance(value, dict):
+        raise RowError(f"wrong type: turn {position} is {_kind(value)}, not an object with role and content")
+    if len(value) == 2:  # nearly all are one of these two
+        if "content" in value and "role" in value and type(value["content"]) is str:
+            return {"role": role(value["role"]), "content": value["content"]}
+        if "value" in value and "from" in value and type(value["value"]) is str:
+            return {"role": role(value["from"]), "content": value["value"]}
+    speaker = value.get("role", value.get("from"))
+    if speaker is None:
+        _missing(position, "role", value)
+    made: Message = {"role": role(speaker), "content": _content(value, position)}
+    return made | {name: value[name] for name in TOOL_FIELDS if value.get(name)}
+
+
+def _content(value: dict[str, Any], position: int) -> str:
+    content = value.get("content", value.get("value"))
+    if content is None and value.get("tool_calls"):
+        return ""
+    if content is None:
+        _missing(position, "content", value)
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        other = [part.get("type") for part in content if part.get("type") != "text"]
+        if other:
+            raise RowError(f"wrong type: turn {position} has a part of type {other[0]!r}, not text")
+        content = "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str):
+        raise RowError(f"wrong type: what turn {position} says is {_kind(content)}, not text")
+    return content
+
+
+def _missing(position: int, name: str, value: dict[str, Any]) -> NoReturn:
+    there = ", ".join(map(repr, value)) or "nothing"
+    raise RowError(f"missing field: turn {position} has no {name!r}; it has {there}")
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def _split_system(speaker: str, content: str) -> list[Message]:
+    """Llama 2 writes the system message inside the first user turn."""
+    found = LLAMA_2_SYSTEM.match(content) if speaker == "user" else None
+    if found is None:
+        return [{"role": speaker, "content": content}]
+    rest = content[found.end() :].strip()
+    return [{"role": "system", "content": found[1].strip()}, {"role": "user", "content": rest}]
+
+
+def _join_input(messages: list[Message]) -> list[Message]:
+    joined: list[Message] = []
+    for message in messages:
+        if message["role"] != "input":
+            joined.append(message)
+        elif message["content"] and joined:
+            joined[-1] = joined[-1] | {"content": f"{joined[-1]['content']}\n\n{message['content']}"}
+    return joined
