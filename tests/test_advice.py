@@ -44,7 +44,7 @@ def run(*arguments: str) -> str:
         ),
         (
             [{"prompt": f"q{i}", "answer": "3", "verifier": "number"} for i in range(9)],
-            "9 × a prompt, its right answer, and the verifier to compare with: GRPO (verifier number)",
+            "9 × a prompt, its right answer, and the verifier to use: GRPO (verifier number)",
         ),
     ],
 )
@@ -66,6 +66,8 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
         ([{"foo": 1}] * 3, "not ready: most of its rows are of no layout that is known"),
         ([{"prompt": "q", "completion": "a", "label": True}], "not ready: a prompt with one answer marked good or bad"),
         (["{", "["], "not ready: no row of it could be read"),
+        ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark who speaks"),
+        ([{"prompt": "", "completion": "a"}] * 3, "not one of 3 rows is good"),
         ([*SUMS, *[{"question": "q", "answer": ""}] * 9], "not ready: 9 of 59 rows are bad, more than 1%"),
         ([*SUMS, *[{"prompt": "q", "chosen": "a", "rejected": "b"}] * 9], "not ready: 9 of 59 rows are bad"),
     ],
@@ -79,6 +81,33 @@ def test_what_would_be_set_aside_is_told_with_its_first_line(project: Path) -> N
     shown = run(str(path))
     assert "100 × exact duplicate, first in line 51" in shown
     assert "1 × empty completion, first in line 151: empty completion: 'answer' holds only space" in shown
+
+
+def test_how_the_data_are_decides_what_counts_as_a_defect(project: Path) -> None:
+    polite = "in all, if you would be so kind as to tell me, for I should like to know it before the day is over?"
+    sums = [{"question": f"What is {i} + {i} {polite}", "answer": str(2 * i)} for i in range(90)]
+    shown = run(str(data.write(project / "rows.jsonl", sums)))
+    assert "near_duplicates: null" in shown
+    several = [{"prompt": f"q{i % 20}", "completion": f"{i}{'x' * i}"} for i in range(90)]
+    assert "one_answer: false" in run(str(data.write(project / "rows.jsonl", several)))
+
+
+def test_columns_that_are_not_used_are_told(project: Path) -> None:
+    rows = [{**row, "source": "school"} for row in SUMS]
+    assert "note: columns not used: source" in run(str(data.write(project / "rows.jsonl", rows)))
+
+
+@pytest.mark.parametrize("name", ["a.b", "my set", "../evil", "1", "a: b"])
+def test_a_name_that_no_stage_can_have_is_refused(project: Path, name: str) -> None:
+    shown = run(str(data.write(project / "rows.jsonl", SUMS)), "--write", "--name", name)
+    assert "not a name that a stage can have" in shown
+
+
+@pytest.mark.parametrize("text", ["sft: {}\n", "data:\n"])
+def test_params_without_data_sets_are_told_as_that(project: Path, text: str) -> None:
+    (project / "params.yaml").write_text(text)
+    shown = run(str(data.write(project / "rows.jsonl", SUMS)), "--write")
+    assert "error: params.yaml: " in shown
 
 
 def test_no_secret_is_shown(project: Path) -> None:
@@ -172,6 +201,7 @@ def test_which_file_of_a_hub_data_set_is_meant_must_be_clear(
         hub_data.fetch(HubFile("team/sums", COMMIT, None))
 
 
-def test_a_hub_that_is_away_is_told_as_that() -> None:
+@pytest.mark.parametrize("file", ["train.jsonl", None])
+def test_a_hub_that_is_away_is_told_as_that(file: str | None) -> None:
     with pytest.raises(DataError, match="the hub did not give it"):
-        hub_data.fetch(HubFile("team/sums", COMMIT, "train.jsonl"))
+        hub_data.fetch(HubFile("team/sums", COMMIT, file))

@@ -6,7 +6,7 @@ from tunesmith import checks
 from tunesmith.checks import Scanner
 
 SPECIAL = ["<|im_start|>", "<|im_end|>", "<s>"]
-KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nabc\n-----END RSA PRIVATE KEY-----"
+KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIEowIBAAKC\nabc\n-----END RSA PRIVATE KEY-----"
 
 
 def scan(text: str) -> str | None:
@@ -33,10 +33,13 @@ def test_what_must_not_stand_in_a_row_is_found(text: str, reason: str) -> None:
     assert scan(text) == reason
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["tab\tline\nreturn\r", "漢字 é ∑", "<b>", "a task-oriented sk-learn", "AKIA", "ghp_short", "<S>"],
-)
+ORDINARY = [
+    *("tab\tline\nreturn\r", "漢字 é ∑", "<b>", "a task-oriented sk-learn", "AKIA", "ghp_short", "<S>"),
+    *("xoxo-gossip-girl", "sk-hynix-announces-new-memory-chip-for-2024", "how -----BEGIN PRIVATE KEY----- is written"),
+]
+
+
+@pytest.mark.parametrize("text", ORDINARY)
 def test_ordinary_text_passes(text: str) -> None:
     assert scan(text) is None
 
@@ -56,6 +59,10 @@ def test_it_can_be_sent_to_another_process_after_use() -> None:
 def test_masked_text_holds_no_secret() -> None:
     text = checks.mask_secrets(f"use AKIAABCDEFGHIJKLMNOP or {KEY} and go on")
     assert text == "use AKIA… or private key … and go on"
+
+
+def test_masking_takes_linear_time_on_hostile_text() -> None:
+    assert checks.mask_secrets("-eyJ" * 250_000)  # minutes, were it a backtracking search
 
 
 def test_a_key_without_an_end_is_masked_to_the_end() -> None:

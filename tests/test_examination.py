@@ -8,7 +8,7 @@ import data_sets as data
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith import base_tokens
+from tunesmith import base_tokens, preparation
 from tunesmith.examination import Lengths
 
 CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": {"a": 2}}}
@@ -25,7 +25,7 @@ def lengths(tokenizer: PreTrainedTokenizerFast, *, context: int = 400, tools: bo
     return Lengths(base_tokens.Counter(tokenizer), context, tools)
 
 
-def reasons(path: Path, lengths: Lengths, **changes: Any) -> list[str]:
+def reasons(path: Path, lengths: Lengths | None, **changes: Any) -> list[str]:
     with ExitStack() as stack:
         return [problem.reason for problem in data.find(stack, data.dataset(path, **changes), lengths).problems]
 
@@ -96,17 +96,26 @@ def test_answers_can_be_scored_prompts_where_a_verifier_is_named(tmp_path: Path)
     }
 
 
-def test_a_secret_is_masked_in_quarantine(tmp_path: Path) -> None:
-    path = data.write(tmp_path / "a.jsonl", [FINE, {**FINE, "answer": "AKIAABCDEFGHIJKLMNOP"}])
+def test_a_worked_solution_must_agree_with_its_answer(tmp_path: Path) -> None:
+    rows = [{"problem": "6 * 7?", "solution": f"It is {n}", "answer": "42"} for n in (42, 41)]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    [reason] = reasons(path, None, verifier="number")
+    assert reason == "answer not right by its own verifier: number: 41 is not 42"
+
+
+def test_secrets_are_masked_in_quarantine_whatever_the_reason(tmp_path: Path) -> None:
+    rows = [FINE, FINE, {**FINE, "answer": "AKIAABCDEFGHIJKLMNOP"}, '{"question": "AKIAABCDEFGHIJKLMNOP']
+    path = data.write(tmp_path / "a.jsonl", rows)
     with ExitStack() as stack:
-        [problem] = data.find(stack, data.dataset(path)).problems
-    assert "AKIA…" in problem.raw
-    assert "ABCDEFGHIJKLMNOP" not in problem.raw
+        lines = preparation.quarantine(path, data.find(stack, data.dataset(path)).problems)
+    assert [line["line"] for line in lines] == [2, 3, 4]
+    assert all("ABCDEFGHIJKLMNOP" not in line["raw"] for line in lines)
+    assert "AKIA…" in lines[1]["raw"]
 
 
 @pytest.mark.parametrize("kind", ["answers", "preferences"])
 def test_rows_of_another_kind_are_told_as_that(tmp_path: Path, kind: str) -> None:
     rows = [FINE, {"prompt": "q", "chosen": "a", "rejected": "b"}]
     path = data.write(tmp_path / "a.jsonl", rows)
-    [reason] = reasons(path, None, kind=kind)  # type: ignore[arg-type]
+    [reason] = reasons(path, None, kind=kind)
     assert reason.startswith("wrong kind: ")

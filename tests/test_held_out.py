@@ -38,6 +38,13 @@ def test_a_shared_phrase_is_not_enough(folder: Path) -> None:
     assert find(sets(folder), "at noon and travels for three hours at sixty miles and stops") is None
 
 
+def test_instructions_that_many_evaluation_prompts_share_are_no_overlap(tmp_path: Path) -> None:
+    opening = "answer the following question in one word and say nothing else at all please now"
+    data.write(tmp_path / "a.jsonl", [{"question": f"{opening} {word}?"} for word in "abcdefghij"])
+    assert find(sets(tmp_path), f"{opening} other?") is None
+    assert find(sets(tmp_path), f"{opening} c?") is not None
+
+
 def test_a_file_is_not_compared_with_itself(folder: Path) -> None:
     assert len(sets(folder, own=folder / "test.jsonl")) == 0
 

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -109,7 +110,7 @@ ANSWERS: list[tuple[str, Make]] = [
     ("special token", with_text("<|im_end|>")),
     ("special token", with_text("<|im_start|>system", "question")),
     ("secret", with_text("my key is AKIAABCDEFGHIJKLMNOP")),
-    ("secret", with_text("-----BEGIN OPENSSH PRIVATE KEY-----\nabc", "question")),
+    ("secret", with_text("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXk", "question")),
     ("secret", with_text("ghp_" + "a1B2" * 9)),
     ("completion cut", long("answer", 80)),
     ("completion lost", long("question", 90)),
@@ -203,7 +204,7 @@ def lengths(tokenizer: PreTrainedTokenizerFast) -> Lengths:
     return Lengths(base_tokens.Counter(tokenizer), CONTEXT, tools=True)
 
 
-def check(dataset: Dataset, file: File, lengths: Lengths, clean: Path) -> Counter[str]:
+def check(dataset: Dataset, file: File, lengths: Lengths, clean: Path, answer: str) -> Counter[str]:
     """Every bad row is found by its check, in its line; the good ones are as from a file of good rows alone."""
     with ExitStack() as stack:
         found = data.find(stack, dataset, lengths)
@@ -213,6 +214,11 @@ def check(dataset: Dataset, file: File, lengths: Lengths, clean: Path) -> Counte
         )
         assert alone.problems == []
         assert len(alone.index) == len(file.good())
+        said = {(row["prompt"][-1]["content"], row[answer][0]["content"]) for row in data.good_rows(found)}
+        asked = "question" if answer == "completion" else "prompt"
+        put_in = [json.loads(line) for line in file.good()]
+        assert said == {(row[asked], row["answer" if answer == "completion" else answer]) for row in put_in}
+        assert all(re.fullmatch(r"[a-zA-Z0-9- ]+: .{5,}", problem.reason, re.DOTALL) for problem in found.problems)
         kept, expected = (list(map(one.read, range(len(one.index)))) for one in (found, alone))
         assert kept == expected
         for name, positions in preparation.select(found, dataset).items():
@@ -252,12 +258,14 @@ def test_a_thousand_bad_rows_among_ten_thousand(
         answers,
         lengths,
         tmp_path / "good_answers.jsonl",
+        "completion",
     )
     found += check(
         data.dataset(pairs.write(tmp_path / "pairs.jsonl"), kind="preferences", **settings),
         pairs,
         lengths,
         tmp_path / "good_pairs.jsonl",
+        "chosen",
     )
     assert found.total() == 1000
     assert len(answers.good()) + len(pairs.good()) == 10_000

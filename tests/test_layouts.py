@@ -13,6 +13,9 @@ PAIR = {**ANSWER, "chosen": TURNS[1:], "rejected": [{"role": "assistant", "conte
 del PAIR["completion"]
 
 
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
 def says(*pairs: str) -> str:
     return "".join(f"\n\n{'Assistant' if place % 2 else 'Human'}: {said}" for place, said in enumerate(pairs))
 
@@ -36,8 +39,13 @@ def wrong(content: str = "b") -> list[dict[str, str]]:
         ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "answers", ANSWER),
         ({"messages": TURNS}, "answers", ANSWER),
         ({"conversations": SHAREGPT}, "answers", ANSWER),
-        ({"conversations": SHAREGPT, "system": "s"}, "answers",
-         {"prompt": [{"role": "system", "content": "s"}, *TURNS[:1]], "completion": TURNS[1:]}),
+        ({"question": "q", "context": "c", "answer": "a"}, "answers",
+         {"prompt": [{"role": "user", "content": "q\n\nc"}], "completion": TURNS[1:]}),
+        ({"problem": "q", "solution": "a", "answer": "4"}, "answers", {**ANSWER, "reference": "4"}),
+        ({"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}, "answers", ANSWER),
+        ({"prompt": "\n\nHuman: q\n\nAssistant:", "completion": " a"}, "answers", ANSWER),
+        ({"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " a", "rejected": " b"}, "preferences", PAIR),
+        ({"prompt": "q", "completion": "a", "label": "safe"}, "answers", ANSWER),
         ({"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"}, "answers", ANSWER),
         ({"messages": [*TURNS, *TURNS]}, "answers", {"prompt": [*TURNS, TURNS[0]], "completion": TURNS[1:]}),
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preferences", PAIR),
@@ -45,6 +53,13 @@ def wrong(content: str = "b") -> list[dict[str, str]]:
         ({"prompt": "q", "chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
         ({"chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
         ({"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": wrong()[1:]}, "preferences", PAIR),
+        ({"prompt": "q ", "chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
+        ({"prompt": [BRIEF, TURNS[0]], "chosen": TURNS, "rejected": wrong()}, "preferences",
+         {**PAIR, "prompt": [BRIEF, TURNS[0]]}),
+        ({"prompt": [*wrong("y"), TURNS[0]], "chosen": TURNS, "rejected": wrong()}, "preferences",
+         {**PAIR, "prompt": [*wrong("y"), TURNS[0]]}),
+        ({"instruction": "q", "input": "c", "chosen": "a", "rejected": "b"}, "preferences",
+         {**PAIR, "prompt": [{"role": "user", "content": "q\n\nc"}]}),
         ({"chosen": says("q", "a"), "rejected": says("q", "b")}, "preferences", PAIR),
         ({"chosen": says("x", "y", "q", "a"), "rejected": says("x", "y", "q", "b")}, "preferences",
          {**PAIR, "prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, TURNS[0]]}),
@@ -72,6 +87,9 @@ def test_a_common_layout_is_recognised(fields: dict[str, Any], kind: Kind, row: 
         ({"prompt": "q"}, "a prompt alone"),
         ({"question": "q", "answer": None}, "a prompt alone"),
         ({"prompt": "q", "completion": "a", "label": True}, "marked good or bad"),
+        ({"question": "q", "answer": "a", "label": 0}, "marked good or bad"),
+        ({"messages": TURNS, "label": "False"}, "marked good or bad"),
+        ({"text": "Once upon a time."}, "does not mark who speaks"),
     ],
 )
 def test_what_cannot_train_is_recognised_as_that(fields: dict[str, Any], what: str) -> None:
@@ -94,7 +112,12 @@ def test_what_is_not_known_is_not_guessed() -> None:
         ({"messages": [TURNS[1]]}, "answers", "empty prompt"),
         ({"messages": [TURNS[0], TURNS[0], TURNS[1]]}, "answers", "wrong role order"),
         ({"prompt": "q", "completion": [TURNS[1], TURNS[0], TURNS[1]]}, "answers", "several assistant turns"),
-        ({"text": "Once upon a time."}, "answers", "no turns"),
+        ({"question": "q", "choices": ["a", "b"], "answer": "a"}, "answers", "column left out: 'choices'"),
+        ({"question": "q", "context": ["c"], "answer": "a"}, "answers", "column left out: 'context'"),
+        ({"messages": "[{"}, "answers", "wrong type: 'messages' is neither a list of turns nor JSON of one"),
+        ({"prompt": "\u200b", "completion": "a"}, "answers", "empty prompt"),
+        ({"prompt": "q", "completion": "\ufeff"}, "answers", "empty completion"),
+        ({"prompt": "q", "chosen": "a", "rejected": "a "}, "preferences", "chosen equals rejected"),
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "preferences", "chosen equals rejected"),
         ({"chosen": "a", "rejected": "b"}, "preferences", "missing field: no prompt"),
         ({"chosen": says("q", "a"), "rejected": says("p", "b")}, "preferences", "different prompts"),
@@ -121,6 +144,8 @@ def test_a_row_of_a_known_layout_can_still_be_bad(fields: dict[str, Any], kind: 
     [
         ({"question": "q"}, "answers", "missing field: no 'answer'; the row has 'question'"),
         ({"prompt": "q", "chosen": "a"}, "preferences", "missing field: no 'rejected'; the row has 'prompt', 'chosen'"),
+        ({"text": "Once upon a time."}, "answers", "no turns"),
+        ({"prompt": "q", "label": "safe"}, "answers", "wrong kind: a prompt marked safe or unsafe to answer"),
         ({"foo": 1}, "answers", "unknown layout: the row has 'foo'"),
         ({}, "answers", "unknown layout: the row has nothing"),
         ({"prompt": "q", "completion": "a"}, "preferences", "wrong kind: a prompt with one right answer, among rows"),

@@ -88,7 +88,7 @@ def test_too_many_bad_rows_stop_with_the_first_of_them(tmp_path: Path, stack: Ex
 
 def test_a_file_without_one_good_row_stops_whatever_the_share(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", ["{", "["])
-    with pytest.raises(DataError, match="2 of 2 rows are bad"):
+    with pytest.raises(DataError, match="not one of 2 rows is good"):
         data.find(stack, data.dataset(path, max_bad_share=1.0))
 
 
@@ -104,15 +104,26 @@ def test_duplicates_are_set_aside_but_are_not_bad(tmp_path: Path, stack: ExitSta
 def test_a_file_that_is_an_evaluation_set_says_so_rather_than_being_empty(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", good(5))
     copy = data.write(tmp_path / "copy.jsonl", good(5))
-    with pytest.raises(DataError, match="no row is left of 5"):
+    with pytest.raises(DataError, match="not one of 5 rows is good"):
         data.find(stack, data.dataset(path, held_out={"path": copy, "overlap": 0.7}, max_bad_share=0))
 
 
 def test_contradicting_answers_are_all_set_aside(tmp_path: Path, stack: ExitStack) -> None:
-    rows = [*good(5), {"question": "What  is 3", "answer": "4"}]
+    rows = [*good(5), {"question": "what is 3", "answer": "4"}]
     path = data.write(tmp_path / "a.jsonl", rows)
     assert told(data.find(stack, data.dataset(path))) == [(4, "conflicting answers"), (6, "conflicting answers")]
     assert told(data.find(stack, data.dataset(path, one_answer=False))) == []
+
+
+def test_a_question_that_differs_in_a_letter_is_another_question(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"question": f"code of {letter}?", "answer": str(ord(letter))} for letter in "aA²2"]
+    assert told(data.find(stack, data.dataset(data.write(tmp_path / "a.jsonl", rows)))) == []
+
+
+def test_many_answers_to_one_prompt_take_linear_time(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"question": "q", "answer": f"way {i} #### 7"} for i in range(3000)]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    assert told(data.find(stack, data.dataset(path, verifier="number"))) == []
 
 
 def test_answers_that_a_verifier_finds_equal_do_not_contradict(tmp_path: Path, stack: ExitStack) -> None:
@@ -171,6 +182,41 @@ def test_a_template_cannot_reach_into_python(tmp_path: Path, stack: ExitStack) -
     columns = {"prompt": "q", "completion": "{{ q.__class__.__mro__ }}"}
     with pytest.raises(DataError, match=r"template failed.*unsafe"):
         data.find(stack, data.dataset(path, columns=columns))
+
+
+def test_a_system_column_goes_through_whatever_the_layout(tmp_path: Path, stack: ExitStack) -> None:
+    rows: list[Any] = [
+        {"system": "s", "question": "q1", "answer": "a"},
+        {"system_prompt": "s", "question": "q2", "response": "a"},
+        {"system": "s", "conversations": [{"from": "human", "value": "q3"}, {"from": "gpt", "value": "a"}]},
+    ]
+    for columns in (None, {"prompt": "question", "completion": "answer", "system": "system"}):
+        path = data.write(tmp_path / "a.jsonl", rows if columns is None else rows[:1])
+        for row in data.good_rows(data.find(stack, data.dataset(path, columns=columns))):
+            assert row["prompt"][0] == {"role": "system", "content": "s"}
+            assert row["prompt"][1]["content"].startswith("q")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ q|dictsort }}", "{{ '{0} {1}'.format(q) }}", "{{ '\\ud800' }}", "{{ 1 / 0 }}"]
+)
+def test_a_template_that_goes_wrong_costs_its_row_alone(tmp_path: Path, stack: ExitStack, template: str) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "x", "fine": True}, {"q": "y", "fine": False}])
+    columns = {"prompt": "q", "completion": "{% if fine %}yes{% else %}" + template + "{% endif %}"}
+    assert told(data.find(stack, data.dataset(path, columns=columns))) == [(2, "template failed")]
+
+
+def test_tool_definitions_are_refused_aloud(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [*good(2), {"question": "q", "answer": "a", "tools": [{"name": "f"}]}])
+    assert told(data.find(stack, data.dataset(path))) == [(3, "field lost")]
+
+
+def test_integers_of_any_size_survive(tmp_path: Path, stack: ExitStack) -> None:
+    row = {"prompt": "q", "instruction_id_list": ["i"], "kwargs": [{"n": 10**30}]}
+    path = data.write(tmp_path / "a.jsonl", [row, {**row, "prompt": " "}])
+    found = data.find(stack, data.dataset(path, kind="scored"))
+    assert data.good_rows(found)[0]["settings"] == [{"n": 10**30}]
+    assert str(10**30) in found.problems[0].raw
 
 
 def test_a_limit_takes_so_many(tmp_path: Path, stack: ExitStack) -> None:

@@ -71,6 +71,42 @@ def test_a_cell_that_is_not_utf8_costs_its_row_alone(tmp_path: Path) -> None:
     assert found[1] == Problem(3, "not UTF-8: byte 0xff", "b�d,2")
 
 
+def test_a_bad_row_of_a_json_list_costs_itself_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"a": 1},\n {"a": NaN}, {"a": 1, "a": 2}, 7,\n {"a":\n 2}]')
+    found = list(records.read(tmp_path / "a.json"))
+    assert [row.fields for row in found if isinstance(row, Record)] == [{"a": 1}, {"a": 2}]
+    assert [(row.line, row.check) for row in found if isinstance(row, Problem)] == [
+        (2, "not JSON"),
+        (3, "duplicate key"),
+        (4, "not a JSON object"),
+    ]
+
+
+def test_an_open_quote_is_told_where_its_row_begins(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('q,a\n1,2\n"open,3\n4,5\n6,7\n')
+    with pytest.raises(DataError, match=r"a\.csv:3: not CSV: the row that begins here"):
+        list(records.read(tmp_path / "a.csv"))
+
+
+def test_a_csv_may_begin_with_empty_lines_and_have_nameless_columns(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("\n\nq,a,,\n1,,,\n")
+    assert list(records.read(tmp_path / "a.csv")) == [Record(4, {"q": "1", "a": None})]
+
+
+def test_a_table_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path) -> None:
+    far = pa.array([0, 10**7, 1], pa.int32()).cast(pa.date32())  # the year 29,349
+    pq.write_table(pa.table({"q": ["a", "b", "c"], "t": far}), tmp_path / "a.parquet")
+    found = list(records.read(tmp_path / "a.parquet"))
+    assert [type(row) for row in found] == [Record, Problem, Record]
+    assert found[1].line == 2
+
+
+def test_a_table_with_a_column_named_twice_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["q", "q"]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="columns named twice: 'q'"):
+        list(records.read(tmp_path / "a.parquet"))
+
+
 def test_big_integers_keep_their_digits(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 123456789012345678901234567890}\n')
     assert list(records.read(tmp_path / "a.jsonl")) == [Record(1, {"a": 123456789012345678901234567890})]
@@ -131,7 +167,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         ("a.jsonl", b"", "the file is empty"),
         ("a.txt", b"x", "unknown format '.txt'"),
         ("a.json", b'{"a": 1}', "holds no list of rows"),
-        ("a.json", b"[{]", "not JSON"),
+        ("a.json", b'[{"a": 1}, {', "not JSON"),
         ("a.parquet", b"nothing of the sort", "not Parquet"),
         ("a.csv", b'q,a\n"x,1\n', "not CSV"),
         ("a.csv", b"q,\xff\n1,2\n", "not UTF-8"),

@@ -27,15 +27,18 @@ BRIEF = {"role": "system", "content": "Be brief."}
         ("Be brief.\n\n### Instruction:\nAdd.\n\n### Input:\n2, 2\n\n### Response:\n4",
          [BRIEF, {"role": "user", "content": "Add.\n\n2, 2"}, ASKED[1]]),
         ("### Human: 2 + 2?\n### Assistant: 4", ASKED),
+        ("### Instruction:\n2 + 2?\n\n### Response:\n    return 4\n### Input:\nfoo",
+         [ASKED[0], {"role": "assistant", "content": "    return 4\n### Input:\nfoo"}]),
     ],
 )  # fmt: skip
 def test_chat_markup_is_split_into_turns(text: str, messages: list[dict[str, str]]) -> None:
     assert turns.from_text(text) == messages
 
 
-def test_text_without_turns_is_refused() -> None:
+@pytest.mark.parametrize("text", ["Once upon a time.", "He said:\n\nHuman: they said\n\nAssistant: ok"])
+def test_text_without_turns_is_refused(text: str) -> None:
     with pytest.raises(RowError, match="no turns"):
-        turns.from_text("Once upon a time.")
+        turns.from_text(text)
 
 
 @pytest.mark.parametrize(
@@ -47,8 +50,8 @@ def test_text_without_turns_is_refused() -> None:
         ({"role": "developer", "content": "x"}, {"role": "system", "content": "x"}),
         ({"role": "User", "content": [{"type": "text", "text": "x"}]}, {"role": "user", "content": "x"}),
         ({"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "tool", "content": "x", "tool_call_id": "1"}),
-        ({"role": "assistant", "content": None, "tool_calls": [1]},
-         {"role": "assistant", "content": "", "tool_calls": [1]}),
+        ({"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},
+         {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]}),
     ],
 )  # fmt: skip
 def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
@@ -64,6 +67,13 @@ def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
         ({"role": "narrator", "content": "x"}, "unknown role: 'narrator'"),
         ({"role": ["user"], "content": "x"}, "unknown role"),
         ({"role": "user", "content": 3}, "wrong type: what turn 1 says is int"),
+        ({"role": "assistant", "content": "x", "weight": 0}, "field lost: 'weight' of turn 1"),
+        (
+            {"role": "assistant", "content": "x", "function_call": {"name": "f"}},
+            "field lost: 'function_call'",
+        ),
+        ({"role": "assistant", "tool_calls": 5}, "wrong type: the tool calls of turn 1"),
+        ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, "wrong type: the arg"),
         ({"role": "user", "content": [{"type": "image"}]}, "wrong type: turn 1 has a part of type 'image'"),
     ],
 )

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from tunesmith import atomic, checks, labels, layouts, parallel, params, preparation, records
-from tunesmith.dataset import Dataset
+from tunesmith import atomic, checks, data_report, labels, layouts, parallel, params, preparation, records
+from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import DataError, ParamsError
 from tunesmith.held_out import HeldOut
 from tunesmith.layouts import Kind, Layout
@@ -20,6 +20,8 @@ from tunesmith.turns import Message, RowError
 from tunesmith.verifiers import number
 
 EXAMPLES, WIDTH = 3, 100
+USUAL = 0.05
+"""Beyond this share, what looks like a defect is how the data are."""
 SOLID = 0.99
 """Share of the answers that must be checkable before a verifier is proposed."""
 UNKNOWN = "unknown"
@@ -67,14 +69,16 @@ class Sort:
 @dataclass(frozen=True)
 class Advice:
     """sorts: most rows first. unreadable: rows that could not be read at all. dataset: params to prepare the main
-    sort with. problems: what preparing it would set aside. reason: why the data set is not ready, or None.
+    sort with. problems: what preparing it would set aside. notes: what else to know. reason: why the data set is not
+    ready, or None.
     """
 
     sorts: list[Sort]
     unreadable: int
-    dataset: Dataset | None
-    problems: list[Problem]
-    reason: str | None
+    dataset: Dataset | None = None
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    reason: str | None = None
 
     @property
     def rows(self) -> int:
@@ -89,11 +93,11 @@ def run(file: str, *, write: bool, name: str | None) -> None:
 
         source, path = hub_data.fetch(hub_data.parse(file))
         comment = str(source)
-    name = name or dataset_name(path)
+    name = check_name(name or dataset_name(path))
     advice = advise(path, HELD_OUT)
     print("\n".join(describe(comment or path, advice)))
     if advice.dataset is None:
-        raise DataError(f"{file}: not ready, so there is nothing to prepare", fix="see above")
+        raise DataError(f"{file}: nothing to prepare yet", fix="mend what is told above, and ask again")
     dataset = advice.dataset
     if comment:
         dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
@@ -118,17 +122,43 @@ def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
     if not sorts and not unreadable:
         raise DataError(f"{path}: the file has no rows", fix=records.EMPTY)
     if main is None or main.kind is None:
-        return Advice(sorts, unreadable, None, [], _not_ready(main))
+        return Advice(sorts, unreadable, reason=_not_ready(main))
     dataset = Dataset.model_validate(_settings(path, main, held_out, max_bad_share))
-    nothing = HeldOut(path=path, overlap=1) if not held_out.exists() else dataset.held_out  # not within a project
-    tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": nothing})
-    with preparation.find(tolerant, special_tokens=checks.GENERAL_TOKENS, lengths=None) as found:
-        problems, good = found.problems, len(found.index)
+    try:
+        dataset, problems, notes = _try(dataset)
+    except DataError as error:
+        return Advice(sorts, unreadable, reason=error.reason)
+    rows = unreadable + sum(sort.rows for sort in sorts)
     bad = sum(problem.check not in preparation.ASIDE for problem in problems)
     reason = None
-    if bad > max_bad_share * (good + len(problems)):
-        reason = f"{bad:,} of {good + len(problems):,} rows are bad, more than {100 * max_bad_share:g}%"
-    return Advice(sorts, unreadable, dataset, problems, reason)
+    if bad > max_bad_share * rows:
+        reason = f"{bad:,} of {rows:,} rows are bad, more than {100 * max_bad_share:g}%"
+    return Advice(sorts, unreadable, dataset, problems, notes, reason)
+
+
+def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
+    """Check the rows as `prepare_data` would; params that fit the data, what would be set aside, and notes.
+
+    Where many rows are like others, or answer the same prompt otherwise, that is how these data are.
+    """
+    held_out = dataset.held_out
+    if not held_out.path.exists():  # not within a project
+        held_out = HeldOut(path=dataset.path, overlap=1)
+    tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
+    with preparation.find(tolerant, special_tokens=checks.GENERAL_TOKENS, lengths=None) as found:
+        problems, total = found.problems, found.total
+        unused = data_report.unused_columns(dataset, found)
+    share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
+    if dataset.near_duplicates is not None and share.get("near duplicate", 0) > USUAL:
+        return _try(dataset.model_copy(update={"near_duplicates": None}))
+    if dataset.one_answer and share.get("conflicting answers", 0) > USUAL:
+        return _try(dataset.model_copy(update={"one_answer": False}))
+    notes = [f"columns not used: {', '.join(unused)}"] if unused else []
+    if dataset.near_duplicates is None:
+        notes.append("many rows are nearly alike, so near duplicates are kept (near_duplicates: null)")
+    if not dataset.one_answer:
+        notes.append("many prompts have several answers, so they are kept (one_answer: false)")
+    return dataset, problems, notes
 
 
 def survey(path: Path) -> tuple[list[Sort], int]:
@@ -161,7 +191,7 @@ def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
     Raises ParamsError where there is a data set of that name already, or no section to put it in.
     """
     before = params.read(path)
-    if name in before["data"]:
+    if name in params.load(dict, "data", path=path):
         raise ParamsError(
             f"{path}: data.{name} is there already", fix="give another name with --name, or edit it there"
         )
@@ -242,7 +272,7 @@ def _sort(record: Record, layout: Layout | None) -> Sort:
         shown = " → ".join(parts)
         sort.verifiers.update([row["verifier"]] if "verifier" in row else [])
         sort.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
-    sort.examples.append((record.line, checks.mask_secrets(shown)))
+    sort.examples.append((record.line, shown))
     return sort
 
 
@@ -256,7 +286,7 @@ def describe(path: Path | str, advice: Advice) -> list[str]:
     lines = [f"{path}: {advice.rows:,} rows"]
     for sort in advice.sorts:
         lines += ["", f"{sort.rows:,} × {sort.line()}"]
-        lines += [f"  line {line}: {shown[: 3 * WIDTH]}" for line, shown in sort.examples]
+        lines += [f"  line {line}: {checks.mask_secrets(shown)[: 3 * WIDTH]}" for line, shown in sort.examples]
     if advice.unreadable:
         lines += ["", f"{advice.unreadable:,} × not readable"]
     if advice.problems:
@@ -264,6 +294,8 @@ def describe(path: Path | str, advice: Advice) -> list[str]:
         first = {problem.check: problem for problem in reversed(advice.problems)}
         for check, count in Counter(problem.check for problem in advice.problems).most_common():
             lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {first[check].reason}")
+    if advice.notes:
+        lines += ["", *(f"note: {note}" for note in advice.notes)]
     if advice.reason is not None:
         lines += ["", f"not ready: {advice.reason}"]
     return lines

@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith import chat, manifest
 from tunesmith.examination import Lengths
+
+GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Classes without code of their own: to open them, torch and a table of all models need not be loaded (5 s)."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Counter:
 def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of the base. Raises IntegrityError where the folder, its weights aside, does not verify."""
     manifest.verify(base, weights=False)
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    if config.get("tokenizer_class") in GENERIC:
+        return PreTrainedTokenizerFast.from_pretrained(base)
+    from transformers import AutoTokenizer
+
     return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
 
 

@@ -153,6 +153,7 @@ def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
     if not tokenizer.is_fast:
         return [len(_encode(tokenizer, text)) for text in texts]
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    backend.no_padding()
+    if backend.truncation or backend.padding:
+        backend.no_truncation()
+        backend.no_padding()
     return [len(encoding) for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]

@@ -4,11 +4,10 @@ DVC fills names from params.yaml into dvc.yaml before a stage can speak; a missp
 it fills in is checked here, with what was probably meant. All else is checked by the stage that reads it.
 """
 
-import re
 from pathlib import Path
 
 from tunesmith import labels, params
-from tunesmith.dataset import Dataset
+from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import ParamsError
 
 GENERATED = Path("data/raw/demo.jsonl")
@@ -23,11 +22,7 @@ def check(path: Path = params.PATH) -> list[str]:
     names = list(params.load(dict, "data", path=path))
     datasets: dict[str, Dataset] = {}
     for name in names:
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", str(name)):
-            raise ParamsError(
-                f"{path}: data.{name}: not a name that a stage can have",
-                fix="begin with a letter, go on with letters, digits, - and _",
-            )
+        check_name(str(name))
         dataset = datasets[name] = params.load(Dataset, f"data.{name}", path=path)
         if not dataset.path.is_file() and dataset.path != GENERATED:
             raise ParamsError(

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from tunesmith import pages, records
 from tunesmith.dataset import Dataset
 from tunesmith.examination import Lengths
+from tunesmith.layouts import MATERIAL, PROMPTS, SYSTEMS
 from tunesmith.preparation import ASIDE, Found, Written
 from tunesmith.splits import SPLITS
 from tunesmith.verifiers import VERIFIERS
@@ -17,8 +18,6 @@ from tunesmith.verifiers import VERIFIERS
 BINS = 40
 SHOWN = 3
 """Rows shown for each reason."""
-OPTIONAL = {"system", "input", "context"}
-"""Columns that layouts use where they are there."""
 CHART = (720, 150)
 """Width and height of a histogram's drawing area, in SVG units."""
 
@@ -125,8 +124,7 @@ def _notes(dataset: Dataset, found: Found) -> list[str]:
     notes = []
     if records.starts_with_mark(dataset.path):
         notes.append("The file begins with a byte order mark, which was left out.")
-    present = {name for names in found.columns for name in names}
-    unused = sorted(present - _used(dataset, found))
+    unused = unused_columns(dataset, found)
     if unused:
         notes.append(f"Columns not used: {', '.join(unused)}.")
     verifiers = {str(found.row(position).get("verifier", "number")) for position in range(min(len(found.index), 1000))}
@@ -137,8 +135,12 @@ def _notes(dataset: Dataset, found: Found) -> list[str]:
     return notes
 
 
-def _used(dataset: Dataset, found: Found) -> set[str]:
-    if dataset.columns is None:
-        return OPTIONAL.union(*(columns for _, columns in found.layouts))
-    templates = " ".join(dataset.columns.values())
-    return {name for names in found.columns for name in names if name in templates}
+def unused_columns(dataset: Dataset, found: Found) -> list[str]:
+    """Columns of the file that no ready row was made of."""
+    present = {name for names in found.columns for name in names}
+    if dataset.columns is not None:
+        taken = " ".join(dataset.columns.values())
+        return sorted(name for name in present if name not in taken)
+    used = {name for _, columns in found.layouts for name in columns}
+    beside = {*SYSTEMS, *(MATERIAL if used & {*PROMPTS} else ())}
+    return sorted(present - used - beside)

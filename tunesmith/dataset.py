@@ -10,6 +10,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from tunesmith import layouts, verifiers
+from tunesmith.errors import ParamsError
 from tunesmith.held_out import HeldOut
 from tunesmith.layouts import Fields, Kind, Layout
 from tunesmith.params import Section
@@ -71,7 +72,10 @@ class Dataset(Section):
             raise layouts.unrecognised(fields, self.kind)
         if layout.to_row is None:
             raise RowError(f"not trainable: {layout.what}")
+        if fields.get("tools"):
+            raise RowError("field lost: the row defines tools, which no template is given here")
         row = layout.to_row(fields)
+        row["prompt"] = layouts.with_system(row["prompt"], fields)
         if self.verifier is not None and "verifier" not in row and self.kind != "preferences":
             row["verifier"] = self.verifier
         if self.kind == "scored" and "completion" in row:
@@ -94,7 +98,8 @@ class Dataset(Section):
             if name in self._templates:
                 try:
                     mapped[name] = self._templates[name].render(fields)
-                except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+                    mapped[name].encode()
+                except Exception as error:  # a template can go wrong in any way that its filters can
                     raise RowError(f"template failed: data.<dataset>.columns.{name}: {error}") from None
             elif fields.get(value) is None:
                 raise RowError(f"missing field: no value in {value!r}")
@@ -107,6 +112,16 @@ class Dataset(Section):
             raise RowError("no verifier: nothing scores an answer; name one in data.<dataset>.verifier")
         reference = row["completion"][-1]["content"]
         return {"prompt": row["prompt"], "verifier": row["verifier"], "reference": reference}
+
+
+def check_name(name: str) -> str:
+    """``name``, if a data set can be called so in params.yaml and dvc.yaml. Raises ParamsError for another."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ParamsError(
+            f"data.{name}: not a name that a stage can have",
+            fix="begin with a letter, go on with letters, digits, - and _",
+        )
+    return name
 
 
 def _is_template(value: str) -> bool:

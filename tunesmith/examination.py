@@ -8,13 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from tunesmith import checks, near_duplicates, records, splits
 from tunesmith.dataset import Dataset
 from tunesmith.errors import ChatError
 from tunesmith.held_out import EvaluationSets
-from tunesmith.ready import Row, reference
+from tunesmith.ready import Row, dumps, reference
 from tunesmith.records import Block, Problem, Record
 from tunesmith.splits import normal
 from tunesmith.turns import Message, RowError
@@ -24,7 +23,7 @@ INDEX = np.dtype(
     [
         ("line", np.uint64),
         ("prompt", np.uint64),  # key of the prompt; it decides the split
-        ("asked", np.uint64),  # key of the prompt with its system message: rows that share it are asked the same
+        ("asked", np.uint64),  # of the prompt to the letter, its system message included
         ("id", np.uint64),
         ("bytes", np.uint32),  # of the ready row, its line feed included
         ("prompt_tokens", np.int32),
@@ -126,14 +125,18 @@ class Examiner:
         return {position: reason for position, (_, row) in enumerate(good) if any(map(_is_tool, _messages(row)))}
 
     def _check_verdicts(self, good: list[Good]) -> dict[int, str]:
-        """Rows whose own answer does not get full marks from their verifier, where it is one of ours."""
+        """Rows whose own answer does not get full marks from their verifier, where it is one of ours.
+
+        A row may bring a worked solution and its answer apart; then they must agree.
+        """
         reasons = {}
         for position, (_, row) in enumerate(good):
             verify = VERIFIERS.get(row.get("verifier", ""))
             if verify is None:
                 continue
             gold = reference(row)
-            verdict = verify(gold, gold)
+            said = row["completion"][-1]["content"] if "completion" in row else gold
+            verdict = verify(said, gold)
             if verdict.score != 1:
                 reasons[position] = f"answer not right by its own verifier: {row['verifier']}: {verdict.reason}"
         return reasons
@@ -213,6 +216,8 @@ def _texts(row: Row) -> Iterator[tuple[str, str]]:
     for name in ("prompt", *ANSWERS):
         for message in row.get(name, ()):
             yield name, message["content"]
+            if "tool_calls" in message:
+                yield name, dumps(message["tool_calls"]).decode()
     if "reference" in row:
         yield "reference", row["reference"]
 
@@ -226,17 +231,17 @@ def _without(good: list[Good], reasons: dict[int, str], problems: list[Problem])
 
 
 def _problem(record: Record, reason: str) -> Problem:
-    return Problem(record.line, reason, checks.mask_secrets(record.text()))
+    return Problem(record.line, reason, record.text())
 
 
 def _encode(good: list[Good], counts: list[Count]) -> tuple[list[bytes], Index]:
     """Ready rows as JSON lines, each with an id made from its content, and their index."""
     lines, entries = [], []
     for (record, row), (prompt_tokens, tokens) in zip(good, counts, strict=True):
-        body = orjson.dumps(row, default=str)
+        body = dumps(row)
         digest = hashlib.sha256(body).digest()[:8]
         lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
         prompt = splits.prompt_key(row["prompt"])
-        asked = splits.key(row["prompt"]) if row["prompt"][0]["role"] == "system" else prompt
+        asked = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
         entries.append((record.line, prompt, asked, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
     return lines, np.array(entries, INDEX)

@@ -15,6 +15,8 @@ from tunesmith.turns import RowError
 GRAM = 8
 """Words."""
 Gram = tuple[str, ...]
+COMMON = 5
+"""An 8-gram of more evaluation prompts than these is their instruction, not their question, and tells nothing."""
 
 
 class HeldOut(Section):
@@ -33,10 +35,12 @@ class EvaluationSets:
         self._overlap = held_out.overlap
         self._exact: dict[int, str] = {}
         self._grams: dict[Gram, list[int]] = {}
-        self._prompts: list[tuple[str, int]] = []
+        self._prompts: list[str] = []
         for file in _files(held_out.path):
             if file.resolve() != own.resolve():
                 self._add(file)
+        self._grams = {gram: prompts for gram, prompts in self._grams.items() if len(prompts) <= COMMON}
+        self._counts = Counter(prompt for prompts in self._grams.values() for prompt in prompts)
 
     def __len__(self) -> int:
         return len(self._exact)
@@ -53,8 +57,8 @@ class EvaluationSets:
         if self._grams.keys().isdisjoint(grams):
             return None
         hits = Counter(prompt for gram in grams for prompt in self._grams.get(gram, ()))
-        prompt, shared = max(hits.items(), key=lambda item: item[1] / self._prompts[item[0]][1])
-        where, count = self._prompts[prompt]
+        prompt, shared = max(hits.items(), key=lambda item: item[1] / self._counts[item[0]])
+        where, count = self._prompts[prompt], self._counts[prompt]
         if shared < self._overlap * count:
             return None
         return f"overlaps an evaluation set: {shared} of {count} 8-grams of {where}"
@@ -65,13 +69,13 @@ class EvaluationSets:
             prompt = _prompt(record.fields) if isinstance(record, Record) else None
             if prompt is None:
                 continue
-            where = f"{file}:{record.line}"
-            self._exact.setdefault(splits.prompt_key(prompt), where)
-            grams = set(_grams(normal(" ".join(message["content"] for message in prompt)).split()))
-            if grams:
-                for gram in grams:
-                    self._grams.setdefault(gram, []).append(len(self._prompts))
-                self._prompts.append((where, len(grams)))
+            key, where = splits.prompt_key(prompt), f"{file}:{record.line}"
+            if key in self._exact:
+                continue
+            self._exact[key] = where
+            for gram in set(_grams(normal(" ".join(message["content"] for message in prompt)).split())):
+                self._grams.setdefault(gram, []).append(len(self._prompts))
+            self._prompts.append(where)
         if len(self) == before:
             raise DataError(
                 f"{file}: no evaluation prompt was recognised in it, so nothing could be compared with it",
@@ -86,7 +90,7 @@ def _prompt(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
             return None
         if layout.to_row is not None:
             return [message for message in layout.to_row(fields)["prompt"] if message["role"] != "system"]
-        return layouts.messages(fields, layout.columns[0], "user")
+        return layouts.messages(fields, layout.columns[0], "user") if layout.columns else None
     except RowError:
         return None
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from tunesmith import records
+from tunesmith.console import disk_full
 from tunesmith.errors import DataError
 
 FORM = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})(?::(?P<file>.+))?")
@@ -46,7 +46,11 @@ def fetch(source: HubFile) -> tuple[HubFile, Path]:
             names = HfApi().list_repo_files(source.repo, repo_type="dataset", revision=source.commit)
             source = HubFile(source.repo, source.commit, _only(source, names))
         path = hf_hub_download(source.repo, str(source.file), repo_type="dataset", revision=source.commit)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, ConnectionError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # whatever the hub's client and its transport raise
+        if disk_full(error):
+            raise
         raise DataError(
             f"{source}: the hub did not give it, and it is not cached: {error}",
             fix="check the network, the name, and HF_TOKEN for a gated data set; or download it and name the file",

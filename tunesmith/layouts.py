@@ -7,6 +7,7 @@ unready.
 
 import functools
 import itertools
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,14 +22,22 @@ Fields = dict[str, Any]
 
 PROMPTS = ("prompt", "question", "instruction", "query", "problem", "input")
 ANSWERS = ("completion", "response", "output", "answer", "solution")
-USUAL = (("question", "answer"), ("query", "response"), ("problem", "solution"), ("input", "output"))
+MATERIAL = ("input", "context")
+"""Columns that a prompt may be about."""
+MAP_IT = "put it into the prompt with a template in data.<dataset>.columns"
+CHOICES = ("choices", "options")
+SYSTEMS = ("system", "system_prompt")
+USUAL = (
+    *(("question", "answer"), ("instruction", "output")),
+    *(("query", "response"), ("problem", "solution"), ("input", "output")),
+)
 """Of the pairs of these, those to name where the second is missing."""
 CHATS = ("messages", "conversations", "conversation")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """what: a row in one line. columns: those a row has. only: values that tell it from others with the same columns.
+    """what: a row in one line. columns: those a row has. only: what tells it from others with the same columns.
 
     to_row: the ready row without its id; None for a row that cannot train, and then `what` says why.
     """
@@ -37,7 +46,7 @@ class Layout:
     what: str
     columns: tuple[str, ...]
     to_row: Callable[[Fields], Row] | None
-    only: tuple[str, tuple[Any, ...]] | None = None
+    only: Callable[[Fields], bool] | None = None
 
 
 def recognise(fields: Fields, kind: Kind | None = None) -> Layout | None:
@@ -45,8 +54,8 @@ def recognise(fields: Fields, kind: Kind | None = None) -> Layout | None:
     if None in fields.values():
         fields = {name: value for name, value in fields.items() if value is not None}
     for layout in _fitting(tuple(fields), kind):
-        if layout.only is None or fields[layout.only[0]] in layout.only[1]:
-            return layout
+        if layout.only is None or layout.only(fields):
+            return MARKED if layout.kind == "answers" and _is_marked(fields) else layout
     return None
 
 
@@ -57,7 +66,9 @@ def unrecognised(fields: Fields, kind: Kind) -> RowError:
     other = recognise(fields)
     if other is not None and other.kind is not None:
         return RowError(f"wrong kind: {other.what}, among rows of kind {kind}")
-    nearest = max(of_kind(kind), key=lambda layout: len(set(layout.columns) & set(names)))
+    if other is not None and other.what == PLAIN:
+        return RowError(f"no turns: {PLAIN}")
+    nearest = min(of_kind(kind), key=lambda layout: (-len({*layout.columns} & {*names}), len(layout.columns)))
     missing = [name for name in nearest.columns if name not in names]
     if len(missing) == len(nearest.columns) or not missing:
         return RowError(f"unknown layout: {there}")
@@ -66,14 +77,9 @@ def unrecognised(fields: Fields, kind: Kind) -> RowError:
 
 @functools.cache
 def of_kind(kind: Kind | None) -> tuple[Layout, ...]:
-    """The layouts that can become rows of ``kind`` (null: all): answers can be scored where a verifier is named.
-
-    Marked answers are among them for every kind, so that a bad answer is not taken for a good one.
-    """
-    if kind is None:
-        return LAYOUTS
+    """The layouts that can become rows of ``kind`` (null: all): answers can be scored where a verifier is named."""
     kinds = (kind, "answers") if kind == "scored" else (kind,)
-    return tuple(layout for layout in LAYOUTS if layout.kind in kinds or layout.columns[-1:] == ("label",))
+    return LAYOUTS if kind is None else tuple(layout for layout in LAYOUTS if layout.kind in kinds)
 
 
 def answer(prompt: list[Message], completion: list[Message]) -> Row:
@@ -100,7 +106,7 @@ def preference(prompt: list[Message], chosen: list[Message], rejected: list[Mess
             last = side[-1]["role"] if side else "prompt"
             raise RowError(f"no assistant at the end: the last turn of {name} is the {last}'s")
     shared = 0
-    while shared < min(len(chosen), len(rejected)) and chosen[shared] == rejected[shared]:
+    while shared < min(len(chosen), len(rejected)) and _same(chosen[shared], rejected[shared]):
         shared += 1
     if shared == len(chosen) == len(rejected):
         raise RowError("chosen equals rejected: the pair prefers nothing")
@@ -142,7 +148,7 @@ def text(fields: Fields, column: str) -> str:
         if value is None or value != value:  # not a number is how tables write nothing
             raise RowError(f"missing field: no value in {column!r}")
         raise RowError(f"wrong type: {column!r} is {type(value).__name__}, not text")
-    if not value or value.isspace():
+    if turns.is_empty(value):
         raise RowError(f"empty {_part(column)}: {column!r} holds only space")
     return value
 
@@ -155,6 +161,40 @@ def messages(fields: Fields, column: str, speaker: str) -> list[Message]:
     return [{"role": speaker, "content": text(fields, column)}]
 
 
+def asked(fields: Fields, column: str) -> list[Message]:
+    """A prompt column as messages: a list, a transcript that ends where the assistant is to speak, or what a user says.
+
+    What the user says goes on with the material beside it, where there is some.
+    """
+    said = messages(fields, column, "user")
+    if isinstance(fields[column], list):
+        return said
+    choices = next((name for name in CHOICES if fields.get(name)), None)
+    if choices is not None:
+        raise RowError(f"column left out: {choices!r} is not text; {MAP_IT}")
+    if turns.has_markup(said[0]["content"], at_start=True):
+        said = turns.from_text(said[0]["content"])
+        if said[-1]["role"] == "assistant" and not said[-1]["content"]:
+            said.pop()
+        return said
+    beside = next((name for name in MATERIAL if name != column and fields.get(name)), None)
+    if beside is None or fields[beside] != fields[beside]:
+        return said
+    if not isinstance(fields[beside], str):
+        raise RowError(f"column left out: {beside!r} is not text; {MAP_IT}")
+    if turns.is_empty(fields[beside]):
+        return said
+    return [{"role": "user", "content": f"{said[0]['content']}\n\n{fields[beside]}"}]
+
+
+def with_system(prompt: list[Message], fields: Fields) -> list[Message]:
+    """``prompt`` after the system message that stands beside it, unless it has one."""
+    said = next((fields[name] for name in SYSTEMS if isinstance(fields.get(name), str)), "")
+    if turns.is_empty(said) or prompt[0]["role"] == "system":
+        return prompt
+    return [{"role": "system", "content": said}, *prompt]
+
+
 def _part(column: str) -> str:
     if column in ANSWERS:
         return "completion"
@@ -162,54 +202,69 @@ def _part(column: str) -> str:
 
 
 def _check_prompt(prompt: list[Message]) -> None:
-    if not any(message["role"] == "user" for message in prompt):
+    if not prompt or all(message["role"] == "system" for message in prompt):
         raise RowError("empty prompt: nobody asks")
-    if prompt[-1]["role"] == "user" and not prompt[-1]["content"].strip():
+    if prompt[-1]["role"] == "user" and turns.is_empty(prompt[-1]["content"]):
         raise RowError("empty prompt: the last turn before the answer says nothing")
 
 
 def _check_completion(completion: list[Message], name: str) -> None:
-    if not completion[-1]["content"].strip() and "tool_calls" not in completion[-1]:
+    if turns.is_empty(completion[-1]["content"]) and "tool_calls" not in completion[-1]:
         raise RowError(f"empty completion: {name} says nothing")
 
 
 def _join_prompt(prompt: list[Message], opening: list[Message]) -> list[Message]:
-    """A prompt column beside conversations that repeat it, or go on from it."""
-    asked = [message for message in opening if message["role"] != "system"]
-    if not prompt or not asked:
-        return [*opening, *prompt]
-    if asked[-len(prompt) :] == prompt or asked[0] == prompt[-1]:
-        return opening
+    """A prompt column beside conversations that repeat it, or its end, or begin with it."""
+    system = [message for message in (*prompt, *opening) if message["role"] == "system"][:1]
+    before = [message for message in prompt if message["role"] != "system"]
+    after = [message for message in opening if message["role"] != "system"]
+    if not before or not after or _end_alike(after, before):
+        return [*system, *(after or before)]
+    if _end_alike(before, after):
+        return [*system, *before]
+    if len(before) == 1 and _same(before[0], after[0]):
+        return [*system, *after]
     raise RowError("different prompts: the prompt column is not what chosen and rejected answer")
 
 
-def _plain(prompt: str, completion: str) -> Callable[[Fields], Row]:
+def _end_alike(long: list[Message], short: list[Message]) -> bool:
+    return len(long) >= len(short) and all(map(_same, long[-len(short) :], short))
+
+
+def _same(one: Message, other: Message) -> bool:
+    return one == other or {**one, "content": one["content"].strip()} == {**other, "content": other["content"].strip()}
+
+
+def _is_marked(fields: Fields) -> bool:
+    """Whether the row says of its answer that it is good or bad."""
+    return any(str(fields[name]).lower() in MARKS for name in ("label", "kto_tag") if name in fields)
+
+
+def _plain(prompt: str, completion: str, reference: str | None = None) -> Callable[[Fields], Row]:
     def to_row(fields: Fields) -> Row:
-        return answer(messages(fields, prompt, "user"), messages(fields, completion, "assistant"))
+        said = _after_transcript(fields, prompt, messages(fields, completion, "assistant"))
+        row = answer(asked(fields, prompt), said)
+        return row if reference is None else row | {"reference": text(fields, reference)}
 
     return to_row
 
 
-def _instruction(completion: str, context: str) -> Callable[[Fields], Row]:
-    """An instruction that may come with material to work on."""
-
-    def to_row(fields: Fields) -> Row:
-        asked, material = text(fields, "instruction"), fields.get(context) or ""
-        if not isinstance(material, str):
-            raise RowError(f"wrong type: {context!r} is {type(material).__name__}, not text")
-        prompt = f"{asked}\n\n{material}" if material.strip() else asked
-        return answer([{"role": "user", "content": prompt}], messages(fields, completion, "assistant"))
-
-    return to_row
+def _after_transcript(fields: Fields, prompt: str, answer: list[Message]) -> list[Message]:
+    """An answer to a transcript begins with the space after ``Assistant:``."""
+    if isinstance(fields[prompt], str) and turns.has_markup(fields[prompt], at_start=True):
+        return [message | {"content": message["content"].strip()} for message in answer]
+    return answer
 
 
 def _chat(column: str) -> Callable[[Fields], Row]:
     def to_row(fields: Fields) -> Row:
-        said = messages(fields, column, "user")
-        opening = fields.get("system")  # ShareGPT's files often keep it beside the turns
-        if isinstance(opening, str) and opening.strip() and said[0]["role"] != "system":
-            said = [{"role": "system", "content": opening}, *said]
-        return _split_last(said)
+        value = fields[column]
+        if isinstance(value, str) and value.lstrip().startswith("["):  # in a table, a list is often written as JSON
+            try:
+                fields = fields | {column: json.loads(value)}
+            except ValueError:
+                raise RowError(f"wrong type: {column!r} is neither a list of turns nor JSON of one") from None
+        return _split_last(messages(fields, column, "user"))
 
     return to_row
 
@@ -227,29 +282,29 @@ def _marked_text(fields: Fields) -> Row:
 
 def _pair(prompt: str | None) -> Callable[[Fields], Row]:
     def to_row(fields: Fields) -> Row:
-        sides = [_side(fields, column, asked=prompt is not None) for column in ("chosen", "rejected")]
-        return preference(messages(fields, prompt, "user") if prompt else [], *sides)
+        sides = [_side(fields, column, alone=prompt is not None) for column in ("chosen", "rejected")]
+        if prompt is None:
+            return preference([], *sides)
+        return preference(asked(fields, prompt), *(_after_transcript(fields, prompt, side) for side in sides))
 
     return to_row
 
 
-def _side(fields: Fields, column: str, *, asked: bool) -> list[Message]:
-    """One side of a pair: a conversation, a transcript, or with a prompt column the answer alone."""
+def _side(fields: Fields, column: str, *, alone: bool) -> list[Message]:
+    """One side of a pair: a conversation, a transcript, or beside a prompt column the answer alone."""
     if isinstance(fields.get(column), list):
         return turns.from_list(fields[column])
     said = text(fields, column)
-    if turns.has_markup(said) and said.lstrip().startswith(
-        ("Human:", "<|", "### ", "[INST]", "<s>", "<start_of_turn>")
-    ):
+    if turns.has_markup(said, at_start=True):
         return turns.from_text(said)
-    if not asked:
+    if not alone:
         raise RowError("missing field: no prompt, neither as a column nor as turns within chosen and rejected")
     return [{"role": "assistant", "content": said}]
 
 
 def _checked(prompt: str, reference: str) -> Callable[[Fields], Row]:
     def to_row(fields: Fields) -> Row:
-        return scored(messages(fields, prompt, "user"), fields["verifier"], reference=text(fields, reference))
+        return scored(asked(fields, prompt), fields["verifier"], reference=text(fields, reference))
 
     return to_row
 
@@ -274,6 +329,15 @@ def _refusal(fields: Fields) -> Row:
 RIGHT = "a prompt with one right answer"
 CHAT = "a chat that ends with the assistant's answer"
 BETTER = "a prompt with a better and a worse answer"
+PLAIN = "a text that does not mark who speaks; none of the methods here trains on plain text"
+MARKS = ("true", "false", "0", "1", "0.0", "1.0")
+MARKED = Layout(
+    None,
+    "a prompt with one answer marked good or bad, which no method learns from: make pairs of them, or name in "
+    "data.<dataset>.columns the prompt and the completion of a file that holds the good ones alone",
+    (),
+    None,
+)
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
         "scored",
@@ -290,40 +354,35 @@ LAYOUTS: tuple[Layout, ...] = (
     *(Layout("preferences", BETTER, (prompt, "chosen", "rejected"), _pair(prompt)) for prompt in PROMPTS),
     Layout("preferences", BETTER, ("chosen", "rejected"), _pair(None)),
     *(
-        Layout(
-            "scored", "a prompt, its right answer, and the verifier to compare with", columns, _checked(*columns[:2])
-        )
+        Layout("scored", "a prompt, its right answer, and the verifier to use", columns, _checked(*columns[:2]))
         for prompt in PROMPTS
         for reference in ("reference", "ground_truth", *ANSWERS)
         if prompt != reference and (columns := (prompt, reference, "verifier"))
     ),
+    *(Layout("answers", CHAT, (column,), _chat(column)) for column in CHATS),
     *(
-        Layout(
-            None,
-            "a prompt with one answer marked good or bad, which no method learns from: make pairs of them, or keep "
-            "the good ones without the mark",
-            ("prompt", completion, "label"),
-            None,
-            only=("label", (True, False)),
-        )
-        for completion in ANSWERS
+        Layout("answers", RIGHT, (prompt, "solution", "answer"), _plain(prompt, "solution", "answer"))
+        for prompt in PROMPTS
+    ),
+    *(
+        Layout("answers", RIGHT, (prompt, name), _plain(prompt, name))
+        for prompt, name in (*USUAL, *itertools.product(PROMPTS, ANSWERS))
     ),
     Layout(
         "scored",
         "a prompt marked safe or unsafe to answer",
         ("prompt", "label"),
         _refusal,
-        only=("label", ("safe", "unsafe")),
+        only=lambda fields: fields["label"] in ("safe", "unsafe"),
     ),
-    *(Layout("answers", CHAT, (column,), _chat(column)) for column in CHATS),
-    Layout("answers", RIGHT, ("instruction", "input", "output"), _instruction("output", "input")),
-    *(Layout("answers", RIGHT, ("instruction", name), _instruction(name, "context")) for name in ANSWERS),
-    *(
-        Layout("answers", RIGHT, (prompt, name), _plain(prompt, name))
-        for prompt, name in (*USUAL, *itertools.product(PROMPTS, ANSWERS))
-        if prompt != "instruction"
+    Layout(
+        "answers",
+        "a chat written as one text with markup",
+        ("text",),
+        _marked_text,
+        only=lambda fields: isinstance(fields["text"], str) and turns.has_markup(fields["text"]),
     ),
-    Layout("answers", "a chat written as one text with markup", ("text",), _marked_text),
+    Layout(None, PLAIN, ("text",), None),
     *(
         Layout(None, "a prompt alone: nothing says what a good answer is", (prompt,), None)
         for prompt in (*PROMPTS, "chosen")

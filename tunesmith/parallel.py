@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -24,25 +24,24 @@ _work: Callable[[Any], Any]
 
 
 def ordered(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
-    """``work`` of every item, in their order. Few items are done here: starting processes takes longer.
+    """``work`` of every item, in their order.
 
-    A few items a worker are under way at a time, so that memory does not grow with their number.
-    Raises DataError where a worker is killed, as systems do when memory is short.
+    Few items are done here, in two threads, so that what leaves Python (tokenizing) overlaps with what does not:
+    starting processes takes longer. A few items a worker are under way at a time: memory does not grow with their
+    number. Raises DataError where a worker is killed, as systems do when memory is short.
     """
     workers = workers or _cpus()
     items = iter(items)
     first = list(itertools.islice(items, FEW))
+    pool: Executor
     if len(first) < FEW or workers == 1:
-        yield from map(work, itertools.chain(first, items))
-        return
-    # Workers are forked from a fresh process: forking this one, where libraries may have threads, could hang them.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(work,))
+        pool, call = ThreadPoolExecutor(min(workers, 2)), work
+    else:
+        pool, call = _processes(work, workers), _call
+    pending: collections.deque[Future[Result]] = collections.deque()
     try:
-        pending: collections.deque[Future[Result]] = collections.deque()
         for item in itertools.chain(first, items):
-            pending.append(pool.submit(_call, item))
+            pending.append(pool.submit(call, item))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -54,6 +53,13 @@ def ordered(work: Callable[[Item], Result], items: Iterable[Item], *, workers: i
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _processes(work: Callable[[Any], Any], workers: int) -> ProcessPoolExecutor:
+    # Workers are forked from a fresh process: forking this one, where libraries may have threads, could hang them.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
+    return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(work,))
 
 
 def _cpus() -> int:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import jiter
 import numpy as np
 import numpy.typing as npt
-import orjson
 from tqdm import tqdm
 
-from tunesmith import near_duplicates, parallel, records, splits
+from tunesmith import checks, near_duplicates, parallel, ready, records, splits
 from tunesmith.dataset import Dataset
 from tunesmith.errors import DataError
 from tunesmith.examination import INDEX, Examined, Examiner, Index, Lengths, whole_text
@@ -56,7 +56,7 @@ class Found:
         return os.pread(self.spill.fileno(), int(self.index["bytes"][position]), int(self.offsets[position]))
 
     def row(self, position: int) -> Row:
-        row: Row = orjson.loads(self.read(position))
+        row: Row = jiter.from_json(self.read(position))
         return row
 
 
@@ -160,22 +160,37 @@ def _conflicts(found: Found, aside: dict[int, str]) -> dict[int, str]:
     related = {}
     for group in _groups(found.index["asked"]):
         rows = {position: found.row(position) for position in group if position not in aside}
-        for position, row in rows.items():
-            other = next((one for one, its in rows.items() if one != position and _contradict(row, its)), None)
-            if other is not None:
-                line = found.index["line"][other]
-                related[position] = f"conflicting answers: line {line} is asked the same and answered otherwise"
+        if len(rows) < 2:
+            continue
+        preferences = any("chosen" in row for row in rows.values())
+        for position, other in (_reversed_pairs(rows) if preferences else _unlike_the_first(rows)).items():
+            line = found.index["line"][other]
+            related[position] = f"conflicting answers: line {line} is asked the same and answered otherwise"
     return related
 
 
-def _contradict(one: Row, other: Row) -> bool:
-    if "chosen" in one:
-        return bool(one["chosen"] == other["rejected"] and one["rejected"] == other["chosen"])
+def _unlike_the_first(rows: dict[int, Row]) -> dict[int, int]:
+    """All rows, each with one that answers otherwise, unless all answer the same."""
+    first, *others = rows
+    unlike = {position: first for position in others if not _agree(rows[first], rows[position])}
+    if not unlike:
+        return {}
+    return {position: unlike.get(position, next(iter(unlike))) for position in rows}
+
+
+def _agree(one: Row, other: Row) -> bool:
     if "reference" not in one and "completion" not in one:
-        return {**one, "id": ""} != {**other, "id": ""}
+        return {**one, "id": ""} == {**other, "id": ""}
     mine, others = reference(one), reference(other)
     verify = VERIFIERS.get(one.get("verifier", ""))
-    return splits.normal(mine) != splits.normal(others) if verify is None else verify(mine, others).score < 1
+    return splits.normal(mine) == splits.normal(others) if verify is None else verify(mine, others).score == 1
+
+
+def _reversed_pairs(rows: dict[int, Row]) -> dict[int, int]:
+    """Pairs of which another prefers the opposite."""
+    sides = {position: (ready.dumps(row["chosen"]), ready.dumps(row["rejected"])) for position, row in rows.items()}
+    known = {pair: position for position, pair in sides.items()}
+    return {position: known[r, c] for position, (c, r) in sides.items() if (r, c) in known}
 
 
 def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
@@ -220,9 +235,9 @@ def _check_share(dataset: Dataset, problems: list[Problem], good: int) -> None:
     told = bad if bad else problems
     shown = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in told[:5])
     more = f"\n  ... and {len(told) - 5} more" if len(told) > 5 else ""
-    if not good and not bad:
-        reason = f"{dataset.path}: no row is left of {total}:{shown}{more}"
-        raise DataError(reason, fix="is this file in data.<dataset>.held_out.path, or a copy of one that is?")
+    if not good:
+        mend = "mend those lines" if bad else "is this file in data.<dataset>.held_out.path, or a copy of one that is?"
+        raise DataError(f"{dataset.path}: not one of {total} rows is good:{shown}{more}", fix=mend)
     raise DataError(
         f"{dataset.path}: {len(bad)} of {total} rows are bad, more than max_bad_share "
         f"({dataset.max_bad_share:g}) allows:{shown}{more}",
@@ -231,5 +246,8 @@ def _check_share(dataset: Dataset, problems: list[Problem], good: int) -> None:
 
 
 def quarantine(path: Path, problems: list[Problem]) -> list[dict[str, Any]]:
-    """Quarantine lines: {file, line, reason, raw}."""
-    return [{"file": str(path), "line": one.line, "reason": one.reason, "raw": one.raw} for one in problems]
+    """Quarantine lines: {file, line, reason, raw}; secrets are masked, for the file is passed around."""
+    return [
+        {"file": str(path), "line": one.line, "reason": one.reason, "raw": checks.mask_secrets(one.raw)}
+        for one in problems
+    ]

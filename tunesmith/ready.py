@@ -1,9 +1,11 @@
 """Ready rows and other JSON on disk: read as they were written, written whole or not at all."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jiter
 import orjson
 
 from tunesmith import atomic
@@ -16,8 +18,8 @@ Row = dict[str, Any]
 def read(path: Path) -> list[Row]:
     """The ready rows of a split, as `prepare_data` wrote them. Raises DataError where there are none."""
     try:
-        rows = [orjson.loads(line) for line in path.read_bytes().splitlines()]
-    except orjson.JSONDecodeError as error:
+        rows = [jiter.from_json(line) for line in path.read_bytes().splitlines()]
+    except ValueError as error:
         fix = "`dvc checkout` brings back what the stage wrote, `dvc repro --force` writes it again"
         raise DataError(f"{path}: not as a stage wrote it: {error}", fix=fix) from None
     except FileNotFoundError:
@@ -35,9 +37,17 @@ def reference(row: Row) -> str:
     return str(row["reference"] if "reference" in row else row["completion"][-1]["content"])
 
 
+def dumps(value: Any) -> bytes:
+    """JSON in UTF-8 on one line; what JSON has no form for, as text. Integers keep all their digits."""
+    try:
+        return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # over 64 bits
+        return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
     """One JSON object a line, UTF-8, whole or not at all."""
-    atomic.write_bytes(path, b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    atomic.write_bytes(path, b"".join(dumps(row) + b"\n" for row in rows))
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

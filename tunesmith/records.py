@@ -8,6 +8,7 @@ import codecs
 import csv
 import io
 import itertools
+import json
 import re
 import shutil
 import tempfile
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import jiter
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tunesmith.errors import DataError
+from tunesmith.ready import dumps
 
 EMPTY = "put at least one row in it, or name another file"
 BLOCK_BYTES, BLOCK_ROWS = 2**20, 2000
@@ -50,7 +51,7 @@ class Record:
         """The row as text, for people."""
         if self.raw is not None:
             return self.raw.decode().strip()
-        return orjson.dumps(self.fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        return dumps(self.fields).decode()
 
 
 @dataclass(slots=True)
@@ -219,21 +220,43 @@ def _diagnose(number: int, line: bytes, error: str) -> Problem:
 
 def _read_json(path: Path, file: io.BufferedReader) -> Iterator[Block]:
     """A list of rows. It is read whole: many rows belong in JSON lines."""
+    data = file.read().removeprefix(codecs.BOM_UTF8)
     try:
-        values = jiter.from_json(
-            file.read().removeprefix(codecs.BOM_UTF8), catch_duplicate_keys=True, allow_inf_nan=False
-        )
+        values = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:
+        rows = _elements(path, data, str(error))
+    else:
+        if not isinstance(values, list):
+            raise DataError(f"{path}: holds no list of rows", fix="wrap the rows in [ ], or use .jsonl")
+        rows = (_element(position, value) for position, value in enumerate(values, start=1))
+    yield from _in_blocks(rows)
+
+
+def _elements(path: Path, data: bytes, error: str) -> Iterator[Record | Problem]:
+    """The rows of a list that is not all in order, each parsed by itself: a bad one costs itself alone.
+
+    Raises DataError where it cannot be told where a row ends.
+    """
+    try:
+        text, decoder = data.decode(), json.JSONDecoder()
+        place = text.index("[") + 1
+        for position in itertools.count(1):
+            while text[place] in " \t\r\n,":
+                place += 1
+            if text[place] == "]":
+                return
+            _, end = decoder.raw_decode(text, place)
+            yield from _parse_lines(Lines(position, text[place:end].replace("\n", " ").encode()))
+            place = end
+    except (ValueError, IndexError, RecursionError):
         fix = "correct that place; a file with one object a line is named .jsonl"
         raise DataError(f"{path}: not JSON: {error}", fix=fix) from None
-    if not isinstance(values, list):
-        raise DataError(f"{path}: holds no list of rows", fix="wrap the rows in [ ], or use .jsonl")
-    yield from _in_blocks(
-        Record(position, value)
-        if isinstance(value, dict)
-        else Problem(position, "not a JSON object: a row is written { … }", orjson.dumps(value, default=str).decode())
-        for position, value in enumerate(values, start=1)
-    )
+
+
+def _element(position: int, value: Any) -> Record | Problem:
+    if isinstance(value, dict):
+        return Record(position, value)
+    return Problem(position, "not a JSON object: a row is written { … }", dumps(value).decode())
 
 
 def _read_csv(path: Path, file: io.BufferedReader) -> Iterator[Block]:
@@ -245,32 +268,40 @@ def _csv_rows(path: Path, file: io.BufferedReader) -> Iterator[Record | Problem]
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(text, strict=True)
+    line = 1
+    header: list[str] = []
     try:
-        header = next(reader, [])
-        _check_header(path, header)
-        line = reader.line_num + 1
         for values in reader:
-            row = _csv_row(line, header, values)
-            if row is not None:
-                yield row
+            if header:
+                row = _csv_row(line, header, values)
+                if row is not None:
+                    yield row
+            elif values:
+                _check_header(path, line, values)
+                header = values
             line = reader.line_num + 1
     except csv.Error as error:
-        fix = "correct the quoting from there on; until it is, where a row ends cannot be told"
-        raise DataError(f"{path}:{reader.line_num}: not CSV: {error}", fix=fix) from None
+        fix = "correct the quoting there; until it is, where that row ends cannot be told"
+        raise DataError(f"{path}:{line}: not CSV: the row that begins here: {error}", fix=fix) from None
     finally:
         text.detach()  # the file is not this function's to close
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def _check_header(path: Path, line: int, header: list[str]) -> None:
     if SURROGATE.search("".join(header)):
-        raise DataError(f"{path}:1: not UTF-8", fix="save the file as UTF-8")
-    if len(set(header)) < len(header):
-        twice = sorted({name for name in header if header.count(name) > 1})
-        fix = "give every column a name of its own in the first line"
-        raise DataError(f"{path}:1: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
+        raise DataError(f"{path}:{line}: not UTF-8", fix="save the file as UTF-8")
+    _check_distinct(f"{path}:{line}", header)
+
+
+def _check_distinct(where: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        fix = "give every column a name of its own"
+        raise DataError(f"{where}: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
 
 
 def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Problem | None:
+    """A row; an empty cell is no value, and a column without a name is left out."""
     if not values:
         return None
     broken = next((value for value in values if SURROGATE.search(value)), None)
@@ -280,7 +311,7 @@ def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Proble
         return Problem(line, f"not UTF-8: byte 0x{byte:02x}", raw)
     if len(values) != len(header):
         return Problem(line, f"wrong column count: {len(values)} where the header has {len(header)}", ",".join(values))
-    return Record(line, dict(zip(header, values, strict=True)))
+    return Record(line, {name: value or None for name, value in zip(header, values, strict=True) if name})
 
 
 def _read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
@@ -289,15 +320,38 @@ def _read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
             shutil.copyfileobj(file, seekable)
         try:
             table = pq.ParquetFile(seekable if path.suffix in COMPRESSED else file)
-            position = itertools.count(1)
+            _check_distinct(str(path), table.schema_arrow.names)
+            first = 1
             for batch in table.iter_batches(BLOCK_ROWS):
-                yield [Record(next(position), fields) for fields in batch.to_pylist()]
+                rows = max(1, min(len(batch), len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
+                for start in range(0, len(batch), rows):
+                    yield _arrow_rows(batch.slice(start, rows), first + start)
+                first += len(batch)
         except pa.ArrowException as error:
             raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
 
 
+def _arrow_rows(batch: pa.RecordBatch, first: int) -> list[Record | Problem]:
+    """The rows of a batch; what Python has no value for (a date in the year 10,000) is a problem of its row."""
+    try:
+        return [Record(position, fields) for position, fields in enumerate(batch.to_pylist(), start=first)]
+    except (ValueError, OverflowError) as error:
+        if len(batch) == 1:
+            return [Problem(first, f"not readable: {error}", "")]
+    return [row for start in range(len(batch)) for row in _arrow_rows(batch.slice(start, 1), first + start)]
+
+
 def _in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
-    while block := list(itertools.islice(rows, BLOCK_ROWS)):
+    block: list[Record | Problem] = []
+    size = 0
+    for row in rows:
+        block.append(row)
+        if isinstance(row, Record):
+            size += sum(len(value) for value in row.fields.values() if isinstance(value, str))
+        if len(block) == BLOCK_ROWS or size > BLOCK_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
         yield block
 
 

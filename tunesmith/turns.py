@@ -3,6 +3,7 @@
 Messages with `role` and `content`, ShareGPT's `from` and `value`, text with chat markup, and transcripts.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -20,6 +21,10 @@ ROLES = {
 """What data sets call who speaks. `input` is Alpaca's, and goes on with what the user says."""
 
 TOOL_FIELDS = ("tool_calls", "tool_call_id", "name")
+LOST = ("function_call", "weight", "train", "reasoning_content", "thinking")
+"""Fields of a turn that change what it says or whether it trains, and that no template is given here."""
+INVISIBLE = " \t\n\r\v\f\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u2060\ufeff\xad"
+"""What leaves a text empty when it holds nothing else: white space, and characters without a shape."""
 
 FOLLOWS = {
     "start": ("system", "user"),
@@ -50,7 +55,7 @@ MARKUPS = (
     Markup("Gemma", re.compile(r"<start_of_turn>(\w+)\n"), ("<end_of_turn>", "<eos>")),
     Markup("Zephyr", re.compile(r"<\|(system|user|assistant|tool)\|>\n?"), ("</s>", "<|end|>", "<|endoftext|>")),
     Markup("Llama 2", re.compile(r"(?:<s>\s*)?(\[INST\]|\[/INST\])"), ("</s>",)),
-    Markup("HH-RLHF", re.compile(r"(?:\A|\n\n)(Human|Assistant):")),
+    Markup("HH-RLHF", re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")),
     Markup("Alpaca", re.compile(r"(?:\A|\n)### (Instruction|Input|Response|Human|Assistant):")),
 )
 """Text with chat markup; the first that begins a turn in the text is taken."""
@@ -58,9 +63,14 @@ OPENING = ("<|begin_of_text|>", "<bos>", "<s>", "<|endoftext|>")
 LLAMA_2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 
 
-def has_markup(text: str) -> bool:
-    """Whether ``text`` marks who speaks."""
-    return any(markup.start.search(text) for markup in MARKUPS)
+def is_empty(text: str) -> bool:
+    """Whether nothing in ``text`` can be seen."""
+    return not text.strip(INVISIBLE)
+
+
+def has_markup(text: str, *, at_start: bool = False) -> bool:
+    """Whether ``text`` marks who speaks; ``at_start``: from its first word on."""
+    return any(_begins(markup, text) if at_start else _find(markup, text) for markup in MARKUPS)
 
 
 def from_text(text: str) -> list[Message]:
@@ -68,18 +78,20 @@ def from_text(text: str) -> list[Message]:
 
     Text before the first turn (Alpaca's preamble) is the system's. Raises RowError where there is no markup.
     """
-    markup = next((markup for markup in MARKUPS if markup.start.search(text)), None)
+    markup = next((markup for markup in MARKUPS if _find(markup, text)), None)
     if markup is None:
         raise RowError("no turns: the text does not mark who speaks")
-    starts = list(markup.start.finditer(text))
+    starts = _find(markup, text)
     before = text[: starts[0].start()]
     for token in OPENING:
         before = before.replace(token, "")
     messages = [{"role": "system", "content": before.strip()}] if before.strip() else []
     for start, following in zip(starts, [*starts[1:], None], strict=True):
-        content = text[start.end() : following.start() if following else len(text)].strip()
+        content = text[start.end() : following.start() if following else len(text)].rstrip()
         for end in markup.end:
-            content = content.removesuffix(end).strip()
+            content = content.removesuffix(end).rstrip()
+        # On a line of its own, indentation is part of what is said; beside the mark, a space is part of the mark.
+        content = content.lstrip("\n") if content.startswith("\n") or start[0].endswith("\n") else content.lstrip()
         messages += _split_system(role(start[1]), content)
     return _join_input(messages)
 
@@ -108,7 +120,7 @@ def check_order(messages: list[Message]) -> None:
         if speaker not in FOLLOWS[previous]:
             after = "at the start" if previous == "start" else f"after {previous}"
             raise RowError(f"wrong role order: {speaker} {after} (turn {position})")
-        if not message["content"].strip() and "tool_calls" not in message:
+        if is_empty(message["content"]) and "tool_calls" not in message:
             raise RowError(f"empty turn: turn {position} ({speaker}) says nothing")
         previous = speaker
 
@@ -121,11 +133,54 @@ def _message(value: Any, position: int) -> Message:
             return {"role": role(value["role"]), "content": value["content"]}
         if "value" in value and "from" in value and type(value["value"]) is str:
             return {"role": role(value["from"]), "content": value["value"]}
+    lost = next((name for name in LOST if value.get(name) is not None), None)
+    if lost is not None:
+        raise RowError(f"field lost: {lost!r} of turn {position} would not reach the model")
     speaker = value.get("role", value.get("from"))
     if speaker is None:
         _missing(position, "role", value)
     made: Message = {"role": role(speaker), "content": _content(value, position)}
-    return made | {name: value[name] for name in TOOL_FIELDS if value.get(name)}
+    made |= {name: value[name] for name in TOOL_FIELDS if value.get(name)}
+    if "tool_calls" in made:
+        made["tool_calls"] = _calls(made["tool_calls"], position)
+    return made
+
+
+def _calls(calls: Any, position: int) -> list[dict[str, Any]]:
+    """Tool calls with their arguments as an object, which templates expect; some write them as JSON text."""
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise RowError(f"wrong type: the tool calls of turn {position} are not a list of objects")
+    made = []
+    for call in calls:
+        function = call.get("function", call)
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise RowError(f"wrong type: a tool call of turn {position} names no function")
+        if isinstance(function.get("arguments"), str):
+            try:
+                function = function | {"arguments": json.loads(function["arguments"])}
+            except ValueError:
+                raise RowError(f"wrong type: the arguments of a tool call of turn {position} are not JSON") from None
+        made.append(call | {"function": function} if "function" in call else function)
+    return made
+
+
+def _find(markup: Markup, text: str) -> list[re.Match[str]]:
+    """Where turns begin; none where the text does not begin as the markup does."""
+    starts: list[re.Match[str]] = []
+    for start in markup.start.finditer(text):
+        # Elsewhere than after an instruction, "### Input:" is a heading of what is said.
+        if start[1] != "Input" or (starts and starts[-1][1] == "Instruction"):
+            starts.append(start)
+    return starts if markup.name == "Alpaca" or _begins(markup, text) else []
+
+
+def _begins(markup: Markup, text: str) -> bool:
+    begun = text.lstrip()
+    while opening := next((token for token in OPENING if begun.startswith(token)), None):
+        if markup.start.match(begun):
+            break
+        begun = begun.removeprefix(opening).lstrip()
+    return markup.start.match(begun) is not None
 
 
 def _content(value: dict[str, Any], position: int) -> str:

@@ -22,6 +22,8 @@ NUMBER = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
+BEFORE = re.compile(r"[\w)\].]")
+"""After this, what looks like a sign or a number is part of a word or of an expression."""
 WORD = re.compile(r"\d+(?:st|nd|rd|th|[xX])[.,]*", re.ASCII)
 LONGEST = 100
 """Characters of the longest number: beyond, it is a model that repeats itself."""
@@ -32,10 +34,10 @@ def verify(completion: str, reference: str) -> Verdict:
     expected = final_number(reference)
     if expected is None:
         return Verdict(0.0, None, f"the reference has no number: {reference[-80:]!r}", "not_gradable")
-    found = final_number(completion)
+    found = expected if completion == reference else final_number(completion)
     if found is None:
         return Verdict(0.0, None, "no number in the completion", "no_answer")
-    right = value(found) == value(expected)
+    right = found == expected or value(found) == value(expected)
     return Verdict(float(right), found, f"{found} is {'' if right else 'not '}{expected}")
 
 
@@ -65,7 +67,7 @@ def _numbers(text: str) -> list[str | None]:
     found: list[str | None] = []
     for token in TOKEN.finditer(text):
         written = token[0]
-        if re.match(r"[\w)\].]", text[token.start() - 1 : token.start()]):
+        if BEFORE.match(text[token.start() - 1 : token.start()]):
             if written[0] not in "-+−":
                 continue  # inside a word
             written = written[1:]  # 5-3 ends in 3, not -3
