@@ -84,7 +84,7 @@ def test_what_would_be_set_aside_is_told_with_its_first_line(project: Path) -> N
 
 
 def test_how_the_data_are_decides_what_counts_as_a_defect(project: Path) -> None:
-    polite = "in all, if you would be so kind as to tell me, for I should like to know it before the day is over?"
+    polite = " ".join(f"word{number}" for number in range(60))
     sums = [{"question": f"What is {i} + {i} {polite}", "answer": str(2 * i)} for i in range(90)]
     shown = run(str(data.write(project / "rows.jsonl", sums)))
     assert "near_duplicates: null" in shown

@@ -177,7 +177,7 @@ def asked(fields: Fields, column: str) -> list[Message]:
         if said[-1]["role"] == "assistant" and not said[-1]["content"]:
             said.pop()
         return said
-    beside = next((name for name in MATERIAL if name != column and fields.get(name)), None)
+    beside = next((name for name in MATERIAL if name in fields and name != column and fields[name]), None)
     if beside is None or fields[beside] != fields[beside]:
         return said
     if not isinstance(fields[beside], str):
@@ -189,6 +189,8 @@ def asked(fields: Fields, column: str) -> list[Message]:
 
 def with_system(prompt: list[Message], fields: Fields) -> list[Message]:
     """``prompt`` after the system message that stands beside it, unless it has one."""
+    if fields.keys().isdisjoint(SYSTEMS):
+        return prompt
     said = next((fields[name] for name in SYSTEMS if isinstance(fields.get(name), str)), "")
     if turns.is_empty(said) or prompt[0]["role"] == "system":
         return prompt

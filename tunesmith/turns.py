@@ -59,18 +59,22 @@ MARKUPS = (
     Markup("Alpaca", re.compile(r"(?:\A|\n)### (Instruction|Input|Response|Human|Assistant):")),
 )
 """Text with chat markup; the first that begins a turn in the text is taken."""
+MARK = re.compile(r"\s*(?:<|\[INST\]|### |Human:|Assistant:)")
+"""What every text with markup at its start begins with: most texts are told from them at a glance."""
 OPENING = ("<|begin_of_text|>", "<bos>", "<s>", "<|endoftext|>")
 LLAMA_2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 
 
 def is_empty(text: str) -> bool:
     """Whether nothing in ``text`` can be seen."""
-    return not text.strip(INVISIBLE)
+    return not text[:1].isalnum() and not text.strip(INVISIBLE)
 
 
 def has_markup(text: str, *, at_start: bool = False) -> bool:
     """Whether ``text`` marks who speaks; ``at_start``: from its first word on."""
-    return any(_begins(markup, text) if at_start else _find(markup, text) for markup in MARKUPS)
+    if at_start:
+        return MARK.match(text) is not None and any(_begins(markup, text) for markup in MARKUPS)
+    return any(_find(markup, text) for markup in MARKUPS)
 
 
 def from_text(text: str) -> list[Message]:
