@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.near_duplicates import band_hashes, find, jaccard
+from tunesmith.near_duplicates import signatures, find, jaccard
 
 
 def text(seed: int, words: int = 60) -> str:
@@ -14,7 +14,7 @@ def text(seed: int, words: int = 60) -> str:
 
 def test_a_changed_word_is_found_and_told_with_its_similarity() -> None:
     texts = [text(1), text(2), text(1).replace("w", "v", 1), text(3)]
-    found = find(band_hashes(texts), texts.__getitem__, 0.8)
+    found = find(signatures(texts), texts.__getitem__, 0.8)
     assert list(found) == [2]
     assert found[2] == (0, pytest.approx(jaccard(texts[0], texts[2])))
 
@@ -22,7 +22,7 @@ def test_a_changed_word_is_found_and_told_with_its_similarity() -> None:
 def test_what_is_less_alike_is_kept() -> None:
     texts = [text(1) + text(2), text(1) + text(3)]
     assert 0.3 < jaccard(*texts) < 0.4
-    assert find(band_hashes(texts), texts.__getitem__, 0.8) == {}
+    assert find(signatures(texts), texts.__getitem__, 0.8) == {}
 
 
 def test_a_row_is_compared_with_kept_rows_alone() -> None:
@@ -30,19 +30,19 @@ def test_a_row_is_compared_with_kept_rows_alone() -> None:
     words = text(1).split()
     chain = [" ".join(words[start : start + 50]) for start in (0, 5, 10)]
     assert jaccard(chain[0], chain[2]) < 0.75 < jaccard(chain[1], chain[2])
-    assert list(find(band_hashes(chain), chain.__getitem__, 0.75)) == [1]
+    assert list(find(signatures(chain), chain.__getitem__, 0.75)) == [1]
 
 
 def test_most_near_duplicates_among_many_rows_are_found() -> None:
     texts = [text(seed) for seed in range(500)]
     twins = [one.replace("w", "v", 2) for one in texts]
-    found = find(band_hashes(texts + twins), (texts + twins).__getitem__, 0.8)
+    found = find(signatures(texts + twins), (texts + twins).__getitem__, 0.8)
     assert len(found) >= 499
     assert all(earlier == later - 500 for later, (earlier, _) in found.items())
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_any_text_has_hashes_and_is_all_like_itself(texts: list[str]) -> None:
-    assert band_hashes(texts).shape == (len(texts), 16)
-    assert (band_hashes(texts) == band_hashes(texts)).all()
+    assert signatures(texts).shape == (len(texts), 24)
+    assert (signatures(texts) == signatures(texts)).all()
     assert all(jaccard(one, one) == 1 for one in texts)

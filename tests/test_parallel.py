@@ -27,7 +27,7 @@ def fail(number: int) -> int:
 
 
 def test_results_are_in_order() -> None:
-    assert list(parallel.ordered(double, range(40), workers=3)) == [2 * number for number in range(40)]
+    assert list(parallel.ordered(double, range(80), workers=3)) == [2 * number for number in range(80)]
 
 
 def test_few_items_start_no_process() -> None:
@@ -52,12 +52,12 @@ def test_items_are_taken_as_they_are_needed() -> None:
 
 def test_a_killed_worker_is_told_with_what_to_do() -> None:
     with pytest.raises(DataError, match="memory"):
-        list(parallel.ordered(die, range(20), workers=2))
+        list(parallel.ordered(die, range(60), workers=2))
 
 
 def test_an_error_in_a_worker_is_raised_here() -> None:
     with pytest.raises(ValueError, match="not 0"):
-        list(parallel.ordered(fail, range(20), workers=2))
+        list(parallel.ordered(fail, range(60), workers=2))
 
 
 def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "    print(os.getpid(), flush=True)\n"
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
-        "    list(parallel.ordered(work, range(20), workers=2))\n"
+        "    list(parallel.ordered(work, range(60), workers=2))\n"
     )
     parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None

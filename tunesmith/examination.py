@@ -57,14 +57,14 @@ class Good(NamedTuple):
 
 @dataclass(frozen=True)
 class Examined:
-    """rows: a line of JSON each. index: one INDEX a row. bands: near-duplicate hashes a row, where asked for.
+    """rows: a line of JSON each. index: one INDEX a row. signatures: near-duplicate signatures a row, where asked for.
 
     layouts, columns: how many records of each layout (what it is, its columns), and with each set of columns.
     """
 
     rows: bytes
     index: Index
-    bands: near_duplicates.Hashes | None
+    signatures: near_duplicates.Hashes | None
     problems: list[Problem]
     layouts: Counter[tuple[str, tuple[str, ...]]]
     columns: Counter[tuple[str, ...]]
@@ -105,10 +105,10 @@ class Examiner:
         counts = [count for position, count in enumerate(counts) if position not in refused]
         good = _without(good, refused, problems)
         lines, index = _encode(good, counts)
-        bands = None
+        signatures = None
         if self._dataset.near_duplicates is not None and good:
-            bands = near_duplicates.band_hashes([whole_text(row) for _, row in good])
-        return Examined(b"".join(lines), index, bands, problems, layouts, columns)
+            signatures = near_duplicates.signatures([whole_text(row) for _, row in good])
+        return Examined(b"".join(lines), index, signatures, problems, layouts, columns)
 
     def _scan(self, good: list[Good]) -> dict[int, str]:
         parts = [(position, name, text) for position, (_, row) in enumerate(good) for name, text in _texts(row)]

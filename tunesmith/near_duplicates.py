@@ -1,7 +1,8 @@
 """Rows that say almost the same: MinHash (Broder 1997) finds candidates, their exact Jaccard similarity decides.
 
 A row's shingles are all runs of eight bytes of its text in normal form. Rows that agree in one of 16 bands of 4 hashes
-are candidates: a pair with similarity 0.8 is found with probability 0.9998, one with 0.5 in two of three cases.
+are candidates (a pair with similarity 0.8 with probability 0.9998, one with 0.5 in two of three cases), unless they
+agree in far too few of the 64 hashes, of which a byte each is kept (Li and König 2010).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,13 +17,15 @@ SEED = 1
 COMPARED = 4
 """In a band a row is compared with so many rows before it: the work stays linear where thousands of rows follow one
 pattern, and of those some near duplicates may be missed."""
+SLACK = 0.15
+"""Pairs are measured when their estimate is not further below the similarity asked for: three standard deviations."""
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = npt.NDArray[np.uint64]
 
 
-def band_hashes(texts: Sequence[str]) -> Hashes:
-    """(texts, BANDS): texts that agree in a column are candidates."""
+def signatures(texts: Sequence[str]) -> Hashes:
+    """(texts, BANDS + HASHES * BANDS / 8): a hash for each band, then a byte of every hash."""
     shingles = [_shingles(text) for text in texts]
     offsets = np.zeros(len(texts) + 1, np.uint64)
     np.cumsum([len(row) for row in shingles], out=offsets[1:])
@@ -33,16 +36,17 @@ def band_hashes(texts: Sequence[str]) -> Hashes:
     for position in range(HASHES):
         mixed = (mixed ^ bands[:, :, position]) * MIX
         mixed ^= mixed >> np.uint64(29)
-    return mixed
+    sketch = np.array(digests, np.uint64).astype(np.uint8)
+    return np.concatenate([mixed, sketch.view(np.uint64)], axis=1)
 
 
-def find(bands: Hashes, text: Callable[[int], str], similarity: float) -> dict[int, tuple[int, float]]:
+def find(signatures: Hashes, text: Callable[[int], str], similarity: float) -> dict[int, tuple[int, float]]:
     """Rows that are at least so similar to one before them that is kept: row -> (that row, Jaccard similarity).
 
     text: the text of a row, asked for candidates only.
     """
     found: dict[int, tuple[int, float]] = {}
-    for earlier, later in _candidates(bands).tolist():
+    for earlier, later in _likely(signatures, similarity - SLACK).tolist():
         if earlier in found or later in found:
             continue
         measured = jaccard(text(earlier), text(later))
@@ -62,6 +66,15 @@ def _shingles(text: str) -> Hashes:
     """Every run of SHINGLE bytes; those at the end are filled up with zeros."""
     data = text.encode() or b" "
     return np.ndarray((len(data),), "<u8", data + bytes(SHINGLE), 0, (1,))
+
+
+def _likely(signatures: Hashes, least: float) -> npt.NDArray[np.intp]:
+    """Candidates whose hashes agree in at least this share."""
+    pairs = _candidates(signatures[:, :BANDS])
+    sketch = np.ascontiguousarray(signatures[:, BANDS:]).view(np.uint8)
+    chunks = np.array_split(pairs, len(pairs) // 100_000 + 1)
+    agree = [(sketch[chunk[:, 0]] == sketch[chunk[:, 1]]).mean(axis=1) >= least for chunk in chunks]
+    return pairs[np.concatenate(agree)]
 
 
 def _candidates(bands: Hashes) -> npt.NDArray[np.intp]:

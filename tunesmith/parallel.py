@@ -17,7 +17,7 @@ from tunesmith.errors import DataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FEW = 8
+FEW = 32
 PRELOAD = ("tunesmith.examination", "tunesmith.advice", "tunesmith.chat")
 """Loaded once for all workers, where this process has loaded them."""
 _work: Callable[[Any], Any]

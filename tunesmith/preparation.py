@@ -1,7 +1,7 @@
 """Turn a raw file into ready rows: check every row, set bad ones aside, then compare rows with each other and split.
 
 Blocks are checked by all CPUs (`tunesmith/examination.py`); here their results meet. A ready row waits in a file and
-only an index of it is kept in memory, 44 bytes a row and 128 more with near-duplicate hashes.
+only an index of it is kept in memory, 44 bytes a row and 192 more with near-duplicate signatures.
 """
 
 import hashlib
@@ -88,8 +88,8 @@ def find(
             columns += block.columns
         _check_columns(dataset, columns)
         found = Found(index, problems, layouts, columns, spill, offsets)
-        bands = [block.bands for block in blocks if block.bands is not None]
-        related = _relate(dataset, found, np.concatenate(bands) if bands else None)
+        signatures = [block.signatures for block in blocks if block.signatures is not None]
+        related = _relate(dataset, found, np.concatenate(signatures) if signatures else None)
         found.problems.extend(_tell(dataset.path, found, related))
         found.problems.sort(key=lambda problem: problem.line)
         kept = np.setdiff1d(np.arange(len(index)), np.fromiter(related, np.intp))
@@ -126,20 +126,20 @@ def _examine(path: Path, examiner: Examiner, spill: IO[bytes]) -> tuple[list[Exa
             spill.write(examined.rows)
             problems += examined.problems
             progress.update(len(examined.index) + len(examined.problems))
-            blocks.append(Examined(b"", examined.index, examined.bands, [], examined.layouts, examined.columns))
+            blocks.append(Examined(b"", examined.index, examined.signatures, [], examined.layouts, examined.columns))
     spill.flush()
     return blocks, problems
 
 
-def _relate(dataset: Dataset, found: Found, bands: near_duplicates.Hashes | None) -> dict[int, str]:
+def _relate(dataset: Dataset, found: Found, signatures: near_duplicates.Hashes | None) -> dict[int, str]:
     """Rows to be set aside because of others: position -> reason."""
     related = _exact_duplicates(found)
     if dataset.one_answer:
         related |= _conflicts(found, related)
-    if bands is not None and dataset.near_duplicates is not None:
+    if signatures is not None and dataset.near_duplicates is not None:
         kept = np.setdiff1d(np.arange(len(found.index)), np.fromiter(related, np.intp))
         near = near_duplicates.find(
-            bands[kept], lambda position: whole_text(found.row(int(kept[position]))), dataset.near_duplicates
+            signatures[kept], lambda position: whole_text(found.row(int(kept[position]))), dataset.near_duplicates
         )
         for later, (earlier, similarity) in near.items():
             line = found.index["line"][kept[earlier]]

@@ -26,7 +26,7 @@ from tunesmith.errors import DataError
 from tunesmith.ready import dumps
 
 EMPTY = "put at least one row in it, or name another file"
-BLOCK_BYTES, BLOCK_ROWS = 2**20, 2000
+BLOCK_BYTES, BLOCK_ROWS = 2**18, 500
 LONGEST_LINE = 2**24
 """Bytes. No training context holds more; a longer line is a file that lost its line breaks."""
 SHOWN = 1000
@@ -86,7 +86,7 @@ def read(path: Path) -> Iterator[Record | Problem]:
 
 
 def blocks(path: Path) -> Iterator[Block]:
-    """``path`` in blocks of about a mebibyte or 2,000 rows; the suffix says the format and the compression.
+    """``path`` in blocks of about 256 KiB, or at most 500 rows; the suffix says the format and the compression.
 
     Raises DataError where the file is absent, empty, damaged, of another format, or not parseable as a whole.
     """
