@@ -31,7 +31,11 @@ def main(name: str) -> str:
     with (
         atomic.new_folder(READY / name) as folder,
         preparation.find(
-            dataset, special_tokens=base_tokens.special_tokens(tokenizer), lengths=lengths, scratch=folder
+            dataset,
+            special_tokens=base_tokens.special_tokens(tokenizer),
+            lengths=lengths,
+            scratch=folder,
+            fork=True,  # nothing has run here yet
         ) as found,
     ):
         written = {

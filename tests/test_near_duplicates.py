@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.near_duplicates import signatures, find, jaccard
+from tunesmith.near_duplicates import find, jaccard, signatures
 
 
 def text(seed: int, words: int = 60) -> str:

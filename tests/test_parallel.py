@@ -30,6 +30,10 @@ def test_results_are_in_order() -> None:
     assert list(parallel.ordered(double, range(80), workers=3)) == [2 * number for number in range(80)]
 
 
+def test_forked_workers_give_the_same() -> None:
+    assert list(parallel.ordered(double, range(30), workers=2, fork=True)) == [2 * number for number in range(30)]
+
+
 def test_few_items_start_no_process() -> None:
     assert list(parallel.ordered(lambda number: (number, os.getpid()), range(3))) == [
         (number, os.getpid()) for number in range(3)

@@ -73,7 +73,9 @@ def _likely(signatures: Hashes, least: float) -> npt.NDArray[np.intp]:
     pairs = _candidates(signatures[:, :BANDS])
     sketch = np.ascontiguousarray(signatures[:, BANDS:]).view(np.uint8)
     chunks = np.array_split(pairs, len(pairs) // 100_000 + 1)
-    agree = [(sketch[chunk[:, 0]] == sketch[chunk[:, 1]]).mean(axis=1) >= least for chunk in chunks]
+    agree: list[npt.NDArray[np.bool_]] = [
+        (sketch[chunk[:, 0]] == sketch[chunk[:, 1]]).mean(axis=1) >= least for chunk in chunks
+    ]
     return pairs[np.concatenate(agree)]
 
 

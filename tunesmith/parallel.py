@@ -11,33 +11,39 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
 from tunesmith.errors import DataError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-FEW = 32
+FEW, FORKED_FEW = 32, 4
 PRELOAD = ("tunesmith.examination", "tunesmith.advice", "tunesmith.chat")
 """Loaded once for all workers, where this process has loaded them."""
 _work: Callable[[Any], Any]
 
 
-def ordered(work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None) -> Iterator[Result]:
+def ordered(
+    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, fork: bool = False
+) -> Iterator[Result]:
     """``work`` of every item, in their order.
 
     Few items are done here, in two threads, so that what leaves Python (tokenizing) overlaps with what does not:
     starting processes takes longer. A few items a worker are under way at a time: memory does not grow with their
-    number. Raises DataError where a worker is killed, as systems do when memory is short.
+    number. fork: this process has not let ``work`` or its libraries run yet, so that workers can be forked from it at
+    once. Raises DataError where a worker is killed, as systems do when memory is short.
     """
     workers = workers or _cpus()
     items = iter(items)
-    first = list(itertools.islice(items, FEW))
+    fork = fork and sys.platform == "linux"
+    few = FORKED_FEW if fork else FEW
+    first = list(itertools.islice(items, few))
     pool: Executor
-    if len(first) < FEW or workers == 1:
+    if len(first) < few or workers == 1:
         pool, call = ThreadPoolExecutor(min(workers, 2)), work
     else:
-        pool, call = _processes(work, workers), _call
+        pool, call = _processes(work, workers, fork=fork), _call
     pending: collections.deque[Future[Result]] = collections.deque()
     try:
         for item in itertools.chain(first, items):
@@ -55,10 +61,12 @@ def ordered(work: Callable[[Item], Result], items: Iterable[Item], *, workers: i
         pool.shutdown(cancel_futures=True)
 
 
-def _processes(work: Callable[[Any], Any], workers: int) -> ProcessPoolExecutor:
-    # Workers are forked from a fresh process: forking this one, where libraries may have threads, could hang them.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
+def _processes(work: Callable[[Any], Any], workers: int, *, fork: bool) -> ProcessPoolExecutor:
+    context: BaseContext = multiprocessing.get_context("fork")
+    if not fork:
+        # From a fresh process: forked from this one, where libraries may have threads, workers could hang.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(work,))
 
 

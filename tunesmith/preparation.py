@@ -70,15 +70,22 @@ class Written:
 
 @contextmanager
 def find(
-    dataset: Dataset, *, special_tokens: Iterable[str], lengths: Lengths | None, scratch: Path | None = None
+    dataset: Dataset,
+    *,
+    special_tokens: Iterable[str],
+    lengths: Lengths | None,
+    scratch: Path | None = None,
+    fork: bool = False,
 ) -> Iterator[Found]:
-    """Read and check every row of ``dataset``. scratch: a folder with room for the ready rows.
+    """Read and check every row of ``dataset``.
+
+    scratch: a folder with room for the ready rows. fork: as in `parallel.ordered`.
 
     Raises DataError where the file cannot be read, a column is in no row, no row is good, or too many are bad.
     """
     examiner = Examiner(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, dataset.path))
     with tempfile.TemporaryFile(dir=scratch) as spill:
-        blocks, problems = _examine(dataset.path, examiner, spill)
+        blocks, problems = _examine(dataset.path, examiner, spill, fork=fork)
         index = np.concatenate([np.empty(0, INDEX), *(block.index for block in blocks)])
         offsets = np.zeros(len(index), np.uint64)
         np.cumsum(index["bytes"][:-1], out=offsets[1:])
@@ -117,12 +124,12 @@ def write(path: Path, found: Found, positions: Positions) -> Written:
     return Written(len(positions), digest.hexdigest())
 
 
-def _examine(path: Path, examiner: Examiner, spill: IO[bytes]) -> tuple[list[Examined], list[Problem]]:
+def _examine(path: Path, examiner: Examiner, spill: IO[bytes], *, fork: bool) -> tuple[list[Examined], list[Problem]]:
     """Every block examined, its rows in ``spill`` and no longer in memory; and all problems."""
     blocks, problems = [], []
     progress = tqdm(desc=f"check {path.name}", unit=" rows", delay=2, mininterval=1, leave=False)
     with progress:
-        for examined in parallel.ordered(examiner, records.blocks(path)):
+        for examined in parallel.ordered(examiner, records.blocks(path), fork=fork):
             spill.write(examined.rows)
             problems += examined.problems
             progress.update(len(examined.index) + len(examined.problems))
