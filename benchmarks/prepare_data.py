@@ -261,7 +261,7 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
             if isinstance(record, records.Record) and all(map(str.strip, record.fields.values()))
             for row in [dataset.to_row(record.fields)[1]]
         ]
-        texts = [text for pair in chat._render_examples(tokenizer, conversations) for text in pair]
+        texts = [text for pair in chat.render_examples(tokenizer, conversations) for text in pair]
         gc.collect()
         gc.freeze()  # what only this benchmark holds, the collector need not walk for either side
         alone, whole = [], []

@@ -126,8 +126,11 @@ def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
     dataset = Dataset.model_validate(_settings(path, main, held_out, max_bad_share))
     try:
         dataset, problems, notes = _try(dataset)
-    except DataError as error:
-        return Advice(sorts, unreadable, reason=error.reason)
+    except DataError:  # not one row is good; perhaps because all prompts have several answers
+        try:
+            dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}))
+        except DataError as error:
+            return Advice(sorts, unreadable, reason=error.reason)
     rows = unreadable + sum(sort.rows for sort in sorts)
     bad = sum(problem.check not in preparation.ASIDE for problem in problems)
     reason = None

@@ -47,7 +47,7 @@ def encode_example(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], co
 
     Raises ChatError where the template changes the prompt once an answer follows, or writes no end of turn.
     """
-    [(before, after)] = _render_examples(tokenizer, [(prompt, completion)])
+    [(before, after)] = render_examples(tokenizer, [(prompt, completion)])
     prompt_ids, completion_ids = _encode(tokenizer, before), _encode(tokenizer, after)
     return Example(prompt_ids + completion_ids, [0] * len(prompt_ids) + [1] * len(completion_ids))
 
@@ -60,7 +60,7 @@ def count_tokens(
     Without a completion only the prompt is rendered. Raises ChatError as `encode_example` does.
     """
     answered = [conversation for conversation in conversations if conversation[1]]
-    examples = iter(_render_examples(tokenizer, answered))
+    examples = iter(render_examples(tokenizer, answered))
     alone = [prompt for prompt, completion in conversations if not completion]
     prompts = iter(_render(tokenizer, alone, add_generation_prompt=True))
     texts = [next(examples) if completion else (next(prompts), "") for _, completion in conversations]
@@ -95,9 +95,7 @@ def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _render_examples(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]
-) -> list[tuple[str, str]]:
+def render_examples(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[tuple[str, str]]:
     """Prompts, and what follows them: the completions up to the end of turn."""
     befores = _render(tokenizer, [prompt for prompt, _ in conversations], add_generation_prompt=True)
     wholes = _render(
