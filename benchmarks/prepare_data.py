@@ -28,30 +28,8 @@ from typing import Any
 
 import psutil
 
-WORDS = [
-    "a",
-    "box",
-    "of",
-    "five",
-    "red",
-    "apples",
-    "costs",
-    "two",
-    "coins",
-    "how",
-    "many",
-    "coins",
-    "do",
-    "ten",
-    "such",
-    "boxes",
-    "cost",
-    "when",
-    "a",
-    "third",
-    "is",
-    "sold",
-]
+TEXT = "a box of five red apples costs two coins how many coins do ten such boxes cost when a third is sold"
+WORDS = TEXT.split()
 BAD = 0.01
 SECRET = "AKIAABCDEFGHIJKLMNOP"
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")

@@ -80,7 +80,7 @@ def test_what_would_be_set_aside_is_told_with_its_first_line(project: Path) -> N
     path = data.write(project / "rows.jsonl", [*SUMS * 3, {"question": "x", "answer": ""}])
     shown = run(str(path))
     assert "100 × exact duplicate, first in line 51" in shown
-    assert "1 × empty completion, first in line 151: empty completion: 'answer' holds only space" in shown
+    assert "1 × empty completion, first in line 151: 'answer' holds only space" in shown
 
 
 def test_how_the_data_are_decides_what_counts_as_a_defect(project: Path) -> None:
@@ -113,7 +113,7 @@ def test_params_without_data_sets_are_told_as_that(project: Path, text: str) -> 
 def test_no_secret_is_shown(project: Path) -> None:
     rows = [{"question": "q", "answer": "AKIAABCDEFGHIJKLMNOP"}, *SUMS]
     shown = run(str(data.write(project / "rows.jsonl", rows)))
-    assert "secret: an AWS access key" in shown
+    assert "1 × secret, first in line 1: an AWS access key in the completion (AKIA…)" in shown
     assert "ABCDEFGHIJKLMNOP" not in shown
 
 

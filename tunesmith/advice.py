@@ -16,7 +16,7 @@ from tunesmith.errors import DataError, ParamsError
 from tunesmith.held_out import HeldOut
 from tunesmith.layouts import Kind, Layout
 from tunesmith.records import Block, Problem, Record
-from tunesmith.turns import Message, RowError
+from tunesmith.turns import RowError
 from tunesmith.verifiers import number
 
 EXAMPLES, WIDTH = 3, 100
@@ -30,14 +30,16 @@ RAW, HELD_OUT = Path("data/raw"), Path("data/held_out")
 
 @dataclass
 class Sort:
-    """Rows of one sort. checkable: of them, those whose answer ends in a marked number, or is one."""
+    """Rows of one sort. checkable: of them, those whose answer ends in a marked number, or is one. examples: the
+    first, each with its line and its parts as text.
+    """
 
     what: str
     kind: Kind | None
     rows: int = 0
     checkable: int = 0
     verifiers: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[int, str]] = field(default_factory=list)
+    examples: list[tuple[int, list[str]]] = field(default_factory=list)
 
     def add(self, other: "Sort") -> None:
         self.rows += other.rows
@@ -261,27 +263,25 @@ def _survey(block: Block) -> tuple[dict[str, Sort], int]:
 
 def _sort(record: Record, layout: Layout | None) -> Sort:
     """The sort of a single row."""
-    shown = " ".join(record.text().split())
     sort = Sort(layout.what if layout else UNKNOWN, layout.kind if layout else None, rows=1)
     row = None
     if layout is not None and layout.to_row is not None:
         with contextlib.suppress(RowError):  # what is wrong with it is told with the other problems
             row = layout.to_row(record.fields)
-    if row is not None:
-        parts = [
-            _says(row["prompt"]),
-            *(_says(row[part]) for part in ("completion", "chosen", "rejected") if part in row),
-        ]
-        shown = " → ".join(parts)
+    if row is None:
+        sort.examples.append((record.line, [record.text()]))
+    else:
+        parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
+        sort.examples.append((record.line, [messages[-1]["content"] for messages in parts]))
         sort.verifiers.update([row["verifier"]] if "verifier" in row else [])
         sort.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
-    sort.examples.append((record.line, shown))
     return sort
 
 
-def _says(messages: list[Message]) -> str:
-    said = " ".join(messages[-1]["content"].split())
-    return said if len(said) <= WIDTH else said[: WIDTH // 2] + " … " + said[-WIDTH // 2 :]
+def _shorten(text: str) -> str:
+    """A text on one line, its middle left out where it is long; secrets are masked first, lest one be half shown."""
+    shown = " ".join(checks.mask_secrets(text).split())
+    return shown if len(shown) <= WIDTH else shown[: WIDTH // 2] + " … " + shown[-WIDTH // 2 :]
 
 
 def describe(path: Path | str, advice: Advice) -> list[str]:
@@ -289,14 +289,15 @@ def describe(path: Path | str, advice: Advice) -> list[str]:
     lines = [f"{path}: {advice.rows:,} rows"]
     for sort in advice.sorts:
         lines += ["", f"{sort.rows:,} × {sort.line()}"]
-        lines += [f"  line {line}: {checks.mask_secrets(shown)[: 3 * WIDTH]}" for line, shown in sort.examples]
+        lines += [f"  line {line}: {' → '.join(map(_shorten, parts))}" for line, parts in sort.examples]
     if advice.unreadable:
         lines += ["", f"{advice.unreadable:,} × not readable"]
     if advice.problems:
         lines += ["", "set aside, if you train on it:"]
         first = {problem.check: problem for problem in reversed(advice.problems)}
         for check, count in Counter(problem.check for problem in advice.problems).most_common():
-            lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {first[check].reason}")
+            why = first[check].reason.removeprefix(f"{check}: ")
+            lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {why}")
     if advice.notes:
         lines += ["", *(f"note: {note}" for note in advice.notes)]
     if advice.reason is not None:
