@@ -1,6 +1,5 @@
 """What a file of rows is, what is wrong with it, what it can train, and the params to train it: `tunesmith advise`."""
 
-import contextlib
 import re
 import shutil
 from collections import Counter
@@ -10,62 +9,17 @@ from typing import Any
 
 import yaml
 
-from tunesmith import atomic, checks, data_report, labels, layouts, parallel, params, preparation, records
+from tunesmith import atomic, checks, data_report, params, preparation, records
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import DataError, ParamsError
 from tunesmith.held_out import HeldOut
-from tunesmith.layouts import Kind, Layout
-from tunesmith.records import Block, Problem, Record
-from tunesmith.turns import RowError
-from tunesmith.verifiers import number
+from tunesmith.records import Problem
+from tunesmith.survey import UNKNOWN, Sort, survey
 
-EXAMPLES, WIDTH = 3, 100
+WIDTH = 100
 USUAL = 0.05
 """Beyond this share, what looks like a defect is how the data are."""
-SOLID = 0.99
-"""Share of the answers that must be checkable before a verifier is proposed."""
-UNKNOWN = "unknown"
 RAW, HELD_OUT = Path("data/raw"), Path("data/held_out")
-
-
-@dataclass
-class Sort:
-    """Rows of one sort. checkable: of them, those whose answer ends in a marked number, or is one. examples: the
-    first, each with its line and its parts as text.
-    """
-
-    what: str
-    kind: Kind | None
-    rows: int = 0
-    checkable: int = 0
-    verifiers: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[int, list[str]]] = field(default_factory=list)
-
-    def add(self, other: "Sort") -> None:
-        self.rows += other.rows
-        self.checkable += other.checkable
-        self.verifiers += other.verifiers
-        self.examples = (self.examples + other.examples)[:EXAMPLES]
-
-    @property
-    def verifier(self) -> str | None:
-        """The verifier that its rows name, or that checks their answers."""
-        if self.verifiers:
-            return self.verifiers.most_common(1)[0][0]
-        return "number" if self.rows and self.checkable >= SOLID * self.rows else None
-
-    def line(self) -> str:
-        """The sort, and what it can train, in one line."""
-        if self.kind is None:
-            return f"{self.what}: not ready"
-        uses = [labels.OBJECTIVES[one][0] for one in labels.objectives(self.kind, self.verifier)]
-        if "GRPO" in uses:
-            uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
-        if self.kind == "preferences":
-            uses = ["DPO", "RLHF (reward model, then RL)"]
-        if self.kind == "scored" and not uses:
-            uses = [f"GRPO, had we the verifier {self.verifier!r}"]
-        return f"{self.what}: {', '.join(uses)}"
 
 
 @dataclass(frozen=True)
@@ -166,20 +120,6 @@ def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
     return dataset, problems, notes
 
 
-def survey(path: Path) -> tuple[list[Sort], int]:
-    """The sorts of rows in ``path``, most rows first, and how many rows could not be read."""
-    sorts: dict[str, Sort] = {}
-    unreadable = 0
-    for found, lost in parallel.ordered(_survey, records.blocks(path)):
-        unreadable += lost
-        for what, sort in found.items():
-            if what in sorts:
-                sorts[what].add(sort)
-            else:
-                sorts[what] = sort
-    return sorted(sorts.values(), key=lambda sort: -sort.rows), unreadable
-
-
 def block(name: str, dataset: Dataset, comment: str = "") -> str:
     """The entry of ``dataset`` in params.yaml, to stand under ``data:``."""
     settings = dataset.model_dump(mode="json")
@@ -243,39 +183,6 @@ def _not_ready(main: Sort | None) -> str:
             "as in {prompt: my_column, completion: '{{ reasoning }} {{ result }}'}"
         )
     return main.what
-
-
-def _survey(block: Block) -> tuple[dict[str, Sort], int]:
-    sorts: dict[str, Sort] = {}
-    lost = 0
-    for record in records.parse(block):
-        if isinstance(record, Problem):
-            lost += 1
-            continue
-        layout = layouts.recognise(record.fields)
-        found = _sort(record, layout)
-        if found.what in sorts:
-            sorts[found.what].add(found)
-        else:
-            sorts[found.what] = found
-    return sorts, lost
-
-
-def _sort(record: Record, layout: Layout | None) -> Sort:
-    """The sort of a single row."""
-    sort = Sort(layout.what if layout else UNKNOWN, layout.kind if layout else None, rows=1)
-    row = None
-    if layout is not None and layout.to_row is not None:
-        with contextlib.suppress(RowError):  # what is wrong with it is told with the other problems
-            row = layout.to_row(record.fields)
-    if row is None:
-        sort.examples.append((record.line, [record.text()]))
-    else:
-        parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
-        sort.examples.append((record.line, [messages[-1]["content"] for messages in parts]))
-        sort.verifiers.update([row["verifier"]] if "verifier" in row else [])
-        sort.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
-    return sort
 
 
 def _shorten(text: str) -> str:

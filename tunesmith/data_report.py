@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith import pages, records
+from tunesmith.columns import MATERIAL, PROMPTS, SYSTEMS
 from tunesmith.dataset import Dataset
 from tunesmith.examination import Lengths
-from tunesmith.layouts import MATERIAL, PROMPTS, SYSTEMS
 from tunesmith.preparation import ASIDE, Found, Written
 from tunesmith.splits import SPLITS
 from tunesmith.verifiers import VERIFIERS

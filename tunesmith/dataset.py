@@ -9,10 +9,11 @@ from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
-from tunesmith import layouts, verifiers
+from tunesmith import columns, layouts, verifiers
+from tunesmith.columns import Fields
 from tunesmith.errors import ParamsError
 from tunesmith.held_out import HeldOut
-from tunesmith.layouts import Fields, Kind, Layout
+from tunesmith.layouts import Kind, Layout
 from tunesmith.params import Section
 from tunesmith.ready import Row
 from tunesmith.splits import Share, Splits
@@ -75,7 +76,7 @@ class Dataset(Section):
         if fields.get("tools"):
             raise RowError("field lost: the row defines tools, which no template is given here")
         row = layout.to_row(fields)
-        row["prompt"] = layouts.with_system(row["prompt"], fields)
+        row["prompt"] = columns.with_system(row["prompt"], fields)
         if self.verifier is not None and "verifier" not in row and self.kind != "preferences":
             row["verifier"] = self.verifier
         if self.kind == "scored" and "completion" in row:

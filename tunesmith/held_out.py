@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunesmith import layouts, records, splits
+from tunesmith import columns, layouts, records, splits
 from tunesmith.errors import DataError
 from tunesmith.params import Section
 from tunesmith.records import Record
@@ -90,7 +90,7 @@ def _prompt(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
             return None
         if layout.to_row is not None:
             return [message for message in layout.to_row(fields)["prompt"] if message["role"] != "system"]
-        return layouts.messages(fields, layout.columns[0], "user") if layout.columns else None
+        return columns.messages(fields, layout.columns[0], "user") if layout.columns else None
     except RowError:
         return None
 

@@ -19,7 +19,7 @@ from tunesmith.errors import DataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 FEW, FORKED_FEW = 32, 4
-PRELOAD = ("tunesmith.examination", "tunesmith.advice", "tunesmith.chat")
+PRELOAD = ("tunesmith.examination", "tunesmith.survey", "tunesmith.chat")
 """Loaded once for all workers, where this process has loaded them."""
 _work: Callable[[Any], Any]
 
