@@ -223,6 +223,7 @@ def checks(counts: list[int], repeats: int) -> None:
 def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
     """The stage's own work, from reading to written splits, in turn with the tokenizer alone."""
     from tunesmith import base_tokens, chat, preparation, records
+    from tunesmith.rows import Record
 
     tokenizer = base_tokens.open_tokenizer(base)
     lengths = base_tokens.lengths(tokenizer, base)
@@ -236,7 +237,7 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
         conversations = [
             (row["prompt"], row["completion"])
             for record in records.read(path)
-            if isinstance(record, records.Record) and all(map(str.strip, record.fields.values()))
+            if isinstance(record, Record) and all(map(str.strip, record.fields.values()))
             for row in [dataset.to_row(record.fields)[1]]
         ]
         texts = [text for pair in chat.render_examples(tokenizer, conversations) for text in pair]

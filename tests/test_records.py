@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunesmith import ready, records
 from tunesmith.errors import DataError
-from tunesmith.records import Problem, Record
+from tunesmith.rows import BLOCK_BYTES, Problem, Record
 
 ROWS = [{"q": 'one, "two"\nthree', "a": "1"}, {"q": "é ∑ 漢", "a": "2"}]
 
@@ -114,8 +114,8 @@ def test_big_integers_keep_their_digits(tmp_path: Path) -> None:
 
 def test_a_line_that_never_ends_is_one_problem_and_the_rest_goes_on(tmp_path: Path) -> None:
     """Longer than a block, so that it is also skipped without being held."""
-    long = b'{"a": "' + b"x" * (records.LONGEST_LINE + 2 * records.BLOCK_BYTES) + b'"}'
-    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + long + b'\n{"a": 2}\n' + long[: -2 * records.BLOCK_BYTES])
+    long = b'{"a": "' + b"x" * (records.LONGEST_LINE + 2 * BLOCK_BYTES) + b'"}'
+    (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + long + b'\n{"a": 2}\n' + long[: -2 * BLOCK_BYTES])
     found = list(records.read(tmp_path / "a.jsonl"))
     assert [(type(row), row.line) for row in found] == [(Record, 1), (Problem, 2), (Record, 3), (Problem, 4)]
     assert isinstance(found[1], Problem)

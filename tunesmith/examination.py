@@ -14,7 +14,7 @@ from tunesmith.dataset import Dataset
 from tunesmith.errors import ChatError
 from tunesmith.held_out import EvaluationSets
 from tunesmith.ready import Row, dumps, reference
-from tunesmith.records import Block, Problem, Record
+from tunesmith.rows import Block, Problem, Record
 from tunesmith.splits import normal
 from tunesmith.turns import Message, RowError
 from tunesmith.verifiers import VERIFIERS

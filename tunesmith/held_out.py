@@ -8,7 +8,7 @@ from typing import Any
 from tunesmith import columns, layouts, records, splits
 from tunesmith.errors import DataError
 from tunesmith.params import Section
-from tunesmith.records import Record
+from tunesmith.rows import Record
 from tunesmith.splits import Share, normal
 from tunesmith.turns import RowError
 

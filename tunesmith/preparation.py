@@ -25,7 +25,7 @@ from tunesmith.errors import DataError
 from tunesmith.examination import INDEX, Examined, Examiner, Index, Lengths, whole_text
 from tunesmith.held_out import EvaluationSets
 from tunesmith.ready import Row, reference
-from tunesmith.records import Problem, Record
+from tunesmith.rows import Problem, Record
 from tunesmith.splits import SPLITS
 from tunesmith.verifiers import VERIFIERS
 

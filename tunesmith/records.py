@@ -5,78 +5,28 @@ blocks, and JSON lines are parsed when their block is, which another process may
 """
 
 import codecs
-import csv
 import io
 import itertools
 import json
-import re
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jiter
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from tunesmith import tables
 from tunesmith.errors import DataError
 from tunesmith.ready import dumps
+from tunesmith.rows import BLOCK_BYTES, Block, Lines, Problem, Record, in_blocks
 
 EMPTY = "put at least one row in it, or name another file"
-BLOCK_BYTES, BLOCK_ROWS = 2**18, 500
 LONGEST_LINE = 2**24
 """Bytes. No training context holds more; a longer line is a file that lost its line breaks."""
 SHOWN = 1000
 """Characters kept of a line that is too long."""
-SURROGATE = re.compile("[\ud800-\udfff]")
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
-
-
-@dataclass(slots=True)
-class Record:
-    """A row as it stands in the file.
-
-    line: 1-based line in a text file (where the row begins); 1-based position in JSON arrays and Parquet.
-    raw: the bytes of the line, where the row is one.
-    """
-
-    line: int
-    fields: dict[str, Any]
-    raw: bytes | None = field(default=None, compare=False, repr=False)
-
-    def text(self) -> str:
-        """The row as text, for people."""
-        if self.raw is not None:
-            return self.raw.decode().strip()
-        return dumps(self.fields).decode()
-
-
-@dataclass(slots=True)
-class Problem:
-    """A row that cannot be used, where it stands, why (``check: what was found``), and its text."""
-
-    line: int
-    reason: str
-    raw: str
-
-    @property
-    def check(self) -> str:
-        """The name of the check that found it: the reason up to its colon."""
-        return self.reason.split(":")[0]
-
-
-@dataclass(slots=True)
-class Lines:
-    """A block of whole JSON lines, not parsed yet. first: the number of its first line."""
-
-    first: int
-    data: bytes
-
-
-Block = Lines | list[Record | Problem]
 
 
 def read(path: Path) -> Iterator[Record | Problem]:
@@ -229,7 +179,7 @@ def _read_json(path: Path, file: io.BufferedReader) -> Iterator[Block]:
         if not isinstance(values, list):
             raise DataError(f"{path}: holds no list of rows", fix="wrap the rows in [ ], or use .jsonl")
         rows = (_element(position, value) for position, value in enumerate(values, start=1))
-    yield from _in_blocks(rows)
+    yield from in_blocks(rows)
 
 
 def _elements(path: Path, data: bytes, error: str) -> Iterator[Record | Problem]:
@@ -259,105 +209,9 @@ def _element(position: int, value: Any) -> Record | Problem:
     return Problem(position, "not a JSON object: a row is written { … }", dumps(value).decode())
 
 
-def _read_csv(path: Path, file: io.BufferedReader) -> Iterator[Block]:
-    yield from _in_blocks(_csv_rows(path, file))
-
-
-def _csv_rows(path: Path, file: io.BufferedReader) -> Iterator[Record | Problem]:
-    # What is not UTF-8 becomes surrogates, so that one bad cell costs one row.
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(text, strict=True)
-    line = 1
-    header: list[str] = []
-    try:
-        for values in reader:
-            if header:
-                row = _csv_row(line, header, values)
-                if row is not None:
-                    yield row
-            elif values:
-                _check_header(path, line, values)
-                header = values
-            line = reader.line_num + 1
-    except csv.Error as error:
-        fix = "correct the quoting there; until it is, where that row ends cannot be told"
-        raise DataError(f"{path}:{line}: not CSV: the row that begins here: {error}", fix=fix) from None
-    finally:
-        text.detach()  # the file is not this function's to close
-
-
-def _check_header(path: Path, line: int, header: list[str]) -> None:
-    if SURROGATE.search("".join(header)):
-        raise DataError(f"{path}:{line}: not UTF-8", fix="save the file as UTF-8")
-    _check_distinct(f"{path}:{line}", header)
-
-
-def _check_distinct(where: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
-        fix = "give every column a name of its own"
-        raise DataError(f"{where}: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
-
-
-def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Problem | None:
-    """A row; an empty cell is no value, and a column without a name is left out."""
-    if not values:
-        return None
-    broken = next((value for value in values if SURROGATE.search(value)), None)
-    if broken is not None:
-        raw = ",".join(values).encode(errors="surrogateescape").decode(errors="replace")
-        byte = ord(SURROGATE.findall(broken)[0]) - 0xDC00
-        return Problem(line, f"not UTF-8: byte 0x{byte:02x}", raw)
-    if len(values) != len(header):
-        return Problem(line, f"wrong column count: {len(values)} where the header has {len(header)}", ",".join(values))
-    return Record(line, {name: value or None for name, value in zip(header, values, strict=True) if name})
-
-
-def _read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
-    with tempfile.TemporaryFile() as seekable:
-        if path.suffix in COMPRESSED:
-            shutil.copyfileobj(file, seekable)
-        try:
-            table = pq.ParquetFile(seekable if path.suffix in COMPRESSED else file)
-            _check_distinct(str(path), table.schema_arrow.names)
-            first = 1
-            for batch in table.iter_batches(BLOCK_ROWS):
-                rows = max(1, min(len(batch), len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
-                for start in range(0, len(batch), rows):
-                    yield _arrow_rows(batch.slice(start, rows), first + start)
-                first += len(batch)
-        except pa.ArrowException as error:
-            raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
-
-
-def _arrow_rows(batch: pa.RecordBatch, first: int) -> list[Record | Problem]:
-    """The rows of a batch; what Python has no value for (a date in the year 10,000) is a problem of its row."""
-    try:
-        return [Record(position, fields) for position, fields in enumerate(batch.to_pylist(), start=first)]
-    except (ValueError, OverflowError) as error:
-        if len(batch) == 1:
-            return [Problem(first, f"not readable: {error}", "")]
-    return [row for start in range(len(batch)) for row in _arrow_rows(batch.slice(start, 1), first + start)]
-
-
-def _in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
-    block: list[Record | Problem] = []
-    size = 0
-    for row in rows:
-        block.append(row)
-        if isinstance(row, Record):
-            size += sum(len(value) for value in row.fields.values() if isinstance(value, str))
-        if len(block) == BLOCK_ROWS or size > BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
-
-
 READERS: dict[str, Callable[[Path, io.BufferedReader], Iterator[Block]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
-    ".csv": _read_csv,
-    ".parquet": _read_parquet,
+    ".csv": tables.read_csv,
+    ".parquet": tables.read_parquet,
 }

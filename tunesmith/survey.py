@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith import labels, layouts, parallel, records
 from tunesmith.layouts import Kind, Layout
-from tunesmith.records import Block, Problem, Record
+from tunesmith.rows import Block, Problem, Record
 from tunesmith.turns import RowError
 from tunesmith.verifiers import number
 
