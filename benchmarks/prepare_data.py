@@ -12,6 +12,7 @@ batch call over the same rendered rows. Medians, with the peak of memory over al
 
 import argparse
 import gc
+import importlib
 import json
 import os
 import random
@@ -284,10 +285,7 @@ def main() -> None:
         case "stage":
             stage(arguments.base, arguments.file, arguments.rows, arguments.repeats)
         case "side":
-            if arguments.side == "tunesmith":
-                import tunesmith.preparation  # noqa: F401
-            else:
-                import datasets  # noqa: F401
+            importlib.import_module({"tunesmith": "tunesmith.preparation"}.get(arguments.side, arguments.side))
             began = time.perf_counter()
             kept = SIDES[arguments.side](arguments.path, arguments.out)
             print(json.dumps({"seconds": time.perf_counter() - began, "kept": kept}))

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,12 +44,12 @@ def test_few_items_start_no_process() -> None:
 def test_items_are_taken_as_they_are_needed() -> None:
     taken = []
 
-    def items() -> object:
+    def items() -> Iterator[int]:
         for number in range(200):
             taken.append(number)
             yield number
 
-    results = parallel.ordered(double, items(), workers=2)  # type: ignore[var-annotated]
+    results = parallel.ordered(double, items(), workers=2)
     next(results)
     assert len(taken) <= parallel.FEW + 2 * 2 + 1
     results.close()
@@ -75,7 +76,8 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "if __name__ == '__main__':\n"
         "    list(parallel.ordered(work, range(60), workers=2))\n"
     )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, str(script)]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert parent.stdout is not None
     workers = [int(parent.stdout.readline()) for _ in range(2)]
     parent.kill()

@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from tunesmith import checks, near_duplicates, parallel, ready, records, splits
+from tunesmith import checks, contradictions, near_duplicates, parallel, records, splits
 from tunesmith.dataset import Dataset
 from tunesmith.errors import DataError
 from tunesmith.examination import INDEX, Examined, Examiner, Index, Lengths, whole_text
 from tunesmith.held_out import EvaluationSets
-from tunesmith.ready import Row, reference
+from tunesmith.ready import Row
 from tunesmith.rows import Problem, Record
 from tunesmith.splits import SPLITS
-from tunesmith.verifiers import VERIFIERS
 
 ASIDE = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set")
 """What is set aside without being bad."""
@@ -167,37 +166,10 @@ def _conflicts(found: Found, aside: dict[int, str]) -> dict[int, str]:
     related = {}
     for group in _groups(found.index["asked"]):
         rows = {position: found.row(position) for position in group if position not in aside}
-        if len(rows) < 2:
-            continue
-        preferences = any("chosen" in row for row in rows.values())
-        for position, other in (_reversed_pairs(rows) if preferences else _unlike_the_first(rows)).items():
+        for position, other in contradictions.find(rows).items():
             line = found.index["line"][other]
             related[position] = f"conflicting answers: line {line} is asked the same and answered otherwise"
     return related
-
-
-def _unlike_the_first(rows: dict[int, Row]) -> dict[int, int]:
-    """All rows, each with one that answers otherwise, unless all answer the same."""
-    first, *others = rows
-    unlike = {position: first for position in others if not _agree(rows[first], rows[position])}
-    if not unlike:
-        return {}
-    return {position: unlike.get(position, next(iter(unlike))) for position in rows}
-
-
-def _agree(one: Row, other: Row) -> bool:
-    if "reference" not in one and "completion" not in one:
-        return {**one, "id": ""} == {**other, "id": ""}
-    mine, others = reference(one), reference(other)
-    verify = VERIFIERS.get(one.get("verifier", ""))
-    return splits.normal(mine) == splits.normal(others) if verify is None else verify(mine, others).score == 1
-
-
-def _reversed_pairs(rows: dict[int, Row]) -> dict[int, int]:
-    """Pairs of which another prefers the opposite."""
-    sides = {position: (ready.dumps(row["chosen"]), ready.dumps(row["rejected"])) for position, row in rows.items()}
-    known = {pair: position for position, pair in sides.items()}
-    return {position: known[r, c] for position, (c, r) in sides.items() if (r, c) in known}
 
 
 def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
