@@ -4,7 +4,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from httpx2 import HTTPError  # what the hub's client lets through of its transport
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HFValidationError
 
 from tunesmith import records
 from tunesmith.console import disk_full
@@ -46,9 +48,7 @@ def fetch(source: HubFile) -> tuple[HubFile, Path]:
             names = HfApi().list_repo_files(source.repo, repo_type="dataset", revision=source.commit)
             source = HubFile(source.repo, source.commit, _only(source, names))
         path = hf_hub_download(source.repo, str(source.file), repo_type="dataset", revision=source.commit)
-    except DataError:
-        raise
-    except Exception as error:  # whatever the hub's client and its transport raise
+    except (HTTPError, HFValidationError, OSError) as error:
         if disk_full(error):
             raise
         raise DataError(
