@@ -61,10 +61,10 @@ def run(file: str, *, write: bool, name: str | None) -> None:
     if not write:
         print(f"\nin params.yaml, under data: (--write puts it there)\n\n{entry}", end="")
         return
+    add_to_params(name, entry)
     if comment:
         RAW.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, dataset.path)
-    add_to_params(name, entry)
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html shows what was found")
     if dataset.kind == "answers":
