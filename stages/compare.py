@@ -3,8 +3,8 @@
     python -m stages.compare base sft-lora
 
 reads   reports/<model>/{metrics.json,samples.jsonl}, models/<model>/{training.jsonl,manifest.json},
-        data/ready/<sft.dataset>/train.jsonl
-params  compare, sft.dataset
+        models/reward/training.jsonl, data/ready/<dataset>/train.jsonl of every objective
+params  compare, and the dataset of every objective
 writes  reports/comparison.json, reports/comparison.html
 """
 
@@ -12,26 +12,35 @@ import json
 import sys
 from pathlib import Path
 
-from tunesmith import atomic, journal, manifest, ready, report
+from tunesmith import atomic, journal, manifest, ready, report, words
 from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.console import run
 from tunesmith.params import load
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
+REWARD = "reward"
 TABLE, PAGE = REPORTS / "comparison.json", REPORTS / "comparison.html"
 
 
 def main(names: list[str]) -> str:
     models = [open_evaluated(name) for name in names]
-    trained_on = ready.read(READY / load(str, "sft.dataset") / "train.jsonl")
-    comparison = compare(models, trained_on, load(Compare, "compare"))
+    reward_models = {REWARD: journal.read(MODELS / REWARD / journal.NAME)}
+    comparison = compare(models, trained_on(), load(Compare, "compare"), reward_models)
     ready.write_json(TABLE, comparison)
-    atomic.write_text(PAGE, report.page(comparison, models))
-    outcomes = [
-        f"{name} {result['verdict']} by {result['difference']:+.3f} [{result['low']:+.3f}, {result['high']:+.3f}]"
-        for name, result in comparison["against_baseline"].items()
-    ]
-    return f"{PAGE}: against {BASELINE}: {'; '.join(outcomes)}"
+    atomic.write_text(PAGE, report.page(comparison, models, reward_models))
+    return f"{PAGE}: {words.best(comparison)}"
+
+
+def trained_on() -> list[ready.Row]:
+    """The rows of every training. A prompt that one of them saw cannot judge any: models are built on models."""
+    datasets = {
+        load(str, "sft.dataset"),
+        load(str, "dpo.dataset"),
+        load(str, "reward.dataset"),
+        load(str, "rlhf.dataset"),
+        load(str, "grpo.dataset"),
+    }
+    return [row for name in sorted(datasets) for row in ready.read(READY / name / "train.jsonl")]
 
 
 def open_evaluated(name: str) -> Evaluated:

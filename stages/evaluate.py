@@ -2,7 +2,7 @@
 
     python -m stages.evaluate base
 
-reads   models/base, models/<model>, data/ready/<evaluate.dataset>/test.jsonl
+reads   models/base, models/<model>, the full weights it may be on, data/ready/<evaluate.dataset>/test.jsonl
 params  evaluate
 writes  reports/<model>/metrics.json, reports/<model>/samples.jsonl
 """

@@ -2,7 +2,7 @@
 
 reads   nothing
 params  demo
-writes  data/raw/demo.jsonl
+writes  data/raw/{demo,demo_pairs,demo_prompts}.jsonl
 """
 
 from pathlib import Path
@@ -12,13 +12,15 @@ from tunesmith.console import run
 from tunesmith.demo import Demo, generate
 from tunesmith.params import load
 
-OUT = Path("data/raw/demo.jsonl")
+RAW = Path("data/raw")
+FILES = {"answers": RAW / "demo.jsonl", "pairs": RAW / "demo_pairs.jsonl", "prompts": RAW / "demo_prompts.jsonl"}
 
 
 def main() -> str:
-    rows = generate(load(Demo, "demo"))
-    ready.write_jsonl(OUT, rows)
-    return f"{OUT}: {len(rows)} rows"
+    made = generate(load(Demo, "demo"))
+    for kind, path in FILES.items():
+        ready.write_jsonl(path, made[kind])
+    return "; ".join(f"{path}: {len(made[kind])} rows" for kind, path in FILES.items())
 
 
 if __name__ == "__main__":

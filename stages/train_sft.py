@@ -3,7 +3,7 @@
     python -m stages.train_sft lora
 
 reads   models/base, data/ready/<sft.dataset>/{train,validation}.jsonl
-params  sft, and the section named after the weights
+params  sft, lora
 writes  models/sft-<weights>
 """
 
@@ -11,60 +11,48 @@ import sys
 import tempfile
 from pathlib import Path
 
-from transformers import set_seed
-
-from tunesmith import device, journal, labels, lineage, models, ready, weights
+from tunesmith import device, footprint, labels, models, ready, sft, weights
 from tunesmith.console import run
 from tunesmith.params import load
-from tunesmith.sft import Sft, encode, make_trainer
-from tunesmith.training import train
+from tunesmith.training import Task, Watch, closing_line, train
 
 BASE, READY, OUT = Path("models/base"), Path("data/ready"), Path("models")
 
 
-def main(kind: str) -> str:
-    sft, lora = load(Sft, "sft"), load(weights.Lora, "lora")
-    out, data = OUT / f"sft-{kind}", READY / sft.dataset
-    rows = ready.read(data / "train.jsonl")
-    labels.check_rows("sft", rows, data / "train.jsonl")
-    held_out = ready.read(data / "validation.jsonl") if sft.probes else []
-    probes = [row["prompt"] for row in held_out[: sft.probes]]
+def main(kind: weights.Kind) -> str:
+    p, lora = load(sft.Sft, "sft"), None if kind == "full" else load(weights.Lora, "lora")
+    train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "validation"))
+    rows = ready.read(train_file)
+    labels.check_rows("sft", rows, train_file)
+    held_out = ready.read(held_out_file)[: p.probes] if p.probes else []
     profile = device.detect()
-    base = models.open_model(BASE, BASE, profile)
-    examples = encode(base.tokenizer, rows, sft.max_length, data / "train.jsonl")
-    params = {"sft": sft.model_dump(), "lora": lora.model_dump()}
-    origin = lineage.collect(
-        base=base.manifest,
-        source=lineage.read(BASE)["source"],
-        inputs=[data / "train.jsonl", data / "validation.jsonl"],
-        params=params,
-        seed=sft.seed,
-        device=profile.name,
+    device.set_seed(p.seed)
+    policy = models.open_policy(BASE, BASE, profile, kind, lora)
+    examples = sft.encode(policy.tokenizer, rows, p, train_file)
+    probes = sft.encode(policy.tokenizer, held_out, p, held_out_file).values()
+    task = Task(
+        out=OUT / f"sft-{kind}",
+        objective="sft",
+        title="SFT",
+        kind=kind,
+        start=BASE,
+        dataset=p.dataset,
+        rows=len(rows),
+        inputs=[train_file, held_out_file],
+        params={"sft": p.model_dump(), **({"lora": lora.model_dump()} if lora else {})},
+        seed=p.seed,
+        footprint=footprint.of_sft(p, kind, lora, profile),
     )
-    set_seed(sft.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = make_trainer(
-            weights.add_lora(base.model, lora), base.tokenizer, examples, sft, profile, Path(scratch)
+        trainer = sft.make_trainer(policy, examples, p, kind, profile, Path(scratch))
+        watch = Watch(
+            probes=[row["prompt"] for row in held_out],
+            rows_of=trainer.data_collator.rows_of,
+            stops=lambda: sft.ends_turn(policy, probes),
         )
-        manifest = train(
-            trainer,
-            out=out,
-            tokenizer=base.tokenizer,
-            profile=profile,
-            probes=probes,
-            tokens=sft.epochs * sum(len(example.input_ids) for example in examples),
-            about={
-                "model": out.name,
-                "method": f"SFT with {weights.NAMES[kind]}",
-                "params": params,
-                "dataset": sft.dataset,
-                "rows": len(rows),
-            },
-            origin=origin,
-        )
-    end = journal.first(journal.read(out / journal.NAME), "end")
-    digest = manifest.weights_digest[:12]
-    return f"{out}: {len(rows)} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
+        tokens = p.epochs * sum(len(example.input_ids) for example in examples.values())
+        train(trainer, policy, task, watch, profile, tokens=tokens)
+    return closing_line(task)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,3 +82,23 @@ def tokenizer() -> PreTrainedTokenizerFast:
     made = make_tokenizer()
     made.pad_token = SPECIAL[0]
     return made
+
+
+class TokensRead:
+    """Counts the tokens that go through a model, padding included: an entry for every model it is put on."""
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def __call__(self, policy: Any) -> None:
+        self.counts.append(0)
+        layer = next(module for name, module in policy.model.named_modules() if name.endswith("layers.0"))
+        layer.register_forward_hook(self._count)
+
+    def _count(self, layer: Any, given: tuple[torch.Tensor, ...], output: Any) -> None:
+        self.counts[-1] += given[0].shape[0] * given[0].shape[1]
+
+
+@pytest.fixture
+def tokens_read() -> TokensRead:
+    return TokensRead()

@@ -18,6 +18,50 @@ def test_the_loss_covers_the_answer_and_its_end_of_turn_alone(
     assert tokenizer.decode(trained) == "2<|im_end|>"
 
 
+LONG_TALK = [*TALK, {"role": "assistant", "content": "4!"}, {"role": "user", "content": "2 + 3?"}]
+FETCHED = [*ANSWER, {"role": "tool", "content": "sunny"}, {"role": "assistant", "content": "Sun."}]
+"""A completion of two turns with what a tool said between them."""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "turns", "trained"),
+    [
+        (LONG_TALK, ANSWER, "completion", "2<|im_end|>"),
+        (LONG_TALK, ANSWER, "all", "2<|im_end|>4!<|im_end|>2<|im_end|>"),
+        (USER, ANSWER, "all", "2<|im_end|>"),
+        (USER, FETCHED, "completion", "2<|im_end|>Sun.<|im_end|>"),
+    ],
+)
+def test_only_the_assistants_turns_that_are_asked_for_are_trained(
+    tokenizer: PreTrainedTokenizerFast,
+    prompt: list[chat.Message],
+    completion: list[chat.Message],
+    turns: chat.Turns,
+    trained: str,
+) -> None:
+    example = chat.encode_example(tokenizer, prompt, completion, turns=turns)
+    counted = [token for token, counts in zip(example.input_ids, example.completion_mask, strict=True) if counts]
+    assert tokenizer.decode(counted) == trained
+    whole = tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
+    assert tokenizer.decode(example.input_ids) == whole.removesuffix("\n")
+
+
+def test_what_is_asked_and_the_last_answer_come_apart(tokenizer: PreTrainedTokenizerFast) -> None:
+    asked, answered = chat.encode_example(tokenizer, LONG_TALK, ANSWER, turns="all").split()
+    assert tokenizer.decode(answered) == "2<|im_end|>"
+    assert tokenizer.decode(asked) == chat.render_prompt(tokenizer, LONG_TALK)
+
+
+def test_a_template_that_rewrites_earlier_turns_cannot_train_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    # As templates do that drop what a model thought in earlier turns.
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(
+        "{{ message['content'] }}", "{{ message['content'] if loop.last or message['role'] == 'user' else '' }}"
+    )
+    with pytest.raises(ChatError, match="renders an answer differently once the conversation goes on"):
+        chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER, turns="all")
+    assert chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER).input_ids
+
+
 def test_a_prompt_is_trained_as_it_is_asked(tokenizer: PreTrainedTokenizerFast) -> None:
     asked = chat.encode_prompt(tokenizer, TALK)
     assert chat.encode_example(tokenizer, TALK, ANSWER).input_ids[: len(asked)] == asked

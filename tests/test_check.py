@@ -18,7 +18,7 @@ def look_over(folder: Path, change: Any) -> list[str]:
 
 
 def test_the_projects_own_params_are_in_order() -> None:
-    assert check(ROOT / "params.yaml") == ["demo"]
+    assert check(ROOT / "params.yaml") == ["demo", "demo_pairs", "demo_prompts"]
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,12 @@ def test_the_projects_own_params_are_in_order() -> None:
         (lambda p: p["data"]["demo"].update(columns={"prmpt": "q"}), "data.demo.columns.prmpt"),
         (lambda p: p["data"]["demo"].update(columns={"prompt": "{{ q"}), "not a Jinja template"),
         (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
+        (lambda p: p["dpo"].update(dataset="demo"), "dpo.dataset: data.demo: DPO cannot learn from answers"),
+        (
+            lambda p: p["grpo"].update(dataset="demo_pairs"),
+            "grpo.dataset: data.demo_pairs: GRPO cannot learn from",
+        ),
+        (lambda p: p["rlhf"].update(start="sft-lroa"), "rlhf.start: no model to start from 'sft-lroa'; did you mean"),
     ],
 )
 def test_what_dvc_would_stumble_over_is_told_with_what_was_meant(tmp_path: Path, change: Any, told: str) -> None:

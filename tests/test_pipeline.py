@@ -49,11 +49,12 @@ def test_declared_params_are_exactly_what_is_loaded(stage: Path) -> None:
     loaded = set()
     for node in ast.walk(ast.parse(stage.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "load":
-            loaded.add(re.sub(r"\{.*?\}", "*", ast.unparse(node.args[1]).strip("f'\"")))
-    items = PIPELINE[stage.stem].get("foreach", [])
+            loaded.add(re.sub(r"\{.*?\}", "*", ast.unparse(node.args[1]).removeprefix("f").strip("'\"")))
+    items = PIPELINE[stage.stem].get("foreach", {})
     params = set()
     for name in declared(stage.stem, "params"):
-        params |= set(items) if name == "${item}" else {re.sub(r"\$\{.*?\}", "*", name)}
+        varying = {item["also"] for item in items.values()} if name == "${item.also}" else set()
+        params |= varying or {re.sub(r"\$\{.*?\}", "*", name)}
     assert params == loaded
 
 
@@ -81,13 +82,34 @@ sys.addaudithook(hook)
 """
 """A sitecustomize that notes every file of the project that a stage's Python opens for reading."""
 
+TRAINED = ("sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo")
+RATES = {"lora": 0.05, "qlora": 0.05, "full": 0.01}
+ONLINE = {"learning_rate": RATES, "steps": 2, "prompts": 4, "group": 4, "batch_size": 16, "max_prompt_length": 200}
 TINY: dict[str, Any] = {
-    "demo": {"rows": 60, "seed": 1},
-    "sft": {"learning_rate": 0.05, "max_length": 160, "probes": 2},
+    "demo": {"rows": 60, "pairs": 24, "prompts": 24, "seed": 1},
+    "sft": {"learning_rate": RATES, "epochs": 6, "max_length": 160, "probes": 2},
     "lora": {"rank": 2, "alpha": 4},
+    "dpo": {"dataset": "tastes", "learning_rate": RATES, "max_length": 200, "batch_size": 2, "probes": 4},
+    "reward": {"dataset": "tastes", "learning_rate": RATES, "max_length": 200, "batch_size": 2},
+    "rlhf": ONLINE | {"max_kl": 1000.0, "probes": 0},
+    "grpo": ONLINE
+    | {"dataset": "digits", "steps": 12, "prompts": 2, "group": 8, "probe": 16}
+    | {"max_new_tokens": 1, "probes": 0},
     "evaluate": {"max_new_tokens": 4},
     "compare": {"resamples": 200},
 }
+
+
+def tiny_data(data: dict[str, Any]) -> dict[str, Any]:
+    """Few rows, none too long; prompts that a tiny model's digits may answer, and pairs that it can tell apart."""
+    limits = {
+        "demo": {"train": 30, "validation": 4, "test": 12},
+        "demo_pairs": {"train": 12, "validation": 0, "test": 6},
+        "demo_prompts": {"train": 24, "validation": 0, "test": 4},
+    }
+    small = {name: data[name] | {"limit": limit, "max_length": None} for name, limit in limits.items()}
+    digits = small["demo_prompts"] | {"path": "data/raw/digits.jsonl"}
+    return small | {"digits": digits, "tastes": small["demo_pairs"] | {"path": "data/raw/tastes.jsonl"}}
 
 
 class Project:
@@ -119,7 +141,12 @@ class Project:
         digest = manifest.folder_digest(base)
         source = {"kind": "folder", "path": str(base), "sha256": digest, "chat_template": None}
         self.edit(base_model=lambda _: source, **{name: lambda old, new=new: old | new for name, new in TINY.items()})
-        self.edit(data=lambda data: {"demo": data["demo"] | {"limit": {"train": 30, "validation": 4, "test": 12}}})
+        self.edit(data=tiny_data)
+        digits = [{"prompt": f"digit {i}?", "reference": str(1 + i % 2), "verifier": "number"} for i in range(40)]
+        tastes = [{"prompt": f"taste {i}?", "chosen": "yes", "rejected": "what a bother"} for i in range(30)]
+        (folder / "data" / "raw").mkdir()
+        for name, rows in {"digits": digits, "tastes": tastes}.items():
+            (folder / "data" / "raw" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"]):
             self.run(*command)
         self.run("git", "commit", "-q", "-m", "start")
@@ -141,7 +168,7 @@ class Project:
         return json.loads((self.folder / path).read_text())
 
     def stale(self) -> set[str]:
-        """The stages that `dvc repro` would run."""
+        """The stages that `dvc repro` would run; not those that would follow from what these write."""
         return running(self.run("dvc", "repro", "--dry"))
 
 
@@ -167,7 +194,7 @@ def params_restored(project: Project) -> Iterator[None]:
 
 def test_the_pipeline_ends_in_a_registered_model(project: Project) -> None:
     comparison = project.read("reports/comparison.json")
-    assert set(comparison["models"]) == {"base", "sft-lora"}
+    assert set(comparison["models"]) == {"base", *TRAINED}
     assert comparison["prompts"] == 12
     registration = project.read("reports/sft-lora/registration.json")
     assert (registration["registered_model"], registration["version"]) == ("smollm2-arithmetic", "1")
@@ -175,9 +202,18 @@ def test_the_pipeline_ends_in_a_registered_model(project: Project) -> None:
 
 
 def test_every_model_answered_the_same_prompts(project: Project) -> None:
-    base, tuned = (project.read(f"reports/{name}/metrics.json") for name in ("base", "sft-lora"))
+    base, *tuned = (project.read(f"reports/{name}/metrics.json") for name in ("base", *TRAINED))
     for key in ("prompts_digest", "template_digest", "base_weights_digest"):
-        assert base[key] == tuned[key]
+        assert {metrics[key] for metrics in tuned} == {base[key]}
+
+
+def test_a_model_names_what_it_was_built_on(project: Project) -> None:
+    lineage = project.read("models/rlhf/lineage.json")
+    assert set(lineage["parents"]) == {"sft-lora", "reward"}
+    for name, parent in lineage["parents"].items():
+        assert parent["weights_digest"] == manifest.read(project.folder / "models" / name).weights_digest
+    base = manifest.read(project.folder / "models" / "base").weights_digest
+    assert lineage["base"]["weights_digest"] == lineage["on"]["weights_digest"] == base
 
 
 def test_the_lineage_says_what_the_model_was_made_of(project: Project) -> None:
@@ -214,7 +250,33 @@ def test_running_again_does_nothing(project: Project) -> None:
 @pytest.mark.usefixtures("params_restored")
 def test_an_unrelated_param_reruns_only_its_reader(project: Project) -> None:
     project.edit(registry=lambda registry: registry | {"model": "another"})
-    assert project.stale() == {"register@sft-lora"}
+    assert project.stale() == {f"register@{name}" for name in TRAINED}
+
+
+@pytest.mark.usefixtures("params_restored")
+def test_another_kind_of_weights_is_one_line_and_retrains_one_model(project: Project) -> None:
+    project.edit(dpo=lambda dpo: dpo | {"weights": "full"})
+    assert project.stale() == {"reference", "train_dpo"}  # what follows depends on what they write
+
+
+@pytest.mark.usefixtures("params_restored")
+def test_another_rank_leaves_what_has_no_adapter_alone(project: Project) -> None:
+    project.edit(lora=lambda lora: lora | {"rank": 3})
+    stale = project.stale()
+    assert {"train_sft@lora", "train_sft@qlora", "train_dpo", "train_reward"} <= stale
+    assert not stale & {"train_sft@full", "evaluate@sft-full", "evaluate@base", "fetch_base", "prepare_data@demo"}
+
+
+@pytest.mark.usefixtures("params_restored")
+def test_another_beta_does_not_compute_the_reference_again(project: Project) -> None:
+    project.edit(dpo=lambda dpo: dpo | {"beta": 0.2})
+    assert project.stale() & {"reference", "train_dpo", "train_rlhf"} == {"train_dpo"}
+
+
+def test_one_method_trains_with_what_it_needs_alone(project: Project) -> None:
+    needed = set(re.findall(r"'(.*?)'", project.run("dvc", "repro", "--dry", "--force", "train_rlhf").stdout))
+    assert {"train_sft@lora", "train_reward", "train_rlhf"} <= needed
+    assert not needed & {"train_sft@full", "train_dpo", "train_grpo", "evaluate@base"}
 
 
 @pytest.mark.usefixtures("params_restored")
@@ -256,14 +318,15 @@ def test_the_results_name_what_comes_next(project: Project) -> None:
     assert "make ui" in shown
 
 
-def test_another_rank_retrains_and_a_server_that_is_away_gets_the_run_later(project: Project) -> None:
-    """Last, because it runs half of the pipeline again."""
-    project.edit(lora=lambda lora: lora | {"rank": 3})
+def test_another_seed_retrains_and_a_server_that_is_away_gets_the_run_later(project: Project) -> None:
+    """Last, because it runs part of the pipeline again."""
+    project.edit(grpo=lambda grpo: grpo | {"seed": 3})
     away = project.run("dvc", "repro", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert running(away) == {"train_sft@lora", "evaluate@sft-lora", "compare", "register@sft-lora"}
+    assert running(away) == {"train_grpo", "evaluate@grpo", "compare", "register@sft-lora"}
     assert away.returncode != 0
     assert "the tracking server at http://127.0.0.1:9 did not do what was asked" in away.stderr
     assert "Traceback" not in away.stderr
     later = project.run("dvc", "repro")
-    assert running(later) == {"register@sft-lora"}
-    assert project.read("reports/sft-lora/registration.json")["version"] == "2"
+    assert running(later) == {f"register@{name}" for name in TRAINED}
+    assert project.read("reports/sft-lora/registration.json")["version"] == "1"
+    assert project.read("reports/grpo/registration.json")["version"] == str(len(TRAINED) + 1)

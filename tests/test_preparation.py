@@ -328,13 +328,22 @@ def test_shares_over_one_are_refused(tmp_path: Path) -> None:
         data.dataset(tmp_path, splits={"validation": 0.6, "test": 0.6})
 
 
+DEMO = {"rows": 100, "pairs": 50, "prompts": 50}
+
+
 def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:
-    made = generate(Demo(rows=200, seed=1))
-    assert len({row["question"] for row in made}) == 200
-    assert made == generate(Demo(rows=200, seed=1))
-    assert made != generate(Demo(rows=200, seed=2))
+    made = generate(Demo(**DEMO, seed=1))
+    asked = [row.get("question", row.get("prompt")) for rows in made.values() for row in rows]
+    assert (len(asked), len(set(asked))) == (200, 200)
+    assert made == generate(Demo(**DEMO, seed=1))
+    assert made != generate(Demo(**DEMO, seed=2))
+
+
+def test_what_the_demo_rejects_is_a_number_and_never_the_answer() -> None:
+    pairs = generate(Demo(**DEMO, seed=1))["pairs"]
+    assert all(int(pair["rejected"]) != int(pair["chosen"]) for pair in pairs)
 
 
 def test_more_demo_rows_than_there_are_is_refused() -> None:
-    with pytest.raises(ParamsError, match=r"demo\.rows: 10000 distinct rows do not come"):
-        generate(Demo(rows=10_000, seed=1))
+    with pytest.raises(ParamsError, match="demo: 10100 distinct rows do not come"):
+        generate(Demo(**(DEMO | {"rows": 10_000}), seed=1))

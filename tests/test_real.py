@@ -29,16 +29,34 @@ def read(path: str) -> Any:
     return json.loads((ROOT / path).read_text())
 
 
-def test_the_tuned_model_beats_the_base() -> None:
-    result = read("reports/comparison.json")["against_baseline"]["sft-lora"]
+@pytest.mark.parametrize("name", ["sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo"])
+def test_a_tuned_model_beats_the_base(name: str) -> None:
+    result = read("reports/comparison.json")["against_baseline"][name]
     assert result["prompts"] >= 100
     assert result["low"] > 0
+    assert read(f"reports/{name}/registration.json")["model"] == name
 
 
-def test_the_tuned_model_stops_and_keeps_the_format() -> None:
+def test_a_tuned_model_stops_and_keeps_the_format() -> None:
     tuned = read("reports/sft-lora/metrics.json")
     assert tuned["stopped"] == 1
     assert tuned["well_formed"] > 0.95
+
+
+def test_held_out_pairs_are_told_apart() -> None:
+    comparison = read("reports/comparison.json")
+    for preferences in (comparison["models"]["dpo"]["held_out"], comparison["reward_models"]["reward"]):
+        before, after = preferences["before"], preferences["after"]
+        assert after["pairs"] >= 100
+        assert after["low"] > 0.5
+        assert after["margin"] > before["margin"]
+
+
+def test_memory_is_near_what_was_predicted() -> None:
+    for name, model in read("reports/comparison.json")["models"].items():
+        if name.startswith("sft"):
+            training = model["training"]
+            assert 0.8 < training["peak_memory_bytes"] / training["predicted_memory_bytes"] < 1.25, name
 
 
 def test_a_second_run_does_nothing() -> None:

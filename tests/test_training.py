@@ -2,7 +2,6 @@ import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,12 +10,14 @@ from safetensors.torch import load_file
 from transformers import set_seed
 from trl import SFTTrainer
 
-from tunesmith import chat, device, generation, journal, lineage, manifest, models, training, weights
+from tunesmith import chat, device, generation, journal, manifest, models, training, weights
 from tunesmith.errors import DataError, IntegrityError, TrainingError
-from tunesmith.sft import Sft, encode, make_trainer
+from tunesmith.sft import Examples, Sft, encode, ends_turn, make_trainer
+from tunesmith.training import Task, Watch
 
 ROWS = [
     {
+        "id": f"{a}+{b}",
         "prompt": [{"role": "user", "content": f"{a} + {b}"}],
         "completion": [{"role": "assistant", "content": str(a + b)}],
     }
@@ -27,11 +28,12 @@ PROBES = [row["prompt"] for row in ROWS[:3]]
 LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
 
 
-def settings(**changes: Any) -> Sft:
+def settings(*, rate: float = 0.05, **changes: Any) -> Sft:
     values: dict[str, Any] = {
         "dataset": "rows",
+        "turns": "completion",
         "epochs": 1,
-        "learning_rate": 0.05,
+        "learning_rate": dict.fromkeys(weights.KINDS, rate),
         "warmup_share": 0.1,
         "max_length": 128,
         "batch_size": 2,
@@ -41,31 +43,37 @@ def settings(**changes: Any) -> Sft:
     return Sft(**(values | changes))
 
 
+def task(out: Path, base: Path) -> Task:
+    return Task(
+        out=out,
+        objective="sft",
+        title="SFT",
+        kind="lora",
+        start=base,
+        dataset="rows",
+        rows=len(ROWS),
+        inputs=[],
+        params={},
+        seed=1,
+    )
+
+
 def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manifest:
     """Train two-step LoRA on the tiny base, as the stage does."""
     sft, profile = settings(**changes), device.detect()
-    opened = models.open_model(base, base, profile)
-    examples = encode(opened.tokenizer, ROWS, sft.max_length, Path("rows"))
-    origin = lineage.collect(base=opened.manifest, source="here", inputs=[], params={}, seed=1, device="cpu")
     set_seed(sft.seed)
-    trainer = make_trainer(weights.add_lora(opened.model, LORA), opened.tokenizer, examples, sft, profile, scratch)
-    return training.train(
-        trainer,
-        out=out,
-        tokenizer=opened.tokenizer,
-        profile=profile,
-        probes=PROBES,
-        tokens=sum(len(example.input_ids) for example in examples),
-        about={"model": "sft-lora", "method": "SFT with LoRA", "params": {}, "dataset": "rows", "rows": len(ROWS)},
-        origin=origin,
-    )
+    policy = models.open_policy(base, base, profile, "lora", LORA)
+    examples = encode(policy.tokenizer, ROWS, sft, Path("rows"))
+    trainer = make_trainer(policy, examples, sft, "lora", profile, scratch)
+    watch = Watch(probes=PROBES, rows_of=trainer.data_collator.rows_of)
+    return training.train(trainer, policy, task(out, base), watch, profile, tokens=1)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def no_follower() -> Iterator[None]:
     """Trainings here are not published; tests/test_publishing.py follows journals."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "published_live", nullcontext)
+        patch.setattr(training, "published_live", lambda path: nullcontext())
         yield
 
 
@@ -128,24 +136,23 @@ def test_an_adapter_is_refused_on_another_base(tuned: Path, tiny_base: Path, tmp
 
 
 @pytest.fixture
-def packed(tiny_base: Path, tmp_path: Path) -> tuple[SFTTrainer, list[chat.Example]]:
+def packed(tiny_base: Path, tmp_path: Path) -> tuple[SFTTrainer, Examples]:
     """A trainer over six rows that make one packed sequence, and the rows as tokens."""
-    profile = device.detect()
-    opened = models.open_model(tiny_base, tiny_base, profile)
-    examples = encode(opened.tokenizer, ROWS[:6], 512, Path("rows"))
-    tuned = weights.add_lora(opened.model, LORA)
-    return make_trainer(tuned, opened.tokenizer, examples, settings(max_length=512), profile, tmp_path), examples
+    profile, sft = device.detect(), settings(max_length=512)
+    policy = models.open_policy(tiny_base, tiny_base, profile, "lora", LORA)
+    examples = encode(policy.tokenizer, ROWS[:6], sft, Path("rows"))
+    return make_trainer(policy, examples, sft, "lora", profile, tmp_path), examples
 
 
-def test_packed_rows_do_not_see_each_other(packed: tuple[SFTTrainer, list[chat.Example]]) -> None:
+def test_packed_rows_do_not_see_each_other(packed: tuple[SFTTrainer, Examples]) -> None:
     """The loss of rows packed together is the loss of the same rows alone."""
     trainer, examples = packed
     batch = next(iter(trainer.get_train_dataloader()))
-    assert batch["input_ids"].shape == (1, sum(len(example.input_ids) for example in examples))
+    assert batch["input_ids"].shape == (1, sum(len(example.input_ids) for example in examples.values()))
     with torch.no_grad():
         together = trainer.compute_loss(trainer.model, batch).item()
         total, count = 0.0, 0
-        for example in examples:
+        for example in examples.values():
             ids = torch.tensor([example.input_ids])
             labels = torch.tensor([example.completion_mask]).bool()
             logits = trainer.model(input_ids=ids).logits[:, :-1].log_softmax(-1)
@@ -155,7 +162,7 @@ def test_packed_rows_do_not_see_each_other(packed: tuple[SFTTrainer, list[chat.E
     assert together == pytest.approx(total / count, rel=1e-5)
 
 
-def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer, list[chat.Example]]) -> None:
+def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer, Examples]) -> None:
     trainer, _ = packed
     batch = next(iter(trainer.get_train_dataloader()))
     trained = batch["input_ids"][batch["labels"] != -100]
@@ -167,35 +174,69 @@ def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer
 def test_rows_too_long_are_counted_before_training(tiny_base: Path) -> None:
     tokenizer = models.open_model(tiny_base, tiny_base, device.detect()).tokenizer
     with pytest.raises(DataError, match=r"24 of 24 rows are longer than sft\.max_length"):
-        encode(tokenizer, ROWS, 8, Path("rows"))
+        encode(tokenizer, ROWS, settings(max_length=8), Path("rows"))
 
 
 def test_a_training_without_effect_is_an_error_and_leaves_nothing(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="training had no effect"):
-        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", learning_rate=1e-12)
+        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", rate=1e-12)
     assert not (tmp_path / "sft-lora").exists()
 
 
-def test_a_moved_base_is_an_error() -> None:
-    with pytest.raises(TrainingError, match="the base's weights changed"):
-        training.check_movement("a", "b", ["x"], ["y"])
+def test_an_error_names_the_rows_of_its_step(packed: tuple[SFTTrainer, Examples]) -> None:
+    trainer, examples = packed
+    for _ in trainer.get_train_dataloader():
+        pass
+    assert sorted(trainer.data_collator.rows_of(1)) == sorted(examples)
 
 
-def test_the_frozen_digest_sees_one_changed_value(tiny_base: Path) -> None:
-    model = weights.add_lora(models.open_model(tiny_base, tiny_base, device.detect()).model, LORA)
-    before = weights.frozen_digest(model)
+def test_a_gradient_that_is_no_number_stops_the_training_and_saves_nothing(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return plain(self, *args, **kwargs) * math.nan
+
+    plain = SFTTrainer.compute_loss
+    monkeypatch.setattr(SFTTrainer, "compute_loss", poisoned)
+    with pytest.raises(TrainingError, match=r"step 1 \(rows .*1\+5.*\): loss nan"):
+        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", batch_size=8)
+    assert not (tmp_path / "sft-lora").exists()
+
+
+def test_whether_a_model_ends_its_turn_is_seen_after_the_right_answer(tiny_base: Path) -> None:
+    policy = models.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
+    examples = list(encode(policy.tokenizer, ROWS[:2], settings(), Path("rows")).values())
+    with torch.no_grad():
+        ids = torch.tensor([examples[0].input_ids])
+        likeliest = int(policy.model(input_ids=ids[:, :-1]).logits[0, -1].argmax())
+    assert ends_turn(policy, examples[:1]) == [likeliest == policy.tokenizer.eos_token_id]
+    other = chat.Example([*examples[0].input_ids[:-1], likeliest], examples[0].completion_mask)
+    assert ends_turn(policy, [examples[1], other])[1]
+
+
+def test_the_digests_see_one_changed_value(tiny_base: Path) -> None:
+    model = models.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA).model
+    frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "lora_A" in n).add_(1)
-    assert weights.frozen_digest(model) == before
+    assert weights.digests(model, trained=False) == frozen
+    assert len(weights.digests(model, trained=True).items() - trained.items()) == 1
     with torch.no_grad():
         next(p for n, p in model.named_parameters() if "base_layer" in n)[0, 0] += 1e-3
-    assert weights.frozen_digest(model) != before
+    assert len(weights.digests(model, trained=False).items() - frozen.items()) == 1
 
 
-@pytest.mark.parametrize("logs", [{"loss": math.nan}, {"loss": 0.0, "grad_norm": math.nan}, {"loss": math.inf}])
-def test_a_loss_that_is_no_number_stops_the_training(tmp_path: Path, logs: dict[str, float]) -> None:
-    with journal.Journal(tmp_path / journal.NAME) as log, pytest.raises(TrainingError, match="step 7: loss"):
-        training.Recorder(log).on_log(None, SimpleNamespace(global_step=7), None, logs=logs)
+def test_a_model_of_full_weights_knows_its_base(tiny_base: Path, tmp_path: Path) -> None:
+    out, profile = tmp_path / "sft-full", device.detect()
+    set_seed(1)
+    policy = models.open_policy(tiny_base, tiny_base, profile, "full", LORA)
+    sft = settings(rate=0.01)
+    trainer = make_trainer(policy, encode(policy.tokenizer, ROWS, sft, Path("rows")), sft, "full", profile, tmp_path)
+    full = Task(**{**vars(task(out, tiny_base)), "kind": "full"})
+    training.train(trainer, policy, full, Watch(probes=PROBES), profile, tokens=1)
+    opened = models.open_model(out, tiny_base, profile)
+    assert (opened.on, opened.base) == (out, manifest.read(tiny_base))
+    assert opened.manifest.weights_digest != opened.base.weights_digest
 
 
 def test_only_the_adapter_is_saved(tuned: Path) -> None:

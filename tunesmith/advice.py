@@ -13,13 +13,14 @@ from tunesmith import atomic, checks, data_report, params, preparation, records
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import DataError, ParamsError
 from tunesmith.held_out import HeldOut
+from tunesmith.layouts import Kind
 from tunesmith.rows import Problem
 from tunesmith.survey import UNKNOWN, Sort, survey
 
 WIDTH = 100
 USUAL = 0.05
 """Beyond this share, what looks like a defect is how the data are."""
-RAW, HELD_OUT = Path("data/raw"), Path("data/held_out")
+RAW, HELD_OUT, BASE = Path("data/raw"), Path("data/held_out"), Path("models/base")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def run(file: str, *, write: bool, name: str | None) -> None:
     if advice.dataset is None:
         raise DataError(f"{file}: nothing to prepare yet", fix="mend what is told above, and ask again")
     dataset = advice.dataset
+    print("\n".join(["", *_plan(dataset.kind, advice.sorts[0].verifier)]))
     if comment:
         dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
     entry = block(name, dataset, comment)
@@ -149,6 +151,15 @@ def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
     except yaml.YAMLError:
         pass  # as where `data` is written on one line
     raise ParamsError(f"{path}: could not be changed without touching other values", fix="paste the block by hand")
+
+
+def _plan(kind: Kind, verifier: str | None) -> list[str]:
+    """What training on rows of ``kind`` takes here. Without a base there is nothing to import torch for."""
+    if not BASE.is_dir():
+        return [f"`tunesmith plan --kind {kind} --model NAME` says what training a model on them takes"]
+    from tunesmith import plan
+
+    return plan.short(kind, verifier)
 
 
 def dataset_name(path: Path) -> str:

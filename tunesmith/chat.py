@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -19,6 +19,8 @@ Message = dict[str, Any]
 """{"role": "system" | "user" | "assistant" | "tool", "content": text}, and for tools also {"tool_calls", …}"""
 Conversation = tuple[list[Message], list[Message]]
 """Prompt and completion."""
+Turns: TypeAlias = Literal["completion", "all"]
+"""Which of the assistant's turns are trained: those of the completion, or those within the prompt too."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,11 @@ class Example:
     input_ids: list[int]
     completion_mask: list[int]
 
+    def split(self) -> tuple[list[int], list[int]]:
+        """The last run of trained tokens, after all that comes before it: what is asked, and what is answered."""
+        begins = len(self.completion_mask) - self.completion_mask[::-1].index(0) if 0 in self.completion_mask else 0
+        return self.input_ids[:begins], self.input_ids[begins:]
+
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> str:
     """The prompt as text, up to where the assistant begins to speak."""
@@ -42,14 +49,36 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> 
     return _encode(tokenizer, render_prompt(tokenizer, prompt))
 
 
-def encode_example(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], completion: list[Message]) -> Example:
-    """Prompt and completion as token ids with the mask of what is trained.
+def encode_example(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: list[Message],
+    completion: list[Message],
+    *,
+    turns: Turns = "completion",
+) -> Example:
+    """Prompt and completion as token ids with the mask of what is trained: what the assistant says, to its end of turn.
 
+    Each trained turn is tokenized after what comes before it, as it would be generated.
     Raises ChatError where the template changes the prompt once an answer follows, or writes no end of turn.
     """
-    [(before, after)] = render_examples(tokenizer, [(prompt, completion)])
-    prompt_ids, completion_ids = _encode(tokenizer, before), _encode(tokenizer, after)
-    return Example(prompt_ids + completion_ids, [0] * len(prompt_ids) + [1] * len(completion_ids))
+    messages = [*prompt, *completion]
+    first = 0 if turns == "all" else len(prompt)
+    trained = [i for i in range(first, len(messages)) if messages[i]["role"] == "assistant"]
+    rendered = render_examples(tokenizer, [(messages[:i], [messages[i]]) for i in trained])
+    example, written = Example([], []), ""
+    for before, said in rendered:
+        if not before.startswith(written):
+            raise ChatError(
+                "the chat template renders an answer differently once the conversation goes on",
+                fix="train the last answer only (sft.turns: completion), or name a prefix-preserving template in "
+                "params.yaml, base_model.chat_template",
+            )
+        for text, counts in ((before.removeprefix(written), 0), (said, 1)):
+            ids = _encode(tokenizer, text)
+            example.input_ids.extend(ids)
+            example.completion_mask.extend([counts] * len(ids))
+        written = before + said
+    return example
 
 
 def count_tokens(

@@ -4,15 +4,18 @@ DVC fills names from params.yaml into dvc.yaml before a stage can speak; a missp
 it fills in is checked here, with what was probably meant. All else is checked by the stage that reads it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunesmith import labels, params
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import ParamsError
 
-GENERATED = Path("data/raw/demo.jsonl")
-"""Written by generate_demo, so it need not be there yet."""
-READERS = ("sft.dataset", "evaluate.dataset")
+GENERATED = [Path("data/raw") / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts")]
+"""Written by generate_demo, so they need not be there yet."""
+OBJECTIVES = ("sft", "dpo", "reward", "rlhf", "grpo")
+STARTS = ("base", "sft-lora", "sft-qlora", "sft-full")
+"""Models that a training may start from."""
 
 
 def check(path: Path = params.PATH) -> list[str]:
@@ -24,7 +27,7 @@ def check(path: Path = params.PATH) -> list[str]:
     for name in names:
         check_name(str(name))
         dataset = datasets[name] = params.load(Dataset, f"data.{name}", path=path)
-        if not dataset.path.is_file() and dataset.path != GENERATED:
+        if not dataset.path.is_file() and dataset.path not in GENERATED:
             raise ParamsError(
                 f"{path}: data.{name}.path: no file {dataset.path}", fix="put the file there, or correct the path"
             )
@@ -33,14 +36,23 @@ def check(path: Path = params.PATH) -> list[str]:
                 f"{path}: data.{name}.held_out.path: no file or folder {dataset.held_out.path}",
                 fix="correct the path; data/held_out, an empty folder, is what the project came with",
             )
-    for reader in READERS:
-        wanted = params.load(str, reader, path=path)
-        if wanted not in names:
-            raise ParamsError(
-                f"{path}: {reader}: no data set {wanted!r}{params.meant(wanted, names)}",
-                fix=f"name one of {', '.join(names)}, or add data.{wanted}",
-            )
-    trained = params.load(str, "sft.dataset", path=path)
-    dataset = datasets[trained]
-    labels.check_trains("sft", dataset.kind, dataset.verifier, f"{path}: sft.dataset: data.{trained}")
+    for section in (*OBJECTIVES, "evaluate"):
+        _check_one_of(f"{section}.dataset", names, "data set", path)
+    for section in OBJECTIVES[1:]:
+        _check_one_of(f"{section}.start", STARTS, "model to start from", path)
+    for section in OBJECTIVES:
+        name = params.load(str, f"{section}.dataset", path=path)
+        dataset = datasets[name]
+        by_row = dataset.kind == "scored" and dataset.verifier is None  # each row names its own verifier
+        if section in labels.OBJECTIVES and not by_row:
+            labels.check_trains(section, dataset.kind, dataset.verifier, f"{path}: {section}.dataset: data.{name}")
     return names
+
+
+def _check_one_of(param: str, known: Sequence[str], what: str, path: Path) -> None:
+    wanted = params.load(str, param, path=path)
+    if wanted not in known:
+        raise ParamsError(
+            f"{path}: {param}: no {what} {wanted!r}{params.meant(wanted, list(known))}",
+            fix=f"name one of {', '.join(known)}",
+        )

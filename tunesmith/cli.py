@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -39,6 +40,25 @@ def advise(file: str, write: bool, name: str | None) -> None:
 
     with told():
         advice.run(file, write=write, name=name)
+
+
+@main.command()
+@click.option(
+    "--model", help="A folder, a config.json, a hub repository, or a name such as llama-3.1-8b; else models/base."
+)
+@click.option("--gpu", type=click.FloatRange(min=0, min_open=True), help="GB of a GPU; else what is here.")
+@click.option("--length", type=click.IntRange(min=1), help="Tokens of a sequence.")
+@click.option("--rank", type=click.IntRange(min=1), help="Of LoRA.")
+@click.option("--kind", type=click.Choice(["answers", "preferences", "scored"]), help="Of your rows; else all.")
+def plan(model: str | None, gpu: float | None, length: int | None, rank: int | None, kind: Any) -> None:
+    """Predict what every method takes: memory part by part, what fits, and the lightest that does the job.
+
+    No weights are read, and no network is used for a config that is here.
+    """
+    from tunesmith import plan as planning
+
+    with told():
+        planning.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
 
 
 @main.command()

@@ -5,12 +5,18 @@ CPU: float32 (measured faster than bfloat16 for training without hardware suppor
 """
 
 import ctypes
+import logging
 import platform
+import random
 import resource
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+
+# Where a CPU has AVX512-BF16, it misses a kernel from the hub that is not used here (see weights.keep_quantized).
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """From glibc's malloc.h."""
@@ -34,6 +40,18 @@ def detect() -> Profile:
     if torch.cuda.is_available():
         return Profile("cuda", torch.cuda.get_device_name(), torch.bfloat16, gradient_checkpointing=True)
     return Profile("cpu", f"{cpu_name()} x {torch.get_num_threads()}", torch.float32, gradient_checkpointing=False)
+
+
+def autocast(profile: Profile) -> torch.autocast:
+    """The precision that trainings compute in; what is measured beside them is computed so too."""
+    return torch.autocast(profile.device, torch.bfloat16, enabled=profile.bf16)
+
+
+def set_seed(seed: int) -> None:
+    """Seed every generator that a training draws from."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def keep_freed_memory() -> None:

@@ -3,10 +3,15 @@
 It is the truth about a training; the tracking server is published to from it. Events, each with ``time`` in
 milliseconds since the epoch:
 
-start   {key, model, method, params, dataset, device}   key: a name for this training, unique
-step    {step, loss, grad_norm, learning_rate, ...}     what the trainer logged; null for a value that is not finite
-sample  {when: "before" | "after", prompt, completion}  a probe prompt answered
-end     {steps, seconds, peak_memory_bytes, trainable_parameters, total_parameters, tokens}
+start     {key, model, method, objective, weights, start, params, dataset, rows, device, predicted_memory_bytes}
+          key: a name for this training, unique; start: the model it starts from
+signal    {mean, equal_groups}                            what a probe of a verifier's reward found
+sample    {when: "before" | "after", prompt, completion}  a probe prompt answered
+held_out  {when, pairs, accuracy, low, high, margin}      preference over held-out pairs
+step      {step, loss, grad_norm, learning_rate, ...}     what the trainer logged; null for a value that is not finite
+warning   {text}
+end       {steps, seconds, peak_memory_bytes, trainable_parameters, total_parameters, tokens, costs}
+          costs: seconds of this training and of every one that it builds on, by model
 """
 
 import time

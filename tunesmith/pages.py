@@ -15,5 +15,6 @@ def render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters |= {"percent": words.percent, "seconds": words.seconds, "size": words.size}
+    numbers = (words.percent, words.points, words.count, words.ratio, words.seconds, words.size)
+    environment.filters |= {number.__name__: number for number in numbers}
     return environment.get_template(template).render(**values)

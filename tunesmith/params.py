@@ -14,7 +14,20 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from tunesmith.errors import ParamsError
 
 PATH = Path("params.yaml")
-SECTIONS = ("base_model", "demo", "data", "lora", "sft", "evaluate", "compare", "registry")
+SECTIONS = (
+    "base_model",
+    "demo",
+    "data",
+    "lora",
+    "sft",
+    "dpo",
+    "reward",
+    "rlhf",
+    "grpo",
+    "evaluate",
+    "compare",
+    "registry",
+)
 """Every top-level name that params.yaml may hold."""
 
 

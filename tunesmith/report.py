@@ -4,45 +4,48 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunesmith import pages, words
-from tunesmith.comparison import Evaluated
+from tunesmith.comparison import COSTS, Evaluated
+from tunesmith.curves import curves
+from tunesmith.evaluation import Sample
+from tunesmith.journal import Event
+from tunesmith.scatter import scatter
 
-CURVE = (640, 180)
-"""Width and height of the drawing area of a curve, in SVG units."""
 
-
-def page(comparison: dict[str, Any], models: Sequence[Evaluated]) -> str:
-    """The page as HTML."""
+def page(
+    comparison: dict[str, Any], models: Sequence[Evaluated], reward_models: dict[str, list[Event]] | None = None
+) -> str:
+    """The page as HTML. reward_models: journals of what was trained beside."""
+    trainings = {model.name: model.training for model in models} | (reward_models or {})
+    leader = comparison["best"]
+    # Where the base leads, the last model is the one that a reader asks about.
+    chosen = models[-1].name if leader == comparison["baseline"] else leader
     return pages.render(
         "comparison.html.j2",
         comparison=comparison,
-        headlines=[
-            {"verdict": result["verdict"], "text": words.headline(name, comparison)}
-            for name, result in comparison["against_baseline"].items()
-        ],
-        curves=[curve(model) for model in models if model.training],
-        rows=side_by_side(comparison, models),
+        headline=words.best(comparison),
+        chosen=chosen,
+        outcome=comparison["against_baseline"].get(chosen, {}).get("verdict", "undecided"),
+        plots=[scatter(comparison, cost) for cost in COSTS],
+        trainings=[(name, drawn) for name, events in trainings.items() if (drawn := curves(events))],
+        rows=side_by_side(models),
     )
 
 
-def side_by_side(comparison: dict[str, Any], models: Sequence[Evaluated]) -> list[dict[str, Any]]:
-    """A row a prompt: what was asked, what is right, what each model answered, and how that changed."""
-    last = comparison["against_baseline"][models[-1].name] if len(models) > 1 else {"improved": [], "regressed": []}
-    change = dict.fromkeys(last["improved"], "improved") | dict.fromkeys(last["regressed"], "regressed")
+def side_by_side(models: Sequence[Evaluated]) -> list[dict[str, Any]]:
+    """A row a prompt: what was asked, what is right, what each model answered, and its score (None: not gradable)."""
     return [
         {
             "prompt": answers[0]["prompt"],
             "reference": answers[0]["reference"],
-            "answers": answers,
-            "change": change.get(answers[0]["id"], "same"),
+            "answers": [answer | {"mark": mark(answer)} for answer in answers],
+            "scores": [None if answer["status"] == "not_gradable" else answer["score"] for answer in answers],
         }
         for answers in zip(*(model.samples for model in models), strict=True)
     ]
 
 
-def curve(model: Evaluated) -> dict[str, Any]:
-    """The loss curve of a training as SVG points, with what its axes say."""
-    steps = [(event["step"], event["loss"]) for event in model.training if event["event"] == "step"]
-    width, height = CURVE
-    top, last = max(loss for _, loss in steps), max(step for step, _ in steps)
-    points = " ".join(f"{step / last * width:.1f},{(1 - loss / top) * height:.1f}" for step, loss in steps)
-    return {"model": model.name, "points": points, "top": top, "last": last, "width": width, "height": height}
+def mark(sample: Sample) -> str:
+    """An answer's score in one sign."""
+    if sample["status"] == "not_gradable":
+        return "?"
+    return {0: "✗", 1: "✓"}.get(sample["score"], f"{sample['score']:.2f}")

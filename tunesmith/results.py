@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from tunesmith import words
 from tunesmith.errors import EvaluationError
@@ -22,17 +24,19 @@ def show() -> None:
         raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="run `make repro` first") from None
     console = Console(highlight=False)
     console.print(table(comparison))
+    console.print(words.best(comparison), soft_wrap=True)
+    for name, model in comparison["models"].items():
+        for text in model["warnings"]:
+            console.print(Text(f"⚠ {name}: {text}", style="yellow"), soft_wrap=True)
     for name in comparison["against_baseline"]:
-        console.print(words.headline(name, comparison), soft_wrap=True)
         console.print(registered(name, comparison["models"][name]["model_digest"]), soft_wrap=True)
     console.print("next:", style="bold")
     console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
     console.print("  make ui                     see the runs and the registered model in MLflow")
-    for name, result in comparison["against_baseline"].items():
-        if result["verdict"] == "better":
-            # An activated environment says so; without one, the command is not on the user's path.
-            program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
-            console.print(f"  {program} promote {name}  make it the champion")
+    if comparison["against_baseline"].get(comparison["best"], {}).get("verdict") == "better":
+        # An activated environment says so; without one, the command is not on the user's path.
+        program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
+        console.print(f"  {program} promote {comparison['best']}  make it the champion")
 
 
 def registered(name: str, digest: str) -> str:
@@ -48,21 +52,32 @@ def registered(name: str, digest: str) -> str:
 
 
 def table(comparison: dict[str, Any]) -> Table:
-    """A row a model: score with its interval, time, memory, parameters."""
+    """A row a model: score with its interval, differences in points, whole training time, memory, size."""
     title = f"{comparison['dataset']}: {comparison['prompts']} held-out prompts"
-    grid = Table(title=title, title_justify="left")
-    grid.add_column("model")
-    for column in (f"right, {100 * comparison['confidence']:g}%", "in format", "training", "memory", "trainable"):
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("model", no_wrap=True)
+    started = ["against start"] if comparison["against_start"] else []
+    right = f"right, {100 * comparison['confidence']:g}%"
+    for column in (right, f"against {comparison['baseline']}", *started, "training", "memory", "size"):
         grid.add_column(column, justify="right", no_wrap=True)
     for name, model in comparison["models"].items():
-        training = model["training"]
-        trainable = training["trainable_parameters"]
+        trained = name != comparison["baseline"]
+        cost = model["cost"] if trained else dict.fromkeys(model["cost"])
         grid.add_row(
-            name,
+            Text(name, style="bold" if name == comparison["best"] else ""),
             f"{words.percent(model['score'])} [{100 * model['low']:.1f}, {100 * model['high']:.1f}]",
-            words.percent(model["well_formed"]),
-            words.seconds(training["seconds"]),
-            words.size(training["peak_memory_bytes"]),
-            f"{trainable:,}" if trainable else "–",
+            difference(comparison["against_baseline"].get(name)),
+            *([difference(comparison["against_start"].get(name))] if started else []),
+            words.seconds(cost["seconds"]),
+            words.size(cost["memory"]),
+            words.size(cost["size"]),
         )
     return grid
+
+
+def difference(result: dict[str, Any] | None) -> Text:
+    """A paired difference in points, with what it proves."""
+    if result is None:
+        return Text(words.NONE)
+    colours = {"better": "green", "worse": "red", "undecided": "dim"}
+    return Text(f"{result['verdict']} {words.points(result['difference'])}", style=colours[result["verdict"]])

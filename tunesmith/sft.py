@@ -1,58 +1,60 @@
 """Supervised fine-tuning: rows to tokens, and TRL's trainer set up for this machine."""
 
+from collections.abc import Iterable
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from datasets import Dataset
-from peft import PeftModel
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import PositiveInt
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from tunesmith import chat
+from tunesmith.arguments import Named, Schedule, common
 from tunesmith.device import Profile
 from tunesmith.errors import DataError
-from tunesmith.params import Section
+from tunesmith.likelihood import likelihoods
+from tunesmith.models import OpenModel
+from tunesmith.weights import Kind, kept_precise
 
 
-class Sft(Section):
-    """Packed supervised fine-tuning with the loss on completions only."""
+class Sft(Schedule):
+    """Packed supervised fine-tuning with the loss on what the assistant says. batch_size: packed sequences a step."""
 
-    dataset: str
     epochs: PositiveInt
-    learning_rate: PositiveFloat
-    warmup_share: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the steps in which the learning rate rises to its peak; it falls linearly after."""
+    turns: chat.Turns
+    """Which of the assistant's turns are trained: ``completion``, or ``all``, those within the prompt too."""
     max_length: PositiveInt
     """Tokens in a packed sequence."""
-    batch_size: PositiveInt
-    """Packed sequences a step."""
-    seed: NonNegativeInt
-    probes: NonNegativeInt
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], max_length: int, source: Path
-) -> list[chat.Example]:
+Examples = dict[str, chat.Example]
+"""By row id."""
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], sft: Sft, source: Path) -> Examples:
     """Rows as tokens. Raises DataError that counts the rows longer than ``max_length``: none is cut or dropped."""
-    examples = [chat.encode_example(tokenizer, row["prompt"], row["completion"]) for row in rows]
-    long = [len(example.input_ids) for example in examples if len(example.input_ids) > max_length]
-    if long:
-        raise DataError(
-            f"{source}: {len(long)} of {len(rows)} rows are longer than sft.max_length ({max_length} tokens)",
-            fix=f"set sft.max_length in params.yaml to at least {max(long)}, the longest of them, or the dataset's own "
-            f"max_length to {max_length}, which sets those rows aside",
-        )
+    examples = {
+        row["id"]: chat.encode_example(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
+    }
+    check_lengths([len(example.input_ids) for example in examples.values()], sft.max_length, "sft", source)
     return examples
 
 
+def check_lengths(lengths: list[int], max_length: int, section: str, source: Path) -> None:
+    """Raise DataError where rows are longer than ``max_length``, which a trainer would cut or drop in silence."""
+    long = [length for length in lengths if length > max_length]
+    if long:
+        raise DataError(
+            f"{source}: {len(long)} of {len(lengths)} rows are longer than {section}.max_length ({max_length} tokens)",
+            fix=f"set {section}.max_length in params.yaml to at least {max(long)}, the longest of them, or the "
+            f"dataset's own max_length to {max_length}, which sets those rows aside",
+        )
+
+
 def make_trainer(
-    model: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    examples: list[chat.Example],
-    sft: Sft,
-    profile: Profile,
-    scratch: Path,
+    policy: OpenModel, examples: Examples, sft: Sft, kind: Kind, profile: Profile, scratch: Path
 ) -> SFTTrainer:
     """TRL's trainer over packed examples.
 
@@ -60,28 +62,33 @@ def make_trainer(
     ids restart, from which the attention mask is built).
     """
     config = SFTConfig(
-        output_dir=str(scratch),
+        **common(sft, kind, profile, scratch),
         num_train_epochs=sft.epochs,
-        per_device_train_batch_size=sft.batch_size,
-        learning_rate=sft.learning_rate,
-        warmup_steps=sft.warmup_share,
-        lr_scheduler_type="linear",
         max_length=sft.max_length,
         packing=True,
         packing_strategy="bfd",
         completion_only_loss=True,
-        use_cpu=profile.device == "cpu",
-        bf16=profile.bf16,
-        gradient_checkpointing=profile.gradient_checkpointing,
-        dataloader_pin_memory=profile.device == "cuda",
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        seed=sft.seed,
-        data_seed=sft.seed,
     )
     columns = {
-        "input_ids": [example.input_ids for example in examples],
-        "completion_mask": [example.completion_mask for example in examples],
+        "input_ids": [example.input_ids for example in examples.values()],
+        "completion_mask": [example.completion_mask for example in examples.values()],
     }
-    return SFTTrainer(model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=tokenizer)
+    with kept_precise(policy.model):
+        trainer = SFTTrainer(
+            policy.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
+        )
+    ids = {tuple(example.input_ids): name for name, example in examples.items()}
+    trainer.data_collator = Named(trainer.data_collator, lambda packed: _unpacked(packed, ids))
+    return trainer
+
+
+def ends_turn(policy: OpenModel, examples: Iterable[chat.Example]) -> list[bool]:
+    """Whether, after each completion, the end of turn is the likeliest token."""
+    given = [example.split() for example in examples]
+    return [likelihood.ends for likelihood in likelihoods(policy, given, batch_size=1)]
+
+
+def _unpacked(packed: dict[str, Any], ids: dict[tuple[int, ...], str]) -> list[str]:
+    """The ids of the rows in a packed sequence."""
+    begins = [0, *accumulate(packed["seq_lengths"])]
+    return [ids[tuple(packed["input_ids"][begin:end])] for begin, end in pairwise(begins)]

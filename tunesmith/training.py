@@ -1,164 +1,247 @@
-"""What all trainers share: the journal, the checks that only what should move moves, and the atomic save."""
+"""What all trainings share: the journal, the checks that it did what it should, and the atomic save."""
 
 import json
-import math
 import time
 import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
-from tqdm import tqdm
-from transformers import (
-    PreTrainedTokenizerBase,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
-from tunesmith import atomic, generation, journal, lineage, manifest, weights
+from tunesmith import atomic, generation, journal, lineage, manifest, memory, shapes, soundness, weights
 from tunesmith.chat import Message
 from tunesmith.device import Profile, keep_freed_memory, peak_memory_bytes
-from tunesmith.errors import TrainingError
 from tunesmith.journal import Journal
 from tunesmith.live import published_live
 from tunesmith.manifest import Manifest
+from tunesmith.models import OpenModel
+from tunesmith.recording import Recorder, RowsOfStep
+from tunesmith.runs import Run
 from tunesmith.saving import save_model
+from tunesmith.soundness import Preference
 
 PROBE_TOKENS = 32
 """Longest answer to a probe prompt."""
+SHOWN = 4
+"""Answers to probe prompts that are printed; all are in the journal."""
 
 
-class Recorder(TrainerCallback):
-    """Writes the trainer's logs to the journal, shows one progress bar, and stops at a loss that is not a number."""
+@dataclass(frozen=True)
+class Task:
+    """What is trained, from what, on what.
 
-    def __init__(self, log: Journal) -> None:
-        self.log = log
-        self.bar: tqdm[Any] | None = None
+    start: the folder of the model it starts from. upstream: folders of other trained models that it uses.
+    inputs: files of ready rows. params: every section that shaped it. footprint: what its memory is predicted from.
+    """
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self.bar = tqdm(total=state.max_steps, unit="step", desc="training", dynamic_ncols=True)
+    out: Path
+    objective: str
+    title: str
+    kind: weights.Kind
+    start: Path
+    dataset: str
+    rows: int
+    inputs: list[Path]
+    params: dict[str, Any]
+    seed: int
+    footprint: Run | None = None
+    upstream: tuple[Path, ...] = ()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        assert self.bar is not None
-        self.bar.update(state.global_step - self.bar.n)
+    @property
+    def method(self) -> str:
+        return f"{self.title} {weights.NAMES[self.kind]}"
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        values = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        if "loss" not in values:
-            return
-        self.log.write("step", step=state.global_step, **values)
-        if not all(math.isfinite(values.get(name, 0.0)) for name in ("loss", "grad_norm")):
-            raise TrainingError(
-                f"step {state.global_step}: loss {values['loss']}, gradient norm {values.get('grad_norm')}: not finite",
-                fix="lower the learning rate in params.yaml; nothing was saved",
-            )
-        assert self.bar is not None
-        self.bar.set_postfix(loss=f"{values['loss']:.3f}")
 
-    def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        assert self.bar is not None
-        self.bar.close()
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at before, during and after a training.
+
+    probes: prompts answered before and after (none for a reward model). stops: whether the model ends its turn after
+    right answers. prefers: held-out preference; preferred: what it is before, where that is known. max_kl: see
+    `recording.Recorder`. signal: what a probe of the reward found, for the journal.
+    """
+
+    probes: list[list[Message]] = field(default_factory=list)
+    rows_of: RowsOfStep = lambda step: []
+    stops: Callable[[], list[bool]] | None = None
+    prefers: Callable[[], Preference] | None = None
+    preferred: Preference | None = None
+    max_kl: float | None = None
+    signal: dict[str, float] | None = None
 
 
 def train(
-    trainer: Trainer,
-    *,
-    out: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    profile: Profile,
-    probes: list[list[Message]],
-    tokens: int,
-    about: dict[str, Any],
-    origin: lineage.Lineage,
+    trainer: Trainer, policy: OpenModel, task: Task, watch: Watch, profile: Profile, *, tokens: int | None = None
 ) -> Manifest:
-    """Run ``trainer``, whose model is a `PeftModel`, and save the adapter to ``out``, whole or not at all.
+    """Run ``trainer`` and save its model to ``task.out``, whole or not at all.
 
-    probes: prompts answered before and after. tokens: how many the run trains on, padding not counted.
-    about: {model, method, params, dataset}, for the journal. origin: the lineage to save with the adapter.
-    Raises TrainingError where the loss is not finite, the base moved, or every probe is answered as before.
+    tokens: how many the run trains on, padding not counted; by default, what the policy read and wrote.
+    Raises TrainingError where a check of `tunesmith.soundness` or `tunesmith.recording` fails; nothing is saved then.
     """
     model = trainer.model
-    assert isinstance(model, PeftModel)
     if profile.device == "cpu":
         keep_freed_memory()
-    with atomic.new_folder(out) as work:
+    origin = _lineage(policy, task, profile)
+    with atomic.new_folder(task.out) as work:
         with Journal(work / journal.NAME) as log:
-            log.write("start", key=uuid.uuid4().hex, device=profile.name, **about)
+            log.write("start", key=uuid.uuid4().hex, device=profile.name, **_about(task, policy.on))
             with published_live(log.path):
-                frozen = weights.frozen_digest(model)
-                before = _answer_probes(log, "before", model, tokenizer, probes)
-                began = time.monotonic()
-                _run(trainer, log)
-                seconds = time.monotonic() - began
-                after = _answer_probes(log, "after", model, tokenizer, probes)
-                check_movement(frozen, weights.frozen_digest(model), before, after)
-                _save(model, tokenizer, origin, work)
+                seconds = _train_and_check(trainer, log, policy.tokenizer, task.kind, watch)
+                _save(model, policy.tokenizer, origin, work)
                 trainable, total = weights.count_parameters(model)
                 log.write(
                     "end",
                     steps=trainer.state.global_step,
                     seconds=seconds,
-                    tokens=tokens,
+                    tokens=trainer.state.num_input_tokens_seen if tokens is None else tokens,
                     peak_memory_bytes=peak_memory_bytes(profile),
                     trainable_parameters=trainable,
                     total_parameters=total,
+                    costs=_costs(task) | {task.out.name: seconds},
                 )
         return manifest.write(work)
 
 
-def check_movement(frozen_before: str, frozen_after: str, before: list[str], after: list[str]) -> None:
-    """Raise TrainingError if frozen weights moved, or if no probe answer did."""
-    if frozen_before != frozen_after:
-        raise TrainingError(
-            "the base's weights changed though only the adapter should train",
-            fix="report this with your params.yaml; nothing was saved",
-        )
-    if before and before == after:
-        raise TrainingError(
-            f"the tuned model answers all {len(before)} probe prompts exactly as the base does: training had no effect",
-            fix="raise the learning rate or the epochs in params.yaml; nothing was saved",
-        )
+def closing_line(task: Task) -> str:
+    """What a training did, in one line."""
+    end = journal.first(journal.read(task.out / journal.NAME), "end")
+    digest = manifest.read(task.out).weights_digest[:12]
+    return f"{task.out}: {task.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
 
 
-def _run(trainer: Trainer, log: Journal) -> None:
+def _train_and_check(
+    trainer: Trainer, log: Journal, tokenizer: PreTrainedTokenizerBase, kind: weights.Kind, watch: Watch
+) -> float:
+    """Train, and return the seconds it took. Raises TrainingError where a check fails."""
+    model = trainer.model
+    frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
+    if watch.signal is not None:
+        log.write("signal", **watch.signal)
+    answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
+    _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
+    began = time.monotonic()
+    steps = _run(trainer, log, watch)
+    seconds = time.monotonic() - began
+    soundness.check_steps(steps)
+    soundness.check_weights_moved(
+        kind,
+        (frozen, weights.digests(model, trained=False)),
+        (trained, weights.digests(model, trained=True)),
+    )
+    soundness.check_answers_moved(answers, _answer_probes(log, "after", model, tokenizer, watch.probes))
+    if watch.stops is not None:
+        soundness.check_stops(watch.stops())
+    after = _held_out(log, "after", watch.prefers and watch.prefers())
+    if after is not None:
+        soundness.check_prefers(after)
+    for text in soundness.warnings(steps, after):
+        log.write("warning", text=text)
+        print(f"  warning: {text}")
+    return seconds
+
+
+def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, Any]]:
+    """Train; the steps as they were logged."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Recorder(log))
+    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl)
+    trainer.add_callback(recorder)
     trainer.train()
+    return recorder.steps
+
+
+def _about(task: Task, on: Path) -> dict[str, Any]:
+    predicted = memory.predict(shapes.read(str(on)), task.footprint).total if task.footprint else None
+    return {
+        "model": task.out.name,
+        "method": task.method,
+        "objective": task.objective,
+        "weights": task.kind,
+        "start": task.start.name,
+        "params": task.params,
+        "dataset": task.dataset,
+        "rows": task.rows,
+        "predicted_memory_bytes": predicted,
+    }
+
+
+def _lineage(policy: OpenModel, task: Task, profile: Profile) -> lineage.Lineage:
+    started = lineage.read(task.start)
+    parents = {folder.name: manifest.read(folder) for folder in (task.start, *task.upstream)}
+    origin = lineage.collect(
+        base=policy.base,
+        source=started["base"]["source"] if "base" in started else started["source"],
+        inputs=task.inputs,
+        params=task.params,
+        seed=task.seed,
+        device=profile.name,
+    )
+    on = {} if task.kind == "full" else {"on": {"model": policy.on.name, **_digests(manifest.read(policy.on))}}
+    return {
+        **origin,
+        "method": {"objective": task.objective, "weights": task.kind},
+        **on,
+        "parents": {name: _digests(stated) for name, stated in parents.items()},
+    }
+
+
+def _digests(stated: Manifest) -> dict[str, str]:
+    return {"digest": stated.digest, "weights_digest": stated.weights_digest}
+
+
+def _costs(task: Task) -> dict[str, float]:
+    """Seconds of every training that this one builds on, by model."""
+    costs: dict[str, float] = {}
+    for folder in (task.start, *task.upstream):
+        path = folder / journal.NAME
+        if path.exists():  # the base has none
+            costs |= journal.first(journal.read(path), "end")["costs"]
+    return costs
 
 
 def _answer_probes(
-    log: Journal, when: str, model: PeftModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]]
+    log: Journal,
+    when: str,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[Message]],
 ) -> list[str]:
     answers = generation.answer(model, tokenizer, prompts, max_new_tokens=PROBE_TOKENS)
     for prompt, completion in zip(prompts, answers, strict=True):
         log.write("sample", when=when, prompt=prompt, completion=completion)
+    for prompt, completion in zip(prompts[:SHOWN], answers, strict=False):
         print(f"  {when}: {prompt[-1]['content'][:80]!r} -> {completion[:80]!r}")
     return answers
 
 
-def _save(model: PeftModel, tokenizer: PreTrainedTokenizerBase, origin: lineage.Lineage, folder: Path) -> None:
-    save_model(model, folder)
-    (folder / "README.md").unlink(missing_ok=True)  # peft's template of a model card: all blanks
-    config = folder / "adapter_config.json"
-    settings = json.loads(config.read_text())
-    settings["target_modules"] = sorted(settings["target_modules"])  # peft writes a set, in a new order each time
-    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+def _held_out(log: Journal, when: str, measured: Preference | None) -> Preference | None:
+    if measured is None:
+        return None
+    log.write("held_out", when=when, **asdict(measured))
+    interval = f"[{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
+    print(
+        f"  {when}: {100 * measured.accuracy:.1f}% {interval} of {measured.pairs} held-out pairs preferred as labelled"
+    )
+    return measured
+
+
+def _save(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    origin: lineage.Lineage,
+    folder: Path,
+) -> None:
+    if isinstance(model, PeftModel):
+        save_model(model, folder, selected_adapters=["default"])  # not the copy that served as the reference
+        (folder / "README.md").unlink(missing_ok=True)  # peft's template of a model card: all blanks
+        config = folder / "adapter_config.json"
+        settings = json.loads(config.read_text())
+        settings["target_modules"] = sorted(settings["target_modules"])  # peft writes a set, in a new order each time
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    else:
+        save_model(model, folder)
     tokenizer.save_pretrained(folder)
     (folder / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")

@@ -1,0 +1,200 @@
+"""Peak memory of SFT with LoRA, QLoRA and all weights beside what `tunesmith plan` predicts.
+
+    python -m benchmarks.memory cpu [--base models/base] [--sizes 1x256 2x256]
+    python -m benchmarks.memory gpu [--model llama-3.1-8b] [--sizes 1x1024 4x1024 2x4096]
+
+`cpu`: the project's base (`dvc repro fetch_base`), by the peak of resident memory, which counts all that is imported.
+`gpu`: a model of that shape with random weights made on the GPU, nothing downloaded; by the peak of what torch has
+allocated there, beside the prediction without the driver's share. What is predicted not to fit is left out. Without a
+GPU, `--anywhere` does the same on the CPU (with `--model smollm2-135m --sizes 1x128`, say).
+
+Each run is three steps of the library's own trainer in a process of its own: the optimizer's moments are made in the
+first. Every token but the first of a row is trained, which is the most that the head's tiles can take.
+"""
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+STEPS, RANK = 3, 16
+KINDS = ("lora", "qlora", "full")
+
+
+def measure(model: str, kind: str, batch: int, length: int, *, made_up: bool) -> dict[str, Any]:
+    """Train in this process; predicted and measured bytes, or the reason for not trying."""
+    import torch
+
+    from tunesmith import hardware, memory, shapes
+    from tunesmith.runs import Run
+
+    here, shape = hardware.here(), shapes.read(model)
+    run = Run(objective="sft", weights=kind, batch=batch, length=length, machine=here.machine, rank=RANK)
+    predicted = memory.predict(shape, run)
+    if predicted.total > here.budget:
+        return {"skipped": "is predicted not to fit", "predicted": predicted.total}
+    driver = memory.CUDA_CONTEXT if here.machine.device == "cuda" else 0
+    measured = train(model, kind, batch, length, made_up=made_up)
+    held = {"reserved": torch.cuda.max_memory_reserved()} if driver else {}
+    return {"predicted": predicted.total - driver, "measured": measured, "moment": predicted.moment, **held}
+
+
+def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> int:
+    """Peak bytes of STEPS steps of SFT."""
+    from transformers import set_seed
+
+    from tunesmith import chat, device, models, sft, weights
+
+    set_seed(0)
+    profile, lora = device.detect(), weights.Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
+    base = Path(model)
+    policy = (
+        random_policy(model, kind, profile, lora) if made_up else models.open_policy(base, base, profile, kind, lora)
+    )
+    rng = random.Random(0)
+    examples = {}
+    for number in range(batch * STEPS):
+        tokens = [rng.randrange(3, policy.model.config.vocab_size) for _ in range(length)]
+        examples[str(number)] = chat.Example(tokens, [0] + [1] * (length - 1))
+    settings = sft.Sft(
+        dataset="random",
+        turns="completion",
+        epochs=1,
+        learning_rate=weights.Rates(lora=1e-4, qlora=1e-4, full=1e-5),
+        warmup_share=0.0,
+        max_length=length,
+        batch_size=batch,
+        seed=0,
+        probes=0,
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = sft.make_trainer(policy, examples, settings, kind, profile, Path(scratch))
+        if profile.device == "cpu":
+            device.keep_freed_memory()  # as `training.train` does
+        trainer.train()
+    return device.peak_memory_bytes(profile)
+
+
+def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
+    """A policy of the shape of ``model`` with random weights, quantized layer by layer where they are made."""
+    import torch
+
+    from tunesmith import shapes, weights
+    from tunesmith.models import OpenModel
+
+    profile = weights.precise(profile, kind)
+    made = shapes.build(model).to(profile.dtype)
+    head = made.get_output_embeddings()
+    if kind == "qlora":
+        for name, layer in [*made.named_modules()]:
+            if type(layer) is torch.nn.Linear and layer is not head:
+                made.set_submodule(name, quantized(layer, profile))
+        made.is_loaded_in_4bit = True
+    for module in made.modules():
+        fill(module, profile)
+    made.tie_weights()
+    made = weights.add_lora(made, lora) if kind != "full" else made.requires_grad_(True)
+    weights.make_precise(made)
+    return OpenModel(made, tokenizer(), None, None, Path(model), profile)  # manifests are of what lies in folders
+
+
+def quantized(layer: Any, profile: Any) -> Any:
+    import torch
+    from bitsandbytes.nn import Linear4bit
+
+    made = Linear4bit(
+        layer.in_features,
+        layer.out_features,
+        layer.bias is not None,
+        compute_dtype=profile.dtype,
+        quant_type="nf4",
+        device=profile.device,
+    )
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter.data, std=0.02)
+    return made.to(profile.dtype).to(profile.device)  # where it goes to its device, it is quantized
+
+
+def fill(module: Any, profile: Any) -> None:
+    """Put values where a module of its own has none: weights small and random, norms one, buffers as they are built."""
+    import torch
+
+    for name, parameter in module.named_parameters(recurse=False):
+        if parameter.is_meta:
+            value = torch.empty(parameter.shape, dtype=parameter.dtype, device=profile.device)
+            torch.nn.init.normal_(value, std=0.02) if parameter.ndim > 1 else torch.nn.init.ones_(value)
+            module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
+    if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
+        built = type(module)(module.config)  # rotary embeddings compute theirs from the config
+        for name, buffer in built.named_buffers(recurse=False):
+            module.register_buffer(name, buffer.to(profile.device), persistent=False)
+
+
+def tokenizer() -> Any:
+    """Rows are tokens already; the trainer asks it for the padding and the end alone."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {"<pad>": 0, "<s>": 1, "</s>": 2}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")), pad_token="<pad>", eos_token="</s>"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("where", choices=["cpu", "gpu", "one"])
+    parser.add_argument("--base", default="models/base")
+    parser.add_argument("--model", default="llama-3.1-8b")
+    parser.add_argument("--sizes", nargs="+")
+    parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--anywhere", action="store_true")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(measure(**json.loads(given.one))))
+        return
+    made_up = given.where == "gpu"
+    if made_up and not given.anywhere:
+        import torch
+
+        if not torch.cuda.is_available():
+            sys.exit("torch sees no GPU here; --anywhere does the same on the CPU")
+    sizes = given.sizes or (["1x1024", "4x1024", "2x4096"] if made_up else ["1x256", "2x256"])
+    print(f"{'method':<6} {'size':>8} {'predicted':>10} {'measured':>10} {'ratio':>6}  load")
+    for size in sizes:
+        batch, length = map(int, size.split("x"))
+        for kind in given.kinds:
+            model = given.model if made_up else given.base
+            report(kind, size, alone(model=model, kind=kind, batch=batch, length=length, made_up=made_up))
+
+
+def alone(**settings: Any) -> dict[str, Any]:
+    """`measure` in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.memory", "one", "--one", json.dumps(settings)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return {"skipped": done.stderr.strip().splitlines()[-1]}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def report(kind: str, size: str, found: dict[str, Any]) -> None:
+    if "skipped" in found:
+        predicted = f"{found['predicted'] / 1e9:7.2f} GB" if "predicted" in found else "–"
+        print(f"{kind:<6} {size:>8} {predicted:>10} {found['skipped']}", flush=True)
+        return
+    predicted, measured = found["predicted"], found["measured"]
+    held = f", {found['reserved'] / 1e9:.2f} GB reserved" if "reserved" in found else ""
+    line = f"{kind:<6} {size:>8} {predicted / 1e9:7.2f} GB {measured / 1e9:7.2f} GB {measured / predicted:6.2f}"
+    print(f"{line}  {os.getloadavg()[0]:.1f}{held}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

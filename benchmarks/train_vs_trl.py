@@ -1,0 +1,264 @@
+"""Training speed against TRL's defaults: the same rows in the same steps, side by side in one run.
+
+    python -m benchmarks.train_vs_trl sft [--repeats 3]
+    python -m benchmarks.train_vs_trl dpo [--repeats 3]
+
+Needs models/base (`dvc repro fetch_base`). Every side trains LoRA on it in a process of its own, alternating:
+
+trl       TRL's trainer with its defaults (bfloat16 autocast, gradient checkpointing, padded batches; DPO forwards its
+          reference in every step)
+trl fp32  the same in float32 without checkpointing, which is faster on a CPU without bfloat16 units
+ours      what `train_sft` or `reference` and `train_dpo` run; for DPO the reference log-probabilities are computed
+          before, once, and their time is shown apart
+
+The rows' lengths are log-normal, as those of chats are. TRL is given our batches: each step sees the same rows. The
+tokens counted are those of the rows, not the padding. The losses are those of held-out rows after training, by one
+function in float32, and the steps' own.
+"""
+
+import argparse
+import json
+import math
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+SIDES = ("trl", "trl fp32", "ours")
+BASE = Path("models/base")
+ROWS = {"sft": 64, "dpo": 32}
+HELD_OUT = 16
+LENGTHS = (1.2, 0.8)
+"""Mean and deviation of the logarithm of the number of sums in a row."""
+MAX_LENGTH = 512
+SEED = 1
+
+
+def rows(task: str) -> list[dict[str, Any]]:
+    """Conversations about a few sums, or many; for DPO each with a wrong answer beside the right one."""
+    noise = random.Random(SEED)
+    made = []
+    for number in range(ROWS[task] + HELD_OUT):
+        count = min(24, max(1, round(noise.lognormvariate(*LENGTHS))))
+        sums = [(noise.randrange(100), noise.randrange(100)) for _ in range(count)]
+        asked = "Add, and answer one line each: " + "; ".join(f"{a} + {b}" for a, b in sums)
+        right = "\n".join(f"{a} + {b} = {a + b}" for a, b in sums)
+        wrong = "\n".join(f"{a} + {b} = {a + b + noise.choice((-10, -1, 1, 10))}" for a, b in sums)
+        say = [[{"role": "assistant", "content": text}] for text in (right, wrong)]
+        made.append(
+            {
+                "id": str(number),
+                "prompt": [{"role": "user", "content": asked}],
+                **({"completion": say[0]} if task == "sft" else {"chosen": say[0], "rejected": say[1]}),
+            }
+        )
+    return made
+
+
+def measure(task: str, side: str) -> dict[str, Any]:
+    """Train one side in this process: {seconds, prepared, tokens, steps, losses, held_out, load}."""
+    from transformers import set_seed
+
+    from tunesmith import device, models, weights
+
+    profile = device.detect()
+    if profile.device == "cpu":
+        device.keep_freed_memory() if side == "ours" else None
+    lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
+    set_seed(SEED)
+    policy = models.open_policy(BASE, BASE, profile, "lora", lora)
+    made = rows(task)
+    with tempfile.TemporaryDirectory() as scratch:
+        sides = {"sft": sft_trainer, "dpo": dpo_trainer}
+        trainer, tokens, held_out, prepared = sides[task](side, policy, made, profile, Path(scratch))
+        began = time.monotonic()
+        trainer.train()
+        seconds = time.monotonic() - began
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "seconds": seconds,
+        "prepared": prepared,
+        "tokens": tokens,
+        "steps": len(losses),
+        "losses": losses,
+        "held_out": held_out(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def trl_settings(side: str, scratch: Path) -> dict[str, Any]:
+    """TRL's defaults, but for what makes the two sides train the same: seed, rate, one epoch, a log a step."""
+    plain = {} if side == "trl" else {"bf16": False, "gradient_checkpointing": False}
+    return {
+        "output_dir": str(scratch),
+        "learning_rate": 5e-4,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0.1,
+        "num_train_epochs": 1,
+        "logging_steps": 1,
+        "report_to": "none",
+        "save_strategy": "no",
+        "seed": SEED,
+        "data_seed": SEED,
+        **plain,
+    }
+
+
+def in_batches(kind: type[Any], batches: list[list[int]]) -> type[Any]:
+    """A trainer of ``kind`` whose steps see these rows."""
+
+    class InBatches(kind):  # type: ignore[misc]
+        def get_train_dataloader(self) -> Any:
+            from torch.utils.data import DataLoader
+
+            given = self._remove_unused_columns(self.train_dataset)
+            loader = DataLoader(given, batch_sampler=batches, collate_fn=self.data_collator)
+            return self.accelerator.prepare(loader)
+
+    return InBatches
+
+
+def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    from tunesmith import sft
+    from tunesmith.likelihood import likelihoods
+
+    rates = dict.fromkeys(("lora", "qlora", "full"), 5e-4)
+    settings = sft.Sft(
+        dataset="rows", turns="completion", epochs=1, learning_rate=rates, warmup_share=0.1, max_length=MAX_LENGTH,
+        batch_size=2, seed=SEED, probes=0,
+    )  # fmt: skip
+    examples = sft.encode(policy.tokenizer, made, settings, Path("rows"))
+    unseen = [example.split() for example in list(examples.values())[ROWS["sft"] :]]
+    train = dict(list(examples.items())[: ROWS["sft"]])
+    trainer = sft.make_trainer(policy, train, settings, "lora", profile, scratch)
+    if side != "ours":
+        for _ in trainer.get_train_dataloader():  # which rows go together
+            pass
+        batches = [[int(name) for name in batch] for batch in trainer.data_collator.batches]
+        config = SFTConfig(**trl_settings(side, scratch), completion_only_loss=True)
+        columns = {
+            "input_ids": [example.input_ids for example in train.values()],
+            "completion_mask": [example.completion_mask for example in train.values()],
+        }
+        trainer = in_batches(SFTTrainer, batches)(
+            fresh(), args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
+        )
+
+    def held_out() -> float:
+        found = likelihoods(replace(policy, model=trainer.model), unseen, batch_size=8)
+        return -sum(each.log_prob for each in found) / sum(len(completion) for _, completion in unseen)
+
+    return trainer, sum(len(example.input_ids) for example in train.values()), held_out, 0.0
+
+
+def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    from tunesmith import chat, dpo, pairs
+
+    rates = dict.fromkeys(("lora", "qlora", "full"), 5e-4)
+    settings = dpo.Dpo(
+        dataset="rows", start="base", weights="lora", epochs=1, learning_rate=rates, warmup_share=0.1, beta=0.1,
+        max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0,
+    )  # fmt: skip
+    given = pairs.encode(policy.tokenizer, made, settings.max_length, "dpo", Path("rows"))
+    train, unseen = given[: ROWS["dpo"]], given[ROWS["dpo"] :]
+    began = time.monotonic()
+    values = pairs.log_probs(policy, given, settings.batch_size)
+    prepared = time.monotonic() - began
+    reference = dpo.Reference(
+        [{"id": pair.id, "chosen": a, "rejected": b} for pair, (a, b) in zip(given, values, strict=True)], Path("-")
+    )
+    trainer: Any = dpo.make_trainer(policy, train, reference, settings, profile, scratch)
+    if side != "ours":
+        for _ in trainer.get_train_dataloader():
+            pass
+        batches = [[int(name) for name in batch] for batch in trainer.data_collator.batches]
+        texts = []
+        for row in made[: ROWS["dpo"]]:
+            (before, chosen), (_, rejected) = (
+                chat.render_examples(policy.tokenizer, [(row["prompt"], row[side_])])[0]
+                for side_ in ("chosen", "rejected")
+            )
+            texts.append({"prompt": before, "chosen": chosen, "rejected": rejected})
+        trainer = in_batches(DPOTrainer, batches)(
+            fresh(),
+            args=DPOConfig(**trl_settings(side, scratch), beta=settings.beta),
+            train_dataset=Dataset.from_list(texts),
+            processing_class=policy.tokenizer,
+        )
+
+    def held_out() -> float:
+        tuned = replace(policy, model=trainer.model)
+        now, before = pairs.log_probs(tuned, unseen, 4), reference.of(unseen)
+        margins = [settings.beta * (a - b - (c - d)) for (a, b), (c, d) in zip(now, before, strict=True)]
+        return statistics.fmean(math.log1p(math.exp(-margin)) for margin in margins)
+
+    return trainer, sum(pair.tokens for pair in train), held_out, prepared
+
+
+def fresh() -> Any:
+    """The same policy again, and TRL as it comes: the one above has become the trainer's that told the batches."""
+    from transformers import set_seed
+    from trl.kernels.chunked_logprob import _use_triton
+    from trl.trainer import utils
+
+    from tunesmith import device, models, weights
+
+    utils._use_triton = _use_triton  # see tunesmith.arguments.score_trained_tokens_only
+    set_seed(SEED)
+    lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
+    return models.open_policy(BASE, BASE, device.detect(), "lora", lora).model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("task", choices=ROWS)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.side:
+        print(json.dumps(measure(given.task, given.side)))
+        return
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for repeat in range(given.repeats):
+        for side in SIDES:
+            command = [sys.executable, "-m", "benchmarks.train_vs_trl", given.task, "--side", side]
+            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+            run = json.loads(done.stdout.splitlines()[-1])
+            runs[side].append(run)
+            print(f"{repeat + 1} {side:9} {run['seconds']:6.1f} s, load {run['load']:.1f}", file=sys.stderr)
+    print_table(given.task, runs)
+
+
+def print_table(task: str, runs: dict[str, list[dict[str, Any]]]) -> None:
+    medians = {side: statistics.median(run["seconds"] for run in done) for side, done in runs.items()}
+    first = {side: done[0] for side, done in runs.items()}
+    print(f"{task}: {first['ours']['tokens']} tokens in {first['ours']['steps']} steps, medians of {len(runs['ours'])}")
+    for side, seconds in medians.items():
+        run = first[side]
+        print(
+            f"{side:9} {seconds:7.1f} s {run['tokens'] / seconds:7.1f} tokens/s "
+            f"{medians['trl'] / seconds:5.2f} times as fast; last loss {run['losses'][-1]:.4f}, "
+            f"held-out loss {run['held_out']:.4f}"
+        )
+    if task == "dpo":
+        prepared = statistics.median(run["prepared"] for run in runs["ours"])
+        ratio = medians["trl"] / (medians["ours"] + prepared)
+        print(f"ours with the reference, computed once in {prepared:.1f} s: {ratio:.2f} times as fast")
+    apart = max(abs(a - b) for a, b in zip(first["ours"]["losses"], first["trl fp32"]["losses"], strict=True))
+    print(f"largest difference of a step's loss, ours against trl fp32: {apart:.2e}")
+
+
+if __name__ == "__main__":
+    main()
