@@ -318,9 +318,9 @@ def test_the_results_name_what_comes_next(project: Project) -> None:
     assert "make ui" in shown
 
 
-def test_another_seed_retrains_and_a_server_that_is_away_gets_the_run_later(project: Project) -> None:
+def test_another_rate_retrains_and_a_server_that_is_away_gets_the_run_later(project: Project) -> None:
     """Last, because it runs part of the pipeline again."""
-    project.edit(grpo=lambda grpo: grpo | {"seed": 3})
+    project.edit(grpo=lambda grpo: grpo | {"learning_rate": RATES | {"lora": 0.04}})
     away = project.run("dvc", "repro", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert running(away) == {"train_grpo", "evaluate@grpo", "compare", "register@sft-lora"}
     assert away.returncode != 0

@@ -26,11 +26,12 @@ CUBLAS = 32 * 2**20
 """cuBLAS's workspace as torch sets it on Hopper; 8 MiB elsewhere (CUBLAS_WORKSPACE_CONFIG)."""
 IMPORTS = 610_000_000
 """Resident once torch, transformers, peft and TRL are imported and a trainer is built (torch 2.13 for CPUs)."""
-HEAP = {"lora": 0.75, "qlora": 0.75, "full": 0.4}
+HEAP = {"lora": 0.75, "qlora": 1.0, "full": 0.4}
 """What the C library holds beside the activations, as a share of them. torch asks for aligned memory, for which glibc's
 posix_memalign takes no freed piece of the same size (it looks for one with room to align) unless its neighbours were
 freed too, and an adapter's small gradients and moments settle between them. Measured with glibc 2.36 on SmolLM2-135M at
-1 x 128 to 4 x 256 tokens: 0.7 to 1 for adapters, 0.2 to 0.55 for all weights."""
+1 x 128 to 4 x 256 tokens: 0.7 to 1 for LoRA, 1 to 1.2 for QLoRA, whose quantizing leaves pieces too, 0.2 to 0.55 for
+all weights."""
 
 LARGEST, STEP = 1024, 64
 """Largest batch that is looked for, and the step between lengths, in tokens."""
