@@ -41,7 +41,7 @@ def main(kind: weights.Kind) -> str:
         inputs=[train_file, held_out_file],
         params={"sft": p.model_dump(), **({"lora": lora.model_dump()} if lora else {})},
         seed=p.seed,
-        footprint=footprint.of_sft(p, kind, lora, profile),
+        footprint=footprint.of_sft(p, kind, lora, profile, examples),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = sft.make_trainer(policy, examples, p, kind, profile, Path(scratch))

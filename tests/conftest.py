@@ -1,6 +1,7 @@
 """Fixtures: a tiny random chat model and a tokenizer for it, made here, so that tests need no network."""
 
 import os
+import sys
 
 # Before any test imports them: no hub, no telemetry, no progress bars.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -102,3 +103,10 @@ class TokensRead:
 @pytest.fixture
 def tokens_read() -> TokensRead:
     return TokensRead()
+
+
+@pytest.fixture(autouse=True)
+def no_precision_left_over() -> None:
+    """Accelerate keeps the first trainer's precision for all that follow in a process; a stage has one trainer."""
+    if "accelerate.state" in sys.modules:
+        sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)

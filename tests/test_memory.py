@@ -252,8 +252,10 @@ def test_qlora_is_counted_as_it_is_held_and_saved(tiny_base: Path, monkeypatch: 
     constants = sum(quantization_constants(one.quant_state) for one in frozen if hasattr(one, "quant_state"))
     held = sum(parameter.nbytes for parameter in frozen) + constants
     assert memory.predict(shape, run).weights == pytest.approx(held, rel=0.02)
-    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)  # peft asks for a GPU's
-    saved = saved_bytes(policy.model.train(), TOKENS, autocast=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16), monkeypatch.context() as patch:
+        # peft asks whether a GPU's is on; patched within, since autocast notes at its start what to go back to.
+        patch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+        saved = saved_bytes(policy.model.train(), TOKENS, autocast=False)
     assert activations.kept(shape, run) == pytest.approx(saved, rel=0.05)
 
 

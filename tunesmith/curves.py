@@ -12,6 +12,8 @@ WIDTH, HEIGHT = 260, 130
 """Size of a chart, in SVG units."""
 LEFT, RIGHT, TOP, BOTTOM = 42, 248, 12, 104
 """Its drawing area."""
+ROUNDING = 1e-4
+"""The loss of RLOO on its own policy's answers is 0 but for this."""
 SMOOTHED = 20
 """From this many steps on, single steps are noise: a running mean is drawn over them."""
 
@@ -52,6 +54,8 @@ def curves(events: Sequence[Event]) -> list[Curve]:
     points = {name: [(step, _finite(event[name])) for step, event in steps if name in event] for name in QUANTITIES}
     if _alike(points["score"], points["reward"]):  # the verifier is the reward
         del points["score"]
+    if points["reward"] and all(abs(value or 0) < ROUNDING for _, value in points["loss"]):
+        del points["loss"]
     return [curve(*QUANTITIES[name], drawn) for name, drawn in points.items() if drawn]
 
 

@@ -7,17 +7,20 @@ from tunesmith.device import Profile
 from tunesmith.online import Online
 from tunesmith.pairs import Pair
 from tunesmith.runs import Machine, Objective, Run
-from tunesmith.sft import Sft
+from tunesmith.sft import Examples, Sft
 from tunesmith.weights import Kind, Lora
 
 
-def of_sft(sft: Sft, kind: Kind, lora: Lora | None, profile: Profile) -> Run:
-    """Packed sequences, as long as they may be."""
+def of_sft(sft: Sft, kind: Kind, lora: Lora | None, profile: Profile, examples: Examples) -> Run:
+    """Packed sequences, as long as they may be, of rows of which as much is trained as of these."""
+    trained = sum(sum(example.completion_mask) for example in examples.values())
+    share = trained / sum(len(example.input_ids) for example in examples.values())
     return Run(
         objective="sft",
         weights=kind,
         batch=sft.batch_size,
         length=sft.max_length,
+        labelled=round(share * sft.batch_size * sft.max_length),
         machine=machine(profile),
         rank=lora.rank if lora else 0,
     )

@@ -14,6 +14,8 @@ from tunesmith import words
 from tunesmith.errors import EvaluationError
 
 REPORTS = Path("reports")
+WIDTH = 120
+"""Characters a line in a file or a pipe, where no terminal says how many there are."""
 
 
 def show() -> None:
@@ -23,6 +25,8 @@ def show() -> None:
     except FileNotFoundError:
         raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="run `make repro` first") from None
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
     console.print(table(comparison))
     console.print(words.best(comparison), soft_wrap=True)
     for name, model in comparison["models"].items():
