@@ -32,7 +32,7 @@ from typing import Any
 
 SIDES = ("trl", "trl fp32", "ours")
 BASE = Path("models/base")
-ROWS = {"sft": 64, "dpo": 32}
+ROWS = {"sft": 48, "dpo": 16}
 HELD_OUT = 16
 LENGTHS = (1.2, 0.8)
 """Mean and deviation of the logarithm of the number of sums in a row."""

@@ -11,7 +11,8 @@ from pathlib import Path
 from tunesmith import device, dpo, footprint, labels, models, pairs, ready, weights
 from tunesmith.console import run
 from tunesmith.params import load
-from tunesmith.training import Task, Watch, closing_line, train
+from tunesmith.task import Task
+from tunesmith.training import Watch, closing_line, train
 
 MODELS, READY, REFERENCE = Path("models"), Path("data/ready"), Path("data/reference/dpo.jsonl")
 BASE, OUT = MODELS / "base", MODELS / "dpo"

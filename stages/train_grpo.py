@@ -11,7 +11,8 @@ from pathlib import Path
 from tunesmith import device, footprint, grpo, labels, models, online, ready, scoring, weights
 from tunesmith.console import run
 from tunesmith.params import load
-from tunesmith.training import Task, Watch, closing_line, train
+from tunesmith.task import Task
+from tunesmith.training import Watch, closing_line, train
 
 MODELS, READY = Path("models"), Path("data/ready")
 BASE, OUT = MODELS / "base", MODELS / "grpo"

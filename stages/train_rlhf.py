@@ -12,7 +12,8 @@ from pathlib import Path
 from tunesmith import device, footprint, models, online, ready, rlhf, scoring, weights
 from tunesmith.console import run
 from tunesmith.params import load
-from tunesmith.training import Task, Watch, closing_line, train
+from tunesmith.task import Task
+from tunesmith.training import Watch, closing_line, train
 
 MODELS, READY = Path("models"), Path("data/ready")
 BASE, REWARD, OUT = MODELS / "base", MODELS / "reward", MODELS / "rlhf"

@@ -14,7 +14,8 @@ from pathlib import Path
 from tunesmith import device, footprint, labels, models, ready, sft, weights
 from tunesmith.console import run
 from tunesmith.params import load
-from tunesmith.training import Task, Watch, closing_line, train
+from tunesmith.task import Task
+from tunesmith.training import Watch, closing_line, train
 
 BASE, READY, OUT = Path("models/base"), Path("data/ready"), Path("models")
 

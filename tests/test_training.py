@@ -13,7 +13,8 @@ from trl import SFTTrainer
 from tunesmith import chat, device, generation, journal, manifest, models, training, weights
 from tunesmith.errors import DataError, IntegrityError, TrainingError
 from tunesmith.sft import Examples, Sft, encode, ends_turn, make_trainer
-from tunesmith.training import Task, Watch
+from tunesmith.task import Task
+from tunesmith.training import Watch
 
 ROWS = [
     {

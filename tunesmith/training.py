@@ -11,7 +11,8 @@ from typing import Any
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
-from tunesmith import atomic, generation, journal, lineage, manifest, memory, shapes, soundness, weights
+from tunesmith import atomic, generation, journal, lineage, manifest, soundness, weights
+from tunesmith import task as tasks
 from tunesmith.chat import Message
 from tunesmith.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.journal import Journal
@@ -19,40 +20,14 @@ from tunesmith.live import published_live
 from tunesmith.manifest import Manifest
 from tunesmith.models import OpenModel
 from tunesmith.recording import Recorder, RowsOfStep
-from tunesmith.runs import Run
 from tunesmith.saving import save_model
 from tunesmith.soundness import Preference
+from tunesmith.task import Task
 
 PROBE_TOKENS = 32
 """Longest answer to a probe prompt."""
 SHOWN = 4
 """Answers to probe prompts that are printed; all are in the journal."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is trained, from what, on what.
-
-    start: the folder of the model it starts from. upstream: folders of other trained models that it uses.
-    inputs: files of ready rows. params: every section that shaped it. footprint: what its memory is predicted from.
-    """
-
-    out: Path
-    objective: str
-    title: str
-    kind: weights.Kind
-    start: Path
-    dataset: str
-    rows: int
-    inputs: list[Path]
-    params: dict[str, Any]
-    seed: int
-    footprint: Run | None = None
-    upstream: tuple[Path, ...] = ()
-
-    @property
-    def method(self) -> str:
-        return f"{self.title} {weights.NAMES[self.kind]}"
 
 
 @dataclass(frozen=True)
@@ -84,10 +59,10 @@ def train(
     model = trainer.model
     if profile.device == "cpu":
         keep_freed_memory()
-    origin = _lineage(policy, task, profile)
+    origin = tasks.lineage_of(policy, task, profile)
     with atomic.new_folder(task.out) as work:
         with Journal(work / journal.NAME) as log:
-            log.write("start", key=uuid.uuid4().hex, device=profile.name, **_about(task, policy.on))
+            log.write("start", key=uuid.uuid4().hex, device=profile.name, **tasks.about(task, policy.on))
             with published_live(log.path):
                 seconds = _train_and_check(trainer, log, policy.tokenizer, task.kind, watch)
                 _save(model, policy.tokenizer, origin, work)
@@ -100,7 +75,7 @@ def train(
                     peak_memory_bytes=peak_memory_bytes(profile),
                     trainable_parameters=trainable,
                     total_parameters=total,
-                    costs=_costs(task) | {task.out.name: seconds},
+                    costs=tasks.costs(task) | {task.out.name: seconds},
                 )
         return manifest.write(work)
 
@@ -151,55 +126,6 @@ def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, Any]]:
     trainer.add_callback(recorder)
     trainer.train()
     return recorder.steps
-
-
-def _about(task: Task, on: Path) -> dict[str, Any]:
-    predicted = memory.predict(shapes.read(str(on)), task.footprint).total if task.footprint else None
-    return {
-        "model": task.out.name,
-        "method": task.method,
-        "objective": task.objective,
-        "weights": task.kind,
-        "start": task.start.name,
-        "params": task.params,
-        "dataset": task.dataset,
-        "rows": task.rows,
-        "predicted_memory_bytes": predicted,
-    }
-
-
-def _lineage(policy: OpenModel, task: Task, profile: Profile) -> lineage.Lineage:
-    started = lineage.read(task.start)
-    parents = {folder.name: manifest.read(folder) for folder in (task.start, *task.upstream)}
-    origin = lineage.collect(
-        base=policy.base,
-        source=started["base"]["source"] if "base" in started else started["source"],
-        inputs=task.inputs,
-        params=task.params,
-        seed=task.seed,
-        device=profile.name,
-    )
-    on = {} if task.kind == "full" else {"on": {"model": policy.on.name, **_digests(manifest.read(policy.on))}}
-    return {
-        **origin,
-        "method": {"objective": task.objective, "weights": task.kind},
-        **on,
-        "parents": {name: _digests(stated) for name, stated in parents.items()},
-    }
-
-
-def _digests(stated: Manifest) -> dict[str, str]:
-    return {"digest": stated.digest, "weights_digest": stated.weights_digest}
-
-
-def _costs(task: Task) -> dict[str, float]:
-    """Seconds of every training that this one builds on, by model."""
-    costs: dict[str, float] = {}
-    for folder in (task.start, *task.upstream):
-        path = folder / journal.NAME
-        if path.exists():  # the base has none
-            costs |= journal.first(journal.read(path), "end")["costs"]
-    return costs
 
 
 def _answer_probes(
