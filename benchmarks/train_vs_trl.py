@@ -1,7 +1,7 @@
 """Training speed against TRL's defaults: the same rows in the same steps, side by side in one run.
 
-    python -m benchmarks.train_vs_trl sft [--repeats 3]
-    python -m benchmarks.train_vs_trl dpo [--repeats 3]
+    python -m benchmarks.train_vs_trl sft [--repeats 3] [--rows 48]
+    python -m benchmarks.train_vs_trl dpo [--repeats 3] [--rows 48]
 
 Needs models/base (`dvc repro fetch_base`). Every side trains LoRA on it in a process of its own, alternating:
 
@@ -32,21 +32,21 @@ from typing import Any
 
 SIDES = ("trl", "trl fp32", "ours")
 BASE = Path("models/base")
-ROWS = {"sft": 48, "dpo": 16}
-HELD_OUT = 16
+TASKS = ("sft", "dpo")
+HELD_OUT = 8
 LENGTHS = (1.2, 0.8)
 """Mean and deviation of the logarithm of the number of sums in a row."""
 MAX_LENGTH = 512
 SEED = 1
 
 
-def rows(task: str) -> list[dict[str, Any]]:
+def rows(task: str, count: int) -> list[dict[str, Any]]:
     """Conversations about a few sums, or many; for DPO each with a wrong answer beside the right one."""
     noise = random.Random(SEED)
     made = []
-    for number in range(ROWS[task] + HELD_OUT):
-        count = min(24, max(1, round(noise.lognormvariate(*LENGTHS))))
-        sums = [(noise.randrange(100), noise.randrange(100)) for _ in range(count)]
+    for number in range(count + HELD_OUT):
+        long = min(24, max(1, round(noise.lognormvariate(*LENGTHS))))
+        sums = [(noise.randrange(100), noise.randrange(100)) for _ in range(long)]
         asked = "Add, and answer one line each: " + "; ".join(f"{a} + {b}" for a, b in sums)
         right = "\n".join(f"{a} + {b} = {a + b}" for a, b in sums)
         wrong = "\n".join(f"{a} + {b} = {a + b + noise.choice((-10, -1, 1, 10))}" for a, b in sums)
@@ -61,7 +61,7 @@ def rows(task: str) -> list[dict[str, Any]]:
     return made
 
 
-def measure(task: str, side: str) -> dict[str, Any]:
+def measure(task: str, side: str, count: int) -> dict[str, Any]:
     """Train one side in this process: {seconds, prepared, tokens, steps, losses, held_out, load}."""
     from transformers import set_seed
 
@@ -73,7 +73,7 @@ def measure(task: str, side: str) -> dict[str, Any]:
     lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
     set_seed(SEED)
     policy = models.open_policy(BASE, BASE, profile, "lora", lora)
-    made = rows(task)
+    made = rows(task, count)
     with tempfile.TemporaryDirectory() as scratch:
         sides = {"sft": sft_trainer, "dpo": dpo_trainer}
         trainer, tokens, held_out, prepared = sides[task](side, policy, made, profile, Path(scratch))
@@ -94,7 +94,10 @@ def measure(task: str, side: str) -> dict[str, Any]:
 
 def trl_settings(side: str, scratch: Path) -> dict[str, Any]:
     """TRL's defaults, but for what makes the two sides train the same: seed, rate, one epoch, a log a step."""
+    import torch
+
     plain = {} if side == "trl" else {"bf16": False, "gradient_checkpointing": False}
+    cpu = {} if torch.cuda.is_available() else {"use_cpu": True}  # it asks to be told
     return {
         "output_dir": str(scratch),
         "learning_rate": 5e-4,
@@ -107,6 +110,7 @@ def trl_settings(side: str, scratch: Path) -> dict[str, Any]:
         "seed": SEED,
         "data_seed": SEED,
         **plain,
+        **cpu,
     }
 
 
@@ -137,8 +141,8 @@ def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
         batch_size=2, seed=SEED, probes=0,
     )  # fmt: skip
     examples = sft.encode(policy.tokenizer, made, settings, Path("rows"))
-    unseen = [example.split() for example in list(examples.values())[ROWS["sft"] :]]
-    train = dict(list(examples.items())[: ROWS["sft"]])
+    unseen = [example.split() for example in list(examples.values())[-HELD_OUT:]]
+    train = dict(list(examples.items())[:-HELD_OUT])
     trainer = sft.make_trainer(policy, train, settings, "lora", profile, scratch)
     if side != "ours":
         for _ in trainer.get_train_dataloader():  # which rows go together
@@ -172,7 +176,7 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
         max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0,
     )  # fmt: skip
     given = pairs.encode(policy.tokenizer, made, settings.max_length, "dpo", Path("rows"))
-    train, unseen = given[: ROWS["dpo"]], given[ROWS["dpo"] :]
+    train, unseen = given[:-HELD_OUT], given[-HELD_OUT:]
     began = time.monotonic()
     values = pairs.log_probs(policy, given, settings.batch_size)
     prepared = time.monotonic() - began
@@ -185,7 +189,7 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
             pass
         batches = [[int(name) for name in batch] for batch in trainer.data_collator.batches]
         texts = []
-        for row in made[: ROWS["dpo"]]:
+        for row in made[:-HELD_OUT]:
             (before, chosen), (_, rejected) = (
                 chat.render_examples(policy.tokenizer, [(row["prompt"], row[side_])])[0]
                 for side_ in ("chosen", "rejected")
@@ -223,17 +227,19 @@ def fresh() -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("task", choices=ROWS)
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--rows", type=int, default=48, help="rows, or pairs, to train on")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        print(json.dumps(measure(given.task, given.side)))
+        print(json.dumps(measure(given.task, given.side, given.rows)))
         return
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
     for repeat in range(given.repeats):
         for side in SIDES:
-            command = [sys.executable, "-m", "benchmarks.train_vs_trl", given.task, "--side", side]
+            command = [sys.executable, "-m", "benchmarks.train_vs_trl", given.task]
+            command += ["--rows", str(given.rows), "--side", side]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
             run = json.loads(done.stdout.splitlines()[-1])
             runs[side].append(run)
