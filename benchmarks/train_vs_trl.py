@@ -114,18 +114,18 @@ def trl_settings(side: str, scratch: Path) -> dict[str, Any]:
     }
 
 
-def in_batches(kind: type[Any], batches: list[list[int]]) -> type[Any]:
-    """A trainer of ``kind`` whose steps see these rows."""
+def in_batches(trainer: Any, batches: list[list[int]]) -> Any:
+    """``trainer``, whose steps see these rows."""
 
-    class InBatches(kind):  # type: ignore[misc]
-        def get_train_dataloader(self) -> Any:
-            from torch.utils.data import DataLoader
+    def get_train_dataloader() -> Any:
+        from torch.utils.data import DataLoader
 
-            given = self._remove_unused_columns(self.train_dataset)
-            loader = DataLoader(given, batch_sampler=batches, collate_fn=self.data_collator)
-            return self.accelerator.prepare(loader)
+        given = trainer._remove_unused_columns(trainer.train_dataset)
+        loader = DataLoader(given, batch_sampler=batches, collate_fn=trainer.data_collator)
+        return trainer.accelerator.prepare(loader)
 
-    return InBatches
+    trainer.get_train_dataloader = get_train_dataloader
+    return trainer
 
 
 def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
@@ -153,9 +153,9 @@ def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
             "input_ids": [example.input_ids for example in train.values()],
             "completion_mask": [example.completion_mask for example in train.values()],
         }
-        trainer = in_batches(SFTTrainer, batches)(
-            fresh(), args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
-        )
+        given = Dataset.from_dict(columns)
+        theirs = SFTTrainer(fresh(), args=config, train_dataset=given, processing_class=policy.tokenizer)
+        trainer = in_batches(theirs, batches)
 
     def held_out() -> float:
         found = likelihoods(replace(policy, model=trainer.model), unseen, batch_size=8)
@@ -195,12 +195,13 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
                 for side_ in ("chosen", "rejected")
             )
             texts.append({"prompt": before, "chosen": chosen, "rejected": rejected})
-        trainer = in_batches(DPOTrainer, batches)(
+        theirs = DPOTrainer(
             fresh(),
             args=DPOConfig(**trl_settings(side, scratch), beta=settings.beta),
             train_dataset=Dataset.from_list(texts),
             processing_class=policy.tokenizer,
         )
+        trainer = in_batches(theirs, batches)
 
     def held_out() -> float:
         tuned = replace(policy, model=trainer.model)

@@ -49,7 +49,10 @@ def make(folder: Path, base: Path, params: dict[str, Any] = PARAMS) -> Path:
     shutil.copytree(base, folder / "models" / "base")
     write_params(folder, params)
     rows = [(f"r{a}x{b}", [{"role": "user", "content": f"What is {a} + {b}?"}], a + b) for a, b in SUMS]
-    say = lambda text: [{"role": "assistant", "content": str(text)}]  # noqa: E731
+
+    def say(text: object) -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": str(text)}]
+
     answers = [{"id": name, "prompt": prompt, "completion": say(total)} for name, prompt, total in rows[:16]]
     pairs = [
         {"id": name, "prompt": prompt, "chosen": say(total), "rejected": say("no idea")}

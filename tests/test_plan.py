@@ -148,5 +148,7 @@ def test_a_method_that_bears_its_batch_is_chosen_before_one_that_is_lighter() ->
     lora, qlora, full = group
     assert candidates.lightest(group) is lora
     assert candidates.lightest([replace(lora, budget=0), qlora, full]) is qlora
-    assert candidates.lightest([replace(one, budget=0) for one in group]).run.weights == "lora"  # type: ignore[union-attr]
+    smaller = candidates.lightest([replace(one, budget=0) for one in group])
+    assert smaller is not None
+    assert smaller.run.weights == "lora"
     assert candidates.lightest([replace(one, budget=0, largest=None) for one in group]) is None

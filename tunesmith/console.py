@@ -25,7 +25,7 @@ def run(main: Callable[[], str]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
-    except Exception as error:
+    except Exception as error:  # libraries wrap a full disk in errors of their own; everything else goes on up
         full = disk_full(error)
         if full is None:
             raise

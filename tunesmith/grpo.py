@@ -48,8 +48,15 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
 
 
 class Trainer(Rollouts, GRPOTrainer):
+    """TRL's trainer with the rollouts of `online.Rollouts`."""
+
     def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> tuple[list[Tokens], None]:
         return self._answer(prompt_ids), None
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
+    ) -> Any:
+        return super()._get_per_token_logps_and_entropies(self._sharing(model, kept), ids, mask, kept, *more, **named)
 
 
 def make_trainer(

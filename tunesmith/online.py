@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +19,6 @@ from tunesmith.models import OpenModel
 from tunesmith.prefix import SharedPrompts
 from tunesmith.ready import Row, reference
 from tunesmith.weights import Kind
-
-RewardFunction = Callable[..., list[float | None]]
-"""TRL's: called with prompts, completions, completion_ids and the data set's columns; None for what has no reward."""
 
 
 class Online(Schedule):
@@ -136,7 +132,5 @@ class Rollouts:
             )
         return said
 
-    def _get_per_token_logps_and_entropies(self, model: Any, *args: Any, **settings: Any) -> Any:
-        logits_to_keep = args[2]
-        shared = SharedPrompts(self.accelerator.unwrap_model(model), logits_to_keep)
-        return super()._get_per_token_logps_and_entropies(shared, *args, **settings)  # type: ignore[misc]
+    def _sharing(self, model: Any, completion: int) -> SharedPrompts:
+        return SharedPrompts(self.accelerator.unwrap_model(model), completion)

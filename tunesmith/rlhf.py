@@ -44,8 +44,15 @@ class RewardModel:
 
 
 class Trainer(Rollouts, RLOOTrainer):
+    """TRL's trainer with the rollouts of `online.Rollouts`."""
+
     def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> list[Tokens]:
         return self._answer(prompt_ids)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
+    ) -> Any:
+        return super()._get_per_token_logps_and_entropies(self._sharing(model, kept), ids, mask, kept, *more, **named)
 
 
 def make_trainer(

@@ -88,9 +88,11 @@ def keep_quantized(model: torch.nn.Module) -> None:
     There the first forward in evaluation mode, such as an answer to a probe, would replace them for good by a packed
     form with scales rounded to bfloat16: the base would move under the adapter.
     """
+    from bitsandbytes.nn.modules import Linear4bit  # seconds to import, which only QLoRA pays
+
     for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CAUSAL_LM) -> PeftModel:
