@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
     """Train one side in this process: {seconds, prepared, tokens, steps, losses, held_out, load}."""
     from transformers import set_seed
 
-    from tunesmith import device, models, weights
+    from tunesmith import arguments, device, models, weights
 
     profile = device.detect()
     if profile.device == "cpu":
@@ -78,7 +79,8 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
         sides = {"sft": sft_trainer, "dpo": dpo_trainer}
         trainer, tokens, held_out, prepared = sides[task](side, policy, made, profile, Path(scratch))
         began = time.monotonic()
-        trainer.train()
+        with arguments.one_precision(trainer) if side == "ours" else nullcontext():
+            trainer.train()
         seconds = time.monotonic() - began
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {

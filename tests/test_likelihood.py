@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import TokensRead
 from datasets import Dataset
+from profiles import EXACT
 from trl import GRPOConfig, GRPOTrainer
 
-from tunesmith import device, models, weights
+from tunesmith import models, weights
 from tunesmith.grpo import Trainer
 from tunesmith.likelihood import likelihoods, padded
 from tunesmith.models import OpenModel
@@ -17,7 +18,7 @@ EXAMPLES = [([7, 8, 9, 40], [11, 12, 2]), ([7, 8, 9, 40], [13, 2]), ([5], [14, 1
 
 @pytest.fixture
 def policy(tiny_base: Path) -> OpenModel:
-    return models.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
+    return models.open_policy(tiny_base, tiny_base, EXACT, "lora", LORA)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
@@ -50,7 +51,7 @@ def test_sharing_a_prompt_changes_neither_probabilities_nor_gradients(
     seen = []
     for kind in (GRPOTrainer, Trainer):
         torch.manual_seed(0)
-        policy = models.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
+        policy = models.open_policy(tiny_base, tiny_base, EXACT, "lora", LORA)
         made = trainer(kind, policy, tmp_path)
         tokens_read(policy)
         torch.manual_seed(1)

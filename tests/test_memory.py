@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import peft
 import pytest
 import torch
+from peft.helpers import disable_input_dtype_casting
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl.trainer.utils import add_fused_lm_head
 
 from tunesmith import activations, memory, models, shapes, weights
+from tunesmith.attention import use_row_by_row
 from tunesmith.device import Profile
 from tunesmith.runs import BF16, CPU, FLOAT32, GPU, Machine, Run
 from tunesmith.shapes import Shape
@@ -143,8 +144,8 @@ def model(dtype: torch.dtype, vocabulary: int = 64) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).to(dtype)
 
 
-def saved_bytes(trained: Any, tokens: int, *, autocast: bool) -> int:
-    """What autograd saves of the layers in a forward pass with a mask, parameters left out."""
+def saved_bytes(trained: Any, tokens: int, *, autocast: bool, packed: bool = False) -> int:
+    """What autograd saves of the layers in a forward pass with a mask, or of two packed rows; parameters left out."""
     own = {parameter.untyped_storage().data_ptr() for parameter in trained.parameters()}
     found: dict[int, torch.UntypedStorage] = {}
 
@@ -158,14 +159,22 @@ def saved_bytes(trained: Any, tokens: int, *, autocast: bool) -> int:
     mask = torch.ones((1, 1, tokens, tokens), dtype=torch.bool).tril()
     context = torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext()
     whole = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), context:
-        whole.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
+    given: dict[str, Any] = {"attention_mask": mask}
+    if packed:
+        use_row_by_row(whole)
+        half = torch.arange(tokens // 2)
+        rows = torch.tensor([0, tokens // 2, tokens], dtype=torch.int32)
+        given = {"position_ids": torch.cat([half, half])[None], "cu_seq_lens_q": rows}
+    casting = disable_input_dtype_casting(trained, active=autocast)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), context, casting:
+        whole.base_model(input_ids=ids, use_cache=False, **given)
     return sum(storage.nbytes() for storage in found.values())
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("compute", [FLOAT32, BF16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["lora", "full"])
-def test_as_much_is_counted_as_autograd_saves(kind: weights.Kind, compute: int) -> None:
+def test_as_much_is_counted_as_autograd_saves(kind: weights.Kind, compute: int, device: str) -> None:
     made: Any = model(torch.float32 if compute == FLOAT32 else torch.bfloat16)
     shape = shapes.of(made)
     if kind == "lora":
@@ -173,9 +182,9 @@ def test_as_much_is_counted_as_autograd_saves(kind: weights.Kind, compute: int) 
     for parameter in made.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
-    run = replace(SFT, weights=kind, batch=1, length=TOKENS, rank=4, machine=Machine("cuda", compute, False))
+    run = replace(SFT, weights=kind, batch=1, length=TOKENS, rank=4, machine=Machine(device, compute, False))
     casts = memory.casts(shape, run) if kind == "full" else 0
-    saved = saved_bytes(made.train(), TOKENS, autocast=compute == BF16)
+    saved = saved_bytes(made.train(), TOKENS, autocast=compute == BF16, packed=run.row_by_row)
     assert activations.kept(shape, run) + casts == pytest.approx(saved, rel=0.03)
 
 
@@ -220,19 +229,18 @@ def test_as_much_is_counted_as_the_output_head_holds() -> None:
 
 @pytest.mark.filterwarnings("ignore:`(is_)?gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize("kind", ["lora", "qlora"])
-def test_as_much_is_counted_as_a_backward_pass_holds(kind: weights.Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_much_is_counted_as_a_backward_pass_holds(kind: weights.Kind) -> None:
     """With layers recomputed in bfloat16, as on a GPU; ``qlora`` on weights that are not quantized really."""
     made: Any = model(torch.bfloat16)
     shape = shapes.of(made)
-    if kind == "qlora":  # there peft leaves the input's dtype alone
-        monkeypatch.setattr(peft.tuners.lora.Linear, "_cast_input_dtype", lambda self, x, dtype: x)
     made.gradient_checkpointing_enable()
     made.enable_input_require_grads()
     made = weights.add_lora(made, weights.Lora(rank=4, alpha=8, dropout=0.0)).train()
     tokens = 512
     mask = torch.ones((1, 1, tokens, tokens), dtype=torch.bool).tril()
     ids, base = torch.zeros((1, tokens), dtype=torch.long), made.get_base_model().base_model
-    with Held(made.parameters()) as held, torch.autocast("cpu", dtype=torch.bfloat16):
+    casting = disable_input_dtype_casting(made)
+    with Held(made.parameters()) as held, torch.autocast("cpu", dtype=torch.bfloat16), casting:
         held.add(mask.untyped_storage())
         output = base(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
         output.backward(torch.ones_like(output))

@@ -8,9 +8,10 @@ import pytest
 import torch
 from conftest import TokensRead
 from datasets import Dataset
+from profiles import EXACT
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-from tunesmith import device, dpo, models, pairs, ready, reward, weights
+from tunesmith import dpo, models, pairs, ready, reward, weights
 from tunesmith.errors import DataError
 from tunesmith.models import OpenModel
 
@@ -37,7 +38,7 @@ def rows(tiny_base: Path, tmp_path: Path) -> list[dict[str, Any]]:
 @pytest.fixture
 def policy(tiny_base: Path) -> OpenModel:
     """With an adapter that does something, so that the policy is not its reference."""
-    return stirred(models.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA))
+    return stirred(models.open_policy(tiny_base, tiny_base, EXACT, "lora", LORA))
 
 
 def stirred(opened: OpenModel) -> OpenModel:
@@ -57,7 +58,7 @@ def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
 def test_dpo_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
     policy: OpenModel, tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, tokens_read: TokensRead
 ) -> None:
-    base = models.open_model(tiny_base, tiny_base, device.detect())
+    base = models.open_model(tiny_base, tiny_base, EXACT)
     settings = dpo.Dpo(**method_project.PARAMS["dpo"])
     given = pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
     chosen_and_rejected = pairs.log_probs(base, given, 2)
@@ -65,14 +66,14 @@ def test_dpo_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
         [{"id": p.id, "chosen": c, "rejected": r} for p, (c, r) in zip(given, chosen_and_rejected, strict=True)],
         Path("reference"),
     )
-    ours = dpo.make_trainer(policy, given, reference, settings, device.detect(), tmp_path)
+    ours = dpo.make_trainer(policy, given, reference, settings, EXACT, tmp_path)
     features = [ours.train_dataset[i] for i in range(4)]
     tokens_read(policy)
     loss = ours.compute_loss(policy.model, ours.data_collator(features))
     loss.backward()
     learned = gradients(policy.model)
 
-    reference_model = models.open_model(tiny_base, tiny_base, device.detect()).model
+    reference_model = models.open_model(tiny_base, tiny_base, EXACT).model
     theirs = DPOTrainer(
         policy.model,
         ref_model=reference_model,
@@ -101,10 +102,10 @@ def test_a_reward_model_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
     tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, tokens_read: TokensRead
 ) -> None:
     torch.manual_seed(1)
-    scorer = stirred(models.new_reward_model(tiny_base, tiny_base, device.detect(), "lora", LORA))
+    scorer = stirred(models.new_reward_model(tiny_base, tiny_base, EXACT, "lora", LORA))
     given = pairs.encode(scorer.tokenizer, rows, 200, "reward", Path("rows"))
     settings = reward.Reward(**method_project.PARAMS["reward"])
-    ours = reward.make_trainer(scorer, given, settings, device.detect(), tmp_path)
+    ours = reward.make_trainer(scorer, given, settings, EXACT, tmp_path)
     tokens_read(scorer)
     loss = ours.compute_loss(scorer.model, ours.data_collator([ours.train_dataset[i] for i in range(4)]))
     loss.backward()

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from profiles import EXACT
 from safetensors.torch import load_file
 from transformers import set_seed
 from trl import SFTTrainer
@@ -139,7 +140,7 @@ def test_an_adapter_is_refused_on_another_base(tuned: Path, tiny_base: Path, tmp
 @pytest.fixture
 def packed(tiny_base: Path, tmp_path: Path) -> tuple[SFTTrainer, Examples]:
     """A trainer over six rows that make one packed sequence, and the rows as tokens."""
-    profile, sft = device.detect(), settings(max_length=512)
+    profile, sft = EXACT, settings(max_length=512)
     policy = models.open_policy(tiny_base, tiny_base, profile, "lora", LORA)
     examples = encode(policy.tokenizer, ROWS[:6], sft, Path("rows"))
     return make_trainer(policy, examples, sft, "lora", profile, tmp_path), examples

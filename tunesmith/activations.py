@@ -21,24 +21,26 @@ def layer(shape: Shape, run: Run) -> int:
     """What autograd saves of one layer."""
     c, width, hidden = run.machine.compute, shape.intermediate, shape.hidden
     norms = 2 * hidden * FLOAT32 + (2 * hidden * run.stream if run.weights == "full" else 0)
-    attention = 2 * shape.attention * c + shape.heads * FLOAT32  # queries, output, log-sum-exp
+    # Queries, output and log-sum-exp; rows that attend one by one have an output each, then all of them together.
+    attention = (3 if run.row_by_row else 2) * shape.attention * c + shape.heads * FLOAT32
     gated = 3 * width * c  # gate, its SiLU, and up; their product is the input of down
     low_rank = 0 if run.weights == "full" else run.rank * c * len(shape.linears) // shape.layers
     a_token = norms + _inputs(shape, run) + attention + gated + low_rank
-    a_key = 2 * shape.attention * c  # keys and values, repeated for every query head, as SDPA with a mask has them
-    return run.tokens * a_token + sum(one.rows * one.keys * a_key + one.mask * c for one in run.passes)
+    # Keys and values, repeated for every query head where SDPA has a mask.
+    a_key = 2 * (shape.kv_heads * shape.head_dim if run.row_by_row else shape.attention) * c
+    masks = 0 if run.row_by_row else sum(one.mask for one in run.passes) * c
+    return run.tokens * a_token + sum(one.rows * one.keys for one in run.passes) * a_key + masks
 
 
 def _inputs(shape: Shape, run: Run) -> int:
     """Inputs of the linear layers of one layer, a token: saved for the gradients of what is trained.
 
-    Layers with the same input share it, except under autocast, where each has a cast of its own: trained weights, and
-    LoRA, whose input peft casts to the adapter's dtype first (not on a 4-bit base).
+    Layers with the same input share it, except under autocast where all weights are trained: then the input is float32,
+    and each has a cast of its own.
     """
     c, hidden, width = run.machine.compute, shape.hidden, shape.intermediate
-    if run.weights == "qlora" or not run.autocast:
-        return (2 * hidden + width) * c
-    return (5 * hidden + (shape.attention if run.weights == "lora" else 0) + width) * c
+    shared = run.weights != "full" or not run.autocast
+    return ((2 if shared else 5) * hidden + width) * c
 
 
 def kept(shape: Shape, run: Run) -> int:
@@ -63,8 +65,6 @@ def recomputed(shape: Shape, run: Run) -> int:
     if not run.machine.checkpointing:
         return 0
     c, hidden, width = run.machine.compute, shape.hidden, shape.intermediate
-    if run.weights == "lora" and run.autocast:  # the input itself, cast to the adapter's dtype by peft, is larger
-        return layer(shape, run) + run.tokens * (width * (c + run.trained) + 6 * hidden * c)
     largest = max((inputs * outputs for inputs, outputs in shape.linears), default=0)
     summed = max(run.tokens * width, largest if run.weights == "qlora" else 0) * c
     return layer(shape, run) + run.tokens * (width + 2 * hidden) * c + summed

@@ -174,7 +174,8 @@ def _framework(shape: Shape, run: Run, kept: int) -> int:
     """What is there beside tensors. kept: bytes of the activations."""
     if run.machine.device == "cuda":
         return CUDA_CONTEXT + CUBLAS
-    # Float32 weights are read where they lie in their file, which stays mapped whole while one of them, such as the
-    # embedding of a quantized model, is in use.
-    mapped = shape.linear_parameters * FLOAT32 if run.weights == "qlora" and shape.stored == FLOAT32 else 0
+    # Weights that are computed with as they are stored are read where they lie in their file, which stays mapped whole
+    # while one of them, such as the embedding of a quantized model, is in use.
+    lie_there = run.weights == "qlora" and shape.stored == run.machine.compute
+    mapped = shape.linear_parameters * shape.stored if lie_there else 0
     return IMPORTS + mapped + int(HEAP[run.weights] * kept)

@@ -127,9 +127,10 @@ class Rollouts:
         at_once, said = self.args.per_device_train_batch_size, list[Tokens]()
         for begin in range(0, len(prompts), at_once):
             asked = prompts[begin : begin + at_once]
-            said += generation.generate(
-                self.model, asked, self.processing_class, generation_config=self.generation_config
-            )
+            with self.accelerator.autocast():
+                said += generation.generate(
+                    self.model, asked, self.processing_class, generation_config=self.generation_config
+                )
         return said
 
     def _sharing(self, model: Any, completion: int) -> SharedPrompts:

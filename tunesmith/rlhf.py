@@ -52,7 +52,10 @@ class Trainer(Rollouts, RLOOTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
     ) -> Any:
-        return super()._get_per_token_logps_and_entropies(self._sharing(model, kept), ids, mask, kept, *more, **named)
+        with self.accelerator.autocast():
+            return super()._get_per_token_logps_and_entropies(
+                self._sharing(model, kept), ids, mask, kept, *more, **named
+            )
 
 
 def make_trainer(

@@ -62,6 +62,11 @@ class Run:
         return self.machine.compute < self.trained
 
     @property
+    def row_by_row(self) -> bool:
+        """Whether attention has neither mask nor keys repeated for every head, but an output for each packed row."""
+        return self.objective == "sft" and self.machine.device == "cpu"
+
+    @property
     def accumulates(self) -> bool:
         """Whether gradients of an earlier batch of the same step are there already."""
         return self.rollouts > self.batch
@@ -71,8 +76,8 @@ class Run:
         """What goes forward and backward at once.
 
         Packed sequences are one row without padding (TRL's bfd), so that their mask grows with the square of batch
-        times length. Prompts go through the model once for all their completions, except where layers are recomputed
-        (tunesmith/prefix.py).
+        times length; on a CPU they attend one by one, without (tunesmith/attention.py). Prompts go through the model
+        once for all their completions, except where layers are recomputed (tunesmith/prefix.py).
         """
         if self.objective == "sft":
             return [Pass(1, self.batch * self.length, self.batch * self.length)]

@@ -12,6 +12,7 @@ from trl import SFTConfig, SFTTrainer
 
 from tunesmith import chat
 from tunesmith.arguments import Named, Schedule, common
+from tunesmith.attention import use_row_by_row
 from tunesmith.device import Profile
 from tunesmith.errors import DataError
 from tunesmith.likelihood import likelihoods
@@ -73,6 +74,8 @@ def make_trainer(
         "input_ids": [example.input_ids for example in examples.values()],
         "completion_mask": [example.completion_mask for example in examples.values()],
     }
+    if profile.device == "cpu":
+        use_row_by_row(policy.model)
     with kept_precise(policy.model):
         trainer = SFTTrainer(
             policy.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 
 from tunesmith import atomic, generation, journal, lineage, manifest, soundness, weights
 from tunesmith import task as tasks
+from tunesmith.arguments import one_precision
 from tunesmith.chat import Message
 from tunesmith.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.journal import Journal
@@ -124,7 +125,8 @@ def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, Any]]:
     trainer.remove_callback(PrinterCallback)
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl)
     trainer.add_callback(recorder)
-    trainer.train()
+    with one_precision(trainer):
+        trainer.train()
     return recorder.steps
 
 
