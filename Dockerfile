@@ -21,7 +21,7 @@ RUN pip install --no-cache-dir --no-deps .
 FROM ${BASE_IMAGE}
 # hadolint ignore=DL3008
 RUN apt-get update \
- && apt-get install -y --no-install-recommends git python3 \
+ && apt-get install -y --no-install-recommends bubblewrap git python3 \
  && rm -rf /var/lib/apt/lists/* \
  && useradd --create-home --uid 10001 tunesmith
 COPY --from=build /opt/venv /opt/venv

@@ -1,10 +1,11 @@
-"""Compare every evaluated model with the base, on the same prompts.
+"""Compare every evaluated model with the base, on the same prompts, and decide which pass the gate.
 
     python -m stages.compare base sft-lora
 
-reads   reports/<model>/{metrics.json,samples.jsonl}, models/<model>/{training.jsonl,manifest.json},
-        models/reward/training.jsonl, data/ready/<dataset>/train.jsonl of every objective
-params  compare, and the dataset of every objective
+reads   reports/<model>/{metrics.json,samples.jsonl}, reports/base/repeats.jsonl,
+        models/<model>/{training.jsonl,manifest.json}, models/reward/training.jsonl,
+        data/ready/<dataset>/train.jsonl of every objective
+params  compare, gate, and the dataset of every objective
 writes  reports/comparison.json, reports/comparison.html
 """
 
@@ -15,20 +16,30 @@ from pathlib import Path
 from tunesmith import atomic, journal, manifest, ready, report, words
 from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.console import run
+from tunesmith.decisions import decide_all
+from tunesmith.evaluation import Sample
 from tunesmith.params import load
+from tunesmith.rules import Gate
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 REWARD = "reward"
+REPEATS = REPORTS / BASELINE / "repeats.jsonl"
 TABLE, PAGE = REPORTS / "comparison.json", REPORTS / "comparison.html"
 
 
 def main(names: list[str]) -> str:
     models = [open_evaluated(name) for name in names]
     reward_models = {REWARD: journal.read(MODELS / REWARD / journal.NAME)}
-    comparison = compare(models, trained_on(), load(Compare, "compare"), reward_models)
+    decisions = decide_all(load(Gate, "gate"), models, read_repeats())
+    comparison = compare(models, trained_on(), load(Compare, "compare"), reward_models, decisions)
     ready.write_json(TABLE, comparison)
     atomic.write_text(PAGE, report.page(comparison, models, reward_models))
     return f"{PAGE}: {words.best(comparison)}"
+
+
+def read_repeats() -> list[Sample]:
+    """The base's further answers; none where none were asked for."""
+    return ready.read(REPEATS) if REPEATS.read_bytes() else []
 
 
 def trained_on() -> list[ready.Row]:
@@ -45,7 +56,9 @@ def trained_on() -> list[ready.Row]:
 
 def open_evaluated(name: str) -> Evaluated:
     metrics = json.loads((REPORTS / name / "metrics.json").read_text())
-    samples = ready.read(REPORTS / name / "samples.jsonl")
+    samples: dict[str, list[Sample]] = {suite: [] for suite in metrics["suites"]}
+    for sample in ready.read(REPORTS / name / "samples.jsonl"):
+        samples[sample["suite"]].append(sample)
     if name == BASELINE:
         return Evaluated(metrics, samples, training=[], weights_bytes=0)
     training = journal.read(MODELS / name / journal.NAME)

@@ -1,64 +1,98 @@
-"""Ask a model the test prompts, greedily, and grade what it answers.
+"""Ask every model the same, and grade what it answers: one process, the base loaded once.
 
-    python -m stages.evaluate base
+    python -m stages.evaluate base sft-lora sft-qlora
 
-reads   models/base, models/<model>, the full weights it may be on, data/ready/<evaluate.dataset>/test.jsonl
+reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, an lm-eval task file
 params  evaluate
-writes  reports/<model>/metrics.json, reports/<model>/samples.jsonl
+writes  reports/<model>/metrics.json, reports/<model>/samples.jsonl, reports/base/repeats.jsonl
+
+A model whose report was made of the same bytes, by the same code and on the same hardware, keeps it.
 """
 
-import math
+import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from tunesmith import chat, device, evaluation, harness, models, ready
+from tunesmith import chat, device, evaluation, manifest, models, questions, ready
 from tunesmith.console import run
-from tunesmith.errors import EvaluationError
+from tunesmith.evaluation import Sample
+from tunesmith.models import OpenModel
 from tunesmith.params import load
+from tunesmith.questions import Question
+from tunesmith.suites import Evaluate
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 BASE = MODELS / "base"
+REPEATS = REPORTS / BASE.name / "repeats.jsonl"
 
 
-def main(name: str) -> str:
-    settings = load(evaluation.Evaluate, "evaluate")
-    rows = ready.read(READY / settings.dataset / "test.jsonl")
-    evaluation.check_references(rows, settings)
+def main(names: list[str]) -> str:
+    settings = load(Evaluate, "evaluate")
+    asked = questions.read(settings, READY)
     profile = device.detect()
-    opened = models.open_model(MODELS / name, BASE, profile)
+    same = questions.key(settings, asked, manifest.read(BASE).digest, profile)
+    due = [name for name in names if not is_kept(name, same)]
     began = time.monotonic()
-    completions, harness_score = harness.generate_and_grade(
-        opened,
-        rows,
-        verifier=settings.verifier,
-        max_new_tokens=settings.max_new_tokens,
-        batch_size=settings.batch_size,
-    )
+    for folder, opened in models.open_each([MODELS / name for name in due], BASE, profile):
+        report(folder.name, opened, settings, asked, same)
+    kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
+    return f"{REPORTS}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
+
+
+def is_kept(name: str, same: str) -> bool:
+    """Whether the report there is of this very model, asked this very way."""
+    path = REPORTS / name / "metrics.json"
+    if not path.exists() or not (REPORTS / name / "samples.jsonl").exists():
+        return False
+    made = json.loads(path.read_text())
+    return (made.get("key"), made["model_digest"]) == (same, manifest.read(MODELS / name).digest)
+
+
+def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Question], same: str) -> None:
+    began = time.monotonic()
+    results = {suite: questions.ask(question, opened, settings.batch_size) for suite, question in asked.items()}
     seconds = time.monotonic() - began
-    samples = evaluation.grade(rows, completions, settings)
-    metrics = evaluation.summarize(samples)
-    if not math.isclose(metrics["score"], harness_score, abs_tol=1e-9):
-        raise EvaluationError(
-            f"lm-eval's mean score {harness_score} is not the mean of the samples' verdicts {metrics['score']}",
-            fix="report this with your params.yaml; no metrics were written",
-        )
-    report = {
-        "model": name,
-        "dataset": settings.dataset,
-        "verifier": settings.verifier,
-        "time": time.time_ns() // 1_000_000,
-        **metrics,
-        "model_digest": opened.manifest.digest,
-        "base_weights_digest": opened.base.weights_digest,
-        "template_digest": chat.template_digest(opened.tokenizer),
-        "seconds": seconds,
-        "peak_memory_bytes": device.peak_memory_bytes(profile),
-    }
+    samples = [sample for answered in results.values() for sample in answered]
+    summaries = {suite: summary(asked[suite], answered) for suite, answered in results.items()}
+    if name == BASE.name:
+        ready.write_jsonl(REPEATS, repeated(opened, settings, asked))
     ready.write_jsonl(REPORTS / name / "samples.jsonl", samples)
-    ready.write_json(REPORTS / name / "metrics.json", report)
-    return f"{REPORTS / name}: score {report['score']:.3f} on {len(rows)} prompts in {seconds:.0f} s"
+    ready.write_json(
+        REPORTS / name / "metrics.json",
+        {
+            "model": name,
+            "time": time.time_ns() // 1_000_000,
+            "suites": summaries,
+            "model_digest": opened.manifest.digest,
+            "base_weights_digest": opened.base.weights_digest,
+            "template_digest": chat.template_digest(opened.tokenizer),
+            "key": same,
+            "seconds": seconds,
+            "peak_memory_bytes": device.peak_memory_bytes(opened.profile),
+        },
+    )
+    first, ranked = next(iter(summaries.items()))
+    print(f"  {name}: {first} {ranked['score']:.3f}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
+
+
+def summary(question: Question, answered: list[Sample]) -> dict[str, Any]:
+    found = evaluation.summarize(answered)
+    details = evaluation.details(question.verifier, answered) if question.verifier else {}
+    return {"kind": question.suite.kind, "dataset": question.dataset, "verifier": question.verifier, **found, **details}
+
+
+def repeated(opened: OpenModel, settings: Evaluate, asked: dict[str, Question]) -> list[Sample]:
+    """The same model asked the same again, in batches of the same and of another size: what differs is noise."""
+    sizes = [settings.batch_size, settings.noise_batch_size] if settings.noise_batch_size else []
+    return [
+        {**sample, "time": time_, "batch_size": size}
+        for time_, size in enumerate(sizes)
+        for question in asked.values()
+        for sample in questions.ask(question, opened, size)
+    ]
 
 
 if __name__ == "__main__":
-    run(lambda: main(sys.argv[1]))
+    run(lambda: main(sys.argv[1:]))

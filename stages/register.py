@@ -82,14 +82,14 @@ def version_tags(name: str, origin: lineage.Lineage, comparison: dict[str, Any])
     inputs = {f"input.{Path(path).name}": entry["sha256"] for path, entry in origin["inputs"].items()}
     return {
         promotion.MODEL: name,
-        promotion.VERDICT: comparison["against_baseline"][name]["verdict"],
-        promotion.EVIDENCE: words.headline(name, comparison),
+        promotion.VERDICT: comparison["gate"][name]["outcome"],
+        promotion.EVIDENCE: f"{words.headline(name, comparison)} {comparison['gate'][name]['reason']}",
         "git.commit": str(origin["code"]["commit"]),
         "git.clean": str(origin["code"]["clean"]),
         "base.source": origin["base"]["source"],
         "base.weights_digest": origin["base"]["weights_digest"],
         "lock.sha256": str(origin["environment"]["lock_sha256"]),
-        "prompts.digest": comparison["prompts_digest"],
+        **{f"prompts.{suite}": one["prompts_digest"] for suite, one in comparison["suites"].items()},
         **inputs,
     }
 

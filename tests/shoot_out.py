@@ -7,10 +7,14 @@ from typing import Any
 
 from tunesmith import evaluation
 from tunesmith.comparison import Compare, Evaluated
-from tunesmith.evaluation import Completion, Evaluate, Sample
+from tunesmith.evaluation import Completion, Sample
 from tunesmith.journal import Event
+from tunesmith.suites import Answers
 
-SETTINGS = Evaluate(dataset="demo", verifier="number", answer_format=r"-?\d+", max_new_tokens=8, batch_size=2)
+SUITE = "sums"
+SETTINGS = Answers(
+    kind="answers", dataset="demo", verifier="number", answer_format=r"-?\d+", max_new_tokens=8, limit=None
+)
 HOW = Compare(confidence=0.95, resamples=500, seed=0)
 
 RLHF_COSTS = {"sft-lora": 99.2, "reward": 61, "rlhf": 402}
@@ -40,24 +44,23 @@ def rows(count: int) -> list[dict[str, Any]]:
 def samples(completions: list[str]) -> list[Sample]:
     """Graded answers to as many rows; those of 8 letters or more were cut off."""
     answers = [Completion(text, "rendered", len(text), stopped=len(text) < 8) for text in completions]
-    return evaluation.grade(rows(len(completions)), answers, SETTINGS)
+    return evaluation.grade(SUITE, rows(len(completions)), answers, SETTINGS)
 
 
 def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
     """A model that answered so, with the journal of a training that did not write much; changes: to its metrics."""
     graded = samples(completions)
+    about = {"kind": "answers", "dataset": "demo", "verifier": "number"}
     metrics = {
         "model": name,
-        "dataset": "demo",
-        "verifier": "number",
+        "suites": {SUITE: about | evaluation.summarize(graded) | changes.pop("suite", {})},
         "template_digest": "t",
         "base_weights_digest": "b",
         "model_digest": name,
         "seconds": 1.0,
-        **evaluation.summarize(graded),
     }
     training = [] if name == "base" else [{"event": "step", "step": 1, "loss": 2.0}, {"event": "end", "seconds": 60.0}]
-    return Evaluated(metrics | changes, graded, training, weights_bytes=1000)
+    return Evaluated(metrics | changes, {SUITE: graded}, training, weights_bytes=1000)
 
 
 def models(*names: str, prompts: int = 128) -> list[Evaluated]:

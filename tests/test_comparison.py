@@ -1,7 +1,8 @@
 import json
+from typing import Any
 
 import pytest
-from shoot_out import HOW, evaluated, models
+from shoot_out import HOW, SUITE, evaluated, models
 
 from tunesmith import comparison, words
 from tunesmith.errors import EvaluationError
@@ -30,15 +31,24 @@ def test_equal_models_are_not_told_apart() -> None:
     assert "cannot be told from" in words.headline("same", made)
 
 
-@pytest.mark.parametrize("key", ["prompts_digest", "template_digest", "base_weights_digest", "verifier"])
-def test_what_was_not_evaluated_alike_is_not_compared(key: str) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"template_digest": "x"},
+        {"base_weights_digest": "x"},
+        {"suite": {"prompts_digest": "x"}},
+        {"suite": {"verifier": "x"}},
+        {"suites": {}},
+    ],
+)
+def test_what_was_not_evaluated_alike_is_not_compared(changes: dict[str, Any]) -> None:
     with pytest.raises(EvaluationError, match="no fair comparison"):
-        comparison.compare([evaluated("base", ["0"]), evaluated("tuned", ["0"], **{key: "other"})], [], HOW)
+        comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"], **changes)], [], HOW)
 
 
 def test_a_sample_that_one_side_could_not_grade_leaves_the_pairs() -> None:
     base, tuned = evaluated("base", ["x"] * 10), evaluated("tuned", ["0"] * 10)
-    base.samples[0]["status"] = "not_gradable"
+    base.samples[SUITE][0]["status"] = "not_gradable"
     assert comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]["prompts"] == 9
 
 
@@ -57,7 +67,7 @@ def test_a_few_lucky_prompts_prove_nothing() -> None:
 
 def test_a_prompt_that_trained_cannot_judge() -> None:
     trained_on = [{"prompt": [{"role": "user", "content": "WHAT is  1?"}]}]
-    with pytest.raises(EvaluationError, match=r"1 of 2 test prompts were also trained on \(rows 1\)"):
+    with pytest.raises(EvaluationError, match=r"1 of 2 test prompts of sums were also trained on \(rows 1\)"):
         comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"])], trained_on, HOW)
 
 
@@ -128,3 +138,17 @@ def test_preferences_before_and_after_and_warnings_are_kept() -> None:
     made = comparison.compare(models("dpo", "rlhf"), [], HOW)["models"]
     assert made["dpo"]["held_out"]["after"]["accuracy"] == 0.844
     assert made["rlhf"]["warnings"] == ["the reward rose by 1.9 while the verifier's score fell"]
+
+
+def test_of_many_suites_one_lucky_one_proves_nothing() -> None:
+    """Seven right against none of seven that differ: p = 0.016 alone, but there are four suites."""
+    base, tuned = evaluated("base", ["x"] * 7 + ["9"] * 50), evaluated("tuned", [str(i) for i in range(7)] + ["9"] * 50)
+    alone = comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]
+    assert (alone["verdict"], alone["p_adjusted"]) == ("better", alone["p_value"])
+    for model in (base, tuned):
+        for other in ("b", "c", "d"):
+            model.metrics["suites"][other] = model.metrics["suites"][SUITE]
+            model.samples[other] = base.samples[SUITE]
+    result = comparison.compare([base, tuned], [], HOW)["suites"][SUITE]["against_baseline"]["tuned"]
+    assert result["p_adjusted"] == pytest.approx(4 * alone["p_value"])
+    assert result["verdict"] == "undecided"

@@ -32,7 +32,7 @@ from tunesmith import (
 from tunesmith.errors import DataError
 from tunesmith.grpo import Grpo
 from tunesmith.sft import Sft
-from tunesmith.verifiers.verdict import Verdict
+from tunesmith.verifiers.verdict import Row, Verdict, Verifier
 
 PROMPT = [{"role": "user", "content": "What is 3 + 4?"}]
 
@@ -82,9 +82,9 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def parity(completion: str, gold: str) -> Verdict:
+def parity(completion: str, row: Row) -> Verdict:
     """A score with spread even over what a random policy says."""
-    right = completion == gold or crc32(completion.encode()) % 2 == 0
+    right = completion == row["reference"] or crc32(completion.encode()) % 2 == 0
     return Verdict(float(right), completion, "for a test")
 
 
@@ -107,7 +107,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_only_what_should_move_moves_and_what_is_saved_can_be_used(
     project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: weights.Kind
 ) -> None:
-    monkeypatch.setitem(verifiers.VERIFIERS, "number", parity)
+    monkeypatch.setitem(verifiers.VERIFIERS, "number", Verifier(parity))
     if objective != "sft":
         method_project.write_params(project, method_project.with_weights(objective, kind))
     base_before = manifest.verify(project / "models" / "base")
@@ -162,7 +162,7 @@ def gpu_like(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_method_trains_in_bfloat16_with_recomputation(
     project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, kind: weights.Kind
 ) -> None:
-    monkeypatch.setitem(verifiers.VERIFIERS, "number", parity)
+    monkeypatch.setitem(verifiers.VERIFIERS, "number", Verifier(parity))
     if objective != "sft":
         method_project.write_params(project, method_project.with_weights(objective, kind))
     first = steps(run(objective, kind))[0]
@@ -175,7 +175,7 @@ def test_every_method_trains_in_bfloat16_with_recomputation(
 def test_a_training_starts_from_any_policy(
     project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, start: str
 ) -> None:
-    monkeypatch.setitem(verifiers.VERIFIERS, "number", parity)
+    monkeypatch.setitem(verifiers.VERIFIERS, "number", Verifier(parity))
     run("sft", "full")
     params = method_project.PARAMS
     method_project.write_params(project, params | {objective: params[objective] | {"start": start, "probes": 0}})
@@ -187,7 +187,7 @@ def test_a_training_starts_from_any_policy(
 
 
 def test_answers_may_go_through_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(verifiers.VERIFIERS, "number", parity)
+    monkeypatch.setitem(verifiers.VERIFIERS, "number", Verifier(parity))
     params = method_project.PARAMS
     method_project.write_params(project, params | {"grpo": params["grpo"] | {"batch_size": 2}})
     assert len(steps(run("grpo", "lora"))) == 2

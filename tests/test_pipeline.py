@@ -95,8 +95,18 @@ TINY: dict[str, Any] = {
     "grpo": ONLINE
     | {"dataset": "digits", "steps": 12, "prompts": 2, "group": 8, "probe": 16}
     | {"max_new_tokens": 1, "probes": 0},
-    "evaluate": {"max_new_tokens": 4},
+    "evaluate": {
+        "suites": {
+            "arithmetic": {
+                **{"kind": "answers", "dataset": "demo", "verifier": "number", "answer_format": None},
+                **{"max_new_tokens": 4, "limit": None},
+            },
+            "preferences": {"kind": "preferences", "dataset": "tastes", "limit": None},
+        },
+        "noise_batch_size": 5,
+    },
     "compare": {"resamples": 200},
+    "gate": {"resamples": 1000},
 }
 
 
@@ -203,8 +213,11 @@ def test_the_pipeline_ends_in_a_registered_model(project: Project) -> None:
 
 def test_every_model_answered_the_same_prompts(project: Project) -> None:
     base, *tuned = (project.read(f"reports/{name}/metrics.json") for name in ("base", *TRAINED))
-    for key in ("prompts_digest", "template_digest", "base_weights_digest"):
+    for key in ("template_digest", "base_weights_digest", "key"):
         assert {metrics[key] for metrics in tuned} == {base[key]}
+    assert list(base["suites"]) == ["arithmetic", "preferences"]
+    for suite, asked in base["suites"].items():
+        assert {metrics["suites"][suite]["prompts_digest"] for metrics in tuned} == {asked["prompts_digest"]}
 
 
 def test_a_model_names_what_it_was_built_on(project: Project) -> None:
@@ -264,7 +277,7 @@ def test_another_rank_leaves_what_has_no_adapter_alone(project: Project) -> None
     project.edit(lora=lambda lora: lora | {"rank": 3})
     stale = project.stale()
     assert {"train_sft@lora", "train_sft@qlora", "train_dpo", "train_reward"} <= stale
-    assert not stale & {"train_sft@full", "evaluate@sft-full", "evaluate@base", "fetch_base", "prepare_data@demo"}
+    assert not stale & {"train_sft@full", "fetch_base", "prepare_data@demo"}
 
 
 @pytest.mark.usefixtures("params_restored")
@@ -276,7 +289,7 @@ def test_another_beta_does_not_compute_the_reference_again(project: Project) -> 
 def test_one_method_trains_with_what_it_needs_alone(project: Project) -> None:
     needed = set(re.findall(r"'(.*?)'", project.run("dvc", "repro", "--dry", "--force", "train_rlhf").stdout))
     assert {"train_sft@lora", "train_reward", "train_rlhf"} <= needed
-    assert not needed & {"train_sft@full", "train_dpo", "train_grpo", "evaluate@base"}
+    assert not needed & {"train_sft@full", "train_dpo", "train_grpo", "evaluate"}
 
 
 @pytest.mark.usefixtures("params_restored")
@@ -322,7 +335,9 @@ def test_another_rate_retrains_and_a_server_that_is_away_gets_the_run_later(proj
     """Last, because it runs part of the pipeline again."""
     project.edit(grpo=lambda grpo: grpo | {"learning_rate": RATES | {"lora": 0.04}})
     away = project.run("dvc", "repro", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert running(away) == {"train_grpo", "evaluate@grpo", "compare", "register@sft-lora"}
+    assert running(away) == {"train_grpo", "evaluate", "compare", "register@sft-lora"}
+    assert "1 models evaluated" in away.stdout
+    assert "6 kept" in away.stdout
     assert away.returncode != 0
     assert "the tracking server at http://127.0.0.1:9 did not do what was asked" in away.stderr
     assert "Traceback" not in away.stderr

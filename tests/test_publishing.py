@@ -75,15 +75,26 @@ def test_a_run_tells_its_params_and_its_cost(project: Path) -> None:
 
 def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> None:
     registry = Registry("arithmetic")
-    metrics = {"dataset": "demo", "score": 0.5, "seconds": 2.0, "time": 1000, "prompts_digest": "p"}
-    sample = {"prompt": [{"role": "user", "content": "1 + 1"}], "reference": "2", "completion": "3", "score": 0.0}
+    suite = {"dataset": "demo", "prompts": 1, "prompts_digest": "p", "score": 0.5}
+    metrics = {"suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
+    sample = {
+        "suite": "sums",
+        "prompt": [{"role": "user", "content": "1 + 1"}],
+        "reference": "2",
+        "completion": "3",
+        "score": 0.0,
+    }
     run = registry.run("base", "base", 0, {})
     for _ in range(2):
-        publishing.publish_evaluation(registry, run, metrics, [{**sample, "reason": "3 is not 2"}])
-    assert [m.value for m in registry.client.get_metric_history(run, "demo/score")] == [0.5]
-    assert registry.client.get_run(run).data.metrics == {"demo/score": 0.5, "evaluation/seconds": 2.0}
+        publishing.publish_evaluation(registry, run, metrics, [{**sample, "suite": "sums", "reason": "3 is not 2"}])
+    assert [m.value for m in registry.client.get_metric_history(run, "sums/score")] == [0.5]
+    assert registry.client.get_run(run).data.metrics == {
+        "sums/score": 0.5,
+        "sums/prompts": 1.0,
+        "evaluation/seconds": 2.0,
+    }
     table = json.loads(Path(registry.client.download_artifacts(run, "samples.json", str(project))).read_text())
-    assert table["data"] == [["1 + 1", "2", "3", 0.0, "3 is not 2"]]
+    assert table["data"] == [["sums", "1 + 1", "2", "3", 0.0, "3 is not 2"]]
 
 
 def start_follower(path: Path, **environment: str) -> subprocess.Popen[bytes]:
@@ -182,7 +193,7 @@ def registered(project: Path) -> tuple[Registry, Path]:
     return registry, folder
 
 
-def register(registry: Registry, folder: Path, key: str, verdict: str = "better") -> str:
+def register(registry: Registry, folder: Path, key: str, verdict: str = "pass") -> str:
     run = registry.run(key, "sft-lora", 0, {})
     tags = {promotion.MODEL: "sft-lora", promotion.VERDICT: verdict, promotion.EVIDENCE: "by 36 points"}
     return promotion.register(registry, "calculator", run, folder, tags=tags, description="d")
@@ -210,7 +221,7 @@ def test_a_promotion_moves_the_alias_and_is_remembered(registered: tuple[Registr
     assert registry.alias("calculator", promotion.CHAMPION) == "2"
     entries = promotion.history(registry, "calculator")
     assert [(entry.previous, entry.version, entry.why) for entry in entries] == [
-        (None, "1", "proven better than the base"),
+        (None, "1", "passed the gate"),
         ("1", "2", "a second look"),
     ]
 
@@ -220,10 +231,10 @@ def test_what_is_not_registered_cannot_be_promoted(registered: tuple[Registry, P
         promotion.promote(registered[0], "calculator", "dpo", reason=None)
 
 
-def test_what_is_not_proven_better_needs_a_reason(registered: tuple[Registry, Path]) -> None:
+def test_what_did_not_pass_the_gate_needs_a_reason(registered: tuple[Registry, Path]) -> None:
     registry, folder = registered
     register(registry, folder, "k2", verdict="undecided")
-    with pytest.raises(RegistryError, match="not proven better"):
+    with pytest.raises(RegistryError, match="did not pass the gate"):
         promotion.promote(registry, "calculator", "2", reason=None)
     assert promotion.promote(registry, "calculator", "2", reason="needed for a test").why == "needed for a test"
 
@@ -240,8 +251,8 @@ def test_an_artifact_changed_after_registration_is_not_promoted(registered: tupl
 
 def test_a_model_evaluated_again_is_judged_by_its_last_evaluation(registered: tuple[Registry, Path]) -> None:
     registry, folder = registered
-    assert register(registry, folder, "k1", verdict="worse") == "1"
-    with pytest.raises(RegistryError, match="not proven better"):
+    assert register(registry, folder, "k1", verdict="fail") == "1"
+    with pytest.raises(RegistryError, match="did not pass the gate"):
         promotion.promote(registry, "calculator", "1", reason=None)
 
 

@@ -1,15 +1,25 @@
+import json
 import re
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
-from shoot_out import HOW, KNOWN, evaluated, models
+from shoot_out import HOW, KNOWN, SUITE, evaluated, models
 
 from tunesmith import comparison, report
 from tunesmith.comparison import Evaluated
+from tunesmith.decisions import decide_all
+from tunesmith.rules import Gate
 
 
 def page(models_: list[Evaluated]) -> str:
     return report.page(comparison.compare(models_, [], HOW), models_)
+
+
+def drawn(html: str) -> list[dict[str, Any]]:
+    """The rows that the page's script draws."""
+    rows: list[dict[str, Any]] = json.loads(html.split('id="rows">')[1].split("</script>")[0])
+    return rows
 
 
 class Tags(HTMLParser):
@@ -58,19 +68,34 @@ def test_hostile_answers_are_shown_as_text() -> None:
     models_ = [evaluated("base", [attack, "1"]), evaluated("tuned", ["0", "1"])]
     models_[1].training.insert(0, {"event": "warning", "text": attack})
     models_[1].training.insert(0, {"event": "start", "method": attack})
-    models_[0].samples[1]["reason"] = '"><script>alert(1)</script>'
+    models_[0].samples[SUITE][1]["reason"] = '"></script><script>alert(1)</script>'
     made = page(models_)
     assert attack not in made
-    assert made.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 3
-    assert made.count("<script") == 1
+    assert made.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 1
+    assert made.count("<script") == made.count("</script>") == 2
 
 
-def test_every_row_tells_every_models_score_for_the_filter() -> None:
+def test_every_row_tells_every_models_score_answer_and_reason() -> None:
     models_ = [evaluated(name, texts) for name, texts in {"base": ["x", "1", "x"], "one": ["0", "1", "x"]}.items()]
-    models_[1].samples[1]["status"] = "not_gradable"
-    made = page(models_)
-    assert re.findall(r'data-scores="(.*?)"', made) == ["[0.0, 1.0]", "[1.0, null]", "[0.0, 0.0]"]
-    assert "<pre>? 1</pre>" in made
+    models_[1].samples[SUITE][1]["status"] = "not_gradable"
+    rows = drawn(page(models_))
+    assert [[score for score, *_ in row["answers"]] for row in rows] == [[0.0, 1.0], [1.0, None], [0.0, 0.0]]
+    assert rows[0]["answers"][1] == [1.0, "0", "0 is 0"]
+    assert (rows[1]["suite"], rows[1]["prompt"], rows[1]["reference"]) == (SUITE, "what is 1?", "1")
+
+
+def test_what_the_gate_decided_is_told_with_every_rule() -> None:
+    models_ = models("sft-lora", "grpo")
+    rules = [
+        {"must": "improve", "suite": SUITE, "metric": "score", "by": 0.02},
+        {"must": "not_exceed", "metric": "training_seconds", "limit": 200},
+    ]
+    gate = Gate(against="base", confidence=0.95, power=0.8, resamples=1000, seed=0, max_not_gradable=0.1, rules=rules)
+    made = comparison.compare(models_, [], HOW, decisions=decide_all(gate, models_, []))
+    assert {name: one["outcome"] for name, one in made["gate"].items()} == {"sft-lora": "pass", "grpo": "fail"}
+    html = report.page(made, models_)
+    assert "grpo fails against base: training_seconds must not exceed 3m 20s" in html
+    assert "the score on sums must improve by at least 2 points" in html
 
 
 def test_the_best_is_chosen_for_the_filter() -> None:
@@ -99,11 +124,6 @@ def test_a_loss_that_was_never_finite_is_said_not_drawn() -> None:
     lost = evaluated("lost", ["0", "1"])
     lost.training[0]["loss"] = None
     assert "not finite at any of 1 steps" in page([evaluated("base", ["0", "x"]), lost])
-
-
-def test_a_score_is_one_sign() -> None:
-    marks = [report.mark({"status": "scored", "score": score}) for score in (0.0, 1.0, 0.5)]
-    assert marks == ["✗", "✓", "0.50"]
 
 
 def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:

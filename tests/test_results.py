@@ -45,9 +45,14 @@ def test_the_results_advise_to_promote_the_best_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(results, "REPORTS", tmp_path)
-    made = comparison.compare(models("sft-lora", "grpo", "rlhf"), [], HOW)
+    decisions = {
+        name: {"outcome": outcome, "reason": f"{name}: {outcome}"}
+        for name, outcome in {"sft-lora": "pass", "grpo": "pass", "rlhf": "undecided"}.items()
+    }
+    made = comparison.compare(models("sft-lora", "grpo", "rlhf"), [], HOW, decisions=decisions)
     (tmp_path / "comparison.json").write_text(json.dumps(made))
     results.show()
     shown = capsys.readouterr().out
     assert shown.count("promote") == shown.count("promote grpo") == 1
     assert "⚠ rlhf: the reward rose" in shown
+    assert "gate: rlhf: undecided" in shown

@@ -1,3 +1,4 @@
+import json
 from itertools import count
 from typing import Any
 
@@ -6,7 +7,7 @@ import pytest
 from tunesmith import scoring, verifiers
 from tunesmith.errors import TrainingError
 from tunesmith.scoring import Score
-from tunesmith.verifiers.verdict import Verdict
+from tunesmith.verifiers.verdict import Verdict, Verifier
 
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "prompt": [], "verifier": "number", "reference": "4"},
@@ -19,22 +20,23 @@ def fickle(monkeypatch: pytest.MonkeyPatch) -> None:
     """A verifier, `fickle`, whose score is another each time."""
     calls = count()
     monkeypatch.setitem(
-        verifiers.VERIFIERS, "fickle", lambda completion, gold: Verdict(float(next(calls) % 3 > 0), None, "")
+        verifiers.VERIFIERS, "fickle", Verifier(lambda completion, row: Verdict(float(next(calls) % 3 > 0), None, ""))
     )
 
 
 def test_a_reward_is_the_weighted_sum_of_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        verifiers.VERIFIERS, "short", lambda completion, gold: Verdict(float(len(completion) < 4), None, "")
+        verifiers.VERIFIERS, "short", Verifier(lambda said, row: Verdict(float(len(said) < 4), None, ""), needs=())
     )
     score = Score({"number": 1.0, "short": 0.5})
-    marks = score(completions=["4", "it is 4", "5", "who knows"], reference=["4"] * 4, row_id=["a"] * 4)
+    marks = score(completions=["4", "it is 4", "5", "who knows"], row=[json.dumps(ROWS[0])] * 4)
     assert marks == [1.5, 1.0, 0.5, 0.0]
     assert (score.full, score.last) == (1.5, ["a"])
 
 
 def test_what_cannot_be_graded_has_no_reward() -> None:
-    assert Score({"number": 1.0})(completions=["4"], reference=["none"], row_id=["a"]) == [None]
+    assert Score({"number": 1.0})(completions=["4"], row=['{"id": "a", "reference": "none"}']) == [None]
+    assert Score({"number": 1.0})(completions=["4"], row=['{"id": "a"}']) == [None]
 
 
 def test_gold_answers_get_full_marks() -> None:
@@ -50,7 +52,7 @@ def test_rows_whose_own_answer_falls_short_are_an_error() -> None:
 
 
 def test_rows_that_do_not_say_what_is_right_are_an_error() -> None:
-    with pytest.raises(TrainingError, match="1 of 1 rows say not what is right"):
+    with pytest.raises(TrainingError, match="1 of 1 rows do not say what is right: number needs 'reference'"):
         scoring.check_gold(Score({"number": 1.0}), [{"id": "p", "prompt": [], "chosen": [], "rejected": []}], "rows")
 
 

@@ -1,9 +1,14 @@
+from itertools import combinations
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunesmith import statistics
 from tunesmith.errors import EvaluationError
 
 HOW = {"confidence": 0.95, "resamples": 2000, "seed": 0}
+P_VALUES = st.lists(st.floats(0, 1), max_size=6)
 
 
 def test_the_wilson_interval_of_a_known_case() -> None:
@@ -54,3 +59,31 @@ def test_unequal_or_no_scores_are_refused() -> None:
         statistics.mean_interval([], **HOW)
     with pytest.raises(EvaluationError, match="no interval"):
         statistics.paired([1.0], [0.0], **HOW)
+
+
+def test_holm_of_a_known_case() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([]) == []
+
+
+@given(P_VALUES)
+def test_holm_is_bonferroni_over_every_set_that_a_claim_is_in(p_values: list[float]) -> None:
+    places = range(len(p_values))
+    sets = [chosen for size in range(1, len(p_values) + 1) for chosen in combinations(places, size)]
+    bonferroni = {chosen: min(1, len(chosen) * min(p_values[place] for place in chosen)) for chosen in sets}
+    closed = [max(bonferroni[chosen] for chosen in sets if place in chosen) for place in places]
+    assert statistics.holm(p_values) == pytest.approx(closed)
+
+
+@given(P_VALUES)
+def test_holm_keeps_the_order_and_lowers_nothing(p_values: list[float]) -> None:
+    adjusted = statistics.holm(p_values)
+    assert all(before <= after <= 1 for before, after in zip(p_values, adjusted, strict=True))
+    ranked = sorted(range(len(p_values)), key=p_values.__getitem__)
+    assert [adjusted[place] for place in ranked] == sorted(adjusted)
+
+
+def test_the_noise_floor_is_what_a_model_gains_on_itself() -> None:
+    noise = statistics.noise([1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0])
+    assert (noise.floor, noise.flipped) == (0.25, 0.75)
+    assert statistics.noise([1.0, 0.0], [1.0, 0.0]) == statistics.Noise(0, 0)

@@ -10,6 +10,8 @@ from pathlib import Path
 from tunesmith import labels, params
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import ParamsError
+from tunesmith.rules import Gate, NotExceed
+from tunesmith.suites import Evaluate, Task
 
 GENERATED = [Path("data/raw") / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts")]
 """Written by generate_demo, so they need not be there yet."""
@@ -21,7 +23,8 @@ STARTS = ("base", "sft-lora", "sft-qlora", "sft-full")
 def check(path: Path = params.PATH) -> list[str]:
     """The names of the data sets. Raises ParamsError for the first thing that would stop the pipeline from starting."""
     for section in params.SECTIONS:
-        params.load(dict, section, path=path)
+        if section != "judge":  # which may be null
+            params.load(dict, section, path=path)
     names = list(params.load(dict, "data", path=path))
     datasets: dict[str, Dataset] = {}
     for name in names:
@@ -36,8 +39,9 @@ def check(path: Path = params.PATH) -> list[str]:
                 f"{path}: data.{name}.held_out.path: no file or folder {dataset.held_out.path}",
                 fix="correct the path; data/held_out, an empty folder, is what the project came with",
             )
-    for section in (*OBJECTIVES, "evaluate"):
+    for section in OBJECTIVES:
         _check_one_of(f"{section}.dataset", names, "data set", path)
+    _check_suites(names, path)
     for section in OBJECTIVES[1:]:
         _check_one_of(f"{section}.start", STARTS, "model to start from", path)
     for section in OBJECTIVES:
@@ -47,6 +51,31 @@ def check(path: Path = params.PATH) -> list[str]:
         if section in labels.OBJECTIVES and not by_row:
             labels.check_trains(section, dataset.kind, dataset.verifier, f"{path}: {section}.dataset: data.{name}")
     return names
+
+
+def _check_suites(names: list[str], path: Path) -> None:
+    """Every suite is of a known data set, which is a dependency of the stage that reads it."""
+    settings = params.load(Evaluate, "evaluate", path=path)
+    declared = (path.parent / "dvc.yaml").read_text() if (path.parent / "dvc.yaml").exists() else None
+    for name, suite in settings.suites.items():
+        place = f"evaluate.suites.{name}"
+        if isinstance(suite, Task):
+            needed = suite.task if Path(suite.task).suffix in (".yaml", ".yml") else None
+        else:
+            _check_one_of(f"{place}.dataset", names, "data set", path)
+            needed = f"data/ready/${{{place}.dataset}}/test.jsonl"
+        if declared is not None and needed is not None and needed not in declared:
+            raise ParamsError(
+                f"dvc.yaml: the stage evaluate does not depend on what the suite {name!r} reads, and would not run "
+                "again when that changes",
+                fix=f"add `- {needed}` to its deps",
+            )
+    for rule in params.load(Gate, "gate", path=path).rules:
+        if not isinstance(rule, NotExceed) and rule.suite not in settings.suites:
+            raise ParamsError(
+                f"{path}: gate.rules: no suite {rule.suite!r}{params.meant(rule.suite, list(settings.suites))}",
+                fix=f"name one of {', '.join(settings.suites)}",
+            )
 
 
 def _check_one_of(param: str, known: Sequence[str], what: str, path: Path) -> None:

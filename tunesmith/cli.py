@@ -62,6 +62,44 @@ def plan(model: str | None, gpu: float | None, length: int | None, rank: int | N
 
 
 @main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--verifier", required=True, help="Such as number; see tunesmith/verifiers.")
+def verify(file: str, verifier: str) -> None:
+    """Grade the answers in FILE: a verdict a line, and what they come to.
+
+    A row brings its `completion` and what the verifier needs, as reports/<model>/samples.jsonl does; of any other data
+    set the own answers are graded.
+    """
+    from pathlib import Path
+
+    from tunesmith import grading
+
+    with told():
+        grading.run(Path(file), verifier)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--against", default="base", show_default=True, help="Another model.")
+@click.option(
+    "--pairs",
+    default="data/ready/demo_pairs/test.jsonl",
+    show_default=True,
+    type=click.Path(exists=True, dir_okay=False),
+    help="Ready preference rows that the judge is measured on first.",
+)
+@click.option("--limit", default=100, show_default=True, help="Prompts, and pairs; each is two requests.")
+def judge(model: str, against: str, pairs: str, limit: int) -> None:
+    """Ask the judge in params.yaml whose answers are better, MODEL's or another's, if it can be believed."""
+    from pathlib import Path
+
+    from tunesmith import judging
+
+    with told():
+        judging.run(model, against=against, pairs=Path(pairs), limit=limit)
+
+
+@main.command()
 def results() -> None:
     """Show base against tuned: score, cost, what is registered."""
     from tunesmith import results as tables
@@ -72,7 +110,7 @@ def results() -> None:
 
 @main.command()
 @click.argument("which")
-@click.option("--reason", help="Why; required for a model that is not proven better than the base.")
+@click.option("--reason", help="Why; required for a model that did not pass the gate.")
 def promote(which: str, reason: str | None) -> None:
     """Make WHICH the champion: a model's name, such as sft-lora (its newest version), or a version number."""
     from tunesmith import params, promotion

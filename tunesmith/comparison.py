@@ -27,10 +27,11 @@ class Compare(Section):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model's metrics and samples, with its training's journal and the bytes of its weights (none for the base)."""
+    """A model's metrics and its samples by suite, with its training's journal and the bytes of its weights (none for
+    the base)."""
 
     metrics: dict[str, Any]
-    samples: list[Sample]
+    samples: dict[str, list[Sample]]
     training: list[Event]
     weights_bytes: int
 
@@ -38,44 +39,73 @@ class Evaluated:
     def name(self) -> str:
         return str(self.metrics["model"])
 
+    @property
+    def start(self) -> str | None:
+        """The model it was trained from."""
+        found: str | None = journal.first(self.training, "start").get("start")
+        return found
+
 
 def compare(
     models: list[Evaluated],
     trained_on: list[dict[str, Any]],
     settings: Compare,
     reward_models: dict[str, list[Event]] | None = None,
+    decisions: dict[str, dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """The content of reports/comparison.json. trained_on: the ready rows that trained. reward_models: journals of
-    what was trained beside, and answers no prompt.
+    """The content of reports/comparison.json: by suite, and of the first, by which models are ranked, more.
 
+    trained_on: the ready rows that trained. reward_models: journals of what was trained beside, and answers no prompt.
+    decisions: the gate's, by model.
     Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base,
     and none of the prompts trained.
     """
     baseline, *others = models
-    _check_held_out(baseline.samples, trained_on)
+    _check_held_out(baseline, trained_on)
     _check_alike(baseline, others)
     known = {model.name: model for model in models}
-    starts = {other.name: journal.first(other.training, "start").get("start") for other in others}
-    summaries = {model.name: _summary(model, settings) for model in models}
-    best = max(models, key=lambda model: model.metrics["score"])  # the first of equals
+    suites = {name: _suite(name, models, settings) for name in baseline.samples}
+    ranked = next(iter(suites))
+    scores = suites[ranked]["models"]
+    summaries = {model.name: {**scores[model.name], **_about(model)} for model in models}
+    best = max(models, key=lambda model: scores[model.name]["score"])  # the first of equals
     return {
-        "dataset": baseline.metrics["dataset"],
-        "verifier": baseline.metrics["verifier"],
-        "prompts": baseline.metrics["prompts"],
-        "prompts_digest": baseline.metrics["prompts_digest"],
+        **{key: suites[ranked][key] for key in ("dataset", "verifier", "prompts", "prompts_digest")},
+        "suite": ranked,
         "confidence": settings.confidence,
         "baseline": baseline.name,
         "models": summaries,
-        "against_baseline": {other.name: _against(baseline, other, settings) for other in others},
+        "against_baseline": suites[ranked]["against_baseline"],
         "against_start": {
-            name: {"start": start, **_against(known[start], known[name], settings)}
-            for name, start in starts.items()
-            if start in known and start != baseline.name
+            model.name: {"start": model.start, **_against(ranked, known[model.start], model, settings)}
+            for model in models
+            if model.start in known and model.start != baseline.name
         },
         "best": best.name,
-        "against_best": {model.name: _against(best, model, settings) for model in models if model is not best},
+        "against_best": {model.name: _against(ranked, best, model, settings) for model in models if model is not best},
+        "suites": suites,
+        "gate": decisions or {},
         "reward_models": {name: _preferences(events) for name, events in (reward_models or {}).items()},
         "pareto": {cost: _front(summaries, cost) for cost in COSTS},
+    }
+
+
+def _suite(name: str, models: list[Evaluated], settings: Compare) -> dict[str, Any]:
+    """What one suite says of every model; p-values are adjusted for the number of suites (Holm 1979)."""
+    baseline, *others = models
+    about = baseline.metrics["suites"][name]
+    suites = list(baseline.samples)
+    against = {}
+    for other in others:
+        results = {suite: _against(suite, baseline, other, settings) for suite in suites}
+        known = [suite for suite in suites if results[suite]["p_value"] is not None]
+        adjusted = dict(zip(known, statistics.holm([results[suite]["p_value"] for suite in known]), strict=True))
+        result = results[name] | {"p_adjusted": adjusted.get(name)}
+        against[other.name] = result | {"verdict": verdict(result, settings.confidence)}
+    return {
+        **{key: about[key] for key in ("kind", "dataset", "verifier", "prompts", "prompts_digest")},
+        "models": {model.name: _summary(name, model, settings) for model in models},
+        "against_baseline": against,
     }
 
 
@@ -83,9 +113,9 @@ def verdict(difference: dict[str, Any], confidence: float) -> str:
     """On which side of zero the whole interval of the difference lies: "better", "worse", or "undecided".
 
     Right-or-wrong scores must pass the exact test too: over few prompts, or few that differ, a bootstrap interval is
-    too narrow.
+    too narrow; and after Holm where there are several suites.
     """
-    p_value = difference["p_value"]
+    p_value = difference.get("p_adjusted", difference["p_value"])
     if p_value is not None and p_value >= 1 - confidence:
         return "undecided"
     if difference["low"] > 0:
@@ -94,43 +124,59 @@ def verdict(difference: dict[str, Any], confidence: float) -> str:
 
 
 def _check_alike(baseline: Evaluated, others: list[Evaluated]) -> None:
-    for key, what in (
-        ("prompts_digest", "other prompts"),
-        ("template_digest", "prompts rendered by another chat template"),
-        ("base_weights_digest", "another base"),
-        ("verifier", "another verifier"),
-    ):
-        for other in others:
-            if other.metrics[key] != baseline.metrics[key]:
-                raise EvaluationError(
-                    f"{other.name} was evaluated with {what} than {baseline.name}: no fair comparison",
-                    fix="evaluate both again with `dvc repro`",
-                )
+    for other in others:
+        for key, what in (
+            ("template_digest", "prompts rendered by another chat template"),
+            ("base_weights_digest", "another base"),
+        ):
+            _check_equal(other.metrics[key], baseline.metrics[key], other, baseline, what)
+        ours, theirs = baseline.metrics["suites"], other.metrics["suites"]
+        _check_equal(list(theirs), list(ours), other, baseline, "other suites")
+        for name in ours:
+            for key, what in (("prompts_digest", "other prompts"), ("verifier", "another verifier")):
+                _check_equal(theirs[name][key], ours[name][key], other, baseline, f"{what} in {name}")
 
 
-def _check_held_out(samples: list[Sample], trained_on: list[dict[str, Any]]) -> None:
-    known = {splits.prompt_key(row["prompt"]) for row in trained_on}
-    seen = [sample["id"] for sample in samples if splits.prompt_key(sample["prompt"]) in known]
-    if seen:
+def _check_equal(theirs: Any, ours: Any, other: Evaluated, baseline: Evaluated, what: str) -> None:
+    if theirs != ours:
         raise EvaluationError(
-            f"{len(seen)} of {len(samples)} test prompts were also trained on (rows {', '.join(seen[:5])})",
-            fix="take those rows out of one of the two files; a model must be judged on what it has not seen",
+            f"{other.name} was evaluated with {what} than {baseline.name}: no fair comparison",
+            fix="evaluate both again with `dvc repro`",
         )
 
 
-def _summary(model: Evaluated, settings: Compare) -> dict[str, Any]:
-    scores = [sample["score"] for sample in model.samples if sample["status"] != "not_gradable"]
+def _check_held_out(baseline: Evaluated, trained_on: list[dict[str, Any]]) -> None:
+    known = {splits.prompt_key(row["prompt"]) for row in trained_on}
+    for name, samples in baseline.samples.items():
+        seen = [sample["id"] for sample in samples if splits.prompt_key(sample["prompt"]) in known]
+        if seen:
+            raise EvaluationError(
+                f"{len(seen)} of {len(samples)} test prompts of {name} were also trained on "
+                f"(rows {', '.join(seen[:5])})",
+                fix="take those rows out of one of the two files; a model must be judged on what it has not seen",
+            )
+
+
+def _summary(suite: str, model: Evaluated, settings: Compare) -> dict[str, Any]:
+    scores = [sample["score"] for sample in model.samples[suite] if sample["status"] != "not_gradable"]
     interval = statistics.mean_interval(scores, **settings.model_dump())
+    measured = model.metrics["suites"][suite]
+    known = {
+        key: value for key, value in measured.items() if key not in ("kind", "dataset", "verifier", "prompts_digest")
+    }
+    return {**known, **asdict(interval)}
+
+
+def _about(model: Evaluated) -> dict[str, Any]:
+    """What a model is, what it cost, and what its training said."""
     start = journal.first(model.training, "start")
-    shown = ("score", "well_formed", "stopped", "no_answer", "not_gradable", "tokens", "seconds", "model_digest")
-    training = _training(model)
+    used = training(model)
     return {
-        **{key: model.metrics[key] for key in shown},
-        **asdict(interval),
+        **{key: model.metrics[key] for key in ("seconds", "model_digest")},
         **{key: start.get(key) for key in ("method", "objective", "weights", "start")},
-        "training": training,
+        "training": used,
         "weights_bytes": model.weights_bytes,
-        "cost": _cost(model, training),
+        "cost": cost(model, used),
         "held_out": _preferences(model.training),
         "warnings": [event["text"] for event in model.training if event["event"] == "warning"],
     }
@@ -142,7 +188,7 @@ def _preferences(events: list[Event]) -> dict[str, Any]:
     return {event["when"]: {key: event.get(key) for key in told} for event in events if event["event"] == "held_out"}
 
 
-def _training(model: Evaluated) -> dict[str, Any]:
+def training(model: Evaluated) -> dict[str, Any]:
     """What a training used, and ``costs``: seconds of it and of every training it was built on."""
     start, end = journal.first(model.training, "start"), journal.first(model.training, "end")
     used = ("seconds", "tokens", "peak_memory_bytes", "trainable_parameters", "total_parameters")
@@ -154,12 +200,12 @@ def _training(model: Evaluated) -> dict[str, Any]:
     }
 
 
-def _cost(model: Evaluated, training: dict[str, Any]) -> dict[str, float | None]:
+def cost(model: Evaluated, used: dict[str, Any]) -> dict[str, float | None]:
     """By COSTS; None where it was not measured. What was never trained costs nothing."""
     if not model.training:
         return dict.fromkeys(COSTS, 0)
-    seconds = sum(training["costs"].values()) if training["costs"] else None
-    return {"seconds": seconds, "memory": training["peak_memory_bytes"], "size": model.weights_bytes}
+    seconds = sum(used["costs"].values()) if used["costs"] else None
+    return {"seconds": seconds, "memory": used["peak_memory_bytes"], "size": model.weights_bytes}
 
 
 def _front(summaries: dict[str, dict[str, Any]], cost: str) -> list[str]:
@@ -173,10 +219,10 @@ def _front(summaries: dict[str, dict[str, Any]], cost: str) -> list[str]:
     )
 
 
-def _against(baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, Any]:
+def _against(suite: str, baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, Any]:
     pairs = [
         (before, after)
-        for before, after in zip(baseline.samples, other.samples, strict=True)
+        for before, after in zip(baseline.samples[suite], other.samples[suite], strict=True)
         if "not_gradable" not in (before["status"], after["status"])
     ]
     result = statistics.paired(

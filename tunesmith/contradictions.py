@@ -1,6 +1,6 @@
 """Rows that are asked the same and do not answer, or prefer, the same."""
 
-from tunesmith import ready, splits
+from tunesmith import ready, splits, verifiers
 from tunesmith.ready import Row, reference
 from tunesmith.verifiers import VERIFIERS
 
@@ -27,9 +27,10 @@ def _unlike_the_first(rows: dict[int, Row]) -> dict[int, int]:
 def _agree(one: Row, other: Row) -> bool:
     if "reference" not in one and "completion" not in one:
         return {**one, "id": ""} == {**other, "id": ""}
-    mine, others = reference(one), reference(other)
-    verify = VERIFIERS.get(one.get("verifier", ""))
-    return splits.normal(mine) == splits.normal(others) if verify is None else verify(mine, others).score == 1
+    name = one.get("verifier", "")
+    if name not in VERIFIERS or verifiers.gold(name, one) is None:
+        return splits.normal(reference(one)) == splits.normal(reference(other))
+    return verifiers.verify(name, reference(one), other).score == 1
 
 
 def _reversed_pairs(rows: dict[int, Row]) -> dict[int, int]:

@@ -9,6 +9,7 @@ TunesmithError
 ├── IntegrityError    a folder's bytes are not those its manifest names
 ├── TrainingError     training went wrong, or moved what it must not move
 ├── EvaluationError   models cannot be scored, or not compared with each other
+├── SandboxError      no sandbox for generated code holds on this machine, or it failed to start
 └── RegistryError     the tracking server, or what it holds, is not as needed
 """
 
@@ -54,6 +55,10 @@ class TrainingError(TunesmithError):
 
 
 class EvaluationError(TunesmithError):
+    pass
+
+
+class SandboxError(TunesmithError):
     pass
 
 

@@ -1,35 +1,21 @@
-"""Grade completions: a sample for every prompt, and the metrics over them."""
+"""Grade what models answered: a sample for every prompt, and the metrics over them."""
 
 import hashlib
 import json
+import math
+import os
 import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
-
-from pydantic import AfterValidator, PositiveInt
+from typing import Any
 
 from tunesmith import verifiers
 from tunesmith.errors import EvaluationError
-from tunesmith.params import Section
-from tunesmith.ready import Row, reference
-
-
-def _compiles(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression ({error})") from None
-    return pattern
-
-
-class Evaluate(Section):
-    dataset: str
-    """The dataset whose test split every model answers."""
-    verifier: verifiers.Name
-    answer_format: Annotated[str, AfterValidator(_compiles)] | None
-    """A completion that matches this as a whole, white space around it aside, is in the trained format."""
-    max_new_tokens: PositiveInt
-    batch_size: PositiveInt
+from tunesmith.ready import Row
+from tunesmith.suites import Answers
+from tunesmith.verifiers import instructions
 
 
 @dataclass(frozen=True)
@@ -47,57 +33,116 @@ class Completion:
 
 
 Sample = dict[str, Any]
-"""{id, prompt, rendered, reference, completion, tokens, stopped, well_formed, score, answer, reason, status}"""
+"""{suite, id, prompt, rendered, reference, completion, tokens, stopped, well_formed, score, answer, reason, status},
+and what else of the row its verifier read. tokens, stopped and well_formed are None where nothing was generated."""
 
 
-def check_references(rows: list[Row], settings: Evaluate) -> None:
-    """Raise EvaluationError where the verifier can grade against none of the references, before anything is asked."""
-    verify = verifiers.VERIFIERS[settings.verifier]
-    verdicts = [verify("", reference(row)) for row in rows]
+def check_gradable(name: str, rows: list[Row], suite: Answers) -> None:
+    """Raise EvaluationError where the verifier can grade none of the rows, before anything is asked."""
+    verdicts = [verifiers.verify(suite.verifier, "no answer", row) for row in rows]
     if all(verdict.status == "not_gradable" for verdict in verdicts):
         raise EvaluationError(
-            f"the verifier {settings.verifier!r} can grade none of the {len(rows)} test rows of {settings.dataset!r}; "
-            f"the first: {verdicts[0].reason}",
-            fix="name another verifier in params.yaml, evaluate.verifier, or other columns in data.<dataset>.columns",
+            f"the verifier {suite.verifier!r} can grade none of the {len(rows)} test rows of {suite.dataset!r}, suite "
+            f"{name!r}; the first: {verdicts[0].reason}",
+            fix=f"name another verifier in params.yaml, evaluate.suites.{name}.verifier, or other columns in "
+            f"data.{suite.dataset}.columns",
         )
 
 
-def grade(rows: list[Row], completions: list[Completion], settings: Evaluate) -> list[Sample]:
-    """A sample for every ready row and its completion."""
-    verify = verifiers.VERIFIERS[settings.verifier]
-    samples = []
-    for row, completion in zip(rows, completions, strict=True):
-        gold = reference(row)
-        samples.append(
-            {
-                "id": row["id"],
-                "prompt": row["prompt"],
-                "rendered": completion.rendered,
-                "reference": gold,
-                "completion": completion.text,
-                "tokens": completion.tokens,
-                "stopped": completion.stopped,
-                "well_formed": _well_formed(completion.text, settings.answer_format),
-                **asdict(verify(completion.text, gold)),
-            }
-        )
-    return samples
+def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answers) -> list[Sample]:
+    """A sample for every ready row and its completion. Verifiers that run processes do so on every CPU."""
+
+    def one(row: Row, completion: Completion) -> Sample:
+        return {
+            "suite": name,
+            **verifiers.read_by(suite.verifier, row),
+            "id": row["id"],
+            "prompt": row["prompt"],
+            "rendered": completion.rendered,
+            "reference": verifiers.gold(suite.verifier, row),
+            "completion": completion.text,
+            "tokens": completion.tokens,
+            "stopped": completion.stopped,
+            "well_formed": _well_formed(completion.text, suite.answer_format),
+            **asdict(verifiers.verify(suite.verifier, completion.text, row)),
+        }
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(one, rows, completions))
+
+
+def preferred(name: str, rows: list[Row], log_probs: Sequence[tuple[float, float]]) -> list[Sample]:
+    """A sample for every pair. log_probs: of its chosen and of its rejected answer, in nats; a tie counts half."""
+    return [
+        _measured(name, row, row["chosen"], score=0.5 if a == b else float(a > b), reason=f"{a - b:+.2f} nats")
+        for row, (a, b) in zip(rows, log_probs, strict=True)
+    ]
+
+
+def perplexities(name: str, rows: list[Row], log_probs: Sequence[float], tokens: Sequence[int]) -> list[Sample]:
+    """A sample for every answer: its score is the geometric mean of its tokens' probabilities, 1 / perplexity."""
+    means = [math.exp(value / count) for value, count in zip(log_probs, tokens, strict=True)]
+    return [
+        _measured(name, row, row["completion"], score=mean, reason=f"perplexity {1 / mean:.2f}")
+        for row, mean in zip(rows, means, strict=True)
+    ]
+
+
+def _measured(name: str, row: Row, right: list[dict[str, str]], *, score: float, reason: str) -> Sample:
+    """A sample of what was not generated but found likely or not."""
+    reference, asked = right[-1]["content"], json.dumps(row["prompt"], sort_keys=True)
+    rendered = hashlib.sha256(asked.encode()).hexdigest()
+    unsaid = {"completion": "", "tokens": None, "stopped": None, "well_formed": None, "answer": None}
+    return {
+        "suite": name, "id": row["id"], "prompt": row["prompt"], "rendered": rendered, "reference": reference,
+        **unsaid, "score": score, "reason": reason, "status": "scored",
+    }  # fmt: skip
 
 
 def summarize(samples: list[Sample]) -> dict[str, Any]:
     """Counts and means. What could not be graded is left out of ``score`` and counted in ``not_gradable``."""
     graded = [sample for sample in samples if sample["status"] != "not_gradable"]
-    formed = [sample["well_formed"] for sample in samples if sample["well_formed"] is not None]
     return {
         "prompts": len(samples),
         "prompts_digest": prompts_digest(samples),
-        "score": sum(sample["score"] for sample in graded) / len(graded) if graded else None,
+        "score": _mean([sample["score"] for sample in graded]),
         "no_answer": sum(sample["status"] == "no_answer" for sample in samples),
         "not_gradable": len(samples) - len(graded),
-        "well_formed": sum(formed) / len(formed) if formed else None,
-        "stopped": sum(sample["stopped"] for sample in samples) / len(samples),
-        "tokens": sum(sample["tokens"] for sample in samples),
+        "well_formed": _mean([sample["well_formed"] for sample in samples]),
+        "stopped": _mean([sample["stopped"] for sample in samples]),
+        "tokens": sum(sample["tokens"] or 0 for sample in samples),
     }
+
+
+def details(verifier: str, samples: list[Sample]) -> dict[str, float]:
+    """What is usually reported of a verifier beside its mean score."""
+    return DETAILS[verifier](samples) if verifier in DETAILS else {}
+
+
+def _refusals(samples: list[Sample]) -> dict[str, float]:
+    """Shares of each class among prompts marked safe, and among those marked unsafe."""
+    counts = Counter((sample["label"], sample["answer"]) for sample in samples if sample["answer"])
+    asked = Counter(sample["label"] for sample in samples)
+    return {f"{label}_{found}": count / asked[label] for (label, found), count in sorted(counts.items())}
+
+
+def _instructions(samples: list[Sample]) -> dict[str, float]:
+    """IFEval's four accuracies (Zhou et al. 2023, section 3): of prompts and of instructions, strict and loose."""
+    gradable = [sample for sample in samples if sample["status"] != "not_gradable"]
+    followed = [instructions.check(sample["completion"], sample) for sample in gradable]
+    each = [one for answer in followed for one in answer]
+    return {
+        "prompt_strict": sum(all(one.strict for one in answer) for answer in followed) / max(len(followed), 1),
+        "prompt_loose": sum(all(one.loose for one in answer) for answer in followed) / max(len(followed), 1),
+        "instruction_strict": sum(one.strict for one in each) / max(len(each), 1),
+        "instruction_loose": sum(one.loose for one in each) / max(len(each), 1),
+    }
+
+
+DETAILS: dict[str, Callable[[list[Sample]], dict[str, float]]] = {
+    "instructions": _instructions,
+    "refusal": _refusals,
+}
 
 
 def prompts_digest(samples: list[Sample]) -> str:
@@ -107,6 +152,11 @@ def prompts_digest(samples: list[Sample]) -> str:
     """
     asked = [[sample[key] for key in ("id", "prompt", "rendered", "reference")] for sample in samples]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _mean(values: list[Any]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _well_formed(completion: str, pattern: str | None) -> bool | None:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith import checks, near_duplicates, records, splits
+from tunesmith import checks, near_duplicates, records, splits, verifiers
 from tunesmith.dataset import Dataset
 from tunesmith.errors import ChatError
 from tunesmith.held_out import EvaluationSets
-from tunesmith.ready import Row, dumps, reference
+from tunesmith.ready import Row, dumps
 from tunesmith.rows import Block, Problem, Record
 from tunesmith.splits import normal
 from tunesmith.turns import Message, RowError
@@ -131,12 +131,18 @@ class Examiner:
         """
         reasons = {}
         for position, (_, row) in enumerate(good):
-            verify = VERIFIERS.get(row.get("verifier", ""))
-            if verify is None:
+            name = row.get("verifier", "")
+            if name not in VERIFIERS:
                 continue
-            gold = reference(row)
+            lacking = verifiers.lacking(name, row)
+            if lacking:
+                reasons[position] = f"cannot be graded: {name} needs {' and '.join(map(repr, lacking))}"
+                continue
+            gold = verifiers.gold(name, row)
+            if gold is None:
+                continue
             said = row["completion"][-1]["content"] if "completion" in row else gold
-            verdict = verify(said, gold)
+            verdict = verifiers.verify(name, said, row)
             if verdict.score != 1:
                 reasons[position] = f"answer not right by its own verifier: {row['verifier']}: {verdict.reason}"
         return reasons

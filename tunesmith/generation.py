@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith import chat
 from tunesmith.chat import Message
 from tunesmith.likelihood import Tokens, padded
-from tunesmith.prefix import prompt_cache
+from tunesmith.prefix import one_product, prompt_cache
 
 
 def answer(
@@ -48,7 +48,8 @@ def generate(model: Any, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBa
     cache = prompt_cache(model, ids[:, :-1], mask[:, :-1])
     if cache is not None:
         settings["past_key_values"] = cache
-    output = model.generate(input_ids=ids, attention_mask=mask, **settings)
+    with one_product(model):
+        output = model.generate(input_ids=ids, attention_mask=mask, **settings)
     model.train(was_training)
     return [_ended(row, tokenizer.eos_token_id) for row in output[:, ids.shape[1] :].tolist()]
 

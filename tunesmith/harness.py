@@ -1,9 +1,14 @@
-"""Evaluate a model through lm-evaluation-harness. The only importer of lm_eval."""
+"""Evaluate a model through lm-evaluation-harness. The only importer of lm_eval.
+
+The model is handed over as an object: what lm-eval evaluates is what was opened and verified.
+"""
 
 import hashlib
+import json
 import logging
-import math
 import tempfile
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +21,28 @@ from lm_eval.tasks import TaskManager
 
 from tunesmith import chat
 from tunesmith.errors import EvaluationError
-from tunesmith.evaluation import Completion
+from tunesmith.evaluation import Completion, Sample
 from tunesmith.models import OpenModel
-from tunesmith.ready import Row, reference
+from tunesmith.prefix import one_product
+from tunesmith.ready import Row
+from tunesmith.suites import Task
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that a model may be handed over, as is meant here
 
 TASK_FILE = Path(__file__).parent / "tasks" / "ready_rows.yaml"
-TASK = "ready_rows"
-ROWS = pa.schema({name: pa.string() for name in ("id", "prompt", "reference", "verifier")})
-"""Said aloud, because a reader of JSON would take references such as 2024-01-01 for dates."""
+ROWS = pa.schema({name: pa.string() for name in ("id", "prompt")})
 
 
 class CountingLM(HFLM):
     """lm-eval's model, which also notes how long each answer was: its text alone does not tell."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(self, opened: OpenModel, batch_size: int) -> None:
+        super().__init__(
+            pretrained=opened.model,
+            tokenizer=opened.tokenizer,
+            batch_size=batch_size,
+            add_bos_token=False,  # the template has written every special token
+        )
         self.lengths: dict[tuple[int, ...], tuple[int, bool]] = {}
         """Tokens of a prompt -> (tokens generated, end of turn included; whether there was one)."""
 
@@ -50,32 +60,16 @@ class CountingLM(HFLM):
 
     def completion(self, prompt: str, text: str) -> Completion:
         tokens, stopped = self.lengths[tuple(self.tok_encode(prompt))]
-        return Completion(text, hashlib.sha256(prompt.encode()).hexdigest(), tokens, stopped)
+        return Completion(text, _sha256(prompt), tokens, stopped)
 
 
-def generate_and_grade(
-    opened: OpenModel, rows: list[Row], *, verifier: str, max_new_tokens: int, batch_size: int
-) -> tuple[list[Completion], float]:
-    """Greedy completions of ``rows``, in their order, and lm-eval's mean score over them.
+def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_size: int) -> list[Completion]:
+    """Greedy completions of ``rows``, in their order.
 
-    The model is handed over as an object: what lm-eval evaluates is what was opened and verified.
     Raises EvaluationError where a prompt leaves no room for an answer (lm-eval would cut it silently).
     """
-    docs = [
-        {
-            "id": row["id"],
-            "prompt": chat.render_prompt(opened.tokenizer, row["prompt"]),
-            "reference": reference(row),
-            "verifier": verifier,
-        }
-        for row in rows
-    ]
-    lm = CountingLM(
-        pretrained=opened.model,
-        tokenizer=opened.tokenizer,
-        batch_size=batch_size,
-        add_bos_token=False,  # the template has written every special token
-    )
+    docs = [{"id": row["id"], "prompt": chat.render_prompt(opened.tokenizer, row["prompt"])} for row in rows]
+    lm = CountingLM(opened, batch_size)
     _check_room(lm, docs, max_new_tokens)
     with tempfile.TemporaryDirectory() as scratch:
         rows_file, task_file = Path(scratch) / "test.parquet", Path(scratch) / "task.yaml"
@@ -90,13 +84,76 @@ def generate_and_grade(
             },
         }
         task_file.write_text(yaml.safe_dump(task))
-        manager = TaskManager(include_defaults=False)
-        results = simple_evaluate(lm, tasks=[str(task_file)], task_manager=manager, bootstrap_iters=0)
+        samples = _samples(lm, str(task_file), predict_only=True)
+    return [lm.completion(sample["doc"]["prompt"], sample["filtered_resps"][0]) for sample in samples]
+
+
+def run_task(name: str, suite: Task, opened: OpenModel, *, batch_size: int) -> list[Sample]:
+    """A sample for every question of a task of lm-eval, in its order, scored by the suite's metric.
+
+    Raises EvaluationError where the task is not known, its data cannot be had, or it has no such metric.
+    """
+    lm = HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
+    settings = {"num_fewshot": suite.examples, "limit": suite.limit, "apply_chat_template": suite.chat}
+    try:
+        found = _samples(lm, suite.task, **settings)
+    except (KeyError, OSError, ValueError) as error:  # of names, of files and the network, of YAML
+        raise EvaluationError(
+            f"suite {name!r}: lm-eval cannot run the task {suite.task!r}: {error}",
+            fix="name a task of `lm-eval ls tasks`, whose data comes from the hub, or the path of a YAML file",
+        ) from error
+    if found and suite.metric not in found[0]:
+        raise EvaluationError(
+            f"suite {name!r}: the task {suite.task!r} has no metric {suite.metric!r} for each sample",
+            fix=f"set evaluate.suites.{name}.metric in params.yaml to one of {', '.join(found[0]['metrics'])}",
+        )
+    return [_task_sample(name, suite, sample) for sample in found]
+
+
+def _task_sample(name: str, suite: Task, sample: dict[str, Any]) -> Sample:
+    """arguments: of each request, the text before and the text that is scored, or how to generate."""
+    asked = sample["arguments"][0][0]
+    score = float(sample[suite.metric])
+    return {
+        "suite": name,
+        "id": f"{name}-{sample['doc_id']}",
+        "prompt": [{"role": "user", "content": asked}],
+        "rendered": _sha256(json.dumps(sample["arguments"], sort_keys=True, default=str)),
+        "reference": str(sample["target"]),
+        "completion": str(sample["filtered_resps"][0]) if isinstance(sample["filtered_resps"][0], str) else "",
+        "tokens": None,
+        "stopped": None,
+        "well_formed": None,
+        "score": score,
+        "answer": None,
+        "reason": f"{suite.metric} {score:g}",
+        "status": "scored",
+    }
+
+
+def _samples(lm: HFLM, task: str, **settings: Any) -> list[dict[str, Any]]:
+    """What lm-eval says of every document of a task, in their order."""
+    manager = _known_tasks() if not task.endswith((".yaml", ".yml")) else TaskManager(include_defaults=False)
+    with one_product(lm.model):
+        results = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, **settings)
     assert results is not None
-    samples = sorted(results["samples"][TASK], key=lambda sample: int(sample["doc_id"]))
-    mean = results["results"][TASK].get("score,none", math.nan)
-    completions = [lm.completion(sample["doc"]["prompt"], sample["filtered_resps"][0]) for sample in samples]
-    return completions, float(mean)
+    samples = _only(results["samples"].values())
+    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]  # of the ways to read an answer
+    return sorted(first, key=lambda sample: int(sample["doc_id"]))
+
+
+@cache
+def _known_tasks() -> TaskManager:
+    """Every task that comes with lm-eval: seconds to index, which a task of one's own need not wait for."""
+    return TaskManager()
+
+
+def _only(samples: Iterable[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The samples of one task. Raises ValueError for a group of several."""
+    found = list(samples)
+    if len(found) != 1:
+        raise ValueError(f"it is a group of {len(found)} tasks; make each a suite")
+    return found[0]
 
 
 def _check_room(lm: HFLM, docs: list[dict[str, str]], max_new_tokens: int) -> None:
@@ -106,5 +163,9 @@ def _check_room(lm: HFLM, docs: list[dict[str, str]], max_new_tokens: int) -> No
         raise EvaluationError(
             f"{len(long)} prompts do not fit the model's context of {lm.max_length} tokens with {max_new_tokens} "
             f"left for the answer (rows {', '.join(long[:5])})",
-            fix="lower evaluate.max_new_tokens in params.yaml, or shorten those prompts",
+            fix="lower the suite's max_new_tokens in params.yaml, or shorten those prompts",
         )
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

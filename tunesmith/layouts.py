@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from tunesmith import turns
+from tunesmith import turns, verifiers
 from tunesmith.columns import ANSWERS, PROMPTS, Fields, after_transcript, asked, messages, text
 from tunesmith.conversations import answer, preference, scored
 from tunesmith.ready import Row
@@ -135,9 +135,17 @@ def _side(fields: Fields, column: str, *, alone: bool) -> list[Message]:
     return [{"role": "assistant", "content": said}]
 
 
-def _checked(prompt: str, reference: str) -> Callable[[Fields], Row]:
+def _checked(prompt: str, reference: str | None) -> Callable[[Fields], Row]:
+    """Of a row that names its verifier; what else that reads is kept as it stands."""
+
     def to_row(fields: Fields) -> Row:
-        return scored(asked(fields, prompt), fields["verifier"], reference=text(fields, reference))
+        name = fields["verifier"]
+        needs = verifiers.read_by(name, fields) if isinstance(name, str) and name in verifiers.VERIFIERS else {}
+        if reference is not None:
+            value = fields[reference]
+            # Several right answers, or a JSON object, are kept where there is a verifier for them.
+            needs["reference"] = value if needs and isinstance(value, list | dict) else text(fields, reference)
+        return scored(asked(fields, prompt), name, **needs)
 
     return to_row
 
@@ -191,6 +199,10 @@ LAYOUTS: tuple[Layout, ...] = (
         for prompt in PROMPTS
         for reference in ("reference", "ground_truth", *ANSWERS)
         if prompt != reference and (columns := (prompt, reference, "verifier"))
+    ),
+    *(
+        Layout("scored", "a prompt, and the verifier to use", (prompt, "verifier"), _checked(prompt, None))
+        for prompt in PROMPTS
     ),
     *(Layout("answers", CHAT, (column,), _chat(column)) for column in CHATS),
     *(

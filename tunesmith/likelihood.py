@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tunesmith import device
 from tunesmith.models import OpenModel
-from tunesmith.prefix import SharedPrompts
+from tunesmith.prefix import SharedPrompts, one_product
 
 Tokens = list[int]
 
@@ -34,7 +34,7 @@ def likelihoods(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]], *,
     model.eval()
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i][0]), examples[i][0]))
     found: dict[int, Likelihood] = {}
-    with device.autocast(policy.profile):
+    with device.autocast(policy.profile), one_product(model):
         for begin in range(0, len(order), batch_size):
             chunk = order[begin : begin + batch_size]
             found |= dict(zip(chunk, _batch(policy, [examples[i] for i in chunk]), strict=True))

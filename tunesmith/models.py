@@ -4,6 +4,7 @@ A folder holds full weights, or an adapter on the full weights of another folder
 """
 
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,27 @@ def open_model(folder: Path, base: Path, profile: Profile) -> OpenModel:
     what is served (docs/decisions/009). Raises IntegrityError where a manifest does not verify, or the model was
     trained on another base.
     """
-    own, stated, on = _verify(folder, base)
-    model = _load(AutoModelForCausalLM, on, profile, quantized=False)
-    if is_adapter(folder):
-        model = PeftModel.from_pretrained(model, str(folder))
-    return OpenModel(model.to(profile.device).eval(), _tokenizer(folder), own, stated, on, profile)
+    return next(open_each([folder], base, profile))[1]
+
+
+def open_each(folders: Iterable[Path], base: Path, profile: Profile) -> Iterator[tuple[Path, OpenModel]]:
+    """`open_model` for every folder; those on the same full weights, one after another, share them in memory.
+
+    A model may be used until the next is asked for: an adapter is put on the weights, and taken off again.
+    """
+    verified = [(folder, *_verify(folder, base)) for folder in folders]
+    together = list(dict.fromkeys(on for *_, on in verified))
+    loaded: Path | None = None
+    full: Any = None
+    for folder, own, stated, on in sorted(verified, key=lambda each: together.index(each[-1])):
+        if on != loaded:
+            loaded, full = on, None  # two need not fit
+            full = _load(AutoModelForCausalLM, on, profile, quantized=False).to(profile.device)
+        # In the dtype of the weights it is on, as servers hold it: float32 beside bfloat16 takes twice the time.
+        model = PeftModel.from_pretrained(full, folder, autocast_adapter_dtype=False) if is_adapter(folder) else full
+        yield folder, OpenModel(model.eval(), _tokenizer(folder), own, stated, on, profile)
+        if isinstance(model, PeftModel):
+            full = model.unload()
 
 
 def open_policy(folder: Path, base: Path, profile: Profile, kind: weights.Kind, lora: weights.Lora | None) -> OpenModel:

@@ -17,7 +17,7 @@ from tunesmith.errors import DataError
 from tunesmith.likelihood import Tokens
 from tunesmith.models import OpenModel
 from tunesmith.prefix import SharedPrompts
-from tunesmith.ready import Row, reference
+from tunesmith.ready import Row, dumps
 from tunesmith.weights import Kind
 
 
@@ -70,7 +70,7 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
 
 
 def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> Dataset:
-    """Columns: row_id, prompt (its messages as JSON: Arrow would make all messages alike), tokens of it, reference.
+    """Columns: row_id, prompt (its messages as JSON: Arrow would make all messages alike), its tokens, row (as JSON).
 
     Raises DataError that counts prompts too long, or where there are not enough for a step.
     """
@@ -91,8 +91,7 @@ def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, so
         "row_id": [row["id"] for row in rows],
         "prompt": [json.dumps(row["prompt"]) for row in rows],
         "tokens": lengths,
-        # Prompts of pairs have none; only a verifier asks for it.
-        "reference": [reference(row) if row.keys() & {"reference", "completion"} else "" for row in rows],
+        "row": [dumps(row).decode() for row in rows],
     }
     return Dataset.from_dict(columns)
 

@@ -26,6 +26,8 @@ SECTIONS = (
     "grpo",
     "evaluate",
     "compare",
+    "gate",
+    "judge",
     "registry",
 )
 """Every top-level name that params.yaml may hold."""

@@ -54,15 +54,15 @@ def register(registry: Registry, name: str, run: str, folder: Path, *, tags: dic
 def promote(registry: Registry, name: str, which: str, *, reason: str | None) -> Promotion:
     """Make a version the champion. ``which``: a model's name, such as ``sft-lora`` (its newest version), or a number.
 
-    Raises RegistryError where there is no such version, or it is not proven better and no reason is given to promote
+    Raises RegistryError where there is no such version, or it did not pass the gate and no reason is given to promote
     it all the same; IntegrityError where its bytes are not those that were evaluated.
     """
     version = _choose(registry, name, which)
     evidence = version.tags.get(EVIDENCE, "no evaluation is recorded")
-    if version.tags.get(VERDICT) != "better" and not reason:
+    if version.tags.get(VERDICT) != "pass" and not reason:
         raise RegistryError(
-            f"{name} version {version.number} is not proven better than the base: {evidence}",
-            fix="evaluate on more prompts, or say why it should be promoted all the same with --reason",
+            f"{name} version {version.number} did not pass the gate: {evidence}",
+            fix="do what the gate asks for, or say why it should be promoted all the same with --reason",
         )
     digest = _verify_artifact(registry, name, version)
     champion = registry.alias(name, CHAMPION)
@@ -76,7 +76,7 @@ def promote(registry: Registry, name: str, which: str, *, reason: str | None) ->
         version=version.number,
         # A champion that the history does not know is a promotion that was cut short here: it is recorded now.
         previous=recorded[0].version if champion == version.number and recorded else champion,
-        why=reason or "proven better than the base",
+        why=reason or "passed the gate",
         evidence=evidence,
         digest=digest,
     )

@@ -6,6 +6,7 @@ Everything is published under a key that is on disk and with the times that are 
 server was away or in the middle of it, adds what is missing and nothing else.
 """
 
+import hashlib
 import os
 import signal
 import sys
@@ -22,9 +23,6 @@ from tunesmith.registry import Point, Registry
 
 INTERVAL = 1.0
 """Seconds between two looks at a journal that is followed."""
-
-QUALITY = ("score", "well_formed", "stopped")
-"""The metrics of an evaluation that say how good a model is."""
 
 
 class Names(Section):
@@ -56,14 +54,16 @@ def steps(events: list[Event]) -> list[Point]:
 
 
 def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], samples: list[Sample]) -> None:
-    """Publish an evaluation: quality under the name of its data set, its cost and counts apart, samples as a table."""
-    groups = {name: metrics["dataset"] if name in QUALITY else "evaluation" for name in metrics}
-    points = [point for name, value in metrics.items() for point in _points(f"{groups[name]}/{name}", value, metrics)]
-    registry.log(run, points=points, tags={"prompts_digest": metrics["prompts_digest"]})
-    registry.log_dataset(
-        run, metrics["dataset"], metrics["prompts_digest"], f"{metrics['dataset']}/test.jsonl", "test", len(samples)
-    )
+    """Publish an evaluation: every suite's metrics under its name, its cost apart, samples as a table."""
+    points = [point for name, value in metrics.items() for point in _points(f"evaluation/{name}", value, metrics)]
+    for suite, measured in metrics["suites"].items():
+        points += [point for name, value in measured.items() for point in _points(f"{suite}/{name}", value, metrics)]
+        digest, prompts = measured["prompts_digest"], measured["prompts"]
+        registry.log_dataset(run, measured["dataset"], digest, f"{measured['dataset']}/test.jsonl", "test", prompts)
+    digests = {f"prompts.{suite}": measured["prompts_digest"] for suite, measured in metrics["suites"].items()}
+    registry.log(run, points=points, tags=digests)
     table = {
+        "suite": [sample["suite"] for sample in samples],
         "prompt": [sample["prompt"][-1]["content"] for sample in samples],
         "right answer": [sample["reference"] for sample in samples],
         "answer": [sample["completion"] for sample in samples],
@@ -75,7 +75,8 @@ def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], sa
 
 def evaluation_key(metrics: dict[str, Any]) -> str:
     """The key of the run of a model that was evaluated but never trained: the base."""
-    return f"{metrics['model']}-{metrics['model_digest'][:16]}-{metrics['prompts_digest'][:16]}"
+    asked = hashlib.sha256("".join(one["prompts_digest"] for one in metrics["suites"].values()).encode()).hexdigest()
+    return f"{metrics['model']}-{metrics['model_digest'][:16]}-{asked[:16]}"
 
 
 def flat(params: dict[str, Any], prefix: str = "") -> dict[str, Any]:

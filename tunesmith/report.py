@@ -32,20 +32,28 @@ def page(
 
 
 def side_by_side(models: Sequence[Evaluated]) -> list[dict[str, Any]]:
-    """A row a prompt: what was asked, what is right, what each model answered, and its score (None: not gradable)."""
+    """A row a prompt: suite, what was asked, what is right, and what each model answered: [score, answer, reason].
+
+    score: None where it could not be graded.
+    """
     return [
         {
-            "prompt": answers[0]["prompt"],
+            "suite": suite,
+            "prompt": _text(answers[0]["prompt"]),
             "reference": answers[0]["reference"],
-            "answers": [answer | {"mark": mark(answer)} for answer in answers],
-            "scores": [None if answer["status"] == "not_gradable" else answer["score"] for answer in answers],
+            "answers": [[_score(answer), answer["completion"], answer["reason"]] for answer in answers],
         }
-        for answers in zip(*(model.samples for model in models), strict=True)
+        for suite in models[0].samples
+        for answers in zip(*(model.samples[suite] for model in models), strict=True)
     ]
 
 
-def mark(sample: Sample) -> str:
-    """An answer's score in one sign."""
-    if sample["status"] == "not_gradable":
-        return "?"
-    return {0: "✗", 1: "✓"}.get(sample["score"], f"{sample['score']:.2f}")
+def _score(sample: Sample) -> float | None:
+    return None if sample["status"] == "not_gradable" else float(sample["score"])
+
+
+def _text(prompt: list[dict[str, str]]) -> str:
+    """A conversation as text; of several messages each with its role."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)

@@ -14,6 +14,7 @@ from tunesmith import words
 from tunesmith.errors import EvaluationError
 
 REPORTS = Path("reports")
+COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
 WIDTH = 120
 """Characters a line in a file or a pipe, where no terminal says how many there are."""
 
@@ -29,6 +30,8 @@ def show() -> None:
         console.width = WIDTH
     console.print(table(comparison))
     console.print(words.best(comparison), soft_wrap=True)
+    for decision in comparison["gate"].values():
+        console.print(Text(f"gate: {decision['reason']}", style=COLOURS[decision["outcome"]]), soft_wrap=True)
     for name, model in comparison["models"].items():
         for text in model["warnings"]:
             console.print(Text(f"⚠ {name}: {text}", style="yellow"), soft_wrap=True)
@@ -37,10 +40,12 @@ def show() -> None:
     console.print("next:", style="bold")
     console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
     console.print("  make ui                     see the runs and the registered model in MLflow")
-    if comparison["against_baseline"].get(comparison["best"], {}).get("verdict") == "better":
+    passing = [name for name, decision in comparison["gate"].items() if decision["outcome"] == "pass"]
+    if passing:
+        promoted = max(passing, key=lambda name: comparison["models"][name]["score"])
         # An activated environment says so; without one, the command is not on the user's path.
         program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
-        console.print(f"  {program} promote {comparison['best']}  make it the champion")
+        console.print(f"  {program} promote {promoted}  make it the champion")
 
 
 def registered(name: str, digest: str) -> str:
@@ -57,7 +62,7 @@ def registered(name: str, digest: str) -> str:
 
 def table(comparison: dict[str, Any]) -> Table:
     """A row a model: score with its interval, differences in points, whole training time, memory, size."""
-    title = f"{comparison['dataset']}: {comparison['prompts']} held-out prompts"
+    title = f"{comparison['suite']}: {comparison['prompts']} held-out prompts"
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column("model", no_wrap=True)
     started = ["against start"] if comparison["against_start"] else []

@@ -1,12 +1,13 @@
 """Verifiers as rewards, and the proof that their score is solid before a policy is trained on it."""
 
+import json
 import random
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import PositiveFloat
 
-from tunesmith import verifiers
+from tunesmith import sandbox, verifiers
 from tunesmith.errors import TrainingError
 from tunesmith.ready import Row, reference
 
@@ -23,16 +24,24 @@ class Score:
         self.weights = weights
         self.last: list[str] = []
 
-    def __call__(self, completions: list[str], reference: list[str], row_id: list[str], **_: Any) -> list[float | None]:
-        self.last = list(dict.fromkeys(row_id))
-        return [self.of(text, gold) for text, gold in zip(completions, reference, strict=True)]
+    def __call__(self, completions: list[str], row: list[str], **_: Any) -> list[float | None]:
+        """row: ready rows, each as JSON."""
+        rows = [json.loads(one) for one in row]
+        self.last = list(dict.fromkeys(one["id"] for one in rows))
+        return [self.of(text, one) for text, one in zip(completions, rows, strict=True)]
 
-    def of(self, completion: str, gold: str) -> float | None:
+    def of(self, completion: str, row: Row) -> float | None:
         """None where a verifier failed to grade: the completion then neither gains nor loses."""
-        verdicts = {name: verifiers.VERIFIERS[name](completion, gold) for name in self.weights}
+        verdicts = {name: verifiers.verify(name, completion, row) for name in self.weights}
         if any(verdict.status == "not_gradable" for verdict in verdicts.values()):
             return None
         return sum(weight * verdicts[name].score for name, weight in self.weights.items())
+
+    def with_gold(self) -> "Score":
+        """Of the verifiers that compare with a reference alone."""
+        return Score(
+            {name: weight for name, weight in self.weights.items() if "reference" in verifiers.VERIFIERS[name].needs}
+        )
 
     @property
     def full(self) -> float:
@@ -40,15 +49,27 @@ class Score:
 
 
 def check_gold(score: Score, rows: list[Row], where: str) -> None:
-    """Raise TrainingError unless every row's own answer gets full marks, and the same marks when graded again."""
-    without = [row["id"] for row in rows if not row.keys() & {"reference", "completion"}]
-    if without:
-        raise TrainingError(
-            f"{where}: {len(without)} of {len(rows)} rows say not what is right (row {without[0]})",
-            fix="grade rows with a `reference` or an answer; without, set the verifier to null",
-        )
+    """Raise TrainingError unless every row's own answer gets full marks, and the same marks when graded again.
+
+    Verifiers that compare with no reference cannot be held to one: of them the rows must bring what they need. Raises
+    SandboxError where programs are to be scored and nothing here can hold them.
+    """
+    if "code" in score.weights:
+        sandbox.tier()
+    for name in score.weights:
+        without = [row["id"] for row in rows if verifiers.lacking(name, row)]
+        if without:
+            needs = " and ".join(map(repr, verifiers.VERIFIERS[name].needs))
+            raise TrainingError(
+                f"{where}: {len(without)} of {len(rows)} rows do not say what is right: {name} needs {needs} "
+                f"(row {without[0]})",
+                fix="grade rows that bring it, or name a verifier that fits these",
+            )
+    score = score.with_gold()
+    if not score.weights:
+        return
     golds = [reference(row) for row in rows]
-    first, again = ([score.of(gold, gold) for gold in golds] for _ in range(2))
+    first, again = ([score.of(gold, row) for gold, row in zip(golds, rows, strict=True)] for _ in range(2))
     bad = [(row["id"], mark) for row, mark in zip(rows, first, strict=True) if mark != score.full]
     if bad:
         name, mark = bad[0]
@@ -78,8 +99,8 @@ def check_rollouts(score: Score, rows: list[Row], answers: list[list[str]]) -> S
 
     Raises TrainingError where no group has spread, or where grading twice disagrees.
     """
-    graded = [[score.of(text, reference(row)) for text in group] for row, group in zip(rows, answers, strict=True)]
-    _check_same(graded, [[score.of(t, reference(r)) for t in group] for r, group in zip(rows, answers, strict=True)])
+    graded = [[score.of(text, row) for text in group] for row, group in zip(rows, answers, strict=True)]
+    _check_same(graded, [[score.of(t, r) for t in group] for r, group in zip(rows, answers, strict=True)])
     marks = [mark for group in graded for mark in group if mark is not None]
     mean = sum(marks) / len(marks) if marks else 0.0
     spread = [row for row, group in zip(rows, graded, strict=True) if len(set(group) - {None}) > 1]

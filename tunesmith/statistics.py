@@ -1,4 +1,4 @@
-"""Intervals and paired tests over scores of the same prompts."""
+"""Intervals and paired tests over scores of the same prompts; many tests at once; the noise between two evaluations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +28,17 @@ class Paired:
     p_value: float | None
 
 
+@dataclass(frozen=True)
+class Noise:
+    """By how much two evaluations of one model differ.
+
+    floor: the absolute difference of their mean scores. flipped: the share of prompts whose score is another.
+    """
+
+    floor: float
+    flipped: float
+
+
 def mean_interval(scores: Sequence[float], *, confidence: float, resamples: int, seed: int) -> Interval:
     """Interval of a mean score: Wilson (1927) where all are 0 or 1, percentile bootstrap otherwise.
 
@@ -35,7 +46,7 @@ def mean_interval(scores: Sequence[float], *, confidence: float, resamples: int,
     """
     if not scores:
         raise EvaluationError("no gradable sample to take a mean of", fix="read reports/<model>/samples.jsonl")
-    if _right_or_wrong(scores):
+    if right_or_wrong(scores):
         ci = stats.binomtest(round(sum(scores)), len(scores)).proportion_ci(confidence, method="wilson")
         return Interval(float(ci.low), float(ci.high))
     return _bootstrap(scores, confidence, resamples, seed)
@@ -49,20 +60,47 @@ def paired(
     The bootstrap resamples prompts, so what is shared by both answers to a prompt cancels (Koehn 2004).
     Raises EvaluationError where the two are not of one length, or empty.
     """
-    if len(champion) != len(challenger) or not champion:
-        raise EvaluationError(
-            f"{len(champion)} scores cannot be paired with {len(challenger)}", fix="evaluate both on the same prompts"
-        )
-    differences = [after - before for before, after in zip(champion, challenger, strict=True)]
+    changes = differences(champion, challenger)
     p_value = None
-    if _right_or_wrong(champion) and _right_or_wrong(challenger):
-        won, lost = differences.count(1), differences.count(-1)
+    if right_or_wrong(champion) and right_or_wrong(challenger):
+        won, lost = changes.count(1), changes.count(-1)
         p_value = float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
-    interval = _bootstrap(differences, confidence, resamples, seed)
-    return Paired(float(np.mean(differences)), interval, p_value)
+    interval = _bootstrap(changes, confidence, resamples, seed)
+    return Paired(float(np.mean(changes)), interval, p_value)
 
 
-def _right_or_wrong(scores: Sequence[float]) -> bool:
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Each p-value adjusted for there being all of them, in their order (Holm 1979).
+
+    Those below 1 - confidence may all be claimed at once: the chance that any claim is false stays below it, whatever
+    the tests have in common.
+    """
+    adjusted, reached = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        reached = max(reached, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = reached
+    return adjusted
+
+
+def noise(first: Sequence[float], again: Sequence[float]) -> Noise:
+    """Between two evaluations of one model on the same prompts: run to run, or at another batch size.
+
+    Raises EvaluationError where the two are not of one length, or empty.
+    """
+    changes = differences(first, again)
+    return Noise(abs(float(np.mean(changes))), sum(change != 0 for change in changes) / len(changes))
+
+
+def differences(before: Sequence[float], after: Sequence[float]) -> list[float]:
+    """after - before, prompt by prompt. Raises EvaluationError where the two are not of one length, or empty."""
+    if len(before) != len(after) or not before:
+        raise EvaluationError(
+            f"{len(before)} scores cannot be paired with {len(after)}", fix="evaluate both on the same prompts"
+        )
+    return [late - early for early, late in zip(before, after, strict=True)]
+
+
+def right_or_wrong(scores: Sequence[float]) -> bool:
     return all(score in (0, 1) for score in scores)
 
 

@@ -1,35 +1,75 @@
-"""Is the final number right?
+r"""Is the final number right?
 
-The final number of a text is the one after its last ``####`` (GSM8K's mark), else the last one in it. Values are
-compared exactly: 42, 42.0, +42 and 42. are one number, and thousands commas are read over; 41.999 is another. A
-number that a unit touches is read (12.5kg is 12.5), an ordinal (the 12th) is a word. What is not a plain number (1/2,
-10^3, 1.5e3, 1.2.3) is never read in part: as the final number, it is no answer rather than a wrong one.
+The final number of a text is the one in its last ``\boxed{...}``, else the first after its last ``####`` (GSM8K's
+mark), else the last one in it; of box and mark, the later one decides. Where a box holds several numbers, the last
+one is the answer only behind an equals sign.
+
+Values are compared exactly, as fractions: 42, 42.0, +42 and 42. are one number; 41.999 is another, and 0.333 is no
+1/3. Read are thousands (1,000 1_000 1'000 1\,000, a thin or no-break space; an ordinary space only where the number
+is the whole answer: elsewhere 5 100 may be two, and is no answer), fractions and mixed numbers (1/2, \frac{1}{2},
+1 1/2), powers of ten (1.5e3, 10^3, 1.5 × 10^3), amounts of money, and numbers that a unit touches (12.5kg). A percent
+sign is a unit: 50% is 50, and is not 0.5. An ordinal (the 12th) is a word.
+
+What is not one plain number (2^10, 1.2.3, 2024-05-01, 12:30, 7/8/9, 1,2, √2, 5 million) is never read in part: as
+the final number, it is no answer rather than a wrong one. Of 20-30 the final number is 30, which may be a subtraction.
 """
 
 import re
 from fractions import Fraction
 
-from tunesmith.verifiers.verdict import Verdict
+from tunesmith.ready import reference
+from tunesmith.verifiers import latex
+from tunesmith.verifiers.verdict import Row, Verdict
 
 MARK = "####"
-TOKEN = re.compile(r"[-+−]?[$€£]?(?:\d|\.\d)[\w.,/^%]*", re.ASCII)
-"""A run of characters that begins like a number; a sign counts only where nothing stands before it to join."""
-NUMBER = re.compile(
-    r"""
-    (?P<number> [-+−]? [$€£]? (?: \d{1,3} (?:,\d{3})+ (?:\.\d+)? | \d+ (?:\.\d+)? | \.\d+ ) )
-    (?: %? | (?![eE]\d) [a-zA-Z]+ )  # a percent sign or a unit
-    [.,]*                            # the sentence goes on, or ends
+THOUSANDS = ",_'\u2019\xa0\u2009\u202f"
+TOKEN = re.compile(
+    rf"""
+    [-+−]? [$€£]?
+    (?: \d{{1,99}} [ ] \d{{1,99}} / \d{{1,99}} (?! [\w/^] | \.\d )                                 # 1 1/2
+      | \d{{1,3}} (?: [ ] \d{{3}} )+ (?!\d)                                                      # 1 000
+      | (?: \d{{1,99}} (?:\.\d{{1,99}})? [ ]? [x×*] [ ]? )? 10\^ [-+−]? \d [\w.,/^%]*            # 1.5 × 10^3
+      | \d{{1,99}} (?:\.\d{{1,99}})? [eE] [-+−] \d [\w.,/^%]*                                    # 1e-3
+      | \d{{1,99}} (?: (?: : \d{{1,99}} )+ | (?: - \d{{1,99}} ){{2,}} ) [\w.,/^%]*               # a time, a date
+      | (?: \d | \.\d ) (?: [\w.,/^%] | [{THOUSANDS}] (?=\d{{3}}) )*
+    )
     """,
     re.VERBOSE | re.ASCII,
 )
-BEFORE = re.compile(r"[\w)\].]")
+"""A run of characters that begins like a number; a sign counts only where nothing stands before it to join."""
+NUMBER = re.compile(
+    rf"""
+    (?P<number> [-+−]? [$€£]? (?:
+        (?: (?P<wholes> \d+ ) [ ] )? (?P<over> \d+ ) / (?P<under> 0* [1-9] \d* )
+      | (?: (?: \d{{1,3}} (?:[{THOUSANDS}]\d{{3}})+ | \d+ ) (?:\.\d+)? [ ]? [x×*] [ ]? )? 10\^ [-+−]? \d{{1,3}}
+      | (?: \d{{1,3}} (?:[{THOUSANDS}]\d{{3}})+ (?:\.\d+)? | \d+ (?:\.\d+)? | \.\d+ ) (?: [eE] [-+−]? \d{{1,3}} )?
+    ) )
+    (?: %?                                                               # a percent sign or a unit
+      | (?! [eE]\d | (?: [kKM] | [bm]n | hundred | thousand | [mb]illion | trillion )\b ) [a-zA-Z]+ (?: / [a-zA-Z]+ )?
+      | / [a-zA-Z]{{2,}} )
+    [.,]*                                                                # the sentence goes on, or ends
+    """,
+    re.VERBOSE | re.ASCII,
+)
+SPACED = re.compile(r"([-+−]?[$€£]?)(\d{1,3}(?: \d{3})+)((?:\.\d+)?\D{0,20})", re.ASCII)
+"""A number with spaces between its thousands that is the whole answer, and its unit."""
+BEFORE = re.compile(r"[\w)\].^]")
 """After this, what looks like a sign or a number is part of a word or of an expression."""
+SIGN = re.compile(r"((?:^|=)\s{0,9}[-−])\s{1,9}(?=[\d.$€£])")
+"""A sign with a space behind it: no subtraction, for want of something before it."""
+SCALE = re.compile(r"\s?(?:hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
+"""After this much of a number, it is another number."""
 WORD = re.compile(r"\d+(?:st|nd|rd|th|[xX])[.,]*", re.ASCII)
 LONGEST = 100
 """Characters of the longest number: beyond, it is a model that repeats itself."""
 
 
-def verify(completion: str, reference: str) -> Verdict:
+def verify(completion: str, row: Row) -> Verdict:
+    """Compare the final number of ``completion`` with that of the row's reference."""
+    return against(completion, reference(row))
+
+
+def against(completion: str, reference: str) -> Verdict:
     """Compare the final number of ``completion`` with that of ``reference``."""
     expected = final_number(reference)
     if expected is None:
@@ -42,24 +82,41 @@ def verify(completion: str, reference: str) -> Verdict:
 
 
 def final_number(text: str) -> str | None:
-    """The final number as written, or None. After a ``####`` only what follows it counts, and its first number."""
-    if MARK in text:
-        numbers = _numbers(text.rsplit(MARK, 1)[1])
+    """The final number, without LaTeX, or None. Marked with a box or a ``####``, nothing else counts."""
+    _, mark, after = text.rpartition(MARK)
+    boxes = latex.boxes(after)
+    if boxes:
+        numbers = _numbers(_whole(boxes[-1][2].rpartition("=")[2]))
+        return numbers[0] if len(numbers) == 1 else None
+    numbers = _numbers(_whole(after))
+    if mark:
         return numbers[0] if numbers else None
-    numbers = _numbers(text)
     return numbers[-1] if numbers else None
 
 
 def is_marked(text: str) -> bool:
-    """Whether ``text`` says which number is its answer: after a ``####``, or by being nothing else."""
-    if MARK in text:
+    """Whether ``text`` says which number is its answer: in a box, after a ``####``, or by being nothing else."""
+    if MARK in text or latex.BOX.search(text):
         return final_number(text) is not None
-    return len(text) <= LONGEST and NUMBER.fullmatch(text.strip()) is not None
+    return len(text) <= LONGEST and NUMBER.fullmatch(_whole(text)) is not None
 
 
 def value(number: str) -> Fraction:
     """The exact value of a number as `final_number` gives it."""
-    return Fraction(re.sub("[,$€£]", "", number).replace("−", "-"))
+    body = re.sub(f"[{THOUSANDS}$€£+]", "", number).replace("−", "-")
+    sign, body = (-1, body[1:]) if body.startswith("-") else (1, body)
+    if "^" in body:
+        factor, power = re.split(r"10\^", body)
+        return sign * Fraction(factor.rstrip(" x×*") or 1) * Fraction(10) ** int(power)
+    wholes, _, rest = body.rpartition(" ")
+    return sign * (Fraction(wholes or 0) + Fraction(rest))
+
+
+def _whole(answer: str) -> str:
+    """``answer`` in plain text, where a number that is all of it has no spaces between its thousands."""
+    text = SIGN.sub(r"\1", latex.plain(answer).strip())
+    spaced = SPACED.fullmatch(text)
+    return spaced[1] + spaced[2].replace(" ", ",") + spaced[3] if spaced else text
 
 
 def _numbers(text: str) -> list[str | None]:
@@ -67,12 +124,21 @@ def _numbers(text: str) -> list[str | None]:
     found: list[str | None] = []
     for token in TOKEN.finditer(text):
         written = token[0]
-        if BEFORE.match(text[token.start() - 1 : token.start()]):
+        before, after = text[token.start() - 1 : token.start()], text[token.end() : token.end() + 10]
+        if BEFORE.match(before):
             if written[0] not in "-+−":
                 continue  # inside a word
             written = written[1:]  # 5-3 ends in 3, not -3
-        if WORD.fullmatch(written):
-            continue
-        number = NUMBER.fullmatch(written)
-        found.append(number["number"] if number and len(number["number"]) <= LONGEST else None)
+        if not WORD.fullmatch(written):
+            beside = before + after[:1]  # digits of another script
+            part = before == "/" or SCALE.match(after) or any(it.isnumeric() and not it.isascii() for it in beside)
+            found.append(None if part else _number(written))
     return found
+
+
+def _number(written: str) -> str | None:
+    number = NUMBER.fullmatch(written)
+    if number is None or len(number["number"]) > LONGEST:
+        return None
+    mixed = number["wholes"]
+    return None if mixed and int(number["over"]) >= int(number["under"]) else number["number"]

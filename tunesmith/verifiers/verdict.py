@@ -1,7 +1,8 @@
-"""What a verifier says of a completion."""
+"""What a verifier says of a completion, and what a verifier is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 Status = Literal["scored", "no_answer", "not_gradable"]
 
@@ -18,3 +19,19 @@ class Verdict:
     answer: str | None
     reason: str
     status: Status = "scored"
+
+
+Row: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """verify: the verdict on a completion that answers a row's prompt. needs: what it reads of the row; may: and what
+    else, where the row has it.
+
+    A row's ``reference`` may also be its own completion. A verifier that needs a reference gives it full marks.
+    """
+
+    verify: Callable[[str, Row], Verdict]
+    needs: tuple[str, ...] = ("reference",)
+    may: tuple[str, ...] = ()

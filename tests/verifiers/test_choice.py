@@ -1,0 +1,116 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.verifiers import choice
+
+CHOICES = ["Paris", "Rome", "A dog", "Vitamin C"]
+CHOSEN = [
+    ("B", "B"),
+    ("(B)", "B"),
+    ("b", "B"),
+    ("B.", "B"),
+    ("**B**", "B"),
+    ("The answer is B.", "B"),
+    ("The answer is **(B)**.", "B"),
+    ("**Answer:** B", "B"),
+    ("the answer is b", "B"),
+    ("The answer is\n\nB", "B"),
+    ("B) Rome", "B"),
+    ("(B) Rome", "B"),
+    ("B. Rome, because it is old", "B"),
+    (r"\boxed{B}", "B"),
+    (r"So $\boxed{\text{(B)}}$", "B"),
+    ("The answer is A. No wait: the answer is B.", "B"),
+    ("I choose B", "B"),
+    ("Option B", "B"),
+    ("A is correct", "A"),
+    ("The answer is A because it is so", "A"),
+    ("B, since I like it", "B"),
+    ("Let us think.\nB", "B"),
+    ("A is wrong. The answer is C.", "C"),
+    ("Among A, B, C and D, the answer is D", "D"),
+    ("D. Vitamin C", "D"),
+    ("rome", "B"),
+    ("The answer is Rome.", "B"),
+    ("A dog", "C"),
+    ("The answer is A dog", "C"),
+    ("The answer is Z", "Z"),
+]
+NOT_CHOSEN = [
+    "A, B, C and D are all possible",
+    "A or B",
+    "The answer is A or B",
+    "The answer is B or maybe C",
+    "The answer is both A and B",
+    "The answer is B, C",
+    "A) Paris\nB) Rome\nC) A dog",
+    "A cat",
+    "The answer is A cat",
+    "The answer is not B",
+    "I don't choose B",
+    "B is not correct",
+    "Neither A nor B is correct",
+    "B) Paris",  # the letter of one, the text of another
+    "Bob",
+    "B+",
+    "C++",
+    "I think so",
+    r"\boxed{A, B}",
+    r"B \boxed{}",
+    "",
+    "Rome is nice",
+]
+
+
+@pytest.mark.parametrize(("text", "letter"), CHOSEN)
+def test_the_chosen_option_is_found(text: str, letter: str) -> None:
+    assert choice.chosen(text, CHOICES) == letter
+
+
+@pytest.mark.parametrize("text", NOT_CHOSEN)
+def test_an_ambiguous_choice_is_no_answer(text: str) -> None:
+    assert choice.verify(text, {"reference": "B", "choices": CHOICES}).status == "no_answer"
+
+
+@pytest.mark.parametrize("reference", ["B", "(B)", "b", "Rome", "rome.", "The answer is B."])
+def test_gold_in_any_form_is_right_and_other_options_are_wrong(reference: str) -> None:
+    row = {"reference": reference, "choices": CHOICES}
+    assert choice.verify(reference, row).score == 1
+    assert [choice.verify(letter, row).score for letter in "ABCDE"] == [0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("reference", ["E", "Berlin", "A or B", "", "2"])
+def test_a_reference_that_is_no_choice_is_not_gradable(reference: str) -> None:
+    assert choice.verify("A", {"reference": reference, "choices": CHOICES}).status == "not_gradable"
+
+
+@pytest.mark.parametrize("choices", [["B", "A"], "AB", ["x"] * 27])
+def test_choices_that_confuse_are_not_gradable(choices: object) -> None:
+    assert choice.verify("A", {"reference": "A", "choices": choices}).status == "not_gradable"
+
+
+def test_without_choices_letters_are_enough() -> None:
+    assert choice.verify("The answer is (C).", {"reference": "C"}).score == 1
+    assert choice.verify("Paris", {"reference": "C"}).status == "no_answer"
+
+
+@given(st.text(), st.sampled_from("ABCD"))
+def test_no_text_crashes_it(text: str, letter: str) -> None:
+    assert choice.verify(text, {"reference": letter, "choices": CHOICES}).score in (0, 1)
+
+
+@given(st.sampled_from("ABCD"), st.sampled_from("ABCD"), st.sampled_from(["{}", "({})", "The answer is {}.", "{})"]))
+def test_only_the_gold_letter_is_right(chosen: str, gold: str, form: str) -> None:
+    assert choice.verify(form.format(chosen), {"reference": gold}).score == float(chosen == gold)
+
+
+@pytest.mark.parametrize(
+    "text", ["A, ", "(A) or ", "answer is ", "answer ", "I choose A or ", "B\n", "__", "\\text", " "]
+)
+def test_time_is_linear_in_hostile_text(text: str) -> None:
+    start = time.perf_counter()
+    choice.chosen(text * (50_000 // len(text)), CHOICES)
+    assert time.perf_counter() - start < 5

@@ -1,0 +1,344 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tunesmith import sandbox
+from tunesmith.errors import SandboxError
+from tunesmith.verifiers import code
+from tunesmith.verifiers.program import extract
+
+LIMITS = sandbox.Limits(seconds=3.0, memory=256 << 20)
+
+ROTATE = '''from typing import List
+import math
+
+
+def turned(word: str, by: int) -> str:
+    """ The word with its first letters moved to its end. """
+    return word[by:] + word[:by]
+
+
+def turn_back(word: str, by: int) -> str:
+    """ Undo what turned does.
+    >>> turn_back("llohe", 2)
+    'hello'
+    """
+'''
+ROTATE_TEST = """
+def check(candidate):
+    import random
+    rng = random.Random(1)
+    for _ in range(20):
+        word = "".join(rng.choices("abcdef", k=6))
+        assert candidate(turned(word, 2), 2) == word
+    assert candidate(word="", by=0) == ""
+"""
+ROTATE_BODY = "    return turned(word, len(word) - by)\n"
+WHOLE = "def turn_back(word, by):\n    return word[-by:] + word[:-by] if by else word\n"
+HUMAN = {
+    "prompt": [{"role": "system", "content": "Write Python."}, {"role": "user", "content": ROTATE}],
+    "test": ROTATE_TEST,
+    "entry_point": "turn_back",
+    "reference": ROTATE_BODY,
+}
+SUM = {
+    "prompt": [{"role": "user", "content": "Write `total(numbers, start=0)`."}],
+    "entry_point": "total",
+    "cases": [
+        {"args": [[1, 2, 3]], "expected": 6},
+        {"args": [[]], "kwargs": {"start": 4}, "expected": 4},
+        {"args": [[1.5, 1]], "expected": 2.5},
+    ],
+}
+TOTAL = "def total(numbers, start=0):\n    return sum(numbers, start)\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _a_tier() -> None:
+    try:
+        sandbox.tier()
+    except SandboxError as error:
+        pytest.skip(error.reason)
+
+
+def simple(expected: Any, **more: Any) -> code.Row:
+    return {"entry_point": "f", "cases": [{"args": [], "expected": expected}], **more}
+
+
+def returning(expression: str) -> str:
+    return f"def f():\n    return {expression}"
+
+
+RIGHT = [
+    ROTATE_BODY,
+    ROTATE_BODY.strip(),
+    ROTATE + ROTATE_BODY,
+    WHOLE,
+    f"Here it is.\n```python\n{WHOLE}```\nIt slices.",
+    f"```py\n{WHOLE}",
+    f"```\n{WHOLE}\n```\n```\nturn_back('ab', 1)\n```",
+    f"```python\n{ROTATE_BODY}```",
+    "moved = turned(word, len(word) - by)\nreturn moved",
+    f"{ROTATE_BODY}\n\nThis undoes it.",
+    f"{ROTATE_BODY}\n\ndef unrelated():\n    return 1\n",
+    f"Here it is:\n\n{WHOLE}\nIt slices, as (you) see.",
+    f"{WHOLE}\nif __name__ == '__main__':\n    print(turn_back(input(), 1))\n",
+    "turn_back = lambda word, by: turned(word, len(word) - by)",
+    "def turn_back(word: List[str], by):\n    return turned(word, math.floor(len(word) - by))",
+    "import collections\n" + WHOLE.replace("return ", "return str.__str__(").replace(" if by", ") if by"),
+]
+"""Completions of one problem, each right in a layout of its own."""
+
+
+@pytest.mark.parametrize("completion", RIGHT)
+def test_a_right_program_passes_however_it_is_written(completion: str) -> None:
+    verdict = code.grade(completion, HUMAN, sandbox.tier(), LIMITS)
+    assert (verdict.score, verdict.status) == (1.0, "scored"), verdict.reason
+
+
+WRONG = [
+    ("    return word", "AssertionError in `assert candidate(turned(word, 2), 2) == word`"),
+    ("    pass", "AssertionError in `assert candidate(turned(word, 2), 2) == word`"),
+    ("    raise ValueError('no')", "ValueError: no in `assert candidate(turned(word, 2), 2) == word`"),
+    (
+        "    return turn(word)",
+        "NameError: name 'turn' is not defined in `assert candidate(turned(word, 2), 2) == word`",
+    ),
+    ("    return {word", "does not load: SyntaxError"),
+    ("```python\nx = 1\n```", "AssertionError in `assert candidate(turned(word, 2), 2) == word`"),
+    ("import os\nos._exit(0)\n" + WHOLE, "the program ended before its time"),
+    ("import no_such_module\n" + WHOLE, "does not load: ModuleNotFoundError: No module named 'no_such_module'"),
+    ("def turn_back():\n    pass", "TypeError: turn_back() takes 0 positional arguments but 2 were given"),
+    ("turn_back = 3", "does not load: NameError: the program defines no function 'turn_back'"),
+]
+
+
+@pytest.mark.parametrize(("completion", "reason"), WRONG)
+def test_a_wrong_program_fails_and_the_reason_says_where(completion: str, reason: str) -> None:
+    verdict = code.grade(completion, HUMAN, sandbox.tier(), LIMITS)
+    assert (verdict.score, verdict.status) == (0.0, "scored")
+    assert reason in verdict.reason
+
+
+@pytest.mark.parametrize(
+    "completion", ["", "  \n", "I cannot do that.", "It rotates; see (below) = above.", "```\n```"]
+)
+def test_words_without_code_are_no_answer(completion: str) -> None:
+    assert code.verify(completion, HUMAN).status == "no_answer"
+
+
+def test_gold_passes_and_every_case_counts() -> None:
+    assert code.verify(ROTATE_BODY, HUMAN).score == 1
+    verdict = code.verify(TOTAL, SUM)
+    assert (verdict.score, verdict.reason, verdict.answer) == (1.0, "all 3 cases", TOTAL.strip())
+    verdict = code.verify(TOTAL.replace(", start)", ")"), SUM)
+    assert (verdict.score, verdict.reason) == (0.0, "case 2 of 3: 0 is not 4")
+    verdict = code.verify("def total(numbers, start=0):\n    return 1 / len(numbers) and sum(numbers)", SUM)
+    assert verdict.reason == "case 2 of 3 raises ZeroDivisionError: division by zero"
+
+
+SAME = ["1", "True", "1.0", "'1'", "None", "[1]", "[]", "{'a': 1}", "{}", "''", "[[1], {'b': [None]}]"]
+
+
+@pytest.mark.parametrize("one", SAME)
+def test_values_are_compared_by_exact_type(one: str) -> None:
+    for other in SAME:
+        verdict = code.grade(returning(other), simple(eval(one)), sandbox.tier(), LIMITS)
+        assert verdict.score == (one == other), (one, other, verdict.reason)
+
+
+NEVER = [
+    ("float('nan')", float("nan")),
+    ("float('nan')", 1.0),
+    ("(1,)", [1]),
+    ("{1}", [1]),
+    ("{1: 2}", {"1": 2}),
+    ("{True: 2}", {"True": 2}),
+    ("b'a'", "a"),
+    ("type('I', (int,), {})(1)", 1),
+    ("type('S', (str,), {})('a')", "a"),
+    ("__import__('collections').Counter('a')", {"a": 1}),
+    ("__import__('enum').IntEnum('E', 'a').a", 1),
+    ("[1, 2]", [1]),
+    ("[1]", [1, 2]),
+    ("{'a': 1, 'b': 2}", {"a": 1}),
+    ("{'a': 1}", {"a": 1, "b": 2}),
+    ("2.5000001", 2.5),
+    ("-1", 1),
+    ("10 ** 20 + 1", 10**20),
+    ("float('inf')", 1e308),
+]
+
+
+@pytest.mark.parametrize(("expression", "expected"), NEVER)
+def test_what_only_resembles_the_expected_value_fails(expression: str, expected: Any) -> None:
+    verdict = code.grade(returning(expression), simple(expected), sandbox.tier(), LIMITS)
+    assert (verdict.score, verdict.status) == (0.0, "scored")
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected", "tolerance", "score"),
+    [
+        ("0.1 + 0.2", 0.3, 0.0, 0.0),
+        ("0.1 + 0.2", 0.3, 1e-9, 1.0),
+        ("[0.1 + 0.2, 1]", [0.3, 1], 1e-9, 1.0),
+        ("0.4", 0.3, 0.01, 0.0),
+        ("1", 1.0, 0.5, 0.0),
+        ("1.0", 1, 0.5, 0.0),
+        ("2", 1, 1.5, 0.0),
+        ("float('nan')", 0.3, 1e9, 0.0),
+        ("float('inf')", 0.3, 1e9, 0.0),
+        ("{'a': [0.1 + 0.2]}", {"a": [0.3]}, 1e-9, 1.0),
+        ("10 ** 20", 10**20, 0.0, 1.0),
+        ("'\\ud800'", "\ud800", 0.0, 1.0),
+    ],
+)
+def test_floats_alone_are_compared_within_a_tolerance(
+    expression: str, expected: Any, tolerance: float, score: float
+) -> None:
+    verdict = code.grade(returning(expression), simple(expected, tolerance=tolerance), sandbox.tier(), LIMITS)
+    assert verdict.score == score, verdict.reason
+
+
+UNGRADABLE = [
+    ({"test": "def check(candidate:"}, "SyntaxError"),
+    ({"test": "x = 1"}, "KeyError: 'check'"),
+    ({"test": "def check(candidate): pass"}, "it calls nothing"),
+    ({"test": "def check(candidate): assert 1 == 2"}, "AssertionError"),
+    ({"test": "def check(candidate): candidate('a', 1); assert missing"}, "NameError: name 'missing'"),
+    ({"test": "def check(candidate): candidate('a', 1); import missing"}, "No module named 'missing'"),
+    ({"test": "def check(candidate): candidate(len, 1)"}, "cannot be sent"),
+    ({"test": "def check(candidate):\n    try: candidate(len, 1)\n    except Exception: pass"}, "cannot be sent"),
+    ({"test": "import os\nos._exit(0)"}, "the test's process ended before its time"),
+    ({"test": "while True: pass"}, "took too long before it called"),
+    ({"test": "def check(candidate): candidate('a', 1); import os; os._exit(0)"}, "ended before its time"),
+    ({"test": ""}, "a row has either"),
+    ({"cases": [{"args": [], "expected": 1}]}, "a row has either"),
+    ({"test": "", "cases": [{"args": []}]}, "cases.0.expected"),
+    ({"test": "", "cases": [{"args": 1, "expected": 1}]}, "cases.0.args"),
+    ({"test": "", "cases": [{"args": [object()], "expected": 1}]}, "case 1: a 'object' cannot be sent"),
+    ({"entry_point": None}, "entry_point"),
+    ({"test": "", "cases": [{"args": [], "expected": 1}], "tolerance": "much"}, "tolerance"),
+]
+
+
+@pytest.mark.parametrize(("fault", "reason"), UNGRADABLE)
+def test_a_broken_grader_is_not_gradable_and_never_a_wrong_answer(fault: dict[str, Any], reason: str) -> None:
+    limits = sandbox.Limits(seconds=0.7)
+    verdict = code.grade(WHOLE, {**HUMAN, **fault}, sandbox.tier(), limits)
+    assert verdict.status == "not_gradable"
+    assert reason in verdict.reason
+
+
+def test_a_program_cannot_choose_not_to_be_graded() -> None:
+    for body in ("raise NameError('x')", "raise ImportError('x')", "return 10 ** 12", "return 'x' * 900_000"):
+        row = {
+            "entry_point": "f",
+            "test": "def check(candidate):\n    for _ in range(candidate()): pass\n    assert candidate() == 1",
+        }
+        verdict = code.grade(f"def f():\n    {body}", row, sandbox.tier(), sandbox.Limits(seconds=0.7))
+        assert (verdict.score, verdict.status) == (0.0, "scored"), verdict.reason
+
+
+def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> sandbox.Tier:
+        raise SandboxError("no sandbox holds here", fix="install one")
+
+    monkeypatch.setattr(sandbox, "tier", refuse)
+    verdict = code.verify(TOTAL, SUM)
+    assert (verdict.status, verdict.reason) == ("not_gradable", "no sandbox holds here\n  fix: install one")
+
+
+def test_a_test_meets_values_of_every_plain_type_and_the_errors_raised() -> None:
+    row = {
+        "entry_point": "echo",
+        "test": """
+def check(candidate):
+    for value in (None, True, 1, 1.5, "x", b"x", [1], (1, (2,)), {1: "a"}, {1, 2}, frozenset([1]), 10 ** 30):
+        got = candidate(value)
+        assert got == value and type(got) is type(value)
+    kept = [3, 1]
+    candidate(kept).append(0)
+    assert kept == [3, 1]
+    for bad in ("KeyError", "UnicodeDecodeError", "Own"):
+        try:
+            candidate(bad, fail=True)
+        except KeyError as error:
+            assert bad == "KeyError"
+        except RuntimeError as error:
+            assert bad != "KeyError" and str(error).startswith(bad)
+        else:
+            assert False
+""",
+    }
+    program = """
+class Own(Exception): pass
+def echo(value, fail=False):
+    if fail:
+        if value == "KeyError": raise KeyError(value)
+        if value == "UnicodeDecodeError": b"\\xff".decode()
+        raise Own(value)
+    return value
+"""
+    assert code.grade(program, row, sandbox.tier(), LIMITS).reason == "the test passes, 16 calls"
+
+
+def test_under_a_test_a_subclass_counts_as_its_base() -> None:
+    row = {"entry_point": "f", "test": "def check(candidate):\n    assert candidate('aab') == {'a': 2, 'b': 1}"}
+    assert code.grade("from collections import Counter\ndef f(s): return Counter(s)", row, sandbox.tier()).score == 1
+
+
+def test_large_arguments_and_answers_cross() -> None:
+    row = {
+        "entry_point": "f",
+        "test": "def check(candidate):\n    assert len(candidate(list(range(200_000)))) == 50_000",
+    }
+    assert code.grade("def f(x): return x[:50_000]", row, sandbox.tier(), LIMITS).score == 1
+
+
+def test_an_answer_as_large_as_it_may_be_is_read_in_time() -> None:
+    program = returning("[[] for _ in range(340_000)]")
+    began = time.monotonic()
+    assert code.grade(program, simple(1), sandbox.tier(), LIMITS).score == 0
+    assert time.monotonic() - began < LIMITS.seconds + 1
+
+
+@pytest.mark.parametrize("program", ["import asyncio\nasync def g(): return 1\ndef f(): return asyncio.run(g())"])
+def test_asyncio_works_inside(program: str) -> None:
+    assert code.grade(program, simple(1), sandbox.tier(), LIMITS).reason == "all 1 cases"
+
+
+def test_the_standard_library_works_inside() -> None:
+    names = "bisect collections copy dataclasses datetime decimal fractions functools hashlib heapq itertools json"
+    names += " math operator random re sqlite3 statistics string typing unicodedata uuid zlib enum queue csv numbers"
+    program = f"import {', '.join(names.split())}\ndef f(): return len(hashlib.sha256(b'').hexdigest())"
+    assert code.grade(program, simple(64), sandbox.tier(), LIMITS).reason == "all 1 cases"
+
+
+def test_the_order_of_a_set_is_the_same_in_every_run() -> None:
+    program = returning("''.join({'a', 'b', 'c', 'd', 'e', 'f', 'g'})")
+    reasons = {code.grade(program, simple(""), sandbox.tier(), LIMITS).reason for _ in range(3)}
+    assert len(reasons) == 1
+
+
+def test_threads_get_the_verdicts_of_their_own_programs() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        numbers = range(16)
+        verdicts = pool.map(lambda n: code.grade(returning(str(n)), simple(n - n % 2), sandbox.tier(), LIMITS), numbers)
+        assert [verdict.score for verdict in verdicts] == [float(n % 2 == 0) for n in numbers]
+
+
+@pytest.mark.parametrize(
+    ("completion", "found"),
+    [
+        ("```python\nx = 1\n```\n```python\ndef f(): pass\n```\n```python\nf()\n```", "def f(): pass"),
+        ("```python\nx = 1\n```\nthen\n```\ny = 2\n```", "y = 2"),
+        ("```bash\npip install x\n```\n```python\ndef f(): pass\n```", "def f(): pass"),
+        ("  ```python\n  return 1\n  ```", "  return 1"),
+        ("    return 1", "    return 1"),
+    ],
+)
+def test_the_code_is_the_last_block_that_defines_the_function(completion: str, found: str) -> None:
+    assert extract(completion, "f") == found

@@ -1,0 +1,272 @@
+import importlib
+import random
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.verifiers import instructions
+from tunesmith.verifiers.ifeval import RULES
+from tunesmith.verifiers.ifeval import language as languages
+
+PROMPT = "Write a line about the sea."
+GERMAN = "Das Wetter ist heute sehr schön, und wir gehen mit den Kindern an den Strand."
+ENGLISH = "The weather is very nice today and we are going to the beach with our children."
+
+GOLD: list[tuple[str, dict[str, Any], str, str]] = [
+    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "GO NOW.", "Go!"),
+    ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "less than"}, "A b", "I AM"),
+    ("change_case:english_capital", {}, ENGLISH.upper(), ENGLISH),
+    ("change_case:english_lowercase", {}, ENGLISH.lower(), GERMAN.lower()),
+    ("combination:repeat_prompt", {"prompt_to_repeat": PROMPT}, f"{PROMPT}\n\nBlue.", f"Sure! {PROMPT}\n\nBlue."),
+    ("combination:two_responses", {}, "One.\n******\nTwo.", "One.\n******\nOne."),
+    ("combination:two_responses", {}, "******\nOne.\n******\nTwo.", "One.\n******\n\n******\nTwo."),
+    ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[name], at [place]", "[name], at [place"),
+    ("detectable_content:postscript", {"postscript_marker": "P.S."}, "Bye.\np. s. I forgot.", "Bye.\nPS I forgot."),
+    ("detectable_content:postscript", {"postscript_marker": "P.P.S"}, "Bye.\nP.P.S. More.", "Bye.\nP.S. More."),
+    ("detectable_content:postscript", {"postscript_marker": "N.B."}, "N.B. this", "NaBi this"),
+    ("detectable_format:constrained_response", {}, "My answer is maybe.", "Maybe."),
+    ("detectable_format:json_format", {}, '```json\n{"a": [1, 2]}\n```', '{"a": [1, 2]} is JSON'),
+    (
+        "detectable_format:multiple_sections",
+        {"section_spliter": "SECTION", "num_sections": 2},
+        "SECTION 1\nA\nSECTION 2\nB",
+        "Section 1\nA\nSection 2\nB",
+    ),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "So:\n* one\n  - two", "So:\n* one\n- two\n- three"),
+    ("detectable_format:number_bullet_lists", {"num_bullets": 1}, "**Title**\n* one", "**Title**\nnone\n*"),
+    ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*a* and **b**", "*a* and **"),
+    ("detectable_format:title", {}, "<<Of the sea>>\nBlue.", "<<>>\nBlue >> and <<"),
+    ("keywords:existence", {"keywords": ["sea", "sky"]}, "The SEA and the sky", "The sea"),
+    ("keywords:existence", {"keywords": ["C++", "a.b"]}, "c++ has no a.b", "C has no azb"),
+    ("keywords:forbidden_words", {"forbidden_words": ["sea", "C++"]}, "The season of C", "The Sea"),
+    ("keywords:forbidden_words", {"forbidden_words": ["C++"]}, "I like C", "I like C++, too"),
+    ("keywords:frequency", {"keyword": "sea", "frequency": 2, "relation": "at least"}, "Sea, season", "sea"),
+    ("keywords:frequency", {"keyword": "sea", "frequency": 2, "relation": "less than"}, "sea", "sea sea"),
+    ("keywords:letter_frequency", {"letter": "Q", "let_frequency": 1, "let_relation": "at least"}, "quay", "bay"),
+    ("keywords:letter_frequency", {"letter": "#", "let_frequency": 2, "let_relation": "at least"}, "#a #b", "#a"),
+    ("language:response_language", {"language": "de"}, GERMAN, ENGLISH),
+    (
+        "length_constraints:nth_paragraph_first_word",
+        {"num_paragraphs": 2, "nth_paragraph": 2, "first_word": "Waves"},
+        "The sea.\n\n'waves, always",
+        "The sea.\n\nWavesong\n\nwaves",
+    ),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "One.\n\n***\n\nTwo.\n***", "One.\n\nTwo."),
+    ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "One. *** Two.", "One.\n***\n***\nTwo."),
+    (
+        "length_constraints:number_sentences",
+        {"num_sentences": 3, "relation": "less than"},
+        "Mr. Fox left at 5 p.m. on Monday. Why?",
+        "One. Two! Three?",
+    ),
+    ("length_constraints:number_sentences", {"num_sentences": 2, "relation": "at least"}, "Yes. Sure.", "Yes, sure."),
+    ("length_constraints:number_words", {"num_words": 3, "relation": "at least"}, "the grey sea", "the sea"),
+    ("length_constraints:number_words", {"num_words": 3, "relation": "less than"}, "the sea", "the grey sea"),
+    ("punctuation:no_comma", {}, "Blue and grey.", "Blue, and grey."),
+    ("startend:end_checker", {"end_phrase": "That is all."}, '"So. That is ALL."', "That is all. Bye."),
+    ("startend:quotation", {}, '"Blue."', '"Blue.'),
+]
+
+
+def row(*ids: str, settings: Any = ()) -> dict[str, Any]:
+    return {"instructions": list(ids), "settings": list(settings) or [{}] * len(ids)}
+
+
+@pytest.mark.parametrize(("id_", "settings", "gold", "corrupted"), GOLD)
+def test_gold_gets_full_marks_and_a_corrupted_one_none(
+    id_: str, settings: dict[str, Any], gold: str, corrupted: str
+) -> None:
+    asked = row(id_, settings=[settings])
+    assert instructions.verify(gold, asked).score == 1
+    verdict = instructions.verify(corrupted, asked)
+    assert (verdict.score, verdict.status, verdict.answer) == (0, "scored", "0 of 1")
+    assert id_ in verdict.reason
+
+
+def test_every_instruction_of_ifeval_has_a_rule_and_every_rule_gold() -> None:
+    assert len(RULES) == 25
+    assert {id_ for id_, *_ in GOLD} == set(RULES)
+
+
+def test_one_instruction_not_followed_fails_the_prompt_and_is_named() -> None:
+    asked = row("punctuation:no_comma", "startend:quotation", "detectable_format:title")
+    verdict = instructions.verify('"<<Sea>> Blue, grey"', asked)
+    assert (verdict.score, verdict.answer, verdict.reason) == (0, "2 of 3", "not followed: punctuation:no_comma")
+
+
+def test_an_instruction_given_twice_counts_twice() -> None:
+    settings = [{"num_words": 2, "relation": "at least"}, {"num_words": 3, "relation": "less than"}]
+    asked = row("length_constraints:number_words", "length_constraints:number_words", settings=settings)
+    assert instructions.verify("a b", asked).answer == "2 of 2"
+    assert instructions.verify("a b c", asked).answer == "1 of 2"
+
+
+LOOSE = [
+    ("Sure, here it is:\nBlue.", "punctuation:no_comma"),
+    ('"Blue."\nAnything else?', "startend:quotation"),
+    ('Sure:\n"Blue."\nAnything else?', "startend:quotation"),
+    ('**"Blue."**', "startend:quotation"),
+]
+
+
+@pytest.mark.parametrize(("completion", "id_"), LOOSE)
+def test_loose_forgives_a_first_line_a_last_line_and_asterisks(completion: str, id_: str) -> None:
+    (result,) = instructions.check(completion, row(id_))
+    assert result == instructions.Followed(id_, strict=False, loose=True)
+    assert "loosely followed" in instructions.verify(completion, row(id_)).reason
+
+
+@pytest.mark.parametrize("empty", ["", " \n\t"])
+def test_an_empty_completion_follows_nothing(empty: str) -> None:
+    verdict = instructions.verify(empty, row("punctuation:no_comma"))
+    assert (verdict.score, verdict.status) == (0, "no_answer")
+    assert not instructions.check(empty, row("punctuation:no_comma"))[0].loose
+
+
+NOT_GRADABLE: list[tuple[dict[str, Any], str]] = [
+    (row("keywords:key_sentences"), "keywords:key_sentences"),
+    (row("length_constraints:number_words", settings=[{"num_words": 3}]), "relation"),
+    (row("length_constraints:number_words", settings=[{"num_words": "many", "relation": "at least"}]), "num_words"),
+    (row("length_constraints:number_words", settings=[{"num_words": 3, "relation": "at most"}]), "relation"),
+    (row("punctuation:no_comma", settings=[{"num_words": 3}]), "num_words"),
+    (row("keywords:existence", settings=[{"keywords": []}]), "keywords"),
+    (row("keywords:existence", settings=[{"keywords": ["", "a"]}]), "keywords"),
+    (row("language:response_language", settings=[{"language": "xx"}]), "language"),
+    (row("punctuation:no_comma", settings=[{}, {}]), "settings"),
+    (row("punctuation:no_comma", settings=["no"]), "punctuation:no_comma"),
+    ({"instructions": [], "settings": []}, "instructions"),
+    ({"instructions": "punctuation:no_comma", "settings": [{}]}, "instructions"),
+    ({"instructions": [None], "settings": [{}]}, "None"),
+]
+
+
+@pytest.mark.parametrize(("asked", "named"), NOT_GRADABLE)
+@pytest.mark.parametrize("completion", ["Blue.", ""])
+def test_a_row_that_asks_for_what_no_rule_checks_is_the_graders_failure(
+    asked: dict[str, Any], named: str, completion: str
+) -> None:
+    verdict = instructions.verify(completion, asked)
+    assert verdict.status == "not_gradable"
+    assert named in verdict.reason
+
+
+def test_null_settings_count_as_absent() -> None:
+    """As the hub's copy of IFEval has them: every setting of every instruction on every row."""
+    settings: Any = {"num_words": 2, "relation": "at least", "keywords": None, "letter": None}
+    assert instructions.verify("the sea", row("length_constraints:number_words", settings=[settings])).score == 1
+    assert instructions.verify("sea", {"instructions": ["punctuation:no_comma"], "settings": None}).score == 1
+
+
+ONE_OF_EACH = {id_: settings for id_, settings, *_ in GOLD}
+
+
+@given(st.text(st.characters(), max_size=60))  # surrogates too
+def test_no_text_crashes_a_rule(text: str) -> None:
+    verdict = instructions.verify(text, row(*ONE_OF_EACH, settings=ONE_OF_EACH.values()))
+    assert verdict.status == ("scored" if text.strip() else "no_answer")
+
+
+HOSTILE = [
+    "a",
+    " ",
+    "\n",
+    "*",
+    "[",
+    "<",
+    "<<",
+    "{",
+    '{"a":',
+    "[[",
+    "- ",
+    "*\n",
+    ". ",
+    "A. b ",
+    "a.",
+    "]",
+    '"',
+    "p.",
+    "é",
+]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_a_rule_takes_about_linear_time(piece: str) -> None:
+    asked = row(*ONE_OF_EACH, settings=ONE_OF_EACH.values())
+    text = "x" + piece * (50_000 // len(piece)) + "x"
+    started = time.process_time()
+    assert instructions.verify(text, asked).status == "scored"
+    assert time.process_time() - started < 10  # 0.1 to 1 s; quadratic, it would be minutes
+
+
+def test_a_long_row_of_sentences_is_counted() -> None:
+    assert languages.count_sentences("So. " * 40_000) == 40_000
+
+
+def test_a_language_is_detected_the_same_each_time() -> None:
+    ambiguous = "no es un test de la data in a bar"
+    assert len({languages.detected(ambiguous) for _ in range(20)}) == 1
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """lm-eval's IFEval, its rules alone: no torch is imported, nothing is downloaded."""
+    import langdetect
+    import nltk
+
+    lm_eval = find_spec("lm_eval")
+    assert lm_eval is not None
+    assert lm_eval.origin is not None
+    root = Path(lm_eval.origin).parent
+    with pytest.MonkeyPatch.context() as patch:
+        for name, folder in {"": ".", ".tasks": "tasks", ".tasks.ifeval": "tasks/ifeval"}.items():
+            package = ModuleType(f"lm_eval{name}")
+            package.__path__ = [str(root / folder)]
+            patch.setitem(sys.modules, f"lm_eval{name}", package)
+        patch.setitem(sys.modules, "immutabledict", ModuleType("immutabledict"))
+        patch.setattr(sys.modules["immutabledict"], "immutabledict", dict, raising=False)
+        patch.setattr(nltk.data, "find", lambda name: name)
+        patch.setattr(nltk.data, "load", lambda name: languages._sentence_splitter())
+        patch.setattr(nltk, "word_tokenize", languages.words)
+        patch.setattr(langdetect.DetectorFactory, "seed", 0)
+        yield importlib.import_module("lm_eval.tasks.ifeval.utils")
+        for name in [name for name in sys.modules if name.startswith("lm_eval.tasks.ifeval.")]:
+            patch.delitem(sys.modules, name)
+
+
+PIECES = (
+    """
+The|sea|Sea.|GO NOW|NASA|*|**|***|******|*bold*|**two words**|[name]|[|]|<<A title>>|<<>>|,|"|'|\n|\n\n|\n- item
+|\n* item|\n*\n|P.S. bye|p.p.s more|My answer is no.|```json\n|```|{"a": 1}|SECTION 1|SECTION 2|That is all.|waves
+|quay|Mr. Fox|a.b
+""".replace("\n", "")
+    .replace("\\n", "\n")
+    .split("|")
+)
+
+
+NOT_THE_REFERENCES = {"#", "C++", "N.B."}
+"""It draws another letter, and takes keywords and markers for regular expressions."""
+
+
+def random_texts(seed: int, count: int) -> list[str]:
+    rng = random.Random(seed)
+    return [rng.choice(["", " "]).join(rng.choices(PIECES, k=rng.randint(1, 30))) for _ in range(count)]
+
+
+@pytest.mark.parametrize("texts", [[text for *_, gold, bad in GOLD for text in (gold, bad)], random_texts(0, 80)])
+def test_strict_and_loose_are_those_of_lm_eval(reference: Any, texts: list[str]) -> None:
+    cases = [(id_, kwargs) for id_, kwargs, *_ in GOLD if not NOT_THE_REFERENCES & set(str(kwargs).split("'"))]
+    ids, settings = [id_ for id_, _ in cases], [kwargs for _, kwargs in cases]
+    asked = reference.InputExample(key=0, instruction_id_list=ids, prompt=PROMPT, kwargs=settings)
+    for text in texts:
+        found = instructions.check(text, row(*ids, settings=settings))
+        strict = reference.test_instruction_following_strict(asked, text).follow_instruction_list
+        loose = reference.test_instruction_following_loose(asked, text).follow_instruction_list
+        assert [(result.strict, result.loose) for result in found] == list(zip(strict, loose, strict=True)), text

@@ -1,0 +1,42 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.verifiers import length
+
+CASES = [
+    ("one two", {"max_words": 2}, 1),
+    ("one two three", {"max_words": 2}, 0),
+    ("one", {"min_words": 2}, 0),
+    ("one two", {"min_words": 2, "max_words": 2}, 1),
+    ("  four \n", {"max_characters": 4}, 1),
+    ("fives", {"max_characters": 4}, 0),
+    ("abc", {"min_characters": 4}, 0),
+    ("日本語", {"min_characters": 3, "max_words": 1}, 1),
+    ("one two", {"min_words": 1, "max_characters": 3}, 0),
+    ("one two", {"min_words": None, "max_words": 2}, 1),
+]
+UNUSABLE = [{}, {"max_words": "2"}, {"max_words": True}, {"max_words": -1}, {"min_words": 3, "max_words": 2},
+            {"max_words": 2.5}, {"max_words": 0}]  # fmt: skip
+
+
+@pytest.mark.parametrize(("completion", "bounds", "score"), CASES)
+def test_bounds_are_included_and_all_of_them_hold(completion: str, bounds: dict[str, object], score: int) -> None:
+    verdict = length.verify(completion, bounds)
+    assert (verdict.score, verdict.status) == (score, "scored")
+
+
+@pytest.mark.parametrize("bounds", UNUSABLE)
+def test_bounds_that_nothing_meets_are_not_gradable(bounds: dict[str, object]) -> None:
+    assert length.verify("one two", bounds).status == "not_gradable"
+
+
+@pytest.mark.parametrize("blank", ["", " \n\t"])
+def test_saying_nothing_is_no_way_to_be_short(blank: str) -> None:
+    assert length.verify(blank, {"max_words": 5}).status == "no_answer"
+
+
+@given(st.lists(st.text("ab", min_size=1), min_size=1), st.integers(0, 5), st.integers(5, 9))
+def test_exactly_the_completions_within_bounds_are_right(words: list[str], least: int, most: int) -> None:
+    verdict = length.verify(" ".join(words), {"min_words": least, "max_words": most})
+    assert verdict.score == float(least <= len(words) <= most)

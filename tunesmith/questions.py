@@ -1,0 +1,101 @@
+"""The suites of an evaluation with what they ask, and how each is asked of a model."""
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from tunesmith import evaluation, harness, pairs, ready
+from tunesmith.chat import encode_example
+from tunesmith.device import Profile
+from tunesmith.errors import DataError
+from tunesmith.evaluation import Sample
+from tunesmith.likelihood import likelihoods
+from tunesmith.models import OpenModel
+from tunesmith.ready import Row
+from tunesmith.suites import Answers, Evaluate, Perplexity, Preferences, Suite, Task
+
+
+@dataclass(frozen=True)
+class Question:
+    """A suite and its rows; a task of lm-eval brings its own."""
+
+    name: str
+    suite: Suite
+    rows: list[Row]
+
+    @property
+    def dataset(self) -> str:
+        return self.suite.task if isinstance(self.suite, Task) else self.suite.dataset
+
+    @property
+    def verifier(self) -> str | None:
+        return self.suite.verifier if isinstance(self.suite, Answers) else None
+
+
+def read(settings: Evaluate, folder: Path) -> dict[str, Question]:
+    """Every suite with its rows. folder: of ready data sets.
+
+    Raises DataError where the rows are of another kind than the suite asks for; EvaluationError where none can be
+    graded.
+    """
+    asked = {}
+    for name, suite in settings.suites.items():
+        rows = [] if isinstance(suite, Task) else ready.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
+        _check_kind(name, suite, rows)
+        if isinstance(suite, Answers):
+            evaluation.check_gradable(name, rows, suite)
+        asked[name] = Question(name, suite, rows)
+    return asked
+
+
+def ask(question: Question, opened: OpenModel, batch_size: int) -> list[Sample]:
+    """A model's samples: the same questions to every model, greedily, through the one chat template."""
+    name, rows = question.name, question.rows
+    match question.suite:
+        case Answers() as suite:
+            tokens = suite.max_new_tokens
+            completions = harness.generate(opened, rows, max_new_tokens=tokens, batch_size=batch_size)
+            return evaluation.grade(name, rows, completions, suite)
+        case Preferences():
+            encode = partial(pairs.encode, opened.tokenizer, rows, opened.model.config.max_position_embeddings)
+            return evaluation.preferred(name, rows, pairs.log_probs(opened, encode("evaluate", Path(name)), batch_size))
+        case Perplexity():
+            examples = [encode_example(opened.tokenizer, row["prompt"], row["completion"]).split() for row in rows]
+            found = [each.log_prob for each in likelihoods(opened, examples, batch_size=batch_size)]
+            return evaluation.perplexities(name, rows, found, [len(completion) for _, completion in examples])
+        case Task() as task:
+            return harness.run_task(name, task, opened, batch_size=batch_size)
+
+
+def key(settings: Evaluate, asked: dict[str, Question], base: str, profile: Profile) -> str:
+    """SHA-256, in hex, of all but the model that an evaluation follows from. base: digest of its manifest.
+
+    The code is that of every module of this project that is imported: an evaluation imports no more than it runs.
+    """
+    modules = [module.__file__ for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "tunesmith"]
+    tasks = [Path(q.dataset) for q in asked.values() if isinstance(q.suite, Task) and Path(q.dataset).is_file()]
+    files = [Path(file) for file in modules if file] + tasks
+    told: list[Any] = [
+        settings.model_dump(),
+        [question.rows for question in asked.values()],
+        [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
+        [base, profile.name, torch.__version__, transformers.__version__],
+    ]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _check_kind(name: str, suite: Suite, rows: list[Row]) -> None:
+    needed = {"preferences": "chosen", "perplexity": "completion"}.get(suite.kind)
+    lacking = [row["id"] for row in rows if needed and needed not in row]
+    if lacking:
+        raise DataError(
+            f"evaluate.suites.{name}: {len(lacking)} of {len(rows)} rows have no {needed!r} (row {lacking[0]})",
+            fix="name a data set of another kind, or make it a suite of kind answers with a verifier",
+        )
