@@ -6,14 +6,14 @@ reads   reports/<model>/{metrics.json,samples.jsonl}, reports/base/repeats.jsonl
         models/<model>/{training.jsonl,manifest.json}, models/reward/training.jsonl,
         data/ready/<dataset>/train.jsonl of every objective
 params  compare, gate, and the dataset of every objective
-writes  reports/comparison.json, reports/comparison.html
+writes  reports/comparison.json, reports/comparison.html, reports/scores.csv, reports/losses.csv
 """
 
 import json
 import sys
 from pathlib import Path
 
-from tunesmith import atomic, journal, manifest, ready, report, words
+from tunesmith import atomic, journal, manifest, plots, ready, report, words
 from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.console import run
 from tunesmith.decisions import decide_all
@@ -25,6 +25,7 @@ MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 REWARD = "reward"
 REPEATS = REPORTS / BASELINE / "repeats.jsonl"
 TABLE, PAGE = REPORTS / "comparison.json", REPORTS / "comparison.html"
+SCORES, LOSSES = REPORTS / "scores.csv", REPORTS / "losses.csv"
 
 
 def main(names: list[str]) -> str:
@@ -34,6 +35,8 @@ def main(names: list[str]) -> str:
     comparison = compare(models, trained_on(), load(Compare, "compare"), reward_models, decisions)
     ready.write_json(TABLE, comparison)
     atomic.write_text(PAGE, report.page(comparison, models, reward_models))
+    atomic.write_text(SCORES, plots.scores(comparison))
+    atomic.write_text(LOSSES, plots.losses(models, reward_models))
     return f"{PAGE}: {words.best(comparison)}"
 
 

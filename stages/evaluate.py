@@ -44,7 +44,8 @@ def main(names: list[str]) -> str:
 def is_kept(name: str, same: str) -> bool:
     """Whether the report there is of this very model, asked this very way."""
     path = REPORTS / name / "metrics.json"
-    if not path.exists() or not (REPORTS / name / "samples.jsonl").exists():
+    others = [REPORTS / name / "samples.jsonl", *([REPEATS] if name == BASE.name else [])]
+    if not all(one.exists() for one in (path, *others)):
         return False
     made = json.loads(path.read_text())
     return (made.get("key"), made["model_digest"]) == (same, manifest.read(MODELS / name).digest)

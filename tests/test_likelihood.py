@@ -11,6 +11,7 @@ from tunesmith import models, weights
 from tunesmith.grpo import Trainer
 from tunesmith.likelihood import likelihoods, padded
 from tunesmith.models import OpenModel
+from tunesmith.prefix import one_product
 
 LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
 EXAMPLES = [([7, 8, 9, 40], [11, 12, 2]), ([7, 8, 9, 40], [13, 2]), ([5], [14, 15, 2]), ([90, 91], [2])]
@@ -31,6 +32,17 @@ def test_a_likelihood_is_what_the_model_gives_each_conversation_alone(policy: Op
         expected = sum(float(logits[place, token]) for place, token in zip(places, completion, strict=True))
         assert likelihood.log_prob == pytest.approx(expected, abs=1e-4)
         assert likelihood.ends == (int(logits[-2].argmax()) == completion[-1])
+
+
+def test_one_product_with_the_output_head_changes_no_result(policy: OpenModel) -> None:
+    head = policy.model.get_output_embeddings().weight
+    ids = torch.arange(5, 17).reshape(2, 6)
+    with torch.inference_mode():
+        plain = policy.model(input_ids=ids, logits_to_keep=3).logits
+        with one_product(policy.model):
+            together = policy.model(input_ids=ids, logits_to_keep=3).logits
+    torch.testing.assert_close(together, plain)
+    assert not head.requires_grad
 
 
 def trainer(kind: type[GRPOTrainer], policy: OpenModel, scratch: Path) -> GRPOTrainer:

@@ -13,6 +13,8 @@ from trl import SFTTrainer
 
 from tunesmith import chat, device, generation, journal, manifest, models, training, weights
 from tunesmith.errors import DataError, IntegrityError, TrainingError
+from tunesmith.likelihood import likelihoods
+from tunesmith.models import OpenModel
 from tunesmith.sft import Examples, Sft, encode, ends_turn, make_trainer
 from tunesmith.task import Task
 from tunesmith.training import Watch
@@ -112,6 +114,23 @@ def test_the_base_is_what_it_was_and_the_tuned_model_answers_otherwise(tiny_base
         for opened in (models.open_model(tiny_base, tiny_base, profile), models.open_model(tuned, tiny_base, profile))
     ]
     assert answers[0] != answers[1]
+
+
+def test_models_that_share_their_weights_answer_as_each_does_alone(
+    tiny_base: Path, tuned: Path, tmp_path: Path
+) -> None:
+    """An adapter leaves no trace on the weights that the next model is on."""
+    other = tmp_path / "sft-other"
+    tune(tiny_base, other, tmp_path / "scratch", seed=7)
+    folders = [tiny_base, tuned, other, tiny_base]
+
+    def likely(opened: OpenModel) -> list[float]:
+        return [one.log_prob for one in likelihoods(opened, [([5, 6, 7], [8, 9]), ([5], [6, 7, 8])], batch_size=2)]
+
+    alone = [likely(models.open_model(folder, tiny_base, EXACT)) for folder in folders]
+    together = [(folder, likely(opened)) for folder, opened in models.open_each(folders, tiny_base, EXACT)]
+    assert sorted(together) == sorted(zip(folders, alone, strict=True))
+    assert len({tuple(values) for values in alone}) == 3
 
 
 def test_training_again_ends_in_identical_weights(tiny_base: Path, tuned: Path, tmp_path: Path) -> None:
