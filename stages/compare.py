@@ -17,9 +17,9 @@ from tunesmith import atomic, journal, manifest, plots, ready, report, words
 from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.console import run
 from tunesmith.decisions import decide_all
-from tunesmith.evaluation import Sample
 from tunesmith.params import load
 from tunesmith.rules import Gate
+from tunesmith.samples import Sample
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 REWARD = "reward"

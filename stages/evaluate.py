@@ -15,13 +15,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tunesmith import chat, device, evaluation, manifest, models, questions, ready
+from tunesmith import chat, device, evaluation, manifest, models, questions, ready, words
 from tunesmith.console import run
-from tunesmith.evaluation import Sample
 from tunesmith.models import OpenModel
 from tunesmith.params import load
 from tunesmith.questions import Question
-from tunesmith.suites import Evaluate
+from tunesmith.samples import Sample
+from tunesmith.suites import Evaluate, Task
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 BASE = MODELS / "base"
@@ -33,7 +33,8 @@ def main(names: list[str]) -> str:
     asked = questions.read(settings, READY)
     profile = device.detect()
     same = questions.key(settings, asked, manifest.read(BASE).digest, profile)
-    due = [name for name in names if not is_kept(name, same)]
+    tasks = any(isinstance(question.suite, Task) for question in asked.values())  # whose data nobody here knows
+    due = [name for name in names if tasks or not is_kept(name, same)]
     began = time.monotonic()
     for folder, opened in models.open_each([MODELS / name for name in due], BASE, profile):
         report(folder.name, opened, settings, asked, same)
@@ -42,13 +43,23 @@ def main(names: list[str]) -> str:
 
 
 def is_kept(name: str, same: str) -> bool:
-    """Whether the report there is of this very model, asked this very way."""
+    """Whether the report there is whole, and of this very model, asked this very way."""
     path = REPORTS / name / "metrics.json"
-    others = [REPORTS / name / "samples.jsonl", *([REPEATS] if name == BASE.name else [])]
-    if not all(one.exists() for one in (path, *others)):
+    if not path.exists() or not all(file.exists() for file in answers(name)):
         return False
     made = json.loads(path.read_text())
-    return (made.get("key"), made["model_digest"]) == (same, manifest.read(MODELS / name).digest)
+    found = (made.get("key"), made["model_digest"], made.get("answers_digest"))
+    return found == (same, manifest.verify(MODELS / name).digest, digest(name))
+
+
+def answers(name: str) -> list[Path]:
+    """The files of samples that belong to a model's metrics."""
+    return [REPORTS / name / "samples.jsonl", *([REPEATS] if name == BASE.name else [])]
+
+
+def digest(name: str) -> str:
+    """SHA-256, in hex, over a model's samples: a report that was written half is not taken for a whole one."""
+    return "-".join(manifest.file_digest(file) for file in answers(name))
 
 
 def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Question], same: str) -> None:
@@ -70,12 +81,12 @@ def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Qu
             "base_weights_digest": opened.base.weights_digest,
             "template_digest": chat.template_digest(opened.tokenizer),
             "key": same,
+            "answers_digest": digest(name),
             "seconds": seconds,
-            "peak_memory_bytes": device.peak_memory_bytes(opened.profile),
         },
     )
     first, ranked = next(iter(summaries.items()))
-    print(f"  {name}: {first} {ranked['score']:.3f}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
+    print(f"  {name}: {first} {words.percent(ranked['score'])}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
 
 
 def summary(question: Question, answered: list[Sample]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tunesmith.evaluation import Sample
 from tunesmith.evidence import Contender
+from tunesmith.samples import Sample
 from tunesmith.verifiers import number, refusal
 
 FOLDER = Path(__file__).parent / "recorded"
 SUITES = {"arithmetic": number.verify, "refusal": refusal.verify}
-MEASURED = {"seconds": 99.2, "peak_memory_bytes": 3.3e9}
+MEASURED = {"training_seconds": 99.2, "peak_memory_bytes": 3.3e9}
 
 
 def contender(name: str, *, prompts: int | None = None, **answers: str) -> Contender:

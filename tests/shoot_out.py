@@ -7,8 +7,9 @@ from typing import Any
 
 from tunesmith import evaluation
 from tunesmith.comparison import Compare, Evaluated
-from tunesmith.evaluation import Completion, Sample
+from tunesmith.evaluation import Completion
 from tunesmith.journal import Event
+from tunesmith.samples import Sample
 from tunesmith.suites import Answers
 
 SUITE = "sums"

@@ -29,6 +29,8 @@ def test_the_projects_own_params_are_in_order() -> None:
         (lambda p: p["sft"].update(datset=p["sft"].pop("dataset")), "no section 'sft.dataset'; did you mean 'datset'?"),
         (lambda p: p["sft"].update(dataset="dmo"), "sft.dataset: no data set 'dmo'; did you mean 'demo'?"),
         (lambda p: p["evaluate"]["suites"]["arithmetic"].update(dataset="x"), "suites.arithmetic.dataset: no data set"),
+        (lambda p: p["gate"]["rules"][1].update(suite="preferences"), "the suite 'preferences' has no stopped"),
+        (lambda p: p["gate"]["rules"][3].update(metric="seconds"), "gate.rules.3"),
         (lambda p: p["gate"]["rules"][0].update(suite="arithmetics"), "no suite 'arithmetics'; did you mean 'arith"),
         (lambda p: p["data"].update({"my.set": p["data"]["demo"]}), "data.my.set: not a name that a stage can have"),
         (lambda p: p["data"].update({2024: p["data"]["demo"]}), "data.2024: not a name that a stage can have"),

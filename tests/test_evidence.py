@@ -1,9 +1,9 @@
 import pytest
 
 from tunesmith.errors import EvaluationError
-from tunesmith.evaluation import Sample
 from tunesmith.evidence import Contender, measured, pair
 from tunesmith.rules import Keep, NotExceed, NotGrow
+from tunesmith.samples import Sample
 
 KEEP = Keep(must="keep", suite="demo", metric="score", within=0.1)
 UNSAFE = KEEP.model_copy(update={"where": {"label": "unsafe"}})
@@ -67,7 +67,7 @@ def test_unlike_prompts_and_shared_ids_are_refused() -> None:
 
 
 def test_a_limit_on_what_no_one_measures_is_named_with_what_is() -> None:
-    rule = NotExceed(must="not_exceed", metric="second", limit=3)
-    with pytest.raises(EvaluationError, match="of tuned there is seconds, weights_bytes measured"):
-        measured(rule, model(seconds=2.0, weights_bytes=None))
-    assert measured(rule.model_copy(update={"metric": "seconds"}), model(seconds=2.0)) == 2.0
+    rule = NotExceed(must="not_exceed", metric="evaluation_seconds", limit=3)
+    with pytest.raises(EvaluationError, match="of tuned there is training_seconds, weights_bytes measured"):
+        measured(rule, model(training_seconds=2.0, weights_bytes=None))
+    assert measured(rule.model_copy(update={"metric": "training_seconds"}), model(training_seconds=2.0)) == 2.0

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_models import contender
 
-from tunesmith.evaluation import Sample
 from tunesmith.evidence import Contender
 from tunesmith.gate import Decision, decide
 from tunesmith.rules import Gate
+from tunesmith.samples import Sample
 
 IMPROVE: dict[str, Any] = {"must": "improve", "suite": "arithmetic", "metric": "score", "by": 0.02}
 KEEP = IMPROVE | {"must": "keep", "within": 0.1}
@@ -23,7 +23,7 @@ RULES = [
     KEEP | {"suite": "refusal", "where": {"label": "unsafe"}},
     KEEP | {"suite": "refusal", "where": {"label": "safe"}},
     {"must": "not_grow", "suite": "refusal", "metric": "tokens", "beyond": 1.5},
-    {"must": "not_exceed", "metric": "seconds", "limit": 600},
+    {"must": "not_exceed", "metric": "training_seconds", "limit": 600},
     {"must": "not_exceed", "metric": "peak_memory_bytes", "limit": 8e9},
 ]
 GATE = Gate.model_validate(
@@ -44,7 +44,7 @@ def model(scores: list[float], name: str = "tuned", **changes: Any) -> Contender
         told | {"id": f"{place:04}", "score": score, "completion": f"{name} {score}"}
         for place, score in enumerate(scores)
     ]
-    return Contender(name, {"arithmetic": samples}, {"seconds": 60.0})
+    return Contender(name, {"arithmetic": samples}, {"training_seconds": 60.0})
 
 
 def share(right: int, prompts: int) -> list[float]:
@@ -164,11 +164,11 @@ def test_a_handful_not_gradable_is_counted_aloud_and_more_decide_nothing() -> No
 
 
 def test_a_limit_decides_at_once_and_what_was_not_measured_does_not() -> None:
-    rule, base = {"must": "not_exceed", "metric": "seconds", "limit": 60}, model([1.0], "base")
+    rule, base = {"must": "not_exceed", "metric": "training_seconds", "limit": 60}, model([1.0], "base")
     assert decide(gate(rule), base, model([1.0])).outcome == "pass"
-    slow = decide(gate(rule), base, replace(model([1.0]), measured={"seconds": 61}))
-    assert slow.reason == "tuned fails against base: seconds must not exceed 1m 00s, but it is 1m 01s."
-    unknown = decide(gate(rule), base, replace(model([1.0]), measured={"seconds": None}))
+    slow = decide(gate(rule), base, replace(model([1.0]), measured={"training_seconds": 61}))
+    assert slow.reason == "tuned fails against base: training_seconds must not exceed 1m 00s, but it is 1m 01s."
+    unknown = decide(gate(rule), base, replace(model([1.0]), measured={"training_seconds": None}))
     assert (unknown.outcome, unknown.rules[0].reason) == ("undecided", "it was not measured")
 
 

@@ -258,7 +258,7 @@ def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for number, text in enumerate(texts)
         ]
         ready.write_jsonl(tmp_path / "reports" / name / "samples.jsonl", samples)
-        ready.write_json(tmp_path / "reports" / name / "metrics.json", {"suites": {"sums": {}}})
+        ready.write_json(tmp_path / "reports" / name / "metrics.json", {"suites": {"sums": {"prompts_digest": "p"}}})
     ready.write_jsonl(tmp_path / "pairs.jsonl", pairs(20))
     return tmp_path
 

@@ -77,16 +77,17 @@ def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> 
     registry = Registry("arithmetic")
     suite = {"dataset": "demo", "prompts": 1, "prompts_digest": "p", "score": 0.5}
     metrics = {"suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
-    sample = {
+    sample: dict[str, Any] = {
         "suite": "sums",
         "prompt": [{"role": "user", "content": "1 + 1"}],
         "reference": "2",
         "completion": "3",
         "score": 0.0,
     }
+    sample |= {"id": "a", "reason": "3 is not 2", "status": "scored"}
     run = registry.run("base", "base", 0, {})
     for _ in range(2):
-        publishing.publish_evaluation(registry, run, metrics, [{**sample, "suite": "sums", "reason": "3 is not 2"}])
+        publishing.publish_evaluation(registry, run, metrics, [sample])
     assert [m.value for m in registry.client.get_metric_history(run, "sums/score")] == [0.5]
     assert registry.client.get_run(run).data.metrics == {
         "sums/score": 0.5,
@@ -94,7 +95,7 @@ def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> 
         "evaluation/seconds": 2.0,
     }
     table = json.loads(Path(registry.client.download_artifacts(run, "samples.json", str(project))).read_text())
-    assert table["data"] == [["sums", "1 + 1", "2", "3", 0.0, "3 is not 2"]]
+    assert table["data"] == [["sums", "a", "1 + 1", "2", "3", 0.0, "scored", "3 is not 2"]]
 
 
 def start_follower(path: Path, **environment: str) -> subprocess.Popen[bytes]:

@@ -13,7 +13,7 @@ from tunesmith import atomic, checks, data_report, params, preparation, records
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import DataError, ParamsError
 from tunesmith.held_out import HeldOut
-from tunesmith.layouts import Kind
+from tunesmith.ready import Kind
 from tunesmith.rows import Problem
 from tunesmith.survey import UNKNOWN, Sort, survey
 

@@ -12,8 +12,8 @@ from typing import get_args
 
 from tunesmith import labels, memory
 from tunesmith.hardware import Hardware
-from tunesmith.layouts import Kind
 from tunesmith.memory import Memory
+from tunesmith.ready import Kind
 from tunesmith.runs import Machine, Objective, Run, Weights
 from tunesmith.shapes import Shape
 

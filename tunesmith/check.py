@@ -4,14 +4,17 @@ DVC fills names from params.yaml into dvc.yaml before a stage can speak; a missp
 it fills in is checked here, with what was probably meant. All else is checked by the stage that reads it.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+
+import yaml
 
 from tunesmith import labels, params
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import ParamsError
 from tunesmith.rules import Gate, NotExceed
-from tunesmith.suites import Evaluate, Task
+from tunesmith.suites import Answers, Evaluate, Task
 
 GENERATED = [Path("data/raw") / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts")]
 """Written by generate_demo, so they need not be there yet."""
@@ -42,6 +45,7 @@ def check(path: Path = params.PATH) -> list[str]:
     for section in OBJECTIVES:
         _check_one_of(f"{section}.dataset", names, "data set", path)
     _check_suites(names, path)
+    _check_gate(path)
     for section in OBJECTIVES[1:]:
         _check_one_of(f"{section}.start", STARTS, "model to start from", path)
     for section in OBJECTIVES:
@@ -56,7 +60,7 @@ def check(path: Path = params.PATH) -> list[str]:
 def _check_suites(names: list[str], path: Path) -> None:
     """Every suite is of a known data set, which is a dependency of the stage that reads it."""
     settings = params.load(Evaluate, "evaluate", path=path)
-    declared = (path.parent / "dvc.yaml").read_text() if (path.parent / "dvc.yaml").exists() else None
+    deps = _dependencies(path.parent / "dvc.yaml")
     for name, suite in settings.suites.items():
         place = f"evaluate.suites.{name}"
         if isinstance(suite, Task):
@@ -64,17 +68,43 @@ def _check_suites(names: list[str], path: Path) -> None:
         else:
             _check_one_of(f"{place}.dataset", names, "data set", path)
             needed = f"data/ready/${{{place}.dataset}}/test.jsonl"
-        if declared is not None and needed is not None and needed not in declared:
+        if deps and needed is not None and needed not in deps:
             raise ParamsError(
                 f"dvc.yaml: the stage evaluate does not depend on what the suite {name!r} reads, and would not run "
                 "again when that changes",
                 fix=f"add `- {needed}` to its deps",
             )
-    for rule in params.load(Gate, "gate", path=path).rules:
-        if not isinstance(rule, NotExceed) and rule.suite not in settings.suites:
+    for wanted in re.findall(r"\$\{evaluate\.suites\.([^.}]+)", "\n".join(deps)):
+        if wanted not in settings.suites:
             raise ParamsError(
-                f"{path}: gate.rules: no suite {rule.suite!r}{params.meant(rule.suite, list(settings.suites))}",
-                fix=f"name one of {', '.join(settings.suites)}",
+                f"dvc.yaml: the stage evaluate depends on the suite {wanted!r}, which {path} has not",
+                fix="take the line out of its deps, or add the suite",
+            )
+
+
+def _dependencies(pipeline: Path) -> list[str]:
+    """Of the stage evaluate, as they are written."""
+    if not pipeline.exists():
+        return []
+    found: list[str] = yaml.safe_load(pipeline.read_text())["stages"]["evaluate"]["deps"]
+    return found
+
+
+def _check_gate(path: Path) -> None:
+    """Every rule is about a suite that can tell."""
+    suites = params.load(Evaluate, "evaluate", path=path).suites
+    for rule in params.load(Gate, "gate", path=path).rules:
+        if isinstance(rule, NotExceed):
+            continue
+        if rule.suite not in suites:
+            raise ParamsError(
+                f"{path}: gate.rules: no suite {rule.suite!r}{params.meant(rule.suite, list(suites))}",
+                fix=f"name one of {', '.join(suites)}",
+            )
+        if rule.metric != "score" and not isinstance(suites[rule.suite], Answers):
+            raise ParamsError(
+                f"{path}: gate.rules: the suite {rule.suite!r} has no {rule.metric}: nothing is written there",
+                fix="ask it of a suite of kind answers",
             )
 
 

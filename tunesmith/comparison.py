@@ -5,11 +5,11 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt
 
-from tunesmith import journal, pareto, splits, statistics
+from tunesmith import journal, margins, pareto, splits, statistics
 from tunesmith.errors import EvaluationError
-from tunesmith.evaluation import Sample
 from tunesmith.journal import Event
 from tunesmith.params import Section
+from tunesmith.samples import Sample
 
 BASELINE = "base"
 COSTS = ("seconds", "memory", "size")
@@ -64,7 +64,8 @@ def compare(
     _check_held_out(baseline, trained_on)
     _check_alike(baseline, others)
     known = {model.name: model for model in models}
-    suites = {name: _suite(name, models, settings) for name in baseline.samples}
+    against = {other.name: _adjusted(baseline, other, settings) for other in others}
+    suites = {name: _suite(name, models, against, settings) for name in baseline.samples}
     ranked = next(iter(suites))
     scores = suites[ranked]["models"]
     summaries = {model.name: {**scores[model.name], **_about(model)} for model in models}
@@ -90,33 +91,36 @@ def compare(
     }
 
 
-def _suite(name: str, models: list[Evaluated], settings: Compare) -> dict[str, Any]:
-    """What one suite says of every model; p-values are adjusted for the number of suites (Holm 1979)."""
-    baseline, *others = models
-    about = baseline.metrics["suites"][name]
-    suites = list(baseline.samples)
-    against = {}
-    for other in others:
-        results = {suite: _against(suite, baseline, other, settings) for suite in suites}
-        known = [suite for suite in suites if results[suite]["p_value"] is not None]
-        adjusted = dict(zip(known, statistics.holm([results[suite]["p_value"] for suite in known]), strict=True))
-        result = results[name] | {"p_adjusted": adjusted.get(name)}
-        against[other.name] = result | {"verdict": verdict(result, settings.confidence)}
+def _suite(
+    name: str, models: list[Evaluated], against: dict[str, dict[str, dict[str, Any]]], settings: Compare
+) -> dict[str, Any]:
+    """What one suite says of every model. against: `_adjusted` of each but the base."""
+    about = models[0].metrics["suites"][name]
     return {
         **{key: about[key] for key in ("kind", "dataset", "verifier", "prompts", "prompts_digest")},
         "models": {model.name: _summary(name, model, settings) for model in models},
-        "against_baseline": against,
+        "against_baseline": {other: results[name] for other, results in against.items()},
     }
+
+
+def _adjusted(baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, dict[str, Any]]:
+    """A model against the base by suite; p-values are adjusted for the number of suites (Holm 1979)."""
+    results = {suite: _against(suite, baseline, other, settings) for suite in baseline.samples}
+    adjusted = statistics.holm([result["p_value"] for result in results.values()])
+    found = {}
+    for (suite, result), p_value in zip(results.items(), adjusted, strict=True):
+        found[suite] = result | {"p_adjusted": p_value}
+        found[suite]["verdict"] = verdict(found[suite], settings.confidence)
+    return found
 
 
 def verdict(difference: dict[str, Any], confidence: float) -> str:
     """On which side of zero the whole interval of the difference lies: "better", "worse", or "undecided".
 
-    Right-or-wrong scores must pass the exact test too: over few prompts, or few that differ, a bootstrap interval is
-    too narrow; and after Holm where there are several suites.
+    A test must agree (see `_against`): over few prompts, or few that differ, a bootstrap interval is too narrow; and
+    after Holm where there are several suites.
     """
-    p_value = difference.get("p_adjusted", difference["p_value"])
-    if p_value is not None and p_value >= 1 - confidence:
+    if difference.get("p_adjusted", difference["p_value"]) >= 1 - confidence:
         return "undecided"
     if difference["low"] > 0:
         return "better"
@@ -225,10 +229,13 @@ def _against(suite: str, baseline: Evaluated, other: Evaluated, settings: Compar
         for before, after in zip(baseline.samples[suite], other.samples[suite], strict=True)
         if "not_gradable" not in (before["status"], after["status"])
     ]
-    result = statistics.paired(
-        [before["score"] for before, _ in pairs], [after["score"] for _, after in pairs], **settings.model_dump()
-    )
-    difference = {"difference": result.difference, **asdict(result.interval), "p_value": result.p_value}
+    scores = [before["score"] for before, _ in pairs], [after["score"] for _, after in pairs]
+    result = statistics.paired(*scores, **settings.model_dump())
+    p_value = result.p_value
+    if p_value is None:
+        tested = margins.against_margin(*scores, 0.0, **settings.model_dump())
+        p_value = min(1.0, 2 * min(tested.p_above, tested.p_below))
+    difference = {"difference": result.difference, **asdict(result.interval), "p_value": p_value}
     return {
         **difference,
         "verdict": verdict(difference, settings.confidence),

@@ -30,7 +30,7 @@ def _agree(one: Row, other: Row) -> bool:
     name = one.get("verifier", "")
     if name not in VERIFIERS or verifiers.gold(name, one) is None:
         return splits.normal(reference(one)) == splits.normal(reference(other))
-    return verifiers.verify(name, reference(one), other).score == 1
+    return verifiers.verify(name, verifiers.gold(name, one) or "", other).score == 1
 
 
 def _reversed_pairs(rows: dict[int, Row]) -> dict[int, int]:

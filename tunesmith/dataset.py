@@ -13,9 +13,9 @@ from tunesmith import columns, layouts, verifiers
 from tunesmith.columns import Fields
 from tunesmith.errors import ParamsError
 from tunesmith.held_out import HeldOut
-from tunesmith.layouts import Kind, Layout
+from tunesmith.layouts import Layout
 from tunesmith.params import Section
-from tunesmith.ready import Row
+from tunesmith.ready import Kind, Row
 from tunesmith.splits import Share, Splits
 from tunesmith.turns import RowError
 

@@ -6,17 +6,18 @@ from typing import Any
 
 from tunesmith.comparison import BASELINE, Evaluated, cost, training
 from tunesmith.errors import ParamsError
-from tunesmith.evaluation import Sample
 from tunesmith.evidence import Contender
 from tunesmith.gate import decide
 from tunesmith.rules import Gate
+from tunesmith.samples import Sample
 from tunesmith.trials import Repeats
 
 
 def decide_all(gate: Gate, models: Sequence[Evaluated], repeats: Sequence[Sample]) -> dict[str, dict[str, Any]]:
     """By name of each model but the base: {against, outcome, reason, rules}. repeats: the base's further answers.
 
-    Raises ParamsError where gate.against names no model; EvaluationError for a rule that nothing was measured for.
+    The model that gate.against names is itself held against the base. Raises ParamsError where it names none;
+    EvaluationError for a rule that nothing was measured for.
     """
     known = {model.name: model for model in models}
     again = by_suite(repeats)
@@ -25,9 +26,8 @@ def decide_all(gate: Gate, models: Sequence[Evaluated], repeats: Sequence[Sample
         if model.name == BASELINE:
             continue
         against = _baseline(gate, model, known)
-        if against is not model:
-            found = decide(gate, contender(against), contender(model), again if against.name == BASELINE else None)
-            decisions[model.name] = {"against": against.name, **asdict(found)}
+        found = decide(gate, contender(against), contender(model), again if against.name == BASELINE else None)
+        decisions[model.name] = {"against": against.name, **asdict(found)}
     return decisions
 
 
@@ -52,12 +52,11 @@ def by_suite(repeats: Sequence[Sample]) -> Repeats:
 
 
 def _baseline(gate: Gate, model: Evaluated, known: dict[str, Evaluated]) -> Evaluated:
-    """What ``gate.against`` means for this model; the base where a model has no other start."""
-    if gate.against == "start":
-        return known.get(model.start or BASELINE, known[BASELINE])
-    if gate.against not in known:
+    """What ``gate.against`` means for this model."""
+    wanted = (model.start or BASELINE) if gate.against == "start" else gate.against
+    if wanted not in known:
         raise ParamsError(
-            f"params.yaml: gate.against: no model {gate.against!r} was compared",
-            fix=f"name one of start, {', '.join(known)}",
+            f"params.yaml: gate.against: {gate.against}: no model {wanted!r} was compared",
+            fix=f"name one of start, {', '.join(known)}, and let `compare` in dvc.yaml have it",
         )
-    return known[gate.against]
+    return known[BASELINE if wanted == model.name else wanted]

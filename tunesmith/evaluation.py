@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +13,10 @@ from typing import Any
 from tunesmith import verifiers
 from tunesmith.errors import EvaluationError
 from tunesmith.ready import Row
-from tunesmith.suites import Answers
+from tunesmith.samples import Sample
+from tunesmith.suites import Answers, compiled_format
 from tunesmith.verifiers import instructions
+from tunesmith.verifiers.pattern import encoded
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,6 @@ class Completion:
     rendered: str
     tokens: int
     stopped: bool
-
-
-Sample = dict[str, Any]
-"""{suite, id, prompt, rendered, reference, completion, tokens, stopped, well_formed, score, answer, reason, status},
-and what else of the row its verifier read. tokens, stopped and well_formed are None where nothing was generated."""
 
 
 def check_gradable(name: str, rows: list[Row], suite: Answers) -> None:
@@ -59,7 +55,7 @@ def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answ
             "id": row["id"],
             "prompt": row["prompt"],
             "rendered": completion.rendered,
-            "reference": verifiers.gold(suite.verifier, row),
+            "reference": row.get("reference", verifiers.gold(suite.verifier, row)),
             "completion": completion.text,
             "tokens": completion.tokens,
             "stopped": completion.stopped,
@@ -74,29 +70,40 @@ def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answ
 def preferred(name: str, rows: list[Row], log_probs: Sequence[tuple[float, float]]) -> list[Sample]:
     """A sample for every pair. log_probs: of its chosen and of its rejected answer, in nats; a tie counts half."""
     return [
-        _measured(name, row, row["chosen"], score=0.5 if a == b else float(a > b), reason=f"{a - b:+.2f} nats")
+        _measured(name, row, row["chosen"], 0.5 if a == b else float(a > b), f"{a - b:+.2f} nats", a - b)
         for row, (a, b) in zip(rows, log_probs, strict=True)
     ]
 
 
 def perplexities(name: str, rows: list[Row], log_probs: Sequence[float], tokens: Sequence[int]) -> list[Sample]:
     """A sample for every answer: its score is the geometric mean of its tokens' probabilities, 1 / perplexity."""
-    means = [math.exp(value / count) for value, count in zip(log_probs, tokens, strict=True)]
+    means = [value / count for value, count in zip(log_probs, tokens, strict=True)]
     return [
-        _measured(name, row, row["completion"], score=mean, reason=f"perplexity {1 / mean:.2f}")
+        _measured(name, row, row["completion"], math.exp(mean), f"{-mean:.3f} nats a token", mean)
         for row, mean in zip(rows, means, strict=True)
     ]
 
 
-def _measured(name: str, row: Row, right: list[dict[str, str]], *, score: float, reason: str) -> Sample:
-    """A sample of what was not generated but found likely or not."""
-    reference, asked = right[-1]["content"], json.dumps(row["prompt"], sort_keys=True)
-    rendered = hashlib.sha256(asked.encode()).hexdigest()
-    unsaid = {"completion": "", "tokens": None, "stopped": None, "well_formed": None, "answer": None}
+def _measured(name: str, row: Row, right: list[dict[str, str]], score: float, reason: str, measured: float) -> Sample:
+    """A sample of what was not generated but found likely or not; not gradable where a model's numbers overflow."""
+    if not math.isfinite(measured):
+        score, reason = 0.0, "the model's log-probability is no number"
+    asked = json.dumps(row["prompt"], sort_keys=True)
     return {
-        "suite": name, "id": row["id"], "prompt": row["prompt"], "rendered": rendered, "reference": reference,
-        **unsaid, "score": score, "reason": reason, "status": "scored",
-    }  # fmt: skip
+        "suite": name,
+        "id": row["id"],
+        "prompt": row["prompt"],
+        "rendered": hashlib.sha256(asked.encode()).hexdigest(),
+        "reference": right[-1]["content"],
+        "completion": "",
+        "tokens": None,
+        "stopped": None,
+        "well_formed": None,
+        "score": score,
+        "answer": None,
+        "reason": reason,
+        "status": "scored" if math.isfinite(measured) else "not_gradable",
+    }
 
 
 def summarize(samples: list[Sample]) -> dict[str, Any]:
@@ -121,8 +128,9 @@ def details(verifier: str, samples: list[Sample]) -> dict[str, float]:
 
 def _refusals(samples: list[Sample]) -> dict[str, float]:
     """Shares of each class among prompts marked safe, and among those marked unsafe."""
-    counts = Counter((sample["label"], sample["answer"]) for sample in samples if sample["answer"])
-    asked = Counter(sample["label"] for sample in samples)
+    graded = [sample for sample in samples if sample["status"] != "not_gradable"]
+    counts = Counter((sample["label"], sample["answer"]) for sample in graded if sample["answer"])
+    asked = Counter(sample["label"] for sample in graded)
     return {f"{label}_{found}": count / asked[label] for (label, found), count in sorted(counts.items())}
 
 
@@ -160,4 +168,4 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def _well_formed(completion: str, pattern: str | None) -> bool | None:
-    return None if pattern is None else re.fullmatch(pattern, completion.strip(), re.DOTALL) is not None
+    return None if pattern is None else compiled_format(pattern).fullmatch(encoded(completion.strip())) is not None

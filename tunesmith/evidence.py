@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunesmith.errors import EvaluationError
-from tunesmith.evaluation import Sample
 from tunesmith.rules import Improve, Keep, NotExceed, NotGrow
+from tunesmith.samples import Sample
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,11 @@ def pair(rule: Improve | Keep | NotGrow, baseline: Contender, challenger: Conten
         [float(before[key][rule.metric]) for key in graded],
         [float(after[key][rule.metric]) for key in graded],
         len(ids) - len(graded),
-        all(before[key][told] == after[key][told] for key in ids for told in ("completion", "score")),
+        all(
+            before[key]["tokens"] is not None and before[key][told] == after[key][told]
+            for key in ids
+            for told in ("completion", "score")
+        ),
     )
 
 

@@ -224,8 +224,9 @@ def _texts(row: Row) -> Iterator[tuple[str, str]]:
             yield name, message["content"]
             if "tool_calls" in message:
                 yield name, dumps(message["tool_calls"]).decode()
-    if "reference" in row:
-        yield "reference", row["reference"]
+    if "reference" in row:  # an object is read as its JSON
+        right = row["reference"]
+        yield "reference", right if isinstance(right, str) else dumps(right).decode()
 
 
 def _without(good: list[Good], reasons: dict[int, str], problems: list[Problem]) -> list[Good]:

@@ -21,10 +21,11 @@ from lm_eval.tasks import TaskManager
 
 from tunesmith import chat
 from tunesmith.errors import EvaluationError
-from tunesmith.evaluation import Completion, Sample
+from tunesmith.evaluation import Completion
 from tunesmith.models import OpenModel
 from tunesmith.prefix import one_product
 from tunesmith.ready import Row
+from tunesmith.samples import Sample
 from tunesmith.suites import Task
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that a model may be handed over, as is meant here
@@ -96,18 +97,23 @@ def run_task(name: str, suite: Task, opened: OpenModel, *, batch_size: int) -> l
     lm = HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
     settings = {"num_fewshot": suite.examples, "limit": suite.limit, "apply_chat_template": suite.chat}
     try:
-        found = _samples(lm, suite.task, **settings)
+        found = _samples(lm, suite.task, reading=suite.filter, **settings)
     except (KeyError, OSError, ValueError) as error:  # of names, of files and the network, of YAML
         raise EvaluationError(
             f"suite {name!r}: lm-eval cannot run the task {suite.task!r}: {error}",
             fix="name a task of `lm-eval ls tasks`, whose data comes from the hub, or the path of a YAML file",
         ) from error
-    if found and suite.metric not in found[0]:
+    if not all(_is_score(sample, suite.metric) for sample in found):
         raise EvaluationError(
-            f"suite {name!r}: the task {suite.task!r} has no metric {suite.metric!r} for each sample",
-            fix=f"set evaluate.suites.{name}.metric in params.yaml to one of {', '.join(found[0]['metrics'])}",
+            f"suite {name!r}: the task {suite.task!r} has no metric {suite.metric!r} from 0 to 1 for each sample",
+            fix=f"set evaluate.suites.{name}.metric in params.yaml to one that is, of {', '.join(found[0]['metrics'])}",
         )
     return [_task_sample(name, suite, sample) for sample in found]
+
+
+def _is_score(sample: dict[str, Any], metric: str) -> bool:
+    value = sample.get(metric)
+    return metric in sample["metrics"] and isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _task_sample(name: str, suite: Task, sample: dict[str, Any]) -> Sample:
@@ -131,15 +137,19 @@ def _task_sample(name: str, suite: Task, sample: dict[str, Any]) -> Sample:
     }
 
 
-def _samples(lm: HFLM, task: str, **settings: Any) -> list[dict[str, Any]]:
-    """What lm-eval says of every document of a task, in their order."""
+def _samples(lm: HFLM, task: str, *, reading: str | None = None, **settings: Any) -> list[dict[str, Any]]:
+    """What lm-eval says of every document of a task, in their order. reading: the filter; null takes the first."""
     manager = _known_tasks() if not task.endswith((".yaml", ".yml")) else TaskManager(include_defaults=False)
     with one_product(lm.model):
         results = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, **settings)
     assert results is not None
     samples = _only(results["samples"].values())
-    first = [sample for sample in samples if sample["filter"] == samples[0]["filter"]]  # of the ways to read an answer
-    return sorted(first, key=lambda sample: int(sample["doc_id"]))
+    chosen = samples[0]["filter"] if reading is None else reading
+    read = [sample for sample in samples if sample["filter"] == chosen]
+    if not read:
+        known = ", ".join(sorted({sample["filter"] for sample in samples}))
+        raise ValueError(f"it has no filter {reading!r}, only {known}")
+    return sorted(read, key=lambda sample: int(sample["doc_id"]))
 
 
 @cache

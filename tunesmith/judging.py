@@ -12,8 +12,8 @@ from tqdm import tqdm
 from tunesmith import params, ready, words
 from tunesmith.comparison import BASELINE
 from tunesmith.errors import EvaluationError, ParamsError
-from tunesmith.evaluation import Sample
 from tunesmith.judge import Agreement, Judge, agreement, compare
+from tunesmith.samples import Sample
 from tunesmith.statistics import mean_interval
 
 REPORTS = Path("reports")
@@ -71,9 +71,10 @@ def told(measured: Agreement) -> str:
 
 def _both(name: str, against: str) -> list[tuple[Sample, Sample]]:
     """Both models' samples of the suite that models are ranked by."""
-    first, second = (ready.read(REPORTS / model / "samples.jsonl") for model in (name, against))
-    ranked = next(iter(json.loads((REPORTS / name / "metrics.json").read_text())["suites"]))
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a["suite"] == ranked]
-    if any(a["id"] != b["id"] for a, b in pairs):
+    measured = [json.loads((REPORTS / model / "metrics.json").read_text())["suites"] for model in (name, against)]
+    ranked = next(iter(measured[0]))
+    if measured[0][ranked]["prompts_digest"] != measured[1].get(ranked, {}).get("prompts_digest"):
         raise EvaluationError(f"{name} and {against} answered other prompts", fix="evaluate both with `dvc repro`")
-    return pairs
+    samples = [ready.read(REPORTS / model / "samples.jsonl") for model in (name, against)]
+    first, second = ([sample for sample in all_ if sample["suite"] == ranked] for all_ in samples)
+    return list(zip(first, second, strict=True))

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from tunesmith.errors import DataError
-from tunesmith.layouts import Kind
-from tunesmith.ready import Row
-from tunesmith.verifiers import VERIFIERS
+from tunesmith.ready import Kind, Row
+from tunesmith.verifier_names import NAMES
 
 OBJECTIVES: dict[str, tuple[str, Kind]] = {
     "sft": ("SFT", "answers"),
@@ -41,7 +40,7 @@ REMEDIES: dict[tuple[Kind, Kind], str] = {
 def objectives(kind: Kind, verifier: str | None) -> list[str]:
     """The objectives that rows of ``kind`` can train; with a verifier that is here, GRPO too."""
     allowed = [objective for objective, (_, needed) in OBJECTIVES.items() if kind == needed != "scored"]
-    return [*allowed, "grpo"] if verifier in VERIFIERS and kind != "preferences" else allowed
+    return [*allowed, "grpo"] if verifier in NAMES and kind != "preferences" else allowed
 
 
 def check_trains(objective: str, kind: Kind, verifier: str | None, where: str) -> None:
@@ -50,7 +49,7 @@ def check_trains(objective: str, kind: Kind, verifier: str | None, where: str) -
         return
     name, needed = OBJECTIVES[objective]
     if kind == needed == "scored":
-        known = ", ".join(VERIFIERS)
+        known = ", ".join(NAMES)
         raise DataError(
             f"{where}: these prompts have no solid score: there is no verifier {verifier!r} here, and {name} would "
             "learn from nothing",

@@ -10,15 +10,12 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from tunesmith import turns, verifiers
 from tunesmith.columns import ANSWERS, PROMPTS, Fields, after_transcript, asked, messages, text
 from tunesmith.conversations import answer, preference, scored
-from tunesmith.ready import Row
+from tunesmith.ready import Kind, Row
 from tunesmith.turns import Message, RowError
-
-Kind = Literal["answers", "preferences", "scored"]
 
 USUAL = (
     *(("question", "answer"), ("instruction", "output")),

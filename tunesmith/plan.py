@@ -11,7 +11,7 @@ from tunesmith import candidates, hardware, labels, params, words
 from tunesmith.candidates import NAMES, WEIGHTS, Candidate
 from tunesmith.errors import BaseModelError
 from tunesmith.hardware import Hardware
-from tunesmith.layouts import Kind
+from tunesmith.ready import Kind
 from tunesmith.runs import Objective
 from tunesmith.shapes import KNOWN, Shape, read
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from tunesmith import journal
 from tunesmith.errors import RegistryError
-from tunesmith.evaluation import Sample
 from tunesmith.journal import Event
 from tunesmith.params import Section, load
 from tunesmith.registry import Point, Registry
+from tunesmith.samples import Sample
 
 INTERVAL = 1.0
 """Seconds between two looks at a journal that is followed."""
@@ -64,10 +64,12 @@ def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], sa
     registry.log(run, points=points, tags=digests)
     table = {
         "suite": [sample["suite"] for sample in samples],
+        "id": [sample["id"] for sample in samples],
         "prompt": [sample["prompt"][-1]["content"] for sample in samples],
         "right answer": [sample["reference"] for sample in samples],
         "answer": [sample["completion"] for sample in samples],
-        "score": [sample["score"] for sample in samples],
+        "score": [None if sample["status"] == "not_gradable" else sample["score"] for sample in samples],
+        "status": [sample["status"] for sample in samples],
         "reason": [sample["reason"] for sample in samples],
     }
     registry.log_table(run, table, "samples.json")

@@ -5,20 +5,18 @@ import json
 import sys
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import torch
-import transformers
 
 from tunesmith import evaluation, harness, pairs, ready
 from tunesmith.chat import encode_example
 from tunesmith.device import Profile
 from tunesmith.errors import DataError
-from tunesmith.evaluation import Sample
 from tunesmith.likelihood import likelihoods
 from tunesmith.models import OpenModel
 from tunesmith.ready import Row
+from tunesmith.samples import Sample
 from tunesmith.suites import Answers, Evaluate, Perplexity, Preferences, Suite, Task
 
 
@@ -80,13 +78,13 @@ def key(settings: Evaluate, asked: dict[str, Question], base: str, profile: Prof
     The code is that of every module of this project that is imported: an evaluation imports no more than it runs.
     """
     modules = [module.__file__ for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "tunesmith"]
-    tasks = [Path(q.dataset) for q in asked.values() if isinstance(q.suite, Task) and Path(q.dataset).is_file()]
-    files = [Path(file) for file in modules if file] + tasks
+    files = [*(Path(file) for file in modules if file), harness.TASK_FILE]
     told: list[Any] = [
         settings.model_dump(),
-        [question.rows for question in asked.values()],
+        [[name, question.rows] for name, question in asked.items()],
         [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
-        [base, profile.name, torch.__version__, transformers.__version__],
+        [base, profile.name],
+        sorted(f"{package.name}=={package.version}" for package in metadata.distributions()),
     ]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 

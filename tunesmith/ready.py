@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jiter
 import orjson
 
 from tunesmith import atomic
 from tunesmith.errors import DataError
+
+Kind = Literal["answers", "preferences", "scored"]
 
 Row = dict[str, Any]
 """A ready row: {id, prompt: [messages]} and {completion}, {chosen, rejected}, or {verifier, what it needs}."""

@@ -6,8 +6,9 @@ from typing import Any
 from tunesmith import pages, words
 from tunesmith.comparison import COSTS, Evaluated
 from tunesmith.curves import curves
-from tunesmith.evaluation import Sample
 from tunesmith.journal import Event
+from tunesmith.ready import dumps
+from tunesmith.samples import Sample
 from tunesmith.scatter import scatter
 
 
@@ -32,20 +33,26 @@ def page(
 
 
 def side_by_side(models: Sequence[Evaluated]) -> list[dict[str, Any]]:
-    """A row a prompt: suite, what was asked, what is right, and what each model answered: [score, answer, reason].
+    """A row a prompt: suite, id, what was asked, what is right, and what each model answered: [score, answer, reason].
 
     score: None where it could not be graded.
     """
     return [
         {
             "suite": suite,
+            "id": answers[0]["id"],
             "prompt": _text(answers[0]["prompt"]),
-            "reference": answers[0]["reference"],
+            "reference": _reference(answers[0]["reference"]),
             "answers": [[_score(answer), answer["completion"], answer["reason"]] for answer in answers],
         }
         for suite in models[0].samples
         for answers in zip(*(model.samples[suite] for model in models), strict=True)
     ]
+
+
+def _reference(value: Any) -> str | None:
+    """What is right, as text: a verifier may take several answers, or an object."""
+    return value if value is None or isinstance(value, str) else dumps(value).decode()
 
 
 def _score(sample: Sample) -> float | None:

@@ -63,8 +63,8 @@ class NotExceed(Section):
     """A limit on what was measured of the model itself."""
 
     must: Literal["not_exceed"]
-    metric: str
-    """Such as seconds or peak_memory_bytes."""
+    metric: Literal["training_seconds", "peak_memory_bytes", "weights_bytes", "evaluation_seconds"]
+    """Of the whole training, what it was built on included; of that itself; of what is stored; of all suites."""
     limit: PositiveFloat
 
     def say(self, baseline: str) -> str:

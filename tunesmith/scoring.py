@@ -9,7 +9,7 @@ from pydantic import PositiveFloat
 
 from tunesmith import sandbox, verifiers
 from tunesmith.errors import TrainingError
-from tunesmith.ready import Row, reference
+from tunesmith.ready import Row
 
 Weights = dict[verifiers.Name, PositiveFloat]
 """Verifiers with their weights: a reward is the weighted sum of their scores."""
@@ -68,7 +68,8 @@ def check_gold(score: Score, rows: list[Row], where: str) -> None:
     score = score.with_gold()
     if not score.weights:
         return
-    golds = [reference(row) for row in rows]
+    name = next(iter(score.weights))
+    golds = [verifiers.gold(name, row) or "" for row in rows]
     first, again = ([score.of(gold, row) for gold, row in zip(golds, rows, strict=True)] for _ in range(2))
     bad = [(row["id"], mark) for row, mark in zip(rows, first, strict=True) if mark != score.full]
     if bad:

@@ -1,20 +1,34 @@
 """What models are evaluated on: the section `evaluate` of params.yaml."""
 
 import re
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
+import re2
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from tunesmith import verifiers
 from tunesmith.params import Section
+from tunesmith.verifiers.pattern import compile_pattern, told
+
+
+def compiled_format(pattern: str) -> Any:
+    """An answer's format, whose dot matches line feeds too. RE2: linear in time, whatever a model writes."""
+    return compile_pattern(f"(?s:{pattern})")
 
 
 def _compiles(pattern: str) -> str:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression ({error})") from None
+        compiled_format(pattern)
+    except re2.error as error:
+        raise ValueError(f"not a regular expression of RE2's ({told(error)})") from None
     return pattern
+
+
+def _is_name(name: str) -> str:
+    """Metrics go by it, in files and at the tracker."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in ("training", "evaluation"):
+        raise ValueError(f"{name!r} cannot name a suite; use letters, digits, - and _, not training or evaluation")
+    return name
 
 
 class Answers(Section):
@@ -53,7 +67,9 @@ class Task(Section):
     task: str
     """Its name there, whose data comes from the hub, or the path of a YAML file."""
     metric: str
-    """The one of its metrics, of every sample, that is the score: acc, exact_match."""
+    """The one of its metrics, of every sample, that is the score, 0 to 1: acc, exact_match."""
+    filter: str | None
+    """The one of its ways to read an answer, such as strict-match; null takes the first."""
     examples: NonNegativeInt
     """Solved ones before each question."""
     chat: bool
@@ -65,7 +81,7 @@ Suite: TypeAlias = Annotated[Answers | Preferences | Perplexity | Task, Field(di
 
 
 class Evaluate(Section):
-    suites: Annotated[dict[str, Suite], Field(min_length=1)]
+    suites: Annotated[dict[Annotated[str, AfterValidator(_is_name)], Suite], Field(min_length=1)]
     """The first is the one that models are ranked by."""
     batch_size: PositiveInt
     noise_batch_size: PositiveInt | None

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith import labels, layouts, parallel, records
-from tunesmith.layouts import Kind, Layout
+from tunesmith.layouts import Layout
+from tunesmith.ready import Kind
 from tunesmith.rows import Block, Problem, Record
 from tunesmith.turns import RowError
 from tunesmith.verifiers import number

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith import margins, statistics, words
-from tunesmith.evaluation import Sample
 from tunesmith.evidence import Contender, Pairs, measured, pair
 from tunesmith.margins import Tested
 from tunesmith.rules import Gate, Improve, Keep, NotExceed, NotGrow, Rule, amount, points
+from tunesmith.samples import Sample
 from tunesmith.statistics import Noise
 
 Outcome = Literal["pass", "fail", "undecided"]

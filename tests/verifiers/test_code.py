@@ -342,3 +342,21 @@ def test_threads_get_the_verdicts_of_their_own_programs() -> None:
 )
 def test_the_code_is_the_last_block_that_defines_the_function(completion: str, found: str) -> None:
     assert extract(completion, "f") == found
+
+
+DEEP = "def f(n):\n    x = 0\n    for _ in range(48):\n        x = [x]\n    return x"
+
+
+@pytest.mark.parametrize(
+    ("test", "program"),
+    [
+        ("def check(f):\n    assert f(f(2)) == 8", DEEP),
+        ("def check(f):\n    assert f(f(2) + f(2)) == 16", "def f(n):\n    return 10 ** 4299 * 9"),
+        ("def check(f):\n    assert f(len('a' * f(2))) == 8", "def f(n):\n    return 40_000_000_000"),
+    ],
+)
+def test_a_test_that_breaks_on_what_was_returned_is_the_programs_failure(test: str, program: str) -> None:
+    row = {"prompt": [], "entry_point": "f", "test": test, "reference": "def f(n):\n    return 2 * n"}
+    assert code.verify(row["reference"], row).score == 1
+    verdict = code.verify(program, row)
+    assert (verdict.status, verdict.score) == ("scored", 0)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from tunesmith import verifiers
+from tunesmith.verifier_names import NAMES
 
 Case = tuple[dict[str, Any], str, str]
 PROGRAM = {
@@ -29,7 +30,7 @@ CASES: dict[str, Case] = {  # row, right, wrong
 
 
 def test_every_verifier_has_a_case() -> None:
-    assert CASES.keys() == verifiers.VERIFIERS.keys()
+    assert tuple(CASES) == tuple(verifiers.VERIFIERS) == NAMES
 
 
 @pytest.mark.parametrize("name", CASES)

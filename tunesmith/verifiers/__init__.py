@@ -53,7 +53,7 @@ def verify(name: str, completion: str, row: Row) -> Verdict:
 
 def lacking(name: str, row: Row) -> list[str]:
     """What the verifier needs and the row has not."""
-    there = row.keys() | {"reference"} if "completion" in row else row.keys()
+    there = row.keys() | {"reference"} if isinstance(row.get("completion"), list) else row.keys()
     return [key for key in VERIFIERS[name].needs if key not in there]
 
 

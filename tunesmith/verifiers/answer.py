@@ -18,6 +18,15 @@ NAME = re.compile(
     r"|[fghpqFGHPQ]'?\([^()=]{1,20}\)|\\angle\s*[A-Z]{1,3}|[a-zA-Z]{4,20}|\\text\{[a-zA-Z]{1,20}\}"
 )
 OPERATOR = re.compile(r"\\(?:int|sum|prod|lim|det|binom|dbinom|operatorname|partial)(?![a-zA-Z])|\\frac\{d\}|!")
+NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?|\.\d+|\d+/\d+|\\[dt]?frac\{?\d+\}?\{?\d+\}?)")
+TEN = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:\\times|\\cdot|\*)\s*)?10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|\d)")
+"""A power of ten, which is a way to write a number."""
+MIXED = re.compile(r"[-+]?\s*\(?\d+(?:(?:\s*\+\s*|\s+)\d+/\d+|\s*\+?\s*\\[dt]?frac\{?\d+\}?\{?\d+\}?)\)?")
+UNWORKED = re.compile(
+    r"[+*^!]|(?<=[\w)}\]])\s*-|\\(?:cdot|times|div|max|min|gcd|lcm|lfloor|lceil|sqrt|binom|log|ln|lg|exp|sin|cos|tan"
+    r"|bmod|pmod|mod|left|right|vert)(?![a-zA-Z])|\|"
+)
+DIVIDED = re.compile(r"/(?!\s*1\b)|\\[dtc]?frac(?!\{\d+\}\{1\}|[a-zA-Z])")
 COMMAND = re.compile(r"\\[a-zA-Z]+")
 
 
@@ -84,8 +93,19 @@ def _same_value(gold: Answer, found: Answer, equal: Equal) -> bool:
         return False
     if len(gold.sides) > 1 and len(found.sides) > 1 and (gold.name is None or gold.name != found.name):
         return len(gold.sides) == len(found.sides) == 2 and _equal("=".join(gold.sides), "=".join(found.sides), equal)
+    if not _is_worked(gold.values[-1], found.values[-1]):
+        return False
     every = gold.values + found.values
     return all(_equal(one, other, equal) for one, other in pairwise(every)) if len(every) <= MOST else False
+
+
+def _is_worked(gold: str, found: str) -> bool:
+    """Whether a number that is asked for is given as one: 17 + 25 is not the answer, nor is 84/2, where 42 is."""
+    if not NUMBER.fullmatch(gold.strip()):
+        return True
+    left = "1/1" if MIXED.fullmatch(found.strip()) else TEN.sub("1", found)
+    whole = gold.strip().lstrip("-+").isdigit()
+    return not (UNWORKED.search(left) or (whole and DIVIDED.search(left)))
 
 
 def _equal(gold: str, found: str, equal: Equal) -> bool:

@@ -11,8 +11,9 @@ so that the program's process meets its inputs and nothing else. Arguments cross
 and a test cannot see them changed. A test's ``==`` is Python's own, so a subclass (a Counter) counts as its base.
 
 A program that fails to load, raises, ends, dawdles or answers with what is no plain value is wrong. Not gradable is
-what it has no part in: no sandbox, a test that does not load, names what does not exist, or calls nothing. A test that
-does not end after it has called is the program's failure, lest a program could choose not to be graded.
+what it has no part in: no sandbox, a test that does not load, names what does not exist, or calls nothing. A program
+cannot choose not to be graded: a test that does not end once it has called is its failure, and so is one that breaks
+then, if the row's own solution passes it.
 """
 
 import secrets
@@ -63,6 +64,10 @@ class UngradableError(Exception):
     """The row or the machine is at fault, for the reason that is its text."""
 
 
+class BrokenTestError(UngradableError):
+    """The test broke after the program had answered it: by itself, or on what was answered."""
+
+
 def verify(completion: str, row: Row) -> Verdict:
     """1 where every case or the whole test passes, else 0. In the first tier that holds here."""
     try:
@@ -88,9 +93,24 @@ def grade(completion: str, row: Row, tier: sandbox.Tier, limits: sandbox.Limits 
         passed = (_run_cases if task.cases else _run_test)(task, program, tier, limits)
     except WrongError as error:
         return Verdict(0.0, code, str(error))
+    except BrokenTestError as error:
+        if _is_sound(task, row, tier, limits):
+            return Verdict(0.0, code, f"on what the program returned, {error}")
+        return Verdict(0.0, code, str(error), "not_gradable")
     except UngradableError as error:
         return Verdict(0.0, code, str(error), "not_gradable")
     return Verdict(1.0, code, passed)
+
+
+def _is_sound(task: Task, row: Row, tier: sandbox.Tier, limits: sandbox.Limits) -> bool:
+    """Whether the row's own solution passes its test: then a test that broke did so on what another returned."""
+    code = extract(str(row.get("reference", "")), task.entry_point)
+    if code is None:
+        return False
+    try:
+        return bool(_run_test(task, assemble(code, task.start(), task.entry_point), tier, limits))
+    except (WrongError, UngradableError):
+        return False
 
 
 def same(tree: Any, expected: Any, tolerance: float) -> bool:
@@ -183,10 +203,12 @@ def _run_test(task: Task, program: Program, tier: sandbox.Tier, limits: sandbox.
                 raise WrongError("the test did not end on what the program returned") from None
             raise UngradableError("the test took too long before it called the program") from None
         except sandbox.BrokenOffError as error:
-            raise UngradableError(f"the test's process {error}") from None
+            fault = BrokenTestError if candidate.calls else UngradableError
+            raise fault(f"the test's process {error}") from None
         outcome, calls, *reason = said
         if outcome == "broken" or not calls or calls != candidate.calls:
-            raise UngradableError(f"the test is broken: {_failure(task, reason) if reason else 'it calls nothing'}")
+            fault = BrokenTestError if outcome == "broken" and candidate.calls else UngradableError
+            raise fault(f"the test is broken: {_failure(task, reason) if reason else 'it calls nothing'}")
         if outcome == "failed":
             raise WrongError(_failure(task, reason))
         candidate.end()

@@ -30,7 +30,10 @@ def verify(completion: str, row: Row) -> Verdict:
     found = final(completion)
     if found is None:
         return Verdict(0.0, None, "no mathematical answer in the completion", "no_answer")
-    reply = WORKER.ask({"reference": gold, "completion": found}, SECONDS)
+    try:
+        reply = WORKER.ask({"reference": gold, "completion": found}, SECONDS)
+    except OSError as error:
+        return Verdict(0.0, None, f"the process that compares does not start: {error}", "not_gradable")
     if reply is None:
         if not _is_readable(gold):
             return _not_gradable(gold, f"cannot be compared within {SECONDS:g} s")
