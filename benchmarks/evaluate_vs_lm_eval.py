@@ -5,7 +5,9 @@
 Needs the models (`dvc repro`). Ours is one process that answers and grades for all, as the stage `evaluate` does.
 lm-eval's is `lm-eval run` once a model, with the prompts as a local task, the same batch size, dtype, limits and
 verifier; `default` is the same with lm-eval's own batch size of 1, for what a user gets who does not ask for more.
-The scores must be equal, and so should be the answers.
+
+The base's answers must be equal. Adapters are held here in the dtype of the weights they are on, as servers of many do,
+and in float32 by lm-eval: in bfloat16 a few of their answers differ, in float32 none.
 """
 
 import argparse
