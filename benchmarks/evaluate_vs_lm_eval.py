@@ -7,7 +7,7 @@ lm-eval's is `lm-eval run` once a model, with the prompts as a local task, the s
 verifier; `default` is the same with lm-eval's own batch size of 1, for what a user gets who does not ask for more.
 
 The base's answers must be equal. Adapters are held here in the dtype of the weights they are on, as servers of many do,
-and in float32 by lm-eval: in bfloat16 a few of their answers differ, in float32 none.
+and by lm-eval in float32, so that in bfloat16 a few of their answers differ.
 """
 
 import argparse
