@@ -2,7 +2,8 @@ from copy import deepcopy
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from conftest import make_model
+from transformers import LlamaForCausalLM
 
 from tunesmith.attention import use_row_by_row
 
@@ -11,16 +12,7 @@ LENGTHS = [5, 1, 12, 7]
 
 @pytest.fixture
 def model() -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=50,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    return LlamaForCausalLM(config)
+    return make_model(50)
 
 
 def packed() -> dict[str, torch.Tensor]:

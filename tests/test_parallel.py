@@ -71,18 +71,16 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         "import os, sys, time, multiprocessing\n"
         "from tunesmith import parallel\n"
         "def work(number):\n"
-        "    print(os.getpid(), flush=True)\n"
+        "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # one write: print may take two, and lines then mix
         "    time.sleep(60)\n"
         "if __name__ == '__main__':\n"
         "    list(parallel.ordered(work, range(60), workers=2))\n"
     )
     command = [sys.executable, str(script)]
-    parent = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    assert parent.stdout is not None
-    workers = [int(parent.stdout.readline()) for _ in range(2)]
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        assert parent.stdout is not None
+        workers = [int(parent.stdout.readline()) for _ in range(2)]
+        parent.kill()
     deadline = time.monotonic() + 20
     while any(Path(f"/proc/{worker}").exists() for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.1)

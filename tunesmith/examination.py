@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tunesmith import checks, near_duplicates, records, splits, verifiers
+from tunesmith import checks, near_duplicates, own_answers, records, splits
 from tunesmith.dataset import Dataset
 from tunesmith.errors import ChatError
 from tunesmith.held_out import EvaluationSets
@@ -17,7 +17,6 @@ from tunesmith.ready import Row, dumps
 from tunesmith.rows import Block, Problem, Record
 from tunesmith.splits import normal
 from tunesmith.turns import Message, RowError
-from tunesmith.verifiers import VERIFIERS
 
 INDEX = np.dtype(
     [
@@ -125,27 +124,8 @@ class Examiner:
         return {position: reason for position, (_, row) in enumerate(good) if any(map(_is_tool, _messages(row)))}
 
     def _check_verdicts(self, good: list[Good]) -> dict[int, str]:
-        """Rows whose own answer does not get full marks from their verifier, where it is one of ours.
-
-        A row may bring a worked solution and its answer apart; then they must agree.
-        """
-        reasons = {}
-        for position, (_, row) in enumerate(good):
-            name = row.get("verifier", "")
-            if name not in VERIFIERS:
-                continue
-            lacking = verifiers.lacking(name, row)
-            if lacking:
-                reasons[position] = f"cannot be graded: {name} needs {' and '.join(map(repr, lacking))}"
-                continue
-            gold = verifiers.gold(name, row)
-            if gold is None:
-                continue
-            said = row["completion"][-1]["content"] if "completion" in row else gold
-            verdict = verifiers.verify(name, said, row)
-            if verdict.score != 1:
-                reasons[position] = f"answer not right by its own verifier: {row['verifier']}: {verdict.reason}"
-        return reasons
+        found = {position: own_answers.fault(row) for position, (_, row) in enumerate(good)}
+        return {position: why for position, why in found.items() if why is not None}
 
     def _check_held_out(self, good: list[Good]) -> dict[int, str]:
         if not self._held_out:

@@ -3,7 +3,6 @@
 import json
 import time
 from dataclasses import asdict
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
             f"{words.percent(measured.interval.low)}, not above {words.percent(judge.believed_above)}",
             fix="measure it on more pairs (--limit), or take a better judge",
         )
-    prompts = list(islice(_both(name, against), limit))
+    prompts = _both(name, against)[:limit]
     won = [
         WORTH[compare(judge, first["prompt"], first["completion"], second["completion"]).winner]
         for first, second in tqdm(prompts, desc="judging", dynamic_ncols=True)

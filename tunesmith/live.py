@@ -23,15 +23,17 @@ def published_live(journal: Path) -> Iterator[None]:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the training; the follower then marks the run as killed
+        start_new_session=True,  # Ctrl-C is for the training
     )
+    ended = False
     try:
         yield
-    except BaseException:  # Ctrl-C too: the run did not end well
-        follower.terminate()
-        _end(follower)
-        raise
-    if _end(follower) != 0:
+        ended = True
+    finally:
+        if not ended:  # the follower then marks the run as killed
+            follower.terminate()
+        status = _end(follower)
+    if status != 0:
         print("note: the tracking server did not take the whole run; registration publishes it", file=sys.stderr)
 
 

@@ -7,7 +7,7 @@ system would read, but not as it is meant (1.2.3, 1 2, a word as a product of it
 import re
 from typing import Literal
 
-from tunesmith.verifiers.answer import NAME, Answer
+from tunesmith.verifiers.answer import COMMAND, NAME, Answer
 
 LONGEST = 300
 """Characters of the longest expression that is read; parsing LaTeX takes seconds for more."""
@@ -47,7 +47,6 @@ BASE = re.compile(r"(-?\d+)_\{?(\d+)\}?")
 POWER = re.compile(r"(\^|(?<=[a-z])_)([-+]?\d+)")
 FUNCTION = re.compile(r"(?<![\\a-zA-Z])(arcsin|arccos|arctan|sin|cos|tan|log|ln|exp|sqrt|pi)(?![a-zA-Z])")
 MATRIX = re.compile(r"\\(?:begin|end)\{[bpv]?matrix\}")
-COMMAND = re.compile(r"\\[a-zA-Z]+")
 UNREADABLE = re.compile(
     r"\d\s+[\d.]|\.\d*\.|\d\.\s|[a-zA-Z]{4}|[a-zA-Z]{2}\s+[a-zA-Z]|[a-zA-Z]\s+[a-zA-Z]{2}"
     r"|\b(?:not|no|is)\b|\d\s*_|[^\x20-\x7e]|[%#~\"?:$]"
