@@ -1,32 +1,80 @@
-# The environment that stages run in: the pinned lock on a CUDA base (or any other with glibc), as a plain user.
-#   docker build --build-arg BASE_IMAGE=debian:bookworm -t tunesmith .        CPU only
-#   docker run --rm --gpus all -v "$PWD:/work" -w /work --user "$(id -u):$(id -g)" tunesmith dvc repro
-ARG BASE_IMAGE=nvidia/cuda:13.0.1-cudnn-runtime-ubuntu24.04
-
-FROM ${BASE_IMAGE} AS build
+# The environment that stages run in (train, the default), that its tests pass in (test), and that answers (serve).
+#
+#     make image                   or: docker build --tag tunesmith .
+#     make image CPU=1             without CUDA; where pip finds PyTorch's CPU builds is its own setting (--secret id=pip)
+#
+# BASE_IMAGE is any Debian or Ubuntu with Python 3.11 or newer in its packages. torch brings CUDA's libraries itself, so
+# the base needs the runtime alone. Dependencies come first and code last: an edit rebuilds in seconds, and train, which
+# takes its code from the mounted workspace, not at all.
+ARG CPU=
+ARG BASE_IMAGE=${CPU:+debian:bookworm-slim}
+FROM ${BASE_IMAGE:-nvidia/cuda:13.0.1-base-ubuntu24.04} AS python
 # hadolint ignore=DL3008
-RUN apt-get update \
- && apt-get install -y --no-install-recommends python3 python3-venv \
- && rm -rf /var/lib/apt/lists/*
-RUN python3 -m venv /opt/venv
-ENV PATH=/opt/venv/bin:$PATH
-WORKDIR /src
-COPY pyproject.toml requirements.lock ./
-RUN pip install --no-cache-dir "$(sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)" \
- && pip install --no-cache-dir --no-deps --require-hashes --requirement requirements.lock
-COPY README.md ./
-COPY tunesmith tunesmith
-RUN pip install --no-cache-dir --no-deps .
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3 ca-certificates \
+    && rm -rf /var/lib/apt/lists/* && useradd --uid 10001 --no-create-home --home-dir /tmp tunesmith
 
-FROM ${BASE_IMAGE}
+# torch's pin, alone, so that no other line of pyproject.toml makes dependencies install again.
+FROM python AS pin
+COPY pyproject.toml /
+RUN sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' /pyproject.toml > /torch.txt
+
+FROM python AS dependencies
+ARG CPU
 # hadolint ignore=DL3008
-RUN apt-get update \
- && apt-get install -y --no-install-recommends bubblewrap git python3 \
- && rm -rf /var/lib/apt/lists/* \
- && useradd --create-home --uid 10001 tunesmith
-COPY --from=build /opt/venv /opt/venv
-# Any user may run it, one without an entry in /etc/passwd too: caches go to /tmp, and DVC is told a name.
-ENV PATH=/opt/venv/bin:$PATH HOME=/tmp LOGNAME=tunesmith PYTHONUNBUFFERED=1 OMP_WAIT_POLICY=PASSIVE
-USER 10001
-WORKDIR /work
-CMD ["dvc", "repro"]
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/* && python3 -m venv /usr/lib/tunesmith
+COPY --from=pin /torch.txt /
+COPY requirements.lock /
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /usr/lib/tunesmith/bin/pip install "$(cat /torch.txt)${CPU:++cpu}" \
+    && /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock
+
+# The package, built here, where its build tools stay.
+FROM dependencies AS package
+COPY pyproject.toml README.md LICENSE /source/
+COPY tunesmith /source/tunesmith
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /usr/lib/tunesmith/bin/pip install --no-deps --root /package /source
+
+FROM python AS runtime
+COPY --from=dependencies /usr/lib/tunesmith /usr/lib/tunesmith
+ENV PATH=/usr/lib/tunesmith/bin:$PATH PYTHONUNBUFFERED=1
+WORKDIR /workspace
+USER 10001:10001
+ARG REVISION=unknown
+ARG LOCK_DIGEST=unknown
+LABEL org.opencontainers.image.title="tunesmith" org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.revision="${REVISION}" tunesmith.lock-digest="${LOCK_DIGEST}"
+
+FROM runtime AS test
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends git && rm -rf /var/lib/apt/lists/* \
+    && chown 10001:10001 /workspace
+COPY requirements-dev.lock /
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    pip install --no-deps --require-hashes --requirement /requirements-dev.lock
+COPY --from=package /package /
+COPY --chown=10001:10001 . .
+USER 10001:10001
+ENV PYTHONPATH=/workspace
+CMD ["pytest", "-q"]
+
+# The bill of materials of what runtime holds, by a tool that lives nowhere else: build with --target sbom --output DIR.
+FROM dependencies AS bill
+COPY requirements-sbom.lock /
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    python3 -m venv /sbom && /sbom/bin/pip install --no-deps --require-hashes --requirement /requirements-sbom.lock
+RUN /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /sbom.cdx.json /usr/lib/tunesmith
+
+FROM scratch AS sbom
+COPY --from=bill /sbom.cdx.json /
+
+FROM runtime AS serve
+COPY --from=package /package /
+COPY params.yaml dvc.yaml ./
+# Where compose.yaml has a volume for files on their way; a volume gets the owner of what it hides.
+COPY --chown=10001:10001 params.yaml /scratch/
+CMD ["tunesmith", "serve"]
+
+FROM runtime AS train

@@ -1,6 +1,7 @@
 # make repro   set up and run the whole pipeline, then show what came out
 # make test    set up and run lint, types and tests
 # make ui      open the MLflow UI on the local registry
+# make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it; CPU=1 leaves CUDA out
 # make lock    choose the pinned versions again
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint real ui lock clean
+.PHONY: repro test lint real ui image lock clean
 
 repro: .venv/runtime
 	@tunesmith check
@@ -24,12 +25,27 @@ lint: .venv/dev
 	ruff check .
 	ruff format --check .
 	mypy
+	hadolint Dockerfile
 
 real: .venv/dev
 	pytest -q -m real
 
 ui: .venv/runtime
 	@tunesmith ui
+
+# TARGET is train, test or serve. IMAGE_OPTIONS: more for docker build, such as --build-arg BASE_IMAGE=..., or
+# --secret id=pip,src=pip.conf where pip needs a configuration of its own.
+TARGET ?= train
+IMAGE ?= tunesmith$(if $(filter-out train,$(TARGET)),-$(TARGET))
+BUILD = DOCKER_BUILDKIT=1 docker build $(if $(CPU),--build-arg CPU=1) $(IMAGE_OPTIONS)
+
+image:
+	$(BUILD) --target $(TARGET) --tag $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) \
+	  --build-arg LOCK_DIGEST=sha256:$$(sha256sum requirements.lock | cut -c -64) .
+	$(BUILD) --target sbom --output build .
+	@docker image inspect --format '{{.Size}} {{.Id}}' $(IMAGE) | \
+	  awk '{printf "$(IMAGE): %.2f GB, %s\nbuild/sbom.cdx.json: what is in it\n", $$1 / 1e9, $$2}'
+	@echo 'tunesmith image $(IMAGE)   has stages run in it'
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunesmith needs Python 3.11 or newer; name one with `make PYTHON=python3.12 ...`")'
@@ -47,12 +63,14 @@ ui: .venv/runtime
 
 # Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004), pycosat (006).
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --extra server \
 	  --no-emit-package torch --no-emit-package triton --no-emit-package pycosat \
 	  --output-file .venv/all.lock pyproject.toml
 	awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' .venv/all.lock > requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.in
+	echo cyclonedx-bom | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	  --no-annotate --output-file requirements-sbom.lock -
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache

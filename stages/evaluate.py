@@ -79,6 +79,7 @@ def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Qu
             "suites": summaries,
             "model_digest": opened.manifest.digest,
             "base_weights_digest": opened.base.weights_digest,
+            "dtype": str(opened.profile.dtype).removeprefix("torch."),
             "template_digest": chat.template_digest(opened.tokenizer),
             "key": same,
             "answers_digest": digest(name),

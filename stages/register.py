@@ -1,10 +1,11 @@
-"""Publish the runs of the base and of a model, and register the model as a version with its lineage.
+"""Publish the runs of the base and of a model, and register the model as a version: signed, with its lineage.
 
     python -m stages.register sft-lora
 
-reads   models/<model>, reports/{base,<model>}/{metrics.json,samples.jsonl}, reports/comparison.{json,html}
-params  registry
-writes  reports/<model>/registration.json
+reads   models/{base,<model>}, reports/{base,<model>}/{metrics.json,samples.jsonl}, reports/base/repeats.jsonl,
+        reports/comparison.{json,html}
+params  registry, signing, serve.probes, serve.max_lora_rank, package.license
+writes  reports/<model>/registration.json, reports/<model>/README.md
 """
 
 import json
@@ -12,34 +13,46 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunesmith import journal, lineage, manifest, promotion, publishing, ready, words
+from tunesmith import atomic, card, journal, lineage, manifest, probes, publishing, ready, registration, servable, words
 from tunesmith.comparison import BASELINE
 from tunesmith.console import run
 from tunesmith.params import load
 from tunesmith.registry import Registry
+from tunesmith.signing import Settings
 
 MODELS, REPORTS = Path("models"), Path("reports")
+BASE = MODELS / BASELINE
 
 
 def main(name: str) -> str:
-    names = load(publishing.Names, "registry")
+    names, signing = load(publishing.Names, "registry"), load(Settings, "signing").root
     comparison = json.loads((REPORTS / "comparison.json").read_text())
+    origin = lineage.read(MODELS / name)
+    servable.check(MODELS / name, BASE, on(origin), load(int, "serve.max_lora_rank"))
+    files = {
+        probes.NAME: json.dumps(chosen(name), indent=1, ensure_ascii=False) + "\n",
+        "README.md": card.write(name, origin, comparison, base_license=load(str | None, "package.license")),
+    }
     registry = Registry(names.experiment)
     publish_base(registry)
     run_id = publish_model(registry, name)
-    origin = lineage.read(MODELS / name)
     sentence = words.headline(name, comparison)
     registry.log(run_id, tags={"mlflow.note.content": sentence})
     start = journal.first(journal.read(MODELS / name / journal.NAME), "start")
-    version = promotion.register(
+    decision = comparison["gate"][name]
+    version = registration.register(
         registry,
         names.model,
         run_id,
         MODELS / name,
-        tags=version_tags(name, origin, comparison),
-        description=promotion.description(name, origin, sentence, start["rows"], start["dataset"]),
+        outcome=decision["outcome"],
+        evidence=f"{sentence} {decision['reason']}",
+        files=files,
+        tags=version_tags(origin, comparison) | {"tunesmith.verdict": decision["outcome"]},
+        description=registration.description(name, origin, sentence, start["rows"], start["dataset"]),
+        signing=signing,
     )
-    registration = {
+    made = {
         "tracking_uri": registry.uri,
         "registered_model": names.model,
         "version": version,
@@ -47,8 +60,23 @@ def main(name: str) -> str:
         "model": name,
         "model_digest": manifest.read(MODELS / name).digest,
     }
-    ready.write_json(REPORTS / name / "registration.json", registration)
+    atomic.write_text(REPORTS / name / "README.md", files["README.md"])
+    ready.write_json(REPORTS / name / "registration.json", made)
     return f"{names.model} version {version} at {registry.uri}: {sentence}"
+
+
+def on(origin: lineage.Lineage) -> Path | None:
+    """The folder of the full weights under an adapter, where those are not the base's."""
+    under = origin.get("on", {}).get("model", BASELINE)
+    return None if under == BASELINE else MODELS / under
+
+
+def chosen(name: str) -> probes.Probes:
+    """Prompts by which a server of the model is told from one of anything else."""
+    metrics, own = read_evaluation(name)
+    _, base = read_evaluation(BASELINE)
+    repeats = ready.read(REPORTS / BASELINE / "repeats.jsonl")
+    return probes.choose(name, own, base, repeats, count=load(int, "serve.probes"), dtype=metrics["dtype"])
 
 
 def publish_base(registry: Registry) -> None:
@@ -77,13 +105,10 @@ def read_evaluation(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     return metrics, ready.read(REPORTS / name / "samples.jsonl")
 
 
-def version_tags(name: str, origin: lineage.Lineage, comparison: dict[str, Any]) -> dict[str, str]:
-    """What a reader filters versions by, or checks them against; the whole lineage is in the artifact."""
+def version_tags(origin: lineage.Lineage, comparison: dict[str, Any]) -> dict[str, str]:
+    """What a reader filters versions by; what counts is signed, and the whole lineage is in the artifact."""
     inputs = {f"input.{Path(path).name}": entry["sha256"] for path, entry in origin["inputs"].items()}
     return {
-        promotion.MODEL: name,
-        promotion.VERDICT: comparison["gate"][name]["outcome"],
-        promotion.EVIDENCE: f"{words.headline(name, comparison)} {comparison['gate'][name]['reason']}",
         "git.commit": str(origin["code"]["commit"]),
         "git.clean": str(origin["code"]["clean"]),
         "base.source": origin["base"]["source"],

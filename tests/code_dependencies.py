@@ -6,6 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 RESOURCES = {
+    "tunesmith/card.py": ["tunesmith/templates/card.md.j2"],
     "tunesmith/harness.py": ["tunesmith/tasks/ready_rows.yaml"],
     "tunesmith/data_report.py": ["tunesmith/templates/data.html.j2", "tunesmith/templates/style.html.j2"],
     "tunesmith/report.py": [

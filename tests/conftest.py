@@ -1,6 +1,7 @@
 """Fixtures: a tiny random chat model and a tokenizer for it, made here, so that tests need no network."""
 
 import os
+import shutil
 import sys
 
 # Before any test imports them: no hub, no telemetry, no progress bars.
@@ -114,3 +115,27 @@ def no_precision_left_over() -> None:
     """Accelerate keeps the first trainer's precision for all that follow in a process; a stage has one trainer."""
     if "accelerate.state" in sys.modules:
         sys.modules["accelerate.state"].AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty registry database, made once: MLflow takes seconds to lay it out."""
+    from tunesmith.registry import Registry
+
+    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        patch.chdir(path.parent)
+        Registry("arithmetic")
+    return path
+
+
+@pytest.fixture
+def project(schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder, the current one, with params, a registry of its own, and a signing key of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    shutil.copy(schema, tmp_path / "mlflow.db")
+    (tmp_path / "params.yaml").write_text("registry: {experiment: arithmetic, model: calculator}\n")
+    return tmp_path

@@ -55,7 +55,22 @@ def test_declared_params_are_exactly_what_is_loaded(stage: Path) -> None:
     for name in declared(stage.stem, "params"):
         varying = {item["also"] for item in items.values()} if name == "${item.also}" else set()
         params |= varying or {re.sub(r"\$\{.*?\}", "*", name)}
-    assert params == loaded
+    assert params == loaded | ({"runtime.image"} if on_the_engine(stage.stem) else set())
+
+
+def on_the_engine(stage: str) -> bool:
+    entry = PIPELINE[stage]
+    return str(entry.get("do", entry)["cmd"]).startswith("python -m tunesmith.engines ")
+
+
+def test_trainings_and_evaluations_run_where_params_say() -> None:
+    expected = {stage for stage in PIPELINE if stage.startswith("train_")} | {
+        "fetch_base",
+        "reference",
+        "merge",
+        "evaluate",
+    }
+    assert {stage for stage in PIPELINE if on_the_engine(stage)} == expected
 
 
 def test_every_output_outlives_a_failed_run() -> None:
@@ -71,7 +86,7 @@ def test_every_output_outlives_a_failed_run() -> None:
 AUDIT = """
 import os, sys
 root, log = os.getcwd() + "/", os.environ["AUDIT_LOG"]
-following = "tunesmith.publishing" in sys.orig_argv  # a process of its own, no part of the stage
+following = {"tunesmith.publishing", "tunesmith.engines"} & set(sys.orig_argv)  # around the stage, no part of it
 descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def hook(event, args):
     if event == "open" and not following and isinstance(args[0], (str, bytes, os.PathLike)) and not args[2] & 3:
@@ -141,6 +156,7 @@ class Project:
             "AUDIT_LOG": str(self.audit),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": "",
+            "XDG_CONFIG_HOME": str(folder.parent / "config"),
             "DVC_NO_ANALYTICS": "1",
             "GIT_CONFIG_COUNT": "2",
             "GIT_CONFIG_KEY_0": "user.name",

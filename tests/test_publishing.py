@@ -1,9 +1,8 @@
-"""Runs, versions and promotions on a real SQLite registry, of its own for every test."""
+"""Runs on a real SQLite registry, of its own for every test."""
 
 import json
 import math
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,32 +14,11 @@ from typing import Any
 import psutil
 import pytest
 
-from tunesmith import journal, live, manifest, promotion, publishing
-from tunesmith.errors import IntegrityError, RegistryError
-from tunesmith.registry import Registry
+from tunesmith import journal, live, publishing
+from tunesmith.errors import RegistryError
+from tunesmith.registry import CHOSEN, Registry
 
 DEAD = "http://127.0.0.1:9"
-PARAMS = "registry: {experiment: arithmetic, model: calculator}\n"
-
-
-@pytest.fixture(scope="module")
-def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty registry database, made once: MLflow takes seconds to lay it out."""
-    path = tmp_path_factory.mktemp("schema") / "mlflow.db"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        patch.chdir(path.parent)
-        Registry("arithmetic")
-    return path
-
-
-@pytest.fixture
-def project(schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(schema, tmp_path / "mlflow.db")
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    return tmp_path
 
 
 def write_journal(path: Path, steps: int, *, ended: bool) -> list[journal.Event]:
@@ -69,7 +47,8 @@ def test_a_run_tells_its_params_and_its_cost(project: Path) -> None:
     registry = Registry("arithmetic")
     run = publishing.publish_training(registry, write_journal(project / "j", 2, ended=True))
     data = registry.client.get_run(run).data
-    assert data.params == {"model": "sft-lora", "method": "SFT with LoRA", "device": "cpu", "sft.lr": "1"}
+    params = {"model": "sft-lora", "method": "SFT with LoRA", "device": "cpu", "sft.lr": "1"}
+    assert data.params == params | {CHOSEN: run}
     assert data.metrics["training/seconds"] == 2.0
 
 
@@ -180,111 +159,3 @@ def test_a_dead_server_is_a_clear_error(project: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     with pytest.raises(RegistryError, match="safe on disk"):
         Registry("arithmetic")
-
-
-@pytest.fixture
-def registered(project: Path) -> tuple[Registry, Path]:
-    """A registry with version 1 of a model that is better than the base, and its folder."""
-    registry = Registry("arithmetic")
-    folder = project / "models" / "sft-lora"
-    folder.mkdir(parents=True)
-    (folder / "adapter_model.safetensors").write_bytes(b"weights")
-    manifest.write(folder)
-    register(registry, folder, "k1")
-    return registry, folder
-
-
-def register(registry: Registry, folder: Path, key: str, verdict: str = "pass") -> str:
-    run = registry.run(key, "sft-lora", 0, {})
-    tags = {promotion.MODEL: "sft-lora", promotion.VERDICT: verdict, promotion.EVIDENCE: "by 36 points"}
-    return promotion.register(registry, "calculator", run, folder, tags=tags, description="d")
-
-
-def test_registering_again_makes_no_second_version(registered: tuple[Registry, Path]) -> None:
-    registry, folder = registered
-    assert register(registry, folder, "k1") == "1"
-    assert register(registry, folder, "k2") == "2"
-
-
-def test_a_folder_that_was_changed_is_not_registered(registered: tuple[Registry, Path]) -> None:
-    registry, folder = registered
-    (folder / "adapter_model.safetensors").write_bytes(b"Weights")
-    with pytest.raises(IntegrityError):
-        register(registry, folder, "k3")
-    assert len(registry.versions("calculator")) == 1
-
-
-def test_a_promotion_moves_the_alias_and_is_remembered(registered: tuple[Registry, Path]) -> None:
-    registry, folder = registered
-    promotion.promote(registry, "calculator", "sft-lora", reason=None)
-    register(registry, folder, "k2")
-    promotion.promote(registry, "calculator", "2", reason="a second look")
-    assert registry.alias("calculator", promotion.CHAMPION) == "2"
-    entries = promotion.history(registry, "calculator")
-    assert [(entry.previous, entry.version, entry.why) for entry in entries] == [
-        (None, "1", "passed the gate"),
-        ("1", "2", "a second look"),
-    ]
-
-
-def test_what_is_not_registered_cannot_be_promoted(registered: tuple[Registry, Path]) -> None:
-    with pytest.raises(RegistryError, match=r"no version 'dpo' .* registered: sft-lora \(version 1\)"):
-        promotion.promote(registered[0], "calculator", "dpo", reason=None)
-
-
-def test_what_did_not_pass_the_gate_needs_a_reason(registered: tuple[Registry, Path]) -> None:
-    registry, folder = registered
-    register(registry, folder, "k2", verdict="undecided")
-    with pytest.raises(RegistryError, match="did not pass the gate"):
-        promotion.promote(registry, "calculator", "2", reason=None)
-    assert promotion.promote(registry, "calculator", "2", reason="needed for a test").why == "needed for a test"
-
-
-def test_an_artifact_changed_after_registration_is_not_promoted(registered: tuple[Registry, Path]) -> None:
-    registry, folder = registered
-    (folder / "adapter_model.safetensors").write_bytes(b"other weights")
-    manifest.write(folder)
-    registry.upload(registry.versions("calculator")[0].run, folder, "model")
-    with pytest.raises(IntegrityError, match="changed after registration"):
-        promotion.promote(registry, "calculator", "1", reason=None)
-    assert registry.alias("calculator", promotion.CHAMPION) is None
-
-
-def test_a_model_evaluated_again_is_judged_by_its_last_evaluation(registered: tuple[Registry, Path]) -> None:
-    registry, folder = registered
-    assert register(registry, folder, "k1", verdict="fail") == "1"
-    with pytest.raises(RegistryError, match="did not pass the gate"):
-        promotion.promote(registry, "calculator", "1", reason=None)
-
-
-def test_a_promotion_cut_short_is_recorded_by_the_next(registered: tuple[Registry, Path]) -> None:
-    registry, _ = registered
-    registry.move_alias("calculator", promotion.CHAMPION, "1")
-    promotion.promote(registry, "calculator", "1", reason=None)
-    assert [entry.version for entry in promotion.history(registry, "calculator")] == ["1"]
-
-
-def test_a_version_registered_by_hand_is_not_promoted(registered: tuple[Registry, Path]) -> None:
-    registry, _ = registered
-    registry.client.create_model_version("calculator", "somewhere", registry.versions("calculator")[0].run)
-    with pytest.raises(RegistryError, match="not registered by this pipeline"):
-        promotion.promote(registry, "calculator", "2", reason="trust me")
-
-
-def test_the_champion_is_not_promoted_twice(registered: tuple[Registry, Path]) -> None:
-    promotion.promote(registered[0], "calculator", "1", reason=None)
-    with pytest.raises(RegistryError, match="champion already"):
-        promotion.promote(registered[0], "calculator", "1", reason=None)
-    assert len(promotion.history(registered[0], "calculator")) == 1
-
-
-def test_a_description_is_for_a_person() -> None:
-    origin: dict[str, Any] = {
-        "code": {"commit": "a" * 40, "clean": False},
-        "base": {"source": "package x==1 sha256:00"},
-        "hardware": {"device": "cpu"},
-    }
-    text = promotion.description("sft-lora", origin, "sft-lora is better.", 384, "demo")
-    assert text.startswith("**sft-lora is better.**")
-    assert "384 rows of `demo` from package x==1" in text
-    assert "uncommitted changes" in text

@@ -23,7 +23,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     Raises BusyError while another process writes the same folder.
     """
     partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
-    with _only_writer(path):
+    with only_writer(path):
         if previous.exists() and not path.exists():
             previous.rename(path)
         shutil.rmtree(previous, ignore_errors=True)
@@ -33,7 +33,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _only_writer(path: Path) -> Iterator[None]:
+def only_writer(path: Path) -> Iterator[None]:
+    """While the block runs, nobody else writes ``path``. Raises BusyError where another process does now."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a+") as lock:
         try:

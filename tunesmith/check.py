@@ -10,10 +10,12 @@ from pathlib import Path
 
 import yaml
 
-from tunesmith import labels, params
+from tunesmith import engines, labels, packaging, params
 from tunesmith.dataset import Dataset, check_name
 from tunesmith.errors import ParamsError
 from tunesmith.rules import Gate, NotExceed
+from tunesmith.servers import Serve
+from tunesmith.signing import Key, Settings, public_keys
 from tunesmith.suites import Answers, Evaluate, Task
 
 GENERATED = [Path("data/raw") / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts")]
@@ -48,6 +50,12 @@ def check(path: Path = params.PATH) -> list[str]:
     _check_gate(path)
     for section in OBJECTIVES[1:]:
         _check_one_of(f"{section}.start", STARTS, "model to start from", path)
+    packaging.check(path)
+    engines.read(path)
+    params.load(Serve, "serve", path=path)
+    signing = params.load(Settings, "signing", path=path).root
+    if isinstance(signing, Key):
+        public_keys(signing)  # a colleague's key that is not there would be missed only at a promotion
     for section in OBJECTIVES:
         name = params.load(str, f"{section}.dataset", path=path)
         dataset = datasets[name]

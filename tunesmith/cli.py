@@ -110,38 +110,108 @@ def results() -> None:
 
 @main.command()
 @click.argument("which")
+@click.option("--to", "alias", default="champion", show_default=True, help="The alias that is moved.")
 @click.option("--reason", help="Why; required for a model that did not pass the gate.")
-def promote(which: str, reason: str | None) -> None:
-    """Make WHICH the champion: a model's name, such as sft-lora (its newest version), or a version number."""
-    from tunesmith import params, promotion
-    from tunesmith.publishing import Names
-    from tunesmith.registry import Registry
+def promote(which: str, alias: str, reason: str | None) -> None:
+    """Make WHICH the champion: a model's name, such as sft-lora (its newest version), or a version number.
+
+    Its bytes, its signature and the gate's decision are checked, and it is served for a moment: it must answer as it
+    did when it was evaluated.
+    """
+    from tunesmith import promoting
 
     with told():
-        names = params.load(Names, "registry")
-        made = promotion.promote(Registry(names.experiment), names.model, which, reason=reason)
-        before = f"version {made.previous}" if made.previous else "none"
-        click.echo(f"champion of {names.model}: version {made.version} ({made.model}); before: {before}")
-        click.echo(f"  why: {made.why}\n  evidence: {made.evidence}\n  digest: {made.digest}")
-        click.echo("`tunesmith history` shows every promotion.")
+        promoting.promote(which, alias=alias, reason=reason)
+
+
+@main.command()
+@click.option("--of", "alias", default="champion", show_default=True, help="The alias that is moved.")
+@click.option("--reason", help="Why; the history keeps it.")
+def rollback(alias: str, reason: str | None) -> None:
+    """Go back to the champion before this one, checked like any other."""
+    from tunesmith import promoting
+
+    with told():
+        promoting.rollback(alias=alias, reason=reason)
 
 
 @main.command()
 def history() -> None:
-    """Show what was promoted, when, by whom and why."""
-    from tunesmith import params, promotion
-    from tunesmith.publishing import Names
-    from tunesmith.registry import Registry
+    """Show what was promoted, when, by whom and why; exit with 1 where that was edited."""
+    from tunesmith import promoting
 
     with told():
-        names = params.load(Names, "registry")
-        entries = promotion.history(Registry(names.experiment), names.model)
-        if not entries:
-            click.echo("nothing has been promoted yet; `tunesmith promote MODEL` does")
-        for entry in entries:
-            before = f"version {entry.previous}" if entry.previous else "none"
-            click.echo(f"{entry.when}  {entry.who}  champion: {before} -> version {entry.version} ({entry.model})")
-            click.echo(f"    why: {entry.why}\n    evidence: {entry.evidence}\n    digest: {entry.digest}")
+        promoting.history()
+
+
+@main.command()
+@click.argument("which")
+@click.option("--verify", "check_all", is_flag=True, help="Check every digest that can be reached from here.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, digests whole.")
+def lineage(which: str, check_all: bool, as_json: bool) -> None:
+    """Show where WHICH comes from: a model's name (its newest version), a version number, or @champion.
+
+    With --verify, exit with 1 where something differs from what was recorded.
+    """
+    from tunesmith import pedigree
+
+    with told():
+        raise SystemExit(0 if pedigree.run(which, verify=check_all, as_json=as_json) else 1)
+
+
+@main.command()
+@click.argument("which")
+@click.option("--into", type=click.Path(file_okay=False), help="A new folder for the work tree; else a temporary one.")
+@click.option("--keep", is_flag=True, help="Keep the work tree; it stays anyway where another model came out.")
+@click.option("--anyway", is_flag=True, help="Even if the model was made with uncommitted changes.")
+def reproduce(which: str, into: str | None, keep: bool, anyway: bool) -> None:
+    """Make the version WHICH again from its commit, in a work tree of its own; exit with 1 where another comes out."""
+    from pathlib import Path
+
+    from tunesmith import reproducing
+
+    with told():
+        raise SystemExit(0 if reproducing.run(which, Path(into) if into else None, keep=keep, anyway=anyway) else 1)
+
+
+@main.command()
+def doctor() -> None:
+    """Look over installation, disk, GPU, tracker, keys, sandbox; say what to mend, and exit with 1 where one must."""
+    from tunesmith import doctor as looking
+
+    with told():
+        raise SystemExit(0 if looking.run() else 1)
+
+
+@main.command()
+@click.argument("name", default="tunesmith")
+def image(name: str) -> None:
+    """Have stages run in the image NAME as it is now: writes its digest into params.yaml, runtime.image.
+
+    Another image is another result: what runs in it runs again.
+    """
+    from tunesmith.engines import docker
+    from tunesmith.engines import image as images
+
+    with told():
+        digest = docker.resolve(docker.connect(), name)
+        images.pin(digest)
+        click.echo(f"params.yaml: runtime.image: {digest}; with runtime.engine: docker, stages run in it")
+
+
+@main.command()
+@click.argument("which", default="@champion")
+@click.option("--port", type=click.IntRange(0, 65535), help="Instead of serve.port; 0 takes any that is free.")
+@click.option("--host", help="Instead of serve.host: in a container, 0.0.0.0.")
+def serve(which: str, port: int | None, host: str | None) -> None:
+    """Serve WHICH through an OpenAI-compatible address: @champion, which is followed, a model's name, or a version.
+
+    Every byte is checked, and it must answer as it did when it was evaluated before it gets a request.
+    """
+    from tunesmith import supervisor
+
+    with told():
+        supervisor.run(which, port, host)
 
 
 @main.command()

@@ -9,7 +9,11 @@ TunesmithError
 ├── IntegrityError    a folder's bytes are not those its manifest names
 ├── TrainingError     training went wrong, or moved what it must not move
 ├── EvaluationError   models cannot be scored, or not compared with each other
+├── EngineError       a stage cannot run where it should, or went over a limit there
+├── LineageError      a model cannot be made again from what is recorded of it
 ├── SandboxError      no sandbox for generated code holds on this machine, or it failed to start
+├── ServingError      a model cannot be served, or a server does not answer as its model did when it was evaluated
+├── SigningError      the key that signs models, or one that is trusted, cannot be used
 └── RegistryError     the tracking server, or what it holds, is not as needed
 """
 
@@ -58,7 +62,23 @@ class EvaluationError(TunesmithError):
     pass
 
 
+class EngineError(TunesmithError):
+    pass
+
+
+class LineageError(TunesmithError):
+    pass
+
+
 class SandboxError(TunesmithError):
+    pass
+
+
+class ServingError(TunesmithError):
+    pass
+
+
+class SigningError(TunesmithError):
     pass
 
 

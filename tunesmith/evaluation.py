@@ -3,14 +3,13 @@
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tunesmith import verifiers
+from tunesmith import threads, verifiers
 from tunesmith.errors import EvaluationError
 from tunesmith.ready import Row
 from tunesmith.samples import Sample
@@ -63,7 +62,7 @@ def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answ
             **asdict(verifiers.verify(suite.verifier, completion.text, row)),
         }
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads.usable_cpus()) as pool:
         return list(pool.map(one, rows, completions))
 
 

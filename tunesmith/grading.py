@@ -1,7 +1,6 @@
 """`tunesmith verify`: grade the answers in a file, one verdict a line."""
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tunesmith import layouts, records, verifiers
+from tunesmith import layouts, records, threads, verifiers
 from tunesmith.errors import DataError
 from tunesmith.ready import Row, reference
 from tunesmith.rows import Record
@@ -29,7 +28,7 @@ def run(path: Path, name: str) -> None:
         raise DataError(f"there is no verifier {name!r}", fix=f"name one of {', '.join(verifiers.VERIFIERS)}")
     counts: Counter[str] = Counter()
     total = 0.0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads.usable_cpus()) as pool:
         for line, verdict in pool.map(lambda given: _grade(given, name), _rows(path)):
             print(json.dumps({"line": line, **asdict(verdict)}))
             counts[verdict.status] += 1

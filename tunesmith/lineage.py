@@ -30,8 +30,7 @@ def collect(
     Describes the run, decides nothing: git and dvc.lock are read for the record alone.
     """
     return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code": code(),
+        **making(device),
         "base": {"source": source, "digest": base.digest, "weights_digest": base.weights_digest},
         "inputs": {
             str(path): {"sha256": manifest.file_digest(path), "rows": _count_lines(path), **dvc_hash(path)}
@@ -39,6 +38,14 @@ def collect(
         },
         "params": params,
         "seed": seed,
+    }
+
+
+def making(device: str) -> Lineage:
+    """When, by what code, in which environment, on what hardware and by which command this is made, now."""
+    return {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code": code(),
         "environment": {
             "lock_sha256": manifest.file_digest(LOCK) if LOCK.exists() else None,
             "image_digest": os.environ.get("TUNESMITH_IMAGE_DIGEST"),
@@ -57,7 +64,13 @@ def read(folder: Path) -> Lineage:
 
 
 def code() -> dict[str, Any]:
-    """{commit, clean}; both null where this is no git checkout. dvc.lock may differ: the pipeline itself writes it."""
+    """{commit, clean}; both null where this is no git checkout. dvc.lock may differ: the pipeline itself writes it.
+
+    A container has no git, and is told.
+    """
+    if told := os.environ.get("TUNESMITH_CODE"):
+        found: dict[str, Any] = json.loads(told)
+        return found
     commit = _git("rev-parse", "HEAD")
     changes = _git("status", "--porcelain", "--", ".", ":!dvc.lock")
     return {"commit": commit or None, "clean": changes == "" if commit else None}

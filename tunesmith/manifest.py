@@ -106,11 +106,16 @@ def folder_digest(folder: Path) -> str:
     return Manifest(_measure(folder)).digest
 
 
+def no_link(path: Path) -> None:
+    """Raises IntegrityError for a link."""
+    if path.is_symlink():
+        raise IntegrityError(f"{path}: a link, which can point anywhere", fix="put the file itself there")
+
+
 def _measure(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, dict[str, str | int]]:
     files: dict[str, dict[str, str | int]] = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink():
-            raise IntegrityError(f"{path}: a link, which can point anywhere", fix="put the file itself there")
+        no_link(path)
         if path.is_file() and path != folder / NAME and not path.name.endswith(skip):
             files[path.relative_to(folder).as_posix()] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
     return files

@@ -14,6 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
 from typing import Any, TypeVar
 
+from tunesmith import threads
 from tunesmith.errors import DataError
 
 Item = TypeVar("Item")
@@ -34,7 +35,7 @@ def ordered(
     number. fork: this process has not let ``work`` or its libraries run yet, so that workers can be forked from it at
     once. Raises DataError where a worker is killed, as systems do when memory is short.
     """
-    workers = workers or _cpus()
+    workers = workers or threads.usable_cpus()
     items = iter(items)
     fork = fork and sys.platform == "linux"
     few = FORKED_FEW if fork else FEW
@@ -68,10 +69,6 @@ def _processes(work: Callable[[Any], Any], workers: int, *, fork: bool) -> Proce
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(work,))
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _start(work: Callable[[Any], Any]) -> None:

@@ -28,7 +28,11 @@ SECTIONS = (
     "compare",
     "gate",
     "judge",
+    "package",
     "registry",
+    "signing",
+    "serve",
+    "runtime",
 )
 """Every top-level name that params.yaml may hold."""
 

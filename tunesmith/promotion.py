@@ -1,136 +1,142 @@
-"""Registering a model, promoting a version to champion, and the history of promotions.
+"""Moving an alias, such as champion, to another version: checked, one at a time, remembered.
 
-The alias ``champion`` of the registered model says what to deploy. A promotion checks every byte of the version
-against the digest it was evaluated under, moves the alias, and appends to the history, which is kept as tags of the
-registered model, so that everyone on the same server sees it.
+The history (tunesmith/ledger.py) decides; the tracker's alias is set after it. Killed between the two, the next command
+sets the alias.
 """
 
-import json
-import time
 import uuid
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-from tunesmith import manifest
-from tunesmith.errors import IntegrityError, RegistryError
+from tunesmith import ledger, versions
+from tunesmith.errors import RegistryError
+from tunesmith.ledger import CHAMPION, Chain, Entry
 from tunesmith.registry import Registry, Version, who
+from tunesmith.signing import Signing
+from tunesmith.versions import MODEL, STATEMENT, Fetched
 
-CHAMPION = "champion"
-DIGEST, MODEL, VERDICT, EVIDENCE = "tunesmith.digest", "tunesmith.model", "tunesmith.verdict", "tunesmith.evidence"
-ENTRY = "tunesmith.promotion."
-"""Tags of the history: this, then the time in nanoseconds, which orders them."""
-
-
-@dataclass(frozen=True)
-class Promotion:
-    """A line of the history. version, previous: version numbers; digest: of the model folder's manifest."""
-
-    when: str
-    who: str
-    model: str
-    version: str
-    previous: str | None
-    why: str
-    evidence: str
-    digest: str
+Probe = Callable[[Fetched], None]
+"""Serves a model for a moment and holds its answers to those that were evaluated; raises a TunesmithError."""
 
 
-def register(registry: Registry, name: str, run: str, folder: Path, *, tags: dict[str, str], description: str) -> str:
-    """Upload a verified model folder to ``run``, read it back, and make it a version of ``name``.
+def promote(
+    registry: Registry,
+    name: str,
+    which: str,
+    *,
+    signing: Signing,
+    probe: Probe,
+    alias: str = CHAMPION,
+    reason: str | None = None,
+) -> Entry:
+    """Point an alias at the version ``which`` names (tunesmith/versions.py), and return the entry of the history.
 
-    Running it again for the same folder and run makes no second version. Returns the version's number.
-    Raises IntegrityError if the folder does not verify, here or after the upload.
+    Raises RegistryError where there is no such version, it did not pass the gate and no reason is given to promote it
+    all the same, the champion is another than when it was compared, or somebody else is faster; IntegrityError where
+    its bytes, or the history, are not those that were signed; what ``probe`` raises.
     """
-    digest = manifest.verify(folder).digest
-    registry.upload(run, folder, "model")
-    number = registry.version(name, run, digest_tag=(DIGEST, digest), tags=tags, description=description)
-    _verify_artifact(registry, name, next(v for v in registry.versions(name) if v.number == number))
-    return number
+    chain = ledger.read(registry, name, signing).sound(name)
+    version = versions.choose(registry, name, which, signing)
+    head = chain.head(alias)
+    if head is not None and (head.version, head.statement) == (version.number, version.tags[STATEMENT]):
+        return _complete(registry, name, alias, head, signing)
+    with TemporaryDirectory() as scratch:
+        fetched = versions.fetch(registry, name, version, Path(scratch), signing)
+        said = fetched.statement
+        if said["outcome"] != "pass" and not reason:
+            raise RegistryError(
+                f"{name} version {version.number} did not pass the gate: {said['evidence']}",
+                fix="do what the gate asks for, or say why it should be promoted all the same with --reason",
+            )
+        if alias == CHAMPION and said["champion"] != (head.hash if head else None):
+            raise RegistryError(
+                f"{name} version {version.number} was compared before {_told(head)}",
+                fix="see whether the comparison still holds, then make it again: "
+                f"`dvc repro --force --single-item compare register@{said['model']}`",
+            )
+        probe(fetched)
+    draft = _draft(chain, alias, "promotion", version, fetched, reason or "passed the gate")
+    return _move(registry, name, draft, version, chain, signing)
 
 
-def promote(registry: Registry, name: str, which: str, *, reason: str | None) -> Promotion:
-    """Make a version the champion. ``which``: a model's name, such as ``sft-lora`` (its newest version), or a number.
+def rollback(
+    registry: Registry, name: str, *, signing: Signing, probe: Probe, alias: str = CHAMPION, reason: str | None = None
+) -> Entry:
+    """Point an alias back at what it pointed at before; the errors are `promote`'s.
 
-    Raises RegistryError where there is no such version, or it did not pass the gate and no reason is given to promote
-    it all the same; IntegrityError where its bytes are not those that were evaluated.
+    What stood before passed then, or was let through for a reason, so the gate is not asked again.
     """
-    version = _choose(registry, name, which)
-    evidence = version.tags.get(EVIDENCE, "no evaluation is recorded")
-    if version.tags.get(VERDICT) != "pass" and not reason:
-        raise RegistryError(
-            f"{name} version {version.number} did not pass the gate: {evidence}",
-            fix="do what the gate asks for, or say why it should be promoted all the same with --reason",
-        )
-    digest = _verify_artifact(registry, name, version)
-    champion = registry.alias(name, CHAMPION)
-    recorded = history(registry, name)[-1:]
-    if champion == version.number and recorded and recorded[0].version == champion:
-        raise RegistryError(f"{name} version {version.number} is the champion already", fix="nothing to do")
-    promotion = Promotion(
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
-        who=who(),
+    chain = ledger.read(registry, name, signing).sound(name)
+    head, before = chain.head(alias), chain.before(alias)
+    if head is None or before is None:
+        raise RegistryError(f"{name} has had no {alias} before this one", fix="promote another: `tunesmith promote`")
+    version = versions.choose(registry, name, before.version, signing)
+    with TemporaryDirectory() as scratch:
+        fetched = versions.fetch(registry, name, version, Path(scratch), signing)
+        if fetched.digest != before.digest:
+            raise versions.changed(name, version, f"it was promoted with digest {before.digest[:12]}")
+        probe(fetched)
+    why = reason or f"rolled back from version {head.version}"
+    return _move(registry, name, _draft(chain, alias, "rollback", version, fetched, why), version, chain, signing)
+
+
+def settle(registry: Registry, name: str, alias: str, signing: Signing) -> None:
+    """Make the tracker's alias follow the history, however many do so at once."""
+    while (head := ledger.read(registry, name, signing).head(alias)) is not None:
+        if registry.alias(name, alias) == head.version:
+            return
+        registry.move_alias(name, alias, head.version)
+
+
+def _complete(registry: Registry, name: str, alias: str, head: Entry, signing: Signing) -> Entry:
+    """Finish a promotion that was cut short, or was meddled with, after it was recorded."""
+    if registry.alias(name, alias) == head.version:
+        raise RegistryError(f"{name} version {head.version} is the {alias} already", fix="nothing to do")
+    settle(registry, name, alias, signing)
+    return head
+
+
+def _draft(chain: Chain, alias: str, kind: str, version: Version, fetched: Fetched, why: str) -> Entry:
+    head = chain.head(alias)
+    return Entry(
+        parent=chain.last,
+        of=fetched.statement["of"],
+        alias=alias,
+        kind="rollback" if kind == "rollback" else "promotion",
         model=version.tags.get(MODEL, ""),
         version=version.number,
-        # A champion that the history does not know is a promotion that was cut short here: it is recorded now.
-        previous=recorded[0].version if champion == version.number and recorded else champion,
-        why=reason or "passed the gate",
-        evidence=evidence,
-        digest=digest,
-    )
-    registry.move_alias(name, CHAMPION, version.number)
-    registry.tag(name, f"{ENTRY}{time.time_ns()}.{uuid.uuid4().hex[:8]}", json.dumps(asdict(promotion)))
-    return promotion
-
-
-def history(registry: Registry, name: str) -> list[Promotion]:
-    """Every promotion, oldest first."""
-    entries = sorted((tag, value) for tag, value in registry.tags(name).items() if tag.startswith(ENTRY))
-    return [Promotion(**json.loads(value)) for _, value in entries]
-
-
-def description(name: str, lineage: dict[str, Any], sentence: str, rows: int, dataset: str) -> str:
-    """What a version is, for a person who reads it in the UI; Markdown."""
-    code = lineage["code"]
-    commit = f"commit `{code['commit'][:12]}`" if code["commit"] else "no git checkout"
-    dirty = "" if code["clean"] else ", **with uncommitted changes**"
-    return (
-        f"**{sentence}**\n\n"
-        f"- trained on {rows} rows of `{dataset}` from {lineage['base']['source'].split(' sha256:')[0]}\n"
-        f"- code: {commit}{dirty}; hardware: {lineage['hardware']['device']}\n"
-        f"- the run's artifacts hold `model/lineage.json`, `samples.json` and `comparison.html`\n"
-        f"- promote it with `tunesmith promote {name}`\n"
+        previous=head.version if head else None,
+        who=who(),
+        when=datetime.now(UTC).isoformat(timespec="seconds"),
+        why=why,
+        evidence=fetched.statement["evidence"],
+        digest=fetched.digest,
+        statement=version.tags[STATEMENT],
+        nonce=uuid.uuid4().hex,
     )
 
 
-def _choose(registry: Registry, name: str, which: str) -> Version:
-    """The version that ``which`` names, if it is one that can be checked."""
-    versions = registry.versions(name)
-    version = next((v for v in versions if which in (v.number, v.tags.get(MODEL))), None)
-    if version is None:
-        known = ", ".join(f"{v.tags.get(MODEL)} (version {v.number})" for v in versions) or "none"
-        raise RegistryError(
-            f"{name} has no version {which!r} at {registry.uri}; registered: {known}",
-            fix=f"register it with `dvc repro --force --single-item register@{which}`",
-        )
-    if DIGEST not in version.tags:
-        raise RegistryError(
-            f"{name} version {version.number} was not registered by this pipeline: what it is cannot be checked",
-            fix="register the model with `dvc repro`, which evaluates it and records its digest",
-        )
-    return version
+def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: Chain, signing: Signing) -> Entry:
+    """Record the entry, unless the alias was moved since ``chain`` was read; other aliases' entries do no harm."""
+    head = chain.head(draft.alias)
+    while True:
+        after = ledger.append(registry, draft, version, signing)
+        if draft in after.entries:
+            settle(registry, name, draft.alias, signing)
+            return draft
+        if after.head(draft.alias) != head:
+            raise RegistryError(
+                f"{name} version {version.number} was not promoted: {_told(after.head(draft.alias))} meanwhile",
+                fix="see `tunesmith history`; if it should still be promoted, compare it with the new one first",
+            )
+        draft = replace(draft, parent=after.last)
 
 
-def _verify_artifact(registry: Registry, name: str, version: Version) -> str:
-    """The digest of a version's artifact, every byte checked against it."""
-    with TemporaryDirectory() as scratch:
-        digest = manifest.verify(registry.download(version, Path(scratch))).digest
-    if digest != version.tags[DIGEST]:
-        raise IntegrityError(
-            f"{name} version {version.number}: its artifact has digest {digest[:12]}, not the registered "
-            f"{version.tags[DIGEST][:12]}: it was changed after registration",
-            fix="find out who changed it; register the model again from models/",
-        )
-    return digest
+def _told(head: Entry | None) -> str:
+    """Who moved an alias, as a part of a sentence."""
+    if head is None:
+        return "there was no champion"
+    return f"{head.who} made version {head.version} ({head.model}) the {head.alias} at {head.when}"

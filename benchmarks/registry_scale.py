@@ -1,0 +1,164 @@
+"""A registry that has grown: how long do `history`, `lineage` and a registration take?
+
+    python -m benchmarks.registry_scale [sqlite | postgresql] [--runs 1000] [--versions 200] [--promotions 100]
+
+Fills a tracker of its own with runs and their metrics, versions that are registered and signed as ever, and promotions
+one after another; then times, medians of --repeats:
+
+history, lineage    as whole commands, and in a process that has everything imported
+registering         a model folder of --megabytes, beside copying its bytes there and back by the tracker's client, and
+                    from one folder to another
+
+SQLite is one file; PostgreSQL (Debian's, started here) is behind an `mlflow server`.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from benchmarks.promotions import TRACKERS, tracker
+from tests.versions_made import NAME, SIGNING, register, unprobed
+from tunesmith import ledger, lineage, manifest, pedigree, promoting, promotion, versions
+from tunesmith.registry import Point, Registry
+
+STEPS, METRICS = 25, 8
+MODEL = "sft-lora"
+
+
+def seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def median(repeats: int, action: Callable[[], object]) -> float:
+    return statistics.median(seconds(action) for _ in range(repeats))
+
+
+def model_folder(size: int, number: int) -> Path:
+    """A model folder in the current project with weights of a size, and a lineage."""
+    path, base = Path("models") / MODEL, Path("models/base")
+    path.mkdir(parents=True, exist_ok=True)
+    base.mkdir(exist_ok=True)
+    (base / "model.safetensors").write_bytes(b"base")
+    told = {"sft": {"epochs": 1, "learning_rate": 1e-3}, "number": number}
+    origin = lineage.collect(
+        base=manifest.write(base), source="package x==1 sha256:00", inputs=[], params=told, seed=number, device="cpu"
+    )
+    (path / lineage.NAME).write_text(json.dumps(origin))
+    (path / "adapter_model.safetensors").write_bytes(os.urandom(size))
+    (path / "adapter_config.json").write_text('{"r": 16}')
+    manifest.write(path)
+    return path
+
+
+def fill(registry: Registry, runs: int, registered: int, promotions: int) -> None:
+    """Runs, of which the last are registered, every other one promoted while promotions are left."""
+    now = time.time_ns() // 1_000_000
+    points = [Point(f"metric/{name}", step / 7, now + step, step) for step in range(STEPS) for name in range(METRICS)]
+    for number in range(runs - registered):
+        run = registry.run(f"run {number}", MODEL, now, {"method": "SFT with LoRA"})
+        registry.log(run, points=points, params={f"sft.param{name}": number for name in range(20)})
+        registry.finish(run, "FINISHED", now + STEPS)
+    left = promotions
+    for number in range(registered):
+        made = register(registry, model_folder(1000, number), f"registered {number}")
+        registry.log(registry.run(f"registered {number}", MODEL, now, {}), points=points)
+        if left and (number % 2 == 0 or left >= registered - number):
+            promotion.promote(registry, NAME, made, signing=SIGNING, probe=unprobed)
+            left -= 1
+        if number % 20 == 19:
+            print(f"  {number + 1} versions, {promotions - left} promotions", file=sys.stderr, flush=True)
+
+
+def quiet(action: Callable[[], object]) -> None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        action()
+
+
+def command(*arguments: str) -> None:
+    tunesmith = [sys.executable, "-c", "from tunesmith.cli import main; main()", *arguments]
+    subprocess.run(tunesmith, check=True, stdout=subprocess.DEVNULL)
+
+
+def time_answers(registry: Registry, registered: int, repeats: int) -> None:
+    chain = ledger.read(registry, NAME, SIGNING)
+    print(f"  {len(chain.entries)} promotions, {len(registry.versions(NAME))} versions, faults: {chain.faults}")
+    first, last = "1", str(registered)
+    asked: dict[str, tuple[list[str], Callable[[], object]]] = {
+        "history": (["history"], promoting.history),
+        "lineage @champion": (
+            ["lineage", "@champion"],
+            lambda: pedigree.run("@champion", verify=False, as_json=False),
+        ),
+        "lineage of the first": (["lineage", first], lambda: pedigree.run(first, verify=False, as_json=False)),
+        "lineage of the last": (["lineage", last], lambda: pedigree.run(last, verify=False, as_json=False)),
+    }
+    for name, (arguments, action) in asked.items():
+        whole = median(repeats, lambda arguments=arguments: command(*arguments))
+        inside = median(repeats, lambda action=action: quiet(action))
+        print(f"  {name:22} {whole:5.2f} s as a command, {inside:5.2f} s in process")
+    print(f"  {'--help, for comparison':22} {median(repeats, lambda: command('--help')):5.2f} s as a command")
+
+
+def time_registering(registry: Registry, size: int, repeats: int) -> None:
+    """Each time another model, so that nothing is there yet; the copies are of the same files."""
+    registered, over_client, bare = [], [], []
+    for number in range(repeats):
+        path = model_folder(size, 10**6 + number)
+        registered.append(seconds(lambda path=path, number=number: register(registry, path, f"timed {size} {number}")))
+        run = registry.run(f"copied {size} {number}", MODEL, 0, {})
+
+        def there_and_back(path: Path = path, run: str = run) -> None:
+            with tempfile.TemporaryDirectory() as scratch:
+                registry.upload(run, path, versions.MODEL_FOLDER)
+                registry.download(run, versions.MODEL_FOLDER, Path(scratch))
+
+        over_client.append(seconds(there_and_back))
+        with tempfile.TemporaryDirectory() as scratch:
+            bare.append(seconds(lambda path=path, scratch=scratch: shutil.copytree(path, Path(scratch) / "copy")))
+    whole, copied, plain = (statistics.median(times) for times in (registered, over_client, bare))
+    print(
+        f"  registering {size / 1e6:6.1f} MB: {whole:5.2f} s; copied there and back {copied:5.2f} s, "
+        f"to a folder {plain:5.2f} s; {whole - copied:.2f} s beyond copying there and back"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("trackers", nargs="*", default=list(TRACKERS), metavar="sqlite | postgresql")
+    parser.add_argument("--runs", type=int, default=1000)
+    parser.add_argument("--versions", type=int, default=200)
+    parser.add_argument("--promotions", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0, 540.0])
+    given = parser.parse_args()
+    sections = {"registry": {"experiment": "e", "model": NAME}, "signing": SIGNING.model_dump(mode="json")}
+    for kind in given.trackers:
+        with tempfile.TemporaryDirectory() as scratch, tracker(kind, Path(scratch)) as environment:
+            os.environ |= environment | {"XDG_CONFIG_HOME": scratch, "PYTHONPATH": str(Path(__file__).parent.parent)}
+            os.chdir(scratch)
+            Path("params.yaml").write_text(yaml.safe_dump(sections))
+            registry = Registry("e")
+            took = seconds(lambda registry=registry: fill(registry, given.runs, given.versions, given.promotions))
+            print(f"{kind}: {given.runs} runs, filled in {took:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            time_answers(registry, given.versions, given.repeats)
+            for megabytes in given.megabytes:
+                time_registering(registry, round(megabytes * 1e6), given.repeats)
+            os.chdir("/")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""A tracker that is away before, during or after a training: is the training held up, and is anything lost or doubled?
+
+    python -m benchmarks.tracker_outages [--repeats 5] [--epochs 200]
+
+Every run is the stage `train_sft` on a tiny random model, in a process of its own, against a real `mlflow server` on
+loopback (SQLite). In turn:
+
+up        the tracker answers throughout: what the others are compared with
+before    it is away when the training starts, and comes back in the middle
+during    it goes away after a quarter of the steps, and comes back after half
+after     it goes away at the last steps, and comes back when the training has ended
+
+Away is, by turns, killed (connections are refused) and frozen (connections are taken, nothing answers). When the stage
+has ended and the tracker is back, the journal is published as registration does, and every metric that the tracker then
+has is compared with the journal: each point must be there once, in one run. A stage can be held up where it waits for
+the process that publishes, after the last line of its journal; that is what is compared, and its whole time is shown
+beside it, for what a busy machine makes of it.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests import conftest, method_project, servers
+from tunesmith import base_model, journal, manifest, publishing
+from tunesmith.registry import Registry
+from tunesmith.sources import Folder
+
+ROOT = Path(__file__).parent.parent
+OUTAGES = {"up": None, "before": (0.0, 0.5), "during": (0.25, 0.5), "after": (0.97, 2.0)}
+"""Between which shares of the steps the tracker is away; 2: until the training has ended."""
+
+
+@dataclass
+class Tracker:
+    """An `mlflow server` that can go away and come back, on one port and one database."""
+
+    folder: Path
+    port: int = field(default_factory=servers.free_port)
+    _running: ExitStack = field(default_factory=ExitStack)
+    _service: servers.Service | None = None
+    _frozen: bool = False
+
+    @property
+    def url(self) -> str:
+        return f"http://{servers.HOST}:{self.port}"
+
+    def start(self) -> None:
+        """Start it, or let it go on, and wait until it answers."""
+        if self._frozen and self._service:
+            os.killpg(self._service.process.pid, signal.SIGCONT)
+            self._frozen = False
+        elif self._service is None:
+            self._service = self._running.enter_context(servers.mlflow_server(self.folder, port=self.port))
+
+    def leave(self, frozen: bool) -> None:
+        assert self._service
+        if frozen:
+            os.killpg(self._service.process.pid, signal.SIGSTOP)
+            self._frozen = True
+        else:
+            self._service.kill()
+            self._running.close()
+            self._service = None
+
+    def close(self) -> None:
+        if self._service:
+            self._service.kill()
+        self._running.close()
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a training went. seconds: of the stage; held: of them, after its journal's last line.
+
+    wrong: what the tracker then lacked, or had twice.
+    """
+
+    outage: str
+    frozen: bool
+    status: int
+    seconds: float
+    held: float
+    points: int
+    wrong: int
+    load: float
+
+
+def make_base(folder: Path) -> Path:
+    tokenizer = conftest.make_tokenizer()
+    tokenizer.save_pretrained(folder / "tiny")
+    conftest.make_model(len(tokenizer)).save_pretrained(folder / "tiny")
+    digest = manifest.folder_digest(folder / "tiny")
+    source = Folder(kind="folder", path=folder / "tiny", sha256=digest, chat_template=None)
+    base_model.fetch(source, folder / "base")
+    return folder / "base"
+
+
+def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int) -> Run:
+    """One training with its outage, published afterwards, and compared."""
+    away = OUTAGES[outage]
+    tracker.start()
+    if away and away[0] == 0:
+        tracker.leave(frozen)
+        away = (3.0, away[1])
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracker.url, "PYTHONPATH": str(ROOT)}
+    began = time.monotonic()
+    with (project / "log").open("wb") as log:
+        stage = subprocess.Popen(
+            [sys.executable, "-m", "stages.train_sft", "lora"], cwd=project, env=environment, stdout=log, stderr=log
+        )
+    while stage.poll() is None:
+        share = steps_done(project) / steps
+        if away and share >= away[0]:
+            tracker.leave(frozen)
+            away = (3.0, away[1])
+        if away and share >= away[1]:
+            tracker.start()
+            away = None
+        time.sleep(0.02)
+    seconds, ended = time.monotonic() - began, time.time()
+    tracker.start()
+    points, wrong = (0, 1) if stage.returncode else compare(tracker, project)
+    last = journal.read(project / "models" / "sft-lora" / journal.NAME)[-1]
+    held = ended - last["time"] / 1000
+    return Run(outage, frozen, stage.returncode, seconds, held, points, wrong, os.getloadavg()[0])
+
+
+def steps_done(project: Path) -> int:
+    """Steps in the journal of the training that runs now."""
+    with contextlib.suppress(FileNotFoundError):  # not yet, or renamed into place as we look
+        content = (project / "models" / ".sft-lora.partial" / journal.NAME).read_bytes()
+        return content.count(b'"event":"step"')
+    return 0
+
+
+def compare(tracker: Tracker, project: Path) -> tuple[int, int]:
+    """Publish as registration does: (points in the journal, how many of them the tracker lacks or has too often)."""
+    events = journal.read(project / "models" / "sft-lora" / journal.NAME)
+    os.environ["MLFLOW_TRACKING_URI"] = tracker.url
+    registry = Registry("e")
+    run = publishing.publish_training(registry, events)
+    registry.finish(run, "FINISHED", journal.first(events, "end")["time"])
+    expected = Counter((p.name, p.step, p.value, p.time) for p in publishing.steps(events))
+    names = {name for name, *_ in expected}
+    found = Counter(
+        (point.key, point.step, point.value, point.timestamp)
+        for name in names
+        for point in registry.client.get_metric_history(run, name)
+    )
+    key = journal.first(events, "start")["key"]
+    runs = registry.client.search_runs([registry.experiment], f"tags.`tunesmith.key` = '{key}'")
+    differing = (found - expected).total() + (expected - found).total()
+    return expected.total(), differing + abs(len(runs) - 1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=200, help="of two steps each")
+    given = parser.parse_args()
+    sft: dict[str, Any] = method_project.PARAMS["sft"] | {"epochs": given.epochs}
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        method_project.make(folder / "project", make_base(folder), method_project.PARAMS | {"sft": sft})
+        (folder / "tracker").mkdir()
+        tracker = Tracker(folder / "tracker")
+        try:
+            for repeat in range(given.repeats):
+                for outage in OUTAGES:
+                    run = train(tracker, folder / "project", outage, repeat % 2 == 1, 2 * given.epochs)
+                    runs.append(run)
+                    print(told(run), flush=True)
+        finally:
+            tracker.close()
+    print_table(runs)
+
+
+def told(run: Run) -> str:
+    how = "" if run.outage == "up" else "frozen" if run.frozen else "killed"
+    return (
+        f"{run.outage:7} {how:7} status {run.status}, {run.seconds:5.1f} s, {run.held:3.1f} of them after the "
+        f"journal's end, {run.points} points, {run.wrong} wrong, load {run.load:.1f}"
+    )
+
+
+def print_table(runs: list[Run]) -> None:
+    up = statistics.median(run.held for run in runs if run.outage == "up")
+    whole = statistics.median(run.seconds for run in runs if run.outage == "up")
+    print(f"\nup: {up:.1f} s after the journal's end, {whole:.1f} s in all; with the tracker away, longer than that:")
+    for outage in OUTAGES:
+        if outage != "up":
+            held = [run.held - up for run in runs if run.outage == outage]
+            seconds = statistics.median(run.seconds - whole for run in runs if run.outage == outage)
+            print(
+                f"{outage:7} median {statistics.median(held):+.1f} s, most {max(held):+.1f} s ({seconds:+.1f} s in all)"
+            )
+    away = [run for run in runs if run.outage != "up"]
+    ended = sum(run.status == 0 for run in away)
+    exact = sum(run.wrong == 0 for run in away)
+    print(f"{ended} of {len(away)} trainings ended; {exact} of {len(away)} have every metric exactly once")
+    raise SystemExit(ended < len(away) or exact < len(away))
+
+
+if __name__ == "__main__":
+    main()

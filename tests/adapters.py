@@ -1,0 +1,84 @@
+"""Adapters with random weights on the tiny base, in the folders that a training would leave: no training needed."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from tunesmith import journal, lineage, manifest
+
+PROBE = [{"role": "user", "content": "What is 3 + 4?"}]
+
+
+def write(folder: Path, base: Path, *, on: Path | None = None, scale: float = 1.0, **lora: Any) -> Path:
+    """An adapter of rank 4 on ``on``, or the base; scale: of its random weights; lora: of its LoraConfig."""
+    on = on or base
+    torch.manual_seed(1)
+    settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "up_proj"]}
+    model = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(on, dtype="auto"), LoraConfig(task_type="CAUSAL_LM", **settings | lora)
+    )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(scale * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    (folder / "README.md").unlink()
+    _complete(folder, base, on)
+    return folder
+
+
+def write_full(folder: Path, base: Path) -> Path:
+    """Full weights, other than the base's."""
+    torch.manual_seed(2)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    _complete(folder, base, None)
+    return folder
+
+
+def rounded(base: Path, folder: Path) -> Path:
+    """The base in bfloat16."""
+    shutil.copytree(base, folder)
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(folder)
+    manifest.write(folder)
+    return folder
+
+
+def edit(folder: Path, file: str, **changes: Any) -> None:
+    """Change values of a JSON file in a folder, and its manifest with it."""
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    manifest.write(folder)
+
+
+def _complete(folder: Path, base: Path, on: Path | None) -> None:
+    AutoTokenizer.from_pretrained(base).save_pretrained(folder)
+    stated = manifest.read(base)
+    origin = lineage.collect(base=stated, source="folder tiny", inputs=[], params={}, seed=1, device="a test")
+    method = {"objective": "sft", "weights": "lora" if on else "full"}
+    under = {"on": {"model": on.name, **digests(on)}} if on else {}
+    origin |= {"method": method, **under, "parents": {base.name: digests(base)}}
+    (folder / lineage.NAME).write_text(json.dumps(origin))
+    with journal.Journal(folder / journal.NAME) as log:
+        about = {"method": "SFT with LoRA", "objective": "sft", "weights": "lora", "start": "base", "params": {}}
+        log.write("start", key=folder.name, model=folder.name, device="a test", dataset="rows", rows=9, **about)
+        log.write("sample", when="before", prompt=PROBE, completion="?")
+        log.write("step", step=1, loss=2.0)
+        log.write("sample", when="after", prompt=PROBE, completion="!")
+        log.write("warning", text="look here")
+        counts = {"trainable_parameters": 10, "total_parameters": 100, "peak_memory_bytes": 2**50}
+        log.write("end", steps=1, seconds=60.0, tokens=7, costs={"sft-start": 30.0, folder.name: 60.0}, **counts)
+    manifest.write(folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    stated = manifest.read(folder)
+    return {"digest": stated.digest, "weights_digest": stated.weights_digest}

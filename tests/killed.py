@@ -1,0 +1,76 @@
+"""A process killed at every step of what it does with the tracker: after each call, and amid each upload."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.registry import Registry
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches a kill."""
+
+
+class Mortal:
+    """A tracking client that dies after its ``step``-th call, or amid its ``step``-th upload."""
+
+    def __init__(self, client: Any, step: int, when: str) -> None:
+        self.client, self.left, self.when = client, step, when
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            counts = self.when == "after" or name == "log_artifacts"
+            self.left -= counts
+            if self.left or not counts:
+                return method(*given, **named)
+            if self.when == "after":
+                method(*given, **named)
+            else:
+                run, source, place = given
+                first = min(path for path in Path(source).iterdir() if path.is_file())
+                self.client.log_artifact(run, str(first), place)
+            raise Killed
+
+        return call
+
+
+def kill_at_every_step(
+    project: Path,
+    schema: Path,
+    start: Callable[[Path], Callable[[Any], None]],
+    check: Callable[[Path, Registry, bool], None],
+) -> int:
+    """For every step: do it in a project of its own, be killed there, check; do it again, check. Returns the kills.
+
+    start: makes a project ready and returns what is done. check: takes the project, its registry, whether it completed.
+    """
+    kills = 0
+    for when in ("amid", "after"):
+        step = 0
+        while True:
+            step += 1
+            place = project / f"{when}-{step}"
+            place.mkdir()
+            shutil.copy(schema, place / "mlflow.db")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(place)
+                act = start(place)
+                registry = Registry("arithmetic")
+                client = registry.client
+                registry.client = Mortal(client, step, when)
+                try:
+                    act(registry)
+                except Killed:
+                    kills += 1
+                    registry.client = client
+                    check(place, registry, False)
+                    act(registry)
+                    check(place, registry, True)
+                else:
+                    break
+    return kills

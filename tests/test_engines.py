@@ -1,0 +1,334 @@
+"""Which engine runs a stage, with what; and what an engine that cannot says. Real containers: test_containment.py."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from docker.errors import APIError, ImageNotFound, NotFound
+from docker.types import HostConfig
+
+from tunesmith import engines
+from tunesmith.engines import caches, confinement, docker, image, inside, pipeline
+from tunesmith.engines.pipeline import Stage
+from tunesmith.engines.staging import Staging
+from tunesmith.errors import BusyError, EngineError, ParamsError
+from tunesmith.params import SECTIONS
+
+ROOT = Path(__file__).parents[1]
+DIGEST = "sha256:" + "a" * 64
+GIVEN: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]
+STAGE = Stage("train@x", ("stages.train", "x"), (Path("models/x"),), network=False)
+
+
+def runtime(**changes: Any) -> engines.Runtime:
+    return engines.Runtime.model_validate(GIVEN | {"engine": "docker", "image": DIGEST} | changes)
+
+
+def params(folder: Path, **changes: Any) -> Path:
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump({"runtime": GIVEN | changes}))
+    return path
+
+
+# Params.
+
+
+def test_the_project_runs_on_the_host() -> None:
+    assert engines.read(ROOT / "params.yaml").engine == "host"
+    assert "runtime" in SECTIONS
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"engine": "host", "image": DIGEST}, "engine host runs stages in no image"),
+        ({"engine": "docker", "image": None}, "engine docker needs one"),
+        ({"engine": "podman"}, "runtime.engine"),
+        ({"memory": "lots"}, "runtime.memory"),
+        ({"gpus": "some"}, "runtime.gpus"),
+        ({"pids": 0}, "runtime.pids"),
+        ({"cpus": 0}, "runtime.cpus"),
+    ],
+)
+def test_params_that_cannot_be_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ParamsError, match=message):
+        engines.read(params(tmp_path, **changes))
+
+
+def test_pinning_an_image_changes_one_value(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    before = (ROOT / "params.yaml").read_text()
+    path.write_text(before)
+    image.pin(DIGEST, path)
+    after = path.read_text()
+    assert yaml.safe_load(after)["runtime"] == GIVEN | {"image": DIGEST}
+    changed = [(a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
+    ((old, new),) = changed
+    assert old.split("#")[1] == new.split("#")[1]  # its comment stays
+
+
+def test_pinning_where_there_is_no_line_for_it_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text("runtime: {image: null}\nother:\n  image: null\n")
+    with pytest.raises(ParamsError, match="no line `image:`"):
+        image.pin(DIGEST, path)
+
+
+# The host.
+
+
+def test_on_the_host_the_process_becomes_the_stage_with_threads_of_its_share(tmp_path: Path) -> None:
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages" / "show.py").write_text(
+        "import os, sys; print(os.environ['OMP_NUM_THREADS'], os.getpid(), sys.argv[1:]); sys.exit(3)"
+    )
+    params(tmp_path)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP")}
+    command = [sys.executable, "-m", "tunesmith.engines", "show", "a b"]
+    environment |= {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", f"import os; os.sched_setaffinity(0, [0]); os.execv({command[0]!r}, {command!r})"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.communicate()[0] == f"1 {process.pid} ['a b']\n"
+        assert process.returncode == 3
+
+
+# What dvc.yaml says.
+
+
+@pytest.fixture
+def dvc_project(tmp_path: Path) -> Path:
+    body = {"cmd": 'python -m tunesmith.engines train "${item}"', "outs": [{"models/${item}": {"persist": True}}]}
+    stages = {
+        "train": {"foreach": ["a", "b"], "do": body},
+        "fetch": {"cmd": "python -m tunesmith.engines fetch", "outs": ["x"], "meta": {"network": True}},
+    }
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path
+
+
+def test_a_stage_is_found_by_its_command_with_its_outputs_and_its_network(dvc_project: Path) -> None:
+    assert pipeline.find("train", ["b"], dvc_project) == Stage(
+        "train@b", ("stages.train", "b"), (Path("models/b"),), network=False
+    )
+    assert pipeline.find("fetch", [], dvc_project).network
+
+
+def test_what_is_no_stage_does_not_run_in_a_container(dvc_project: Path) -> None:
+    with pytest.raises(EngineError, match=r"no stage runs `python -m tunesmith.engines train c`"):
+        pipeline.find("train", ["c"], dvc_project)
+
+
+# What the container is made with.
+
+
+def settings(folder: Path, stage: Stage = STAGE, **changes: Any) -> dict[str, Any]:
+    return confinement.settings(stage, runtime(**changes), DIGEST, Staging(folder, stage))
+
+
+def test_a_container_is_locked_down(tmp_path: Path) -> None:
+    made = settings(tmp_path, memory="2g", cpus=1.5)
+    assert made["read_only"] is True
+    assert made["cap_drop"] == ["ALL"]
+    assert made["security_opt"] == ["no-new-privileges"]
+    assert made["network_mode"] == "none"
+    assert (made["mem_limit"], made["memswap_limit"], made["nano_cpus"]) == ("2g", "2g", 1_500_000_000)
+    assert made["user"] == f"{os.getuid()}:{os.getgid()}"
+    assert [mount["Target"] for mount in made["mounts"] if not mount["ReadOnly"]] == [str(tmp_path / "models")]
+
+
+def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "hub").mkdir()
+    alone = settings(tmp_path)
+    online = settings(tmp_path, Stage("fetch", ("stages.fetch",), (Path("models/base"),), network=True), network="host")
+    assert online["network_mode"] == "host"
+    assert "HF_TOKEN" not in alone["environment"]
+    assert online["environment"]["HF_TOKEN"] == "secret"
+    cache = {"Type": "bind", "Source": str(tmp_path / "hub"), "Target": str(caches.INSIDE)}
+    assert cache | {"ReadOnly": True} in alone["mounts"]
+    assert cache | {"ReadOnly": False} in online["mounts"]
+    assert alone["environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("all", {"Count": -1}), (2, {"Count": 2}), (["0", "GPU-1"], {"DeviceIDs": ["0", "GPU-1"]})],
+)
+def test_gpus_are_asked_for_as_the_engine_expects(asked: Any, expected: dict[str, Any], tmp_path: Path) -> None:
+    (request,) = HostConfig("1.41", device_requests=settings(tmp_path, gpus=asked)["device_requests"])["DeviceRequests"]
+    assert {key: request[key] for key in expected} == expected
+    assert request["Capabilities"] == [["gpu"]]
+
+
+def test_without_gpus_none_are_asked_for(tmp_path: Path) -> None:
+    assert settings(tmp_path)["device_requests"] == []
+
+
+def test_a_mount_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"runtime\.mounts: relative"):
+        settings(tmp_path, mounts=["relative"])
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (inside.OUT_OF_MEMORY, r"needed more memory than runtime\.memory \(2g\)"),
+        (inside.OUT_OF_PIDS, r"more processes and threads than runtime\.pids \(4096\)"),
+        (inside.NOT_WRITABLE, "the container cannot write there"),
+        (128 + signal.SIGKILL, "was ended by SIGKILL"),
+        (128 + signal.SIGSEGV, "was ended by SIGSEGV"),
+    ],
+)
+def test_a_status_that_the_stage_cannot_explain_is_put_into_words(status: int, message: str) -> None:
+    with pytest.raises(EngineError, match=message):
+        confinement.explained(status, STAGE, runtime(memory="2g"), Path("/project"))
+
+
+@pytest.mark.parametrize("status", [0, 1, 7, 128, 130])
+def test_the_stages_own_status_is_passed_on(status: int) -> None:
+    assert confinement.explained(status, STAGE, runtime(), Path("/project")) == status
+
+
+# Process 1.
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_the_stage_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(inside.WRITABLE, "/tmp:/proc/sys/kernel")
+    assert inside.main(["/no/such/program"]) == inside.NOT_WRITABLE
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "limit"),
+    [
+        ("memory.events", "low 0\noom 3\noom_kill 1\n", inside.OUT_OF_MEMORY),
+        ("memory/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", inside.OUT_OF_MEMORY),
+        ("pids.events", "max 5\n", inside.OUT_OF_PIDS),
+        ("pids/pids.events", "max 1\n", inside.OUT_OF_PIDS),
+        ("pids.events", "max 0\n", None),
+        ("memory.events", "oom 3\noom_kill 0\n", None),
+    ],
+)
+def test_a_limit_that_struck_is_read_from_the_kernels_counters(
+    file: str, content: str, limit: int | None, tmp_path: Path
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(content)
+    assert [name for name, counters in inside.COUNTERS.items() if inside.struck(counters, tmp_path)] == (
+        [limit] if limit else []
+    )
+
+
+# Engines that cannot.
+
+
+class Fake:
+    """A client of an engine that has one image, or raises what it is given."""
+
+    def __init__(self, refusal: Exception | None = None, architecture: str = "amd64", **attributes: Any) -> None:
+        self.refusal, self.architecture = refusal, architecture
+        self.attributes = {"Id": DIGEST, "Architecture": "amd64", "RepoDigests": []} | attributes
+        self.images = self.containers = self
+
+    def get(self, name: str) -> "Fake":
+        if name.startswith("tunesmith-"):
+            raise NotFound("no such container")
+        if name == "missing":
+            raise ImageNotFound("missing", explanation="No such image: missing")
+        return self
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        return self.attributes
+
+    def version(self) -> dict[str, str]:
+        return {"Arch": self.architecture}
+
+    def create(self, **arguments: Any) -> "Fake":
+        assert self.refusal is not None
+        raise self.refusal
+
+
+def refusing(said: str) -> Fake:
+    return Fake(APIError("400", explanation=said))
+
+
+def test_no_engine_is_told_with_the_place_that_was_asked(dvc_project: Path) -> None:
+    params(dvc_project, engine="docker", image=DIGEST)
+    done = subprocess.run(
+        [sys.executable, "-m", "tunesmith.engines", "train", "a"],
+        cwd=dvc_project,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "DOCKER_HOST": f"unix://{dvc_project}/none.sock"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: no Docker engine answers at unix://{dvc_project}/none.sock")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_image_is_told_with_how_to_get_one() -> None:
+    with pytest.raises(EngineError, match=r"has no image missing(.|\n)*docker pull missing"):
+        docker.resolve(Fake(), "missing")
+
+
+def test_an_image_for_another_processor_is_refused() -> None:
+    with pytest.raises(EngineError, match="is built for amd64; this engine runs arm64"):
+        docker.resolve(Fake(architecture="arm64"), "mine")
+
+
+def test_a_tag_is_refused_with_the_digest_it_means() -> None:
+    with pytest.raises(EngineError, match=f"is a tag(.|\n)*put its digest there: {DIGEST}"):
+        docker.check_image(Fake(), "tunesmith:latest")
+
+
+def test_a_registrys_digest_goes_before_the_engines_own() -> None:
+    pulled = f"registry/tunesmith@{DIGEST}"
+    assert docker.resolve(Fake(RepoDigests=[pulled]), "registry/tunesmith:1") == pulled
+    assert docker.check_image(Fake(), pulled) == pulled
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ('could not select device driver "" with capabilities: [[gpu]]', "the Docker engine has no GPU driver"),
+        ("write /var/lib/docker/tmp: no space left on device", "the disk of the Docker engine is full"),
+        ("invalid mount config: bind source path does not exist: /x", "the Docker engine does not see this folder"),
+        ('exec: "python": executable file not found in $PATH', "the image has no Python where it should be"),
+        ("could not find a network matching team: network team not found", "has not the network"),
+        ("something else", "the Docker engine did not do what was asked: something else"),
+    ],
+)
+def test_what_an_engine_refuses_is_put_into_words_and_nothing_is_lost(
+    said: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(docker, "connect", lambda: refusing(said))
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "models" / "x" / "weights").write_text("before")
+    with pytest.raises(EngineError, match=message):
+        docker.run(STAGE, runtime(), tmp_path)
+    assert (tmp_path / "models" / "x" / "weights").read_text() == "before"
+
+
+def test_a_stage_that_runs_already_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith import atomic
+    from tunesmith.engines.staging import PLACE
+
+    monkeypatch.setattr(docker, "connect", lambda: Fake())
+    with atomic.only_writer(tmp_path / PLACE / STAGE.name), pytest.raises(BusyError, match="is writing it"):
+        docker.run(STAGE, runtime(), tmp_path)

@@ -1,0 +1,108 @@
+from pathlib import Path
+
+import pytest
+
+from tunesmith.engines.pipeline import Stage
+from tunesmith.engines.staging import Staging
+from tunesmith.errors import EngineError
+
+
+def stage(*outputs: str) -> Stage:
+    return Stage("train@x", ("stages.train", "x"), tuple(map(Path, outputs)), network=False)
+
+
+def write(path: Path, text: str = "") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A project with a base, a model of before, and reports."""
+    for name in ("models/base/weights", "models/mine/weights", "reports/a.json", "reports/deep/b.json"):
+        write(tmp_path / name, f"old {name}")
+    write(tmp_path / "models" / ".mine.lock")
+    return tmp_path
+
+
+def mounted(staging: Staging) -> dict[str, tuple[str, bool]]:
+    return {
+        str(mount.target.relative_to(staging.root)): (str(mount.source.relative_to(staging.root)), mount.writable)
+        for mount in staging.mounts
+    }
+
+
+def test_only_a_folder_of_its_own_is_writable_and_all_else_is_seen_through_it(root: Path) -> None:
+    assert mounted(Staging(root, stage("models/mine", "reports/deep/b.json"))) == {
+        ".": (".", False),
+        "models": (".dvc/tmp/engines/train@x/models", True),
+        "models/base": ("models/base", False),
+        "reports/deep": (".dvc/tmp/engines/train@x/reports/deep", True),
+    }
+
+
+def test_outputs_in_a_folder_and_in_one_beneath_it(root: Path) -> None:
+    found = mounted(Staging(root, stage("reports/new.json", "reports/deep/b.json")))
+    assert list(found) == [".", "reports", "reports/a.json", "reports/deep"]
+    assert found["reports/deep"] == (".dvc/tmp/engines/train@x/reports/deep", True)
+
+
+def test_a_stage_finds_the_files_it_wrote_before_and_not_the_folders(root: Path) -> None:
+    staging = Staging(root, stage("models/mine", "reports/a.json"))
+    assert (staging.folder / "reports" / "a.json").read_text() == "old reports/a.json"
+    assert not (staging.folder / "models" / "mine").exists()
+
+
+def test_what_was_written_moves_to_its_place_whole(root: Path) -> None:
+    staging = Staging(root, stage("models/mine", "models/new", "reports/a.json", "reports/never.json"))
+    write(staging.folder / "models" / "mine" / "sub" / "weights", "trained")
+    write(staging.folder / "models" / "new" / "weights", "too")
+    write(staging.folder / "reports" / "a.json").replace(staging.folder / "reports" / "a.json")
+    staging.publish()
+    assert [path.name for path in sorted((root / "models" / "mine").iterdir())] == ["sub"]
+    assert (root / "models" / "mine" / "sub" / "weights").read_text() == "trained"
+    assert (root / "models" / "new" / "weights").read_text() == "too"
+    assert (root / "reports" / "a.json").read_text() == ""
+    assert not (root / "reports" / "never.json").exists()
+    assert not staging.folder.exists()
+
+
+def test_what_is_no_output_is_left_behind(root: Path) -> None:
+    staging = Staging(root, stage("models/mine"))
+    write(staging.folder / "models" / "planted" / "weights")
+    staging.publish()
+    assert sorted(path.name for path in (root / "models").iterdir()) == [".mine.lock", "base", "mine"]
+    assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
+
+
+def test_a_file_that_was_not_written_again_is_not_touched(root: Path) -> None:
+    before = (root / "reports" / "a.json").stat()
+    Staging(root, stage("reports/a.json")).publish()
+    after = (root / "reports" / "a.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("place", ["models/mine", "models/mine/weights", "models"])
+def test_a_link_in_place_of_an_output_never_leads_out(
+    place: str, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    outside = tmp_path_factory.mktemp("outside")
+    write(outside / "mine" / "weights", "not the stage's")
+    staging = Staging(root, stage("models/mine"))
+    link = staging.folder / place
+    if link.is_dir():  # what held the output
+        (link / "base").rmdir()
+        link.rmdir()
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(outside)
+    with pytest.raises(EngineError, match="the stage wrote a link"):
+        staging.publish()
+    assert (outside / "mine" / "weights").read_text() == "not the stage's"
+    assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
+
+
+def test_what_a_killed_run_left_is_not_mistaken_for_a_result(root: Path) -> None:
+    write(Staging(root, stage("models/mine")).folder / "models" / "mine" / "weights", "half")
+    Staging(root, stage("models/mine")).publish()
+    assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"

@@ -1,0 +1,42 @@
+"""A model folder, registered as a version of ``calculator``, and what tests do with it."""
+
+from pathlib import Path
+
+from tunesmith import manifest, registration
+from tunesmith.registry import Registry
+from tunesmith.signing import Key
+from tunesmith.versions import Fetched
+
+SIGNING = Key(kind="key", private=None, trusted=[])
+NAME = "calculator"
+
+
+def folder(project: Path, content: bytes = b"weights" * 50, model: str = "sft-lora") -> Path:
+    """A small model folder with a manifest."""
+    path = project / "models" / model
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "adapter_model.safetensors").write_bytes(content)
+    (path / "adapter_config.json").write_text('{"r": 2}')
+    manifest.write(path)
+    return path
+
+
+def register(registry: Registry, path: Path, key: str = "k1", outcome: str = "pass") -> str:
+    """Version number of the folder, registered from the run with this key."""
+    run = registry.run(key, path.name, 0, {})
+    return registration.register(
+        registry,
+        NAME,
+        run,
+        path,
+        outcome=outcome,
+        evidence="better by 36 points",
+        files={"probes.json": "{}", "README.md": "# A card"},
+        tags={"git.commit": "c0ffee"},
+        description="d",
+        signing=SIGNING,
+    )
+
+
+def unprobed(fetched: Fetched) -> None:
+    """Takes every model: what serving proves is tested where it is served."""

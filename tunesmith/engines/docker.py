@@ -1,0 +1,211 @@
+"""Run a stage in a container. The only importer of the Docker SDK."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.models.containers import Container
+from docker.utils.socket import STDERR, frames_iter
+
+from tunesmith import atomic
+from tunesmith.engines import Runtime, confinement, image
+from tunesmith.engines.journals import followed
+from tunesmith.engines.pipeline import Stage
+from tunesmith.engines.staging import PLACE, Staging
+from tunesmith.errors import EngineError
+
+LOOK = 0.2
+"""Seconds between two looks at what should change."""
+
+FAILURES = (
+    (
+        "could not select device driver",
+        "the Docker engine has no GPU driver",
+        "install NVIDIA's container toolkit and restart the engine, or set runtime.gpus to null",
+    ),
+    ("no space left on device", "the disk of the Docker engine is full", "`docker system df` shows what takes it"),
+    (
+        "bind source path does not exist",
+        "the Docker engine does not see this folder",
+        "use an engine on this machine (DOCKER_HOST says which one was asked), and check runtime.mounts",
+    ),
+    (
+        "executable file not found",
+        "the image has no Python where it should be",
+        "use an image that `make image` built",
+    ),
+    (
+        "network",
+        "the Docker engine has not the network that the stage needs",
+        "name one that `docker network ls` shows in runtime.network",
+    ),
+)
+"""What an engine answers, what it means, and what to do."""
+
+
+def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
+    """Run a stage in ``runtime.image`` and return its exit status; its outputs are then in place.
+
+    Raises EngineError where the engine, the image or the machine cannot, or where a limit ended the stage; BusyError
+    while the same stage of this project runs already.
+    """
+    root = (root or Path()).resolve()
+    client = connect()
+    digest = check_image(client, str(runtime.image))
+    with _stopped_with_us(), atomic.only_writer(root / PLACE / stage.name):
+        staging = Staging(root, stage)
+        given = confinement.settings(stage, runtime, digest, staging)
+        _remove_leftover(client, given["name"])
+        try:
+            with followed(staging.staged), _created(client, given) as container:
+                status = _follow(container, runtime.grace)
+        finally:
+            staging.publish()
+    return confinement.explained(status, stage, runtime, root)
+
+
+def connect() -> Any:
+    """A client of the engine that DOCKER_HOST names, or of the one here."""
+    try:
+        return docker.from_env()
+    except DockerException as error:
+        raise EngineError(
+            f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'its usual socket')}: {error}",
+            fix="`docker info` must work for this user; or set runtime.engine to host",
+        ) from None
+
+
+def check_image(client: Any, name: str) -> str:
+    """``name`` as it stands, if it is the digest of an image that the engine has and can run. Raises EngineError."""
+    found = resolve(client, name)
+    if not image.is_digest(name):
+        raise EngineError(
+            f"params.yaml: runtime.image: {name} is a tag, and may mean another image tomorrow",
+            fix=f"put its digest there: {found}",
+        )
+    return name
+
+
+def resolve(client: Any, name: str) -> str:
+    """The digest of the image that ``name`` means here now: the registry's where it comes from one, else the engine's.
+
+    Raises EngineError where the engine has no such image, or where it is built for another processor.
+    """
+    try:
+        attributes = client.images.get(name).attrs
+    except APIError as error:
+        raise EngineError(
+            f"the engine has no image {name}: {error.explanation}",
+            fix=f"`docker pull {name}`, if it is in a registry; {image.HOW}",
+        ) from None
+    here = client.version()["Arch"]
+    if attributes["Architecture"] != here:
+        raise EngineError(
+            f"the image {name} is built for {attributes['Architecture']}; this engine runs {here}",
+            fix="build it here with `make image`, or pull the one for this processor",
+        )
+    return str(next(iter(attributes.get("RepoDigests") or []), attributes["Id"]))
+
+
+@contextmanager
+def _created(client: Any, arguments: dict[str, Any]) -> Iterator[Container]:
+    """A container, not started, that is gone afterwards. Raises EngineError for what the engine cannot do."""
+    container = None
+    try:
+        container = client.containers.create(**arguments)
+        yield container
+    except (APIError, requests.ConnectionError) as error:
+        raise explain(error) from None
+    finally:
+        if container is not None:
+            with suppress(APIError, requests.ConnectionError):  # it has removed itself
+                container.remove(force=True)
+
+
+def _remove_leftover(client: Any, name: str) -> None:
+    """Remove a container of this name: nobody else runs this stage now, so its engine was killed a moment ago."""
+    while True:
+        try:
+            client.containers.get(name).remove(force=True)
+        except NotFound:
+            return
+        except APIError as error:
+            if error.status_code != 409:  # it is being removed
+                raise explain(error) from None
+        time.sleep(LOOK)
+
+
+def explain(error: Exception) -> EngineError:
+    """What an engine's refusal means."""
+    said = str(getattr(error, "explanation", None) or error)
+    for words, meaning, fix in FAILURES:
+        if words in said.lower():
+            return EngineError(f"{meaning}: {said}", fix=fix)
+    return EngineError(f"the Docker engine did not do what was asked: {said}", fix="its log says more")
+
+
+def _follow(container: Container, grace: float) -> int:
+    """Start it, pass on what it prints until it ends, and return its exit status."""
+    with ThreadPoolExecutor(1) as pool:
+        stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+        status: Future[dict[str, int]] = pool.submit(container.wait, condition="removed", timeout=None)
+        try:
+            container.start()
+        except APIError:
+            with suppress(APIError):  # it may have removed itself
+                container.remove(force=True)  # which also ends the waiting
+            raise
+        with _interrupts_reach(container, grace):
+            for source, text in frames_iter(stream, tty=False):
+                to = sys.stderr if source == STDERR else sys.stdout
+                to.buffer.write(text)
+                to.buffer.flush()
+            return status.result()["StatusCode"]
+
+
+@contextmanager
+def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
+    """The first Ctrl-C interrupts the stage; the next one, or the end of its grace, ends the container."""
+    said = False
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal said
+        with suppress(APIError):
+            container.kill("SIGKILL" if said else "SIGINT")
+        said = True
+        signal.setitimer(signal.ITIMER_REAL, grace)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGALRM)}
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _stopped_with_us() -> Iterator[None]:
+    """End this process, and so its container, when the one that started it dies: a killed `dvc` leaves none."""
+    parent, over = os.getppid(), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(LOOK):
+            if os.getppid() != parent:
+                os._exit(128 + signal.SIGHUP)
+
+    threading.Thread(target=watch, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()

@@ -1,0 +1,103 @@
+"""Process 1 of a stage's container: it runs the stage, and ends with whoever started it.
+
+Its standard input is a pipe from the engine's process on the host. When that dies, of whatever, the pipe ends, this
+process exits, and the kernel ends all others in the container with it.
+"""
+
+import ctypes
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+from pathlib import Path
+from typing import Any
+
+from tunesmith import threads
+
+OUT_OF_MEMORY, OUT_OF_PIDS, NOT_WRITABLE = 241, 242, 243
+"""Exit statuses that the engine puts into words."""
+WRITABLE, TERMINAL = "TUNESMITH_WRITABLE", "TUNESMITH_TERMINAL"
+"""Variables: folders that must be writable, with colons between; lines x columns of the caller's terminal, or empty."""
+COUNTERS = {
+    OUT_OF_MEMORY: [("memory.events", "oom_kill"), ("memory/memory.oom_control", "oom_kill")],
+    OUT_OF_PIDS: [("pids.events", "max"), ("pids/pids.events", "max")],
+}
+"""Where the kernel counts how often a limit struck, in the unified hierarchy of control groups and in the first."""
+PR_SET_DUMPABLE = 4
+
+
+def main(command: list[str]) -> int:
+    if not all(os.access(folder, os.W_OK) for folder in os.environ[WRITABLE].split(":")):
+        return NOT_WRITABLE
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the stage has the same user, and must not meddle here
+    threading.Thread(target=_end_with_the_engine, daemon=True).start()
+    output, copying = _terminal()
+    child = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        env=os.environ | threads.environment(),
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: os.killpg(child.pid, number))
+    if output is not None:
+        os.close(output)
+    status = _wait(child)
+    if copying is not None:
+        copying.join(timeout=1)  # what the stage left running may hold the terminal open
+    return next((limit for limit, counters in COUNTERS.items() if status and struck(counters)), status)
+
+
+def _end_with_the_engine() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(128 + signal.SIGKILL)
+
+
+def _terminal() -> tuple[int | None, threading.Thread | None]:
+    """A terminal for the stage where the caller has one, copied to standard output: bars are drawn as they would be."""
+    if not os.environ.get(TERMINAL):
+        return None, None
+    ours, stages = pty.openpty()
+    lines, columns = map(int, os.environ[TERMINAL].split("x"))
+    termios.tcsetwinsize(stages, (lines, columns))
+    copying = threading.Thread(target=_copy, args=[ours], daemon=True)
+    copying.start()
+    return stages, copying
+
+
+def _copy(terminal: int) -> None:
+    try:
+        while data := os.read(terminal, 65536):
+            os.write(1, data)
+    except OSError:  # the last writer has closed it
+        return
+
+
+def _wait(child: "subprocess.Popen[bytes]") -> int:
+    """The exit status of the stage, 128 + n where signal n ended it. Orphans end here too: it is process 1."""
+    while True:
+        ended, status = os.wait()
+        if ended == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return child.returncode if child.returncode >= 0 else 128 - child.returncode
+
+
+def struck(counters: list[tuple[str, str]], root: Path = threads.CGROUPS) -> bool:
+    for file, name in counters:
+        try:
+            values: dict[str, Any] = dict(line.split() for line in (root / file).read_text().splitlines())
+        except OSError:
+            continue
+        if int(values.get(name, 0)):
+            return True
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main([sys.executable, "-m", *sys.argv[1:]]))

@@ -1,0 +1,167 @@
+"""The history of promotions: an append-only chain of signed entries, which says who is champion.
+
+An entry is a version of the registered model ``<model>-promotions``. A tracker gives version numbers out one by one,
+whichever database it has, so entries are in one order that everybody reads alike. Each names its parent, the entry that
+was the last when it was written; one whose parent is no longer the last came too late, and does not count. That is the
+compare-and-swap: of any number that promote at once, the first counts.
+
+An alias of MLflow can be moved by anyone and remembers nothing; here it follows the chain (docs/decisions/021).
+"""
+
+import hashlib
+import json
+import random
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from tunesmith import signing as signatures
+from tunesmith.errors import IntegrityError, RegistryError
+from tunesmith.registry import Registry, Version
+from tunesmith.signing import Signing
+
+ENTRY, SIGNATURE = "tunesmith.entry", "tunesmith.signature"
+"""Tags of a version of the ledger."""
+CHAMPION = "champion"
+"""The alias that says what to deploy."""
+ATTEMPTS = 20
+"""To append while others do."""
+LOOKS = 5
+"""At a chain that seems edited."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A move of an alias. of: the registered model. version, previous: its version numbers. model: such as sft-lora.
+
+    digest, statement: of the model's files, and of what was signed about them. parent: hash of the entry before.
+    nonce: tells two entries apart that are alike.
+    """
+
+    parent: str | None
+    of: str
+    alias: str
+    kind: Literal["promotion", "rollback"]
+    model: str
+    version: str
+    previous: str | None
+    who: str
+    when: str
+    why: str
+    evidence: str
+    digest: str
+    statement: str
+    nonce: str
+
+    def text(self) -> str:
+        """What is hashed and signed."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @property
+    def hash(self) -> str:
+        """SHA-256, in hex."""
+        return hashlib.sha256(self.text().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Chain:
+    """entries: oldest first, as far as they hold together. faults: what was edited, one sentence each."""
+
+    entries: list[Entry] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    @property
+    def last(self) -> str | None:
+        """Hash of the last entry: the parent of the next."""
+        return self.entries[-1].hash if self.entries else None
+
+    def head(self, alias: str) -> Entry | None:
+        """The entry that says where an alias points."""
+        return next((entry for entry in reversed(self.entries) if entry.alias == alias), None)
+
+    def before(self, alias: str) -> Entry | None:
+        """The promotion that a rollback returns to: what stood before the one in force, rolled back ones left out."""
+        stack: list[Entry] = []
+        for entry in self.entries:
+            if entry.alias == alias and entry.kind == "promotion":
+                stack.append(entry)
+            elif entry.alias == alias:
+                stack.pop()
+        return stack[-2] if len(stack) > 1 else None
+
+    def sound(self, of: str) -> "Chain":
+        """Itself; raises IntegrityError where it was edited."""
+        if self.faults:
+            raise IntegrityError(
+                f"the history of {of} was edited: {self.faults[0]}",
+                fix="find out who did it; restore the tracker's database, or delete the version that was slipped in",
+            )
+        return self
+
+
+def name_of(model: str) -> str:
+    """The registered model whose versions are the entries."""
+    return f"{model}-promotions"
+
+
+def read(registry: Registry, model: str, signing: Signing) -> Chain:
+    """The chain, every hash and signature checked."""
+    for again in range(LOOKS):
+        chain = fold(model, list(reversed(registry.versions(name_of(model)))), signing)
+        if not chain.faults:
+            break
+        time.sleep(0.05 * again)  # an entry that came too late is half gone while it is removed
+    return chain
+
+
+def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
+    """The chain that the versions of a ledger, oldest first, make. Ones that came too late are no fault."""
+    chain, known = Chain(), set[str | None]([None])
+    for version in versions:
+        where = f"version {version.number} of {name_of(model)}"
+        try:
+            text = version.tags[ENTRY]
+            entry = Entry(**json.loads(text))
+            signatures.verify_text(text, version.tags.get(SIGNATURE, ""), signing)
+        except (KeyError, TypeError, ValueError):
+            chain.faults.append(f"{where} is not an entry of Tunesmith's")
+            continue
+        except IntegrityError as error:
+            reason = error.reason.partition(": ")[2]
+            chain.faults.append(f"{where} is not what was signed: {reason}")
+            continue
+        if entry.of != model or entry.text() != text:
+            chain.faults.append(f"{where} was written for another history")
+        elif entry.parent == chain.last and entry.hash not in known:
+            chain.entries.append(entry)
+            known.add(entry.hash)
+        elif entry.parent not in known:
+            chain.faults.append(f"{where} follows an entry that is gone or was changed")
+    return chain
+
+
+def append(registry: Registry, entry: Entry, source: Version, signing: Signing) -> Chain:
+    """Add an entry after ``entry.parent``, and return the chain, which lacks it where another was first.
+
+    source: the version that is promoted, which the UI then links to. Raises IntegrityError where the chain was edited.
+    """
+    ledger, text = name_of(entry.of), entry.text()
+    tags = {ENTRY: text, SIGNATURE: signatures.sign_text(text, signing)}
+    said = f"**{entry.alias}** → version {entry.version} ({entry.model}), by {entry.who}, {entry.when}: {entry.why}"
+    for attempt in range(ATTEMPTS):
+        number, failure = None, None
+        try:
+            number = registry.add_version(ledger, source, tags, said)
+        except RegistryError as error:  # of many at once the tracker refuses some; or it wrote, and could not answer
+            failure = error
+        chain = read(registry, entry.of, signing).sound(entry.of)
+        if entry in chain.entries:
+            return chain
+        if chain.last != entry.parent:
+            if number is not None:
+                registry.remove_version(ledger, number)
+            return chain
+        if failure is not None and attempt == ATTEMPTS - 1:
+            raise failure
+        time.sleep(random.uniform(0, 0.1))  # not all again at once
+    raise AssertionError("every attempt ends above")

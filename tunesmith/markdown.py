@@ -1,0 +1,48 @@
+"""Markdown pages. What is put in is text, whoever wrote it: no markup, no HTML, no link, no cell of a table."""
+
+import re
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from tunesmith import words
+from tunesmith.pages import TEMPLATES
+
+
+class Plain(str):
+    """What goes into a page as it is."""
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from ``tunesmith/templates``; what is put in is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        finalize=escaped,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    numbers = (words.percent, words.points, words.count, words.seconds, words.size)
+    environment.filters |= {number.__name__: number for number in numbers} | {"code": code, "argument": argument}
+    return environment.get_template(template).render(**values)
+
+
+def escaped(value: object) -> Plain:
+    """Text as it is, on one line."""
+    if isinstance(value, Plain):
+        return value
+    text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    text = re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+    # Addresses become links without any markup.
+    return Plain(text.replace("://", "&#58;//").replace("@", "&#64;").replace("www.", "www&#46;"))
+
+
+def code(value: object) -> Plain:
+    """In a code span, which nothing leaves but a backtick, and in a table a bar."""
+    text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
+    return Plain(f"`{text or ' '}`")
+
+
+def argument(value: object) -> Plain:
+    """In a block of commands, where what is no name could be another command."""
+    return Plain(re.sub(r"[^\w@.-]", "?", str(value)))

@@ -1,0 +1,81 @@
+"""A verified version as a server of its own, which answers its probes as in its evaluation, or is refused."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tunesmith import inference, local_models, manifest, probes
+from tunesmith.errors import ServingError
+from tunesmith.inference import Engine
+from tunesmith.probes import Probes
+from tunesmith.serve_commands import Served
+from tunesmith.servers import Serve
+from tunesmith.versions import Fetched
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A verified version, ready to be started. model: such as sft-lora."""
+
+    served: Served
+    probes: Probes
+    version: str
+    model: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"version {self.version} ({self.model}), digest {self.digest}"
+
+    def verify(self) -> None:
+        """Check every byte again. Raises IntegrityError."""
+        for folder in {self.served.folder, self.served.on}:
+            manifest.verify(folder)
+
+
+def probe(fetched: Fetched, settings: Serve) -> None:
+    """Serve a version for a moment. Raises ServingError where it does not answer as it was evaluated, or not at all.
+
+    Raises IntegrityError where the weights under it are not those it was trained on.
+    """
+    with proven(candidate(fetched), settings):
+        pass
+
+
+def candidate(fetched: Fetched) -> Candidate:
+    """A fetched version with the weights under it. Raises ServingError where those, or its probes, cannot be had."""
+    path, said = fetched.evidence / probes.NAME, fetched.statement
+    if not path.exists():
+        raise ServingError(
+            f"version {fetched.version.number} of {said['of']} was registered without probes",
+            fix=f"register it again: `dvc repro --force --single-item register@{said['model']}`",
+        )
+    told: Probes = json.loads(path.read_text())
+    name, on = f"{said['of']}@{fetched.version.number}", local_models.full_weights(fetched.folder)
+    served = Served(name, fetched.folder, on, told["dtype"])
+    return Candidate(served, told, fetched.version.number, said["model"], fetched.digest)
+
+
+@contextmanager
+def proven(starting: Candidate, settings: Serve) -> Iterator[Engine]:
+    """Its engine, after it has answered the probes; it ends with the block. The errors are `probe`'s."""
+    with inference.running(starting.served, settings) as running:
+        _prove(running, starting.probes, settings.start_seconds)
+        yield running
+
+
+def _prove(running: Engine, told: Probes, timeout: float) -> None:
+    def answer(asked: probes.Probe) -> str:
+        return running.answer(asked["prompt"], asked["max_new_tokens"], timeout)
+
+    replies, again = [answer(asked) for asked in told["probes"]], None
+    if running.kind != "transformers":  # another engine than the evaluation's has a noise of its own
+        with ThreadPoolExecutor(len(replies)) as pool:
+            again = list(pool.map(answer, told["probes"]))  # all at once, so in other batches
+    if reason := probes.judge(told, replies, again):
+        raise ServingError(
+            f"{running.name}, served by {running.kind}: {reason}",
+            fix="install the libraries of requirements.lock; where a sound model is refused, let the evaluation "
+            "measure its noise as servers compute, one by one (evaluate.noise_batch_size: 1), and register it again",
+        )
