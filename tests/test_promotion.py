@@ -103,6 +103,30 @@ def test_what_was_compared_before_the_champion_changed_is_compared_again(registr
     assert moves(registry) == [(None, "1", "promotion"), ("1", "2", "promotion")]
 
 
+@pytest.mark.parametrize("alias", ["latest", "v3", "", "a b", "@champion"])
+def test_what_cannot_be_an_alias_is_not_recorded(registry: Registry, alias: str) -> None:
+    with pytest.raises(RegistryError, match="cannot be an alias"):
+        promote(registry, "1", alias=alias)
+    assert moves(registry) == []
+
+
+def test_a_history_that_lost_its_end_is_noticed(registry: Registry, project: Path) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    registry.remove_version(ledger.name_of(NAME), "1")
+    with pytest.raises(IntegrityError, match="lacks the promotion beside which version 2 was registered"):
+        promote(registry, "2")
+
+
+def test_a_model_is_named_by_what_was_signed(registry: Registry, project: Path) -> None:
+    add(registry, project, 2)
+    registry.client.set_model_version_tag(NAME, "2", "tunesmith.model", "dpo")
+    with pytest.raises(IntegrityError, match="another model"):
+        promote(registry, "dpo")
+    registry.client.set_model_version_tag(NAME, "2", "tunesmith.model", "1")
+    assert promote(registry, "1").version == "1"
+
+
 def test_the_champion_is_not_promoted_twice(registry: Registry) -> None:
     promote(registry, "1")
     with pytest.raises(RegistryError, match="champion already"):

@@ -106,3 +106,23 @@ def test_what_a_killed_run_left_is_not_mistaken_for_a_result(root: Path) -> None
     write(Staging(root, stage("models/mine")).folder / "models" / "mine" / "weights", "half")
     Staging(root, stage("models/mine")).publish()
     assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
+
+
+def test_what_a_stage_closed_or_linked_is_not_there_in_its_next_run(root: Path) -> None:
+    """A link left under an output's name would have the next run's copy written through it."""
+    victim = write(root / "victim", "mine")
+    left = Staging(root, stage("reports/a.json", "reports/deep/b.json"))
+    (left.folder / "reports" / "a.json").unlink()
+    (left.folder / "reports" / "a.json").symlink_to(victim)
+    (left.folder / "reports" / "deep").chmod(0o555)
+    (left.folder / "reports").chmod(0o555)
+    again = Staging(root, stage("reports/a.json", "reports/deep/b.json"))
+    assert not (again.folder / "reports" / "a.json").is_symlink()
+    assert victim.read_text() == "mine"
+
+
+def test_what_a_stage_wrote_runs_as_nobody_else(root: Path) -> None:
+    staging = Staging(root, stage("models/mine"))
+    write(staging.folder / "models" / "mine" / "run").chmod(0o4755)
+    staging.publish()
+    assert (root / "models" / "mine" / "run").stat().st_mode & 0o7000 == 0

@@ -87,6 +87,13 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "the model a link": lambda at: link(at / "model"),
     "the model removed": lambda at: shutil.rmtree(at / "model"),
     "evidence added": lambda at: (evidence(at) / "more.json").write_text("{}"),
+    "evidence added under a known name": lambda at: (
+        (evidence(at) / "x").mkdir(),
+        (evidence(at) / "x" / "statement.json").write_text("{}"),
+    ),
+    "a space in the manifest": lambda at: (at / "model" / "manifest.json").write_text(
+        (at / "model" / "manifest.json").read_text() + " "
+    ),
     "evidence removed": lambda at: (evidence(at) / "probes.json").unlink(),
     "evidence renamed": lambda at: (evidence(at) / "probes.json").rename(evidence(at) / "probe.json"),
     "evidence a link": lambda at: link(evidence(at) / "probes.json"),

@@ -221,16 +221,17 @@ def ui(port: int) -> None:
     import os
     import sys
 
-    from tunesmith.registry import ARTIFACTS, tracking_uri
+    from tunesmith.registry import ARTIFACTS, tracking_uri, without_password
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
-        click.echo(f"the registry is a server already: {uri}")
+        click.echo(f"the registry is a server already: {without_password(uri)}")
         return
     # Server-side jobs and unpickling would let a request run code; nothing here needs them.
     os.environ |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password, which a list of processes would show
     click.echo(f"MLflow UI on http://127.0.0.1:{port}", err=True)
-    where = ["--backend-store-uri", uri, "--default-artifact-root", str(ARTIFACTS.resolve())]
+    where = ["--default-artifact-root", str(ARTIFACTS.resolve())]
     server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [*server, *where])
 

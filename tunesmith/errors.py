@@ -6,7 +6,8 @@ TunesmithError
 ├── BaseModelError    the base model cannot be fetched, or is not what was pinned
 ├── ChatError         the chat template cannot express a conversation, or does not end a turn
 ├── BusyError         another process is writing the same output
-├── IntegrityError    a folder's bytes are not those its manifest names
+├── IntegrityError    a folder's bytes are not those its manifest names, or not those that were signed
+│   └── UntrustedError   signed by someone who is not trusted here
 ├── TrainingError     training went wrong, or moved what it must not move
 ├── EvaluationError   models cannot be scored, or not compared with each other
 ├── EngineError       a stage cannot run where it should, or went over a limit there
@@ -51,6 +52,10 @@ class BusyError(TunesmithError):
 
 
 class IntegrityError(TunesmithError):
+    pass
+
+
+class UntrustedError(IntegrityError):
     pass
 
 

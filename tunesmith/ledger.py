@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from tunesmith import signing as signatures
-from tunesmith.errors import IntegrityError, RegistryError
+from tunesmith.errors import IntegrityError, RegistryError, UntrustedError
 from tunesmith.registry import Registry, Version
 from tunesmith.signing import Signing
 
@@ -63,12 +63,20 @@ class Entry:
         return hashlib.sha256(self.text().encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+EDITED = "find out who did it; restore the tracker's database, or delete the version that was slipped in"
+
+
+@dataclass
 class Chain:
-    """entries: oldest first, as far as they hold together. faults: what was edited, one sentence each."""
+    """entries: oldest first, as far as they hold together. faults: what was edited, one sentence each.
+
+    signers: of each entry, by its hash. fix: what to do about the first fault.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    signers: dict[str, str] = field(default_factory=dict, compare=False)
+    fix: str = EDITED
 
     @property
     def last(self) -> str | None:
@@ -90,12 +98,9 @@ class Chain:
         return stack[-2] if len(stack) > 1 else None
 
     def sound(self, of: str) -> "Chain":
-        """Itself; raises IntegrityError where it was edited."""
+        """Itself; raises IntegrityError where it was edited, or somebody signed who is not trusted here."""
         if self.faults:
-            raise IntegrityError(
-                f"the history of {of} was edited: {self.faults[0]}",
-                fix="find out who did it; restore the tracker's database, or delete the version that was slipped in",
-            )
+            raise IntegrityError(f"the history of {of} does not hold: {self.faults[0]}", fix=self.fix)
         return self
 
 
@@ -122,9 +127,13 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
         try:
             text = version.tags[ENTRY]
             entry = Entry(**json.loads(text))
-            signatures.verify_text(text, version.tags.get(SIGNATURE, ""), signing)
-        except (KeyError, TypeError, ValueError):
+            signer = signatures.verify_text(text, version.tags.get(SIGNATURE, ""), signing)
+        except (KeyError, TypeError, ValueError, RecursionError):
             chain.faults.append(f"{where} is not an entry of Tunesmith's")
+            continue
+        except UntrustedError as error:
+            chain.fix = chain.fix if chain.faults else error.fix
+            chain.faults.append(f"{where} is {error.reason.partition(': ')[2]}")
             continue
         except IntegrityError as error:
             reason = error.reason.partition(": ")[2]
@@ -134,6 +143,7 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
             chain.faults.append(f"{where} was written for another history")
         elif entry.parent == chain.last and entry.hash not in known:
             chain.entries.append(entry)
+            chain.signers[entry.hash] = signer
             known.add(entry.hash)
         elif entry.parent not in known:
             chain.faults.append(f"{where} follows an entry that is gone or was changed")

@@ -1,5 +1,6 @@
 """Is a model that was made again the same? Byte by byte, then what its origin says, then by its scores."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,17 +51,21 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Measured:
-    """A suite's mean score then and now. floor: the measured noise, None where it was not; flipped: see `Noise`."""
+    """A suite's mean score then and now. floor: the measured noise, None where it was not; flipped: see `Noise`.
+
+    missing: prompts that were graded in one of the two only; scores that leave some out prove nothing.
+    """
 
     suite: str
     then: float
     now: float
     floor: float | None
     flipped: float
+    missing: int = 0
 
     @property
     def within(self) -> bool:
-        return abs(self.now - self.then) <= (self.floor or 0.0)
+        return not self.missing and abs(self.now - self.then) <= (self.floor or 0.0)
 
 
 def compare(then: Manifest, now: Manifest, origin: Lineage, made: Lineage) -> Likeness:
@@ -100,19 +105,22 @@ def measure(
 ) -> list[Measured]:
     """By suite, scores then and now of the prompts that both answered; the floor is the base's against itself."""
     found = []
-    for suite in then.keys() & now.keys():
-        shared = sorted(then[suite].keys() & now[suite].keys())
+    for suite in then.keys() | now.keys():
+        old, new = then.get(suite, {}), now.get(suite, {})
+        missing = len(old.keys() ^ new.keys())
+        shared = sorted(old.keys() & new.keys())
         if not shared:
+            found.append(Measured(suite, math.nan, math.nan, None, 1.0, missing))
             continue
         noises = [
             statistics.noise([base[suite][key] for key in both], [again[key] for key in both])
             for again in repeats.get(suite, [])
             if (both := sorted(base[suite].keys() & again.keys()))
         ]
-        before, after = ([scores[suite][key] for key in shared] for scores in (then, now))
+        before, after = ([scores[key] for key in shared] for scores in (old, new))
         floor = max((noise.floor for noise in noises), default=None)
         means = sum(before) / len(shared), sum(after) / len(shared)
-        found.append(Measured(suite, *means, floor, statistics.noise(before, after).flipped))
+        found.append(Measured(suite, *means, floor, statistics.noise(before, after).flipped, missing))
     return sorted(found, key=lambda one: one.suite)
 
 

@@ -88,7 +88,11 @@ def verify(folder: Path, *, weights: bool = True) -> Manifest:
 def read(folder: Path) -> Manifest:
     """The manifest as stated, nothing checked. Raises IntegrityError where it is absent or not a manifest."""
     try:
-        return Manifest(json.loads((folder / NAME).read_text())["files"])
+        text = (folder / NAME).read_text()
+        manifest = Manifest(json.loads(text)["files"])
+        if text != manifest._text():  # its digest is of what is written, to the last byte
+            raise ValueError("not as it was written")
+        return manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise IntegrityError(
             f"{folder / NAME}: no readable manifest ({error})", fix="make the folder again with `dvc repro`"

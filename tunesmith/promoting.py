@@ -2,7 +2,7 @@
 
 import click
 
-from tunesmith import ledger, params, promotion, serving
+from tunesmith import ledger, params, promotion
 from tunesmith.ledger import Entry
 from tunesmith.publishing import Names
 from tunesmith.registry import Registry
@@ -27,6 +27,7 @@ def history() -> None:
     chain = ledger.read(registry, name, signing)
     for entry in chain.entries:
         _show(entry)
+        click.echo(f"    signed by: {chain.signers[entry.hash]}")
     if not chain.entries and not chain.faults:
         click.echo("nothing has been promoted yet; `tunesmith promote MODEL` does")
     chain.sound(name)
@@ -40,6 +41,8 @@ def history() -> None:
 
 
 def _probe(fetched: Fetched) -> None:
+    from tunesmith import serving  # its statistics take most of a second, which `history` need not wait for
+
     serving.probe(fetched, params.load(Serve, "serve"))
 
 
@@ -55,5 +58,10 @@ def _project() -> tuple[Registry, str, Signing]:
 
 def _show(entry: Entry) -> None:
     before = f"version {entry.previous}" if entry.previous else "none"
-    click.echo(f"{entry.when}  {entry.who}  {entry.alias}: {before} -> version {entry.version} ({entry.model})")
-    click.echo(f"    why: {entry.why}\n    evidence: {entry.evidence}\n    digest: {entry.digest}")
+    click.echo(f"{entry.when}  {_plain(entry.who)}  {entry.alias}: {before} -> version {entry.version} ({entry.model})")
+    click.echo(f"    why: {_plain(entry.why)}\n    evidence: {_plain(entry.evidence)}\n    digest: {entry.digest}")
+
+
+def _plain(text: str) -> str:
+    """What others wrote, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)

@@ -4,6 +4,7 @@ The history (tunesmith/ledger.py) decides; the tracker's alias is set after it. 
 sets the alias.
 """
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tunesmith import ledger, versions
-from tunesmith.errors import RegistryError
+from tunesmith.errors import IntegrityError, RegistryError
 from tunesmith.ledger import CHAMPION, Chain, Entry
 from tunesmith.registry import Registry, Version, who
 from tunesmith.signing import Signing
-from tunesmith.versions import MODEL, STATEMENT, Fetched
+from tunesmith.versions import STATEMENT, Fetched
 
+ALIAS = re.compile(r"(?!latest$|v\d+$)[A-Za-z][A-Za-z0-9_-]{0,63}", re.IGNORECASE)
+"""MLflow takes nearly these."""
 Probe = Callable[[Fetched], None]
 """Serves a model for a moment and holds its answers to those that were evaluated; raises a TunesmithError."""
 
@@ -38,6 +41,8 @@ def promote(
     all the same, the champion is another than when it was compared, or somebody else is faster; IntegrityError where
     its bytes, or the history, are not those that were signed; what ``probe`` raises.
     """
+    if not ALIAS.fullmatch(alias):
+        raise RegistryError(f"{alias!r} cannot be an alias", fix="take letters, digits, - and _, not latest or v1")
     chain = ledger.read(registry, name, signing).sound(name)
     version = versions.choose(registry, name, which, signing)
     head = chain.head(alias)
@@ -50,6 +55,11 @@ def promote(
             raise RegistryError(
                 f"{name} version {version.number} did not pass the gate: {said['evidence']}",
                 fix="do what the gate asks for, or say why it should be promoted all the same with --reason",
+            )
+        if said["champion"] not in (None, *chain.signers):
+            raise IntegrityError(
+                f"the history of {name} lacks the promotion beside which version {version.number} was registered",
+                fix="find out who took it out, and restore the tracker's database",
             )
         if alias == CHAMPION and said["champion"] != (head.hash if head else None):
             raise RegistryError(
@@ -106,7 +116,7 @@ def _draft(chain: Chain, alias: str, kind: str, version: Version, fetched: Fetch
         of=fetched.statement["of"],
         alias=alias,
         kind="rollback" if kind == "rollback" else "promotion",
-        model=version.tags.get(MODEL, ""),
+        model=fetched.statement["model"],
         version=version.number,
         previous=head.version if head else None,
         who=who(),

@@ -42,7 +42,7 @@ def register(
     IntegrityError if the folder does not verify, here or after the upload.
     """
     own = manifest.verify(folder)
-    champion = ledger.read(registry, name, signing).head(ledger.CHAMPION)
+    champion = ledger.read(registry, name, signing).sound(name).head(ledger.CHAMPION)
     statement = {
         "of": name,
         "model": folder.name,
@@ -69,6 +69,7 @@ def _stated(registry: Registry, name: str, run: str, statement: dict[str, Any], 
     with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
         said = versions.fetch(registry, name, made, Path(scratch), signing).statement
         said["files"].pop(MODEL_SIGNATURE)
+        del said["sequence"]
         return made.tags[STATEMENT] if said == statement else None
     return None
 
@@ -84,7 +85,10 @@ def _upload(
 ) -> str:
     """Upload the model and what is said about it, signed; read it all back and check it. Returns the statement's id."""
     signature = signatures.sign(folder, signing)
-    stated = statement | {"files": statement["files"] | {MODEL_SIGNATURE: _sha256(signature)}}
+    stated = statement | {
+        "files": statement["files"] | {MODEL_SIGNATURE: _sha256(signature)},
+        "sequence": versions.sequence(registry, run, signing) + 1,
+    }
     text = json.dumps(stated, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     signed = signatures.sign_text(text, signing)
     key = versions.statement_id(text, signed)
@@ -94,7 +98,8 @@ def _upload(
             (Path(scratch) / file).write_text(content)
         registry.upload(run, Path(scratch), f"{EVIDENCE_FOLDER}/{key}")
     with TemporaryDirectory() as scratch:
-        planned = Version("to be made", run, {DIGEST: statement["digest"], STATEMENT: key})
+        tags = {MODEL: folder.name, DIGEST: statement["digest"], STATEMENT: key}
+        planned = Version("to be made", run, tags)
         versions.fetch(registry, name, planned, Path(scratch), signing)
     return key
 

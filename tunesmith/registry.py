@@ -258,6 +258,11 @@ class Registry:
                     manifest.no_link(file)
             return Path(self.client.download_artifacts(run, path, str(into)))
 
+    def folders(self, run: str, path: str) -> list[str]:
+        """Names of the folders in a folder of a run's artifacts."""
+        with answering(self.uri):
+            return [Path(entry.path).name for entry in self.client.list_artifacts(run, path) if entry.is_dir]
+
     def alias(self, model: str, alias: str) -> str | None:
         """The number of the version that an alias points to."""
         found = self._registered(model)

@@ -91,6 +91,9 @@ def told(outcome: Outcome) -> Iterator[str]:
     for change in found.origin:
         yield f"  differs in its lineage: {change.name}: {change.then} → {change.now}"
     for one in outcome.measured:
+        if one.missing:
+            yield f"  {one.suite}: {one.missing} prompts were graded in one of the two only"
+            continue
         floor = "noise floor not measured" if one.floor is None else f"noise floor {100 * one.floor:.1f} points"
         flipped = f"{words.percent(one.flipped)} of prompts score otherwise"
         yield f"  {one.suite}: {words.percent(one.then)} → {words.percent(one.now)}; {floor}; {flipped}"

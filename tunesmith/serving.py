@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from tunesmith import inference, local_models, manifest, probes
-from tunesmith.errors import ServingError
+from tunesmith.errors import IntegrityError, ServingError
 from tunesmith.inference import Engine
 from tunesmith.probes import Probes
 from tunesmith.serve_commands import Served
@@ -17,21 +17,23 @@ from tunesmith.versions import Fetched
 
 @dataclass(frozen=True)
 class Candidate:
-    """A verified version, ready to be started. model: such as sft-lora."""
+    """A verified version, ready to be started. model: such as sft-lora. under: digest of the full weights it is on."""
 
     served: Served
     probes: Probes
     version: str
     model: str
     digest: str
+    under: str
 
     def __str__(self) -> str:
         return f"version {self.version} ({self.model}), digest {self.digest}"
 
     def verify(self) -> None:
         """Check every byte again. Raises IntegrityError."""
-        for folder in {self.served.folder, self.served.on}:
-            manifest.verify(folder)
+        for folder, digest in ((self.served.folder, self.digest), (self.served.on, self.under)):
+            if manifest.verify(folder).digest != digest:
+                raise IntegrityError(f"{folder}: changed since it was verified", fix="find out who changed it")
 
 
 def probe(fetched: Fetched, settings: Serve) -> None:
@@ -54,7 +56,8 @@ def candidate(fetched: Fetched) -> Candidate:
     told: Probes = json.loads(path.read_text())
     name, on = f"{said['of']}@{fetched.version.number}", local_models.full_weights(fetched.folder)
     served = Served(name, fetched.folder, on, told["dtype"])
-    return Candidate(served, told, fetched.version.number, said["model"], fetched.digest)
+    under = manifest.read(on).digest
+    return Candidate(served, told, fetched.version.number, said["model"], fetched.digest, under)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import Field, RootModel
 
 from tunesmith import atomic
-from tunesmith.errors import IntegrityError, SigningError, TunesmithError
+from tunesmith.errors import IntegrityError, SigningError, TunesmithError, UntrustedError
 from tunesmith.params import Section
 
 PASSWORD = "TUNESMITH_KEY_PASSWORD"
@@ -37,13 +37,14 @@ class Key(Section):
 
 
 class Certificate(Section):
-    """An X.509 signing certificate. chain: from it to the root. roots: of the certificates that are trusted."""
+    """An X.509 signing certificate. chain: from it to the root. roots: of the certificates that are trusted; one at
+    least, for none would mean every authority that browsers trust."""
 
     kind: Literal["certificate"]
     private: Path
     certificate: Path
     chain: list[Path]
-    roots: list[Path]
+    roots: list[Path] = Field(min_length=1)
 
 
 class Sigstore(Section):
@@ -169,11 +170,11 @@ def _trusted_key(path: Path, signature: str, signing: Key) -> tuple[str, bytes]:
     """The fingerprint and the public half of the key that a signature claims to be by."""
     try:
         name = str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise IntegrityError(f"{path}: its signature is not one by a key", fix="register the model again") from None
     keys = public_keys(signing)
     if name not in keys:
-        raise IntegrityError(
+        raise UntrustedError(
             f"{path}: signed by the key {name[:12]}, which is not trusted here",
             fix="ask who signed it for the public key, add its file to signing.trusted in params.yaml, and commit both",
         )

@@ -99,8 +99,9 @@ class Supervisor:
             try:
                 step()
                 self._told.pop(step.__name__, None)
-            except TunesmithError as error:  # such as a tracker that is down: what serves does not need it
-                if self._told.get(step.__name__) != (line := f"still serving {self._serving}; {error}"):
+            except Exception as error:  # such as a tracker that is down, or a full disk: what serves needs neither
+                reason = str(error) if isinstance(error, TunesmithError) else repr(error)
+                if self._told.get(step.__name__) != (line := f"still serving {self._serving}; {reason}"):
                     self.say(line)
                 self._told[step.__name__] = line
 

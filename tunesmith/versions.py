@@ -8,8 +8,10 @@ tag names it.
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from tunesmith import ledger, manifest
@@ -53,7 +55,8 @@ def choose(registry: Registry, name: str, which: str, signing: Signing) -> Versi
         wanted: tuple[str, ...] = (head.version,)
     else:
         wanted = (which,)
-    version = next((v for v in versions if v.number in wanted or v.tags.get(MODEL) in wanted), None)
+    by_number = next((v for v in versions if v.number in wanted), None)
+    version = by_number or next((v for v in versions if v.tags.get(MODEL) in wanted), None)
     if version is None:
         known = ", ".join(f"{v.tags.get(MODEL)} (version {v.number})" for v in versions) or "none"
         raise RegistryError(
@@ -92,17 +95,40 @@ def fetch_statement(
         raise changed(name, version, f"{SAID} or {SIGNED} is not what its tag names")
     signer = signatures.verify_text(text, signature, signing)
     statement: dict[str, Any] = json.loads(text)
-    if (statement["of"], statement["digest"]) != (name, version.tags[DIGEST]):
+    tags = version.tags.get(MODEL), version.tags.get(DIGEST)
+    if (statement["of"], statement["run"], statement["model"], statement["digest"]) != (name, version.run, *tags):
         raise changed(name, version, "its tags name another model than the one signed")
+    if sequence(registry, version.run, signing) > statement["sequence"]:
+        raise IntegrityError(
+            f"{name} version {version.number}: evaluated again since what its tag names",
+            fix=f"complete that registration: `dvc repro --force --single-item register@{statement['model']}`",
+        )
     found = {
         path.relative_to(evidence).as_posix(): manifest.file_digest(path)
         for path in evidence.rglob("*")
-        if path.is_file() and path.name not in (SAID, SIGNED)
+        if path.is_file() and path not in (evidence / SAID, evidence / SIGNED)
     }
     if found != statement["files"]:
         odd = {key for key, _ in found.items() ^ statement["files"].items()}
         raise changed(name, version, f"its evidence was changed: {', '.join(sorted(odd))}")
     return statement, signer, evidence
+
+
+def sequence(registry: Registry, run: str, signing: Signing) -> int:
+    """Of the last statement that was signed about a run's model, by someone trusted; 0 where there is none.
+
+    A tag can be set back to an earlier evaluation. What was signed later says so.
+    """
+    last = 0
+    for key in registry.folders(run, EVIDENCE_FOLDER):
+        with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
+            folder = registry.download(run, f"{EVIDENCE_FOLDER}/{key}", Path(scratch))
+            text = _text(folder / SAID)
+            signatures.verify_text(text, _text(folder / SIGNED), signing)
+            statement = json.loads(text)
+            if statement["run"] == run:
+                last = max(last, statement["sequence"])
+    return last
 
 
 def statement_id(text: str, signature: str) -> str:

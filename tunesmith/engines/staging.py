@@ -6,6 +6,7 @@ read-only; afterwards the outputs, and nothing else, move to where they belong. 
 there; folders are not, since a stage replaces them whole.
 """
 
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,7 @@ class Staging:
     def __init__(self, root: Path, stage: Stage) -> None:
         self.root, self.outputs = root, stage.outputs
         self.folder = root / PLACE / stage.name
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
         self.parents = sorted({output.parent for output in stage.outputs})
         self.mounts = [Mount(root, root, writable=False)]
         for parent in self.parents:
@@ -88,7 +89,7 @@ class Staging:
                         entry.rename(partial / entry.name)
             else:
                 place.replace(self.root / output)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        _remove(self.folder)
 
     def _check_plain(self, output: Path) -> None:
         place = self.folder / output
@@ -101,6 +102,15 @@ class Staging:
                     "stay as they were",
                     fix=f"let the stage write plain files and folders; what it wrote is in {self.folder}",
                 )
+            path.chmod(path.stat().st_mode & 0o777)  # nobody else runs it as this user
+
+
+def _remove(folder: Path) -> None:
+    """Remove what a stage left, all of it: in what stays, the next run would be shown or given what is not its own."""
+    for path, _, _ in os.walk(folder):  # follows no link; top down, so a closed folder is opened before it is entered
+        Path(path).chmod(0o700)
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
