@@ -77,8 +77,8 @@ def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> 
     assert table["data"] == [["sums", "a", "1 + 1", "2", "3", 0.0, "scored", "3 is not 2"]]
 
 
-def start_follower(path: Path, **environment: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "tunesmith.publishing", str(path)]
+def start_follower(path: Path, *, trainer: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tunesmith.publishing", str(path), str(trainer or os.getpid())]
     return subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | environment)
 
 
@@ -113,6 +113,16 @@ def test_a_follower_told_to_stop_marks_the_run_killed(project: Path) -> None:
         follower.send_signal(signal.SIGTERM)
         assert follower.wait(timeout=90) == 0
     assert registry.client.get_run(run).info.status == "KILLED"
+
+
+def test_a_follower_whose_training_died_before_it_began_ends_too(project: Path) -> None:
+    write_journal(project / "j", 2, ended=False)
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    with start_follower(project / "j", trainer=dead.pid) as follower:
+        assert follower.wait(timeout=90) == 0
+    registry = Registry("arithmetic")
+    assert registry.client.get_run(wait_for_run(registry)).info.status == "KILLED"
 
 
 def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None:

@@ -23,7 +23,7 @@ def published_live(journal: Path) -> Iterator[None]:
     if os.environ.get(ELSEWHERE):
         yield
         return
-    command = [sys.executable, "-m", "tunesmith.publishing", str(journal.resolve())]
+    command = [sys.executable, "-m", "tunesmith.publishing", str(journal.resolve()), str(os.getpid())]
     follower = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """Publish what is on disk to the tracking server: journals, metrics, samples, lineage.
 
-    python -m tunesmith.publishing JOURNAL      follow a journal while it is written
+    python -m tunesmith.publishing JOURNAL TRAINER      follow a journal while the process of that number writes it
 
 Everything is published under a key that is on disk and with the times that are on disk, so publishing again, after a
 server was away or in the middle of it, adds what is missing and nothing else.
@@ -95,13 +95,13 @@ def _points(name: str, value: Any, event: Event) -> list[Point]:
     return [Point(name, float(value), event["time"], 0)]
 
 
-def follow(path: Path, settings: Names) -> None:
-    """Publish a journal until its `end`, or until the training that writes it is gone or says stop (SIGTERM).
+def follow(path: Path, settings: Names, trainer: int) -> None:
+    """Publish a journal until its `end`, or until ``trainer``, our parent, is gone or says stop (SIGTERM).
 
     A server that does not answer is asked again at the next look; nothing is lost, since each attempt publishes all
     that is not yet known to have arrived. Raises RegistryError if the last attempt failed.
     """
-    trainer, stopped = os.getppid(), False
+    stopped = False
 
     def stop(signal_number: int, frame: Any) -> None:
         nonlocal stopped
@@ -134,6 +134,6 @@ def follow(path: Path, settings: Names) -> None:
 if __name__ == "__main__":
     os.nice(10)  # training comes first
     try:
-        follow(Path(sys.argv[1]), load(Names, "registry"))
+        follow(Path(sys.argv[1]), load(Names, "registry"), int(sys.argv[2]))
     except RegistryError as error:
         sys.exit(f"error: {error}")
