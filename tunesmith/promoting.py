@@ -43,6 +43,7 @@ def history() -> None:
 def _probe(fetched: Fetched) -> None:
     from tunesmith import serving  # its statistics take most of a second, which `history` need not wait for
 
+    click.echo("its bytes are as signed; serving it for a moment, to see whether it answers as evaluated", err=True)
     serving.probe(fetched, params.load(Serve, "serve"))
 
 
