@@ -197,7 +197,7 @@ def _serving(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **whose,  # type: ignore[call-overload]
+            **whose,
         )
     service = Service(url, environment, process)
     try:

@@ -47,7 +47,7 @@ def test_an_error_of_ours_is_a_bad_finding_with_its_fix() -> None:
 
 
 def test_a_check_that_breaks_says_so_and_the_others_go_on() -> None:
-    broken, fine = doctor.examined({"it": lambda: 1 / 0, "fine": lambda: good("fine")}, 30)  # type: ignore[dict-item, return-value]
+    broken, fine = doctor.examined({"it": lambda: 1 / 0, "fine": lambda: good("fine")}, 30)
     assert (broken.level, broken.says) == ("bad", "could not be checked: ZeroDivisionError('division by zero')")
     assert fine.level == "good"
 
@@ -56,7 +56,7 @@ def test_a_check_that_breaks_says_so_and_the_others_go_on() -> None:
 def test_only_what_is_bad_fails_and_every_fix_is_printed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], level: str, well: bool
 ) -> None:
-    found = Finding("disk", level, "3 GB [red]free[/red]", "free some")  # type: ignore[arg-type]
+    found = Finding("disk", level, "3 GB [red]free[/red]", "free some")
     monkeypatch.setattr(doctor, "CHECKS", {"disk": lambda: found})
     assert doctor.run() is well
     assert "disk: 3 GB [red]free[/red]\n    fix: free some" in capsys.readouterr().out

@@ -26,7 +26,7 @@ def entry(parent: Entry | None, version: str, nonce: str = "", kind: str = "prom
         parent=parent.hash if parent else None,
         of=NAME,
         alias=CHAMPION,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         version=version,
         previous=parent.version if parent else None,
         nonce=nonce,

@@ -34,7 +34,7 @@ def installed(**versions: str) -> metadata.PathDistribution:
             raise metadata.PackageNotFoundError(name)
         return versions[name]
 
-    return version  # type: ignore[return-value]
+    return version
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def installed(**versions: str) -> metadata.PathDistribution:
     ],
 )
 def test_libraries_are_held_against_the_lock(lock: Path, versions: dict[str, str], level: str, says: str) -> None:
-    found = machine_health.python(lock, installed(**versions))  # type: ignore[arg-type]
+    found = machine_health.python(lock, installed(**versions))
     assert found.level == level
     assert found.says.startswith(says)
     assert found.fix or level == "good"
@@ -54,7 +54,7 @@ def test_libraries_are_held_against_the_lock(lock: Path, versions: dict[str, str
 
 def test_many_missing_libraries_are_counted(tmp_path: Path) -> None:
     (tmp_path / "lock").write_text("".join(f"p{number}==1 \\\n" for number in range(9)))
-    found = machine_health.python(tmp_path / "lock", installed())  # type: ignore[arg-type]
+    found = machine_health.python(tmp_path / "lock", installed())
     assert found.says.endswith("p4 1 and 4 more not installed")
 
 

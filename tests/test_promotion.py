@@ -199,7 +199,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
             promote(registry, "1")
 
     def back_to_one(registry: Registry) -> None:
-        if ledger.read(registry, NAME, SIGNING).head(CHAMPION).version == "1":  # type: ignore[union-attr]
+        if ledger.read(registry, NAME, SIGNING).head(CHAMPION).version == "1":
             promotion.settle(registry, NAME, CHAMPION, SIGNING)
         else:
             rollback(registry)

@@ -212,7 +212,7 @@ def test_a_fetch_that_fails_tells_tampering_from_absence(root: Path, error: Exce
     def fail(version: Version) -> Any:
         raise error
 
-    assert prove(Files(VERSION, "d", {}), root, fetch=fail) == Proof(mark, getattr(error, "reason", "disk"))  # type: ignore[arg-type]
+    assert prove(Files(VERSION, "d", {}), root, fetch=fail) == Proof(mark, getattr(error, "reason", "disk"))
     assert prove(Evidence(VERSION, {}), root, signed=fail).mark == mark
 
 

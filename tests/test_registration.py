@@ -81,7 +81,7 @@ def test_a_registration_killed_anywhere_leaves_no_half_version_and_completes_whe
         path = folder(place)
         if evaluated_again:
             register(Registry("arithmetic"), path, outcome="undecided")
-        return lambda registry: register(registry, path)  # type: ignore[return-value]
+        return lambda registry: register(registry, path)
 
     def check(place: Path, registry: Registry, completed: bool) -> None:
         made = registry.versions(NAME)

@@ -55,7 +55,7 @@ def test_the_own_key_is_made_once_for_its_owner_alone(folder: Path, home: Path) 
 )
 def test_any_change_breaks_the_signature(folder: Path, change: object) -> None:
     signature = signing.sign(folder, OWN)
-    change(folder)  # type: ignore[operator]
+    change(folder)
     with pytest.raises(IntegrityError, match="not as it was signed"):
         signing.verify(folder, signature, OWN)
 

@@ -305,7 +305,7 @@ def test_requests_in_flight_end_with_the_old_engine_before_it_does(
         gate.touch()  # the old one is still held back when the new one takes over
         return switched(*given)
 
-    proxy.switch = opening  # type: ignore[method-assign]
+    proxy.switch = opening
     supervisor.look()
     words += [chunk.choices[0].delta.content or "" for chunk in stream]
     assert "".join(word or "" for word in words) == "one two "
