@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import servers
-from tests.versions_made import NAME, SIGNING, folder, register
+from tests.versions_made import EXPERIMENT, NAME, SIGNING, folder, register
 from tunesmith import ledger, promotion
 from tunesmith.errors import RegistryError
 from tunesmith.ledger import CHAMPION, Chain
@@ -65,7 +65,7 @@ def contend(barrier: Any, threads: int, versions: list[str]) -> list[str]:
         barrier.wait(timeout=300)
 
     def run(number: int) -> str:
-        registry = Registry("e")
+        registry = Registry(EXPERIMENT)
         try:
             promotion.promote(registry, NAME, versions[number % len(versions)], signing=SIGNING, probe=ready)
         except RegistryError as error:
@@ -109,7 +109,7 @@ def play(kind: str, rounds: int, at_once: int, processes: int) -> list[Round]:
         barrier, tasks, answers = context.Barrier(at_once), context.Queue(), context.Queue()
         each = (barrier, at_once // processes, tasks, answers)
         workers = [context.Process(target=work, args=each) for _ in range(processes)]
-        registry = Registry("e")
+        registry = Registry(EXPERIMENT)
         for worker in workers:
             worker.start()
         try:

@@ -29,9 +29,10 @@ from pathlib import Path
 import yaml
 
 from benchmarks.promotions import TRACKERS, tracker
-from tests.versions_made import NAME, SIGNING, register, unprobed
+from tests.versions_made import EXPERIMENT, NAME, SIGNING, register, unprobed
 from tunesmith import ledger, lineage, manifest, pedigree, promoting, promotion, versions
-from tunesmith.registry import Point, Registry
+from tunesmith.experiment import Experiment, Point
+from tunesmith.registry import Registry
 
 STEPS, METRICS = 25, 8
 MODEL = "sft-lora"
@@ -66,16 +67,16 @@ def model_folder(size: int, number: int) -> Path:
 
 def fill(registry: Registry, runs: int, registered: int, promotions: int) -> None:
     """Runs, of which the last are registered, every other one promoted while promotions are left."""
-    now = time.time_ns() // 1_000_000
+    experiment, now = Experiment(EXPERIMENT), time.time_ns() // 1_000_000
     points = [Point(f"metric/{name}", step / 7, now + step, step) for step in range(STEPS) for name in range(METRICS)]
     for number in range(runs - registered):
-        run = registry.run(f"run {number}", MODEL, now, {"method": "SFT with LoRA"})
-        registry.log(run, points=points, params={f"sft.param{name}": number for name in range(20)})
-        registry.finish(run, "FINISHED", now + STEPS)
+        run = experiment.run(f"run {number}", MODEL, now, {"method": "SFT with LoRA"})
+        experiment.log(run, points=points, params={f"sft.param{name}": number for name in range(20)})
+        experiment.finish(run, "FINISHED", now + STEPS)
     left = promotions
     for number in range(registered):
         made = register(registry, model_folder(1000, number), f"registered {number}")
-        registry.log(registry.run(f"registered {number}", MODEL, now, {}), points=points)
+        experiment.log(experiment.run(f"registered {number}", MODEL, now, {}), points=points)
         if left and (number % 2 == 0 or left >= registered - number):
             promotion.promote(registry, NAME, made, signing=SIGNING, probe=unprobed)
             left -= 1
@@ -119,7 +120,7 @@ def time_registering(registry: Registry, size: int, repeats: int) -> None:
     for number in range(repeats):
         path = model_folder(size, 10**6 + number)
         registered.append(seconds(lambda path=path, number=number: register(registry, path, f"timed {size} {number}")))
-        run = registry.run(f"copied {size} {number}", MODEL, 0, {})
+        run = Experiment(EXPERIMENT).run(f"copied {size} {number}", MODEL, 0, {})
 
         def there_and_back(path: Path = path, run: str = run) -> None:
             with tempfile.TemporaryDirectory() as scratch:
@@ -145,13 +146,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0, 540.0])
     given = parser.parse_args()
-    sections = {"registry": {"experiment": "e", "model": NAME}, "signing": SIGNING.model_dump(mode="json")}
+    sections = {"registry": {"experiment": EXPERIMENT, "model": NAME}, "signing": SIGNING.model_dump(mode="json")}
     for kind in given.trackers:
         with tempfile.TemporaryDirectory() as scratch, tracker(kind, Path(scratch)) as environment:
             os.environ |= environment | {"XDG_CONFIG_HOME": scratch, "PYTHONPATH": str(Path(__file__).parent.parent)}
             os.chdir(scratch)
             Path("params.yaml").write_text(yaml.safe_dump(sections))
-            registry = Registry("e")
+            registry = Registry(EXPERIMENT)
             took = seconds(lambda registry=registry: fill(registry, given.runs, given.versions, given.promotions))
             print(f"{kind}: {given.runs} runs, filled in {took:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
             time_answers(registry, given.versions, given.repeats)

@@ -34,7 +34,7 @@ from typing import Any
 
 from tests import conftest, method_project, servers
 from tunesmith import base_model, journal, manifest, publishing
-from tunesmith.registry import Registry
+from tunesmith.experiment import Experiment
 from tunesmith.sources import Folder
 
 ROOT = Path(__file__).parent.parent
@@ -149,18 +149,18 @@ def compare(tracker: Tracker, project: Path) -> tuple[int, int]:
     """Publish as registration does: (points in the journal, how many of them the tracker lacks or has too often)."""
     events = journal.read(project / "models" / "sft-lora" / journal.NAME)
     os.environ["MLFLOW_TRACKING_URI"] = tracker.url
-    registry = Registry("e")
-    run = publishing.publish_training(registry, events)
-    registry.finish(run, "FINISHED", journal.first(events, "end")["time"])
+    experiment = Experiment("e")
+    run = publishing.publish_training(experiment, events)
+    experiment.finish(run, "FINISHED", journal.first(events, "end")["time"])
     expected = Counter((p.name, p.step, p.value, p.time) for p in publishing.steps(events))
     names = {name for name, *_ in expected}
     found = Counter(
         (point.key, point.step, point.value, point.timestamp)
         for name in names
-        for point in registry.client.get_metric_history(run, name)
+        for point in experiment.client.get_metric_history(run, name)
     )
     key = journal.first(events, "start")["key"]
-    runs = registry.client.search_runs([registry.experiment], f"tags.`tunesmith.key` = '{key}'")
+    runs = experiment.client.search_runs([experiment.id], f"tags.`tunesmith.key` = '{key}'")
     differing = (found - expected).total() + (expected - found).total()
     return expected.total(), differing + abs(len(runs) - 1)
 

@@ -37,14 +37,15 @@ ORIGIN: dict[str, Any] = {
 def fill(runs: int) -> None:
     """Runs, versions and a promotion, in the current folder."""
     from tunesmith import manifest, params, promotion, registration
-    from tunesmith.registry import Point, Registry
+    from tunesmith.experiment import Experiment, Point
+    from tunesmith.registry import Registry
     from tunesmith.signing import Settings
 
-    registry, signing = Registry("e"), params.load(Settings, "signing").root
+    experiment, signing = Experiment("e"), params.load(Settings, "signing").root
     points = [Point(f"metric{number}", 1.0, 0, step) for number in range(5) for step in range(10)]
     for number in range(runs):
-        registry.log(registry.run(f"k{number}", "sft-lora", 0, {}), points=points)
-    parents: dict[str, Any] = {}
+        experiment.log(experiment.run(f"k{number}", "sft-lora", 0, {}), points=points)
+    registry, parents = Registry("e"), dict[str, Any]()
     for name in ("sft-lora", "dpo"):
         folder = Path("models", name)
         folder.mkdir(parents=True)
@@ -53,7 +54,7 @@ def fill(runs: int) -> None:
         made = manifest.write(folder)
         parents = {name: {"digest": made.digest, "weights_digest": made.weights_digest}}
         said = {"outcome": "pass", "evidence": "", "files": {}, "tags": {}, "description": "", "signing": signing}
-        registration.register(registry, NAME, registry.run(name, name, 0, {}), folder, **said)
+        registration.register(registry, NAME, experiment.run(name, name, 0, {}), folder, **said)
     promotion.promote(registry, NAME, "dpo", signing=signing, probe=lambda fetched: None, alias="champion", reason=None)
 
 

@@ -13,35 +13,51 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunesmith import atomic, card, journal, lineage, manifest, probes, publishing, ready, registration, servable, words
+from tunesmith import (
+    atomic,
+    card,
+    journal,
+    likeness,
+    lineage,
+    manifest,
+    probes,
+    publishing,
+    ready,
+    registration,
+    servable,
+    words,
+)
 from tunesmith.comparison import BASELINE
 from tunesmith.console import run
+from tunesmith.experiment import Experiment
 from tunesmith.params import load
 from tunesmith.registry import Registry
 from tunesmith.signing import Settings
+from tunesmith.tracker import Names
 
 MODELS, REPORTS = Path("models"), Path("reports")
 BASE = MODELS / BASELINE
 
 
 def main(name: str) -> str:
-    names, signing = load(publishing.Names, "registry"), load(Settings, "signing").root
+    names, signing = load(Names, "registry"), load(Settings, "signing").root
     comparison = json.loads((REPORTS / "comparison.json").read_text())
     origin = lineage.read(MODELS / name)
     servable.check(MODELS / name, BASE, on(origin), load(int, "serve.max_lora_rank"))
     files = {
         probes.NAME: json.dumps(chosen(name), indent=1, ensure_ascii=False) + "\n",
+        likeness.SCORES: json.dumps(likeness.scores(read_evaluation(name)[1])) + "\n",
         "README.md": card.write(name, origin, comparison, base_license=load(str | None, "package.license")),
     }
-    registry = Registry(names.experiment)
-    publish_base(registry)
-    run_id = publish_model(registry, name)
+    experiment = Experiment(names.experiment)
+    publish_base(experiment)
+    run_id = publish_model(experiment, name)
     sentence = words.headline(name, comparison)
-    registry.log(run_id, tags={"mlflow.note.content": sentence})
+    experiment.log(run_id, tags={"mlflow.note.content": sentence})
     start = journal.first(journal.read(MODELS / name / journal.NAME), "start")
     decision = comparison["gate"][name]
     version = registration.register(
-        registry,
+        Registry(names.experiment),
         names.model,
         run_id,
         MODELS / name,
@@ -53,7 +69,7 @@ def main(name: str) -> str:
         signing=signing,
     )
     made = {
-        "tracking_uri": registry.uri,
+        "tracking_uri": experiment.uri,
         "registered_model": names.model,
         "version": version,
         "run_id": run_id,
@@ -62,7 +78,7 @@ def main(name: str) -> str:
     }
     atomic.write_text(REPORTS / name / "README.md", files["README.md"])
     ready.write_json(REPORTS / name / "registration.json", made)
-    return f"{names.model} version {version} at {registry.uri}: {sentence}"
+    return f"{names.model} version {version} at {experiment.uri}: {sentence}"
 
 
 def on(origin: lineage.Lineage) -> Path | None:
@@ -79,24 +95,24 @@ def chosen(name: str) -> probes.Probes:
     return probes.choose(name, own, base, repeats, count=load(int, "serve.probes"), dtype=metrics["dtype"])
 
 
-def publish_base(registry: Registry) -> None:
+def publish_base(experiment: Experiment) -> None:
     metrics, samples = read_evaluation(BASELINE)
     began = metrics["time"] - round(1000 * metrics["seconds"])
-    base_run = registry.run(publishing.evaluation_key(metrics), BASELINE, began, {"method": "base model"})
-    publishing.publish_evaluation(registry, base_run, metrics, samples)
-    registry.finish(base_run, "FINISHED", metrics["time"])
+    base_run = experiment.run(publishing.evaluation_key(metrics), BASELINE, began, {"method": "base model"})
+    publishing.publish_evaluation(experiment, base_run, metrics, samples)
+    experiment.finish(base_run, "FINISHED", metrics["time"])
 
 
-def publish_model(registry: Registry, name: str) -> str:
+def publish_model(experiment: Experiment, name: str) -> str:
     metrics, samples = read_evaluation(name)
     events = journal.read(MODELS / name / journal.NAME)
     start, end = journal.first(events, "start"), journal.first(events, "end")
-    run_id = publishing.publish_training(registry, events)
+    run_id = publishing.publish_training(experiment, events)
     for path, entry in lineage.read(MODELS / name)["inputs"].items():
-        registry.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, entry["rows"])
-    publishing.publish_evaluation(registry, run_id, metrics, samples)
-    registry.upload(run_id, REPORTS / "comparison.html")
-    registry.finish(run_id, "FINISHED", end["time"])
+        experiment.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, entry["rows"])
+    publishing.publish_evaluation(experiment, run_id, metrics, samples)
+    experiment.upload(run_id, REPORTS / "comparison.html")
+    experiment.finish(run_id, "FINISHED", end["time"])
     return run_id
 
 

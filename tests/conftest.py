@@ -120,13 +120,13 @@ def no_precision_left_over() -> None:
 @pytest.fixture(scope="session")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty registry database, made once: MLflow takes seconds to lay it out."""
-    from tunesmith.registry import Registry
+    from tunesmith.experiment import Experiment
 
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
         patch.chdir(path.parent)
-        Registry("arithmetic")
+        Experiment("arithmetic")
     return path
 
 

@@ -3,7 +3,8 @@
     python fake_engine.py NAME PORT FILE
 
 FILE is JSON: {"answers": {prompt: answer}, "otherwise": answer to other prompts, "gate": a file that a streamed answer
-waits for after its first word, "dies": what it says instead of starting}.
+waits for after its first word, "sick": a file, with which it says that it is not well, "dies": what it says instead of
+starting}.
 """
 
 import json
@@ -20,7 +21,8 @@ def server(name: str, port: int, told: dict[str, Any]) -> ThreadingHTTPServer:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.reply(200, {"status": "ok"})
+            sick = "sick" in told and Path(told["sick"]).exists()
+            self.reply(503 if sick else 200, {"status": "unhealthy" if sick else "ok"})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

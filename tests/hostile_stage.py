@@ -44,6 +44,10 @@ def write() -> object:
     return {path: refused(lambda path=path: Path(path).open("a").close()) for path in FORBIDDEN}
 
 
+def secrets() -> object:
+    return {path: Path(path).read_text() for path in (".env", ".dvc/config.local", ".git/config")}
+
+
 def link() -> object:
     """An output that points elsewhere would be moved into the project by the host."""
     Path("out/link.json").symlink_to("/etc/passwd")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking._tracking_service import utils
 
 from tunesmith.registry import Registry
 
@@ -39,6 +40,12 @@ class Mortal:
         return call
 
 
+def copied(project: Path, to: Path) -> Path:
+    """The same project elsewhere, as another process would find it: MLflow remembers where a run's artifacts were."""
+    utils._artifact_repos_cache.clear()
+    return Path(shutil.copytree(project, to))
+
+
 def kill_at_every_step(
     project: Path,
     schema: Path,
@@ -47,21 +54,24 @@ def kill_at_every_step(
 ) -> int:
     """For every step: do it in a project of its own, be killed there, check; do it again, check. Returns the kills.
 
-    start: makes a project ready and returns what is done. check: takes the project, its registry, whether it completed.
+    start: makes a project ready, of which the others are copies, and returns what is done. check: takes the project,
+    its registry, whether it completed.
     """
-    kills = 0
+    kills, ready = 0, project / "ready"
+    ready.mkdir()
+    shutil.copy(schema, ready / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ready)
+        act = start(ready)
     for when in ("amid", "after"):
         step = 0
         while True:
             step += 1
-            place = project / f"{when}-{step}"
-            place.mkdir()
-            shutil.copy(schema, place / "mlflow.db")
+            place = copied(ready, project / f"{when}-{step}")
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(place)
-                act = start(place)
                 registry = Registry("arithmetic")
-                client = registry.client
+                client, registry.local = registry.client, None  # as a server's: all goes through the client
                 registry.client = Mortal(client, step, when)
                 try:
                     act(registry)

@@ -3,6 +3,7 @@ import os
 from pathlib import Path
 
 import pytest
+import unprivileged
 
 from tunesmith import atomic
 from tunesmith.errors import BusyError
@@ -35,6 +36,42 @@ def fail_half_way(out: Path, error: BaseException) -> None:
     with atomic.new_folder(out) as work:
         (work / "a").write_text("half")
         raise error
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_files_are_read_by_whoever_may_read_new_files_here(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic.new_folder(tmp_path / "out") as partial:
+            (partial / "sub").mkdir()
+            (partial / "sub" / "weights").write_text("as safetensors writes them")
+            (partial / "sub" / "weights").chmod(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out" / "sub" / "weights").stat().st_mode & 0o777 == mode
+
+
+def test_a_link_or_a_pipe_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "victim").touch(mode=0o600)
+    with atomic.new_folder(tmp_path / "out") as partial:
+        (partial / "sub").mkdir(mode=0o700)
+        (partial / "sub" / "link").symlink_to(tmp_path / "victim")
+        (partial / "dangling").symlink_to("nowhere")
+        os.mkfifo(partial / "pipe")
+        held = os.open(partial / "pipe", os.O_RDWR)  # or opening it would wait for ever
+    os.close(held)
+    assert (tmp_path / "victim").stat().st_mode & 0o777 == 0o600
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"sub", "dangling", "pipe"}
+
+
+def test_a_folder_that_its_owner_cannot_list_is_not_passed_over() -> None:
+    with unprivileged.folder() as place:
+        with atomic.new_folder(place / "out") as partial:
+            (partial / "sub" / "deeper").mkdir(parents=True)
+            (partial / "sub" / "deeper" / "weights").touch(mode=0o600)
+            (partial / "sub" / "deeper").chmod(0o300)
+        readers = (place / "out").stat().st_mode & 0o444
+        assert (place / "out" / "sub" / "deeper" / "weights").stat().st_mode & 0o444 == readers
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left"), ValueError(), KeyboardInterrupt()])

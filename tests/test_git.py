@@ -73,6 +73,16 @@ def test_what_git_refuses_is_told_in_its_words(project: Path, tmp_path: Path) ->
         git.check_out(project, run(project, "rev-parse", "HEAD"), tmp_path / "taken")
 
 
+def test_the_commit_that_is_checked_out_is_named_whole(project: Path) -> None:
+    assert git.head(project) == run(project, "rev-parse", "HEAD")
+
+
+def test_before_the_first_commit_none_is_checked_out(tmp_path: Path) -> None:
+    run(tmp_path, "init", "-q")
+    assert git.head(tmp_path) is None
+
+
 def test_outside_of_a_checkout_nothing_is_known(tmp_path: Path) -> None:
     assert git.root(tmp_path) is None
+    assert git.head(tmp_path) is None
     assert not git.knows(tmp_path, "0" * 40)

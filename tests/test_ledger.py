@@ -118,6 +118,16 @@ def test_an_entry_of_another_model_is_detected(three: list[Entry]) -> None:
     assert "another history" in chain.faults[0]
 
 
+def test_a_rollback_returns_to_another_version_than_the_one_in_force(three: list[Entry]) -> None:
+    again = entry(three[1], "2", "evaluated again")
+    assert Chain([*three[:2], again]).before(CHAMPION) == three[0]
+    to_itself = entry(again, "2", kind="rollback")  # as they once were
+    assert Chain([*three[:2], again, to_itself]).before(CHAMPION) == three[0]
+    third = entry(again, "3")
+    assert Chain([*three[:2], again, third]).before(CHAMPION) == again
+    assert Chain([*three[:2], again, third, entry(third, "2", kind="rollback")]).before(CHAMPION) == three[0]
+
+
 def test_a_rollback_returns_to_what_stood_before_it(three: list[Entry]) -> None:
     back = entry(three[2], "2", kind="rollback")
     assert Chain(three).before(CHAMPION) == three[1]

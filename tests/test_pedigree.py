@@ -10,10 +10,10 @@ from click.testing import CliRunner
 from test_ancestry import ORIGIN
 from versions_made import NAME, SIGNING, register, unprobed
 
-from tunesmith import manifest, pedigree, promotion
+from tunesmith import ledger, manifest, pedigree, promotion
 from tunesmith.ancestry import Node, Proof
 from tunesmith.cli import main
-from tunesmith.registry import Registry
+from tunesmith.registry import Registry, Version
 
 PARAMS = "registry: {experiment: arithmetic, model: calculator}\nsigning: {kind: key, private: null, trusted: []}\n"
 
@@ -131,6 +131,19 @@ def test_without_verify_only_small_files_are_downloaded(registry: Registry, monk
     monkeypatch.setattr(Registry, "download", counted)
     shown("dpo")
     assert asked == ["lineage.json", "statement.json"]
+
+
+def test_the_history_is_read_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    versions = Registry.versions
+
+    def counted(self: Registry, model: str) -> list[Version]:
+        read.append(model)
+        return versions(self, model)
+
+    monkeypatch.setattr(Registry, "versions", counted)
+    assert shown("@champion")[0] == 0
+    assert read.count(ledger.name_of(NAME)) == 1
 
 
 def test_the_tree_shows_short_digests_and_marks(registry: Registry) -> None:

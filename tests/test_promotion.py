@@ -1,12 +1,16 @@
 """Promotions, rollbacks and their history, on a real SQLite registry."""
 
+import contextlib
+import itertools
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import kill_at_every_step
+from killed import copied, kill_at_every_step
+from mlflow.exceptions import MlflowException
 from versions_made import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith import ledger, promotion
@@ -160,6 +164,47 @@ def test_rollbacks_go_back_one_after_another_and_not_in_circles(registry: Regist
     assert registry.alias(NAME, CHAMPION) == "1"
 
 
+def test_a_version_that_was_evaluated_and_promoted_again_is_rolled_back_whole(
+    registry: Registry, project: Path
+) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    promote(registry, "2")
+    assert add(registry, project, 2) == "2"
+    promote(registry, "2")
+    rollback(registry)
+    assert moves(registry)[2:] == [("2", "2", "promotion"), ("2", "1", "rollback")]
+
+
+def test_a_rollback_to_the_same_version_as_they_once_were_is_not_taken_for_one_cut_short(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    second = promote(registry, "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Chain, "before", lambda *_: second)
+        rollback(registry)
+    assert moves(registry)[2:] == [("2", "2", "rollback")]
+    assert rollback(registry).version == "1"
+
+
+def test_a_completed_rollback_says_that_it_went_no_further(
+    registry: Registry, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in ("1", "2", "3"):
+        if number > "1":
+            add(registry, project, int(number))
+        promote(registry, number)
+    rollback(registry)
+    assert "note: this only" not in capsys.readouterr().err
+    registry.move_alias(NAME, CHAMPION, "3")
+    assert rollback(registry).version == "2"
+    assert "only completed the rollback to version 2" in (told := capsys.readouterr().err)
+    assert "to go back further, run it again" in told
+    assert rollback(registry).version == "1"
+
+
 def test_a_rollback_checks_the_bytes(registry: Registry, project: Path) -> None:
     promote(registry, "1")
     add(registry, project, 2)
@@ -199,9 +244,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
             promote(registry, "1")
 
     def back_to_one(registry: Registry) -> None:
-        if ledger.read(registry, NAME, SIGNING).head(CHAMPION).version == "1":
-            promotion.settle(registry, NAME, CHAMPION, SIGNING)
-        else:
+        if registry.alias(NAME, CHAMPION) != "1":
             rollback(registry)
 
     def check(place: Path, registry: Registry, completed: bool) -> None:
@@ -213,6 +256,55 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
             assert registry.alias(NAME, CHAMPION) == "1"
 
     assert kill_at_every_step(project, schema, start, check) >= 10
+
+
+class Failing:
+    """A tracking client whose ``step``-th call is done, and answered by an error."""
+
+    def __init__(self, client: Any, step: int) -> None:
+        self.client, self.left = client, step
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            answer = method(*given, **named)
+            self.left -= 1
+            if self.left == 0:
+                raise MlflowException("the connection was lost")
+            return answer
+
+        return call
+
+
+def test_a_rollback_that_any_call_failed_goes_back_once_when_run_again(project: Path, schema: Path) -> None:
+    failed, ready = 0, project / "ready"
+    ready.mkdir()
+    shutil.copy(schema, ready / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ready)
+        for number in (1, 2, 3):
+            promote(Registry("arithmetic"), add(Registry("arithmetic"), ready, number))
+    for step in itertools.count(1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(copied(ready, project / str(step)))
+            registry = Registry("arithmetic")
+            client, registry.local = registry.client, None  # as a server's: all goes through the client
+            registry.client = failing = Failing(client, step)
+            try:
+                rollback(registry)
+            except RegistryError as error:
+                failed += 1
+                completed = "is the champion now" in error.reason
+                registry.client = client
+                with contextlib.suppress(RegistryError):  # "the champion already"
+                    promote(registry, "2") if completed else rollback(registry)
+            registry.client = client
+            assert [move for move in moves(registry) if move[2] == "rollback"] == [("3", "2", "rollback")]
+            assert registry.alias(NAME, CHAMPION) == "2"
+            if failing.left > 0:
+                break
+    assert failed
 
 
 def test_of_many_promotions_at_once_one_wins_and_the_others_are_told_who(registry: Registry, project: Path) -> None:

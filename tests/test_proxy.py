@@ -115,6 +115,7 @@ def test_before_a_model_is_up_requests_are_told_why(proxy: Proxy, client: openai
 def test_health_says_what_serves_since_when_and_what_failed(proxy: Proxy, url: str, start: Start) -> None:
     proxy.switch(start("calculator@3"))
     proxy.failed = {"version": "4", "reason": "it answers like the base"}
+    proxy.retrying = ["the tracker is down"]
     reply = httpx2.get(f"{url}/health")
     told = reply.json()
     assert reply.status_code == 200
@@ -126,6 +127,7 @@ def test_health_says_what_serves_since_when_and_what_failed(proxy: Proxy, url: s
         "version": "3",
         "in_flight": 0,
         "failed": {"version": "4", "reason": "it answers like the base"},
+        "retrying": ["the tracker is down"],
     }
 
 

@@ -9,8 +9,9 @@ import pytest
 from killed import kill_at_every_step
 from versions_made import NAME, SIGNING, folder, register
 
-from tunesmith import registration, versions
+from tunesmith import ledger, marked, registration, versions
 from tunesmith.errors import IntegrityError
+from tunesmith.ledger import Chain
 from tunesmith.registry import Registry
 
 
@@ -30,6 +31,13 @@ def test_registering_the_same_again_keeps_what_was_signed(registry: Registry, pr
     before = registry.versions(NAME)
     register(registry, path)
     assert registry.versions(NAME) == before
+
+
+def test_a_registered_model_that_was_deleted_is_made_again(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    register(registry, path)
+    registry.client.delete_registered_model(NAME)
+    assert register(registry, path, "k2") == "1"
 
 
 def test_a_folder_that_was_changed_is_not_registered(registry: Registry, project: Path) -> None:
@@ -86,6 +94,8 @@ def test_a_registration_killed_anywhere_leaves_no_half_version_and_completes_whe
     def check(place: Path, registry: Registry, completed: bool) -> None:
         made = registry.versions(NAME)
         assert len(made) == 1 if completed else len(made) <= 1
+        assert ledger.read(registry, NAME, SIGNING) == Chain()
+        assert not made or marked.check(registry, ledger.name_of(NAME), SIGNING)
         for version in made:
             try:
                 versions.fetch(registry, NAME, version, place / f"fetched-{completed}", SIGNING)

@@ -1,5 +1,6 @@
 """`tunesmith reproduce`: from a registered version to the same one again."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from toy_project import Toy
 from versions_made import NAME, register
 
 from tunesmith.cli import main
+from tunesmith.likeness import SCORES
 from tunesmith.registry import Registry
 
 
@@ -28,14 +30,8 @@ def registry(toy: Toy, schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     shutil.copy(schema, tmp_path / "mlflow.db")
     registry = Registry("arithmetic")
-    register(registry, toy.folder / "models" / "toy")
-    table = {
-        "suite": ["s"] * 10,
-        "id": [str(number) for number in range(10)],
-        "score": [float(number < 5) for number in range(10)],
-        "status": ["scored"] * 10,
-    }
-    registry.log_table(registry.versions(NAME)[0].run, table, "samples.json")
+    scores = {"s": {str(number): float(number < 5) for number in range(10)}}
+    register(registry, toy.folder / "models" / "toy", files={SCORES: json.dumps(scores)})
     return registry
 
 
@@ -54,7 +50,7 @@ def test_a_version_is_made_again_byte_for_byte(toy: Toy, which: str) -> None:
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize(("scores", "status"), [("4", 0), ("9", 1)])
-def test_on_other_hardware_scores_are_held_against_those_of_the_run(
+def test_on_other_hardware_scores_are_held_against_those_that_were_signed(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, scores: str, status: int
 ) -> None:
     monkeypatch.setenv("NOISE", "x")
@@ -63,6 +59,48 @@ def test_on_other_hardware_scores_are_held_against_those_of_the_run(
     done = reproduced("toy")
     assert done.exit_code == status, done.exception
     assert f"  s: 50.0% → {scores}0.0%; noise floor 10.0 points" in done.stdout
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        ("evidence/*/scores.json", "its evidence was changed: scores.json"),
+        ("samples.json", "s: 50.0% → 90.0%"),
+    ],
+)
+def test_scores_that_others_wrote_into_the_tracker_are_not_believed(
+    toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch, forged: str, told: str
+) -> None:
+    """Nine of ten right, as the model that comes out here has them; what was registered had five."""
+    monkeypatch.setenv("NOISE", "x")
+    monkeypatch.setenv("DEVICE", "NVIDIA H200")
+    monkeypatch.setenv("SCORES", "9")
+    artifacts = Path(registry.artifacts(registry.versions(NAME)[0].run))
+    nine = {str(number): float(number < 9) for number in range(10)}
+    if forged == "samples.json":
+        columns = ["suite", "id", "score", "status"]
+        rows = [["s", name, score, "scored"] for name, score in nine.items()]
+        (artifacts / forged).write_text(json.dumps({"columns": columns, "data": rows}))
+    else:
+        [scores] = artifacts.glob(forged)
+        scores.write_text(json.dumps({"s": nine}))
+    done = reproduced("toy")
+    assert done.exit_code == 1
+    assert told in f"{done.stdout}{done.exception}"
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_a_version_without_scores_is_told_so_where_they_are_needed(
+    toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, toy.folder / "models" / "toy", "k2", files={})
+    assert reproduced("2").exit_code == 0
+    monkeypatch.setenv("NOISE", "x")
+    done = reproduced("2")
+    assert "registered without the scores to compare them by" in str(done.exception)
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 

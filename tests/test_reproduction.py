@@ -36,7 +36,7 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def again(toy: Toy, **how: Any) -> Outcome:
-    return reproduction.reproduce(Original("toy", toy.original, lambda: SCORES), toy.folder, **how)
+    return reproduction.reproduce(Original("toy", toy.original, SCORES), toy.folder, **how)
 
 
 def edited(toy: Toy, tmp_path: Path, **changes: Any) -> Toy:
@@ -172,7 +172,7 @@ def test_a_folder_that_holds_something_is_not_written_into(toy: Toy, tmp_path: P
 
 def test_a_model_that_no_stage_makes_is_told(toy: Toy) -> None:
     with pytest.raises(LineageError, match=r"no stage .* makes models/another"):
-        reproduction.reproduce(Original("another", toy.original, dict), toy.folder)
+        reproduction.reproduce(Original("another", toy.original, {}), toy.folder)
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 
@@ -211,7 +211,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt, daemon=True).start()
 try:
-    reproduction.reproduce(Original("toy", original, dict), project, into=into)
+    reproduction.reproduce(Original("toy", original, {}), project, into=into)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -260,7 +260,7 @@ def test_a_trained_adapter_comes_out_byte_for_byte(trained: Path) -> None:
     toy.commit("start")
     toy.dvc("repro", "train_sft@lora")
     model = trained / "models" / "sft-lora"
-    outcome = reproduction.reproduce(Original("sft-lora", model, dict), trained)
+    outcome = reproduction.reproduce(Original("sft-lora", model, {}), trained)
     assert "adapter_model.safetensors" in outcome.likeness.same
     assert outcome.reproduced, list(reproduction.told(outcome))
     assert lineage.read(model)["code"]["clean"] is True

@@ -115,9 +115,10 @@ def instead(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def test_an_engine_that_ends_at_its_start_is_told_with_the_end_of_its_log(
     adapter: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    instead(monkeypatch, "print(*range(100), sep='\\n'); raise SystemExit('CUDA out of memory')")
+    script = "print(*range(100), sep='\\n'); print('GET /health 200\\n' * 100); raise SystemExit('CUDA out of memory')"
+    instead(monkeypatch, script)
     running = inference.running(adapter, SETTINGS)
-    with pytest.raises(ServingError, match=r"(?s)ended with status 1.* 99\n +CUDA out of memory") as told, running:
+    with pytest.raises(ServingError, match=r"(?s)ended with status 1.* 99\n *\n +CUDA out of memory") as told, running:
         pass
     assert " 50\n" not in str(told.value)
 

@@ -77,6 +77,17 @@ def test_an_adapter_is_served_as_it_was_evaluated_to_a_real_client(fetch: Fetch)
                 assert words.rstrip(HALF) == probe["completion"].rstrip(HALF)
 
 
+def test_a_server_that_generates_says_that_it_is_well(fetch: Fetch) -> None:
+    candidate = serving.candidate(fetch("sft-full"))
+    with serving.proven(candidate, SETTINGS) as engine:
+        asked = {"model": engine.name, "messages": PROMPTS[0], "temperature": 0, "max_tokens": 400}
+        with openai.OpenAI(base_url=f"{engine.url}/v1", api_key="-") as client:
+            stream = client.chat.completions.create(**asked, stream=True)
+            next(stream)
+            assert engine.is_well()
+            assert any(chunk.choices[0].finish_reason for chunk in stream)
+
+
 def test_full_weights_are_served_as_they_were_evaluated(fetch: Fetch) -> None:
     serving.probe(fetch("sft-full"), SETTINGS)
 

@@ -1,14 +1,17 @@
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import unprivileged
 
-from tunesmith.engines.pipeline import Stage
+from tunesmith.dvc_project import Stage
 from tunesmith.engines.staging import Staging
 from tunesmith.errors import EngineError
 
 
 def stage(*outputs: str) -> Stage:
-    return Stage("train@x", ("stages.train", "x"), tuple(map(Path, outputs)), network=False)
+    return Stage("train@x", (), tuple(map(Path, outputs)), runs=True)
 
 
 def write(path: Path, text: str = "") -> Path:
@@ -126,3 +129,104 @@ def test_what_a_stage_wrote_runs_as_nobody_else(root: Path) -> None:
     write(staging.folder / "models" / "mine" / "run").chmod(0o4755)
     staging.publish()
     assert (root / "models" / "mine" / "run").stat().st_mode & 0o7000 == 0
+
+
+# As a user whom permissions hold.
+
+
+@pytest.fixture
+def closed_to() -> Iterator[Path]:
+    """A project whose owner is not root; its model of before is in place."""
+    with unprivileged.folder() as root:
+        write(root / "models" / "mine" / "weights", "old")
+        yield root
+
+
+def link(place: Path, victim: Path) -> None:
+    place.symlink_to(victim)
+
+
+def pipe(place: Path, victim: Path) -> None:
+    os.mkfifo(place)
+
+
+@pytest.mark.parametrize("put", [link, pipe])
+@pytest.mark.parametrize("mode", [0o300, 0o000])
+def test_nothing_hides_in_a_folder_that_its_owner_cannot_list(
+    put: Callable[[Path, Path], None], mode: int, closed_to: Path
+) -> None:
+    victim = write(closed_to / "victim", "mine")
+    victim.chmod(0o600)
+    staging = Staging(closed_to, stage("models/mine"))
+    hiding = write(staging.folder / "models" / "mine" / "sub" / "weights").parent
+    put(hiding / "hidden", victim)
+    hiding.chmod(mode)
+    with pytest.raises(EngineError, match="models/mine/sub/hidden: the stage wrote a link or a device"):
+        staging.publish()
+    assert victim.stat().st_mode & 0o777 == 0o600
+    assert (closed_to / "models" / "mine" / "weights").read_text() == "old"
+
+
+def test_what_a_stage_closed_is_published_open_to_its_owner(closed_to: Path) -> None:
+    staging = Staging(closed_to, stage("models/mine"))
+    written = write(staging.folder / "models" / "mine" / "sub" / "weights", "new")
+    for path in (written, written.parent, written.parents[1]):
+        path.chmod(0)
+    staging.publish()
+    assert (closed_to / "models" / "mine" / "sub" / "weights").read_text() == "new"
+
+
+def test_what_a_stage_closed_does_not_stop_its_next_run(closed_to: Path) -> None:
+    left = Staging(closed_to, stage("models/mine"))
+    hidden = write(left.folder / "models" / "stray" / "sub" / "deeper" / "file")
+    for path in (hidden, *list(hidden.parents)[:4]):
+        path.chmod(0)
+    assert not (Staging(closed_to, stage("models/mine")).folder / "models" / "stray").exists()
+
+
+def nest(folder: Path, depth: int) -> None:
+    """Folders within one another; no path can name the last of so many."""
+    folder.mkdir(parents=True)
+    found = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("x" * 100, dir_fd=found)
+        above, found = found, os.open("x" * 100, os.O_RDONLY, dir_fd=found)
+        os.close(above)
+    os.close(found)
+
+
+@pytest.mark.parametrize("depth", [33, 1200])
+def test_an_output_of_endless_folders_is_refused_and_does_not_stop_the_next_run(depth: int, closed_to: Path) -> None:
+    staging = Staging(closed_to, stage("models/mine"))
+    nest(staging.folder / "models" / "mine", depth)
+    with pytest.raises(EngineError, match=r"models/mine: (.* more than 32 folders|.* cannot be read)"):
+        staging.publish()
+    assert (closed_to / "models" / "mine" / "weights").read_text() == "old"
+    Staging(closed_to, stage("models/mine")).publish()
+    assert not staging.folder.exists()
+
+
+# Secrets.
+
+
+def test_files_that_may_hold_passwords_are_shown_empty(root: Path) -> None:
+    for name in (".env", ".env.production", ".envrc", ".dvc/config.local", ".git/config", ".dvc/config"):
+        write(root / name, "secret")
+    found = mounted(Staging(root, stage("models/mine")))
+    empty = (".dvc/tmp/engines/.empty", False)
+    hidden = {name: source for name, source in found.items() if source == empty}
+    assert hidden.keys() == {".env", ".env.production", ".envrc", ".dvc/config.local", ".git/config"}
+    assert (root / empty[0]).read_bytes() == b""
+
+
+def test_a_secret_is_hidden_beside_an_output_and_where_a_link_says_it_lies(root: Path) -> None:
+    write(root / "deploy" / "production", "secret")
+    (root / ".env").symlink_to("deploy/production")
+    write(root / ".env.local", "secret")
+    staging = Staging(root, stage("metrics.json"))  # the root is a folder of outputs, whose entries are mounted
+    targets = [str(mount.target.relative_to(root)) for mount in staging.mounts if mount.target != root]
+    assert len(targets) == len(set(targets))  # an engine refuses two
+    assert {name for name, (source, _) in mounted(staging).items() if source.endswith(".empty")} == {
+        ".env.local",
+        "deploy/production",
+    }

@@ -1,9 +1,13 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from tunesmith import threads
+from tunesmith import cli, reproducing, threads
+from tunesmith.worktree import Worktree
 
 UNIFIED, FIRST = "0::/a/b\n", "4:memory:/c\n3:cpu,cpuacct:/docker/x\n0::/\n"
 CASES = {
@@ -38,6 +42,45 @@ def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     chosen = threads.environment()
     assert (chosen["OMP_NUM_THREADS"], chosen["OMP_WAIT_POLICY"]) == ("7", "PASSIVE")
+
+
+COMMAND = """
+from tunesmith import cli, threads
+threads.usable_cpus = lambda: 1
+
+@cli.main.command()
+def count():
+    import torch
+    print(torch.get_num_threads())
+
+cli.main(["count"])
+"""
+
+
+def test_a_command_that_imports_torch_has_pools_of_that_size() -> None:
+    unset = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    told = subprocess.run([sys.executable, "-c", COMMAND], env=unset, capture_output=True, text=True, check=True)
+    assert told.stdout == "1\n"
+
+
+def test_a_command_whose_stages_run_elsewhere_hands_on_what_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with a quota of two CPUs would take the sixteen of its host for the user's choice."""
+    found: dict[str, str] = {}
+
+    def run(*_: object, **__: object) -> bool:
+        found.update(Worktree(Path(), Path(), Path(), keep=False).environment())
+        return True
+
+    monkeypatch.setattr(reproducing, "run", run)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    assert CliRunner().invoke(cli.main, ["reproduce", "toy"]).exit_code == 0
+    assert {name: found.get(name) for name in threads.environment()} == {
+        "OMP_NUM_THREADS": None,
+        "MKL_NUM_THREADS": "3",
+        "OMP_WAIT_POLICY": None,
+    }
 
 
 def test_here_there_is_at_least_one() -> None:

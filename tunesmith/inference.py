@@ -24,6 +24,10 @@ from tunesmith.servers import Serve
 
 ENDING = 10.0
 """Seconds that an engine may take to end before it is killed."""
+PULSE = 10.0
+"""Seconds in which an engine says that it is well. It does so while it generates, however long an answer gets."""
+MISSES = 3
+"""Times in a row that it did not, after which it is taken for dead: a busy machine may explain one."""
 TIED = """
 import ctypes, os, sys
 parent, ending, *command = sys.argv[1:]
@@ -43,6 +47,7 @@ class Engine:
 
     def __init__(self, kind: Kind, name: str, command: list[str], port: int, folder: Path) -> None:
         self.kind, self.name, self.url = kind, name, f"http://{LOOPBACK}:{port}"
+        self.missed = 0
         self.log = folder / "engine.log"
         tied = [sys.executable, "-c", TIED, str(os.getpid()), str(int(ORPHANED[kind])), *command]
         with self.log.open("wb") as log:
@@ -61,11 +66,8 @@ class Engine:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self.check()
-            try:
-                if httpx2.get(f"{self.url}/health", timeout=5, trust_env=False).is_success:
-                    return self.check()  # another's process may have taken the port
-            except httpx2.TransportError:
-                pass
+            if self.is_well():
+                return self.check()  # another's process may have taken the port
             time.sleep(0.1)
         raise ServingError(
             f"{self.name}: {self.kind} does not answer after {seconds:g} s; its last lines:\n{self.tail()}",
@@ -78,6 +80,25 @@ class Engine:
             raise ServingError(
                 f"{self.name}: {self.kind} ended with status {code}; its last lines:\n{self.tail()}",
                 fix="mend what they name; `serve.engine: transformers` in params.yaml serves everywhere",
+            )
+
+    def is_well(self) -> bool:
+        """Whether its server says so in time: that a model behind it generates no more is not seen here."""
+        try:
+            return httpx2.get(f"{self.url}/health", timeout=PULSE, trust_env=False).is_success
+        except httpx2.TransportError:
+            return False
+
+    def watch(self) -> None:
+        """See whether it lives, now and then. Raises ServingError where it ended, or hangs: then it is killed."""
+        self.check()
+        self.missed = 0 if self.is_well() else self.missed + 1
+        if self.missed == MISSES:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise ServingError(
+                f"{self.name}: {self.kind} did not say {MISSES} times in a row that it is well, each time within "
+                f"{PULSE:g} s, and was killed; its last lines:\n{self.tail()}",
+                fix="see what it waits for where this comes again, such as a GPU, or memory that is swapped out",
             )
 
     def answer(self, prompt: list[dict[str, Any]], max_new_tokens: int, timeout: float) -> str:
@@ -96,7 +117,8 @@ class Engine:
 
     def tail(self, lines: int = 12) -> str:
         text = self.log.read_text(errors="replace").replace("\r", "\n")
-        return "\n".join(f"    {line}" for line in text.strip().splitlines()[-lines:]) or "    (none)"
+        told = [line for line in text.strip().splitlines() if "GET /health" not in line]  # that was us
+        return "\n".join(f"    {line}" for line in told[-lines:]) or "    (none)"
 
     def stop(self) -> None:
         for ending in (signal.SIGTERM, signal.SIGKILL):

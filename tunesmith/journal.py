@@ -4,7 +4,7 @@ It is the truth about a training; the tracking server is published to from it. E
 milliseconds since the epoch:
 
 start     {key, model, method, objective, weights, start, params, dataset, rows, device, predicted_memory_bytes}
-          key: a name for this training, unique; start: the model it starts from
+          key: a name for this training, unique, in a container the host's; start: the model it starts from
 signal    {mean, equal_groups}                            what a probe of a verifier's reward found
 sample    {when: "before" | "after", prompt, completion}  a probe prompt answered
 held_out  {when, pairs, accuracy, low, high, margin}      preference over held-out pairs
@@ -14,13 +14,19 @@ end       {steps, seconds, peak_memory_bytes, trainable_parameters, total_parame
           costs: seconds of this training and of every one that it builds on, by model
 """
 
+import os
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 NAME = "training.jsonl"
+RUN = "TUNESMITH_RUN"
+"""A variable that is set where no server can be reached, in a container: what the host, which publishes for it, calls
+this run of a stage (a UUID).
+"""
 
 Event = dict[str, Any]
 
@@ -33,6 +39,8 @@ class Journal:
         self._file = path.open("ab")
 
     def write(self, event: str, **fields: Any) -> None:
+        if event == "start" and (run := os.environ.get(RUN)):
+            fields["key"] = key(run, fields["model"])
         line = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
         self._file.write(orjson.dumps(line) + b"\n")
         self._file.flush()
@@ -42,6 +50,11 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def key(run: str, model: str) -> str:
+    """The only key under which the host publishes the training of ``model`` in what it calls ``run``."""
+    return uuid.uuid5(uuid.UUID(run), model).hex
 
 
 def read(path: Path) -> list[Event]:

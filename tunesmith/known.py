@@ -31,13 +31,13 @@ class Known:
 
         Raises RegistryError where there is neither, IntegrityError where what is recorded cannot be read.
         """
+        chain = ledger.read(self.registry, self.name, self.signing)
         try:
-            version = versions.choose(self.registry, self.name, which, self.signing)
+            version = versions.choose(self.registry, self.name, which, self.signing, chain)
         except RegistryError:
             if not (self.root / MODELS / which / lineage.NAME).is_file():
                 raise
             return self._of_folder(self.root / MODELS / which)
-        chain = ledger.read(self.registry, self.name, self.signing)
         heads = {entry.alias: chain.head(entry.alias) for entry in chain.entries}
         return replace(
             self._of_version(version),

@@ -3,7 +3,8 @@
 An entry is a version of the registered model ``<model>-promotions``. A tracker gives version numbers out one by one,
 whichever database it has, so entries are in one order that everybody reads alike. Each names its parent, the entry that
 was the last when it was written; one whose parent is no longer the last came too late, and does not count. That is the
-compare-and-swap: of any number that promote at once, the first counts.
+compare-and-swap: of any number that promote at once, the first counts. The ledger is made before the first version of
+its model is, by who may register that, and marked (tunesmith/marked.py): nobody else can have it in their hands.
 
 An alias of MLflow can be moved by anyone and remembers nothing; here it follows the chain (docs/decisions/021).
 """
@@ -15,6 +16,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
+from tunesmith import marked
 from tunesmith import signing as signatures
 from tunesmith.errors import IntegrityError, RegistryError, UntrustedError
 from tunesmith.registry import Registry, Version
@@ -70,12 +72,13 @@ EDITED = "find out who did it; restore the tracker's database, or delete the ver
 class Chain:
     """entries: oldest first, as far as they hold together. faults: what was edited, one sentence each.
 
-    signers: of each entry, by its hash. fix: what to do about the first fault.
+    signers: of each entry, by its hash. kind, fix: of the first fault, and what to do about it.
     """
 
     entries: list[Entry] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     signers: dict[str, str] = field(default_factory=dict, compare=False)
+    kind: type[IntegrityError] = IntegrityError
     fix: str = EDITED
 
     @property
@@ -88,19 +91,22 @@ class Chain:
         return next((entry for entry in reversed(self.entries) if entry.alias == alias), None)
 
     def before(self, alias: str) -> Entry | None:
-        """The promotion that a rollback returns to: what stood before the one in force, rolled back ones left out."""
+        """The promotion that a rollback returns to: of another version than the one in force, none rolled back."""
         stack: list[Entry] = []
-        for entry in self.entries:
-            if entry.alias == alias and entry.kind == "promotion":
+        for entry in (entry for entry in self.entries if entry.alias == alias):
+            if entry.kind == "rollback":
+                while stack and stack[-1].version != entry.version:
+                    stack.pop()
+            elif stack and stack[-1].version == entry.version:
+                stack[-1] = entry  # evaluated again, then promoted again: no other version
+            else:
                 stack.append(entry)
-            elif entry.alias == alias:
-                stack.pop()
         return stack[-2] if len(stack) > 1 else None
 
     def sound(self, of: str) -> "Chain":
-        """Itself; raises IntegrityError where it was edited, or somebody signed who is not trusted here."""
+        """Itself; raises IntegrityError where it was edited, UntrustedError where a stranger made it or signed."""
         if self.faults:
-            raise IntegrityError(f"the history of {of} does not hold: {self.faults[0]}", fix=self.fix)
+            raise self.kind(f"the history of {of} does not hold: {self.faults[0]}", fix=self.fix)
         return self
 
 
@@ -109,8 +115,40 @@ def name_of(model: str) -> str:
     return f"{model}-promotions"
 
 
+def begin(registry: Registry, model: str, signing: Signing) -> None:
+    """Make the registered model and its ledger, where they are not. Raises RegistryError for who may not register.
+
+    A ledger without a mark, as they once were, gets one where all that it holds is a sound history of trusted signers'.
+    """
+    if registry.tags(model) is None:
+        registry.create(model, {})
+    ledger = name_of(model)
+    try:
+        if marked.check(registry, ledger, signing):
+            return
+    except UntrustedError:
+        return  # `read` tells who made it
+    except IntegrityError:
+        chain = _folded(registry, model, signing)
+        if chain.entries and not chain.faults:
+            marked.mark(registry, ledger, signing)
+        return
+    registry.touch(model)  # a model can be somebody else's; who may not change it makes no ledger
+    marked.create(registry, ledger, signing)
+
+
 def read(registry: Registry, model: str, signing: Signing) -> Chain:
-    """The chain, every hash and signature checked."""
+    """The chain, every hash and signature checked; empty where there is no ledger."""
+    chain = _folded(registry, model, signing)
+    try:
+        marked.check(registry, name_of(model), signing)
+    except IntegrityError as error:
+        chain.faults.insert(0, error.reason)
+        chain.kind, chain.fix = type(error), error.fix
+    return chain
+
+
+def _folded(registry: Registry, model: str, signing: Signing) -> Chain:
     for again in range(LOOKS):
         chain = fold(model, list(reversed(registry.versions(name_of(model)))), signing)
         if not chain.faults:
@@ -132,7 +170,8 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
             chain.faults.append(f"{where} is not an entry of Tunesmith's")
             continue
         except UntrustedError as error:
-            chain.fix = chain.fix if chain.faults else error.fix
+            if not chain.faults:
+                chain.kind, chain.fix = UntrustedError, error.fix
             chain.faults.append(f"{where} is {error.reason.partition(': ')[2]}")
             continue
         except IntegrityError as error:
@@ -153,9 +192,16 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
 def append(registry: Registry, entry: Entry, source: Version, signing: Signing) -> Chain:
     """Add an entry after ``entry.parent``, and return the chain, which lacks it where another was first.
 
-    source: the version that is promoted, which the UI then links to. Raises IntegrityError where the chain was edited.
+    source: the version that is promoted, which the UI then links to. Raises IntegrityError where the chain was edited,
+    or the ledger is gone.
     """
     ledger, text = name_of(entry.of), entry.text()
+    if not marked.check(registry, ledger, signing):
+        raise IntegrityError(
+            f"{ledger} is gone, the history of the promotions of {entry.of}",
+            fix="restore the tracker's database; or begin a new history by registering the model again: "
+            f"`dvc repro --force --single-item register@{entry.model}`",
+        )
     tags = {ENTRY: text, SIGNATURE: signatures.sign_text(text, signing)}
     said = f"**{entry.alias}** → version {entry.version} ({entry.model}), by {entry.who}, {entry.when}: {entry.why}"
     for attempt in range(ATTEMPTS):

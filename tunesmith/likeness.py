@@ -18,6 +18,8 @@ PASSING = ("created", "command")
 
 Scores = dict[str, float]
 """By prompt."""
+SCORES = "scores.json"
+"""Among what is signed about a version: its scores, by suite and prompt."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tunesmith import manifest
+from tunesmith import git, manifest
 from tunesmith.manifest import Manifest
 
 NAME = "lineage.json"
@@ -71,9 +70,9 @@ def code() -> dict[str, Any]:
     if told := os.environ.get("TUNESMITH_CODE"):
         found: dict[str, Any] = json.loads(told)
         return found
-    commit = _git("rev-parse", "HEAD")
-    changes = _git("status", "--porcelain", "--", ".", ":!dvc.lock")
-    return {"commit": commit or None, "clean": changes == "" if commit else None}
+    here = Path()
+    commit = git.head(here)
+    return {"commit": commit, "clean": git.clean(here) if commit else None}
 
 
 def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
@@ -91,11 +90,3 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
 def _count_lines(path: Path) -> int:
     with path.open("rb") as file:
         return sum(1 for _ in file)
-
-
-def _git(*arguments: str) -> str | None:
-    try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return result.stdout.strip() if result.returncode == 0 else None

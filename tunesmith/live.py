@@ -10,43 +10,57 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+from tunesmith.journal import RUN
 
 PATIENCE = 4.0
 """Seconds that a training waits, at its end, for its follower to publish the last lines."""
-ELSEWHERE = "TUNESMITH_PUBLISHED_ELSEWHERE"
-"""A variable that is set where no server can be reached, and somebody else publishes: in a container."""
 
 
 @contextmanager
-def published_live(journal: Path) -> Iterator[None]:
-    """While the block runs, a follower publishes ``journal``, which must exist. Never fails, whatever becomes of it."""
-    if os.environ.get(ELSEWHERE):
+def published_live(path: Path) -> Iterator[None]:
+    """While the block runs, the journal at ``path``, which must exist, is published. Never fails, whatever becomes of
+    that.
+    """
+    if os.environ.get(RUN):  # the host does it
         yield
         return
-    command = [sys.executable, "-m", "tunesmith.publishing", str(journal.resolve()), str(os.getpid())]
-    follower = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the training
-    )
+    with path.open("rb") as file:
+        follower = follow(file)
     ended = False
     try:
         yield
         ended = True
     finally:
-        if not ended:  # the follower then marks the run as killed
-            follower.terminate()
-        status = _end(follower)
-    if status != 0:
-        print("note: the tracking server did not take the whole run; registration publishes it", file=sys.stderr)
+        end(follower, whole=ended)
 
 
-def _end(follower: subprocess.Popen[bytes]) -> int:
-    """Wait a while for the follower to end by itself, then end it. Returns its exit status."""
+def follow(file: BinaryIO, *whose: str) -> "subprocess.Popen[str]":
+    """Start a follower of the journal that ``file`` is; whose: the model and the key it must be of, unless trusted."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "tunesmith.publishing", str(os.getpid()), *whose],
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,  # Ctrl-C is for the training
+    )
+
+
+def end(follower: "subprocess.Popen[str]", *, whole: bool) -> None:
+    """Wait a while for a follower to end by itself, then end it, and tell what it did not publish.
+
+    whole: the training came to its end; else the follower marks the run as killed, if the journal says no other.
+    """
+    if not whole:
+        follower.terminate()
     try:
-        return follower.wait(timeout=PATIENCE)
+        said, _ = follower.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         follower.kill()
-        return follower.wait()
+        said, _ = follower.communicate()
+    if said:  # why it refused the journal
+        print(f"note: {said.strip()}", file=sys.stderr)
+    elif follower.returncode != 0 and whole:
+        print("note: the tracking server did not take the whole run; registration publishes it", file=sys.stderr)

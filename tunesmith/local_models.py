@@ -1,25 +1,18 @@
 """The files of a model that is to be served, on this machine: brought once, checked to the last byte every time."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tunesmith import atomic, lineage, manifest, params, sources, versions
+from tunesmith import atomic, lineage, manifest, model_cache, params, sources, versions
 from tunesmith.errors import IntegrityError, ServingError
-from tunesmith.publishing import Names
 from tunesmith.registry import Registry, Version
 from tunesmith.servable import ADAPTER
 from tunesmith.signing import Settings, Signing
+from tunesmith.tracker import Names
 from tunesmith.versions import DIGEST, MODEL_FOLDER, Fetched
 
 MODELS = Path("models")
-
-
-def cache() -> Path:
-    """Outside the project, shared by all of a user's; safe to delete while nothing is served."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "tunesmith"
 
 
 def fetch(registry: Registry, name: str, version: Version, evidence: Path, signing: Signing) -> Fetched:
@@ -29,7 +22,7 @@ def fetch(registry: Registry, name: str, version: Version, evidence: Path, signi
     """
     statement, signer, signed = versions.fetch_statement(registry, name, version, evidence, signing)
     digest = statement["digest"]  # signed, so no path of somebody else's making
-    place = cache() / "versions" / digest
+    place = model_cache.hold(digest)
     if not _is_whole(place / MODEL_FOLDER, digest):
         with atomic.new_folder(place) as work:
             versions.fetch(registry, name, version, work, signing)
@@ -52,8 +45,9 @@ def full_weights(folder: Path) -> Path:
 
 def _places(digest: str) -> Iterator[Path]:
     yield from sorted(path.parent for path in MODELS.glob(f"*/{manifest.NAME}"))
-    yield cache() / "bases" / digest
-    yield cache() / "versions" / digest / MODEL_FOLDER
+    yield model_cache.base(digest)
+    if model_cache.version(digest).exists():
+        yield model_cache.hold(digest) / MODEL_FOLDER
 
 
 def _is_whole(folder: Path, digest: str) -> bool:
@@ -74,7 +68,7 @@ def _fetch_base(origin: dict[str, Any]) -> Path:
             f"digest {wanted['digest'][:12]}",
             fix=f"bring it into models/ (`git checkout {origin['code']['commit']}`, then `dvc repro fetch_base`)",
         )
-    place = cache() / "bases" / str(wanted["digest"])
+    place = model_cache.base(str(wanted["digest"]))
     found = base_model.fetch(source, place).digest
     if found != wanted["digest"]:
         raise IntegrityError(
@@ -97,7 +91,7 @@ def _fetch_trained(wanted: dict[str, Any]) -> Path:
             f"nor registered as {names.model}",
             fix=f"register them (`dvc repro register@{wanted['model']}`), or merge the adapter (package.merged)",
         )
-    place = cache() / "versions" / digest
+    place = model_cache.hold(digest)
     with atomic.new_folder(place) as work:
         versions.fetch(registry, names.model, version, work, signing)
     return place / MODEL_FOLDER

@@ -9,14 +9,13 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from tunesmith import ancestry, params, proofs
+from tunesmith import ancestry, params
 from tunesmith.ancestry import Node
 from tunesmith.errors import IntegrityError
 from tunesmith.known import Known
-from tunesmith.proofs import Reach
-from tunesmith.publishing import Names
 from tunesmith.registry import Registry
 from tunesmith.signing import Settings
+from tunesmith.tracker import Names
 
 SHORT = 12
 """Characters of a digest that the tree shows."""
@@ -32,7 +31,9 @@ def run(which: str, *, verify: bool, as_json: bool) -> bool:
         known = Known(Registry(names.experiment), names.model, signing, root, Path(scratch))
         node = tree(known, which)
         if verify:
-            node = proofs.verified(node, Reach(root, known.fetch, known.signed))
+            from tunesmith import proofs  # its DVC is slow to import, and nothing else needs it
+
+            node = proofs.verified(node, proofs.Reach(root, known.fetch, known.signed))
     show(node, as_json=as_json)
     return all(part.proof is None or part.proof.mark != "differs" for part in node.walk())
 

@@ -9,9 +9,9 @@ from tunesmith import check, dvc_project, git, lineage, manifest, params
 from tunesmith import signing as signatures
 from tunesmith.errors import IntegrityError
 from tunesmith.health import Finding
-from tunesmith.publishing import Names
-from tunesmith.registry import Registry, tracking_uri
+from tunesmith.registry import Registry
 from tunesmith.signing import Certificate, Key, Settings, Sigstore
+from tunesmith.tracker import Names, tracking_uri
 
 BASE = Path("models/base")
 

@@ -4,10 +4,10 @@ import click
 
 from tunesmith import ledger, params, promotion
 from tunesmith.ledger import Entry
-from tunesmith.publishing import Names
 from tunesmith.registry import Registry
 from tunesmith.servers import Serve
 from tunesmith.signing import Settings, Signing
+from tunesmith.tracker import Names
 from tunesmith.versions import Fetched
 
 

@@ -5,6 +5,7 @@ sets the alias.
 """
 
 import re
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,8 +16,9 @@ from tempfile import TemporaryDirectory
 from tunesmith import ledger, versions
 from tunesmith.errors import IntegrityError, RegistryError
 from tunesmith.ledger import CHAMPION, Chain, Entry
-from tunesmith.registry import Registry, Version, who
+from tunesmith.registry import Registry, Version
 from tunesmith.signing import Signing
+from tunesmith.tracker import who
 from tunesmith.versions import STATEMENT, Fetched
 
 ALIAS = re.compile(r"(?!latest$|v\d+$)[A-Za-z][A-Za-z0-9_-]{0,63}", re.IGNORECASE)
@@ -77,10 +79,14 @@ def rollback(
 ) -> Entry:
     """Point an alias back at what it pointed at before; the errors are `promote`'s.
 
-    What stood before passed then, or was let through for a reason, so the gate is not asked again.
+    What stood before passed then, or was let through for a reason, so the gate is not asked again. One that was cut
+    short is only completed, and says so: another would go back one further.
     """
     chain = ledger.read(registry, name, signing).sound(name)
     head, before = chain.head(alias), chain.before(alias)
+    moved = head is not None and head.kind == "rollback" and head.version != head.previous
+    if head is not None and moved and registry.alias(name, alias) == head.previous:
+        return _complete(registry, name, alias, head, signing)
     if head is None or before is None:
         raise RegistryError(f"{name} has had no {alias} before this one", fix="promote another: `tunesmith promote`")
     version = versions.choose(registry, name, before.version, signing)
@@ -106,6 +112,12 @@ def _complete(registry: Registry, name: str, alias: str, head: Entry, signing: S
     if registry.alias(name, alias) == head.version:
         raise RegistryError(f"{name} version {head.version} is the {alias} already", fix="nothing to do")
     settle(registry, name, alias, signing)
+    further = "; to go back further, run it again" if head.kind == "rollback" else ""
+    print(
+        f"note: this only completed the {head.kind} to version {head.version} of {head.when}: the tracker's alias had "
+        f"not followed it, or was moved by other means{further}",
+        file=sys.stderr,
+    )
     return head
 
 
@@ -135,7 +147,7 @@ def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: 
     while True:
         after = ledger.append(registry, draft, version, signing)
         if draft in after.entries:
-            settle(registry, name, draft.alias, signing)
+            _set_alias(registry, name, draft, signing)
             return draft
         if after.head(draft.alias) != head:
             raise RegistryError(
@@ -143,6 +155,17 @@ def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: 
                 fix="see `tunesmith history`; if it should still be promoted, compare it with the new one first",
             )
         draft = replace(draft, parent=after.last)
+
+
+def _set_alias(registry: Registry, name: str, made: Entry, signing: Signing) -> None:
+    """Raises RegistryError that says what is done already: a rollback that is run again goes back one further."""
+    try:
+        settle(registry, name, made.alias, signing)
+    except RegistryError as error:
+        raise RegistryError(
+            f"{name} version {made.version} is the {made.alias} now, but the tracker's alias may lag: {error.reason}",
+            fix=f"`tunesmith promote {made.version} --to {made.alias}` sets it when the tracker answers",
+        ) from None
 
 
 def _told(head: Entry | None) -> str:

@@ -56,6 +56,8 @@ class Proxy:
         self.waiting = "no model is up yet"
         self.failed: Mapping[str, Any] | None = None
         """{version, reason} of a champion that could not take over."""
+        self.retrying: list[str] = []
+        """What is wrong for now and tried again, in sentences."""
         self._lock = threading.Lock()
 
     def switch(self, upstream: Upstream | None, waiting: str = "") -> Upstream | None:
@@ -78,10 +80,11 @@ class Proxy:
     def health(self) -> dict[str, Any]:
         serving = self.current
         told = {"status": "serving" if serving else "unavailable", "model": self.name, "alias": self.alias}
+        wrong = {"failed": self.failed, "retrying": self.retrying}
         if serving is None:
-            return told | {"reason": self.waiting, "failed": self.failed}
+            return told | {"reason": self.waiting} | wrong
         about = {**serving.about, "since": serving.since.isoformat(timespec="seconds"), "in_flight": serving.in_flight}
-        return told | about | {"failed": self.failed}
+        return told | about | wrong
 
 
 def app(proxy: Proxy) -> Starlette:

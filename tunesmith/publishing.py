@@ -1,6 +1,9 @@
 """Publish what is on disk to the tracking server: journals, metrics, samples, lineage.
 
-    python -m tunesmith.publishing JOURNAL TRAINER      follow a journal while the process of that number writes it
+    python -m tunesmith.publishing TRAINER [MODEL KEY] < JOURNAL
+
+follows a journal while the process of that number is there; one that is not of MODEL under KEY is refused, and why,
+which is all that it says on standard output.
 
 Everything is published under a key that is on disk and with the times that are on disk, so publishing again, after a
 server was away or in the middle of it, adds what is missing and nothing else.
@@ -11,34 +14,31 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
+from contextlib import redirect_stdout, suppress
 from typing import Any
 
 from tunesmith import journal
-from tunesmith.errors import RegistryError
+from tunesmith.errors import EngineError, RegistryError
+from tunesmith.experiment import Experiment, Point
 from tunesmith.journal import Event
-from tunesmith.params import Section, load
-from tunesmith.registry import Point, Registry
+from tunesmith.params import load
 from tunesmith.samples import Sample
+from tunesmith.tail import Tail
+from tunesmith.tracker import Names
 
 INTERVAL = 1.0
 """Seconds between two looks at a journal that is followed."""
+WAITING = 10_000
+"""Events that may wait for a server; beyond them the journal is not read on."""
 
 
-class Names(Section):
-    """The section `registry`: the experiment that runs go to, and the registered model that versions belong to."""
-
-    experiment: str
-    model: str
-
-
-def publish_training(registry: Registry, events: list[Event]) -> str:
+def publish_training(experiment: Experiment, events: list[Event]) -> str:
     """Publish a journal, whole or so far, and return the id of its run."""
     start, end = journal.first(events, "start"), journal.first(events, "end")
-    run = registry.run(start["key"], start["model"], start["time"], {"method": start["method"]})
+    run = experiment.run(start["key"], start["model"], start["time"], {"method": start["method"]})
     params = {"model": start["model"], "method": start["method"], "device": start["device"], **flat(start["params"])}
     summary = [point for name, value in end.items() for point in _points(f"training/{name}", value, end)]
-    registry.log(run, points=[*steps(events), *summary], params=params)
+    experiment.log(run, points=[*steps(events), *summary], params=params)
     return run
 
 
@@ -53,15 +53,15 @@ def steps(events: list[Event]) -> list[Point]:
     ]
 
 
-def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], samples: list[Sample]) -> None:
+def publish_evaluation(experiment: Experiment, run: str, metrics: dict[str, Any], samples: list[Sample]) -> None:
     """Publish an evaluation: every suite's metrics under its name, its cost apart, samples as a table."""
     points = [point for name, value in metrics.items() for point in _points(f"evaluation/{name}", value, metrics)]
     for suite, measured in metrics["suites"].items():
         points += [point for name, value in measured.items() for point in _points(f"{suite}/{name}", value, metrics)]
         digest, prompts = measured["prompts_digest"], measured["prompts"]
-        registry.log_dataset(run, measured["dataset"], digest, f"{measured['dataset']}/test.jsonl", "test", prompts)
+        experiment.log_dataset(run, measured["dataset"], digest, f"{measured['dataset']}/test.jsonl", "test", prompts)
     digests = {f"prompts.{suite}": measured["prompts_digest"] for suite, measured in metrics["suites"].items()}
-    registry.log(run, points=points, tags=digests)
+    experiment.log(run, points=points, tags=digests)
     table = {
         "suite": [sample["suite"] for sample in samples],
         "id": [sample["id"] for sample in samples],
@@ -72,7 +72,7 @@ def publish_evaluation(registry: Registry, run: str, metrics: dict[str, Any], sa
         "status": [sample["status"] for sample in samples],
         "reason": [sample["reason"] for sample in samples],
     }
-    registry.log_table(run, table, "samples.json")
+    experiment.log_table(run, table, "samples.json")
 
 
 def evaluation_key(metrics: dict[str, Any]) -> str:
@@ -95,11 +95,12 @@ def _points(name: str, value: Any, event: Event) -> list[Point]:
     return [Point(name, float(value), event["time"], 0)]
 
 
-def follow(path: Path, settings: Names, trainer: int) -> None:
+def follow(tail: Tail, settings: Names, trainer: int) -> None:
     """Publish a journal until its `end`, or until ``trainer``, our parent, is gone or says stop (SIGTERM).
 
     A server that does not answer is asked again at the next look; nothing is lost, since each attempt publishes all
-    that is not yet known to have arrived. Raises RegistryError if the last attempt failed.
+    that is not yet known to have arrived. Raises RegistryError if the last attempt failed, and EngineError as
+    `Tail.more` does: of a journal whose start is refused, nothing is published.
     """
     stopped = False
 
@@ -108,32 +109,41 @@ def follow(path: Path, settings: Names, trainer: int) -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    with path.open("rb") as file:
-        events, rest, published, run, registry = list[Event](), b"", 0, "", None
+    waiting, run, experiment = list[Event](), "", None
+    try:
         while True:
-            more, rest = journal.parse(rest + file.read())
-            events += more
-            ended = bool(journal.first(events, "end"))
-            abandoned = stopped or os.getppid() != trainer
+            abandoned = stopped or os.getppid() != trainer  # asked before the last look, which then sees all
+            if len(waiting) < WAITING:
+                waiting += tail.more()
             try:
-                if len(events) > published:
-                    registry = registry or Registry(settings.experiment)
-                    run = publish_training(registry, [events[0], *events[max(published, 1) :]])
-                    published = len(events)
-                if ended or abandoned:
-                    if registry is not None:
-                        registry.finish(run, "FINISHED" if ended else "KILLED", events[-1]["time"])
+                if waiting:
+                    experiment = experiment or Experiment(settings.experiment)
+                    run = publish_training(experiment, [tail.start, *waiting])
+                    waiting.clear()
+                if tail.ended or (abandoned and tail.caught_up):
+                    if experiment is not None:
+                        experiment.finish(run, "FINISHED" if tail.ended else "KILLED", tail.time)
                     return
             except RegistryError:
-                registry = None
-                if ended or abandoned:
+                experiment = None
+                if tail.ended or abandoned:
                     raise
-            time.sleep(INTERVAL)
+            if tail.caught_up or waiting:
+                time.sleep(INTERVAL)
+    except EngineError:
+        if experiment is not None:
+            with suppress(RegistryError):
+                experiment.finish(run, "FAILED", tail.time)
+        raise
 
 
 if __name__ == "__main__":
     os.nice(10)  # training comes first
     try:
-        follow(Path(sys.argv[1]), load(Names, "registry"), int(sys.argv[2]))
+        with redirect_stdout(sys.stderr):
+            follow(Tail(sys.stdin.buffer, *sys.argv[2:]), load(Names, "registry"), int(sys.argv[1]))
+    except EngineError as error:
+        print(error, flush=True)
+        sys.exit(1)
     except RegistryError as error:
         sys.exit(f"error: {error}")

@@ -6,6 +6,8 @@ anywhere before, there is no version; run again, it completes and makes no secon
 
 import hashlib
 import json
+import random
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,11 +16,13 @@ from typing import Any
 
 from tunesmith import ledger, manifest, versions
 from tunesmith import signing as signatures
-from tunesmith.errors import IntegrityError, RegistryError
+from tunesmith.errors import IntegrityError, RegistryError, SupersededError
 from tunesmith.registry import Registry, Version
 from tunesmith.signing import Signing
 from tunesmith.versions import DIGEST, EVIDENCE_FOLDER, MODEL, MODEL_FOLDER, SAID, SIGNED, STATEMENT
 
+PAUSES = (1, 2, 4, 8)
+"""Seconds, at most, before it is registered once more where others register the same model at once."""
 MODEL_SIGNATURE = "model.sig"
 """Among the evidence: the signature over the model folder, which `model_signing verify` takes."""
 
@@ -39,9 +43,10 @@ def register(
     """Upload and sign a model folder and make it a version of ``name``. Returns the version's number.
 
     outcome, evidence: the gate's, and why. files: further evidence, name to text. tags: for readers and filters. Raises
-    IntegrityError if the folder does not verify, here or after the upload.
+    IntegrityError if the folder does not verify, here or after the upload, or the history of promotions does not hold.
     """
     own = manifest.verify(folder)
+    ledger.begin(registry, name, signing)
     champion = ledger.read(registry, name, signing).sound(name).head(ledger.CHAMPION)
     statement = {
         "of": name,
@@ -54,11 +59,23 @@ def register(
         "champion": champion.hash if champion else None,
         "files": {file: _sha256(text) for file, text in files.items()},
     }
-    key = _stated(registry, name, run, statement, signing) or _upload(
-        registry, name, run, folder, statement, files, signing
-    )
-    all_tags = {MODEL: folder.name, **tags, STATEMENT: key}
-    return registry.version(name, run, digest_tag=(DIGEST, own.digest), tags=all_tags, description=description)
+
+    def attempt() -> str:
+        key = _stated(registry, name, run, statement, signing) or _upload(
+            registry, name, run, folder, statement, files, signing
+        )
+        all_tags = {MODEL: folder.name, **tags, STATEMENT: key}
+        number = registry.version(name, run, digest_tag=(DIGEST, own.digest), tags=all_tags, description=description)
+        with TemporaryDirectory() as scratch:
+            made = versions.choose(registry, name, number, signing)
+            versions.fetch_statement(registry, name, made, Path(scratch), signing)
+        return number
+
+    for pause in PAUSES:
+        with suppress(SupersededError):  # by who registers the same at this moment
+            return attempt()
+        time.sleep(pause * random.random())
+    return attempt()
 
 
 def _stated(registry: Registry, name: str, run: str, statement: dict[str, Any], signing: Signing) -> str | None:

@@ -6,10 +6,11 @@ from tempfile import TemporaryDirectory
 
 from tunesmith import likeness, params, reproduction, versions
 from tunesmith.likeness import Scores
-from tunesmith.publishing import Names
-from tunesmith.registry import Registry, Version
+from tunesmith.registry import Registry
 from tunesmith.reproduction import Original
 from tunesmith.signing import Settings
+from tunesmith.tracker import Names
+from tunesmith.versions import Fetched
 
 
 def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
@@ -19,17 +20,14 @@ def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
     version = versions.choose(registry, names.model, which, signing)
     with TemporaryDirectory() as scratch:
         fetched = versions.fetch(registry, names.model, version, Path(scratch), signing)
-        original = Original(
-            fetched.statement["model"], fetched.folder, lambda: scores(registry, version, Path(scratch) / "samples")
-        )
+        original = Original(fetched.statement["model"], fetched.folder, scores(fetched))
         outcome = reproduction.reproduce(original, Path.cwd(), into=into, keep=keep, anyway=anyway)
     for line in reproduction.told(outcome):
         print(line)
     return outcome.reproduced
 
 
-def scores(registry: Registry, version: Version, scratch: Path) -> dict[str, Scores]:
-    """Of a version's answers, as its run shows them."""
-    scratch.mkdir(exist_ok=True)
-    table = json.loads(registry.download(version.run, "samples.json", scratch).read_text())
-    return likeness.scores([dict(zip(table["columns"], row, strict=True)) for row in table["data"]])
+def scores(fetched: Fetched) -> dict[str, Scores] | None:
+    """Of a version's evaluation, as they were signed; None where they were not."""
+    path = fetched.evidence / likeness.SCORES
+    return json.loads(path.read_text()) if path.exists() else None

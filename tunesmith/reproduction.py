@@ -23,11 +23,11 @@ METRICS, SAMPLES, REPEATS = "metrics.json", "samples.jsonl", "repeats.jsonl"
 
 @dataclass(frozen=True)
 class Original:
-    """What is made again. folder: its files, verified. scores: asks for those of its evaluation."""
+    """What is made again. folder: its files, verified. scores: of its evaluation, by suite, where they are known."""
 
     name: str
     folder: Path
-    scores: Callable[[], dict[str, Scores]]
+    scores: dict[str, Scores] | None
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,11 @@ def _made_again(original: Original, origin: Lineage, tree: Worktree, say: Callab
 
 def _measured(original: Original, tree: Worktree, made: set[str], say: Callable[[str], None]) -> tuple[Measured, ...]:
     """Evaluate the model there, and the base with its repeats, which say how far scores move by themselves."""
+    if original.scores is None:
+        raise LineageError(
+            f"{original.name} came out with other weights, and it was registered without the scores to compare them by",
+            fix=f"register it again: `dvc repro --force --single-item register@{original.name}`",
+        )
     say(f"{original.name}: other weights; evaluating them")
     asked = {dep for dep in _stage(tree, REPORTS / original.name / METRICS).deps if dep.is_relative_to(READY)}
     _rerun(tree, sorted(asked), say, made)
@@ -141,7 +146,7 @@ def _measured(original: Original, tree: Worktree, made: set[str], say: Callable[
     base, now = (ready.read(tree.project / REPORTS / name / SAMPLES) for name in (BASELINE, original.name))
     again = decisions.by_suite(ready.read(tree.project / REPORTS / BASELINE / REPEATS))
     repeats = {suite: [likeness.scores(samples)[suite] for samples in times] for suite, times in again.items()}
-    return tuple(likeness.measure(original.scores(), likeness.scores(now), likeness.scores(base), repeats))
+    return tuple(likeness.measure(original.scores, likeness.scores(now), likeness.scores(base), repeats))
 
 
 def _rerun(tree: Worktree, outputs: list[Path], say: Callable[[str], None], made: Collection[str] = ()) -> set[str]:

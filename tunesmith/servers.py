@@ -19,7 +19,8 @@ class Serve(Section):
     drain_seconds: NonNegativeFloat
     """That requests have to end in after another model has taken over, or at the end."""
     start_seconds: PositiveFloat
-    """That an engine may take until it answers, and each of its answers to a probe."""
+    """That an engine may take until it answers, and each of its answers to a probe; and that what may pass, such as a
+    tracker that is down, is waited for while nothing is served yet."""
     probes: PositiveInt
     """Prompts that a server must answer as evaluated before it is used; chosen at registration."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512]

@@ -5,13 +5,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tunesmith import inference, local_models, manifest, probes
 from tunesmith.errors import IntegrityError, ServingError
 from tunesmith.inference import Engine
 from tunesmith.probes import Probes
+from tunesmith.registry import Registry, Version
 from tunesmith.serve_commands import Served
 from tunesmith.servers import Serve
+from tunesmith.signing import Signing
 from tunesmith.versions import Fetched
 
 
@@ -43,6 +47,12 @@ def probe(fetched: Fetched, settings: Serve) -> None:
     """
     with proven(candidate(fetched), settings):
         pass
+
+
+def fetch(registry: Registry, name: str, version: Version, signing: Signing) -> Candidate:
+    """The candidate that a version is, brought here. Raises what `local_models.fetch` and `candidate` raise."""
+    with TemporaryDirectory() as scratch:
+        return candidate(local_models.fetch(registry, name, version, Path(scratch), signing))
 
 
 def candidate(fetched: Fetched) -> Candidate:

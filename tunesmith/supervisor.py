@@ -1,43 +1,53 @@
 """`tunesmith serve`: a version behind one address; the champion is followed, and no request is lost at a change.
 
 A new champion is fetched, checked, started and probed beside the old one before it gets a request; the old one ends
-when its last request has. One that fails any of that leaves the old one serving, and is not tried again.
+when its last request has. One that is refused leaves the old one serving, and is not tried again; what only cannot be
+had for now (`troubles.TRANSIENT`) is. An engine that ended or hangs is started again from files that are checked again,
+and brought again where they are no longer what they were.
 """
 
 import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
-from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import ExitStack
+from functools import partial
 
-from tunesmith import ledger, local_models, params, serving, versions
-from tunesmith.errors import BusyError, RegistryError, ServingError, TunesmithError
-from tunesmith.inference import Engine
-from tunesmith.ledger import Entry
-from tunesmith.proxy import Proxy, Upstream, listening
-from tunesmith.publishing import Names
-from tunesmith.registry import Registry, Version
+from tunesmith import ledger, model_cache, params, serving, standing, versions
+from tunesmith.errors import IntegrityError, ParamsError, ServingError, SigningError, UntrustedError
+from tunesmith.ledger import Chain, Entry
+from tunesmith.proxy import Proxy, listening
+from tunesmith.registry import Registry
 from tunesmith.servers import Serve
 from tunesmith.serving import Candidate
 from tunesmith.signing import Settings, Signing
+from tunesmith.standing import Standing
+from tunesmith.tracker import Names
+from tunesmith.troubles import TRANSIENT, Attempts, Troubles, patiently, words
+
+UNSETTLED = (UntrustedError, SigningError, ParamsError)
+"""What adding a key to params.yaml mends, and what is met amid that."""
 
 
-def run(which: str, port: int | None, host: str | None = None) -> None:
+def run(which: str, port: int | None, host: str | None = None, wait: bool = False) -> None:
     """Serve what ``which`` names (`versions.choose`) until interrupted; an alias is followed.
 
-    Raises RegistryError, IntegrityError or ServingError where it cannot be served to begin with.
+    wait: for an alias that nothing has yet. Raises RegistryError, IntegrityError or ServingError where it cannot be
+    served to begin with, and what may pass (`troubles.TRANSIENT`) where it lasts for `Serve.start_seconds`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings, names = params.load(Serve, "serve"), params.load(Names, "registry")
     settings = settings.model_copy(update={"host": host or settings.host})
     proxy = Proxy(names.model, which[1:] if which.startswith("@") else None)
-    registry, signing = Registry(names.experiment), params.load(Settings, "signing").root
-    supervisor = Supervisor(registry, names.model, proxy, settings, signing)
-    with closing(supervisor), listening(proxy, settings, settings.port if port is None else port) as url:
+    signing = params.load(Settings, "signing").root
+    # Engines end after the proxy, which lets open requests end.
+    with ExitStack() as engines, listening(proxy, settings, settings.port if port is None else port) as url:
         try:
+            registry = patiently(lambda: Registry(names.experiment), settings, Troubles(proxy, _say))
+            supervisor = Supervisor(registry, names.model, proxy, settings, signing)
+            engines.callback(supervisor.close)
+            if wait and proxy.alias:
+                supervisor.await_first(proxy.alias)
             supervisor.begin(which)
             print(
                 f"{url}/v1 serves {names.model} {supervisor.standing}\n{url}/health tells; Ctrl-C ends it", flush=True
@@ -47,19 +57,6 @@ def run(which: str, port: int | None, host: str | None = None) -> None:
                 supervisor.look()
         except KeyboardInterrupt:
             _say("ending, when open requests have ended")
-
-
-@dataclass(frozen=True)
-class Standing:
-    """A candidate that runs. until: ends its engine."""
-
-    candidate: Candidate
-    engine: Engine
-    upstream: Upstream
-    until: ExitStack
-
-    def __str__(self) -> str:
-        return f"{self.candidate}, by {self.engine.kind} in {self.candidate.served.dtype}"
 
 
 class Supervisor:
@@ -77,33 +74,59 @@ class Supervisor:
         self.registry, self.name, self.proxy = registry, name, proxy
         self.settings, self.signing, self.say = settings, signing, say or _say
         self.standing: Standing | None = None
+        self._troubles = Troubles(proxy, self.say)
+        self._starts, self._restarts = Attempts(settings.poll_seconds), Attempts(settings.poll_seconds)
         self._dead: Candidate | None = None
-        """Whose engine ended by itself, and is to be started again."""
+        """Whose engine ended or hung, and is to be started again."""
+        self._next: Entry | None = None
+        """The champion that was announced, and waits until it can be had."""
         self._settled: str | None = None
-        """Hash of the entry whose champion serves, or failed to."""
-        self._told: dict[str, str] = {}
-        """What each step found wrong: said once, however often it is found."""
+        """Hash of the entry whose champion serves, or was refused."""
+        self._served: list[str] = []
+        """Digests of what serves, last, and of what served before it."""
+        self._tidied = True
+        """Whether the cache was seen to since the last change."""
+
+    def await_first(self, alias: str) -> None:
+        """Return when something has been promoted to ``alias``. What may pass is waited for too.
+
+        So is trust: the key that signed first may yet be added to `signing` in params.yaml, which each look reads.
+        """
+        while reason := self._lacking(alias):
+            if reason != self.proxy.waiting:
+                self.say(reason)
+            self.proxy.waiting = reason
+            time.sleep(self.settings.poll_seconds)
+        self.proxy.waiting = f"the first {alias} is being started"
+
+    def _lacking(self, alias: str) -> str | None:
+        """What keeps ``alias`` from being followed, as things are."""
+        try:
+            self.signing = params.load(Settings, "signing").root
+            head = patiently(self._head, self.settings, self._troubles)
+        except UNSETTLED as error:
+            return words(error)
+        return None if head else f"{self.name} has no {alias} yet: `tunesmith promote MODEL` makes one"
 
     def begin(self, which: str) -> None:
         """Bring up what is served first. The errors are `run`'s."""
-        head = self._head()
-        if self.proxy.alias and head:
+        if head := patiently(self._head, self.settings, self._troubles):
             self._settled = head.hash
-            self._switch(self._start(self._candidate_of(head)))
+            fetch = partial(self._fetch, head.version, head.digest)
         else:
-            self._switch(self._start(self._candidate(versions.choose(self.registry, self.name, which, self.signing))))
+            version = versions.choose(self.registry, self.name, which, self.signing)  # what is not there will not come
+            fetch = partial(serving.fetch, self.registry, self.name, version, self.signing)
+        self._switch(patiently(lambda: standing.start(fetch(), self.settings), self.settings, self._troubles))
 
     def look(self) -> None:
         """See to it that the champion serves: called again and again, raises nothing."""
-        for step in (self._revive, self._follow):
+        for step in (self._revive, self._follow, self._tidy):
             try:
                 step()
-                self._told.pop(step.__name__, None)
+                self._troubles.over(step.__name__)
             except Exception as error:  # such as a tracker that is down, or a full disk: what serves needs neither
-                reason = str(error) if isinstance(error, TunesmithError) else repr(error)
-                if self._told.get(step.__name__) != (line := f"still serving {self._serving}; {reason}"):
-                    self.say(line)
-                self._told[step.__name__] = line
+                waits = f", version {self._next.version} waits" if self._next else ""
+                self._troubles.met(step.__name__, f"still serving {self._serving}{waits}; {words(error)}")
 
     def close(self) -> None:
         if self.standing:
@@ -116,78 +139,78 @@ class Supervisor:
             return
         serves = self.standing and self.standing.candidate
         if not serves or (serves.version, serves.digest) != (head.version, head.digest):
-            self.say(f"new champion: version {head.version} ({head.model})")
+            if self._next != head:
+                self.say(f"new champion: version {head.version} ({head.model})")
+            self._next = head
             try:
-                starting = self._start(self._candidate_of(head))
-            except (RegistryError, BusyError):
-                raise  # to be tried again
+                starting = self._starts.make(
+                    head.hash, lambda: standing.start(self._fetch(head.version, head.digest), self.settings)
+                )
+            except TRANSIENT:
+                raise  # it is tried again
             except Exception as error:  # whatever it is, it must not end what serves
-                self._settled = head.hash
-                reason = str(error) if isinstance(error, TunesmithError) else repr(error)
+                self._settled, self._next, reason = head.hash, None, words(error)
                 self.proxy.failed = {"version": head.version, "reason": reason}
                 self.say(f"version {head.version} cannot serve; still serving {self._serving}\n{reason}")
                 return
             self._switch(starting)
             self.say(f"serving {self.standing}")
-        self._settled, self.proxy.failed = head.hash, None
+        self._settled, self._next, self.proxy.failed = head.hash, None, None
 
     def _revive(self) -> None:
-        """Start an engine that ended by itself again, from files that are checked again."""
+        """Start an engine that ended by itself, or hung, again, from files that are checked again."""
         if self.standing:
             try:
-                self.standing.engine.check()
+                self.standing.engine.watch()
             except ServingError as error:
                 self.say(str(error))
                 self._dead = self.standing.candidate
-                self.proxy.switch(None, f"{self._dead.served.name} ended by itself; it is started again")
+                self.proxy.switch(None, f"{error.reason.partition(';')[0]}; it is started again")
                 self.close()
         if self._dead:
-            self._dead.verify()
-            self._switch(self._start(self._dead))
+            self._switch(self._restarts.make(self._dead.version, partial(self._restart, self._dead)))
             self.say(f"serving {self.standing} again")
 
+    def _restart(self, dead: Candidate) -> Standing:
+        try:
+            dead.verify()
+        except IntegrityError as error:  # such as by a training in this project, whose models/ hold what is under it
+            self._dead = dead = self._fetch(dead.version, dead.digest)
+            self.say(f"{error.reason}; it was fetched again")
+        return standing.start(dead, self.settings)
+
+    def _tidy(self) -> None:
+        """After a change, keep in the cache what serves, what did before, who is champion, and who a rollback needs."""
+        if self._tidied or self.proxy.alias is None:
+            return
+        chain, alias = self._chain(), self.proxy.alias
+        needed = [entry.digest for entry in (chain.head(alias), chain.before(alias)) if entry]
+        removed = model_cache.prune({*self._served, *needed})
+        self._tidied = True
+        if removed:
+            self.say(f"removed from {model_cache.folder()}: {', '.join(digest[:12] for digest in removed)}")
+
     def _head(self) -> Entry | None:
-        if self.proxy.alias is None:
-            return None
-        return ledger.read(self.registry, self.name, self.signing).sound(self.name).head(self.proxy.alias)
+        return self._chain().head(self.proxy.alias) if self.proxy.alias else None
 
-    def _candidate_of(self, head: Entry) -> Candidate:
-        version = versions.choose(self.registry, self.name, head.version, self.signing)
-        made = self._candidate(version)
-        if made.digest != head.digest:
-            raise versions.changed(self.name, version, f"it was promoted with digest {head.digest[:12]}")
+    def _chain(self) -> Chain:
+        return ledger.read(self.registry, self.name, self.signing).sound(self.name)
+
+    def _fetch(self, number: str, digest: str) -> Candidate:
+        version = versions.choose(self.registry, self.name, number, self.signing)
+        made = serving.fetch(self.registry, self.name, version, self.signing)
+        if made.digest != digest:
+            raise versions.changed(self.name, version, f"it had digest {digest[:12]}, not {made.digest[:12]}")
         return made
-
-    def _candidate(self, version: Version) -> Candidate:
-        with TemporaryDirectory() as scratch:
-            return serving.candidate(local_models.fetch(self.registry, self.name, version, Path(scratch), self.signing))
-
-    def _start(self, candidate: Candidate) -> Standing:
-        with ExitStack() as until:
-            engine = until.enter_context(serving.proven(candidate, self.settings))
-            about = {
-                "version": candidate.version,
-                "trained": candidate.model,
-                "digest": candidate.digest,
-                "engine": engine.kind,
-                "dtype": candidate.served.dtype,
-            }
-            return Standing(candidate, engine, Upstream(engine.url, engine.name, about), until.pop_all())
 
     def _switch(self, to: Standing) -> None:
         """Send new requests to it; what served before ends with its last request, or when its time is up."""
         before, self.standing, self._dead = self.standing, to, None
         self.proxy.switch(to.upstream)
-        if before is None:
-            return
-        deadline = time.monotonic() + self.settings.drain_seconds
-        while before.upstream.in_flight and time.monotonic() < deadline:
-            time.sleep(0.05)
-        if before.upstream.in_flight:
-            self.say(
-                f"{before.upstream.in_flight} requests to {before.upstream.name} were cut off (serve.drain_seconds)"
-            )
-        before.until.close()
+        if self._served[-1:] != [to.candidate.digest]:
+            self._served, self._tidied = [*self._served[-1:], to.candidate.digest], False
+        if before and (lost := before.drain(self.settings.drain_seconds)):
+            self.say(f"{lost} requests to {before.upstream.name} were cut off (serve.drain_seconds)")
 
     @property
     def _serving(self) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 
 from tunesmith import ledger, manifest
 from tunesmith import signing as signatures
-from tunesmith.errors import IntegrityError, RegistryError
+from tunesmith.errors import IntegrityError, RegistryError, SupersededError
+from tunesmith.ledger import Chain
 from tunesmith.registry import Registry, Version
 from tunesmith.signing import Signing
 
@@ -41,15 +42,15 @@ class Fetched:
     signer: str
 
 
-def choose(registry: Registry, name: str, which: str, signing: Signing) -> Version:
+def choose(registry: Registry, name: str, which: str, signing: Signing, chain: Chain | None = None) -> Version:
     """The version that ``which`` names: a model such as ``sft-lora`` (its newest), a number, or ``@champion``.
 
-    An alias is looked up in the history of promotions. Raises RegistryError where there is none, or where it was not
-    registered by this pipeline.
+    An alias is looked up in the history of promotions; chain: that, where it was read before. Raises RegistryError
+    where there is none, or where it was not registered by this pipeline.
     """
     versions = registry.versions(name)
     if which.startswith("@"):
-        head = ledger.read(registry, name, signing).sound(name).head(which[1:])
+        head = (chain or ledger.read(registry, name, signing)).sound(name).head(which[1:])
         if head is None:
             raise RegistryError(f"{name} has no {which[1:]} yet", fix="make one with `tunesmith promote MODEL`")
         wanted: tuple[str, ...] = (head.version,)
@@ -99,7 +100,7 @@ def fetch_statement(
     if (statement["of"], statement["run"], statement["model"], statement["digest"]) != (name, version.run, *tags):
         raise changed(name, version, "its tags name another model than the one signed")
     if sequence(registry, version.run, signing) > statement["sequence"]:
-        raise IntegrityError(
+        raise SupersededError(
             f"{name} version {version.number}: evaluated again since what its tag names",
             fix=f"complete that registration: `dvc repro --force --single-item register@{statement['model']}`",
         )

@@ -9,26 +9,33 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tunesmith import lineage, live
-from tunesmith.engines import Runtime, caches, inside
-from tunesmith.engines.pipeline import Stage
+from tunesmith import journal, lineage
+from tunesmith.dvc_project import Stage
+from tunesmith.engines import Runtime, caches, inside, pipeline
 from tunesmith.engines.staging import Staging
 from tunesmith.errors import EngineError
 
 PASSED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "TERM")
 """Variables of the caller that a stage sees, where set."""
-PASSED_WITH_NETWORK = ("HF_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL")
+PASSED_WITH_NETWORK = (
+    *("HF_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL"),
+    *("PIP_CONFIG_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),  # files, where runtime.mounts shows them
+)
+
+
+def name(stage: Stage, root: Path) -> str:
+    """What the container of this stage of this project is called: a second one of that name, an engine refuses."""
+    return f"tunesmith-{stage.target.replace('@', '-')}-{sha256(str(root).encode()).hexdigest()[:8]}"
 
 
 def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, Any]:
     """All that the container is made with: what it may see, use and do."""
     mounts = [*staging.mounts, *caches.mounts(stage.network), *caches.more(runtime.mounts)]
-    project = sha256(str(staging.root).encode()).hexdigest()[:8]
     return {
         "image": digest,
-        "name": f"tunesmith-{stage.name.replace('@', '-')}-{project}",
+        "name": name(stage, staging.root),
         "entrypoint": ["python", "-m", "tunesmith.engines.inside"],
-        "command": list(stage.command),
+        "command": pipeline.module(stage),
         "environment": _environment(stage, digest, staging),
         "working_dir": str(staging.root),
         "user": f"{os.getuid()}:{os.getgid()}",
@@ -68,7 +75,7 @@ def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
         "USER": "tunesmith",  # no such user in the image; libraries ask for a name
         "PYTHONDONTWRITEBYTECODE": "1",
         "TUNESMITH_IMAGE_DIGEST": digest,
-        live.ELSEWHERE: "1",
+        journal.RUN: staging.run,
         "TUNESMITH_CODE": json.dumps(lineage.code()),  # the image has no git
         inside.WRITABLE: ":".join(str(staging.root / parent) for parent in staging.parents),
         inside.TERMINAL: f"{size.lines}x{size.columns}" if sys.stdout.isatty() else "",
@@ -91,12 +98,12 @@ def explained(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
     match status:
         case inside.OUT_OF_MEMORY:
             raise EngineError(
-                f"{stage.name} was killed: it needed more memory than runtime.memory ({runtime.memory}) gives",
+                f"{stage.target} was killed: it needed more memory than runtime.memory ({runtime.memory}) gives",
                 fix="`tunesmith plan` says what it takes: raise the limit, or lower batch_size or max_length",
             )
         case inside.OUT_OF_PIDS:
             raise EngineError(
-                f"{stage.name} failed: it wanted more processes and threads than runtime.pids ({runtime.pids})",
+                f"{stage.target} failed: it wanted more processes and threads than runtime.pids ({runtime.pids})",
                 fix="raise the limit if the stage is one of yours; else find out what it started",
             )
         case inside.NOT_WRITABLE:
@@ -107,7 +114,7 @@ def explained(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
         case _ if status > 128 and status != 128 + signal.SIGINT:
             name = signal.Signals(status - 128).name if status - 128 in list(signal.Signals) else status
             raise EngineError(
-                f"{stage.name} was ended by {name}",
+                f"{stage.target} was ended by {name}",
                 fix="if nobody ended it, the machine was short of memory: set runtime.memory, and see `dmesg`",
             )
     return status

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from docker.models.containers import Container
 from docker.utils.socket import STDERR, frames_iter
 
 from tunesmith import atomic
+from tunesmith.dvc_project import Stage
 from tunesmith.engines import Runtime, confinement, image
 from tunesmith.engines.journals import followed
-from tunesmith.engines.pipeline import Stage
 from tunesmith.engines.staging import PLACE, Staging
 from tunesmith.errors import EngineError
 
@@ -28,6 +28,11 @@ LOOK = 0.2
 """Seconds between two looks at what should change."""
 
 FAILURES = (
+    (
+        "timed out",
+        "the Docker engine answers too late",
+        "see what keeps it busy; DOCKER_HOST says which one was asked",
+    ),
     (
         "could not select device driver",
         "the Docker engine has no GPU driver",
@@ -62,14 +67,18 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     root = (root or Path()).resolve()
     client = connect()
     digest = check_image(client, str(runtime.image))
-    with _stopped_with_us(), atomic.only_writer(root / PLACE / stage.name):
+    with _stopped_with_us(), atomic.only_writer(root / PLACE / stage.target):
+        name = confinement.name(stage, root)
+        _remove(client, name)  # nobody else runs this stage now: of an engine that was killed a moment ago
         staging = Staging(root, stage)
         given = confinement.settings(stage, runtime, digest, staging)
-        _remove_leftover(client, given["name"])
         try:
-            with followed(staging.staged), _created(client, given) as container:
-                status = _follow(container, runtime.grace)
+            with followed(staging.folder, staging.outputs, staging.run):
+                status = _follow(client.containers.create(**given), runtime.grace)
+        except requests.RequestException as error:  # APIError is one
+            raise explain(error) from None
         finally:
+            _remove(client, name)  # or nothing is published: what still runs could write on
             staging.publish()
     return confinement.explained(status, stage, runtime, root)
 
@@ -102,13 +111,14 @@ def resolve(client: Any, name: str) -> str:
     Raises EngineError where the engine has no such image, or where it is built for another processor.
     """
     try:
-        attributes = client.images.get(name).attrs
+        attributes, here = client.images.get(name).attrs, client.version()["Arch"]
     except APIError as error:
         raise EngineError(
             f"the engine has no image {name}: {error.explanation}",
             fix=f"`docker pull {name}`, if it is in a registry; {image.HOW}",
         ) from None
-    here = client.version()["Arch"]
+    except requests.RequestException as error:
+        raise explain(error) from None
     if attributes["Architecture"] != here:
         raise EngineError(
             f"the image {name} is built for {attributes['Architecture']}; this engine runs {here}",
@@ -117,31 +127,19 @@ def resolve(client: Any, name: str) -> str:
     return str(next(iter(attributes.get("RepoDigests") or []), attributes["Id"]))
 
 
-@contextmanager
-def _created(client: Any, arguments: dict[str, Any]) -> Iterator[Container]:
-    """A container, not started, that is gone afterwards. Raises EngineError for what the engine cannot do."""
-    container = None
-    try:
-        container = client.containers.create(**arguments)
-        yield container
-    except (APIError, requests.ConnectionError) as error:
-        raise explain(error) from None
-    finally:
-        if container is not None:
-            with suppress(APIError, requests.ConnectionError):  # it has removed itself
-                container.remove(force=True)
-
-
-def _remove_leftover(client: Any, name: str) -> None:
-    """Remove a container of this name: nobody else runs this stage now, so its engine was killed a moment ago."""
+def _remove(client: Any, name: str) -> None:
+    """Remove the container of this name, if there is one. Raises EngineError unless the engine says that it is gone."""
     while True:
         try:
             client.containers.get(name).remove(force=True)
         except NotFound:
             return
-        except APIError as error:
-            if error.status_code != 409:  # it is being removed
-                raise explain(error) from None
+        except requests.RequestException as error:
+            if not isinstance(error, APIError) or error.status_code != 409:  # it is being removed
+                raise EngineError(
+                    f"the container {name} may still be there, so nothing that it wrote is taken over: {error}",
+                    fix=f"`docker rm --force {name}` once the engine answers, then run the stage again",
+                ) from None
         time.sleep(LOOK)
 
 
@@ -156,21 +154,29 @@ def explain(error: Exception) -> EngineError:
 
 def _follow(container: Container, grace: float) -> int:
     """Start it, pass on what it prints until it ends, and return its exit status."""
-    with ThreadPoolExecutor(1) as pool:
-        stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-        status: Future[dict[str, int]] = pool.submit(container.wait, condition="removed", timeout=None)
+    stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    status = _awaited(container)
+    container.start()
+    with _interrupts_reach(container, grace):
+        for source, text in frames_iter(stream, tty=False):
+            to = sys.stderr if source == STDERR else sys.stdout
+            to.buffer.write(text)
+            to.buffer.flush()
+        return status.result()["StatusCode"]
+
+
+def _awaited(container: Container) -> "Future[dict[str, int]]":
+    """How it ends, which is asked before it starts: it removes itself. An engine that never says holds up no exit."""
+    status: Future[dict[str, int]] = Future()
+
+    def wait() -> None:
         try:
-            container.start()
-        except APIError:
-            with suppress(APIError):  # it may have removed itself
-                container.remove(force=True)  # which also ends the waiting
-            raise
-        with _interrupts_reach(container, grace):
-            for source, text in frames_iter(stream, tty=False):
-                to = sys.stderr if source == STDERR else sys.stdout
-                to.buffer.write(text)
-                to.buffer.flush()
-            return status.result()["StatusCode"]
+            status.set_result(container.wait(condition="removed", timeout=None))
+        except Exception as error:  # raised where the status is asked for
+            status.set_exception(error)
+
+    threading.Thread(target=wait, daemon=True).start()
+    return status
 
 
 @contextmanager
@@ -180,7 +186,7 @@ def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
 
     def stop(number: int, frame: Any) -> None:
         nonlocal said
-        with suppress(APIError):
+        with suppress(requests.RequestException):
             container.kill("SIGKILL" if said else "SIGINT")
         said = True
         signal.setitimer(signal.ITIMER_REAL, grace)

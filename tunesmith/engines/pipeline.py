@@ -1,33 +1,29 @@
-"""What dvc.yaml says of the stage that runs."""
+"""Which stage of dvc.yaml runs, and as what module."""
 
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith import dvc_project
+from tunesmith.dvc_project import Stage
 from tunesmith.errors import EngineError
 
-
-@dataclass(frozen=True)
-class Stage:
-    """name: such as train_sft@lora. command: a module and its arguments. outputs: from the project's root.
-
-    network: whether it declares one.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    outputs: tuple[Path, ...]
-    network: bool
+ENGINE = ["python", "-m", "tunesmith.engines"]
+"""How the command of a stage begins that runs where `runtime` says."""
 
 
-def find(module: str, arguments: list[str], root: Path = Path()) -> Stage:
+def find(name: str, arguments: list[str], root: Path = Path()) -> Stage:
     """The stage in dvc.yaml whose command is this one. Raises EngineError where there is none."""
-    command = ["python", "-m", "tunesmith.engines", module, *arguments]
+    command = [*ENGINE, name, *arguments]
     for stage in dvc_project.stages(root):
         if shlex.split(stage.command) == command:
-            return Stage(stage.target, (f"stages.{module}", *arguments), stage.outs, stage.network)
+            return stage
     raise EngineError(
         f"dvc.yaml: no stage runs `{shlex.join(command)}`, so what it may write is not known",
         fix="run a stage of dvc.yaml with its own arguments, or set runtime.engine to host",
     )
+
+
+def module(stage: Stage) -> list[str]:
+    """The module that a stage is, and its arguments: what follows `python -m` in its container."""
+    name, *arguments = shlex.split(stage.command)[len(ENGINE) :]
+    return [f"stages.{name}", *arguments]

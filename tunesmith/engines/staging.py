@@ -8,15 +8,22 @@ there; folders are not, since a stage replaces them whole.
 
 import os
 import shutil
+import stat
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith import atomic
-from tunesmith.engines.pipeline import Stage
+from tunesmith.dvc_project import Stage
+from tunesmith.engines import journals
 from tunesmith.errors import EngineError
 
 PLACE = Path(".dvc/tmp/engines")
 """On the project's own file system, and out of sight of git and DVC."""
+SECRETS = (".env*", ".dvc/config.local", ".git/config")
+"""Files of the project that may hold passwords. No stage needs one, so each is shown empty."""
+DEPTH = 32
+"""Folders within one another in an output, at most: what copies or removes it goes down by recursion."""
 
 
 @dataclass(frozen=True)
@@ -29,20 +36,26 @@ class Mount:
 
 
 class Staging:
-    """The writable side of one run of a stage, in ``root``, an absolute path."""
+    """The writable side of one run of a stage, in ``root``, an absolute path.
+
+    run: what this run is called, as no other is.
+    """
 
     def __init__(self, root: Path, stage: Stage) -> None:
-        self.root, self.outputs = root, stage.outputs
-        self.folder = root / PLACE / stage.name
+        self.root, self.outputs, self.run = root, stage.outs, str(uuid.uuid4())
+        self.folder = root / PLACE / stage.target
         _remove(self.folder)
-        self.parents = sorted({output.parent for output in stage.outputs})
+        self.parents = sorted({output.parent for output in stage.outs})
         self.mounts = [Mount(root, root, writable=False)]
         for parent in self.parents:
             (root / parent).mkdir(parents=True, exist_ok=True)
+            if not os.access(root / parent, os.W_OK):  # told now, and not when a training has run for hours
+                raise EngineError(f"{root / parent} cannot be written by user {os.getuid()}", fix="make it theirs")
             (self.folder / parent).mkdir(parents=True, exist_ok=True)
             self.mounts.append(Mount(self.folder / parent, root / parent, writable=True))
             self.mounts += [self._shown(parent / entry.name) for entry in self._others(parent)]
-        self.staged = [self.folder / output for output in self.outputs]
+        hidden = self._hidden()
+        self.mounts = [*(mount for mount in self.mounts if mount.target not in hidden), *hidden.values()]
         self.before = {output: self._seed(output) for output in self.outputs}
 
     def _others(self, parent: Path) -> list[Path]:
@@ -66,6 +79,16 @@ class Staging:
             place.touch()
         return Mount(self.root / path, self.root / path, writable=False)
 
+    def _hidden(self) -> dict[Path, Mount]:
+        """By target: an empty file in the place of every secret, where it really lies if that is in the project.
+
+        A secret that is put there while the stage runs is not hidden.
+        """
+        empty = self.root / PLACE / ".empty"
+        empty.touch()
+        found = {path.resolve() for name in SECRETS for path in self.root.glob(name) if path.is_file()}
+        return {path: Mount(empty, path, writable=False) for path in sorted(found) if path.is_relative_to(self.root)}
+
     def _seed(self, output: Path) -> tuple[int, int] | None:
         source, place = self.root / output, self.folder / output
         if source.is_file():
@@ -76,7 +99,7 @@ class Staging:
         """Move the outputs that are there now to where they belong, each whole or not at all.
 
         Called when no process of the stage is left. Raises EngineError for an output that is a link or a device, or
-        holds one: what it points to is not the stage's.
+        holds one: what it points to is not the stage's; and for a model whose journal is not of this run, or not whole.
         """
         for output in self.outputs:
             place = self.folder / output
@@ -84,6 +107,7 @@ class Staging:
                 continue
             self._check_plain(output)
             if place.is_dir():
+                journals.check(self.folder, output, self.run)
                 with atomic.new_folder(self.root / output) as partial:
                     for entry in place.iterdir():
                         entry.rename(partial / entry.name)
@@ -92,25 +116,57 @@ class Staging:
         _remove(self.folder)
 
     def _check_plain(self, output: Path) -> None:
-        place = self.folder / output
-        inside = place.rglob("*") if place.is_dir() and not place.is_symlink() else []
-        above = [self.folder / parent for parent in output.parents]
-        for path in (*above, place, *inside):
-            if path.is_symlink() or not (path.is_dir() or path.is_file()):
-                raise EngineError(
-                    f"{self.root / path.relative_to(self.folder)}: the stage wrote a link or a device; its outputs "
-                    "stay as they were",
-                    fix=f"let the stage write plain files and folders; what it wrote is in {self.folder}",
-                )
-            path.chmod(path.stat().st_mode & 0o777)  # nobody else runs it as this user
+        """From the top down, so that no link is followed; folders are opened, then read, so that none is skipped.
+
+        What passes, nobody else runs as this user.
+        """
+        waiting = [output, *output.parents]
+        try:
+            while waiting:
+                path = waiting.pop()
+                place = self.folder / path
+                mode = place.lstat().st_mode
+                if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+                    raise self._refused(path, "the stage wrote a link or a device")
+                if len(path.parts) > DEPTH:
+                    raise self._refused(output, f"the stage wrote more than {DEPTH} folders within one another")
+                place.chmod(mode & 0o777 | (0o700 if stat.S_ISDIR(mode) else 0o600))
+                if stat.S_ISDIR(mode) and path.is_relative_to(output):
+                    waiting += [path / entry.name for entry in place.iterdir()]
+        except OSError as error:  # such as a path that is too long
+            raise self._refused(output, f"what the stage wrote cannot be read: {error.strerror}") from None
+
+    def _refused(self, path: Path, reason: str) -> EngineError:
+        return EngineError(
+            f"{self.root / path}: {reason}; its outputs stay as they were",
+            fix=f"let the stage write plain files and folders; what it wrote is in {self.folder}",
+        )
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a stage left, all of it: in what stays, the next run would be shown or given what is not its own."""
-    for path, _, _ in os.walk(folder):  # follows no link; top down, so a closed folder is opened before it is entered
-        Path(path).chmod(0o700)
-    if folder.exists():
-        shutil.rmtree(folder)
+    """Remove what a stage left, all of it: in what stays, the next run would be shown or given what is not its own.
+
+    Folders may be closed, and so many within one another that no path reaches the last: each moves up, then is read.
+    """
+    if not folder.exists():
+        return
+    folder.chmod(0o700)
+    while entries := list(folder.iterdir()):
+        for entry in entries:
+            if not _is_folder(entry):
+                entry.unlink()
+                continue
+            entry.chmod(0o700)
+            for inner in entry.iterdir():
+                if _is_folder(inner):
+                    inner.chmod(0o700)  # a folder that is moved is written to
+                inner.rename(folder / str(uuid.uuid4()))
+            entry.rmdir()
+    folder.rmdir()
+
+
+def _is_folder(path: Path) -> bool:
+    return stat.S_ISDIR(path.lstat().st_mode)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
