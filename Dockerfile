@@ -1,7 +1,7 @@
 # The environment that stages run in (train, the default), that its tests pass in (test), and that answers (serve).
 #
 #     make image                   or: docker build --tag tunesmith .
-#     make image CPU=1             without CUDA; where pip finds PyTorch's CPU builds is its own setting (--secret id=pip)
+#     make image CPU=1             without CUDA; PIP_EXTRA_INDEX_URL, if set, says where PyTorch's CPU builds are
 #
 # BASE_IMAGE is any Debian or Ubuntu with Python 3.11 or newer in its packages. torch brings CUDA's libraries itself, so
 # the base needs the runtime alone. Dependencies come first and code last: an edit rebuilds in seconds, and train, which
@@ -20,6 +20,7 @@ RUN sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' /pyproject.toml > /torch.txt
 
 FROM python AS dependencies
 ARG CPU
+ARG PIP_EXTRA_INDEX_URL
 # hadolint ignore=DL3008
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/* && python3 -m venv /usr/lib/tunesmith

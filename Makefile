@@ -2,6 +2,7 @@
 # make test    set up and run lint, types and tests
 # make ui      open the MLflow UI on the local registry
 # make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it; CPU=1 leaves CUDA out
+#              (PyTorch's CPU builds are on an index of its own: name it in PIP_EXTRA_INDEX_URL)
 # make lock    choose the pinned versions again
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ lint: .venv/dev
 	ruff check .
 	ruff format --check .
 	mypy
-	hadolint Dockerfile
+	hadolint Dockerfile .ci/stack/Dockerfile
 
 real: .venv/dev
 	pytest -q -m real
@@ -37,7 +38,7 @@ ui: .venv/runtime
 # --secret id=pip,src=pip.conf where pip needs a configuration of its own.
 TARGET ?= train
 IMAGE ?= tunesmith$(if $(filter-out train,$(TARGET)),-$(TARGET))
-BUILD = DOCKER_BUILDKIT=1 docker build $(if $(CPU),--build-arg CPU=1) $(IMAGE_OPTIONS)
+BUILD = DOCKER_BUILDKIT=1 docker build $(if $(CPU),--build-arg CPU=1 --build-arg PIP_EXTRA_INDEX_URL) $(IMAGE_OPTIONS)
 
 image:
 	$(BUILD) --target $(TARGET) --tag $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) \

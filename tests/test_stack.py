@@ -1,0 +1,175 @@
+"""compose.yaml for real: the team's stack in containers, from no passwords to a champion that answers.
+
+Needs a Docker engine with the images of compose.yaml, and in TUNESMITH_TEST_TEAM a copy of the project in which
+`dvc repro` has run; .ci/engine makes all of them. Run in the engine's network, for the ports are on its loopback.
+"""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests import compose_file
+
+MLFLOW, CHAMPION = "http://127.0.0.1:5000", "http://127.0.0.1:8000"
+CHECK = "import socket; socket.create_connection(({host!r}, {port}), timeout=3)"
+
+COMPOSE = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+
+pytestmark = pytest.mark.stack
+
+
+class Stack:
+    """compose.yaml in ``folder``, the project of a user who has made an .env."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.passwords = {name: secrets.token_hex(24) for name in compose_file.required()}
+        self.environment = os.environ | {
+            "MLFLOW_TRACKING_URI": MLFLOW,
+            "MLFLOW_TRACKING_USERNAME": "admin",
+            "MLFLOW_TRACKING_PASSWORD": self.passwords["MLFLOW_ADMIN_PASSWORD"],
+        }
+
+    def run(self, *command: str, fails: bool = False) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode != 0) is fails, done.stdout[-8000:]
+        return done.stdout
+
+    def compose(self, *command: str, fails: bool = False) -> str:
+        return self.run(*COMPOSE, "--profile", "cpu", *command, fails=fails)
+
+    def container(self, service: str) -> dict[str, Any]:
+        named = self.compose("ps", "--all", "--quiet", service).strip()
+        found: dict[str, Any] = json.loads(self.run("docker", "inspect", named))[0]
+        return found
+
+    def reaches(self, service: str, host: str, port: int) -> bool:
+        """Whether a process in the container of ``service`` can connect there."""
+        probe = [*COMPOSE, "exec", "-T", service, "python", "-c", CHECK.format(host=host, port=port)]
+        return subprocess.run(probe, cwd=self.folder, capture_output=True, check=False).returncode == 0
+
+    def mlflow(self, path: str, account: str | None = None, password: str = "", **body: Any) -> requests.Response:
+        """A request to MLflow's REST API, a POST if it has a body."""
+        method, signed = ("POST", {"json": body}) if body else ("GET", {})
+        login = (account, password) if account else None
+        return requests.request(method, f"{MLFLOW}/api/2.0/mlflow/{path}", auth=login, timeout=30, **signed)
+
+    def register(self, model: str) -> None:
+        self.run("dvc", "repro", "--single-item", "--force", f"register@{model}")
+
+    def trust_own_key(self) -> None:
+        """What README says to do once."""
+        shutil.copy(Path.home() / ".config/tunesmith/signing.pem.pub", self.folder / "keys" / "me.pub")
+        params = self.folder / "params.yaml"
+        params.write_text(re.sub(r"(?m)^  trusted: \[\]", "  trusted: [keys/me.pub]", params.read_text()))
+        self.compose("restart", "serve")
+
+    def health(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = requests.get(f"{CHAMPION}/health", timeout=5).json()
+        except requests.RequestException:
+            return {}
+        return found
+
+    def ask(self) -> dict[str, Any]:
+        question = {"role": "user", "content": "What is 12 + 34?"}
+        answer = requests.post(f"{CHAMPION}/v1/chat/completions", json={"messages": [question]}, timeout=120)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+def eventually(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], object]) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, otherwise()
+        time.sleep(1)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    stack = Stack(Path(os.environ["TUNESMITH_TEST_TEAM"]))
+    refused = stack.compose("up", "--detach", "--no-build", fails=True)
+    assert "set it in .env" in refused
+    example = (stack.folder / "deploy" / "example.env").read_text()
+    for name, password in stack.passwords.items():
+        example = example.replace(f"\n{name}=", f"\n{name}={password}")
+    (stack.folder / ".env").write_text(example)
+    try:
+        stack.compose("up", "--detach", "--no-build")
+        yield stack
+    finally:
+        print(stack.compose("logs", "--tail", "40"))  # of a test that failed, pytest shows it
+        stack.compose("down", "--volumes", "--timeout", "5")
+
+
+def test_every_service_is_well_and_locked_down(stack: Stack) -> None:
+    for service in ("postgres", "store", "mlflow"):
+        found = stack.container(service)
+        assert found["State"]["Health"]["Status"] == "healthy"
+        assert found["HostConfig"]["ReadonlyRootfs"]
+    assert stack.container("prepare")["State"]["ExitCode"] == 0
+    users = stack.compose("exec", "-T", "mlflow", "id", "-u").split()
+    assert users == ["10001"]
+
+
+def test_mlflow_lets_nobody_in_without_a_login_and_serving_only_read(stack: Stack) -> None:
+    serving = ("serving", stack.passwords["SERVING_PASSWORD"])
+    search = "experiments/search?max_results=1"
+    assert stack.mlflow(search).status_code == 401
+    assert stack.mlflow(search, "admin", "password1234").status_code == 401  # MLflow's own default
+    assert stack.mlflow(search, *serving).status_code == 200
+    made = stack.mlflow("experiments/create", "admin", stack.passwords["MLFLOW_ADMIN_PASSWORD"], name="theirs")
+    assert made.status_code == 200
+    theirs = made.json()["experiment_id"]
+    assert stack.mlflow("runs/create", *serving, experiment_id=theirs).status_code == 403
+
+
+def test_the_database_and_the_store_are_reached_by_mlflow_alone(stack: Stack) -> None:
+    for host, port in (("postgres", 5432), ("store", 7070)):
+        assert stack.reaches("mlflow", host, port)
+        assert not stack.reaches("serve", host, port)
+        network = stack.container(host)["NetworkSettings"]
+        address = next(iter(network["Networks"].values()))["IPAddress"]
+        assert not stack.reaches("serve", address, port)
+        assert not any(network["Ports"].values())
+    assert stack.reaches("serve", "mlflow", 5000)
+
+
+def test_the_serving_container_follows_the_champion(stack: Stack) -> None:
+    for model in ("sft-lora", "sft-full"):
+        stack.register(model)
+        if model == "sft-lora":
+            assert stack.health().get("status") != "serving"
+            stack.trust_own_key()
+        stack.run("tunesmith", "promote", model)
+        eventually(lambda m=model: stack.health().get("trained") == m, 600, lambda: stack.compose("logs", "serve"))
+        answer = stack.ask()
+        assert answer["choices"][0]["message"]["content"]
+    eventually(lambda: stack.container("serve")["State"]["Health"]["Status"] == "healthy", 60, stack.health)
+
+
+def test_what_was_promoted_is_there_after_a_restart(stack: Stack) -> None:
+    before = stack.run("tunesmith", "history")
+    assert "sft-full" in before
+    stack.compose("restart", "postgres", "mlflow")
+    eventually(lambda: stack.container("mlflow")["State"]["Health"]["Status"] == "healthy", 120, stack.health)
+    assert stack.run("tunesmith", "history") == before
