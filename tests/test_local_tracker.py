@@ -28,6 +28,7 @@ def registry(project: Path) -> Registry:
     registry.move_alias(NAME, "second", "2")
     registry.remove_version(NAME, "2")
     registry.client.create_model_version(NAME, "somewhere")
+    registry.tag(NAME, "owner", "ada")
     registry.create("bare", {})
     return registry
 
@@ -52,7 +53,7 @@ def test_what_is_read_of_a_model_is_what_mlflow_answers(registry: Registry, aske
 def test_what_is_read_is_not_empty(registry: Registry) -> None:
     assert [version.number for version in registry.versions(NAME)] == ["4", "3", "1"]
     assert registry.alias(NAME, "champion") == "1"
-    assert (registry.tags(NAME), registry.tags("bare"), registry.tags("none")) == ({"tunesmith": "yes"}, {}, None)
+    assert (registry.tags(NAME), registry.tags("bare"), registry.tags("none")) == ({"owner": "ada"}, {}, None)
 
 
 def test_artifacts_are_where_mlflow_keeps_them(registry: Registry, asked: Registry) -> None:
