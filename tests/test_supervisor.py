@@ -471,7 +471,7 @@ def test_a_champion_that_cannot_be_had_for_now_is_tried_again_and_told_once(
 
     def unreached(_: object) -> None:
         reason = f"broken by {object()!r}"  # as pip tells it: another address each time
-        raise kind(reason) if kind is OSError else kind(reason, fix="check the network")  # type: ignore[call-arg]
+        raise kind(reason) if kind is OSError else kind(reason, fix="check the network")
 
     with monkeypatch.context() as patch:
         patch.setattr(serving, "candidate", unreached)

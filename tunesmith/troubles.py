@@ -57,7 +57,7 @@ class Attempts:
             raise self._failure.with_traceback(None)
         try:
             done = step()
-        except Exception as error:
+        except Exception as error:  # it goes on up: what failed is only remembered
             self._pause = min(2 * self._pause, LONGEST) if same else self._first
             self._at, self._failure, self._due = at, error, time.monotonic() + self._pause
             raise
