@@ -1,13 +1,14 @@
 # The environment that stages run in (train, the default), that its tests pass in (test), and that answers (serve).
 #
 #     make image                   or: docker build --tag tunesmith .
-#     make image CPU=1             without CUDA; PIP_EXTRA_INDEX_URL, if set, says where PyTorch's CPU builds are
+#     make image CPU_INDEX=INDEX   without CUDA; the address of the index of PyTorch's CPU builds, which its installation
+#                                  page tells, or `configured` where pip's configuration has it
 #
 # BASE_IMAGE is any Debian or Ubuntu with Python 3.11 or newer in its packages. torch brings CUDA's libraries itself, so
 # the base needs the runtime alone. Dependencies come first and code last: an edit rebuilds in seconds, and train, which
 # takes its code from the mounted workspace, not at all.
-ARG CPU=
-ARG BASE_IMAGE=${CPU:+debian:bookworm-slim}
+ARG CPU_INDEX=
+ARG BASE_IMAGE=${CPU_INDEX:+debian:bookworm-slim}
 FROM ${BASE_IMAGE:-nvidia/cuda:13.0.1-base-ubuntu24.04} AS python
 # hadolint ignore=DL3008
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3 ca-certificates \
@@ -19,16 +20,29 @@ COPY pyproject.toml /
 RUN sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' /pyproject.toml > /torch.txt
 
 FROM python AS dependencies
-ARG CPU
-ARG PIP_EXTRA_INDEX_URL
+ARG CPU_INDEX
 # hadolint ignore=DL3008
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/* && python3 -m venv /usr/lib/tunesmith
 COPY --from=pin /torch.txt /
 COPY requirements.lock /
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /usr/lib/tunesmith/bin/pip install "$(cat /torch.txt)${CPU:++cpu}" \
+    case "$CPU_INDEX" in *://*) set -- --extra-index-url "$CPU_INDEX" ;; esac \
+    && /usr/lib/tunesmith/bin/pip install "$@" "$(cat /torch.txt)${CPU_INDEX:++cpu}" \
     && /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock
+
+# Triton compiles one module in C before its first kernel: here, where the compiler stays, as process 1 of a stage finds it
+# (tunesmith/engines/inside.py). It is linked to the driver, which is no part of an image, so to an empty library of that
+# name; that it then cannot be loaded is no matter.
+FROM dependencies AS triton
+ARG CPU_INDEX
+# hadolint ignore=DL3008
+RUN mkdir /triton && if [ -z "$CPU_INDEX" ]; then \
+    apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev python3-dev \
+    && rm -rf /var/lib/apt/lists/* && mkdir /driver \
+    && gcc -shared -Wl,-soname,libcuda.so.1 -o /driver/libcuda.so.1 -x c /dev/null \
+    && { TRITON_CACHE_DIR=/triton TRITON_LIBCUDA_PATH=/driver LD_LIBRARY_PATH=/driver /usr/lib/tunesmith/bin/python -c \
+    'from triton.backends.nvidia.driver import CudaUtils; CudaUtils()' || test -n "$(find /triton -name 'cuda_utils*')"; }; fi
 
 # The package, built here, where its build tools stay.
 FROM dependencies AS package
@@ -39,13 +53,11 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
 
 FROM python AS runtime
 COPY --from=dependencies /usr/lib/tunesmith /usr/lib/tunesmith
+COPY --from=triton /triton /usr/lib/triton
 ENV PATH=/usr/lib/tunesmith/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /workspace
 USER 10001:10001
-ARG REVISION=unknown
-ARG LOCK_DIGEST=unknown
-LABEL org.opencontainers.image.title="tunesmith" org.opencontainers.image.licenses="Apache-2.0" \
-    org.opencontainers.image.revision="${REVISION}" tunesmith.lock-digest="${LOCK_DIGEST}"
+LABEL org.opencontainers.image.title="tunesmith" org.opencontainers.image.licenses="Apache-2.0"
 
 FROM runtime AS test
 USER 0

@@ -1,8 +1,8 @@
 # make repro   set up and run the whole pipeline, then show what came out
 # make test    set up and run lint, types and tests
 # make ui      open the MLflow UI on the local registry
-# make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it; CPU=1 leaves CUDA out
-#              (PyTorch's CPU builds are on an index of its own: name it in PIP_EXTRA_INDEX_URL)
+# make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it;
+#              without CUDA: CPU_INDEX=, the address of the index of PyTorch's CPU builds
 # make lock    choose the pinned versions again
 
 PYTHON ?= python3
@@ -38,11 +38,12 @@ ui: .venv/runtime
 # --secret id=pip,src=pip.conf where pip needs a configuration of its own.
 TARGET ?= train
 IMAGE ?= tunesmith$(if $(filter-out train,$(TARGET)),-$(TARGET))
-BUILD = DOCKER_BUILDKIT=1 docker build $(if $(CPU),--build-arg CPU=1 --build-arg PIP_EXTRA_INDEX_URL) $(IMAGE_OPTIONS)
+BUILD = DOCKER_BUILDKIT=1 docker build $(if $(CPU_INDEX),--build-arg CPU_INDEX=$(CPU_INDEX)) $(IMAGE_OPTIONS)
 
 image:
-	$(BUILD) --target $(TARGET) --tag $(IMAGE) --build-arg REVISION=$$(git rev-parse HEAD) \
-	  --build-arg LOCK_DIGEST=sha256:$$(sha256sum requirements.lock | cut -c -64) .
+	$(BUILD) --target $(TARGET) --tag $(IMAGE) \
+	  --label org.opencontainers.image.revision=$$(git describe --always --abbrev=40 --exclude '*' --dirty) \
+	  --label tunesmith.lock-digest=sha256:$$(sha256sum requirements.lock | cut -c -64) .
 	$(BUILD) --target sbom --output build .
 	@docker image inspect --format '{{.Size}} {{.Id}}' $(IMAGE) | \
 	  awk '{printf "$(IMAGE): %.2f GB, %s\nbuild/sbom.cdx.json: what is in it\n", $$1 / 1e9, $$2}'

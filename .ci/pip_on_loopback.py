@@ -1,6 +1,6 @@
 """Let image builds on this machine use pip as it is set up here: python pip_on_loopback.py CONFIGURATION.
 
-A build has this machine's network, but not its folders. Writes pip's configuration with every local folder in it as an
+A build has this machine's network, but not its files. Writes where pip finds packages, with every local folder as an
 address on loopback, then serves these folders until it is ended.
 """
 
@@ -13,6 +13,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 PLACES = ("find-links", "index-url", "extra-index-url")
+KEPT = (*PLACES, "cert", "timeout", "default-timeout", "trusted-host")
+"""Of the configuration. The rest is this machine's own affair, such as a file of constraints, which a build lacks."""
 
 
 def local(word: str) -> Path | None:
@@ -39,7 +41,9 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 def main(configuration: Path) -> None:
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=True)
     found = dict(line.split("=", 1) for line in listed.stdout.splitlines())
-    values = {key.rsplit(".", 1)[1]: str(ast.literal_eval(value)) for key, value in sorted(found.items())}
+    files_first = sorted(found.items(), key=lambda item: item[0].startswith(":env:"))  # as pip does: variables win
+    named = ((key.rsplit(".", 1)[1], str(ast.literal_eval(value))) for key, value in files_first)
+    values = {name: value for name, value in named if name in KEPT}
     folders: list[Path] = []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, folders))
     for name in PLACES:

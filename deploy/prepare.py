@@ -1,7 +1,10 @@
-"""Before MLflow starts: its database's tables, those of its accounts, the bucket, and the account that only reads.
+"""Before MLflow starts: its database's tables, those of its accounts, the bucket, and the account that serving has.
 
-Run again, it changes nothing but that account's password. Before an upgrade of MLflow, back the database up:
-`docker compose exec postgres pg_dump -U mlflow mlflow > backup.sql`.
+Run again, it changes nothing but that account's password. It migrates, so before an upgrade of MLflow back up the
+database, then the files that it names, to a place outside the project:
+
+    docker compose exec -T postgres pg_dump -U mlflow -Fc mlflow > ../mlflow.dump
+    docker compose exec -T store tar -C /data -c . > ../artifacts.tar
 """
 
 import os

@@ -24,6 +24,8 @@ DEBIAN = "/usr/lib/postgresql"
 START = 120.0
 """Seconds that a server may take to answer; two cores that do much else are slow."""
 HOST = "127.0.0.1"
+NAME = "mlflow.example.com"
+"""By which a proxy in front of a team's MLflow is reached."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def team(folder: Path) -> Iterator[Team]:
     PostgreSQL and the object store are those of this machine and moto's; addresses and folders are this machine's.
     """
     passwords = {name: secrets.token_hex(16) for name in compose_file.required()}
-    services = compose_file.read(passwords)["services"]
+    services = compose_file.read(passwords | {"MLFLOW_NAME": NAME})["services"]
     with postgres() as database, object_store(folder, bucket=None) as store:
         here = database.environment | store.environment | {"TMPDIR": str(folder), "HOME": str(folder)}
         here |= {"MLFLOW_AUTH_CONFIG_PATH": str(compose_file.ROOT / "deploy" / "basic_auth.ini")}

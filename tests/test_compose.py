@@ -61,6 +61,14 @@ def test_every_image_is_a_version(name: str) -> None:
     assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?(-[a-z]+)?", tag)
 
 
+def test_each_image_is_built_by_one_service_that_starts_first() -> None:
+    """Compose builds services at once, and two that export one name can fail."""
+    assert described("build") == ["prepare"]
+    assert {SERVICES[name]["image"] for name in ("prepare", "mlflow", "serve", "serve-gpu")} == {
+        SERVICES["prepare"]["image"]
+    }
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_locked_down(name: str) -> None:
     service = SERVICES[name]

@@ -227,6 +227,23 @@ def test_a_folder_that_cannot_be_written_is_told_before_the_stage_starts(monkeyp
     assert inside.main(["/no/such/program"]) == inside.NOT_WRITABLE
 
 
+def test_what_the_image_compiled_is_where_triton_looks_and_can_be_added_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TRITON_HOME", raising=False)
+    monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
+    made = tmp_path / "made"
+    inside.give_compiled(made)
+    assert list(tmp_path.iterdir()) == []
+    (made / "key").mkdir(parents=True)
+    (made / "key" / "cuda_utils.so").write_text("compiled")
+    inside.give_compiled(made)
+    cache = tmp_path / ".triton" / "cache"
+    assert (cache / "key" / "cuda_utils.so").read_text() == "compiled"
+    (cache / "kernel").mkdir()
+
+
 @pytest.mark.parametrize(
     ("file", "content", "limit"),
     [

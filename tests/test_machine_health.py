@@ -103,10 +103,28 @@ def test_a_gpu_must_be_one_that_torch_can_use(
     place = tmp_path / "nvidia0"
     if device:
         place.touch()
-    found = machine_health.gpu(lambda: driver, lambda: torch, place)
+    found = machine_health.gpu(lambda: driver, lambda: torch, place, lambda: True)
     assert found.level == level
     assert found.says.startswith(says)
     assert bool(found.fix) is (level == "bad")
+
+
+def test_a_gpu_without_a_compiler_is_told() -> None:
+    found = machine_health.gpu(lambda: "H200, 570", lambda: "2.13.0+cu130 13.0 1", compiles=lambda: False)
+    assert found.level == "warning"
+    assert "no C compiler" in found.says
+
+
+def test_a_compiler_is_one_that_triton_would_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "Python.h").touch()
+    monkeypatch.setattr(machine_health.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert not machine_health.can_compile()
+    monkeypatch.setenv("CC", "cc")
+    assert machine_health.can_compile()
+    (tmp_path / "Python.h").unlink()
+    assert not machine_health.can_compile()
 
 
 def test_torch_is_asked_in_words_that_it_understands() -> None:

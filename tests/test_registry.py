@@ -210,7 +210,29 @@ def test_artifacts_overwritten_on_a_server_are_not_promoted(as_admin: Team, proj
         promotion.promote(registry, NAME, number, signing=SIGNING, probe=unprobed, alias="other", reason="r")
 
 
-def test_the_serving_account_may_read_and_nothing_else(
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        (servers.NAME, f"https://{servers.NAME}", 200),  # a browser, by way of the proxy
+        ("localhost:5000", "http://localhost:5000", 200),
+        (servers.NAME, "https://elsewhere.example.com", 403),
+        ("elsewhere.example.com", "https://elsewhere.example.com", 403),
+    ],
+)
+def test_browsers_reach_it_by_its_name_and_pages_of_others_do_not(
+    team: Team, host: str, origin: str, status: int
+) -> None:
+    answer = requests.post(
+        f"{team.server.url}/ajax-api/2.0/mlflow/experiments/search",
+        json={"max_results": 1},
+        headers={"Host": host, "Origin": origin},
+        auth=("admin", team.passwords["MLFLOW_ADMIN_PASSWORD"]),
+        timeout=30,
+    )
+    assert answer.status_code == status, answer.text
+
+
+def test_the_serving_account_may_read_and_changes_nothing_of_others(
     as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, run, number = publish(fresh)

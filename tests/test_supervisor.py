@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -632,7 +632,7 @@ cli.main(["serve", "--port", "0"])
 
 def params(project: Path, **sections: object) -> None:
     document = yaml.safe_load((project / "params.yaml").read_text())
-    (project / "params.yaml").write_text(yaml.safe_dump(document | sections))
+    atomic.write_text(project / "params.yaml", yaml.safe_dump(document | sections))  # whoever waits reads it meanwhile
 
 
 @pytest.fixture
@@ -673,13 +673,23 @@ def is_running(process: int) -> bool:
         return False
 
 
+@contextmanager
+def waiting_for_the_first(supervisor: Supervisor) -> Iterator[Future[None]]:
+    """It waits in a thread of its own, and no longer than the block."""
+    with ThreadPoolExecutor(1) as pool, pytest.MonkeyPatch.context() as patch:
+        try:
+            yield pool.submit(supervisor.await_first, "champion")
+        finally:
+            patch.setattr(supervisor, "_lacking", lambda alias: None)
+            pool.shutdown()
+
+
 def test_the_first_champion_is_waited_for_where_asked(
     registry: Registry, supervisor: Supervisor, proxy: Proxy, said: list[str], project: Path
 ) -> None:
     params(project, signing=SIGNING.model_dump(mode="json"))
     register(registry, "first")
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(supervisor.await_first, "champion")
+    with waiting_for_the_first(supervisor) as waiting:
         until(lambda: said == [f"{NAME} has no champion yet: `tunesmith promote MODEL` makes one"])
         assert proxy.health()["reason"] == said[0]
         assert not waiting.done()
@@ -696,8 +706,7 @@ def test_a_key_that_is_not_trusted_yet_is_waited_for(
     params(project, signing=SIGNING.model_dump(mode="json"))
     (project / "config").rename(project / "colleague")  # whose key made all there is
     signatures.private_key(SIGNING)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(supervisor.await_first, "champion")
+    with waiting_for_the_first(supervisor) as waiting:
         until(lambda: len(said) == 1 or waiting.done())
         assert "not trusted here" in said[0]
         assert "signing.trusted" in proxy.health()["reason"]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -89,12 +90,19 @@ def _whole_models() -> int:
     return 2 + len(trained) + len((values.get("package") or {}).get("merged") or [])
 
 
+def can_compile() -> bool:
+    """Whether Triton finds what it compiles its first module with."""
+    compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
+    return compiler is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+
+
 def gpu(
     driver: Callable[[], str | None] = lambda: answer(
         "nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", seconds=SECONDS
     ),
     torch: Callable[[], str | None] = lambda: answer(sys.executable, "-c", TORCH, seconds=SECONDS),
     device: Path = Path("/dev/nvidia0"),
+    compiles: Callable[[], bool] = can_compile,
 ) -> Finding:
     """Whether torch can use the GPU that is there. Asked in a process of its own: a sick driver can hang."""
     name, told = driver(), torch()
@@ -102,7 +110,15 @@ def gpu(
         return Finding("GPU", "bad", "torch does not answer", "install it again: `make .venv/runtime`; try nvidia-smi")
     version, cuda, works = told.split()
     if works == "1":
-        return Finding("GPU", "good", f"{name or 'one that torch sees'}; torch {version}")
+        says = f"{name or 'one that torch sees'}; torch {version}"
+        if compiles():
+            return Finding("GPU", "good", says)
+        return Finding(
+            "GPU",
+            "warning",
+            f"{says}; no C compiler or no Python.h, so Triton, by which TRL trains on a GPU, cannot start",
+            "install them (Debian: gcc, python3-dev), or set runtime.engine to docker, whose image needs neither",
+        )
     if name is None and not device.exists():
         return Finding("GPU", "good", f"none; torch {version} trains on the CPU")
     found = name or "an NVIDIA device whose driver does not answer"

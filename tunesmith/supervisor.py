@@ -93,9 +93,9 @@ class Supervisor:
         So is trust: the key that signed first may yet be added to `signing` in params.yaml, which each look reads.
         """
         while reason := self._lacking(alias):
-            if reason != self.proxy.waiting:
+            before, self.proxy.waiting = self.proxy.waiting, reason
+            if reason != before:
                 self.say(reason)
-            self.proxy.waiting = reason
             time.sleep(self.settings.poll_seconds)
         self.proxy.waiting = f"the first {alias} is being started"
 

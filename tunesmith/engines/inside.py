@@ -7,6 +7,7 @@ process exits, and the kernel ends all others in the container with it.
 import ctypes
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ COUNTERS = {
 }
 """Where the kernel counts how often a limit struck, in the unified hierarchy of control groups and in the first."""
 PR_SET_DUMPABLE = 4
+TRITON = Path("/usr/lib/triton")
+"""What Triton would compile with a compiler that the image does not have: made with it, as Triton's cache keeps it."""
 
 
 def main(command: list[str]) -> int:
@@ -34,6 +37,7 @@ def main(command: list[str]) -> int:
         return NOT_WRITABLE
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the stage has the same user, and must not meddle here
     threading.Thread(target=_end_with_the_engine, daemon=True).start()
+    give_compiled(TRITON)
     output, copying = _terminal()
     child = subprocess.Popen(
         command,
@@ -51,6 +55,12 @@ def main(command: list[str]) -> int:
     if copying is not None:
         copying.join(timeout=1)  # what the stage left running may hold the terminal open
     return next((limit for limit, counters in COUNTERS.items() if status and struck(counters)), status)
+
+
+def give_compiled(made: Path) -> None:
+    """Put it where Triton looks; an image that is not ours may have none. Triton adds to it, so it is a copy."""
+    if made.is_dir():
+        shutil.copytree(made, Path.home() / ".triton" / "cache", dirs_exist_ok=True)
 
 
 def _end_with_the_engine() -> None:

@@ -24,6 +24,7 @@ def fork():
     child = os.fork()
     if child == 0:
         os._exit(0)
+    os.waitpid(child, 0)  # else its end would stop the process once that is traced
     return True
 
 def write():
