@@ -31,18 +31,21 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     && /usr/lib/tunesmith/bin/pip install "$@" "$(cat /torch.txt)${CPU_INDEX:++cpu}" \
     && /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock
 
-# Triton compiles one module in C before its first kernel: here, where the compiler stays, as process 1 of a stage finds it
-# (tunesmith/engines/inside.py). It is linked to the driver, which is no part of an image, so to an empty library of that
-# name; that it then cannot be loaded is no matter.
+# Triton compiles one module in C before its first kernel: here, where the compiler stays. Process 1 of a stage puts it where
+# Triton looks (tunesmith/engines/inside.py). It is linked to the GPU's driver, which is no part of an image, so to a library
+# of that name with the functions that the module calls, all empty. docs/decisions/023
 FROM dependencies AS triton
 ARG CPU_INDEX
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
-RUN mkdir /triton && if [ -z "$CPU_INDEX" ]; then \
+RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
     apt-get update -q && apt-get install -y -q --no-install-recommends gcc libc6-dev python3-dev \
-    && rm -rf /var/lib/apt/lists/* && mkdir /driver \
-    && gcc -shared -Wl,-soname,libcuda.so.1 -o /driver/libcuda.so.1 -x c /dev/null \
-    && { TRITON_CACHE_DIR=/triton TRITON_LIBCUDA_PATH=/driver LD_LIBRARY_PATH=/driver /usr/lib/tunesmith/bin/python -c \
-    'from triton.backends.nvidia.driver import CudaUtils; CudaUtils()' || test -n "$(find /triton -name 'cuda_utils*')"; }; fi
+    && rm -rf /var/lib/apt/lists/* \
+    && find /usr/lib/tunesmith -path '*/nvidia/driver.c' -exec grep -ohE '\bcu[A-Z]\w+' {} + | sort -u \
+    | sed 's/.*/void &(void) {}/' > /driver/cuda.c \
+    && gcc -shared -fPIC -Wl,-soname,libcuda.so.1 -o /driver/libcuda.so.1 /driver/cuda.c \
+    && TRITON_CACHE_DIR=/triton TRITON_LIBCUDA_PATH=/driver LD_LIBRARY_PATH=/driver /usr/lib/tunesmith/bin/python -c \
+    'from triton.backends.nvidia.driver import CudaUtils; CudaUtils()'; fi
 
 # The package, built here, where its build tools stay.
 FROM dependencies AS package
