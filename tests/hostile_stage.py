@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import signal
 import socket
 import sys
 import time
@@ -109,6 +110,11 @@ def sleep() -> object:
     print("sleeping", flush=True)
     time.sleep(120)
     return {}
+
+
+def ignore() -> object:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return sleep()
 
 
 def leave() -> object:

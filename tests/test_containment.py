@@ -16,7 +16,7 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from tunesmith.engines import docker
 
 ROOT = Path(__file__).parents[1]
 ATTEMPTS = ["network", "write", "link", "allocate", "fork", "privileges", "fill"]
-ATTEMPTS += ["secrets", "cache", "threads", "terminal", "sleep", "leave", "say"]
+ATTEMPTS += ["secrets", "cache", "threads", "terminal", "sleep", "ignore", "leave", "say"]
 LIMITS = {"memory": "256m", "cpus": 1.0, "pids": 64, "scratch": "16m", "shared_memory": "8m", "grace": 20}
 
 pytestmark = pytest.mark.engine
@@ -61,7 +61,8 @@ class Hostile:
         shutil.copytree(ROOT / "tunesmith", folder / "tunesmith", ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "stages").mkdir()
         shutil.copy(hostile_stage.__file__, folder / "stages" / "hostile.py")
-        body = {"cmd": "python -m tunesmith.engines hostile ${item}", "outs": [{"out/${item}.json": {"persist": True}}]}
+        command = "exec python -m tunesmith.engines hostile ${item}"
+        body = {"cmd": command, "outs": [{"out/${item}.json": {"persist": True}}]}
         (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"hostile": {"foreach": ATTEMPTS, "do": body}}}))
         self.limits = runtime(digest, **LIMITS)
         self.write()
@@ -224,6 +225,7 @@ def test_a_full_scratch_disk_is_told_as_such(hostile: Hostile) -> None:
     done = hostile.run("fill")
     assert done.returncode == 1
     assert "the disk is full" in done.stderr
+    assert "hostile@fill failed with /tmp full: runtime.scratch is 16m" in done.stderr
 
 
 def test_a_stage_has_the_callers_user_and_no_privilege_to_gain(hostile: Hostile) -> None:
@@ -272,6 +274,13 @@ def test_a_killed_engine_leaves_no_container(hostile: Hostile, number: int) -> N
 
 def test_an_interrupt_reaches_the_stage_which_ends_by_itself(hostile: Hostile) -> None:
     with hostile.start("sleep") as process:
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+    assert not containers()
+
+
+def test_a_stage_that_does_not_end_in_its_grace_is_ended_and_that_is_an_interrupt(hostile: Hostile) -> None:
+    with hostile.given(grace=0.5), hostile.start("ignore") as process:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
     assert not containers()
@@ -336,8 +345,8 @@ def test_dvc_killed_at_ten_random_points_leaves_no_container_and_completes_the_n
         project.edit(sft=lambda old, seed=seed: old | {"seed": seed})
         before = adapter(project)
         if seed:
-            killed_after(project, points.uniform(0, whole))
-            eventually(lambda: not containers())
+            killed_after(project, points.uniform(0, whole), ("/bin/sh", "/bin/bash")[seed % 2])
+            eventually(lambda: not containers() and not engines_of(project.folder))
             manifest.verify(project.folder / "models" / "sft-lora")  # the last result stays, or the new one came, whole
         project.run("dvc", "repro", "train_sft@lora")
         whole = whole or time.monotonic() - began
@@ -345,8 +354,19 @@ def test_dvc_killed_at_ten_random_points_leaves_no_container_and_completes_the_n
         assert not stale(project)
 
 
-def killed_after(project: Project, seconds: float) -> None:
+def engines_of(folder: Path) -> list[Path]:
+    """The processes that run a stage of this project, a container's too: one that lives may yet start a container."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if b"tunesmith.engines" in (process / "cmdline").read_bytes() and (process / "cwd").readlink() == folder:
+                found.append(process)
+    return found
+
+
+def killed_after(project: Project, seconds: float, shell: str) -> None:
     command, quiet = ["dvc", "repro", "train_sft@lora"], subprocess.DEVNULL
-    with subprocess.Popen(command, cwd=project.folder, env=project.environment, stdout=quiet, stderr=quiet) as process:
+    environment = project.environment | {"SHELL": shell}
+    with subprocess.Popen(command, cwd=project.folder, env=environment, stdout=quiet, stderr=quiet) as process:
         time.sleep(seconds)
         process.kill()

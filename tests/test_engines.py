@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from tunesmith.params import SECTIONS
 ROOT = Path(__file__).parents[1]
 DIGEST = "sha256:" + "a" * 64
 GIVEN: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]
-STAGE = Stage("train@x", (), (Path("models/x"),), runs=True, command='python -m tunesmith.engines train "x"')
+STAGE = Stage("train@x", (), (Path("models/x"),), runs=True, command='exec python -m tunesmith.engines train "x"')
 
 
 def runtime(**changes: Any) -> engines.Runtime:
@@ -76,6 +77,15 @@ def test_pinning_an_image_changes_one_value(tmp_path: Path) -> None:
     assert old.split("#")[1] == new.split("#")[1]  # its comment stays
 
 
+@pytest.mark.parametrize("line", ["image:", "image: ", "image:  # by digest", "image: null", "image: ''"])
+def test_pinning_an_image_where_there_is_none_yet(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"runtime:\n  engine: docker\n  {line}\n  gpus: null\n")
+    image.pin(DIGEST, path)
+    assert yaml.safe_load(path.read_text())["runtime"] == {"engine": "docker", "image": DIGEST, "gpus": None}
+    assert ("# by digest" in path.read_text()) is ("#" in line)
+
+
 def test_pinning_where_there_is_no_line_for_it_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("runtime: {image: null}\nother:\n  image: null\n")
@@ -111,10 +121,10 @@ def test_on_the_host_the_process_becomes_the_stage_with_threads_of_its_share(tmp
 
 @pytest.fixture
 def dvc_project(tmp_path: Path) -> Path:
-    body = {"cmd": 'python -m tunesmith.engines train "${item}"', "outs": [{"models/${item}": {"persist": True}}]}
+    body = {"cmd": 'exec python -m tunesmith.engines train "${item}"', "outs": [{"models/${item}": {"persist": True}}]}
     stages = {
         "train": {"foreach": ["a", "b"], "do": body},
-        "fetch": {"cmd": "python -m tunesmith.engines fetch", "outs": ["x"], "meta": {"network": True}},
+        "fetch": {"cmd": "exec python -m tunesmith.engines fetch", "outs": ["x"], "meta": {"network": True}},
     }
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
@@ -134,7 +144,7 @@ def test_a_stage_runs_in_its_container_as_its_module_with_its_arguments(dvc_proj
 
 
 def test_what_is_no_stage_does_not_run_in_a_container(dvc_project: Path) -> None:
-    with pytest.raises(EngineError, match=r"no stage runs `python -m tunesmith.engines train c`"):
+    with pytest.raises(EngineError, match=r"no stage runs `exec python -m tunesmith.engines train c`"):
         pipeline.find("train", ["c"], dvc_project)
 
 
@@ -157,6 +167,17 @@ def test_a_container_is_locked_down(tmp_path: Path) -> None:
     assert [mount["Target"] for mount in made["mounts"] if not mount["ReadOnly"]] == [str(tmp_path / "models")]
 
 
+@pytest.mark.parametrize(("links", "shown"), [("reflink,copy", False), ("hardlink,symlink", True)])
+def test_dvcs_cache_elsewhere_is_seen_where_files_are_links_into_it(
+    links: str, shown: bool, dvc_project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("cache")
+    for name, value in (("cache.dir", str(elsewhere)), ("cache.type", links)):
+        subprocess.run([sys.executable, "-m", "dvc", "config", name, value], cwd=dvc_project, check=True)
+    mounts = {mount["Source"]: mount["ReadOnly"] for mount in settings(dvc_project)["mounts"]}
+    assert mounts.get(str(elsewhere)) is (True if shown else None)
+
+
 def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +185,7 @@ def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     (tmp_path / "hub").mkdir()
     alone = settings(tmp_path)
-    fetch = Stage("fetch", (), (Path("models/base"),), runs=True, command="python -m tunesmith.engines fetch")
+    fetch = Stage("fetch", (), (Path("models/base"),), runs=True, command="exec python -m tunesmith.engines fetch")
     online = settings(tmp_path, replace(fetch, network=True), network="host")
     assert online["network_mode"] == "host"
     assert "HF_TOKEN" not in alone["environment"]
@@ -205,6 +226,8 @@ def test_a_mount_that_is_not_there_is_refused(tmp_path: Path) -> None:
         (inside.OUT_OF_MEMORY, r"needed more memory than runtime\.memory \(2g\)"),
         (inside.OUT_OF_PIDS, r"more processes and threads than runtime\.pids \(4096\)"),
         (inside.NOT_WRITABLE, "the container cannot write there"),
+        (inside.SCRATCH_FULL, r"/tmp full: runtime\.scratch is 2g"),
+        (inside.SHARED_MEMORY_FULL, r"/dev/shm full: runtime\.shared_memory is 1g"),
         (128 + signal.SIGKILL, "was ended by SIGKILL"),
         (128 + signal.SIGSEGV, "was ended by SIGSEGV"),
     ],
@@ -212,6 +235,11 @@ def test_a_mount_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_a_status_that_the_stage_cannot_explain_is_put_into_words(status: int, message: str) -> None:
     with pytest.raises(EngineError, match=message):
         confinement.explained(status, STAGE, runtime(memory="2g"), Path("/project"))
+
+
+def test_want_of_memory_without_a_limit_is_the_machines() -> None:
+    with pytest.raises(EngineError, match="the machine ran out of memory"):
+        confinement.explained(inside.OUT_OF_MEMORY, STAGE, runtime(memory=None), Path("/project"))
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 128, 130])
@@ -223,7 +251,7 @@ def test_the_stages_own_status_is_passed_on(status: int) -> None:
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_stage_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(inside.WRITABLE, "/tmp:/proc/sys/kernel")
+    monkeypatch.setenv(inside.WRITABLE, '["/tmp", "/proc/sys/kernel"]')
     assert inside.main(["/no/such/program"]) == inside.NOT_WRITABLE
 
 
@@ -263,6 +291,92 @@ def test_a_limit_that_struck_is_read_from_the_kernels_counters(
     assert [name for name, counters in inside.COUNTERS.items() if inside.struck(counters, tmp_path)] == (
         [limit] if limit else []
     )
+
+
+@pytest.mark.parametrize(
+    ("free", "limit"),
+    [
+        ({"/tmp": 0}, inside.SCRATCH_FULL),
+        ({"/dev/shm": 4096}, inside.SHARED_MEMORY_FULL),
+        ({"/tmp": 2**30, "/dev/shm": 2**30}, None),
+    ],
+)
+def test_a_full_disk_with_a_limit_of_its_own_is_named(
+    free: dict[str, int], limit: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inside, "COUNTERS", {})
+    monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in free)
+    monkeypatch.setattr(inside.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)]))
+    assert inside.limit_met() == limit
+
+
+# Interrupts, and whoever started it.
+
+
+class Interrupted:
+    """A container that is told to end. hears: whether it does."""
+
+    def __init__(self, *hears: str) -> None:
+        self.hears, self.told, self.over = hears, [], threading.Event()
+
+    def kill(self, number: str) -> None:
+        self.told.append(number)
+        if number in self.hears:
+            self.over.set()
+
+    def follow(self, grace: float) -> int:
+        with docker._interrupts_reach(self, grace):
+            os.kill(os.getpid(), signal.SIGINT)
+            self.over.wait()
+            return 137 if self.told[-1] == "SIGKILL" else 130
+
+
+def test_a_stage_that_ends_when_it_is_interrupted_says_itself_how() -> None:
+    assert Interrupted("SIGINT").follow(60) == 130
+
+
+@pytest.mark.parametrize(
+    "hears", [("SIGKILL",), ()], ids=["a stage that does not end in its grace", "an engine that does not answer"]
+)
+def test_an_interrupt_ends_what_does_not_end_by_itself_and_is_no_want_of_memory(hears: tuple[str, ...]) -> None:
+    container = Interrupted(*hears)
+    with pytest.raises(KeyboardInterrupt):
+        container.follow(0.05)
+    assert container.told == list(docker.ENDING)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
+def test_dvc_itself_is_what_started_the_engine_in_any_shell(shell: str, dvc_project: Path) -> None:
+    (dvc_project / "stages").mkdir()
+    (dvc_project / "stages" / "fetch.py").write_text(
+        "import os, pathlib; pathlib.Path('x').write_text(pathlib.Path(f'/proc/{os.getppid()}/cmdline').read_text())"
+    )
+    params(dvc_project)
+    environment = os.environ | {"SHELL": shell, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "dvc", "repro", "fetch"]
+    subprocess.run(command, cwd=dvc_project, env=environment, check=True, capture_output=True)
+    assert (dvc_project / "x").read_text().rstrip("\0").split("\0")[-4:] == command[-4:]
+
+
+@pytest.mark.parametrize(
+    ("stage", "group", "orphan"),
+    [("fetch", "its own", False), ("fetch", "another", True), ("fetch", "none", True), (None, "another", False)],
+)
+def test_an_engine_whose_dvc_is_gone_before_it_came_here_is_an_orphan(
+    stage: str | None, group: str, orphan: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_STAGE", raising=False)
+    if stage:
+        monkeypatch.setenv("DVC_STAGE", stage)
+    with subprocess.Popen(["sleep", "60"], start_new_session=group != "its own") as parent:
+        if group == "none":
+            parent.kill()
+            parent.wait()
+        try:
+            assert docker._is_orphan(parent.pid) is orphan
+        finally:
+            parent.kill()
 
 
 # Engines that cannot.
@@ -335,6 +449,12 @@ def test_a_registrys_digest_goes_before_the_engines_own() -> None:
     assert docker.check_image(Fake(), pulled) == pulled
 
 
+def test_of_several_registries_digests_that_of_the_name_is_taken() -> None:
+    other, ours = f"elsewhere/tunesmith@{DIGEST}", f"registry/tunesmith@{DIGEST}"
+    assert docker.resolve(Fake(RepoDigests=[other, ours]), "registry/tunesmith:1") == ours
+    assert docker.resolve(Fake(RepoDigests=[other, ours]), "tunesmith") == other
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -343,6 +463,15 @@ def test_a_registrys_digest_goes_before_the_engines_own() -> None:
         ("invalid mount config: bind source path does not exist: /x", "the Docker engine does not see this folder"),
         ('exec: "python": executable file not found in $PATH', "the image has no Python where it should be"),
         ("could not find a network matching team: network team not found", "has not the network"),
+        ("network 3f2a not found", "has not the network"),
+        (
+            'error mounting "/home/me/neural-networks/models" to rootfs: permission denied',
+            "may not reach a folder of the project",
+        ),
+        ("nvidia-container-cli: initialization error: nvml error: driver not loaded", "has no GPU driver"),
+        ("nvidia-container-cli: device error: 7: unknown device", "or not these GPUs"),
+        ("Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "does not take a limit"),
+        ("Minimum memory limit allowed is 6MB", "does not take a limit"),
         ("something else", "the Docker engine did not do what was asked: something else"),
     ],
 )

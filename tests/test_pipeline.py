@@ -60,7 +60,7 @@ def test_declared_params_are_exactly_what_is_loaded(stage: Path) -> None:
 
 def on_the_engine(stage: str) -> bool:
     entry = PIPELINE[stage]
-    return str(entry.get("do", entry)["cmd"]).startswith("python -m tunesmith.engines ")
+    return str(entry.get("do", entry)["cmd"]).startswith("exec python -m tunesmith.engines ")
 
 
 def test_trainings_and_evaluations_run_where_params_say() -> None:

@@ -160,7 +160,7 @@ def test_the_serving_container_follows_the_champion(stack: Stack) -> None:
         if model == "sft-lora":
             assert stack.health().get("status") != "serving"
             stack.trust_own_key()
-        stack.run("tunesmith", "promote", model)
+        stack.run("tunesmith", "promote", model, "--reason", "whatever the gate says here")
         eventually(lambda m=model: stack.health().get("trained") == m, 600, lambda: stack.compose("logs", "serve"))
         answer = stack.ask()
         assert answer["choices"][0]["message"]["content"]

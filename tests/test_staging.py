@@ -1,4 +1,6 @@
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -131,6 +133,51 @@ def test_what_a_stage_wrote_runs_as_nobody_else(root: Path) -> None:
     assert (root / "models" / "mine" / "run").stat().st_mode & 0o7000 == 0
 
 
+@pytest.mark.parametrize("refused", ["link", "kind"])
+def test_of_several_outputs_none_moves_where_one_is_refused(refused: str, root: Path) -> None:
+    staging = Staging(root, stage("reports/a.json", "models/mine", "reports/deep/b.json"))
+    write(staging.folder / "reports" / "a.json", "new")
+    (staging.folder / "reports" / "deep" / "b.json").unlink()
+    if refused == "link":
+        (staging.folder / "reports" / "deep" / "b.json").symlink_to("/etc/passwd")
+    else:
+        (staging.folder / "reports" / "deep" / "b.json").mkdir()
+    with pytest.raises(EngineError, match=r"reports/deep/b\.json: the stage wrote a (link|folder).* stay as they were"):
+        staging.publish()
+    assert (root / "reports" / "a.json").read_text() == "old reports/a.json"
+    assert (root / "reports" / "deep" / "b.json").read_text() == "old reports/deep/b.json"
+
+
+def test_a_file_in_place_of_a_folder_is_refused(root: Path) -> None:
+    staging = Staging(root, stage("models/mine"))
+    write(staging.folder / "models" / "mine", "new")
+    with pytest.raises(EngineError, match="models/mine: the stage wrote a file"):
+        staging.publish()
+    assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
+
+
+def test_outputs_may_lie_on_another_disk(root: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as disk:
+        for name in ("models", "reports"):
+            shutil.move(root / name, disk)
+            (root / name).symlink_to(Path(disk, name))
+        assert Path(disk).stat().st_dev != root.stat().st_dev
+        staging = Staging(root, stage("models/mine", "reports/a.json"))
+        write(staging.folder / "models" / "mine" / "sub" / "weights", "new")
+        write(staging.folder / "reports" / "a.json", "new")
+        staging.publish()
+        assert sorted(path.name for path in (root / "models" / "mine").iterdir()) == ["sub"]
+        assert (root / "models" / "mine" / "sub" / "weights").read_text() == "new"
+        assert (root / "reports" / "a.json").read_text() == "new"
+        assert {path.name for path in (root / "reports").iterdir()} == {"a.json", "deep"}
+
+
+def test_a_result_whose_replacement_was_cut_short_is_there_again(root: Path) -> None:
+    (root / "models" / "mine").rename(root / "models" / ".mine.previous")
+    Staging(root, stage("models/mine"))
+    assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
+
+
 # As a user whom permissions hold.
 
 
@@ -140,6 +187,13 @@ def closed_to() -> Iterator[Path]:
     with unprivileged.folder() as root:
         write(root / "models" / "mine" / "weights", "old")
         yield root
+
+
+def test_a_folder_to_be_made_in_one_that_cannot_be_written_is_told(closed_to: Path) -> None:
+    (closed_to / "reports").mkdir()
+    (closed_to / "reports").chmod(0o555)
+    with pytest.raises(EngineError, match="reports cannot be written by user"):
+        Staging(closed_to, stage("reports/new/a.json"))
 
 
 def link(place: Path, victim: Path) -> None:
@@ -210,12 +264,13 @@ def test_an_output_of_endless_folders_is_refused_and_does_not_stop_the_next_run(
 
 
 def test_files_that_may_hold_passwords_are_shown_empty(root: Path) -> None:
-    for name in (".env", ".env.production", ".envrc", ".dvc/config.local", ".git/config", ".dvc/config"):
+    secrets = {".env", ".env.production", ".envrc", ".dvc/config.local", ".git/config", "signing.pem", "keys/my.key"}
+    for name in (*secrets, ".dvc/config", "keys/my.pub"):
         write(root / name, "secret")
     found = mounted(Staging(root, stage("models/mine")))
     empty = (".dvc/tmp/engines/.empty", False)
     hidden = {name: source for name, source in found.items() if source == empty}
-    assert hidden.keys() == {".env", ".env.production", ".envrc", ".dvc/config.local", ".git/config"}
+    assert hidden.keys() == secrets
     assert (root / empty[0]).read_bytes() == b""
 
 

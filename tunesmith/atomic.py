@@ -25,12 +25,27 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
     with only_writer(path):
-        if previous.exists() and not path.exists():
-            previous.rename(path)
+        _put_back(path)
         shutil.rmtree(previous, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         yield from _fill(partial, previous, path)
+
+
+def recover(path: Path) -> None:
+    """Put back what a replacement took away that was cut short between its two renames, if one was.
+
+    Raises BusyError while another process writes the same folder.
+    """
+    if path.with_name(f".{path.name}.previous").exists():
+        with only_writer(path):
+            _put_back(path)
+
+
+def _put_back(path: Path) -> None:
+    previous = path.with_name(f".{path.name}.previous")
+    if previous.exists() and not path.exists():
+        previous.rename(path)
 
 
 @contextmanager

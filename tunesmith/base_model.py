@@ -155,7 +155,10 @@ def _of_hub(error: Exception) -> type[BaseModelError]:
 
 def _check_folder(source: Folder) -> Path:
     if not source.path.is_dir():
-        raise BaseModelError(f"base_model.path: {source.path} is not a folder", fix="correct the path in params.yaml")
+        raise BaseModelError(
+            f"base_model.path: {source.path} is not a folder",
+            fix="correct the path in params.yaml; a container sees it only if runtime.mounts names it too",
+        )
     _check_digest("sha256", f"folder {source.path}", manifest.folder_digest(source.path), source.sha256)
     return source.path
 

@@ -195,13 +195,16 @@ def image(name: str) -> None:
 
     Another image is another result: what runs in it runs again.
     """
+    from tunesmith import params
     from tunesmith.engines import docker
     from tunesmith.engines import image as images
 
     with told():
         digest = docker.resolve(docker.connect(), name)
         images.pin(digest)
-        click.echo(f"params.yaml: runtime.image: {digest}; with runtime.engine: docker, stages run in it")
+        click.echo(f"params.yaml: runtime.image: {digest}")
+        if params.read()["runtime"]["engine"] != "docker":
+            click.echo("next: set runtime.engine to docker there: engine host runs stages in no image, and refuses one")
 
 
 @main.command()

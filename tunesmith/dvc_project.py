@@ -88,6 +88,11 @@ def cache(root: Path) -> Path:
     return Path(Config(str(root / ".dvc"))["cache"].get("dir") or root / ".dvc" / "cache").resolve()
 
 
+def links(root: Path) -> bool:
+    """Whether files of the project may be symbolic links into the cache."""
+    return "symlink" in (Config(str(root / ".dvc"))["cache"].get("type") or [])
+
+
 def remotes(root: Path) -> dict[str, str]:
     """Addresses by name; the default one first."""
     config = Config(str(root / ".dvc"))

@@ -2,7 +2,7 @@
 
 import sys
 
-from tunesmith import engines
+from tunesmith import console, engines
 from tunesmith.errors import TunesmithError
 
 if __name__ == "__main__":
@@ -12,3 +12,6 @@ if __name__ == "__main__":
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:  # of the project's own files
+        full = console.disk_full(error)
+        sys.exit(f"error: {console.disk_full_message(full) if full else error}")

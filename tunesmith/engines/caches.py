@@ -1,8 +1,9 @@
-"""Folders outside the project that a container sees: the hub's cache, and what `runtime.mounts` adds."""
+"""Folders outside the project that a container sees: the hub's cache, DVC's, and what `runtime.mounts` adds."""
 
 import os
 from pathlib import Path
 
+from tunesmith import dvc_project
 from tunesmith.engines.staging import Mount
 from tunesmith.errors import EngineError
 
@@ -20,6 +21,13 @@ def mounts(network: bool) -> list[Mount]:
     if network:
         hub().mkdir(parents=True, exist_ok=True)
     return [Mount(hub(), INSIDE, writable=network)] if hub().is_dir() else []
+
+
+def of_dvc(root: Path) -> list[Mount]:
+    """DVC's cache, if what the project holds are links into it, and it is elsewhere."""
+    found = dvc_project.cache(root)
+    outside = found.is_dir() and not found.is_relative_to(root)
+    return [Mount(found, found, writable=False)] if outside and dvc_project.links(root) else []
 
 
 def environment(network: bool) -> dict[str, str]:

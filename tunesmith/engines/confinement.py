@@ -11,7 +11,7 @@ from typing import Any
 
 from tunesmith import journal, lineage
 from tunesmith.dvc_project import Stage
-from tunesmith.engines import Runtime, caches, inside, pipeline
+from tunesmith.engines import Runtime, caches, inside, pipeline, submounts
 from tunesmith.engines.staging import Staging
 from tunesmith.errors import EngineError
 
@@ -30,7 +30,8 @@ def name(stage: Stage, root: Path) -> str:
 
 def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, Any]:
     """All that the container is made with: what it may see, use and do."""
-    mounts = [*staging.mounts, *caches.mounts(stage.network), *caches.more(runtime.mounts)]
+    outside = [*caches.mounts(stage.network), *caches.of_dvc(staging.root), *caches.more(runtime.mounts)]
+    mounts = [*staging.mounts, *outside]
     return {
         "image": digest,
         "name": name(stage, staging.root),
@@ -60,7 +61,7 @@ def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> d
                 "Target": str(mount.target),
                 "ReadOnly": not mount.writable,
             }
-            for mount in mounts
+            for mount in [*mounts, *submounts.of(mounts)]
         ],
     }
 
@@ -77,7 +78,7 @@ def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
         "TUNESMITH_IMAGE_DIGEST": digest,
         journal.RUN: staging.run,
         "TUNESMITH_CODE": json.dumps(lineage.code()),  # the image has no git
-        inside.WRITABLE: ":".join(str(staging.root / parent) for parent in staging.parents),
+        inside.WRITABLE: json.dumps([str(staging.root / parent) for parent in staging.parents]),
         inside.TERMINAL: f"{size.lines}x{size.columns}" if sys.stdout.isatty() else "",
     }
 
@@ -96,6 +97,11 @@ def _gpus(runtime: Runtime) -> list[dict[str, Any]]:
 def explained(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
     """The stage's own exit status. Raises EngineError for what it could not say itself."""
     match status:
+        case inside.OUT_OF_MEMORY if runtime.memory is None:
+            raise EngineError(
+                f"{stage.target} was killed: the machine ran out of memory",
+                fix="`tunesmith plan` says what it takes: lower batch_size or max_length",
+            )
         case inside.OUT_OF_MEMORY:
             raise EngineError(
                 f"{stage.target} was killed: it needed more memory than runtime.memory ({runtime.memory}) gives",
@@ -105,6 +111,16 @@ def explained(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
             raise EngineError(
                 f"{stage.target} failed: it wanted more processes and threads than runtime.pids ({runtime.pids})",
                 fix="raise the limit if the stage is one of yours; else find out what it started",
+            )
+        case inside.SCRATCH_FULL:
+            raise EngineError(
+                f"{stage.target} failed with /tmp full: runtime.scratch is {runtime.scratch}",
+                fix="raise it; it is memory, and counts as such",
+            )
+        case inside.SHARED_MEMORY_FULL:
+            raise EngineError(
+                f"{stage.target} failed with /dev/shm full: runtime.shared_memory is {runtime.shared_memory}",
+                fix="raise it, or lower the number of workers that load data",
             )
         case inside.NOT_WRITABLE:
             raise EngineError(

@@ -1,6 +1,7 @@
 """Run a stage in a container. The only importer of the Docker SDK."""
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -26,17 +27,24 @@ from tunesmith.errors import EngineError
 
 LOOK = 0.2
 """Seconds between two looks at what should change."""
+REMOVAL = 60.0
+"""Seconds that an engine may take to remove a container."""
+PARTING = 5.0
+"""Seconds that an engine may take to answer a process that is about to end."""
+ENDING = ("SIGINT", "SIGKILL")
+"""What interrupts send to a stage, one after the other."""
 
 FAILURES = (
+    ("timed out", "the Docker engine answers too late", "see what keeps it busy; DOCKER_HOST says which one was asked"),
     (
-        "timed out",
-        "the Docker engine answers too late",
-        "see what keeps it busy; DOCKER_HOST says which one was asked",
+        "could not select device driver|nvidia-container-cli|no cdi devices|failed to inject cdi",
+        "the Docker engine has no GPU driver, or not these GPUs",
+        "`nvidia-smi` must work, and NVIDIA's container toolkit; restart the engine, or set runtime.gpus to null",
     ),
     (
-        "could not select device driver",
-        "the Docker engine has no GPU driver",
-        "install NVIDIA's container toolkit and restart the engine, or set runtime.gpus to null",
+        "range of cpus|minimum memory limit|invalid memory|invalid pids",
+        "the Docker engine does not take a limit of `runtime`",
+        "correct runtime.memory, cpus or pids in params.yaml to what this machine has",
     ),
     ("no space left on device", "the disk of the Docker engine is full", "`docker system df` shows what takes it"),
     (
@@ -45,17 +53,22 @@ FAILURES = (
         "use an engine on this machine (DOCKER_HOST says which one was asked), and check runtime.mounts",
     ),
     (
+        r"error mounting .*permission denied|error while creating mount source path",
+        "the Docker engine may not reach a folder of the project",
+        "an engine without root, or a network disk, may not: use a folder that it can read",
+    ),
+    (
         "executable file not found",
         "the image has no Python where it should be",
         "use an image that `make image` built",
     ),
     (
-        "network",
+        r"could not find a network|network \S+ not found",
         "the Docker engine has not the network that the stage needs",
         "name one that `docker network ls` shows in runtime.network",
     ),
 )
-"""What an engine answers, what it means, and what to do."""
+"""What an engine answers, as a pattern; what it means, and what to do."""
 
 
 def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
@@ -67,15 +80,15 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     root = (root or Path()).resolve()
     client = connect()
     digest = check_image(client, str(runtime.image))
-    with _stopped_with_us(), atomic.only_writer(root / PLACE / stage.target):
-        name = confinement.name(stage, root)
+    name = confinement.name(stage, root)
+    with _stopped_with_us(name), atomic.only_writer(root / PLACE / stage.target):
         _remove(client, name)  # nobody else runs this stage now: of an engine that was killed a moment ago
         staging = Staging(root, stage)
         given = confinement.settings(stage, runtime, digest, staging)
         try:
             with followed(staging.folder, staging.outputs, staging.run):
                 status = _follow(client.containers.create(**given), runtime.grace)
-        except requests.RequestException as error:  # APIError is one
+        except (requests.RequestException, ConnectionResetError) as error:  # APIError is one
             raise explain(error) from None
         finally:
             _remove(client, name)  # or nothing is published: what still runs could write on
@@ -83,10 +96,10 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     return confinement.explained(status, stage, runtime, root)
 
 
-def connect() -> Any:
-    """A client of the engine that DOCKER_HOST names, or of the one here."""
+def connect(timeout: float | None = None) -> Any:
+    """A client of the engine that DOCKER_HOST names, or of the one here. timeout: seconds, else the SDK's own."""
     try:
-        return docker.from_env()
+        return docker.from_env() if timeout is None else docker.from_env(timeout=timeout)
     except DockerException as error:
         raise EngineError(
             f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'its usual socket')}: {error}",
@@ -124,18 +137,21 @@ def resolve(client: Any, name: str) -> str:
             f"the image {name} is built for {attributes['Architecture']}; this engine runs {here}",
             fix="build it here with `make image`, or pull the one for this processor",
         )
-    return str(next(iter(attributes.get("RepoDigests") or []), attributes["Id"]))
+    pulled = attributes.get("RepoDigests") or []
+    return str(min(pulled, key=lambda digest: not name.startswith(digest.partition("@")[0]), default=attributes["Id"]))
 
 
 def _remove(client: Any, name: str) -> None:
     """Remove the container of this name, if there is one. Raises EngineError unless the engine says that it is gone."""
+    deadline = time.monotonic() + REMOVAL
     while True:
         try:
             client.containers.get(name).remove(force=True)
         except NotFound:
             return
         except requests.RequestException as error:
-            if not isinstance(error, APIError) or error.status_code != 409:  # it is being removed
+            being_removed = isinstance(error, APIError) and error.status_code == 409
+            if not being_removed or time.monotonic() > deadline:
                 raise EngineError(
                     f"the container {name} may still be there, so nothing that it wrote is taken over: {error}",
                     fix=f"`docker rm --force {name}` once the engine answers, then run the stage again",
@@ -147,7 +163,7 @@ def explain(error: Exception) -> EngineError:
     """What an engine's refusal means."""
     said = str(getattr(error, "explanation", None) or error)
     for words, meaning, fix in FAILURES:
-        if words in said.lower():
+        if re.search(words, said.lower()):
             return EngineError(f"{meaning}: {said}", fix=fix)
     return EngineError(f"the Docker engine did not do what was asked: {said}", fix="its log says more")
 
@@ -181,19 +197,24 @@ def _awaited(container: Container) -> "Future[dict[str, int]]":
 
 @contextmanager
 def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
-    """The first Ctrl-C interrupts the stage; the next one, or the end of its grace, ends the container."""
-    said = False
+    """The first Ctrl-C interrupts the stage; the next one, or the end of its grace, ends the container; one more leaves
+    that to the engine, which has not done it. Raises KeyboardInterrupt where the stage did not end by itself.
+    """
+    sent: list[str] = []
 
     def stop(number: int, frame: Any) -> None:
-        nonlocal said
+        if len(sent) == len(ENDING):
+            raise KeyboardInterrupt
+        sent.append(ENDING[len(sent)])
         with suppress(requests.RequestException):
-            container.kill("SIGKILL" if said else "SIGINT")
-        said = True
+            container.kill(sent[-1])
         signal.setitimer(signal.ITIMER_REAL, grace)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGALRM)}
     try:
         yield
+        if len(sent) == len(ENDING):  # else its end would be taken for one for want of memory
+            raise KeyboardInterrupt
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
@@ -201,17 +222,31 @@ def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
 
 
 @contextmanager
-def _stopped_with_us() -> Iterator[None]:
-    """End this process, and so its container, when the one that started it dies: a killed `dvc` leaves none."""
+def _stopped_with_us(name: str) -> Iterator[None]:
+    """End this process, and so the container called ``name``, when the one that started it dies: a killed `dvc` leaves
+    none. It must be DVC itself, so a shell between them has to make way (`exec` in dvc.yaml).
+    """
     parent, over = os.getppid(), threading.Event()
 
     def watch() -> None:
         while not over.wait(LOOK):
             if os.getppid() != parent:
+                with suppress(EngineError):
+                    _remove(connect(timeout=PARTING), name)  # one that was made and not started ends with nobody
                 os._exit(128 + signal.SIGHUP)
 
+    if _is_orphan(parent):
+        sys.exit(128 + signal.SIGHUP)
     threading.Thread(target=watch, daemon=True).start()
     try:
         yield
     finally:
         over.set()
+
+
+def _is_orphan(parent: int) -> bool:
+    """Whether DVC, which is of the same group of processes as what it starts, died before its stage came here."""
+    try:
+        return "DVC_STAGE" in os.environ and os.getpgid(parent) != os.getpgrp()
+    except ProcessLookupError:
+        return True

@@ -5,6 +5,8 @@ process exits, and the kernel ends all others in the container with it.
 """
 
 import ctypes
+import itertools
+import json
 import os
 import pty
 import shutil
@@ -18,22 +20,26 @@ from typing import Any
 
 from tunesmith import threads
 
-OUT_OF_MEMORY, OUT_OF_PIDS, NOT_WRITABLE = 241, 242, 243
+OUT_OF_MEMORY, OUT_OF_PIDS, NOT_WRITABLE, SCRATCH_FULL, SHARED_MEMORY_FULL = 241, 242, 243, 244, 245
 """Exit statuses that the engine puts into words."""
 WRITABLE, TERMINAL = "TUNESMITH_WRITABLE", "TUNESMITH_TERMINAL"
-"""Variables: folders that must be writable, with colons between; lines x columns of the caller's terminal, or empty."""
+"""Variables: folders that must be writable, as JSON; lines x columns of the caller's terminal, or empty."""
 COUNTERS = {
     OUT_OF_MEMORY: [("memory.events", "oom_kill"), ("memory/memory.oom_control", "oom_kill")],
     OUT_OF_PIDS: [("pids.events", "max"), ("pids/pids.events", "max")],
 }
 """Where the kernel counts how often a limit struck, in the unified hierarchy of control groups and in the first."""
+DISKS = {SCRATCH_FULL: Path("/tmp"), SHARED_MEMORY_FULL: Path("/dev/shm")}
+"""Which have limits of their own."""
+FULL = 2**20
+"""Bytes: with fewer left, a disk is full for what did not fit."""
 PR_SET_DUMPABLE = 4
 TRITON = Path("/usr/lib/triton")
 """What Triton would compile with a compiler that the image does not have: made with it, as Triton's cache keeps it."""
 
 
 def main(command: list[str]) -> int:
-    if not all(os.access(folder, os.W_OK) for folder in os.environ[WRITABLE].split(":")):
+    if not all(os.access(folder, os.W_OK) for folder in json.loads(os.environ[WRITABLE])):
         return NOT_WRITABLE
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the stage has the same user, and must not meddle here
     threading.Thread(target=_end_with_the_engine, daemon=True).start()
@@ -54,7 +60,14 @@ def main(command: list[str]) -> int:
     status = _wait(child)
     if copying is not None:
         copying.join(timeout=1)  # what the stage left running may hold the terminal open
-    return next((limit for limit, counters in COUNTERS.items() if status and struck(counters)), status)
+    return (limit_met() if status else None) or status
+
+
+def limit_met() -> int | None:
+    """The limit that a stage which failed has met, by its exit status."""
+    counted = (limit for limit, counters in COUNTERS.items() if struck(counters))
+    full = (limit for limit, disk in DISKS.items() if os.path.ismount(disk) and shutil.disk_usage(disk).free < FULL)
+    return next(itertools.chain(counted, full), None)
 
 
 def give_compiled(made: Path) -> None:

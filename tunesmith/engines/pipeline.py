@@ -7,8 +7,10 @@ from tunesmith import dvc_project
 from tunesmith.dvc_project import Stage
 from tunesmith.errors import EngineError
 
-ENGINE = ["python", "-m", "tunesmith.engines"]
-"""How the command of a stage begins that runs where `runtime` says."""
+ENGINE = ["exec", "python", "-m", "tunesmith.engines"]
+"""How the command of a stage begins that runs where `runtime` says. exec: else some shells stay between it and DVC,
+and outlive a DVC that is killed.
+"""
 
 
 def find(name: str, arguments: list[str], root: Path = Path()) -> Stage:

@@ -19,9 +19,9 @@ from tunesmith.engines import journals
 from tunesmith.errors import EngineError
 
 PLACE = Path(".dvc/tmp/engines")
-"""On the project's own file system, and out of sight of git and DVC."""
-SECRETS = (".env*", ".dvc/config.local", ".git/config")
-"""Files of the project that may hold passwords. No stage needs one, so each is shown empty."""
+"""In the project, and out of sight of git and DVC."""
+SECRETS = (".env*", ".dvc/config.local", ".git/config", "*.pem", "*.key", "keys/*.pem", "keys/*.key", "deploy/.env*")
+"""Files of the project that may hold passwords or private keys. No stage needs one, so each is shown empty."""
 DEPTH = 32
 """Folders within one another in an output, at most: what copies or removes it goes down by recursion."""
 
@@ -47,10 +47,11 @@ class Staging:
         _remove(self.folder)
         self.parents = sorted({output.parent for output in stage.outs})
         self.mounts = [Mount(root, root, writable=False)]
+        for output in stage.outs:
+            atomic.recover(root / output)
         for parent in self.parents:
+            _check_writable(root / parent)
             (root / parent).mkdir(parents=True, exist_ok=True)
-            if not os.access(root / parent, os.W_OK):  # told now, and not when a training has run for hours
-                raise EngineError(f"{root / parent} cannot be written by user {os.getuid()}", fix="make it theirs")
             (self.folder / parent).mkdir(parents=True, exist_ok=True)
             self.mounts.append(Mount(self.folder / parent, root / parent, writable=True))
             self.mounts += [self._shown(parent / entry.name) for entry in self._others(parent)]
@@ -96,24 +97,36 @@ class Staging:
         return _identity(place)
 
     def publish(self) -> None:
-        """Move the outputs that are there now to where they belong, each whole or not at all.
+        """Move the outputs that are there now to where they belong, each whole; none, if one of them is refused.
 
         Called when no process of the stage is left. Raises EngineError for an output that is a link or a device, or
-        holds one: what it points to is not the stage's; and for a model whose journal is not of this run, or not whole.
+        holds one: what it points to is not the stage's; for a folder in place of a file, or the other way round; and
+        for a model whose journal is not of this run, or not whole.
         """
-        for output in self.outputs:
-            place = self.folder / output
-            if _identity(place) in (None, self.before[output]):
-                continue
+        written = [
+            output for output in self.outputs if _identity(self.folder / output) not in (None, self.before[output])
+        ]
+        for output in written:
             self._check_plain(output)
-            if place.is_dir():
+            self._check_kind(output)
+            if (self.folder / output).is_dir():
                 journals.check(self.folder, output, self.run)
+        for output in written:
+            place = self.folder / output
+            if place.is_dir():
                 with atomic.new_folder(self.root / output) as partial:
                     for entry in place.iterdir():
-                        entry.rename(partial / entry.name)
+                        shutil.move(entry, partial)  # a folder of outputs may be a disk of its own
             else:
-                place.replace(self.root / output)
+                partial = self.root / output.with_name(f".{output.name}.{self.run}.partial")
+                shutil.move(place, partial)
+                partial.replace(self.root / output)
         _remove(self.folder)
+
+    def _check_kind(self, output: Path) -> None:
+        before, now = self.root / output, self.folder / output
+        if before.exists() and before.is_dir() != now.is_dir():
+            raise self._refused(output, f"the stage wrote a {'folder' if now.is_dir() else 'file'}, which it was not")
 
     def _check_plain(self, output: Path) -> None:
         """From the top down, so that no link is followed; folders are opened, then read, so that none is skipped.
@@ -141,6 +154,13 @@ class Staging:
             f"{self.root / path}: {reason}; its outputs stay as they were",
             fix=f"let the stage write plain files and folders; what it wrote is in {self.folder}",
         )
+
+
+def _check_writable(folder: Path) -> None:
+    """Told now, and not when a training has run for hours. Raises EngineError."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(there, os.W_OK, effective_ids=True):
+        raise EngineError(f"{there} cannot be written by user {os.getuid()}", fix="make it theirs")
 
 
 def _remove(folder: Path) -> None:
