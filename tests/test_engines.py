@@ -19,7 +19,7 @@ from docker.types import HostConfig
 
 from tunesmith import engines, journal
 from tunesmith.dvc_project import Stage
-from tunesmith.engines import caches, confinement, docker, image, inside, pipeline
+from tunesmith.engines import caches, confinement, docker, image, inside, parent, pipeline
 from tunesmith.engines.staging import Staging
 from tunesmith.errors import BusyError, EngineError, ParamsError
 from tunesmith.params import SECTIONS
@@ -369,14 +369,14 @@ def test_an_engine_whose_dvc_is_gone_before_it_came_here_is_an_orphan(
     monkeypatch.delenv("DVC_STAGE", raising=False)
     if stage:
         monkeypatch.setenv("DVC_STAGE", stage)
-    with subprocess.Popen(["sleep", "60"], start_new_session=group != "its own") as parent:
+    with subprocess.Popen(["sleep", "60"], start_new_session=group != "its own") as started:
         if group == "none":
-            parent.kill()
-            parent.wait()
+            started.kill()
+            started.wait()
         try:
-            assert docker._is_orphan(parent.pid) is orphan
+            assert parent.is_gone(started.pid) is orphan
         finally:
-            parent.kill()
+            started.kill()
 
 
 # Engines that cannot.

@@ -1,7 +1,6 @@
 """Run a stage in a container. The only importer of the Docker SDK."""
 
 import os
-import re
 import signal
 import sys
 import threading
@@ -20,8 +19,9 @@ from docker.utils.socket import STDERR, frames_iter
 
 from tunesmith import atomic
 from tunesmith.dvc_project import Stage
-from tunesmith.engines import Runtime, confinement, image
+from tunesmith.engines import Runtime, confinement, image, parent
 from tunesmith.engines.journals import followed
+from tunesmith.engines.refusals import explain
 from tunesmith.engines.staging import PLACE, Staging
 from tunesmith.errors import EngineError
 
@@ -34,42 +34,6 @@ PARTING = 5.0
 ENDING = ("SIGINT", "SIGKILL")
 """What interrupts send to a stage, one after the other."""
 
-FAILURES = (
-    ("timed out", "the Docker engine answers too late", "see what keeps it busy; DOCKER_HOST says which one was asked"),
-    (
-        "could not select device driver|nvidia-container-cli|no cdi devices|failed to inject cdi",
-        "the Docker engine has no GPU driver, or not these GPUs",
-        "`nvidia-smi` must work, and NVIDIA's container toolkit; restart the engine, or set runtime.gpus to null",
-    ),
-    (
-        "range of cpus|minimum memory limit|invalid memory|invalid pids",
-        "the Docker engine does not take a limit of `runtime`",
-        "correct runtime.memory, cpus or pids in params.yaml to what this machine has",
-    ),
-    ("no space left on device", "the disk of the Docker engine is full", "`docker system df` shows what takes it"),
-    (
-        "bind source path does not exist",
-        "the Docker engine does not see this folder",
-        "use an engine on this machine (DOCKER_HOST says which one was asked), and check runtime.mounts",
-    ),
-    (
-        r"error mounting .*permission denied|error while creating mount source path",
-        "the Docker engine may not reach a folder of the project",
-        "an engine without root, or a network disk, may not: use a folder that it can read",
-    ),
-    (
-        "executable file not found",
-        "the image has no Python where it should be",
-        "use an image that `make image` built",
-    ),
-    (
-        r"could not find a network|network \S+ not found",
-        "the Docker engine has not the network that the stage needs",
-        "name one that `docker network ls` shows in runtime.network",
-    ),
-)
-"""What an engine answers, as a pattern; what it means, and what to do."""
-
 
 def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     """Run a stage in ``runtime.image`` and return its exit status; its outputs are then in place.
@@ -81,7 +45,10 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     client = connect()
     digest = check_image(client, str(runtime.image))
     name = confinement.name(stage, root)
-    with _stopped_with_us(name), atomic.only_writer(root / PLACE / stage.target):
+    with (
+        atomic.only_writer(root / PLACE / stage.target),
+        parent.ended_with(lambda: _remove(connect(timeout=PARTING), name)),
+    ):
         _remove(client, name)  # nobody else runs this stage now: of an engine that was killed a moment ago
         staging = Staging(root, stage)
         given = confinement.settings(stage, runtime, digest, staging)
@@ -159,15 +126,6 @@ def _remove(client: Any, name: str) -> None:
         time.sleep(LOOK)
 
 
-def explain(error: Exception) -> EngineError:
-    """What an engine's refusal means."""
-    said = str(getattr(error, "explanation", None) or error)
-    for words, meaning, fix in FAILURES:
-        if re.search(words, said.lower()):
-            return EngineError(f"{meaning}: {said}", fix=fix)
-    return EngineError(f"the Docker engine did not do what was asked: {said}", fix="its log says more")
-
-
 def _follow(container: Container, grace: float) -> int:
     """Start it, pass on what it prints until it ends, and return its exit status."""
     stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
@@ -219,34 +177,3 @@ def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _stopped_with_us(name: str) -> Iterator[None]:
-    """End this process, and so the container called ``name``, when the one that started it dies: a killed `dvc` leaves
-    none. It must be DVC itself, so a shell between them has to make way (`exec` in dvc.yaml).
-    """
-    parent, over = os.getppid(), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(LOOK):
-            if os.getppid() != parent:
-                with suppress(EngineError):
-                    _remove(connect(timeout=PARTING), name)  # one that was made and not started ends with nobody
-                os._exit(128 + signal.SIGHUP)
-
-    if _is_orphan(parent):
-        sys.exit(128 + signal.SIGHUP)
-    threading.Thread(target=watch, daemon=True).start()
-    try:
-        yield
-    finally:
-        over.set()
-
-
-def _is_orphan(parent: int) -> bool:
-    """Whether DVC, which is of the same group of processes as what it starts, died before its stage came here."""
-    try:
-        return "DVC_STAGE" in os.environ and os.getpgid(parent) != os.getpgrp()
-    except ProcessLookupError:
-        return True
