@@ -47,7 +47,7 @@ image:
 	$(BUILD) --target sbom --output build .
 	@docker image inspect --format '{{.Size}} {{.Id}}' $(IMAGE) | \
 	  awk '{printf "$(IMAGE): %.2f GB, %s\nbuild/sbom.cdx.json: what is in it\n", $$1 / 1e9, $$2}'
-	@echo 'tunesmith image $(IMAGE)   has stages run in it'
+	$(if $(filter train,$(TARGET)),@echo 'tunesmith image $(IMAGE)   has stages run in it')
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunesmith needs Python 3.11 or newer; name one with `make PYTHON=python3.12 ...`")'
