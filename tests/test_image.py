@@ -43,7 +43,8 @@ def test_its_user_is_not_root(image: str) -> None:
 @pytest.mark.parametrize("image", IMAGES)
 def test_its_labels_name_the_commit_and_the_lock(image: str) -> None:
     labels = inspect(image)["Labels"]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = ["git", "-c", f"safe.directory={ROOT}", "rev-parse", "HEAD"]  # which may be another user's
+    head = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert labels["org.opencontainers.image.revision"].removesuffix("-dirty") == head.stdout.strip()
     digest = hashlib.sha256((ROOT / "requirements.lock").read_bytes()).hexdigest()
     assert labels["tunesmith.lock-digest"] == f"sha256:{digest}"
