@@ -77,6 +77,13 @@ def test_pinning_an_image_changes_one_value(tmp_path: Path) -> None:
     assert old.split("#")[1] == new.split("#")[1]  # its comment stays
 
 
+def test_a_value_on_a_line_of_its_own_is_left_to_its_writer(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"runtime:\n  image:\n    {DIGEST}\n")
+    with pytest.raises(ParamsError, match="no line `image:`"):
+        image.pin(DIGEST, path)
+
+
 @pytest.mark.parametrize("line", ["image:", "image: ", "image:  # by digest", "image: null", "image: ''"])
 def test_pinning_an_image_where_there_is_none_yet(line: str, tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
@@ -176,6 +183,8 @@ def test_dvcs_cache_elsewhere_is_seen_where_files_are_links_into_it(
         subprocess.run([sys.executable, "-m", "dvc", "config", name, value], cwd=dvc_project, check=True)
     mounts = {mount["Source"]: mount["ReadOnly"] for mount in settings(dvc_project)["mounts"]}
     assert mounts.get(str(elsewhere)) is (True if shown else None)
+    named = settings(dvc_project, mounts=[str(elsewhere)])["mounts"]
+    assert [mount["Target"] for mount in named].count(str(elsewhere)) == 1  # an engine refuses two
 
 
 def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_write(
@@ -294,19 +303,20 @@ def test_a_limit_that_struck_is_read_from_the_kernels_counters(
 
 
 @pytest.mark.parametrize(
-    ("free", "limit"),
+    ("free", "total", "limit"),
     [
-        ({"/tmp": 0}, inside.SCRATCH_FULL),
-        ({"/dev/shm": 4096}, inside.SHARED_MEMORY_FULL),
-        ({"/tmp": 2**30, "/dev/shm": 2**30}, None),
+        ({"/tmp": 0}, 2**31, inside.SCRATCH_FULL),
+        ({"/dev/shm": 4096}, 2**31, inside.SHARED_MEMORY_FULL),
+        ({"/tmp": 2**30, "/dev/shm": 2**30}, 2**31, None),
+        ({"/dev/shm": 2**16}, 2**16, None),  # a small one, and empty
     ],
 )
 def test_a_full_disk_with_a_limit_of_its_own_is_named(
-    free: dict[str, int], limit: int | None, monkeypatch: pytest.MonkeyPatch
+    free: dict[str, int], total: int, limit: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inside, "COUNTERS", {})
     monkeypatch.setattr(os.path, "ismount", lambda path: str(path) in free)
-    monkeypatch.setattr(inside.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)]))
+    monkeypatch.setattr(inside.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)], total=total))
     assert inside.limit_met() == limit
 
 
@@ -468,6 +478,7 @@ def test_of_several_registries_digests_that_of_the_name_is_taken() -> None:
             'error mounting "/home/me/neural-networks/models" to rootfs: permission denied',
             "may not reach a folder of the project",
         ),
+        ('invalid mount config for type "bind": stat /home/me: permission denied', "may not reach a folder"),
         ("nvidia-container-cli: initialization error: nvml error: driver not loaded", "has no GPU driver"),
         ("nvidia-container-cli: device error: 7: unknown device", "or not these GPUs"),
         ("Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "does not take a limit"),

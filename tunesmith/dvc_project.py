@@ -84,8 +84,8 @@ def cached(root: Path, digest: str, path: Path) -> Path | None:
 
 
 def cache(root: Path) -> Path:
-    """Where the cache is."""
-    return Path(Config(str(root / ".dvc"))["cache"].get("dir") or root / ".dvc" / "cache").resolve()
+    """Where the cache is, absolute, by the name that links into it have."""
+    return Path(Config(str(root / ".dvc"))["cache"].get("dir") or root / ".dvc" / "cache").absolute()
 
 
 def links(root: Path) -> bool:

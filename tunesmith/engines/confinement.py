@@ -31,7 +31,7 @@ def name(stage: Stage, root: Path) -> str:
 def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, Any]:
     """All that the container is made with: what it may see, use and do."""
     outside = [*caches.mounts(stage.network), *caches.of_dvc(staging.root), *caches.more(runtime.mounts)]
-    mounts = [*staging.mounts, *outside]
+    mounts = list({mount.target: mount for mount in [*staging.mounts, *outside]}.values())  # what the user names wins
     return {
         "image": digest,
         "name": name(stage, staging.root),

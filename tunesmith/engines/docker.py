@@ -44,17 +44,21 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     root = (root or Path()).resolve()
     client = connect()
     digest = check_image(client, str(runtime.image))
-    name = confinement.name(stage, root)
-    with (
-        atomic.only_writer(root / PLACE / stage.target),
-        parent.ended_with(lambda: _remove(connect(timeout=PARTING), name)),
-    ):
+    name, making = confinement.name(stage, root), threading.Lock()
+
+    def clean_up() -> None:
+        making.acquire(timeout=PARTING)  # and not released: none is made any more
+        _remove(connect(timeout=PARTING), name)
+
+    with atomic.only_writer(root / PLACE / stage.target), parent.ended_with(clean_up):
         _remove(client, name)  # nobody else runs this stage now: of an engine that was killed a moment ago
         staging = Staging(root, stage)
         given = confinement.settings(stage, runtime, digest, staging)
         try:
             with followed(staging.folder, staging.outputs, staging.run):
-                status = _follow(client.containers.create(**given), runtime.grace)
+                with making:
+                    container = client.containers.create(**given)
+                status = _follow(container, runtime.grace)
         except (requests.RequestException, ConnectionResetError) as error:  # APIError is one
             raise explain(error) from None
         finally:

@@ -32,7 +32,7 @@ COUNTERS = {
 DISKS = {SCRATCH_FULL: Path("/tmp"), SHARED_MEMORY_FULL: Path("/dev/shm")}
 """Which have limits of their own."""
 FULL = 2**20
-"""Bytes: with fewer left, a disk is full for what did not fit."""
+"""Bytes: with fewer left, or with less than a sixteenth of it if that is less, a disk is full for what did not fit."""
 PR_SET_DUMPABLE = 4
 TRITON = Path("/usr/lib/triton")
 """What Triton would compile with a compiler that the image does not have: made with it, as Triton's cache keeps it."""
@@ -60,14 +60,19 @@ def main(command: list[str]) -> int:
     status = _wait(child)
     if copying is not None:
         copying.join(timeout=1)  # what the stage left running may hold the terminal open
-    return (limit_met() if status else None) or status
+    return (limit_met() if status not in (0, 128 + signal.SIGINT) else None) or status
 
 
 def limit_met() -> int | None:
     """The limit that a stage which failed has met, by its exit status."""
     counted = (limit for limit, counters in COUNTERS.items() if struck(counters))
-    full = (limit for limit, disk in DISKS.items() if os.path.ismount(disk) and shutil.disk_usage(disk).free < FULL)
+    full = (limit for limit, disk in DISKS.items() if os.path.ismount(disk) and is_full(disk))
     return next(itertools.chain(counted, full), None)
+
+
+def is_full(disk: Path) -> bool:
+    usage = shutil.disk_usage(disk)
+    return usage.free < min(FULL, usage.total / 16)
 
 
 def give_compiled(made: Path) -> None:

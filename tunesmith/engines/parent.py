@@ -32,6 +32,7 @@ def ended_with(clean_up: Callable[[], None]) -> Iterator[None]:
                     os._exit(128 + signal.SIGHUP)
 
     if is_gone(parent):
+        print("note: DVC is gone, so its stage does not begin", file=sys.stderr)
         sys.exit(128 + signal.SIGHUP)
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -41,7 +42,9 @@ def ended_with(clean_up: Callable[[], None]) -> Iterator[None]:
 
 
 def is_gone(parent: int) -> bool:
-    """Whether DVC, which is of the same group of processes as what it starts, died before its stage came here."""
+    """Whether DVC died before its stage came here. It is of the same group of processes as what it starts; whoever
+    adopts orphans hardly ever is.
+    """
     try:
         return "DVC_STAGE" in os.environ and os.getpgid(parent) != os.getpgrp()
     except ProcessLookupError:

@@ -21,7 +21,7 @@ def find(name: str, arguments: list[str], root: Path = Path()) -> Stage:
             return stage
     raise EngineError(
         f"dvc.yaml: no stage runs `{shlex.join(command)}`, so what it may write is not known",
-        fix="run a stage of dvc.yaml with its own arguments, or set runtime.engine to host",
+        fix="run a stage of dvc.yaml with its own arguments, its command written so; or set runtime.engine to host",
     )
 
 

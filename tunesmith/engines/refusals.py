@@ -23,9 +23,9 @@ FAILURES = (
         "use an engine on this machine (DOCKER_HOST says which one was asked), and check runtime.mounts",
     ),
     (
-        r"error mounting .*permission denied|error while creating mount source path",
+        r"(error mounting|invalid mount config).*permission denied|error while creating mount source path",
         "the Docker engine may not reach a folder of the project",
-        "an engine without root, or a network disk, may not: use a folder that it can read",
+        "root itself may not read some network disks and mounts of users (FUSE): use a folder that it can read",
     ),
     (
         "executable file not found",

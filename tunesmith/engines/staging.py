@@ -6,6 +6,7 @@ read-only; afterwards the outputs, and nothing else, move to where they belong. 
 there; folders are not, since a stage replaces them whole.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -116,17 +117,18 @@ class Staging:
             if place.is_dir():
                 with atomic.new_folder(self.root / output) as partial:
                     for entry in place.iterdir():
-                        shutil.move(entry, partial)  # a folder of outputs may be a disk of its own
+                        _bring(entry, partial / entry.name)
             else:
-                partial = self.root / output.with_name(f".{output.name}.{self.run}.partial")
-                shutil.move(place, partial)
+                partial = self.root / output.with_name(f".{output.name}.partial")
+                _bring(place, partial)
                 partial.replace(self.root / output)
         _remove(self.folder)
 
     def _check_kind(self, output: Path) -> None:
         before, now = self.root / output, self.folder / output
         if before.exists() and before.is_dir() != now.is_dir():
-            raise self._refused(output, f"the stage wrote a {'folder' if now.is_dir() else 'file'}, which it was not")
+            what = "folder in place of a file" if now.is_dir() else "file in place of a folder"
+            raise self._refused(output, f"the stage wrote a {what} (if it is meant, remove the old one)")
 
     def _check_plain(self, output: Path) -> None:
         """From the top down, so that no link is followed; folders are opened, then read, so that none is skipped.
@@ -154,6 +156,19 @@ class Staging:
             f"{self.root / path}: {reason}; its outputs stay as they were",
             fix=f"let the stage write plain files and folders; what it wrote is in {self.folder}",
         )
+
+
+def _bring(source: Path, to: Path) -> None:
+    """Rename it, or copy it to another disk; it then stays here until all is there."""
+    try:
+        source.rename(to)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if source.is_dir():
+            shutil.copytree(source, to)
+        else:
+            shutil.copy2(source, to)
 
 
 def _check_writable(folder: Path) -> None:

@@ -4,8 +4,9 @@ A read-only mount is read-only by itself: what is mounted below it stays as writ
 and the kernel are new (Docker 25, Linux 5.12). So each is given to the container once more, read-only.
 """
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunesmith.engines.staging import Mount
@@ -13,13 +14,16 @@ from tunesmith.engines.staging import Mount
 TABLE = Path("/proc/self/mountinfo")
 
 
-def of(mounts: Sequence[Mount], table: Path = TABLE) -> list[Mount]:
-    """What is mounted below those of ``mounts`` that are not to be written, and is not among them."""
+def of(mounts: Sequence[Mount], table: Path = TABLE, there: Callable[[Path], bool] = os.path.exists) -> list[Mount]:
+    """What is mounted below those of ``mounts`` that are not to be written, and is not among them.
+
+    there: whether a place is, for one may be hidden by a later mount, or deleted.
+    """
     points = _points(table)
     found = []
     for mount in mounts:
         for point in points if not mount.writable else []:
-            if point != mount.source and point.is_relative_to(mount.source):
+            if point != mount.source and point.is_relative_to(mount.source) and there(point):
                 target = mount.target / point.relative_to(mount.source)
                 above = [other for other in mounts if target.is_relative_to(other.target)]
                 if max(above, key=lambda other: len(other.target.parts)) is mount:
