@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import tempfile
@@ -170,6 +171,27 @@ def test_outputs_may_lie_on_another_disk(root: Path) -> None:
         assert (root / "models" / "mine" / "sub" / "weights").read_text() == "new"
         assert (root / "reports" / "a.json").read_text() == "new"
         assert {path.name for path in (root / "reports").iterdir()} == {"a.json", "deep"}
+
+
+def test_a_disk_that_is_full_when_a_result_is_copied_to_it_loses_neither(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rename(source: Path, to: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    def copy(source: Path, to: Path) -> None:
+        if source.name == "second":
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    staging = Staging(root, stage("models/mine"))
+    for name in ("first", "second"):
+        write(staging.folder / "models" / "mine" / name, "new")
+    monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(shutil, "copy2", copy)
+    with pytest.raises(OSError, match="No space left"):
+        staging.publish()
+    assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
+    assert {path.name for path in (staging.folder / "models" / "mine").iterdir()} == {"first", "second"}
 
 
 def test_a_result_whose_replacement_was_cut_short_is_there_again(root: Path) -> None:
