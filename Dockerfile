@@ -32,7 +32,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     && /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock
 
 # Triton compiles one module in C before its first kernel: here, where the compiler stays. Process 1 of a stage puts it where
-# Triton looks (tunesmith/engines/inside.py). It is linked to the GPU's driver, which is no part of an image, so to a library
+# Triton looks (tunesmith/runtime/container_init.py). It is linked to the GPU's driver, which is no part of an image, so to a library
 # of that name with the functions that the module calls, all empty. docs/decisions/023
 FROM dependencies AS triton
 ARG CPU_INDEX

@@ -34,7 +34,7 @@ TASK = {
     "metric_list": [{"metric": "score", "aggregation": "mean", "higher_is_better": True}],
 }
 GRADER = """
-from tunesmith.verifiers import verify
+from tunesmith.verifiers.catalog import verify
 
 def grade(doc, results):
     return {"score": verify("number", results[0], {"reference": doc["reference"]}).score}
@@ -42,24 +42,25 @@ def grade(doc, results):
 
 
 def prompts(count: int) -> list[dict[str, Any]]:
-    from tunesmith import ready
+    from tunesmith.core import ready_rows
 
-    return ready.read(ROWS)[:count]
+    return ready_rows.read(ROWS)[:count]
 
 
 def ours(names: list[str], count: int) -> dict[str, list[str]]:
     """Answers by model, in this process."""
-    from tunesmith import device, models, questions
-    from tunesmith.suites import Answers
+    from tunesmith.evaluation import evaluate
+    from tunesmith.evaluation.suites import Answers
+    from tunesmith.models import device, loading
 
     suite = Answers(
         kind="answers", dataset="demo", verifier="number", answer_format=None, max_new_tokens=MAX_NEW_TOKENS, limit=None
     )
-    asked = questions.Question("prompts", suite, prompts(count))
+    asked = evaluate.Question("prompts", suite, prompts(count))
     folders = [MODELS / name for name in names]
     return {
-        folder.name: [sample["completion"] for sample in questions.ask(asked, opened, BATCH_SIZE)]
-        for folder, opened in models.open_each(folders, MODELS / "base", device.detect())
+        folder.name: [sample["completion"] for sample in evaluate.ask(asked, opened, BATCH_SIZE)]
+        for folder, opened in loading.open_each(folders, MODELS / "base", device.detect())
     }
 
 
@@ -68,11 +69,12 @@ def write_task(folder: Path, count: int) -> None:
     import yaml
     from transformers import AutoTokenizer
 
-    from tunesmith import chat, ready
+    from tunesmith.core import ready_rows
+    from tunesmith.models import chat
 
     tokenizer = AutoTokenizer.from_pretrained(MODELS / "base")
     docs = [
-        {"prompt": chat.render_prompt(tokenizer, row["prompt"]), "reference": ready.reference(row)}
+        {"prompt": chat.render_prompt(tokenizer, row["prompt"]), "reference": ready_rows.reference(row)}
         for row in prompts(count)
     ]
     (folder / "rows.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
@@ -85,7 +87,7 @@ def write_task(folder: Path, count: int) -> None:
 
 def lm_eval(name: str, folder: Path, batch_size: int) -> list[str]:
     """A model's answers by lm-eval's command line."""
-    from tunesmith import device
+    from tunesmith.models import device
 
     profile = device.detect()
     dtype = str(profile.dtype).removeprefix("torch.")
@@ -138,14 +140,14 @@ def main() -> None:
 
 
 def print_table(seconds: dict[str, list[float]], answers: dict[str, dict[str, list[str]]], count: int) -> None:
-    from tunesmith import verifiers
+    from tunesmith.verifiers import catalog
 
     rows = prompts(count)
     medians = {side: statistics.median(took) for side, took in seconds.items()}
     print(f"{len(answers['ours'])} models on {count} prompts, medians of {len(seconds['ours'])}")
     for side, median in medians.items():
         scores = {
-            name: sum(verifiers.verify("number", text, row).score for text, row in zip(texts, rows, strict=True))
+            name: sum(catalog.verify("number", text, row).score for text, row in zip(texts, rows, strict=True))
             for name, texts in answers[side].items()
         }
         same = [

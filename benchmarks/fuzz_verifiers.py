@@ -23,11 +23,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from tunesmith.verifiers import mathematics, number
+from tunesmith.verifiers import number
+from tunesmith.verifiers.math import verifier
 from tunesmith.verifiers.verdict import Row, Verdict
 
-VERIFIERS: dict[str, Callable[[str, Row], Verdict]] = {"number": number.verify, "math": mathematics.verify}
-HANG = 2 * mathematics.SECONDS + 5
+VERIFIERS: dict[str, Callable[[str, Row], Verdict]] = {"number": number.verify, "math": verifier.verify}
+HANG = 2 * verifier.SECONDS + 5
 """Seconds: the completion's limit, the reference's, and the start of a process."""
 PROSE = [
     "{}", "The answer is {}.", "So she has {} left.", "5 - 3 = 2, therefore the answer is {}", "**{}**", "#### {}",

@@ -30,10 +30,10 @@ def measure(model: str, kind: str, batch: int, length: int, *, made_up: bool) ->
     """Train in this process; predicted and measured bytes, or the reason for not trying."""
     import torch
 
-    from tunesmith import hardware, memory, shapes
-    from tunesmith.runs import Run
+    from tunesmith.planning import hardware, memory, model_shape
+    from tunesmith.planning.workload import Run
 
-    here, shape = hardware.here(), shapes.read(model)
+    here, shape = hardware.here(), model_shape.read(model)
     run = Run(objective="sft", weights=kind, batch=batch, length=length, machine=here.machine, rank=RANK)
     predicted = memory.predict(shape, run)
     if predicted.total > here.budget:
@@ -48,13 +48,14 @@ def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> i
     """Peak bytes of STEPS steps of SFT."""
     from transformers import set_seed
 
-    from tunesmith import chat, device, models, sft, weights
+    from tunesmith.models import chat, device, loading, weights
+    from tunesmith.training import sft
 
     set_seed(0)
     profile, lora = device.detect(), weights.Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
     base = Path(model)
     policy = (
-        random_policy(model, kind, profile, lora) if made_up else models.open_policy(base, base, profile, kind, lora)
+        random_policy(model, kind, profile, lora) if made_up else loading.open_policy(base, base, profile, kind, lora)
     )
     rng = random.Random(0)
     examples = {}
@@ -84,11 +85,12 @@ def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
     """A policy of the shape of ``model`` with random weights, quantized layer by layer where they are made."""
     import torch
 
-    from tunesmith import shapes, weights
-    from tunesmith.models import OpenModel
+    from tunesmith.models import weights
+    from tunesmith.models.loading import OpenModel
+    from tunesmith.planning import model_shape
 
     profile = weights.precise(profile, kind)
-    made = shapes.build(model).to(profile.dtype)
+    made = model_shape.build(model).to(profile.dtype)
     head = made.get_output_embeddings()
     if kind == "qlora":
         for name, layer in [*made.named_modules()]:

@@ -68,17 +68,17 @@ def spoil(row: dict[str, Any], rng: random.Random) -> None:
 
 def ours(path: Path, out: Path) -> int:
     """Check every row, and write the ready rows of all splits; how many rows were kept."""
-    from tunesmith import preparation
+    from tunesmith.data import prepare
 
     dataset = our_dataset(path, near_duplicates=None)
-    with preparation.find(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as found:
-        for name, positions in preparation.select(found, dataset).items():
-            preparation.write(out / name, found, positions)
+    with prepare.find(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as found:
+        for name, positions in prepare.select(found, dataset).items():
+            prepare.write(out / name, found, positions)
         return len(found.index)
 
 
 def our_dataset(path: Path, near_duplicates: float | None) -> Any:
-    from tunesmith.dataset import Dataset
+    from tunesmith.data.dataset import Dataset
 
     return Dataset.model_validate({
         "path": path, "kind": "answers", "columns": None, "system": None, "verifier": "number", "one_answer": True,
@@ -116,7 +116,7 @@ def peer_check(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
     import hashlib
     import unicodedata
 
-    from tunesmith.checks import SECRETS
+    from tunesmith.data.text_scan import SECRETS
     from tunesmith.verifiers import number
 
     secrets = re.compile("|".join(f"(?:{pattern})" for pattern in SECRETS.values()), re.ASCII)
@@ -223,12 +223,13 @@ def checks(counts: list[int], repeats: int) -> None:
 
 def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
     """The stage's own work, from reading to written splits, in turn with the tokenizer alone."""
-    from tunesmith import base_tokens, chat, preparation, records
-    from tunesmith.rows import Record
+    from tunesmith.data import prepare, readers
+    from tunesmith.data.records import Record
+    from tunesmith.models import base_tokenizer, chat
 
-    tokenizer = base_tokens.open_tokenizer(base)
-    lengths = base_tokens.lengths(tokenizer, base)
-    special = base_tokens.special_tokens(tokenizer)
+    tokenizer = base_tokenizer.open_tokenizer(base)
+    lengths = base_tokenizer.lengths(tokenizer, base)
+    special = base_tokenizer.special_tokens(tokenizer)
     print(f"load average at the start: {os.getloadavg()[0]:.2f}, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory() as folder:
         path = file or Path(folder) / "rows.jsonl"
@@ -237,7 +238,7 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
         dataset = our_dataset(path, near_duplicates=0.8)
         conversations = [
             (row["prompt"], row["completion"])
-            for record in records.read(path)
+            for record in readers.read(path)
             if isinstance(record, Record) and all(map(str.strip, record.fields.values()))
             for row in [dataset.to_row(record.fields)[1]]
         ]
@@ -250,11 +251,11 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
             tokenizer(texts, add_special_tokens=False)
             alone.append(len(conversations) / (time.perf_counter() - began))
             began = time.perf_counter()
-            with preparation.find(
+            with prepare.find(
                 dataset, special_tokens=special, lengths=lengths, scratch=Path(folder), fork=True
             ) as found:
-                for name, positions in preparation.select(found, dataset).items():
-                    preparation.write(Path(folder) / name, found, positions)
+                for name, positions in prepare.select(found, dataset).items():
+                    prepare.write(Path(folder) / name, found, positions)
                 whole.append(found.total / (time.perf_counter() - began))
         print(f"tokenizer alone    {statistics.median(alone):>8,.0f} rows/s of {len(conversations):,} rows")
         print(f"the whole stage    {statistics.median(whole):>8,.0f} rows/s of {found.total:,} rows")
@@ -285,7 +286,7 @@ def main() -> None:
         case "stage":
             stage(arguments.base, arguments.file, arguments.rows, arguments.repeats)
         case "side":
-            importlib.import_module({"tunesmith": "tunesmith.preparation"}.get(arguments.side, arguments.side))
+            importlib.import_module({"tunesmith": "tunesmith.data.prepare"}.get(arguments.side, arguments.side))
             began = time.perf_counter()
             kept = SIDES[arguments.side](arguments.path, arguments.out)
             print(json.dumps({"seconds": time.perf_counter() - began, "kept": kept}))

@@ -26,11 +26,11 @@ from typing import Any
 
 from tests import servers
 from tests.versions_made import EXPERIMENT, NAME, SIGNING, folder, register
-from tunesmith import ledger, promotion
-from tunesmith.errors import RegistryError
-from tunesmith.ledger import CHAMPION, Chain
-from tunesmith.registry import Registry
-from tunesmith.versions import Fetched
+from tunesmith.core.errors import RegistryError
+from tunesmith.registry import ledger, promotion
+from tunesmith.registry.ledger import CHAMPION, Chain
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.versions import Fetched
 
 TRACKERS = ("sqlite", "postgresql")
 REFUSALS = ("was not promoted", "was compared before", "champion already")

@@ -30,9 +30,12 @@ import yaml
 
 from benchmarks.promotions import TRACKERS, tracker
 from tests.versions_made import EXPERIMENT, NAME, SIGNING, register, unprobed
-from tunesmith import ledger, lineage, manifest, pedigree, promoting, promotion, versions
-from tunesmith.experiment import Experiment, Point
-from tunesmith.registry import Registry
+from tunesmith.cli import lineage as lineage_command
+from tunesmith.cli import promote
+from tunesmith.core import lineage, manifest
+from tunesmith.registry import ledger, promotion, versions
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.runs import Experiment, Point
 
 STEPS, METRICS = 25, 8
 MODEL = "sft-lora"
@@ -90,7 +93,7 @@ def quiet(action: Callable[[], object]) -> None:
 
 
 def command(*arguments: str) -> None:
-    tunesmith = [sys.executable, "-c", "from tunesmith.cli import main; main()", *arguments]
+    tunesmith = [sys.executable, "-c", "from tunesmith.cli.main import main; main()", *arguments]
     subprocess.run(tunesmith, check=True, stdout=subprocess.DEVNULL)
 
 
@@ -99,13 +102,13 @@ def time_answers(registry: Registry, registered: int, repeats: int) -> None:
     print(f"  {len(chain.entries)} promotions, {len(registry.versions(NAME))} versions, faults: {chain.faults}")
     first, last = "1", str(registered)
     asked: dict[str, tuple[list[str], Callable[[], object]]] = {
-        "history": (["history"], promoting.history),
+        "history": (["history"], promote.history),
         "lineage @champion": (
             ["lineage", "@champion"],
-            lambda: pedigree.run("@champion", verify=False, as_json=False),
+            lambda: lineage_command.run("@champion", verify=False, as_json=False),
         ),
-        "lineage of the first": (["lineage", first], lambda: pedigree.run(first, verify=False, as_json=False)),
-        "lineage of the last": (["lineage", last], lambda: pedigree.run(last, verify=False, as_json=False)),
+        "lineage of the first": (["lineage", first], lambda: lineage_command.run(first, verify=False, as_json=False)),
+        "lineage of the last": (["lineage", last], lambda: lineage_command.run(last, verify=False, as_json=False)),
     }
     for name, (arguments, action) in asked.items():
         whole = median(repeats, lambda arguments=arguments: command(*arguments))

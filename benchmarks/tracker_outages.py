@@ -33,9 +33,11 @@ from pathlib import Path
 from typing import Any
 
 from tests import conftest, method_project, servers
-from tunesmith import base_model, journal, manifest, publishing
-from tunesmith.experiment import Experiment
-from tunesmith.sources import Folder
+from tunesmith.core import journal, manifest
+from tunesmith.models import base_model
+from tunesmith.models.base_sources import Folder
+from tunesmith.registry import publishing
+from tunesmith.registry.runs import Experiment
 
 ROOT = Path(__file__).parent.parent
 OUTAGES = {"up": None, "before": (0.0, 0.5), "during": (0.25, 0.5), "after": (0.97, 2.0)}

@@ -36,10 +36,11 @@ ORIGIN: dict[str, Any] = {
 
 def fill(runs: int) -> None:
     """Runs, versions and a promotion, in the current folder."""
-    from tunesmith import manifest, params, promotion, registration
-    from tunesmith.experiment import Experiment, Point
-    from tunesmith.registry import Registry
-    from tunesmith.signing import Settings
+    from tunesmith.core import manifest, params
+    from tunesmith.registry import promotion, registration
+    from tunesmith.registry.registered_models import Registry
+    from tunesmith.registry.runs import Experiment, Point
+    from tunesmith.registry.signing import Settings
 
     experiment, signing = Experiment("e"), params.load(Settings, "signing").root
     points = [Point(f"metric{number}", 1.0, 0, step) for number in range(5) for step in range(10)]
@@ -67,14 +68,14 @@ def timed(command: Callable[[], object]) -> float:
 
 def ask(name: str) -> None:
     """Print the seconds of a first and a second call, in this process."""
-    from tunesmith import pedigree, promoting
-    from tunesmith.registry import Registry
+    from tunesmith.cli import lineage, promote
+    from tunesmith.registry.registered_models import Registry
 
     Registry("e")
     asked: dict[str, Callable[[], object]] = {
-        "lineage @champion": lambda: pedigree.run("@champion", verify=False, as_json=False),
-        "lineage @champion --verify": lambda: pedigree.run("@champion", verify=True, as_json=False),
-        "history": promoting.history,
+        "lineage @champion": lambda: lineage.run("@champion", verify=False, as_json=False),
+        "lineage @champion --verify": lambda: lineage.run("@champion", verify=True, as_json=False),
+        "history": promote.history,
     }
     print(timed(asked[name]), timed(asked[name]))
 

@@ -66,20 +66,21 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
     """Train one side in this process: {seconds, prepared, tokens, steps, losses, held_out, load}."""
     from transformers import set_seed
 
-    from tunesmith import arguments, device, models, weights
+    from tunesmith.models import device, loading, weights
+    from tunesmith.training import trainer_config
 
     profile = device.detect()
     if profile.device == "cpu":
         device.keep_freed_memory() if side == "ours" else None
     lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
     set_seed(SEED)
-    policy = models.open_policy(BASE, BASE, profile, "lora", lora)
+    policy = loading.open_policy(BASE, BASE, profile, "lora", lora)
     made = rows(task, count)
     with tempfile.TemporaryDirectory() as scratch:
         sides = {"sft": sft_trainer, "dpo": dpo_trainer}
         trainer, tokens, held_out, prepared = sides[task](side, policy, made, profile, Path(scratch))
         began = time.monotonic()
-        with arguments.one_precision(trainer) if side == "ours" else nullcontext():
+        with trainer_config.one_precision(trainer) if side == "ours" else nullcontext():
             trainer.train()
         seconds = time.monotonic() - began
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -134,8 +135,8 @@ def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    from tunesmith import sft
-    from tunesmith.likelihood import likelihoods
+    from tunesmith.models.log_probs import likelihoods
+    from tunesmith.training import sft
 
     rates = dict.fromkeys(("lora", "qlora", "full"), 5e-4)
     settings = sft.Sft(
@@ -170,17 +171,18 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    from tunesmith import chat, dpo, pairs
+    from tunesmith.models import chat, preference_pairs
+    from tunesmith.training import dpo
 
     rates = dict.fromkeys(("lora", "qlora", "full"), 5e-4)
     settings = dpo.Dpo(
         dataset="rows", start="base", weights="lora", epochs=1, learning_rate=rates, warmup_share=0.1, beta=0.1,
         max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0,
     )  # fmt: skip
-    given = pairs.encode(policy.tokenizer, made, settings.max_length, "dpo", Path("rows"))
+    given = preference_pairs.encode(policy.tokenizer, made, settings.max_length, "dpo", Path("rows"))
     train, unseen = given[:-HELD_OUT], given[-HELD_OUT:]
     began = time.monotonic()
-    values = pairs.log_probs(policy, given, settings.batch_size)
+    values = preference_pairs.log_probs(policy, given, settings.batch_size)
     prepared = time.monotonic() - began
     reference = dpo.Reference(
         [{"id": pair.id, "chosen": a, "rejected": b} for pair, (a, b) in zip(given, values, strict=True)], Path("-")
@@ -207,7 +209,7 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
 
     def held_out() -> float:
         tuned = replace(policy, model=trainer.model)
-        now, before = pairs.log_probs(tuned, unseen, 4), reference.of(unseen)
+        now, before = preference_pairs.log_probs(tuned, unseen, 4), reference.of(unseen)
         margins = [settings.beta * (a - b - (c - d)) for (a, b), (c, d) in zip(now, before, strict=True)]
         return statistics.fmean(math.log1p(math.exp(-margin)) for margin in margins)
 
@@ -220,12 +222,12 @@ def fresh() -> Any:
     from trl.kernels.chunked_logprob import _use_triton
     from trl.trainer import utils
 
-    from tunesmith import device, models, weights
+    from tunesmith.models import device, loading, weights
 
-    utils._use_triton = _use_triton  # see tunesmith.arguments.score_trained_tokens_only
+    utils._use_triton = _use_triton  # see tunesmith.training.trainer_config.score_trained_tokens_only
     set_seed(SEED)
     lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
-    return models.open_policy(BASE, BASE, device.detect(), "lora", lora).model
+    return loading.open_policy(BASE, BASE, device.detect(), "lora", lora).model
 
 
 def main() -> None:

@@ -21,9 +21,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tunesmith import sandbox
-from tunesmith.sandbox import interpreter
 from tunesmith.verifiers import code
+from tunesmith.verifiers.sandbox import interpreter, tiers
 from tunesmith.verifiers.verdict import Row, Verdict
 
 CHANGED = """
@@ -74,9 +73,7 @@ def bare(row: Row) -> None:
     subprocess.run([*interpreter.command(), "-c", program], check=True, env=interpreter.VARIABLES, capture_output=True)
 
 
-def judge(
-    rows: list[Row], answer: Callable[[Row], str], tier: sandbox.Tier, threads: int
-) -> tuple[list[Verdict], float]:
+def judge(rows: list[Row], answer: Callable[[Row], str], tier: tiers.Tier, threads: int) -> tuple[list[Verdict], float]:
     """The verdicts, and the seconds that they took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
@@ -90,7 +87,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def report(rows: list[Row], tier: sandbox.Tier, threads: int, rounds: int) -> None:
+def report(rows: list[Row], tier: tiers.Tier, threads: int, rounds: int) -> None:
     print(f"{tier}, {len(rows)} problems")
     for name, answer, wanted in (("canonical", reference, 1.0), ("changed", changed, 0.0)):
         verdicts, _ = judge(rows, answer, tier, threads)
@@ -125,8 +122,8 @@ def main() -> None:
     options = parser.parse_args()
     rows = read(options.problems)
     print(f"load before: {shown(list(os.getloadavg()))}, {os.cpu_count()} cores")
-    for tier in sandbox.TIERS:
-        reason = sandbox.broken(tier)
+    for tier in tiers.TIERS:
+        reason = tiers.broken(tier)
         if reason:
             print(f"{tier} does not hold here: {reason}")
         else:

@@ -13,13 +13,14 @@ import json
 import sys
 from pathlib import Path
 
-from tunesmith import atomic, journal, manifest, plots, ready, report, words
-from tunesmith.comparison import BASELINE, Compare, Evaluated, compare
-from tunesmith.console import run
-from tunesmith.decisions import decide_all
-from tunesmith.params import load
-from tunesmith.rules import Gate
-from tunesmith.samples import Sample
+from tunesmith.core import files, journal, manifest, ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.core.ready_rows import Sample
+from tunesmith.evaluation.comparison import BASELINE, Compare, Evaluated, compare
+from tunesmith.evaluation.gate import decide_all
+from tunesmith.evaluation.gate_rules import Gate
+from tunesmith.reports import comparison_page, dvc_plots, sentences
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 REWARD = "reward"
@@ -33,19 +34,19 @@ def main(names: list[str]) -> str:
     reward_models = {REWARD: journal.read(MODELS / REWARD / journal.NAME)}
     decisions = decide_all(load(Gate, "gate"), models, read_repeats())
     comparison = compare(models, trained_on(), load(Compare, "compare"), reward_models, decisions)
-    ready.write_json(TABLE, comparison)
-    atomic.write_text(PAGE, report.page(comparison, models, reward_models))
-    atomic.write_text(SCORES, plots.scores(comparison))
-    atomic.write_text(LOSSES, plots.losses(models, reward_models))
-    return f"{PAGE}: {words.best(comparison)}"
+    ready_rows.write_json(TABLE, comparison)
+    files.write_text(PAGE, comparison_page.page(comparison, models, reward_models))
+    files.write_text(SCORES, dvc_plots.scores(comparison))
+    files.write_text(LOSSES, dvc_plots.losses(models, reward_models))
+    return f"{PAGE}: {sentences.best(comparison)}"
 
 
 def read_repeats() -> list[Sample]:
     """The base's further answers; none where none were asked for."""
-    return ready.read(REPEATS) if REPEATS.read_bytes() else []
+    return ready_rows.read(REPEATS) if REPEATS.read_bytes() else []
 
 
-def trained_on() -> list[ready.Row]:
+def trained_on() -> list[ready_rows.Row]:
     """The rows of every training. A prompt that one of them saw cannot judge any: models are built on models."""
     datasets = {
         load(str, "sft.dataset"),
@@ -54,13 +55,13 @@ def trained_on() -> list[ready.Row]:
         load(str, "rlhf.dataset"),
         load(str, "grpo.dataset"),
     }
-    return [row for name in sorted(datasets) for row in ready.read(READY / name / "train.jsonl")]
+    return [row for name in sorted(datasets) for row in ready_rows.read(READY / name / "train.jsonl")]
 
 
 def open_evaluated(name: str) -> Evaluated:
     metrics = json.loads((REPORTS / name / "metrics.json").read_text())
     samples: dict[str, list[Sample]] = {suite: [] for suite in metrics["suites"]}
-    for sample in ready.read(REPORTS / name / "samples.jsonl"):
+    for sample in ready_rows.read(REPORTS / name / "samples.jsonl"):
         samples[sample["suite"]].append(sample)
     if name == BASELINE:
         return Evaluated(metrics, samples, training=[], weights_bytes=0)

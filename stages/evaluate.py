@@ -15,13 +15,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tunesmith import chat, device, evaluation, manifest, models, questions, ready, words
-from tunesmith.console import run
-from tunesmith.models import OpenModel
-from tunesmith.params import load
-from tunesmith.questions import Question
-from tunesmith.samples import Sample
-from tunesmith.suites import Evaluate, Task
+from tunesmith.core import formatting, manifest, ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.core.ready_rows import Sample
+from tunesmith.evaluation import evaluate, grading
+from tunesmith.evaluation.evaluate import Question
+from tunesmith.evaluation.suites import Evaluate, Task
+from tunesmith.models import chat, device, loading
+from tunesmith.models.loading import OpenModel
 
 MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
 BASE = MODELS / "base"
@@ -30,13 +32,13 @@ REPEATS = REPORTS / BASE.name / "repeats.jsonl"
 
 def main(names: list[str]) -> str:
     settings = load(Evaluate, "evaluate")
-    asked = questions.read(settings, READY)
+    asked = evaluate.read(settings, READY)
     profile = device.detect()
-    same = questions.key(settings, asked, manifest.read(BASE).digest, profile)
+    same = evaluate.key(settings, asked, manifest.read(BASE).digest, profile)
     tasks = any(isinstance(question.suite, Task) for question in asked.values())  # whose data nobody here knows
     due = [name for name in names if tasks or not is_kept(name, same)]
     began = time.monotonic()
-    for folder, opened in models.open_each([MODELS / name for name in due], BASE, profile):
+    for folder, opened in loading.open_each([MODELS / name for name in due], BASE, profile):
         report(folder.name, opened, settings, asked, same)
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
     return f"{REPORTS}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
@@ -64,14 +66,14 @@ def digest(name: str) -> str:
 
 def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Question], same: str) -> None:
     began = time.monotonic()
-    results = {suite: questions.ask(question, opened, settings.batch_size) for suite, question in asked.items()}
+    results = {suite: evaluate.ask(question, opened, settings.batch_size) for suite, question in asked.items()}
     seconds = time.monotonic() - began
     samples = [sample for answered in results.values() for sample in answered]
     summaries = {suite: summary(asked[suite], answered) for suite, answered in results.items()}
     if name == BASE.name:
-        ready.write_jsonl(REPEATS, repeated(opened, settings, asked))
-    ready.write_jsonl(REPORTS / name / "samples.jsonl", samples)
-    ready.write_json(
+        ready_rows.write_jsonl(REPEATS, repeated(opened, settings, asked))
+    ready_rows.write_jsonl(REPORTS / name / "samples.jsonl", samples)
+    ready_rows.write_json(
         REPORTS / name / "metrics.json",
         {
             "model": name,
@@ -87,12 +89,15 @@ def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Qu
         },
     )
     first, ranked = next(iter(summaries.items()))
-    print(f"  {name}: {first} {words.percent(ranked['score'])}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
+    print(
+        f"  {name}: {first} {formatting.percent(ranked['score'])}, {len(samples)} prompts in {seconds:.0f} s",
+        flush=True,
+    )
 
 
 def summary(question: Question, answered: list[Sample]) -> dict[str, Any]:
-    found = evaluation.summarize(answered)
-    details = evaluation.details(question.verifier, answered) if question.verifier else {}
+    found = grading.summarize(answered)
+    details = grading.details(question.verifier, answered) if question.verifier else {}
     return {"kind": question.suite.kind, "dataset": question.dataset, "verifier": question.verifier, **found, **details}
 
 
@@ -103,7 +108,7 @@ def repeated(opened: OpenModel, settings: Evaluate, asked: dict[str, Question]) 
         {**sample, "time": time_, "batch_size": size}
         for time_, size in enumerate(sizes)
         for question in asked.values()
-        for sample in questions.ask(question, opened, size)
+        for sample in evaluate.ask(question, opened, size)
     ]
 
 

@@ -5,12 +5,18 @@ params  demo
 writes  data/raw/{demo,demo_pairs,demo_prompts}.jsonl
 """
 
+import random
+import sys
 from pathlib import Path
+from types import ModuleType
 
-from tunesmith import ready
-from tunesmith.console import run
-from tunesmith.demo import Demo, generate
-from tunesmith.params import load
+from pydantic import NonNegativeInt, PositiveInt
+
+from tunesmith.core import ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.errors import ParamsError
+from tunesmith.core.params import Section, load
+from tunesmith.core.ready_rows import Row
 
 RAW = Path("data/raw")
 FILES = {"answers": RAW / "demo.jsonl", "pairs": RAW / "demo_pairs.jsonl", "prompts": RAW / "demo_prompts.jsonl"}
@@ -19,9 +25,72 @@ FILES = {"answers": RAW / "demo.jsonl", "pairs": RAW / "demo_pairs.jsonl", "prom
 def main() -> str:
     made = generate(load(Demo, "demo"))
     for kind, path in FILES.items():
-        ready.write_jsonl(path, made[kind])
+        ready_rows.write_jsonl(path, made[kind])
     return "; ".join(f"{path}: {len(made[kind])} rows" for kind, path in FILES.items())
 
 
 if __name__ == "__main__":
     run(main)
+
+
+GUESSED = 0.5
+"""Share of the wrong answers that are far off."""
+
+
+class Demo(Section):
+    rows: PositiveInt
+    """Answers."""
+    pairs: PositiveInt
+    prompts: PositiveInt
+    seed: NonNegativeInt
+
+
+def generate(demo: Demo) -> dict[str, list[Row]]:
+    """Rows of "answers", "pairs" and "prompts"; the same seed gives the same rows.
+
+    Raises ParamsError if too many are asked for.
+    """
+    sums = _sums(demo.rows + demo.pairs + demo.prompts, demo.seed)
+    noise = random.Random(demo.seed)
+    return {
+        "answers": [{"question": question, "answer": answer} for question, answer in sums[: demo.rows]],
+        "pairs": [
+            {"prompt": question, "chosen": answer, "rejected": mistaken(answer, noise)}
+            for question, answer in sums[demo.rows : demo.rows + demo.pairs]
+        ],
+        "prompts": [
+            {"prompt": question, "reference": answer, "verifier": "number"}
+            for question, answer in sums[demo.rows + demo.pairs :]
+        ],
+    }
+
+
+def mistaken(answer: str, noise: random.Random) -> str:
+    """A wrong answer: a guess, or a slip (a carry forgotten or made twice, a unit off, a sign lost, digits swapped)."""
+    value = int(answer)
+    if noise.random() < GUESSED:
+        return str(value + noise.choice((-1, 1)) * noise.randint(21, 99))
+    slips = {value + slip for slip in (-20, -10, -2, -1, 1, 2, 10, 20)} | {-value}
+    digits = str(abs(value))
+    if len(digits) == 2:
+        slips.add(int(digits[::-1]) * (1 if value > 0 else -1))
+    return str(noise.choice(sorted(slips - {value})))
+
+
+def _sums(count: int, seed: int) -> list[tuple[str, str]]:
+    """Distinct questions with their answers."""
+    # reasoning-gym imports pycosat for its logic puzzles, which are not used here. It exists as C source alone, so it
+    # is left out of the lock: setting up must not need a compiler (docs/decisions/006).
+    sys.modules.setdefault("pycosat", ModuleType("pycosat"))
+    import reasoning_gym
+
+    source = reasoning_gym.create_dataset(
+        "chain_sum", seed=seed, size=2 * count, min_terms=2, max_terms=2, min_digits=1, max_digits=2
+    )
+    answers = {item["question"]: item["answer"] for item in source}
+    if len(answers) < count:
+        raise ParamsError(
+            f"params.yaml: demo: {count} distinct rows do not come from {2 * count} draws",
+            fix=f"ask for at most {len(answers)} in rows, pairs and prompts together",
+        )
+    return list(answers.items())[:count]

@@ -10,16 +10,18 @@ writes  models/<adapter>-merged
 import sys
 from pathlib import Path
 
-from tunesmith import device, merging, words
-from tunesmith.console import run
+from tunesmith.core import formatting
+from tunesmith.core.console import run
+from tunesmith.models import device
+from tunesmith.training import merge
 
 MODELS = Path("models")
 
 
 def main(name: str) -> str:
     out = MODELS / f"{name}-merged"
-    made = merging.merge(MODELS / name, MODELS / "base", out, device.detect())
-    return f"{out}: {words.size(made.weights_bytes)} of full weights, digest {made.weights_digest[:12]}"
+    made = merge.merge(MODELS / name, MODELS / "base", out, device.detect())
+    return f"{out}: {formatting.size(made.weights_bytes)} of full weights, digest {made.weights_digest[:12]}"
 
 
 if __name__ == "__main__":

@@ -11,10 +11,13 @@ writes  data/ready/<dataset>/{train,validation,test}.jsonl, data/quarantine/<dat
 import sys
 from pathlib import Path
 
-from tunesmith import atomic, base_tokens, data_report, preparation, ready
-from tunesmith.console import run
-from tunesmith.dataset import Dataset
-from tunesmith.params import load
+from tunesmith.core import files, ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.data import prepare
+from tunesmith.data.dataset import Dataset
+from tunesmith.models import base_tokenizer
+from tunesmith.reports import data_page
 
 BASE, READY, QUARANTINE, REPORTS = (
     Path("models/base"),
@@ -26,26 +29,26 @@ BASE, READY, QUARANTINE, REPORTS = (
 
 def main(name: str) -> str:
     dataset = load(Dataset, f"data.{name}")
-    tokenizer = base_tokens.open_tokenizer(BASE)
-    lengths = base_tokens.lengths(tokenizer, BASE)
+    tokenizer = base_tokenizer.open_tokenizer(BASE)
+    lengths = base_tokenizer.lengths(tokenizer, BASE)
     with (
-        atomic.new_folder(READY / name) as folder,
-        preparation.find(
+        files.new_folder(READY / name) as folder,
+        prepare.find(
             dataset,
-            special_tokens=base_tokens.special_tokens(tokenizer),
+            special_tokens=base_tokenizer.special_tokens(tokenizer),
             lengths=lengths,
             scratch=folder,
             fork=True,  # nothing has run here yet
         ) as found,
     ):
         written = {
-            split: preparation.write(folder / f"{split}.jsonl", found, positions)
-            for split, positions in preparation.select(found, dataset).items()
+            split: prepare.write(folder / f"{split}.jsonl", found, positions)
+            for split, positions in prepare.select(found, dataset).items()
         }
-        report = data_report.report(name, dataset, found, written, lengths)
-        ready.write_jsonl(QUARANTINE / f"{name}.jsonl", preparation.quarantine(dataset.path, found.problems))
-    ready.write_json(REPORTS / f"{name}.json", report)
-    atomic.write_text(REPORTS / f"{name}.html", data_report.page(report))
+        report = data_page.report(name, dataset, found, written, lengths)
+        ready_rows.write_jsonl(QUARANTINE / f"{name}.jsonl", prepare.quarantine(dataset.path, found.problems))
+    ready_rows.write_json(REPORTS / f"{name}.json", report)
+    files.write_text(REPORTS / f"{name}.html", data_page.page(report))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
     aside = f"; {len(found.problems):,} set aside in {QUARANTINE / name}.jsonl" if found.problems else ""
     return f"{READY / name}: {counts} of {found.total:,} rows{aside}"

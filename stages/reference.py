@@ -7,9 +7,11 @@ writes  data/reference/dpo.jsonl
 
 from pathlib import Path
 
-from tunesmith import device, labels, models, pairs, ready, weights
-from tunesmith.console import run
-from tunesmith.params import load
+from tunesmith.core import ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.data import row_kinds
+from tunesmith.models import device, loading, preference_pairs, weights
 
 MODELS, READY, OUT = Path("models"), Path("data/ready"), Path("data/reference/dpo.jsonl")
 BASE = MODELS / "base"
@@ -19,18 +21,18 @@ def main() -> str:
     start, data = load(str, "dpo.start"), READY / load(str, "dpo.dataset")
     kind, max_length = load(weights.Kind, "dpo.weights"), load(int, "dpo.max_length")
     # As the training opens it: on NF4 a policy gives other probabilities.
-    policy = models.open_policy(MODELS / start, BASE, device.detect(), kind, load(weights.Lora, "lora"))
+    policy = loading.open_policy(MODELS / start, BASE, device.detect(), kind, load(weights.Lora, "lora"))
     given = []
     for path in (data / "train.jsonl", data / "test.jsonl"):
-        rows = ready.read(path)
-        labels.check_rows("dpo", rows, path)
-        given += pairs.encode(policy.tokenizer, rows, max_length, "dpo", path)
-    values = pairs.log_probs(policy, given, load(int, "dpo.batch_size"))
+        rows = ready_rows.read(path)
+        row_kinds.check_rows("dpo", rows, path)
+        given += preference_pairs.encode(policy.tokenizer, rows, max_length, "dpo", path)
+    values = preference_pairs.log_probs(policy, given, load(int, "dpo.batch_size"))
     found = [
         {"id": pair.id, "chosen": chosen, "rejected": rejected}
         for pair, (chosen, rejected) in zip(given, values, strict=True)
     ]
-    ready.write_jsonl(OUT, found)
+    ready_rows.write_jsonl(OUT, found)
     return f"{OUT}: log-probabilities of {len(found)} pairs under models/{start}"
 
 

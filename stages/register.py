@@ -13,27 +13,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tunesmith import (
-    atomic,
-    card,
-    journal,
-    likeness,
-    lineage,
-    manifest,
-    probes,
-    publishing,
-    ready,
-    registration,
-    servable,
-    words,
-)
-from tunesmith.comparison import BASELINE
-from tunesmith.console import run
-from tunesmith.experiment import Experiment
-from tunesmith.params import load
-from tunesmith.registry import Registry
-from tunesmith.signing import Settings
-from tunesmith.tracker import Names
+from tunesmith.core import files, journal, lineage, manifest, ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.evaluation.comparison import BASELINE
+from tunesmith.registry import publishing, registration, servable
+from tunesmith.registry.provenance import sameness
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.runs import Experiment
+from tunesmith.registry.signing import Settings
+from tunesmith.registry.tracker import Names
+from tunesmith.reports import model_card, sentences
+from tunesmith.serving import probes
 
 MODELS, REPORTS = Path("models"), Path("reports")
 BASE = MODELS / BASELINE
@@ -44,15 +35,15 @@ def main(name: str) -> str:
     comparison = json.loads((REPORTS / "comparison.json").read_text())
     origin = lineage.read(MODELS / name)
     servable.check(MODELS / name, BASE, on(origin), load(int, "serve.max_lora_rank"))
-    files = {
+    documents = {
         probes.NAME: json.dumps(chosen(name), indent=1, ensure_ascii=False) + "\n",
-        likeness.SCORES: json.dumps(likeness.scores(read_evaluation(name)[1])) + "\n",
-        "README.md": card.write(name, origin, comparison, base_license=load(str | None, "package.license")),
+        sameness.SCORES: json.dumps(sameness.scores(read_evaluation(name)[1])) + "\n",
+        "README.md": model_card.write(name, origin, comparison, base_license=load(str | None, "package.license")),
     }
     experiment = Experiment(names.experiment)
     publish_base(experiment)
     run_id = publish_model(experiment, name)
-    sentence = words.headline(name, comparison)
+    sentence = sentences.headline(name, comparison)
     experiment.log(run_id, tags={"mlflow.note.content": sentence})
     start = journal.first(journal.read(MODELS / name / journal.NAME), "start")
     decision = comparison["gate"][name]
@@ -63,7 +54,7 @@ def main(name: str) -> str:
         MODELS / name,
         outcome=decision["outcome"],
         evidence=f"{sentence} {decision['reason']}",
-        files=files,
+        files=documents,
         tags=version_tags(origin, comparison) | {"tunesmith.verdict": decision["outcome"]},
         description=registration.description(name, origin, sentence, start["rows"], start["dataset"]),
         signing=signing,
@@ -76,8 +67,8 @@ def main(name: str) -> str:
         "model": name,
         "model_digest": manifest.read(MODELS / name).digest,
     }
-    atomic.write_text(REPORTS / name / "README.md", files["README.md"])
-    ready.write_json(REPORTS / name / "registration.json", made)
+    files.write_text(REPORTS / name / "README.md", documents["README.md"])
+    ready_rows.write_json(REPORTS / name / "registration.json", made)
     return f"{names.model} version {version} at {experiment.uri}: {sentence}"
 
 
@@ -91,7 +82,7 @@ def chosen(name: str) -> probes.Probes:
     """Prompts by which a server of the model is told from one of anything else."""
     metrics, own = read_evaluation(name)
     _, base = read_evaluation(BASELINE)
-    repeats = ready.read(REPORTS / BASELINE / "repeats.jsonl")
+    repeats = ready_rows.read(REPORTS / BASELINE / "repeats.jsonl")
     return probes.choose(name, own, base, repeats, count=load(int, "serve.probes"), dtype=metrics["dtype"])
 
 
@@ -118,7 +109,7 @@ def publish_model(experiment: Experiment, name: str) -> str:
 
 def read_evaluation(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     metrics = json.loads((REPORTS / name / "metrics.json").read_text())
-    return metrics, ready.read(REPORTS / name / "samples.jsonl")
+    return metrics, ready_rows.read(REPORTS / name / "samples.jsonl")
 
 
 def version_tags(origin: lineage.Lineage, comparison: dict[str, Any]) -> dict[str, str]:

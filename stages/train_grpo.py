@@ -8,11 +8,15 @@ writes  models/grpo
 import tempfile
 from pathlib import Path
 
-from tunesmith import device, footprint, grpo, labels, models, online, ready, scoring, weights
-from tunesmith.console import run
-from tunesmith.params import load
-from tunesmith.task import Task
-from tunesmith.training import Watch, closing_line, train
+from tunesmith.core import ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.data import row_kinds
+from tunesmith.models import device, loading, weights
+from tunesmith.planning import workload
+from tunesmith.training import grpo, rollouts, verifier_rewards
+from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.spec import Task
 
 MODELS, READY = Path("models"), Path("data/ready")
 BASE, OUT = MODELS / "base", MODELS / "grpo"
@@ -21,16 +25,16 @@ BASE, OUT = MODELS / "base", MODELS / "grpo"
 def main() -> str:
     p, lora = load(grpo.Grpo, "grpo"), load(weights.Lora, "lora")
     train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "test"))
-    rows, held_out = ready.read(train_file), ready.read(held_out_file) if p.probes else []
-    labels.check_rows("grpo", rows, train_file)
-    score = scoring.Score(p.rewards)
-    scoring.check_gold(score, rows, str(train_file))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if p.probes else []
+    row_kinds.check_rows("grpo", rows, train_file)
+    score = verifier_rewards.Score(p.rewards)
+    verifier_rewards.check_gold(score, rows, str(train_file))
     profile = device.detect()
     device.set_seed(p.seed)
-    policy = models.open_policy(MODELS / p.start, BASE, profile, p.weights, lora)
-    online.dataset(policy, rows, p, "grpo", train_file)  # whose lengths are checked before anything is asked
+    policy = loading.open_policy(MODELS / p.start, BASE, profile, p.weights, lora)
+    rollouts.dataset(policy, rows, p, "grpo", train_file)  # whose lengths are checked before anything is asked
     signal = grpo.probe(policy, rows, score, p)
-    prompts = online.dataset(policy, signal.spread, p, "grpo", train_file)
+    prompts = rollouts.dataset(policy, signal.spread, p, "grpo", train_file)
     task = Task(
         out=OUT,
         objective="grpo",
@@ -42,7 +46,7 @@ def main() -> str:
         inputs=[train_file, held_out_file],
         params={"grpo": p.model_dump(), "lora": lora.model_dump()},
         seed=p.seed,
-        footprint=footprint.of_online("grpo", p, lora, profile, max(prompts["tokens"])),
+        footprint=workload.of_online("grpo", p, lora, profile, max(prompts["tokens"])),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = grpo.make_trainer(policy, prompts, score, p, profile, Path(scratch))

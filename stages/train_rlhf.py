@@ -9,11 +9,14 @@ writes  models/rlhf
 import tempfile
 from pathlib import Path
 
-from tunesmith import device, footprint, models, online, ready, rlhf, scoring, weights
-from tunesmith.console import run
-from tunesmith.params import load
-from tunesmith.task import Task
-from tunesmith.training import Watch, closing_line, train
+from tunesmith.core import ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.models import device, loading, weights
+from tunesmith.planning import workload
+from tunesmith.training import rlhf, rollouts, verifier_rewards
+from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.spec import Task
 
 MODELS, READY = Path("models"), Path("data/ready")
 BASE, REWARD, OUT = MODELS / "base", MODELS / "reward", MODELS / "rlhf"
@@ -22,14 +25,14 @@ BASE, REWARD, OUT = MODELS / "base", MODELS / "reward", MODELS / "rlhf"
 def main() -> str:
     p, lora = load(rlhf.Rlhf, "rlhf"), load(weights.Lora, "lora")
     train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "test"))
-    rows, held_out = ready.read(train_file), ready.read(held_out_file) if p.probes else []
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if p.probes else []
     if p.verifier is not None:
-        scoring.check_gold(scoring.Score({p.verifier: 1.0}), rows, str(train_file))
+        verifier_rewards.check_gold(verifier_rewards.Score({p.verifier: 1.0}), rows, str(train_file))
     profile = device.detect()
     device.set_seed(p.seed)
-    policy = models.open_policy(MODELS / p.start, BASE, profile, p.weights, lora)
-    scorer = models.open_reward_model(REWARD, BASE, profile, quantized=p.weights == "qlora")
-    prompts = online.dataset(policy, rows, p, "rlhf", train_file)
+    policy = loading.open_policy(MODELS / p.start, BASE, profile, p.weights, lora)
+    scorer = loading.open_reward_model(REWARD, BASE, profile, quantized=p.weights == "qlora")
+    prompts = rollouts.dataset(policy, rows, p, "rlhf", train_file)
     task = Task(
         out=OUT,
         objective="rlhf",
@@ -41,7 +44,7 @@ def main() -> str:
         inputs=[train_file, held_out_file],
         params={"rlhf": p.model_dump(), "lora": lora.model_dump()},
         seed=p.seed,
-        footprint=footprint.of_online("rlhf", p, lora, profile, max(prompts["tokens"])),
+        footprint=workload.of_online("rlhf", p, lora, profile, max(prompts["tokens"])),
         upstream=(REWARD,),
     )
     with tempfile.TemporaryDirectory() as scratch:

@@ -11,11 +11,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tunesmith import device, footprint, labels, models, ready, sft, weights
-from tunesmith.console import run
-from tunesmith.params import load
-from tunesmith.task import Task
-from tunesmith.training import Watch, closing_line, train
+from tunesmith.core import ready_rows
+from tunesmith.core.console import run
+from tunesmith.core.params import load
+from tunesmith.data import row_kinds
+from tunesmith.models import device, loading, weights
+from tunesmith.planning import workload
+from tunesmith.training import sft
+from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.spec import Task
 
 BASE, READY, OUT = Path("models/base"), Path("data/ready"), Path("models")
 
@@ -23,12 +27,12 @@ BASE, READY, OUT = Path("models/base"), Path("data/ready"), Path("models")
 def main(kind: weights.Kind) -> str:
     p, lora = load(sft.Sft, "sft"), None if kind == "full" else load(weights.Lora, "lora")
     train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "validation"))
-    rows = ready.read(train_file)
-    labels.check_rows("sft", rows, train_file)
-    held_out = ready.read(held_out_file)[: p.probes] if p.probes else []
+    rows = ready_rows.read(train_file)
+    row_kinds.check_rows("sft", rows, train_file)
+    held_out = ready_rows.read(held_out_file)[: p.probes] if p.probes else []
     profile = device.detect()
     device.set_seed(p.seed)
-    policy = models.open_policy(BASE, BASE, profile, kind, lora)
+    policy = loading.open_policy(BASE, BASE, profile, kind, lora)
     examples = sft.encode(policy.tokenizer, rows, p, train_file)
     probes = sft.encode(policy.tokenizer, held_out, p, held_out_file).values()
     task = Task(
@@ -42,7 +46,7 @@ def main(kind: weights.Kind) -> str:
         inputs=[train_file, held_out_file],
         params={"sft": p.model_dump(), **({"lora": lora.model_dump()} if lora else {})},
         seed=p.seed,
-        footprint=footprint.of_sft(p, kind, lora, profile, examples),
+        footprint=workload.of_sft(p, kind, lora, profile, examples),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = sft.make_trainer(policy, examples, p, kind, profile, Path(scratch))

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tunesmith import journal, lineage, manifest
+from tunesmith.core import journal, lineage, manifest
 
 PROBE = [{"role": "user", "content": "What is 3 + 4?"}]
 

@@ -6,13 +6,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 RESOURCES = {
-    "tunesmith/card.py": ["tunesmith/templates/card.md.j2"],
-    "tunesmith/harness.py": ["tunesmith/tasks/ready_rows.yaml"],
-    "tunesmith/data_report.py": ["tunesmith/templates/data.html.j2", "tunesmith/templates/style.html.j2"],
-    "tunesmith/report.py": [
-        "tunesmith/templates/charts.html.j2",
-        "tunesmith/templates/comparison.html.j2",
-        "tunesmith/templates/style.html.j2",
+    "tunesmith/reports/model_card.py": ["tunesmith/reports/templates/card.md.j2"],
+    "tunesmith/evaluation/lm_eval_harness.py": ["tunesmith/evaluation/lm_eval_tasks/ready_rows.yaml"],
+    "tunesmith/reports/data_page.py": [
+        "tunesmith/reports/templates/data.html.j2",
+        "tunesmith/reports/templates/style.html.j2",
+    ],
+    "tunesmith/reports/comparison_page.py": [
+        "tunesmith/reports/templates/charts.html.j2",
+        "tunesmith/reports/templates/comparison.html.j2",
+        "tunesmith/reports/templates/style.html.j2",
     ],
 }
 """Files that a module reads by path."""

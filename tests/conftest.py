@@ -74,8 +74,9 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a base: fetched, with a manifest. Not to be written to."""
-    from tunesmith import base_model, manifest
-    from tunesmith.sources import Folder
+    from tunesmith.core import manifest
+    from tunesmith.models import base_model
+    from tunesmith.models.base_sources import Folder
 
     out = tmp_path_factory.mktemp("models") / "base"
     digest = manifest.folder_digest(tiny_folder)
@@ -120,7 +121,7 @@ def no_precision_left_over() -> None:
 @pytest.fixture(scope="session")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty registry database, made once: MLflow takes seconds to lay it out."""
-    from tunesmith.experiment import Experiment
+    from tunesmith.registry.runs import Experiment
 
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:

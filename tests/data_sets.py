@@ -6,11 +6,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tunesmith import preparation
-from tunesmith.checks import GENERAL_TOKENS
-from tunesmith.dataset import Dataset
-from tunesmith.examination import Lengths
-from tunesmith.preparation import Found
+from tunesmith.data import prepare
+from tunesmith.data.dataset import Dataset
+from tunesmith.data.prepare import Found
+from tunesmith.data.row_checks import Lengths
+from tunesmith.data.text_scan import GENERAL_TOKENS
 
 
 def dataset(path: Path, **changes: Any) -> Dataset:
@@ -43,7 +43,7 @@ def write(path: Path, lines: Iterable[str | bytes | dict[str, Any]]) -> Path:
 
 
 def find(stack: ExitStack, dataset: Dataset, lengths: Lengths | None = None) -> Found:
-    return stack.enter_context(preparation.find(dataset, special_tokens=GENERAL_TOKENS, lengths=lengths))
+    return stack.enter_context(prepare.find(dataset, special_tokens=GENERAL_TOKENS, lengths=lengths))
 
 
 def good_rows(found: Found) -> list[dict[str, Any]]:

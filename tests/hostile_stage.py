@@ -132,11 +132,11 @@ def say() -> object:
 
 
 if __name__ == "__main__":
-    from tunesmith import atomic, console
+    from tunesmith.core import console, files
 
     def main() -> str:
         found = globals()[sys.argv[1]]()
-        atomic.write_text(Path("out") / f"{sys.argv[1]}.json", json.dumps(found))
+        files.write_text(Path("out") / f"{sys.argv[1]}.json", json.dumps(found))
         return "done"
 
     console.run(main)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mlflow.tracking._tracking_service import utils
 
-from tunesmith.registry import Registry
+from tunesmith.registry.registered_models import Registry
 
 
 class Killed(BaseException):

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from tunesmith import ready
+from tunesmith.core import ready_rows
 
 SUMS = [(a, b) for a in range(2, 10) for b in (11, 23, 37)]
 
@@ -65,7 +65,7 @@ def make(folder: Path, base: Path, params: dict[str, Any] = PARAMS) -> Path:
     ]
     for dataset, content in {"answers": answers, "pairs": pairs, "prompts": prompts}.items():
         for split in ("train", "validation", "test"):
-            ready.write_jsonl(folder / "data" / "ready" / dataset / f"{split}.jsonl", content)
+            ready_rows.write_jsonl(folder / "data" / "ready" / dataset / f"{split}.jsonl", content)
     return folder
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from tunesmith.device import Profile
+from tunesmith.models.device import Profile
 
 EXACT = Profile("cpu", "a test", torch.float32, gradient_checkpointing=False)
 """In bfloat16 the same sums in another order differ in the third digit."""

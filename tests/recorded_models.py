@@ -9,8 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tunesmith.evidence import Contender
-from tunesmith.samples import Sample
+from tunesmith.core.ready_rows import Sample
+from tunesmith.evaluation.gate_outcomes import Contender
 from tunesmith.verifiers import number, refusal
 
 FOLDER = Path(__file__).parent / "recorded"

@@ -5,12 +5,12 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from tunesmith import evaluation
-from tunesmith.comparison import Compare, Evaluated
-from tunesmith.evaluation import Completion
-from tunesmith.journal import Event
-from tunesmith.samples import Sample
-from tunesmith.suites import Answers
+from tunesmith.core.journal import Event
+from tunesmith.core.ready_rows import Sample
+from tunesmith.evaluation import grading
+from tunesmith.evaluation.comparison import Compare, Evaluated
+from tunesmith.evaluation.grading import Completion
+from tunesmith.evaluation.suites import Answers
 
 SUITE = "sums"
 SETTINGS = Answers(
@@ -45,7 +45,7 @@ def rows(count: int) -> list[dict[str, Any]]:
 def samples(completions: list[str]) -> list[Sample]:
     """Graded answers to as many rows; those of 8 letters or more were cut off."""
     answers = [Completion(text, "rendered", len(text), stopped=len(text) < 8) for text in completions]
-    return evaluation.grade(SUITE, rows(len(completions)), answers, SETTINGS)
+    return grading.grade(SUITE, rows(len(completions)), answers, SETTINGS)
 
 
 def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
@@ -54,7 +54,7 @@ def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
     about = {"kind": "answers", "dataset": "demo", "verifier": "number"}
     metrics = {
         "model": name,
-        "suites": {SUITE: about | evaluation.summarize(graded) | changes.pop("suite", {})},
+        "suites": {SUITE: about | grading.summarize(graded) | changes.pop("suite", {})},
         "template_digest": "t",
         "base_weights_digest": "b",
         "model_digest": name,

@@ -15,7 +15,7 @@ MAKE = '''
 import json, os, sys, time
 from pathlib import Path
 from tunesmith import atomic, lineage, manifest
-from tunesmith.params import read
+from tunesmith.core.params import read
 
 rows = Path("data/rows.jsonl").read_bytes() + Path("data/more.jsonl").read_bytes()
 if os.environ.get("FAIL"):

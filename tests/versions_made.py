@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tunesmith import manifest, registration
-from tunesmith.experiment import Experiment
-from tunesmith.registry import Registry
-from tunesmith.signing import Key
-from tunesmith.versions import Fetched
+from tunesmith.core import manifest
+from tunesmith.registry import registration
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.runs import Experiment
+from tunesmith.registry.signing import Key
+from tunesmith.registry.versions import Fetched
 
 SIGNING = Key(kind="key", private=None, trusted=[])
 EXPERIMENT, NAME = "arithmetic", "calculator"

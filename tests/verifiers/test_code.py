@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from tunesmith import sandbox
-from tunesmith.errors import SandboxError
+from tunesmith.core.errors import SandboxError
 from tunesmith.verifiers import code
 from tunesmith.verifiers.program import extract
+from tunesmith.verifiers.sandbox import tiers
 
-LIMITS = sandbox.Limits(seconds=3.0, memory=256 << 20)
+LIMITS = tiers.Limits(seconds=3.0, memory=256 << 20)
 
 ROTATE = '''from typing import List
 import math
@@ -58,7 +58,7 @@ TOTAL = "def total(numbers, start=0):\n    return sum(numbers, start)\n"
 @pytest.fixture(scope="module", autouse=True)
 def _a_tier() -> None:
     try:
-        sandbox.tier()
+        tiers.tier()
     except SandboxError as error:
         pytest.skip(error.reason)
 
@@ -94,7 +94,7 @@ RIGHT = [
 
 @pytest.mark.parametrize("completion", RIGHT)
 def test_a_right_program_passes_however_it_is_written(completion: str) -> None:
-    verdict = code.grade(completion, HUMAN, sandbox.tier(), LIMITS)
+    verdict = code.grade(completion, HUMAN, tiers.tier(), LIMITS)
     assert (verdict.score, verdict.status) == (1.0, "scored"), verdict.reason
 
 
@@ -117,7 +117,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("completion", "reason"), WRONG)
 def test_a_wrong_program_fails_and_the_reason_says_where(completion: str, reason: str) -> None:
-    verdict = code.grade(completion, HUMAN, sandbox.tier(), LIMITS)
+    verdict = code.grade(completion, HUMAN, tiers.tier(), LIMITS)
     assert (verdict.score, verdict.status) == (0.0, "scored")
     assert reason in verdict.reason
 
@@ -145,7 +145,7 @@ SAME = ["1", "True", "1.0", "'1'", "None", "[1]", "[]", "{'a': 1}", "{}", "''", 
 @pytest.mark.parametrize("one", SAME)
 def test_values_are_compared_by_exact_type(one: str) -> None:
     for other in SAME:
-        verdict = code.grade(returning(other), simple(eval(one)), sandbox.tier(), LIMITS)
+        verdict = code.grade(returning(other), simple(eval(one)), tiers.tier(), LIMITS)
         assert verdict.score == (one == other), (one, other, verdict.reason)
 
 
@@ -174,7 +174,7 @@ NEVER = [
 
 @pytest.mark.parametrize(("expression", "expected"), NEVER)
 def test_what_only_resembles_the_expected_value_fails(expression: str, expected: Any) -> None:
-    verdict = code.grade(returning(expression), simple(expected), sandbox.tier(), LIMITS)
+    verdict = code.grade(returning(expression), simple(expected), tiers.tier(), LIMITS)
     assert (verdict.score, verdict.status) == (0.0, "scored")
 
 
@@ -198,7 +198,7 @@ def test_what_only_resembles_the_expected_value_fails(expression: str, expected:
 def test_floats_alone_are_compared_within_a_tolerance(
     expression: str, expected: Any, tolerance: float, score: float
 ) -> None:
-    verdict = code.grade(returning(expression), simple(expected, tolerance=tolerance), sandbox.tier(), LIMITS)
+    verdict = code.grade(returning(expression), simple(expected, tolerance=tolerance), tiers.tier(), LIMITS)
     assert verdict.score == score, verdict.reason
 
 
@@ -226,8 +226,8 @@ UNGRADABLE = [
 
 @pytest.mark.parametrize(("fault", "reason"), UNGRADABLE)
 def test_a_broken_grader_is_not_gradable_and_never_a_wrong_answer(fault: dict[str, Any], reason: str) -> None:
-    limits = sandbox.Limits(seconds=0.7)
-    verdict = code.grade(WHOLE, {**HUMAN, **fault}, sandbox.tier(), limits)
+    limits = tiers.Limits(seconds=0.7)
+    verdict = code.grade(WHOLE, {**HUMAN, **fault}, tiers.tier(), limits)
     assert verdict.status == "not_gradable"
     assert reason in verdict.reason
 
@@ -238,15 +238,15 @@ def test_a_program_cannot_choose_not_to_be_graded() -> None:
             "entry_point": "f",
             "test": "def check(candidate):\n    for _ in range(candidate()): pass\n    assert candidate() == 1",
         }
-        verdict = code.grade(f"def f():\n    {body}", row, sandbox.tier(), sandbox.Limits(seconds=0.7))
+        verdict = code.grade(f"def f():\n    {body}", row, tiers.tier(), tiers.Limits(seconds=0.7))
         assert (verdict.score, verdict.status) == (0.0, "scored"), verdict.reason
 
 
 def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> sandbox.Tier:
+    def refuse() -> tiers.Tier:
         raise SandboxError("no sandbox holds here", fix="install one")
 
-    monkeypatch.setattr(sandbox, "tier", refuse)
+    monkeypatch.setattr(tiers, "tier", refuse)
     verdict = code.verify(TOTAL, SUM)
     assert (verdict.status, verdict.reason) == ("not_gradable", "no sandbox holds here\n  fix: install one")
 
@@ -282,12 +282,12 @@ def echo(value, fail=False):
         raise Own(value)
     return value
 """
-    assert code.grade(program, row, sandbox.tier(), LIMITS).reason == "the test passes, 16 calls"
+    assert code.grade(program, row, tiers.tier(), LIMITS).reason == "the test passes, 16 calls"
 
 
 def test_under_a_test_a_subclass_counts_as_its_base() -> None:
     row = {"entry_point": "f", "test": "def check(candidate):\n    assert candidate('aab') == {'a': 2, 'b': 1}"}
-    assert code.grade("from collections import Counter\ndef f(s): return Counter(s)", row, sandbox.tier()).score == 1
+    assert code.grade("from collections import Counter\ndef f(s): return Counter(s)", row, tiers.tier()).score == 1
 
 
 def test_large_arguments_and_answers_cross() -> None:
@@ -295,38 +295,38 @@ def test_large_arguments_and_answers_cross() -> None:
         "entry_point": "f",
         "test": "def check(candidate):\n    assert len(candidate(list(range(200_000)))) == 50_000",
     }
-    assert code.grade("def f(x): return x[:50_000]", row, sandbox.tier(), LIMITS).score == 1
+    assert code.grade("def f(x): return x[:50_000]", row, tiers.tier(), LIMITS).score == 1
 
 
 def test_an_answer_as_large_as_it_may_be_is_read_in_time() -> None:
     program = returning("[[] for _ in range(340_000)]")
     began = time.monotonic()
-    assert code.grade(program, simple(1), sandbox.tier(), LIMITS).score == 0
+    assert code.grade(program, simple(1), tiers.tier(), LIMITS).score == 0
     assert time.monotonic() - began < LIMITS.seconds + 1
 
 
 @pytest.mark.parametrize("program", ["import asyncio\nasync def g(): return 1\ndef f(): return asyncio.run(g())"])
 def test_asyncio_works_inside(program: str) -> None:
-    assert code.grade(program, simple(1), sandbox.tier(), LIMITS).reason == "all 1 cases"
+    assert code.grade(program, simple(1), tiers.tier(), LIMITS).reason == "all 1 cases"
 
 
 def test_the_standard_library_works_inside() -> None:
     names = "bisect collections copy dataclasses datetime decimal fractions functools hashlib heapq itertools json"
     names += " math operator random re sqlite3 statistics string typing unicodedata uuid zlib enum queue csv numbers"
     program = f"import {', '.join(names.split())}\ndef f(): return len(hashlib.sha256(b'').hexdigest())"
-    assert code.grade(program, simple(64), sandbox.tier(), LIMITS).reason == "all 1 cases"
+    assert code.grade(program, simple(64), tiers.tier(), LIMITS).reason == "all 1 cases"
 
 
 def test_the_order_of_a_set_is_the_same_in_every_run() -> None:
     program = returning("''.join({'a', 'b', 'c', 'd', 'e', 'f', 'g'})")
-    reasons = {code.grade(program, simple(""), sandbox.tier(), LIMITS).reason for _ in range(3)}
+    reasons = {code.grade(program, simple(""), tiers.tier(), LIMITS).reason for _ in range(3)}
     assert len(reasons) == 1
 
 
 def test_threads_get_the_verdicts_of_their_own_programs() -> None:
     with ThreadPoolExecutor(4) as pool:
         numbers = range(16)
-        verdicts = pool.map(lambda n: code.grade(returning(str(n)), simple(n - n % 2), sandbox.tier(), LIMITS), numbers)
+        verdicts = pool.map(lambda n: code.grade(returning(str(n)), simple(n - n % 2), tiers.tier(), LIMITS), numbers)
         assert [verdict.score for verdict in verdicts] == [float(n % 2 == 0) for n in numbers]
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.verifiers import instructions
-from tunesmith.verifiers.ifeval import RULES
 from tunesmith.verifiers.ifeval import language as languages
+from tunesmith.verifiers.ifeval.check import RULES
 
 PROMPT = "Write a line about the sea."
 GERMAN = "Das Wetter ist heute sehr schön, und wir gehen mit den Kindern an den Strand."

@@ -15,7 +15,7 @@ chooses nothing unless a choice says so. Letters are upper case, but for one tha
 import re
 from typing import Any
 
-from tunesmith.ready import reference
+from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import exact, latex
 from tunesmith.verifiers.verdict import Row, Verdict
 

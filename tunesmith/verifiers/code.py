@@ -22,10 +22,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tunesmith import sandbox
-from tunesmith.errors import SandboxError
-from tunesmith.sandbox import wire
+from tunesmith.core.errors import SandboxError
 from tunesmith.verifiers.program import Program, assemble, extract, stub
+from tunesmith.verifiers.sandbox import tiers, wire
 from tunesmith.verifiers.verdict import Row, Verdict
 
 SHOWN = 120
@@ -71,12 +70,12 @@ class BrokenTestError(UngradableError):
 def verify(completion: str, row: Row) -> Verdict:
     """1 where every case or the whole test passes, else 0. In the first tier that holds here."""
     try:
-        return grade(completion, row, sandbox.tier())
+        return grade(completion, row, tiers.tier())
     except SandboxError as error:
         return Verdict(0.0, None, str(error), "not_gradable")
 
 
-def grade(completion: str, row: Row, tier: sandbox.Tier, limits: sandbox.Limits = sandbox.LIMITS) -> Verdict:
+def grade(completion: str, row: Row, tier: tiers.Tier, limits: tiers.Limits = tiers.LIMITS) -> Verdict:
     """`verify` in a tier. Raises SandboxError where the sandbox does not start."""
     try:
         task = Task.model_validate(row)
@@ -102,7 +101,7 @@ def grade(completion: str, row: Row, tier: sandbox.Tier, limits: sandbox.Limits 
     return Verdict(1.0, code, passed)
 
 
-def _is_sound(task: Task, row: Row, tier: sandbox.Tier, limits: sandbox.Limits) -> bool:
+def _is_sound(task: Task, row: Row, tier: tiers.Tier, limits: tiers.Limits) -> bool:
     """Whether the row's own solution passes its test: then a test that broke did so on what another returned."""
     code = extract(str(row.get("reference", "")), task.entry_point)
     if code is None:
@@ -132,7 +131,7 @@ def same(tree: Any, expected: Any, tolerance: float) -> bool:
 class Candidate:
     """The program's process, asked."""
 
-    def __init__(self, process: sandbox.Process, deadline: float) -> None:
+    def __init__(self, process: tiers.Process, deadline: float) -> None:
         self.process, self.deadline, self.calls = process, deadline, 0
 
     def load(self, task: Task, program: Program, *, exact: bool) -> None:
@@ -160,15 +159,15 @@ class Candidate:
         try:
             self.process.send(nonce, *trees, deadline=self.deadline)
             reply = self.process.receive(deadline=self.deadline)
-        except sandbox.BrokenOffError as error:
+        except tiers.BrokenOffError as error:
             raise WrongError(f"the program {error}") from None
         if reply[0] != nonce:
             raise WrongError(FORGED)
         return reply[1:]
 
 
-def _run_cases(task: Task, program: Program, tier: sandbox.Tier, limits: sandbox.Limits) -> str:
-    with sandbox.started(tier, "candidate", limits=limits) as [process]:
+def _run_cases(task: Task, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
+    with tiers.started(tier, "candidate", limits=limits) as [process]:
         candidate = Candidate(process, time.monotonic() + limits.seconds)
         candidate.load(task, program, exact=True)
         for number, case in enumerate(task.cases, 1):
@@ -185,8 +184,8 @@ def _run_cases(task: Task, program: Program, tier: sandbox.Tier, limits: sandbox
     return f"all {len(task.cases)} cases"
 
 
-def _run_test(task: Task, program: Program, tier: sandbox.Tier, limits: sandbox.Limits) -> str:
-    with sandbox.started(tier, "candidate", "tester", limits=limits) as [process, tester]:
+def _run_test(task: Task, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
+    with tiers.started(tier, "candidate", "tester", limits=limits) as [process, tester]:
         deadline = time.monotonic() + limits.seconds
         candidate = Candidate(process, deadline)
         nonce = secrets.token_hex(16)
@@ -198,11 +197,11 @@ def _run_test(task: Task, program: Program, tier: sandbox.Tier, limits: sandbox.
             while said[0] == "call":
                 tester.send(*candidate.call(*said[1:]), deadline=deadline)
                 said = _next(tester, nonce, deadline)
-        except sandbox.TooLateError:
+        except tiers.TooLateError:
             if candidate.calls:
                 raise WrongError("the test did not end on what the program returned") from None
             raise UngradableError("the test took too long before it called the program") from None
-        except sandbox.BrokenOffError as error:
+        except tiers.BrokenOffError as error:
             fault = BrokenTestError if candidate.calls else UngradableError
             raise fault(f"the test's process {error}") from None
         outcome, calls, *reason = said
@@ -215,10 +214,10 @@ def _run_test(task: Task, program: Program, tier: sandbox.Tier, limits: sandbox.
     return f"the test passes, {calls} calls"
 
 
-def _next(tester: sandbox.Process, nonce: str, deadline: float) -> list[Any]:
+def _next(tester: tiers.Process, nonce: str, deadline: float) -> list[Any]:
     said = tester.receive(deadline=deadline)
     if said[0] != nonce:
-        raise sandbox.BrokenOffError("answered with another nonce")
+        raise tiers.BrokenOffError("answered with another nonce")
     return said[1:]
 
 

@@ -11,7 +11,7 @@ The reference may be a list of accepted answers.
 import re
 import unicodedata
 
-from tunesmith import ready
+from tunesmith.core import ready_rows
 from tunesmith.verifiers.verdict import Row, Verdict
 
 KEPT = ("<super>", "<sub>", "<fraction>")
@@ -28,7 +28,7 @@ LAYERS = 4
 def verify(completion: str, row: Row) -> Verdict:
     """Compare ``completion`` with the row's reference, or with each of a list of them."""
     given = row.get("reference")
-    accepted = [normalised(str(one)) for one in (given if isinstance(given, list) else [ready.reference(row)])]
+    accepted = [normalised(str(one)) for one in (given if isinstance(given, list) else [ready_rows.reference(row)])]
     if not any(accepted):
         return Verdict(0.0, None, f"the reference says nothing: {str(given)[:80]!r}", "not_gradable")
     found = normalised(completion)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from tunesmith.verifiers.ifeval import RULES
+from tunesmith.verifiers.ifeval.check import RULES
 from tunesmith.verifiers.verdict import Row, Verdict
 
 

@@ -23,7 +23,7 @@ from jsonschema import SchemaError, ValidationError, validators
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from tunesmith.verifiers import pattern
+from tunesmith.verifiers import regex
 from tunesmith.verifiers.verdict import Row, Verdict
 
 LONGEST = 100_000
@@ -41,7 +41,7 @@ def verify(completion: str, row: Row) -> Verdict:
         expected = [] if row.get("reference") is None else [_given(row["reference"])]
     except (ValueError, TypeError, RecursionError, SchemaError, re2.error) as error:
         return Verdict(
-            0.0, None, f"the row's schema or reference cannot be used: {pattern.told(error)[:200]}", "not_gradable"
+            0.0, None, f"the row's schema or reference cannot be used: {regex.told(error)[:200]}", "not_gradable"
         )
     try:
         text = _json_text(completion)
@@ -145,7 +145,7 @@ def _validator(schema_text: str) -> Any:
             if UNSUPPORTED & part.keys():
                 raise ValueError(f"{min(UNSUPPORTED & part.keys())} is not supported")
             if isinstance(part.get("pattern"), str):
-                pattern.compile_pattern(part["pattern"])
+                regex.compile_pattern(part["pattern"])
         level = [inner for outer in level for inner in _inside(outer)]
     dialect = validators.validator_for(schema)
     dialect.check_schema(schema)
@@ -154,7 +154,7 @@ def _validator(schema_text: str) -> Any:
 
 
 def _pattern(validator: Any, wanted: str, value: Any, schema: Any) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not pattern.compile_pattern(wanted).search(pattern.encoded(value)):
+    if isinstance(value, str) and not regex.compile_pattern(wanted).search(regex.encoded(value)):
         yield ValidationError(f"{value[:80]!r} does not match {wanted!r}")
 
 

@@ -17,7 +17,7 @@ the final number, it is no answer rather than a wrong one. Of 20-30 the final nu
 import re
 from fractions import Fraction
 
-from tunesmith.ready import reference
+from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import latex
 from tunesmith.verifiers.verdict import Row, Verdict
 

@@ -1,0 +1,207 @@
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import data_sets as data
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tunesmith.cli import advise, hub_file
+from tunesmith.cli.hub_file import HubFile
+from tunesmith.cli.main import main
+from tunesmith.core.errors import DataError, ParamsError
+from tunesmith.data.dataset import Dataset
+
+ROOT = Path(__file__).parents[2]
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SUMS = [{"question": f"what is {i} and one", "answer": f"add them\n#### {i + 1}"} for i in range(50)]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (tmp_path / "data" / "held_out").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(main, ["advise", *arguments])
+    return result.output + (str(result.exception) if result.exit_code else "")
+
+
+@pytest.mark.parametrize(
+    ("rows", "line"),
+    [
+        (SUMS, "50 × a prompt with one right answer: SFT, GRPO (verifier number)"),
+        ([{"prompt": f"q{i}", "response": "because"} for i in range(9)], "9 × a prompt with one right answer: SFT\n"),
+        (
+            [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(9)],
+            "9 × a prompt with a better and a worse answer: DPO, RLHF (reward model, then RL)",
+        ),
+        (
+            [{"prompt": f"q{i}", "answer": "3", "verifier": "number"} for i in range(9)],
+            "9 × a prompt, its right answer, and the verifier to use: GRPO (verifier number)",
+        ),
+    ],
+)
+def test_rows_are_described_in_one_line_with_examples_and_params(
+    project: Path, rows: list[dict[str, Any]], line: str
+) -> None:
+    path = data.write(project / "rows.jsonl", rows)
+    shown = run(str(path))
+    assert line in shown
+    assert len(re.findall(r"^  line \d+: ", shown, re.MULTILINE)) == 3
+    block = yaml.safe_load(shown.split("\n\n")[-1])
+    assert Dataset.model_validate(block["rows"]).kind in ("answers", "preferences", "scored")
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([{"prompt": "q1"}, {"prompt": "q2"}], "not ready: a prompt alone: nothing says what a good answer is"),
+        ([{"foo": 1}] * 3, "not ready: most of its rows are of no layout that is known"),
+        ([{"prompt": "q", "completion": "a", "label": True}], "not ready: a prompt with one answer marked good or bad"),
+        (["{", "["], "not ready: no row of it could be read"),
+        ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark who speaks"),
+        ([{"prompt": "", "completion": "a"}] * 3, "not one of 3 rows is good"),
+        ([*SUMS, *[{"question": "q", "answer": ""}] * 9], "not ready: 9 of 59 rows are bad, more than 1%"),
+        ([*SUMS, *[{"prompt": "q", "chosen": "a", "rejected": "b"}] * 9], "not ready: 9 of 59 rows are bad"),
+    ],
+)
+def test_what_is_not_ready_is_told_with_the_reason(project: Path, rows: list[Any], reason: str) -> None:
+    assert reason in run(str(data.write(project / "rows.jsonl", rows)))
+
+
+def test_what_would_be_set_aside_is_told_with_its_first_line(project: Path) -> None:
+    path = data.write(project / "rows.jsonl", [*SUMS * 3, {"question": "x", "answer": ""}])
+    shown = run(str(path))
+    assert "100 × exact duplicate, first in line 51" in shown
+    assert "1 × empty completion, first in line 151: 'answer' holds only space" in shown
+
+
+def test_how_the_data_are_decides_what_counts_as_a_defect(project: Path) -> None:
+    polite = " ".join(f"word{number}" for number in range(60))
+    sums = [{"question": f"What is {i} + {i} {polite}", "answer": str(2 * i)} for i in range(90)]
+    shown = run(str(data.write(project / "rows.jsonl", sums)))
+    assert "near_duplicates: null" in shown
+    several = [{"prompt": f"q{i % 20}", "completion": f"{i}{'x' * i}"} for i in range(90)]
+    assert "one_answer: false" in run(str(data.write(project / "rows.jsonl", several)))
+
+
+def test_columns_that_are_not_used_are_told(project: Path) -> None:
+    rows = [{**row, "source": "school"} for row in SUMS]
+    assert "note: columns not used: source" in run(str(data.write(project / "rows.jsonl", rows)))
+
+
+@pytest.mark.parametrize("name", ["a.b", "my set", "../evil", "1", "a: b"])
+def test_a_name_that_no_stage_can_have_is_refused(project: Path, name: str) -> None:
+    shown = run(str(data.write(project / "rows.jsonl", SUMS)), "--write", "--name", name)
+    assert "not a name that a stage can have" in shown
+
+
+@pytest.mark.parametrize("text", ["sft: {}\n", "data:\n"])
+def test_params_without_data_sets_are_told_as_that(project: Path, text: str) -> None:
+    (project / "params.yaml").write_text(text)
+    shown = run(str(data.write(project / "rows.jsonl", SUMS)), "--write")
+    assert "error: params.yaml: " in shown
+
+
+def test_no_secret_is_shown(project: Path) -> None:
+    rows = [{"question": "q", "answer": "AKIAABCDEFGHIJKLMNOP"}, *SUMS]
+    shown = run(str(data.write(project / "rows.jsonl", rows)))
+    assert "1 × secret, first in line 1: an AWS access key in the completion (AKIA…)" in shown
+    assert "ABCDEFGHIJKLMNOP" not in shown
+
+
+def test_writing_adds_the_block_and_changes_nothing_else(project: Path) -> None:
+    before = (project / "params.yaml").read_text()
+    (project / "my rows (2).jsonl.gz").write_bytes(
+        gzip.compress("".join(json.dumps(row) + "\n" for row in SUMS).encode())
+    )
+    shown = run(str(project / "my rows (2).jsonl.gz"), "--write")
+    assert "data.my_rows_2 added" in shown
+    after = (project / "params.yaml").read_text()
+    added = yaml.safe_load(after)["data"].pop("my_rows_2")
+    assert added["verifier"] == "number"
+    assert after.replace(advise.block("my_rows_2", Dataset.model_validate(added)), "") == before
+
+
+def test_a_name_that_is_taken_is_refused(project: Path) -> None:
+    shown = run(str(data.write(project / "demo.jsonl", SUMS)), "--write")
+    assert "data.demo is there already" in shown
+    assert "data.other added" in run(str(project / "demo.jsonl"), "--write", "--name", "other")
+
+
+def test_params_that_cannot_be_changed_safely_are_left_alone(project: Path) -> None:
+    (project / "params.yaml").write_text("data: {demo: {path: x}}\n")
+    with pytest.raises(ParamsError, match="could not be changed"):
+        advise.add_to_params("new", "  new: {path: y}\n")
+    assert (project / "params.yaml").read_text() == "data: {demo: {path: x}}\n"
+
+
+def test_outside_a_project_a_file_is_described_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "50 × a prompt with one right answer" in run(str(data.write(tmp_path / "rows.jsonl", SUMS)))
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "2024 data.csv", "a-b.c.parquet", "äöü.json"])
+def test_any_file_name_gives_a_name_that_a_stage_can_have(name: str) -> None:
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", advise.dataset_name(Path(name)))
+
+
+class Hub:
+    """A hub with one repository."""
+
+    def __init__(self, folder: Path, files: list[str]) -> None:
+        self.folder, self.files = folder, files
+
+    def list_repo_files(self, repo: str, *, repo_type: str, revision: str) -> list[str]:
+        assert (repo, repo_type, revision) == ("team/sums", "dataset", COMMIT)
+        return self.files
+
+    def download(self, repo: str, name: str, *, repo_type: str, revision: str) -> str:
+        assert (repo, repo_type, revision) == ("team/sums", "dataset", COMMIT)
+        return str(self.folder / name)
+
+
+def test_a_hub_data_set_at_a_commit_is_described_and_brought_here(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path_factory.mktemp("hub")
+    data.write(cache / "train.jsonl", SUMS)
+    hub = Hub(cache, ["README.md", "test.jsonl", "train.jsonl"])
+    monkeypatch.setattr(hub_file, "HfApi", lambda: hub)
+    monkeypatch.setattr(hub_file, "hf_hub_download", hub.download)
+    shown = run(f"hub:team/sums@{COMMIT}", "--write", "--name", "sums")
+    assert f"hub:team/sums@{COMMIT}:train.jsonl: 50 rows" in shown
+    assert (project / "data/raw/sums.jsonl").read_bytes() == (cache / "train.jsonl").read_bytes()
+    text = (project / "params.yaml").read_text()
+    assert f"  sums: # hub:team/sums@{COMMIT}:train.jsonl\n    path: data/raw/sums.jsonl\n" in text
+
+
+@pytest.mark.parametrize("text", ["hub:team/sums", "hub:team/sums@main", f"hub:sums@{COMMIT}"])
+def test_a_hub_data_set_without_a_commit_is_refused(text: str) -> None:
+    with pytest.raises(DataError, match="not a data set at a commit"):
+        hub_file.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [(["README.md"], "holds no file of rows"), (["a.jsonl", "b.jsonl"], "has several files of rows")],
+)
+def test_which_file_of_a_hub_data_set_is_meant_must_be_clear(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str], told: str
+) -> None:
+    monkeypatch.setattr(hub_file, "HfApi", lambda: Hub(tmp_path, files))
+    with pytest.raises(DataError, match=told):
+        hub_file.fetch(HubFile("team/sums", COMMIT, None))
+
+
+@pytest.mark.parametrize("file", ["train.jsonl", None])
+def test_a_hub_that_is_away_is_told_as_that(file: str | None) -> None:
+    with pytest.raises(DataError, match="the hub did not give it"):
+        hub_file.fetch(HubFile("team/sums", COMMIT, file))

@@ -1,0 +1,162 @@
+"""`tunesmith lineage` on a real registry: whole digests, what was tampered with, and little asked of the tracker."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from lineages import ORIGIN
+from versions_made import NAME, SIGNING, register, unprobed
+
+from tunesmith.cli import lineage
+from tunesmith.cli.main import main
+from tunesmith.core import manifest
+from tunesmith.registry import ledger, promotion
+from tunesmith.registry.provenance.lineage_tree import Node, Proof
+from tunesmith.registry.registered_models import Registry, Version
+
+PARAMS = "registry: {experiment: arithmetic, model: calculator}\nsigning: {kind: key, private: null, trusted: []}\n"
+
+
+def model(project: Path, name: str, **origin: Any) -> Path:
+    folder = project / "models" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adapter_model.safetensors").write_bytes(name.encode() * 20)
+    (folder / "lineage.json").write_text(json.dumps(ORIGIN | origin))
+    manifest.write(folder)
+    return folder
+
+
+@pytest.fixture
+def registry(project: Path) -> Registry:
+    """sft-lora, version 1, is the champion and a parent of dpo, version 2."""
+    (project / "params.yaml").write_text(PARAMS)
+    registry = Registry("arithmetic")
+    parent = model(project, "sft-lora")
+    register(registry, parent)
+    own = manifest.read(parent)
+    digests = {"digest": own.digest, "weights_digest": own.weights_digest}
+    base = {"digest": "base", "weights_digest": "w"}
+    register(registry, model(project, "dpo", parents={"sft-lora": digests, "base": base}), key="k2")
+    promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed, alias="champion", reason=None)
+    return registry
+
+
+def shown(*arguments: str) -> tuple[int, dict[str, Any]]:
+    done = CliRunner().invoke(main, ["lineage", "--json", *arguments])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, json.loads(done.stdout)
+
+
+def part(node: dict[str, Any], *path: str) -> dict[str, Any]:
+    for name in path:
+        [node] = [child for child in node["children"] if child["name"] == name]
+    return node
+
+
+@pytest.mark.parametrize("which", ["sft-lora", "1", "@champion"])
+def test_a_version_is_named_by_its_model_its_number_or_an_alias(registry: Registry, which: str) -> None:
+    status, found = shown(which)
+    assert (status, found["what"].split(",")[0]) == (0, "calculator version 1")
+    assert part(found, "promotion")["what"] == "champion now"
+    assert len(part(found, "promotion", "promotion")["digest"]) == 64
+
+
+def test_a_parent_is_shown_with_its_own_ancestry_and_the_base_is_none(registry: Registry) -> None:
+    _, found = shown("dpo")
+    [parent] = part(found, "parent models")["children"]
+    assert parent["name"] == "sft-lora"
+    assert part(parent, "params")["digest"] == part(found, "params")["digest"]
+
+
+def test_a_parent_that_is_not_here_any_more_is_found_by_its_digest_among_versions(
+    registry: Registry, project: Path
+) -> None:
+    shutil.rmtree(project / "models")
+    [parent] = part(shown("dpo", "--verify")[1], "parent models")["children"]
+    assert parent["what"].startswith("calculator version 1")
+    assert parent["check"]["mark"] == "verified"
+
+
+def test_what_can_be_checked_is_and_the_rest_is_said_to_be_out_of_reach(registry: Registry) -> None:
+    status, found = shown("1", "--verify")
+    assert status == 0
+    marks = {name: part(found, name)["check"]["mark"] for name in ("evaluation", "promotion", "base model", "code")}
+    assert found["check"]["mark"] == marks["evaluation"] == marks["promotion"] == "verified"
+    assert marks["base model"] == marks["code"] == "unreachable"
+
+
+@pytest.mark.parametrize("file", ["model/adapter_model.safetensors", "model/adapter_config.json"])
+def test_a_changed_or_added_file_of_the_version_differs_and_exits_with_1(registry: Registry, file: str) -> None:
+    [version] = [version for version in registry.versions(NAME) if version.number == "1"]
+    Path(registry.client.get_run(version.run).info.artifact_uri, file).write_bytes(b"tampered")
+    status, found = shown("1", "--verify")
+    assert (status, found["check"]["mark"]) == (1, "differs")
+    assert Path(file).name in found["check"]["says"]
+    assert part(found, "evaluation")["check"]["mark"] == "verified"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"created": 1}', "\xff", '{"code": null, "base": []}'])
+def test_a_lineage_that_is_none_is_an_error_that_says_so(registry: Registry, content: str) -> None:
+    [version] = [version for version in registry.versions(NAME) if version.number == "1"]
+    Path(registry.client.get_run(version.run).info.artifact_uri, "model", "lineage.json").write_text(content, "latin1")
+    done = CliRunner().invoke(main, ["lineage", "1"])
+    assert done.exit_code == 1
+    assert "lineage" in str(done.exception)
+    assert isinstance(done.exception, SystemExit)
+
+
+def test_a_model_that_was_never_registered_is_shown_as_it_is_here(registry: Registry, project: Path) -> None:
+    model(project, "new")
+    status, found = shown("new", "--verify")
+    assert (status, found["what"].split(",")[0]) == (0, "models/new")
+    assert found["check"]["says"] == "2 files, every byte, in models/new"
+    assert [child["name"] for child in found["children"]][-1] == "parent models"
+
+
+def test_what_is_nowhere_is_an_error_that_names_what_there_is(registry: Registry) -> None:
+    done = CliRunner().invoke(main, ["lineage", "../../etc"])
+    assert done.exit_code == 1
+    assert "registered: dpo (version 2), sft-lora (version 1)" in str(done.exception)
+
+
+def test_without_verify_only_small_files_are_downloaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    download = Registry.download
+
+    def counted(self: Registry, run: str, path: str, into: Path) -> Path:
+        asked.append(path.rpartition("/")[2])
+        return download(self, run, path, into)
+
+    monkeypatch.setattr(Registry, "download", counted)
+    shown("dpo")
+    assert asked == ["lineage.json", "statement.json"]
+
+
+def test_the_history_is_read_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    versions = Registry.versions
+
+    def counted(self: Registry, model: str) -> list[Version]:
+        read.append(model)
+        return versions(self, model)
+
+    monkeypatch.setattr(Registry, "versions", counted)
+    assert shown("@champion")[0] == 0
+    assert read.count(ledger.name_of(NAME)) == 1
+
+
+def test_the_tree_shows_short_digests_and_marks(registry: Registry) -> None:
+    text = CliRunner().invoke(main, ["lineage", "1", "--verify"]).stdout
+    digest = registry.versions(NAME)[1].tags["tunesmith.digest"]
+    assert f"sft-lora  {digest[:12]}  calculator version 1" in text
+    assert digest not in text
+    assert "✓ 2 files, every byte" in text
+    assert "? no models/base here" in text
+
+
+def test_text_of_others_cannot_steer_the_terminal() -> None:
+    node = Node("a\x1b[2J", "b\r\n[red]c", "d\x1be", (), None, Proof("differs", "e\x1b]0;"))
+    assert lineage.line(node).plain == "a [2J  d e  b  [red]c  ✗ e ]0;"

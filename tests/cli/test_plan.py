@@ -1,0 +1,155 @@
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import data_sets as data
+import pytest
+from click.testing import CliRunner
+
+from tunesmith.cli import plan
+from tunesmith.cli.main import main
+from tunesmith.planning import hardware, methods, model_shape
+from tunesmith.planning.workload import CPU
+
+ROOT = Path(__file__).parents[2]
+SUMS = [{"question": f"what is {i} and one", "answer": f"add them\n#### {i + 1}"} for i in range(50)]
+
+
+@pytest.fixture(autouse=True)
+def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, and a terminal in which one table is enough."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "140")
+    return tmp_path
+
+
+@pytest.fixture
+def project(outside: Path, tiny_base: Path) -> Path:
+    (outside / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    (outside / "models").mkdir()
+    (outside / "models" / "base").symlink_to(tiny_base)
+    (outside / "data" / "held_out").mkdir(parents=True)
+    return outside
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(main, arguments)
+    return result.output + (str(result.exception) if result.exit_code else "")
+
+
+def test_a_llama_2_7b_is_planned_for_16_gb_without_weights_or_network() -> None:
+    shown = run("plan", "--model", "llama-2-7b", "--gpu", "16")
+    rows = re.findall(r"^ (\w+), (LoRA|QLoRA|full) .*", shown, re.MULTILINE)
+    assert rows == [(name, weights) for name in methods.NAMES.values() for weights in methods.WEIGHTS.values()]
+    assert re.search(r"SFT, QLoRA +4\.0 .* 40\.0 M +159\.9 MB", shown)
+    assert re.search(r"SFT, full +27\.0 +27\.0 +53\.9 .* no +6\.74 B", shown)
+    assert "QLoRA is the lightest that does the job for SFT (up to " in shown
+    assert "unquantized, the base leaves too little room" in shown
+    assert re.search(r"Training all weights would take 10\d\.\d+ GB or more: not where to start\.", shown)
+
+
+def test_more_memory_makes_lora_the_lightest() -> None:
+    shown = run("plan", "--model", "llama-2-7b", "--gpu", "80")
+    assert "LoRA is the lightest that does the job for SFT (up to " in shown
+    assert "QLoRA is the lightest" not in shown
+
+
+def test_what_does_not_fit_is_said_with_what_to_do() -> None:
+    shown = run("plan", "--model", "llama-2-7b", "--gpu", "3", "--kind", "answers")
+    assert "Nothing fits a GPU of 3 GB for SFT" in shown
+    assert "Take a smaller model, or shorter sequences (--length)." in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("answers", {"SFT"}), ("preferences", {"DPO", "reward", "RLHF"}), ("scored", {"GRPO"})],
+)
+def test_the_labels_decide_the_objectives(kind: str, names: set[str]) -> None:
+    shown = run("plan", "--model", "smollm2-135m", "--gpu", "8", "--kind", kind)
+    assert set(re.findall(r"^ (\w+), ", shown, re.MULTILINE)) == names
+    assert "tunesmith advise" not in shown
+
+
+@pytest.mark.parametrize(
+    ("kind", "verifier", "allowed"),
+    [
+        ("answers", None, ["sft"]),
+        ("answers", "number", ["sft", "grpo"]),
+        ("preferences", None, ["dpo", "reward", "rlhf"]),
+        ("scored", "number", ["grpo"]),
+        ("scored", "vibes", []),
+    ],
+)
+def test_rows_with_a_verifier_are_planned_for_what_they_train(kind: Any, verifier: str, allowed: list[str]) -> None:
+    assert methods.allowed(kind, verifier) == allowed
+
+
+def test_a_narrow_terminal_gets_every_column_in_two_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("plan", "--model", "llama-2-7b", "--gpu", "16")
+    assert "…" not in shown
+    assert all(head in shown for head in (*plan.PARTS.values(), "peak", "fits", "trains", "on disk"))
+
+
+def test_a_config_is_enough(tiny_folder: Path) -> None:
+    shown = run("plan", "--model", str(tiny_folder / "config.json"), "--gpu", "1", "--length", "64", "--rank", "2")
+    assert "64 tokens, LoRA of rank 2" in shown
+
+
+def test_sequences_are_no_longer_than_the_model_reads(tiny_folder: Path) -> None:
+    assert "512 tokens" in run("plan", "--model", str(tiny_folder), "--gpu", "1", "--length", "4096")
+
+
+def test_without_a_model_or_a_base_the_error_says_what_to_name() -> None:
+    shown = run("plan")
+    assert "error: no model is named, and there is no models/base here" in shown
+    assert "llama-2-7b" in shown
+
+
+def test_in_a_project_its_base_and_params_are_planned(project: Path) -> None:
+    shown = run("plan")
+    assert shown.startswith("models/base: ")
+    assert "256 tokens, LoRA of rank 16" in shown
+
+
+def test_advice_tells_what_training_takes_where_the_base_is(project: Path) -> None:
+    shown = run("advise", str(data.write(project / "rows.jsonl", SUMS)))
+    assert "to train models/base on them, with " in shown
+    assert "LoRA is the lightest that does the job for SFT (up to " in shown
+    assert ", GRPO (up to " in shown  # its answers can be verified
+    assert "`tunesmith plan --kind answers` shows every method" in shown
+
+
+def test_advice_without_a_base_points_to_the_plan_and_imports_no_torch(outside: Path) -> None:
+    path = data.write(outside / "rows.jsonl", SUMS)
+    program = (
+        "import sys; from tunesmith import advice; advice.run(sys.argv[1], write=False, name=None); "
+        "assert 'torch' not in sys.modules"
+    )
+    command = [sys.executable, "-c", program, str(path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "`tunesmith plan --kind answers --model NAME` says what" in shown
+
+
+def test_a_container_s_limit_is_the_memory_there_is(outside: Path) -> None:
+    limit = outside / "memory.max"
+    physical = hardware.ram(outside / "none")
+    limit.write_text("max\n")
+    assert hardware.ram(limit) == physical
+    limit.write_text("1000000\n")
+    assert hardware.ram(limit) == 1_000_000
+
+
+def test_a_method_that_bears_its_batch_is_chosen_before_one_that_is_lighter() -> None:
+    shape, machine = model_shape.read("smollm2-135m"), hardware.Hardware("here", CPU, 10**12)
+    [group] = methods.survey(shape, ["sft"], machine, length=256, rank=8)
+    lora, qlora, full = group
+    assert methods.lightest(group) is lora
+    assert methods.lightest([replace(lora, budget=0), qlora, full]) is qlora
+    smaller = methods.lightest([replace(one, budget=0) for one in group])
+    assert smaller is not None
+    assert smaller.run.weights == "lora"
+    assert methods.lightest([replace(one, budget=0, largest=None) for one in group]) is None

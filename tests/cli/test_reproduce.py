@@ -1,0 +1,114 @@
+"""`tunesmith reproduce`: from a registered version to the same one again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from toy_project import Toy
+from versions_made import NAME, register
+
+from tunesmith.cli.main import main
+from tunesmith.registry.provenance.sameness import SCORES
+from tunesmith.registry.registered_models import Registry
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    folder = tmp_path_factory.mktemp("toy") / "project"
+    folder.mkdir()
+    return Toy(folder)
+
+
+@pytest.fixture
+def registry(toy: Toy, schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    """The toy is version 1; five of ten prompts were right."""
+    monkeypatch.chdir(toy.folder)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    shutil.copy(schema, tmp_path / "mlflow.db")
+    registry = Registry("arithmetic")
+    scores = {"s": {str(number): float(number < 5) for number in range(10)}}
+    register(registry, toy.folder / "models" / "toy", files={SCORES: json.dumps(scores)})
+    return registry
+
+
+def reproduced(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["reproduce", *arguments])
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("which", ["toy", "1"])
+def test_a_version_is_made_again_byte_for_byte(toy: Toy, which: str) -> None:
+    done = reproduced(which)
+    assert done.exit_code == 0, done.exception
+    assert "✓ toy: the same adapter, byte for byte" in done.stdout
+    assert toy.worktrees() == []
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize(("scores", "status"), [("4", 0), ("9", 1)])
+def test_on_other_hardware_scores_are_held_against_those_that_were_signed(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, scores: str, status: int
+) -> None:
+    monkeypatch.setenv("NOISE", "x")
+    monkeypatch.setenv("DEVICE", "NVIDIA H200")
+    monkeypatch.setenv("SCORES", scores)
+    done = reproduced("toy")
+    assert done.exit_code == status, done.exception
+    assert f"  s: 50.0% → {scores}0.0%; noise floor 10.0 points" in done.stdout
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+@pytest.mark.parametrize(
+    ("forged", "told"),
+    [
+        ("evidence/*/scores.json", "its evidence was changed: scores.json"),
+        ("samples.json", "s: 50.0% → 90.0%"),
+    ],
+)
+def test_scores_that_others_wrote_into_the_tracker_are_not_believed(
+    toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch, forged: str, told: str
+) -> None:
+    """Nine of ten right, as the model that comes out here has them; what was registered had five."""
+    monkeypatch.setenv("NOISE", "x")
+    monkeypatch.setenv("DEVICE", "NVIDIA H200")
+    monkeypatch.setenv("SCORES", "9")
+    artifacts = Path(registry.artifacts(registry.versions(NAME)[0].run))
+    nine = {str(number): float(number < 9) for number in range(10)}
+    if forged == "samples.json":
+        columns = ["suite", "id", "score", "status"]
+        rows = [["s", name, score, "scored"] for name, score in nine.items()]
+        (artifacts / forged).write_text(json.dumps({"columns": columns, "data": rows}))
+    else:
+        [scores] = artifacts.glob(forged)
+        scores.write_text(json.dumps({"s": nine}))
+    done = reproduced("toy")
+    assert done.exit_code == 1
+    assert told in f"{done.stdout}{done.exception}"
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_a_version_without_scores_is_told_so_where_they_are_needed(
+    toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(registry, toy.folder / "models" / "toy", "k2", files={})
+    assert reproduced("2").exit_code == 0
+    monkeypatch.setenv("NOISE", "x")
+    done = reproduced("2")
+    assert "registered without the scores to compare them by" in str(done.exception)
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_a_version_that_was_tampered_with_is_not_even_tried(toy: Toy, registry: Registry) -> None:
+    place = Path(registry.client.get_run(registry.versions(NAME)[0].run).info.artifact_uri, "model")
+    (place / "adapter_model.safetensors").write_bytes(b"x")
+    done = reproduced("toy")
+    assert done.exit_code == 1
+    assert "adapter_model.safetensors (changed)" in str(done.exception)
+    assert toy.worktrees() == []

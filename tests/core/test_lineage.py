@@ -1,0 +1,61 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tunesmith.core import lineage
+
+LOCK = """
+stages:
+  prepare:
+    outs: [{path: data/ready/demo, hash: md5, md5: fresh.dir}]
+  train:
+    deps: [{path: data/ready/demo/train.jsonl, hash: md5, md5: stale}]
+"""
+
+
+def test_the_dvc_hash_is_that_of_the_last_output_not_of_an_earlier_use(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    found = lineage.dvc_hash(Path("data/ready/demo/train.jsonl"), tmp_path / "dvc.lock")
+    assert found == {"dvc": "md5:fresh.dir"}
+
+
+def test_what_dvc_does_not_know_has_no_hash(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    assert lineage.dvc_hash(Path("elsewhere"), tmp_path / "dvc.lock") == {}
+    assert lineage.dvc_hash(Path("elsewhere"), tmp_path / "none") == {}
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, in no checkout; git looks no further up."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.delenv("TUNESMITH_CODE", raising=False)
+    return tmp_path
+
+
+def test_the_code_is_its_commit_and_whether_all_but_the_lock_of_dvc_was_committed(here: Path) -> None:
+    (here / "file").touch()
+    person = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "."], [*person, "commit", "-q", "-m", "first"]):
+        subprocess.run(["git", *command], check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    (here / "dvc.lock").touch()
+    assert lineage.code() == {"commit": commit, "clean": True}
+    (here / "file").write_text("changed")
+    assert lineage.code() == {"commit": commit, "clean": False}
+
+
+def test_where_git_knows_no_commit_the_code_is_not_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unknown = {"commit": None, "clean": None}
+    assert lineage.code() == unknown
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert lineage.code() == unknown
+    monkeypatch.setenv("PATH", str(here))  # as where there is no git
+    assert lineage.code() == unknown
+
+
+def test_a_container_is_told_its_code(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNESMITH_CODE", '{"commit": "c0ffee", "clean": true}')
+    assert lineage.code() == {"commit": "c0ffee", "clean": True}

@@ -1,0 +1,163 @@
+from typing import Any
+
+import pytest
+
+from tunesmith.data import layouts
+from tunesmith.data.chat_formats import RowError
+from tunesmith.data.layouts import Kind, recognise
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+SHAREGPT = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+ANSWER = {"prompt": TURNS[:1], "completion": TURNS[1:]}
+PAIR = {**ANSWER, "chosen": TURNS[1:], "rejected": [{"role": "assistant", "content": "b"}]}
+del PAIR["completion"]
+
+
+BRIEF = {"role": "system", "content": "Be brief."}
+
+
+def says(*pairs: str) -> str:
+    return "".join(f"\n\n{'Assistant' if place % 2 else 'Human'}: {said}" for place, said in enumerate(pairs))
+
+
+def wrong(content: str = "b") -> list[dict[str, str]]:
+    return [TURNS[0], {"role": "assistant", "content": content}]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "row"),
+    [
+        ({"prompt": "q", "completion": "a"}, "answers", ANSWER),
+        ({"prompt": "q", "response": "a"}, "answers", ANSWER),
+        ({"question": "q", "answer": "a", "id": 3}, "answers", ANSWER),
+        ({"instruction": "q", "input": "", "output": "a"}, "answers", ANSWER),
+        ({"instruction": "q", "input": None, "output": "a"}, "answers", ANSWER),
+        ({"instruction": "q", "response": "a", "context": "c"}, "answers",
+         {"prompt": [{"role": "user", "content": "q\n\nc"}], "completion": TURNS[1:]}),
+        ({"instruction": "q", "input": "c", "output": "a"}, "answers",
+         {"prompt": [{"role": "user", "content": "q\n\nc"}], "completion": TURNS[1:]}),
+        ({"prompt": TURNS[:1], "completion": TURNS[1:]}, "answers", ANSWER),
+        ({"messages": TURNS}, "answers", ANSWER),
+        ({"conversations": SHAREGPT}, "answers", ANSWER),
+        ({"question": "q", "context": "c", "answer": "a"}, "answers",
+         {"prompt": [{"role": "user", "content": "q\n\nc"}], "completion": TURNS[1:]}),
+        ({"problem": "q", "solution": "a", "answer": "4"}, "answers", {**ANSWER, "reference": "4"}),
+        ({"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}, "answers", ANSWER),
+        ({"prompt": "\n\nHuman: q\n\nAssistant:", "completion": " a"}, "answers", ANSWER),
+        ({"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " a", "rejected": " b"}, "preferences", PAIR),
+        ({"prompt": "q", "completion": "a", "label": "safe"}, "answers", ANSWER),
+        ({"text": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\na<|im_end|>"}, "answers", ANSWER),
+        ({"messages": [*TURNS, *TURNS]}, "answers", {"prompt": [*TURNS, TURNS[0]], "completion": TURNS[1:]}),
+        ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preferences", PAIR),
+        ({"question": "q", "chosen": "a", "rejected": "b"}, "preferences", PAIR),
+        ({"prompt": "q", "chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
+        ({"chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
+        ({"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": wrong()[1:]}, "preferences", PAIR),
+        ({"prompt": "q ", "chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
+        ({"prompt": [BRIEF, TURNS[0]], "chosen": TURNS, "rejected": wrong()}, "preferences",
+         {**PAIR, "prompt": [BRIEF, TURNS[0]]}),
+        ({"prompt": [*wrong("y"), TURNS[0]], "chosen": TURNS, "rejected": wrong()}, "preferences",
+         {**PAIR, "prompt": [*wrong("y"), TURNS[0]]}),
+        ({"instruction": "q", "input": "c", "chosen": "a", "rejected": "b"}, "preferences",
+         {**PAIR, "prompt": [{"role": "user", "content": "q\n\nc"}]}),
+        ({"chosen": says("q", "a"), "rejected": says("q", "b")}, "preferences", PAIR),
+        ({"chosen": says("x", "y", "q", "a"), "rejected": says("x", "y", "q", "b")}, "preferences",
+         {**PAIR, "prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, TURNS[0]]}),
+        ({"prompt": "q", "answer": "a", "verifier": "number"}, "scored",
+         {"prompt": TURNS[:1], "verifier": "number", "reference": "a"}),
+        ({"key": 1, "prompt": "q", "instruction_id_list": ["i"], "kwargs": [{}]}, "scored",
+         {"prompt": TURNS[:1], "verifier": "instructions", "instructions": ["i"], "settings": [{}]}),
+        ({"prompt": "q", "label": "unsafe", "type": "t"}, "scored",
+         {"prompt": TURNS[:1], "verifier": "refusal", "label": "unsafe"}),
+        ({"task_id": "1", "prompt": "q", "canonical_solution": "a", "test": "t", "entry_point": "f"}, "scored",
+         {"prompt": TURNS[:1], "verifier": "code", "reference": "a", "test": "t", "entry_point": "f"}),
+    ],
+)  # fmt: skip
+def test_a_common_layout_is_recognised(fields: dict[str, Any], kind: Kind, row: dict[str, Any]) -> None:
+    layout = recognise(fields)
+    assert layout is not None
+    assert layout.kind == kind
+    assert layout.to_row is not None
+    assert layout.to_row(fields) == row
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"prompt": "q"}, "a prompt alone"),
+        ({"question": "q", "answer": None}, "a prompt alone"),
+        ({"prompt": "q", "completion": "a", "label": True}, "marked good or bad"),
+        ({"question": "q", "answer": "a", "label": 0}, "marked good or bad"),
+        ({"messages": TURNS, "label": "False"}, "marked good or bad"),
+        ({"text": "Once upon a time."}, "does not mark who speaks"),
+    ],
+)
+def test_what_cannot_train_is_recognised_as_that(fields: dict[str, Any], what: str) -> None:
+    layout = recognise(fields)
+    assert layout is not None
+    assert layout.to_row is None
+    assert what in layout.what
+
+
+def test_what_is_not_known_is_not_guessed() -> None:
+    assert recognise({"foo": "q", "bar": "a"}) is None
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "reason"),
+    [
+        ({"prompt": "q", "completion": " "}, "answers", "empty completion"),
+        ({"messages": []}, "answers", "missing turns"),
+        ({"messages": [*TURNS, TURNS[0]]}, "answers", "no assistant at the end: the last turn is the user's"),
+        ({"messages": [TURNS[1]]}, "answers", "empty prompt"),
+        ({"messages": [TURNS[0], TURNS[0], TURNS[1]]}, "answers", "wrong role order"),
+        ({"prompt": "q", "completion": [TURNS[1], TURNS[0], TURNS[1]]}, "answers", "several assistant turns"),
+        ({"question": "q", "choices": ["a", "b"], "answer": "a"}, "answers", "column left out: 'choices'"),
+        ({"question": "q", "context": ["c"], "answer": "a"}, "answers", "column left out: 'context'"),
+        ({"messages": "[{"}, "answers", "wrong type: 'messages' is neither a list of turns nor JSON of one"),
+        ({"prompt": "\u200b", "completion": "a"}, "answers", "empty prompt"),
+        ({"prompt": "q", "completion": "\ufeff"}, "answers", "empty completion"),
+        ({"prompt": "q", "chosen": "a", "rejected": "a "}, "preferences", "chosen equals rejected"),
+        ({"prompt": "q", "chosen": "a", "rejected": "a"}, "preferences", "chosen equals rejected"),
+        ({"chosen": "a", "rejected": "b"}, "preferences", "missing field: no prompt"),
+        ({"chosen": says("q", "a"), "rejected": says("p", "b")}, "preferences", "different prompts"),
+        ({"prompt": "p", "chosen": TURNS, "rejected": wrong()}, "preferences", "different prompts"),
+        ({"chosen": says("q", "a"), "rejected": says("q")}, "preferences", "no assistant at the end"),
+        ({"chosen": says("q", "a", "p", "c"), "rejected": says("q", "b", "p", "d")}, "preferences",
+         "several assistant turns"),
+        ({"chosen": says("q", " "), "rejected": says("q", "b")}, "preferences", "empty completion: chosen"),
+        ({"prompt": "q", "instruction_id_list": ["i"], "kwargs": []}, "scored", "wrong type"),
+        ({"prompt": "q", "answer": "a", "verifier": 3}, "scored", "wrong type: the verifier"),
+    ],
+)  # fmt: skip
+def test_a_row_of_a_known_layout_can_still_be_bad(fields: dict[str, Any], kind: Kind, reason: str) -> None:
+    layout = recognise(fields, kind)
+    assert layout is not None
+    assert layout.to_row is not None
+    with pytest.raises(RowError) as error:
+        layout.to_row(fields)
+    assert str(error.value).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "reason"),
+    [
+        ({"question": "q"}, "answers", "missing field: no 'answer'; the row has 'question'"),
+        ({"prompt": "q", "chosen": "a"}, "preferences", "missing field: no 'rejected'; the row has 'prompt', 'chosen'"),
+        ({"text": "Once upon a time."}, "answers", "no turns"),
+        ({"prompt": "q", "label": "safe"}, "answers", "wrong kind: a prompt marked safe or unsafe to answer"),
+        ({"foo": 1}, "answers", "unknown layout: the row has 'foo'"),
+        ({}, "answers", "unknown layout: the row has nothing"),
+        ({"prompt": "q", "completion": "a"}, "preferences", "wrong kind: a prompt with one right answer, among rows"),
+        ({"chosen": "a", "rejected": "b"}, "answers", "wrong kind: a prompt with a better and a worse answer"),
+    ],
+)
+def test_what_a_row_lacks_is_named(fields: dict[str, Any], kind: Kind, reason: str) -> None:
+    assert recognise(fields, kind) is None
+    assert str(layouts.unrecognised(fields, kind)).startswith(reason)
+
+
+def test_a_bad_answer_is_not_taken_for_a_good_one() -> None:
+    layout = recognise({"prompt": "q", "completion": "a", "label": False}, "answers")
+    assert layout is not None
+    assert layout.to_row is None

@@ -1,0 +1,349 @@
+import json
+import math
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import data_sets as data
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.generate_demo import Demo, generate
+from tunesmith.core.errors import DataError, ParamsError
+from tunesmith.data import parallel, prepare
+from tunesmith.data.prepare import Found
+
+
+@pytest.fixture
+def stack() -> Any:
+    with ExitStack() as opened:
+        yield opened
+
+
+def good(count: int) -> list[dict[str, Any]]:
+    return [{"question": f"what is {i}", "answer": str(i)} for i in range(count)]
+
+
+def told(found: Found) -> list[tuple[int, str]]:
+    return [(problem.line, problem.check) for problem in found.problems]
+
+
+def written(found: Found, dataset: Any, folder: Path) -> dict[str, bytes]:
+    files = {}
+    for name, positions in prepare.select(found, dataset).items():
+        prepare.write(folder / name, found, positions)
+        files[name] = (folder / name).read_bytes()
+    return files
+
+
+def test_a_row_becomes_messages_with_a_stable_id(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"question": "2 + 2", "answer": 4}])
+    [row] = data.good_rows(data.find(stack, data.dataset(path, system="Be brief.")))
+    assert row["prompt"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2"}]
+    assert row["completion"] == [{"role": "assistant", "content": "4"}]
+    [again] = data.good_rows(data.find(stack, data.dataset(path, system="Be brief.")))
+    assert row["id"] == again["id"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"q": "x"}, "missing field: no value in 'a'"),
+        ({"q": None, "a": "x"}, "missing field: no value in 'q'"),
+        ({"q": " \n", "a": "x"}, "empty prompt: 'prompt' holds only space"),
+        ({"q": "x", "a": ""}, "empty completion: 'completion' holds only space"),
+        ({"q": "x", "a": {"y": 1}}, "wrong type: 'completion' is dict, not text"),
+        ({"q": "x", "a": True}, "wrong type: 'completion' is bool, not text"),
+    ],
+)
+def test_a_bad_row_is_set_aside_with_its_reason(
+    tmp_path: Path, stack: ExitStack, fields: dict[str, Any], reason: str
+) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "fine", "a": "fine"}, fields])
+    found = data.find(stack, data.dataset(path, columns={"prompt": "q", "completion": "a"}))
+    assert [(problem.line, problem.reason) for problem in found.problems] == [(2, reason)]
+
+
+@pytest.mark.parametrize(
+    ("value", "check"), [(math.nan, "missing field"), (math.inf, "wrong type"), (date(2024, 1, 1), "wrong type")]
+)
+def test_what_tables_hold_instead_of_text_is_told(tmp_path: Path, stack: ExitStack, value: Any, check: str) -> None:
+    rows = [{"prompt": "x", "completion": value}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "bad.parquet")
+    with pytest.raises(DataError, match=check):
+        data.find(stack, data.dataset(tmp_path / "bad.parquet"))
+
+
+def test_too_many_bad_rows_stop_with_the_first_of_them(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [*good(8), "{", "["])
+    with pytest.raises(DataError) as error:
+        data.find(stack, data.dataset(path, max_bad_share=0.1))
+    assert "2 of 10 rows are bad" in str(error.value)
+    assert f"{path}:9: not JSON" in str(error.value)
+
+
+def test_a_file_without_one_good_row_stops_whatever_the_share(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", ["{", "["])
+    with pytest.raises(DataError, match="not one of 2 rows is good"):
+        data.find(stack, data.dataset(path, max_bad_share=1.0))
+
+
+def test_duplicates_are_set_aside_but_are_not_bad(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(5) * 3)
+    found = data.find(stack, data.dataset(path, max_bad_share=0))
+    assert len(found.index) == 5
+    assert told(found) == [(line, "exact duplicate") for line in range(6, 16)]
+    assert found.problems[0].reason == "exact duplicate: of line 1"
+    assert json.loads(found.problems[0].raw) == good(1)[0]
+
+
+def test_a_file_that_is_an_evaluation_set_says_so_rather_than_being_empty(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(5))
+    copy = data.write(tmp_path / "copy.jsonl", good(5))
+    with pytest.raises(DataError, match="not one of 5 rows is good"):
+        data.find(stack, data.dataset(path, held_out={"path": copy, "overlap": 0.7}, max_bad_share=0))
+
+
+def test_contradicting_answers_are_all_set_aside(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [*good(5), {"question": "what is 3", "answer": "4"}]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    assert told(data.find(stack, data.dataset(path))) == [(4, "conflicting answers"), (6, "conflicting answers")]
+    assert told(data.find(stack, data.dataset(path, one_answer=False))) == []
+
+
+def test_a_question_that_differs_in_a_letter_is_another_question(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"question": f"code of {letter}?", "answer": str(ord(letter))} for letter in "aA²2"]
+    assert told(data.find(stack, data.dataset(data.write(tmp_path / "a.jsonl", rows)))) == []
+
+
+def test_many_answers_to_one_prompt_take_linear_time(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"question": "q", "answer": f"way {i} #### 7"} for i in range(3000)]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    assert told(data.find(stack, data.dataset(path, verifier="number"))) == []
+
+
+def test_answers_that_a_verifier_finds_equal_do_not_contradict(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"question": "how many", "answer": "it is #### 1,000"}, {"question": "how many", "answer": "1000.0"}]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    assert told(data.find(stack, data.dataset(path, verifier="number"))) == []
+
+
+def test_pairs_contradict_only_when_they_prefer_the_other_way_round(tmp_path: Path, stack: ExitStack) -> None:
+    pairs = [("a", "b"), ("a", "c"), ("b", "a"), ("c", "d")]
+    rows = [{"prompt": "x", "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    found = data.find(stack, data.dataset(path, kind="preferences"))
+    assert told(found) == [(1, "conflicting answers"), (3, "conflicting answers")]
+
+
+def test_the_same_question_to_another_persona_is_no_contradiction_and_shares_a_split(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    rows = [
+        {"messages": [{"role": "system", "content": system}, {"role": "user", "content": f"who is {i}"},
+                      {"role": "assistant", "content": f"{system} {i}"}]}
+        for i in range(30) for system in ("terse", "florid")
+    ]  # fmt: skip
+    dataset = data.dataset(data.write(tmp_path / "a.jsonl", rows))
+    found = data.find(stack, dataset)
+    assert told(found) == []
+    for positions in prepare.select(found, dataset).values():
+        asked = [found.row(int(position))["prompt"][-1]["content"] for position in positions]
+        assert all(asked.count(question) == 2 for question in asked)
+
+
+def test_a_file_of_a_header_alone_has_no_rows(tmp_path: Path, stack: ExitStack) -> None:
+    (tmp_path / "rows.csv").write_text("question,answer\n")
+    with pytest.raises(DataError, match="the file has no rows"):
+        data.find(stack, data.dataset(tmp_path / "rows.csv"))
+
+
+def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(2))
+    with pytest.raises(DataError) as error:
+        data.find(stack, data.dataset(path, columns={"prompt": "q", "completion": "answer"}))
+    assert "no column 'q'; the file has 'answer', 'question'" in str(error.value)
+
+
+def test_a_template_makes_a_column_of_others(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "2 + 2", "work": "count", "r": 4}, {"q": "1 + 1", "r": 2}])
+    columns = {"prompt": "q", "completion": "{{ work }}\n#### {{ r }}"}
+    found = data.find(stack, data.dataset(path, columns=columns))
+    assert [row["completion"][0]["content"] for row in data.good_rows(found)] == ["count\n#### 4"]
+    assert found.problems[0].reason == "template failed: data.<dataset>.columns.completion: 'work' is undefined"
+
+
+def test_a_template_cannot_reach_into_python(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "x"}])
+    columns = {"prompt": "q", "completion": "{{ q.__class__.__mro__ }}"}
+    with pytest.raises(DataError, match=r"template failed.*unsafe"):
+        data.find(stack, data.dataset(path, columns=columns))
+
+
+def test_a_system_column_goes_through_whatever_the_layout(tmp_path: Path, stack: ExitStack) -> None:
+    rows: list[Any] = [
+        {"system": "s", "question": "q1", "answer": "a"},
+        {"system_prompt": "s", "question": "q2", "response": "a"},
+        {"system": "s", "conversations": [{"from": "human", "value": "q3"}, {"from": "gpt", "value": "a"}]},
+    ]
+    for columns in (None, {"prompt": "question", "completion": "answer", "system": "system"}):
+        path = data.write(tmp_path / "a.jsonl", rows if columns is None else rows[:1])
+        for row in data.good_rows(data.find(stack, data.dataset(path, columns=columns))):
+            assert row["prompt"][0] == {"role": "system", "content": "s"}
+            assert row["prompt"][1]["content"].startswith("q")
+
+
+@pytest.mark.parametrize(
+    "template", ["{{ q|dictsort }}", "{{ '{0} {1}'.format(q) }}", "{{ '\\ud800' }}", "{{ 1 / 0 }}"]
+)
+def test_a_template_that_goes_wrong_costs_its_row_alone(tmp_path: Path, stack: ExitStack, template: str) -> None:
+    path = data.write(tmp_path / "a.jsonl", [{"q": "x", "fine": True}, {"q": "y", "fine": False}])
+    columns = {"prompt": "q", "completion": "{% if fine %}yes{% else %}" + template + "{% endif %}"}
+    assert told(data.find(stack, data.dataset(path, columns=columns))) == [(2, "template failed")]
+
+
+def test_tool_definitions_are_refused_aloud(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", [*good(2), {"question": "q", "answer": "a", "tools": [{"name": "f"}]}])
+    assert told(data.find(stack, data.dataset(path))) == [(3, "field lost")]
+
+
+def test_integers_of_any_size_survive(tmp_path: Path, stack: ExitStack) -> None:
+    row = {"prompt": "q", "instruction_id_list": ["i"], "kwargs": [{"n": 10**30}]}
+    path = data.write(tmp_path / "a.jsonl", [row, {**row, "prompt": " "}])
+    found = data.find(stack, data.dataset(path, kind="scored"))
+    assert data.good_rows(found)[0]["settings"] == [{"n": 10**30}]
+    assert str(10**30) in found.problems[0].raw
+
+
+def test_a_limit_takes_so_many(tmp_path: Path, stack: ExitStack) -> None:
+    path = data.write(tmp_path / "a.jsonl", good(100))
+    dataset = data.dataset(path, limit={"train": 10, "validation": None, "test": 0})
+    selected = prepare.select(data.find(stack, dataset), dataset)
+    assert (len(selected["train"]), len(selected["test"])) == (10, 0)
+
+
+def test_many_processes_write_the_bytes_that_one_does(
+    tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"question": f"what is {i} " + "so " * 300, "answer": str(i)} for i in range(6000)]
+    lines: list[Any] = [*rows, *rows[:5], "broken"]
+    dataset = data.dataset(data.write(tmp_path / "a.jsonl", lines), near_duplicates=0.999)
+    monkeypatch.setattr(parallel, "FEW", 10**9)
+    alone = data.find(stack, dataset)
+    monkeypatch.setattr(parallel, "FEW", 2)
+    together = data.find(stack, dataset)
+    assert [vars_of(problem) for problem in alone.problems] == [vars_of(problem) for problem in together.problems]
+    (tmp_path / "1").mkdir()
+    (tmp_path / "2").mkdir()
+    assert written(alone, dataset, tmp_path / "1") == written(together, dataset, tmp_path / "2")
+
+
+def vars_of(problem: Any) -> tuple[int, str, str]:
+    return problem.line, problem.reason, problem.raw
+
+
+prompts = st.lists(st.text("abcdefgh", min_size=1), unique=True, min_size=1, max_size=30)
+
+
+def split_of_each(folder: Path, names: list[str]) -> dict[str, str]:
+    rows = [{"prompt": name, "completion": "x"} for name in names]
+    dataset = data.dataset(data.write(folder / "a.jsonl", rows))
+    with ExitStack() as stack:
+        found = data.find(stack, dataset)
+        return {
+            found.row(int(position))["prompt"][0]["content"]: split
+            for split, positions in prepare.select(found, dataset).items()
+            for position in positions
+        }
+
+
+@settings(max_examples=30)
+@given(prompts, st.randoms())
+def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, names: list[str], random: Any) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    shuffled = names.copy()
+    random.shuffle(shuffled)
+    before, after = split_of_each(folder, names), split_of_each(folder, shuffled)
+    assert list(before.items()) == list(after.items())
+
+
+@settings(max_examples=30)
+@given(prompts, prompts)
+def test_appending_moves_no_row_between_splits(
+    tmp_path_factory: pytest.TempPathFactory, old: list[str], new: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("split")
+    before, after = split_of_each(folder, old), split_of_each(folder, old + [name for name in new if name not in old])
+    assert all(after[name] == split for name, split in before.items())
+
+
+def test_prompts_that_differ_only_in_case_and_space_share_a_split(tmp_path: Path) -> None:
+    names = [name for i in range(50) for name in (f"What is {i} + {i}?", f"  what IS {i} +  {i}? ")]
+    found = split_of_each(tmp_path, names)
+    assert len(found) == 100
+    assert all(found[names[2 * i]] == found[names[2 * i + 1]] for i in range(50))
+
+
+anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = (
+    "prompt completion chosen rejected messages conversations text question answer instruction input output label "
+    "verifier role content from value system"
+)
+columns = st.sampled_from(NAMES.split())
+roles = st.sampled_from(["user", "assistant", "system", "tool", "x"])
+turn = st.fixed_dictionaries({"role": roles, "content": anything})
+rows = st.lists(st.dictionaries(columns, anything | st.lists(turn, max_size=4), max_size=5), min_size=1, max_size=5)
+
+
+@settings(max_examples=200)
+@given(rows, st.sampled_from(["answers", "preferences", "scored"]))
+def test_no_row_crashes_the_preparation_and_what_is_kept_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], kind: str
+) -> None:
+    folder = tmp_path_factory.mktemp("rows")
+    path = folder / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dataset = data.dataset(path, kind=kind, max_bad_share=1, near_duplicates=0.9)
+    with ExitStack() as stack:
+        try:
+            found = data.find(stack, dataset)
+        except DataError:  # none is good
+            return
+        assert found.total == len(rows)
+        kept = sorted(found.read(position) for position in range(len(found.index)))
+        lines = b"".join(written(found, dataset, folder).values()).splitlines(keepends=True)
+        assert sorted(lines) == kept
+
+
+def test_shares_over_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="exceed 1"):
+        data.dataset(tmp_path, splits={"validation": 0.6, "test": 0.6})
+
+
+DEMO = {"rows": 100, "pairs": 50, "prompts": 50}
+
+
+def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:
+    made = generate(Demo(**DEMO, seed=1))
+    asked = [row.get("question", row.get("prompt")) for rows in made.values() for row in rows]
+    assert (len(asked), len(set(asked))) == (200, 200)
+    assert made == generate(Demo(**DEMO, seed=1))
+    assert made != generate(Demo(**DEMO, seed=2))
+
+
+def test_what_the_demo_rejects_is_a_number_and_never_the_answer() -> None:
+    pairs = generate(Demo(**DEMO, seed=1))["pairs"]
+    assert all(int(pair["rejected"]) != int(pair["chosen"]) for pair in pairs)
+
+
+def test_more_demo_rows_than_there_are_is_refused() -> None:
+    with pytest.raises(ParamsError, match="demo: 10100 distinct rows do not come"):
+        generate(Demo(**(DEMO | {"rows": 10_000}), seed=1))

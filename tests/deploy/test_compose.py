@@ -1,0 +1,160 @@
+"""compose.yaml: what it holds every service to. That its MLflow keeps to it is tested in test_registry.py."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tests import compose_file
+from tests.compose_file import ROOT, MissingError
+from tunesmith.cli.main import main
+
+GIVEN = {name: f"given-{name.lower()}" for name in compose_file.required()}
+SERVICES: dict[str, dict[str, Any]] = compose_file.read(GIVEN)["services"]
+ENDS = {"prepare"}
+"""Services that do their work and end, so have no health."""
+
+
+def described(what: str) -> list[str]:
+    """The services with such a property."""
+    return [name for name, service in SERVICES.items() if what in service]
+
+
+@pytest.mark.parametrize("missing", GIVEN)
+@pytest.mark.parametrize("value", [None, ""], ids=["unset", "empty"])
+def test_it_refuses_to_start_without_any_password(missing: str, value: str | None) -> None:
+    given = {name: text for name, text in GIVEN.items() if name != missing}
+    with pytest.raises(MissingError, match=f"{missing}: set it in .env"):
+        compose_file.read(given | ({} if value is None else {missing: value}))
+
+
+def test_every_secret_comes_from_the_environment() -> None:
+    secrets = re.compile("PASSWORD|SECRET")
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if secrets.search(variable):
+                assert value in GIVEN.values(), f"{name}: {variable} has a value of its own"
+
+
+def test_files_beside_it_hold_no_secret() -> None:
+    example = dict(line.split("=") for line in (ROOT / "deploy/example.env").read_text().splitlines() if "=" in line)
+    assert example == dict.fromkeys(GIVEN, "")
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "deploy/basic_auth.ini")
+    assert "admin_password" not in settings["mlflow"]
+    assert "@" not in settings["mlflow"]["database_uri"]
+
+
+def test_passwords_are_left_out_of_git_and_of_images() -> None:
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    assert any(line in (".env", ".env*") for line in (ROOT / ".dockerignore").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_image_is_a_version(name: str) -> None:
+    _, _, tag = SERVICES[name]["image"].rpartition(":")
+    assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?(-[a-z]+)?", tag)
+
+
+def test_each_image_is_built_by_one_service_that_starts_first() -> None:
+    """Compose builds services at once, and two that export one name can fail."""
+    assert described("build") == ["prepare"]
+    assert {SERVICES[name]["image"] for name in ("prepare", "mlflow", "serve", "serve-gpu")} == {
+        SERVICES["prepare"]["image"]
+    }
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_locked_down(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not {"privileged", "cap_add", "pid", "ipc", "network_mode", "devices"} & service.keys()
+    assert not any("docker.sock" in volume for volume in service["volumes"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_that_stays_says_whether_it_is_well(name: str) -> None:
+    assert ("healthcheck" in SERVICES[name]) is (name not in ENDS)
+
+
+@pytest.mark.parametrize("name", described("ports"))
+def test_ports_are_on_loopback(name: str) -> None:
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name]["ports"])
+
+
+def test_the_database_and_the_store_reach_nothing_and_publish_nothing() -> None:
+    assert compose_file.read(GIVEN)["networks"]["inside"] == {"internal": True}
+    for name in ("postgres", "store"):
+        assert SERVICES[name]["networks"] == ["inside"]
+        assert "ports" not in SERVICES[name]
+
+
+def test_everything_that_must_last_is_in_a_named_volume() -> None:
+    volumes = compose_file.read(GIVEN)["volumes"]
+    for name, service in SERVICES.items():
+        for volume in service["volumes"]:
+            source, _, rest = volume.partition(":")
+            assert source in volumes or (source.startswith("./") and rest.endswith(":ro")), f"{name}: {volume}"
+
+
+def test_every_file_that_is_mounted_is_here() -> None:
+    mounted = {v.split(":")[0] for service in SERVICES.values() for v in service["volumes"] if v.startswith("./")}
+    assert {path for path in mounted if not (ROOT / path).exists()} <= {"./keys"}  # a team's own
+
+
+def test_it_starts_in_order() -> None:
+    order = {
+        name: {other: how["condition"] for other, how in service.get("depends_on", {}).items()}
+        for name, service in SERVICES.items()
+    }
+    assert order["prepare"] == {"postgres": "service_healthy", "store": "service_healthy"}
+    assert order["mlflow"] == {"prepare": "service_completed_successfully"}
+    assert order["serve"] == order["serve-gpu"] == {"mlflow": "service_healthy"}
+
+
+def test_only_the_profile_for_it_asks_for_a_gpu() -> None:
+    assert described("profiles") == ["serve", "serve-gpu"]
+    assert described("deploy") == ["serve-gpu"]
+    assert (SERVICES["serve"]["profiles"], SERVICES["serve-gpu"]["profiles"]) == (["cpu"], ["gpu"])
+    assert SERVICES["serve"]["command"] == SERVICES["serve-gpu"]["command"]
+
+
+def test_the_serving_container_has_no_password_but_that_of_the_account_that_reads() -> None:
+    for name in ("serve", "serve-gpu"):
+        own = set(SERVICES[name]["environment"].values()) & set(GIVEN.values())
+        assert own == {GIVEN["SERVING_PASSWORD"]}
+
+
+def test_the_serving_containers_command_is_one() -> None:
+    program, *arguments = SERVICES["serve"]["command"]
+    assert program == "tunesmith"
+    assert CliRunner().invoke(main, [*arguments, "--help"]).exit_code == 0
+
+
+def test_compose_itself_takes_the_file() -> None:
+    """Compose proper where it is installed; either of its two major versions."""
+    commands = [["docker", "compose"], ["docker-compose"]]
+    here = [command for command in commands if shutil.which(command[0]) and _runs([*command, "version"])]
+    if not here:
+        pytest.skip("NOT TESTED: compose.yaml by Compose itself (apt-get install docker-compose)")
+    whole = [*here[0], "--file", str(compose_file.PATH), "--profile", "cpu", "--profile", "gpu", "config", "--quiet"]
+    assert subprocess.run(whole, env=_environment(GIVEN), check=False).returncode == 0
+    refused = subprocess.run(whole, env=_environment({}), check=False, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "set it in .env" in refused.stderr
+
+
+def _runs(command: list[str]) -> bool:
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+def _environment(given: dict[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in GIVEN}
+    return kept | given | {"COMPOSE_DISABLE_ENV_FILE": "1"}

@@ -1,0 +1,155 @@
+import json
+from typing import Any
+
+import pytest
+from shoot_out import HOW, SUITE, evaluated, models
+
+from tunesmith.core.errors import EvaluationError
+from tunesmith.evaluation import comparison
+from tunesmith.reports import sentences
+
+LEADERS = {
+    "base": ["x"] * 40,
+    "good": [str(number) for number in range(29)] + ["x"] * 11,
+    "better": [str(number) for number in range(30)] + ["x"] * 10,
+}
+
+
+def test_the_better_model_is_told_by_how_much_and_on_which_prompts() -> None:
+    base, tuned = evaluated("base", ["x"] * 39 + ["39"]), evaluated("tuned", [str(i) for i in range(39)] + ["0"])
+    made = comparison.compare([base, tuned], [], HOW)
+    result = made["against_baseline"]["tuned"]
+    assert result["verdict"] == "better"
+    assert result["difference"] == pytest.approx(38 / 40)
+    assert result["regressed"] == ["39"]
+    assert len(result["improved"]) == 39
+    assert sentences.headline("tuned", made).startswith("tuned is better than base: 2.5% → 97.5% right on 40 prompts")
+
+
+def test_equal_models_are_not_told_apart() -> None:
+    made = comparison.compare([evaluated("base", ["0"] * 9), evaluated("same", ["0"] * 9)], [], HOW)
+    assert made["against_baseline"]["same"]["verdict"] == "undecided"
+    assert "cannot be told from" in sentences.headline("same", made)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"template_digest": "x"},
+        {"base_weights_digest": "x"},
+        {"suite": {"prompts_digest": "x"}},
+        {"suite": {"verifier": "x"}},
+        {"suites": {}},
+    ],
+)
+def test_what_was_not_evaluated_alike_is_not_compared(changes: dict[str, Any]) -> None:
+    with pytest.raises(EvaluationError, match="no fair comparison"):
+        comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"], **changes)], [], HOW)
+
+
+def test_a_sample_that_one_side_could_not_grade_leaves_the_pairs() -> None:
+    base, tuned = evaluated("base", ["x"] * 10), evaluated("tuned", ["0"] * 10)
+    base.samples[SUITE][0]["status"] = "not_gradable"
+    assert comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]["prompts"] == 9
+
+
+def test_a_comparison_is_plain_json() -> None:
+    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("tuned", ["0", "1"])], [], HOW)
+    assert json.loads(json.dumps(made)) == made
+
+
+def test_a_few_lucky_prompts_prove_nothing() -> None:
+    base, tuned = evaluated("base", ["x"] * 4 + ["9"] * 96), evaluated("tuned", ["0", "1", "2", "3"] + ["9"] * 96)
+    result = comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]
+    assert result["low"] > 0
+    assert result["p_value"] == pytest.approx(0.125)
+    assert result["verdict"] == "undecided"
+
+
+def test_a_prompt_that_trained_cannot_judge() -> None:
+    trained_on = [{"prompt": [{"role": "user", "content": "WHAT is  1?"}]}]
+    with pytest.raises(EvaluationError, match=r"1 of 2 test prompts of sums were also trained on \(rows 1\)"):
+        comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"])], trained_on, HOW)
+
+
+def test_a_model_is_compared_with_what_it_was_trained_from() -> None:
+    made = comparison.compare(models("sft-lora", "sft-full", "dpo", "grpo"), [], HOW)
+    assert {name: result["start"] for name, result in made["against_start"].items()} == {
+        "dpo": "sft-lora",
+        "grpo": "sft-lora",
+    }
+    result, models_ = made["against_start"]["grpo"], made["models"]
+    assert result["difference"] == pytest.approx(models_["grpo"]["score"] - models_["sft-lora"]["score"])
+    assert {"low", "high", "p_value", "verdict"} <= set(result)
+
+
+def test_a_start_that_is_not_compared_is_left_out() -> None:
+    assert comparison.compare(models("dpo"), [], HOW)["against_start"] == {}
+
+
+def test_the_best_is_told_from_every_other_on_the_same_prompts() -> None:
+    base, good, better = (evaluated(name, texts) for name, texts in LEADERS.items())
+    made = comparison.compare([base, good, better], [], HOW)
+    assert made["best"] == "better"
+    assert {name: result["verdict"] for name, result in made["against_best"].items()} == {
+        "base": "worse",
+        "good": "undecided",
+    }
+
+
+def test_equals_lead_in_their_order() -> None:
+    made = comparison.compare([evaluated(name, ["0", "1"]) for name in ("base", "one", "two")], [], HOW)
+    assert made["best"] == "base"
+
+
+def test_a_models_time_is_that_of_all_it_was_built_on() -> None:
+    made = comparison.compare(models("sft-lora", "rlhf"), [], HOW)["models"]
+    assert made["rlhf"]["cost"]["seconds"] == pytest.approx(99.2 + 61 + 402)
+    assert made["sft-lora"]["cost"] == {"seconds": 99.2, "memory": 3.32e9, "size": 19_593_064}
+    assert made["base"]["cost"] == {"seconds": 0, "memory": 0, "size": 0}
+
+
+def test_measured_memory_stands_beside_what_was_predicted() -> None:
+    training = comparison.compare(models("sft-full"), [], HOW)["models"]["sft-full"]["training"]
+    assert (training["peak_memory_bytes"], training["predicted_memory_bytes"]) == (4.98e9, 5.4e9)
+
+
+def test_the_front_of_every_cost_starts_at_the_base() -> None:
+    fronts = comparison.compare(models("sft-lora", "sft-qlora", "sft-full", "grpo"), [], HOW)["pareto"]
+    assert set(fronts) == {"seconds", "memory", "size"}
+    assert all(front[0] == "base" for front in fronts.values())
+    assert "sft-full" not in fronts["size"]
+
+
+def test_an_older_journal_leaves_gaps_not_errors() -> None:
+    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)["models"]["old"]
+    assert made["cost"] == {"seconds": 60.0, "memory": None, "size": 1000}
+    assert (made["method"], made["held_out"], made["warnings"]) == (None, {}, [])
+
+
+def test_a_training_cut_short_has_no_cost_and_is_on_no_front() -> None:
+    cut = evaluated("cut", ["0", "1"])
+    cut.training.pop()
+    made = comparison.compare([evaluated("base", ["0", "x"]), cut], [], HOW)
+    assert made["models"]["cut"]["cost"] == {"seconds": None, "memory": None, "size": 1000}
+    assert made["pareto"] == {"seconds": ["base"], "memory": ["base"], "size": ["base", "cut"]}
+
+
+def test_preferences_before_and_after_and_warnings_are_kept() -> None:
+    made = comparison.compare(models("dpo", "rlhf"), [], HOW)["models"]
+    assert made["dpo"]["held_out"]["after"]["accuracy"] == 0.844
+    assert made["rlhf"]["warnings"] == ["the reward rose by 1.9 while the verifier's score fell"]
+
+
+def test_of_many_suites_one_lucky_one_proves_nothing() -> None:
+    """Seven right against none of seven that differ: p = 0.016 alone, but there are four suites."""
+    base, tuned = evaluated("base", ["x"] * 7 + ["9"] * 50), evaluated("tuned", [str(i) for i in range(7)] + ["9"] * 50)
+    alone = comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]
+    assert (alone["verdict"], alone["p_adjusted"]) == ("better", alone["p_value"])
+    for model in (base, tuned):
+        for other in ("b", "c", "d"):
+            model.metrics["suites"][other] = model.metrics["suites"][SUITE]
+            model.samples[other] = base.samples[SUITE]
+    result = comparison.compare([base, tuned], [], HOW)["suites"][SUITE]["against_baseline"]["tuned"]
+    assert result["p_adjusted"] == pytest.approx(4 * alone["p_value"])
+    assert result["verdict"] == "undecided"

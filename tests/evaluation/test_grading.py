@@ -1,0 +1,181 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from profiles import EXACT
+from shoot_out import SETTINGS, SUITE, rows, samples
+
+from tunesmith.core import ready_rows
+from tunesmith.core.errors import DataError, EvaluationError
+from tunesmith.evaluation import evaluate, grading
+from tunesmith.evaluation.suites import Answers, Evaluate, Perplexity, Preferences, Suite, Task
+from tunesmith.models import chat, generation, loading
+
+REJECTED = [{"role": "assistant", "content": "no idea"}]
+TASK = """
+task: more
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: {file}}}}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: ["no", "yes"]
+doc_to_target: label
+metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
+"""
+
+
+def test_a_sample_keeps_what_was_asked_answered_and_why() -> None:
+    right, wrong, none = samples(["0", "it is 7", "no idea at all"])
+    assert (right["score"], right["well_formed"], right["stopped"]) == (1, True, True)
+    assert (wrong["score"], wrong["well_formed"], wrong["answer"]) == (0, False, "7")
+    assert (none["status"], none["stopped"]) == ("no_answer", False)
+
+
+def test_the_mean_leaves_out_what_could_not_be_graded_and_counts_it() -> None:
+    graded = samples(["0", "9", "x"])
+    graded[1]["status"] = "not_gradable"
+    summary = grading.summarize(graded)
+    assert (summary["score"], summary["not_gradable"], summary["no_answer"]) == (0.5, 1, 1)
+
+
+def test_other_prompts_have_another_digest() -> None:
+    assert grading.prompts_digest(samples(["0"])) == grading.prompts_digest(samples(["1"]))
+    assert grading.prompts_digest(samples(["0"])) != grading.prompts_digest(samples(["0", "1"]))
+
+
+def test_a_format_that_is_no_pattern_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a regular expression of RE2's"):
+        Answers(kind="answers", dataset="d", verifier="number", answer_format="(", max_new_tokens=1, limit=None)
+
+
+def test_lm_eval_gives_what_the_model_answers_alone(tiny_base: Path) -> None:
+    """Batched, padded and sorted by lm-eval, every prompt gets the completion that it gets on its own."""
+    from tunesmith.evaluation import lm_eval_harness
+
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    asked = rows(5)
+    asked[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
+    answers = lm_eval_harness.generate(opened, asked, max_new_tokens=6, batch_size=2)
+    alone = [generation.answer(opened.model, opened.tokenizer, [row["prompt"]], max_new_tokens=6)[0] for row in asked]
+    assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
+    assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
+    assert all(answer.tokens == 6 for answer in answers if not answer.stopped)
+
+
+def test_a_prompt_without_room_for_an_answer_is_refused_not_cut(tiny_base: Path) -> None:
+    from tunesmith.evaluation import lm_eval_harness
+
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    long = rows(2)
+    long[1]["prompt"][0]["content"] = "long " * 300
+    with pytest.raises(EvaluationError, match=r"1 prompts do not fit .* \(rows 1\)"):
+        lm_eval_harness.generate(opened, long, max_new_tokens=6, batch_size=2)
+
+
+def test_references_that_cannot_be_graded_stop_before_anything_is_asked() -> None:
+    asked = rows(2)
+    for row in asked:
+        row["completion"][0]["content"] = "a poem"
+    with pytest.raises(EvaluationError, match="can grade none of the 2 test rows of 'demo', suite 'sums'"):
+        grading.check_gradable(SUITE, asked, SETTINGS)
+    grading.check_gradable(SUITE, rows(2), SETTINGS)
+
+
+def test_a_prompt_rendered_otherwise_is_another_prompt() -> None:
+    first, second = samples(["0"]), samples(["0"])
+    second[0]["rendered"] = "on another day"
+    assert grading.prompts_digest(first) != grading.prompts_digest(second)
+
+
+def settings(**suites: Suite) -> Evaluate:
+    return Evaluate(suites={SUITE: SETTINGS, **suites}, batch_size=2, noise_batch_size=None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ready test splits: answers, and pairs."""
+    pairs = [
+        {"id": row["id"], "prompt": row["prompt"], "chosen": row["completion"], "rejected": REJECTED} for row in rows(5)
+    ]
+    for name, content in {"demo": rows(5), "pairs": pairs}.items():
+        ready_rows.write_jsonl(tmp_path / name / "test.jsonl", content)
+    return tmp_path
+
+
+def test_every_model_is_asked_every_suite_alike(tiny_base: Path, folder: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    likely = settings(
+        liked=Preferences(kind="preferences", dataset="pairs", limit=4),
+        likely=Perplexity(kind="perplexity", dataset="demo", limit=None),
+    )
+    found = {name: evaluate.ask(one, opened, 2) for name, one in evaluate.read(likely, folder).items()}
+    again = {name: evaluate.ask(one, opened, 3) for name, one in evaluate.read(likely, folder).items()}
+    assert {name: len(samples) for name, samples in found.items()} == {SUITE: 5, "liked": 4, "likely": 5}
+    assert all(sample["suite"] == name for name, samples in found.items() for sample in samples)
+    for name, given in found.items():
+        assert [one["score"] for one in given] == pytest.approx([one["score"] for one in again[name]], rel=1e-4)
+        assert grading.prompts_digest(given) == grading.prompts_digest(again[name])
+    assert all(0 < one["score"] < 1 for one in found["likely"])
+    assert {one["score"] for one in found["liked"]} <= {0.0, 0.5, 1.0}
+
+
+def test_a_perplexity_is_that_of_the_answer_alone(tiny_base: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    suite = Perplexity(kind="perplexity", dataset="demo", limit=None)
+    [sample] = evaluate.ask(evaluate.Question("likely", suite, rows(1)), opened, 1)
+    example = chat.encode_example(opened.tokenizer, rows(1)[0]["prompt"], rows(1)[0]["completion"])
+    ids = torch.tensor([example.input_ids])
+    labels = ids.masked_fill(torch.tensor([example.completion_mask]) == 0, -100)
+    loss = opened.model(input_ids=ids, labels=labels).loss
+    assert sample["score"] == pytest.approx(torch.exp(-loss).item(), rel=1e-4)
+
+
+def test_a_suite_of_rows_that_it_cannot_ask_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"evaluate.suites.liked: 5 of 5 rows have no 'chosen'"):
+        evaluate.read(settings(liked=Preferences(kind="preferences", dataset="demo", limit=None)), folder)
+
+
+def test_models_are_ranked_by_answers() -> None:
+    with pytest.raises(ValueError, match="must be of kind answers; 'liked' is not"):
+        Evaluate(
+            suites={"liked": Preferences(kind="preferences", dataset="d", limit=None)},
+            batch_size=1,
+            noise_batch_size=None,
+        )
+
+
+def test_a_task_of_lm_eval_scores_as_its_command_line_does(tiny_base: Path, tmp_path: Path) -> None:
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    lines = [{"question": f"Is {a} more than 3?", "label": int(a > 3)} for a in range(6)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    task = tmp_path / "more.yaml"
+    task.write_text(TASK.format(file=tmp_path / "rows.jsonl"))
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    suite = Task(kind="lm_eval", task=str(task), metric="acc", filter=None, examples=0, chat=False, limit=None)
+    samples = evaluate.ask(evaluate.Question("more", suite, []), opened, 2)
+    theirs = simple_evaluate(
+        HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=3),
+        tasks=[str(task)],
+        task_manager=TaskManager(include_defaults=False),
+        bootstrap_iters=0,
+    )
+    assert theirs is not None
+    assert grading.summarize(samples)["score"] == theirs["results"]["more"]["acc,none"]
+    assert [one["prompt"][0]["content"] for one in samples] == [line["question"] for line in lines]
+    for change in ({"metric": "doc_id"}, {"metric": "f1"}, {"filter": "strict"}):
+        with pytest.raises(EvaluationError, match=r"has no (metric|filter)"):
+            evaluate.ask(evaluate.Question("more", suite.model_copy(update=change), []), opened, 2)
+
+
+def test_a_task_that_is_not_there_is_told(tiny_base: Path, tmp_path: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    suite = Task(
+        kind="lm_eval", task=str(tmp_path / "none.yaml"), metric="acc", filter=None, examples=0, chat=False, limit=None
+    )
+    with pytest.raises(EvaluationError, match="lm-eval cannot run the task"):
+        evaluate.ask(evaluate.Question("none", suite, []), opened, 2)

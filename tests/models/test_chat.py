@@ -1,0 +1,113 @@
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from tunesmith.core.errors import BaseModelError, ChatError
+from tunesmith.models import chat
+from tunesmith.models.base_model import separate_pad_from_end_of_turn
+
+USER, ANSWER = [{"role": "user", "content": "What is 1 + 1?"}], [{"role": "assistant", "content": "2"}]
+TALK = [{"role": "system", "content": "Be kind."}, *USER, *ANSWER, {"role": "user", "content": "And 2 + 2?"}]
+
+
+@pytest.mark.parametrize("prompt", [USER, TALK])
+def test_the_loss_covers_the_answer_and_its_end_of_turn_alone(
+    tokenizer: PreTrainedTokenizerFast, prompt: list[chat.Message]
+) -> None:
+    example = chat.encode_example(tokenizer, prompt, ANSWER)
+    trained = [token for token, counts in zip(example.input_ids, example.completion_mask, strict=True) if counts]
+    assert tokenizer.decode(trained) == "2<|im_end|>"
+
+
+LONG_TALK = [*TALK, {"role": "assistant", "content": "4!"}, {"role": "user", "content": "2 + 3?"}]
+FETCHED = [*ANSWER, {"role": "tool", "content": "sunny"}, {"role": "assistant", "content": "Sun."}]
+"""A completion of two turns with what a tool said between them."""
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "turns", "trained"),
+    [
+        (LONG_TALK, ANSWER, "completion", "2<|im_end|>"),
+        (LONG_TALK, ANSWER, "all", "2<|im_end|>4!<|im_end|>2<|im_end|>"),
+        (USER, ANSWER, "all", "2<|im_end|>"),
+        (USER, FETCHED, "completion", "2<|im_end|>Sun.<|im_end|>"),
+    ],
+)
+def test_only_the_assistants_turns_that_are_asked_for_are_trained(
+    tokenizer: PreTrainedTokenizerFast,
+    prompt: list[chat.Message],
+    completion: list[chat.Message],
+    turns: chat.Turns,
+    trained: str,
+) -> None:
+    example = chat.encode_example(tokenizer, prompt, completion, turns=turns)
+    counted = [token for token, counts in zip(example.input_ids, example.completion_mask, strict=True) if counts]
+    assert tokenizer.decode(counted) == trained
+    whole = tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
+    assert tokenizer.decode(example.input_ids) == whole.removesuffix("\n")
+
+
+def test_what_is_asked_and_the_last_answer_come_apart(tokenizer: PreTrainedTokenizerFast) -> None:
+    asked, answered = chat.encode_example(tokenizer, LONG_TALK, ANSWER, turns="all").split()
+    assert tokenizer.decode(answered) == "2<|im_end|>"
+    assert tokenizer.decode(asked) == chat.render_prompt(tokenizer, LONG_TALK)
+
+
+def test_a_template_that_rewrites_earlier_turns_cannot_train_them(tokenizer: PreTrainedTokenizerFast) -> None:
+    # As templates do that drop what a model thought in earlier turns.
+    tokenizer.chat_template = str(tokenizer.chat_template).replace(
+        "{{ message['content'] }}", "{{ message['content'] if loop.last or message['role'] == 'user' else '' }}"
+    )
+    with pytest.raises(ChatError, match="renders an answer differently once the conversation goes on"):
+        chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER, turns="all")
+    assert chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER).input_ids
+
+
+def test_a_prompt_is_trained_as_it_is_asked(tokenizer: PreTrainedTokenizerFast) -> None:
+    asked = chat.encode_prompt(tokenizer, TALK)
+    assert chat.encode_example(tokenizer, TALK, ANSWER).input_ids[: len(asked)] == asked
+
+
+def test_the_last_token_is_the_end_of_turn(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert chat.encode_example(tokenizer, USER, ANSWER).input_ids[-1] == tokenizer.eos_token_id
+
+
+def test_a_template_that_changes_the_prompt_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = "{{ messages | length }}" + str(tokenizer.chat_template)
+    with pytest.raises(ChatError, match="renders a prompt differently"):
+        chat.check_ends_turn(tokenizer)
+
+
+def test_a_template_that_ends_no_turn_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+    with pytest.raises(ChatError, match="would not stop"):
+        chat.check_ends_turn(tokenizer)
+
+
+def test_a_template_that_refuses_a_role_says_which_roles_it_met(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = "{{ raise_exception('only users here') }}"
+    with pytest.raises(ChatError, match="a conversation of user: only users here"):
+        chat.render_prompt(tokenizer, USER)
+
+
+def test_the_digest_changes_with_the_template_and_the_end_of_turn(tokenizer: PreTrainedTokenizerFast) -> None:
+    digests = {chat.template_digest(tokenizer)}
+    tokenizer.chat_template = str(tokenizer.chat_template) + " "
+    digests.add(chat.template_digest(tokenizer))
+    tokenizer.eos_token = "<|endoftext|>"
+    digests.add(chat.template_digest(tokenizer))
+    assert len(digests) == 3
+
+
+def test_padding_gets_a_token_of_its_own(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.pad_token = tokenizer.eos_token
+    size = len(tokenizer)
+    separate_pad_from_end_of_turn(tokenizer)
+    assert tokenizer.pad_token == "<|endoftext|>"
+    assert len(tokenizer) == size
+
+
+def test_padding_is_never_a_token_that_the_template_writes(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.pad_token = None
+    tokenizer.chat_template = str(tokenizer.chat_template) + "<|endoftext|>"
+    with pytest.raises(BaseModelError, match="no special token"):
+        separate_pad_from_end_of_turn(tokenizer)

@@ -1,0 +1,108 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_model
+from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
+
+from tunesmith.core.errors import BaseModelError
+from tunesmith.models import weights
+from tunesmith.planning import model_shape
+
+PUBLISHED = {
+    "smollm2-135m": 134_515_008,
+    "smollm2-1.7b": 1_711_376_384,
+    "llama-3.2-1b": 1_235_814_400,
+    "llama-2-7b": 6_738_415_616,
+    "llama-3.1-8b": 8_030_261_248,
+    "mistral-7b-v0.3": 7_248_023_552,
+    "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-7b": 7_615_616_512,
+    "qwen3-8b": 8_190_735_360,
+}
+
+
+@pytest.mark.parametrize("name", model_shape.KNOWN)
+def test_known_shapes_have_as_many_parameters_as_their_models(name: str) -> None:
+    shape = model_shape.read(name)
+    assert shape.parameters == PUBLISHED[name]
+    assert shape.linear_parameters < shape.parameters
+    assert shape.attention == shape.heads * shape.head_dim
+
+
+@pytest.mark.parametrize("file", ["", "config.json"])
+def test_a_folder_and_its_config_give_the_shape_of_the_real_model(tiny_folder: Path, file: str) -> None:
+    shape = model_shape.read(str(tiny_folder / file))
+    model = make_model(shape.vocabulary)
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert shape.head == model.lm_head.weight.numel()
+    assert (shape.layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads) == (2, 32, 64, 4, 2)
+    assert model_shape.of(model, name=shape.name) == replace(shape, stored=2)  # a model in memory was not stored
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+def test_lora_trains_as_many_parameters_as_peft_says(rank: int) -> None:
+    model = make_model(300)
+    shape = model_shape.of(model)
+    wrapped = weights.add_lora(model, weights.Lora(rank=rank, alpha=2, dropout=0.0))
+    assert shape.lora_parameters(rank) == weights.count_parameters(wrapped)[0]
+
+
+SIZES: dict[str, Any] = {"vocab_size": 50, "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 1}
+OTHERS = {
+    "gpt2": GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_head=2, n_layer=1)),
+    "mixtral": MixtralForCausalLM(
+        MixtralConfig(**SIZES, intermediate_size=24, num_key_value_heads=1, num_local_experts=3, num_experts_per_tok=2)
+    ),
+}
+
+
+@pytest.mark.filterwarnings(
+    "ignore:fan_in_fan_out:UserWarning", "ignore:The following (rank|alpha)_pattern:RuntimeWarning"
+)
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_architectures_are_counted_exactly_too(name: str, tmp_path: Path) -> None:
+    model = OTHERS[name]
+    model.config.save_pretrained(tmp_path)
+    shape = model_shape.read(str(tmp_path))
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    wrapped = weights.add_lora(model, weights.Lora(rank=2, alpha=2, dropout=0.0))
+    assert shape.lora_parameters(2) == weights.count_parameters(wrapped)[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        ("lama-2-7b", r"no name that is known here; did you mean 'llama-2-7b'\?"),
+        ("./models/nowhere", "no folder with a config.json, no such file"),
+        ("nowhere/config.json", "no folder with a config.json, no such file"),
+        ("owner/name", "the hub did not give its config.json, and it is not cached"),
+        ("owner/not a name", "the hub did not give its config.json"),
+    ],
+)
+def test_a_model_that_is_not_here_is_told_with_what_works_offline(model: str, reason: str) -> None:
+    with pytest.raises(BaseModelError, match=reason) as caught:
+        model_shape.read(model)
+    assert "config.json" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "not json",
+        "[]",
+        json.dumps({"model_type": "nothing"}),
+        json.dumps(
+            {"model_type": "new", "auto_map": {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}}
+        ),
+        json.dumps({"model_type": "vit"}),
+        json.dumps({"model_type": "llama", "hidden_size": "wide"}),
+    ],
+)
+def test_a_config_that_gives_no_language_model_is_refused_and_its_code_never_run(tmp_path: Path, config: str) -> None:
+    (tmp_path / "config.json").write_text(config)
+    (tmp_path / "code.py").write_text("raise SystemExit('was run')")
+    with pytest.raises(BaseModelError, match="transformers builds no causal language model from its config"):
+        model_shape.read(str(tmp_path))

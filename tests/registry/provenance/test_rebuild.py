@@ -1,0 +1,268 @@
+"""A model is made again from its commit: the same bytes, or what differs; and nothing of it is left behind."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import method_project
+import pytest
+import yaml
+from toy_project import ROOT, Toy
+
+from tunesmith.core import lineage, manifest
+from tunesmith.core.errors import LineageError
+from tunesmith.registry.provenance import rebuild
+from tunesmith.registry.provenance.rebuild import Original, Outcome
+from tunesmith.registry.provenance.sameness import Scores
+
+SCORES: dict[str, Scores] = {"s": {str(number): float(number < 5) for number in range(10)}}
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    folder = tmp_path_factory.mktemp("toy") / "project"
+    folder.mkdir()
+    return Toy(folder)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Temporary folders, work trees among them, go here."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+
+
+def again(toy: Toy, **how: Any) -> Outcome:
+    return rebuild.reproduce(Original("toy", toy.original, SCORES), toy.folder, **how)
+
+
+def edited(toy: Toy, tmp_path: Path, **changes: Any) -> Toy:
+    """The same project with another original: what a record says can be wrong in many ways."""
+    other = object.__new__(Toy)
+    other.folder, other.original = toy.folder, tmp_path / "other"
+    shutil.copytree(toy.original, other.original)
+    (other.original / "lineage.json").write_text(json.dumps(toy.lineage() | changes))
+    manifest.write(other.original)
+    return other
+
+
+def test_the_same_bytes_come_out_elsewhere_and_nothing_is_left(toy: Toy, tmp_path: Path) -> None:
+    before = sorted((toy.folder / ".dvc" / "cache").rglob("*"))
+    outcome = again(toy)
+    assert outcome.reproduced
+    assert next(rebuild.told(outcome)).startswith("✓ toy: the same adapter, byte for byte")
+    assert set(outcome.likeness.same) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert set(outcome.likeness.expected) == {"training.jsonl", "lineage.json"}
+    assert outcome.likeness.origin == ()
+    assert toy.worktrees() == []
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert sorted((toy.folder / ".dvc" / "cache").rglob("*")) == before
+    assert toy.run("git", "status", "--porcelain") == "?? dvc.lock"
+
+
+def test_what_neither_git_nor_dvc_keeps_is_brought_and_told(toy: Toy) -> None:
+    said: list[str] = []
+    again(toy, say=said.append)
+    assert [line for line in said if "neither in git nor under DVC" in line] == [
+        f"  data/more.jsonl: neither in git nor under DVC: taken from {toy.folder} as it is today"
+    ]
+
+
+def test_what_is_nowhere_is_an_error_that_names_it(toy: Toy) -> None:
+    hidden = (toy.folder / "data" / "more.jsonl").rename(toy.folder / "hidden")
+    try:
+        with pytest.raises(LineageError, match=r"data/more\.jsonl: neither in git, nor under DVC, nor here"):
+            again(toy)
+    finally:
+        hidden.rename(toy.folder / "data" / "more.jsonl")
+        for tree in toy.worktrees():
+            toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_code_params_and_data_are_those_of_the_commit_not_of_today(toy: Toy) -> None:
+    files = [toy.folder / name for name in ("stages/make.py", "params.yaml", "data/rows.jsonl", "dvc.yaml")]
+    before = {path: path.read_bytes() for path in files}
+    try:
+        for path in files:
+            path.write_text("broken: [")
+        assert again(toy).reproduced
+    finally:
+        for path, content in before.items():
+            path.write_bytes(content)
+
+
+def test_another_model_is_told_with_what_differs_and_its_work_tree_stays(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOISE", "x")
+    into = tmp_path / "into"
+    outcome = again(toy, into=into)
+    assert not outcome.reproduced
+    lines = list(rebuild.told(outcome))
+    assert lines[0].startswith("✗ toy: another adapter, though it was made on the same hardware")
+    assert "  differs: adapter_model.safetensors" in lines
+    assert any(line.startswith("  differs in its lineage: where:") for line in lines)
+    assert (into / "models" / "toy" / "adapter_model.safetensors").exists()
+    assert outcome.kept is not None
+    toy.run(*outcome.kept.removal.split())
+    assert toy.worktrees() == []
+
+
+@pytest.mark.parametrize(("right", "same"), [("5", True), ("4", True), ("6", True), ("3", False), ("8", False)])
+def test_on_other_hardware_the_same_scores_within_the_noise_are_the_same_model(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, right: str, same: bool
+) -> None:
+    monkeypatch.setenv("NOISE", "x")
+    monkeypatch.setenv("DEVICE", "another CPU x 2, float32")
+    monkeypatch.setenv("SCORES", right)
+    outcome = again(toy)
+    assert outcome.reproduced is same
+    [measured] = outcome.measured
+    assert (measured.then, measured.now, measured.floor) == (0.5, int(right) / 10, pytest.approx(0.1))
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_a_stage_that_fails_is_told_and_its_work_tree_stays(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAIL", "1")
+    with pytest.raises(LineageError, match="exit status") as error:
+        again(toy)
+    [tree] = toy.worktrees()
+    assert f"git worktree remove --force {tree}" in error.value.fix
+    toy.run("git", "worktree", "remove", "--force", tree)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ({"commit": None, "clean": None}, "not trained in a git checkout"),
+        ({"commit": "0" * 40, "clean": True}, "does not have"),
+        ({"commit": "--upload-pack=touch x", "clean": True}, "does not have"),
+        ({"commit": "HEAD", "clean": True}, "does not have"),
+    ],
+)
+def test_a_record_without_a_commit_that_is_here_is_refused(
+    toy: Toy, tmp_path: Path, code: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(LineageError, match=reason):
+        again(edited(toy, tmp_path, code=code), anyway=True)
+    assert toy.worktrees() == []
+
+
+def test_uncommitted_changes_are_refused_and_tried_anyway_where_that_is_asked(toy: Toy, tmp_path: Path) -> None:
+    other = edited(toy, tmp_path, code=toy.lineage()["code"] | {"clean": False})
+    with pytest.raises(LineageError, match="changes that were not committed"):
+        again(other)
+    outcome = again(other, anyway=True)
+    assert outcome.reproduced
+    assert [(change.name, change.then, change.now) for change in outcome.likeness.origin] == [
+        ("code.clean", False, True)
+    ]
+
+
+def test_a_folder_that_holds_something_is_not_written_into(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(LineageError, match="not empty"):
+        again(toy, into=tmp_path)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_model_that_no_stage_makes_is_told(toy: Toy) -> None:
+    with pytest.raises(LineageError, match=r"no stage .* makes models/another"):
+        rebuild.reproduce(Original("another", toy.original, {}), toy.folder)
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_other_code_than_the_commits_is_not_run(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy that Python would find first, as a `sitecustomize` or a zipped install can make it."""
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT)!r}); import tunesmith"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+    with pytest.raises(LineageError, match="Python would run other code there"):
+        again(toy)
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
+def test_nothing_is_published_to_the_teams_tracker(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    into = tmp_path / "into"
+    outcome = again(toy, into=into, keep=True)
+    assert outcome.kept is not None
+    assert outcome.kept.environment()["MLFLOW_TRACKING_URI"] == f"sqlite:///{into}/mlflow.db"
+    toy.run("git", "worktree", "remove", "--force", str(into))
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from tunesmith import reproduction
+from tunesmith.registry.provenance.rebuild import Original
+project, original, into = map(Path, sys.argv[1:])
+def interrupt():
+    while not Path(os.environ["STARTED"]).exists():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    reproduction.reproduce(Original("toy", original, {}), project, into=into)
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def test_interrupted_it_leaves_neither_a_work_tree_nor_a_process(toy: Toy, tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    command = [sys.executable, "-c", INTERRUPTED, str(toy.folder), str(toy.original), str(into)]
+    started = os.environ | {"STARTED": str(tmp_path / "started")}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, env=started)
+    assert done.returncode == 130, done.stderr
+    assert not into.exists()
+    assert toy.worktrees() == []
+    inside = [link for link in Path("/proc").glob("[0-9]*/cwd") if _target(link).startswith(str(into))]
+    assert inside == []
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
+@pytest.fixture
+def trained(tiny_base: Path, tmp_path: Path) -> Path:
+    """A project with the real stage, and a tiny base under `dvc add`."""
+    folder = method_project.make(tmp_path / "trained", tiny_base)
+    runtime = yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]
+    method_project.write_params(folder, method_project.PARAMS | {"runtime": runtime})
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train_sft"]
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train_sft": stage}}))
+    for name in ("tunesmith", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    ignored = "__pycache__/\nmlflow.db*\nmlartifacts/\ndata/\nmodels/*\n!models/*.dvc\n"
+    (folder / ".gitignore").write_text(ignored)
+    return folder
+
+
+def test_a_trained_adapter_comes_out_byte_for_byte(trained: Path) -> None:
+    toy = object.__new__(Toy)
+    toy.folder = trained
+    toy.run("git", "init", "-q")
+    toy.dvc("init", "-q")
+    toy.dvc("add", "-q", "models/base")
+    toy.commit("start")
+    toy.dvc("repro", "train_sft@lora")
+    model = trained / "models" / "sft-lora"
+    outcome = rebuild.reproduce(Original("sft-lora", model, {}), trained)
+    assert "adapter_model.safetensors" in outcome.likeness.same
+    assert outcome.reproduced, list(rebuild.told(outcome))
+    assert lineage.read(model)["code"]["clean"] is True
+    assert toy.worktrees() == []

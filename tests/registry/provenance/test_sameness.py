@@ -1,0 +1,135 @@
+from typing import Any
+
+import pytest
+
+from tunesmith.core.manifest import Manifest
+from tunesmith.registry.provenance import sameness
+from tunesmith.registry.provenance.sameness import Change, Measured
+
+CPU = {"device": "AMD EPYC x 2, bfloat16", "machine": "x86_64", "system": "Linux"}
+ENVIRONMENT: dict[str, Any] = {"lock_sha256": "l", "image_digest": None, "libraries": {"torch": "2.13.0"}}
+ORIGIN: dict[str, Any] = {
+    "created": "then",
+    "command": ["train.py"],
+    "hardware": CPU,
+    "environment": ENVIRONMENT,
+    "parents": {"sft": {"digest": "p1", "weights_digest": "w"}},
+    "inputs": {"data/ready/demo/train.jsonl": {"sha256": "d1", "dvc": "md5:1"}},
+}
+FILES = {"adapter_model.safetensors": "w1", "tokenizer.json": "t1", "training.jsonl": "j1", "lineage.json": "l1"}
+
+
+def files(**changed: str | None) -> Manifest:
+    """The folder; a name with `_` for `.`, None for a file that is not there."""
+    named = {name.replace("__", "."): digest for name, digest in changed.items()}
+    kept = {name: digest for name, digest in (FILES | named).items() if digest is not None}
+    return Manifest({name: {"sha256": digest, "bytes": 1} for name, digest in kept.items()})
+
+
+def compare(now: Manifest, **made: Any) -> sameness.Likeness:
+    return sameness.compare(files(), now, ORIGIN, ORIGIN | made)
+
+
+def test_the_same_weights_under_another_journal_are_the_same_model() -> None:
+    found = compare(files(training__jsonl="j2", lineage__json="l2"), created="now", command=["other"])
+    assert found.identical
+    assert found.expected == ("lineage.json", "training.jsonl")
+    assert (found.differ, found.origin) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("changed", "differ"),
+    [
+        ({"adapter_model__safetensors": "w2"}, ("adapter_model.safetensors",)),
+        ({"tokenizer__json": "t2"}, ("tokenizer.json",)),
+        ({"tokenizer__json": None}, ("tokenizer.json (only then)",)),
+        ({"odd__json": "o"}, ("odd.json (only now)",)),
+        ({"training__jsonl": None}, ("training.jsonl (only then)",)),
+    ],
+)
+def test_any_other_file_that_differs_makes_it_another_model(
+    changed: dict[str, str | None], differ: tuple[str, ...]
+) -> None:
+    found = compare(files(**changed))
+    assert not found.identical
+    assert found.differ == differ
+
+
+def test_a_folder_without_weights_is_never_the_same_model() -> None:
+    empty = Manifest({"tokenizer.json": {"sha256": "t", "bytes": 1}})
+    assert not sameness.compare(empty, empty, ORIGIN, ORIGIN).identical
+
+
+@pytest.mark.parametrize(
+    ("made", "changes"),
+    [
+        ({"environment": ENVIRONMENT | {"lock_sha256": "m"}}, [Change("environment.lock_sha256", "l", "m")]),
+        ({"hardware": CPU | {"system": "Darwin"}}, [Change("hardware.system", "Linux", "Darwin")]),
+        ({"parents": {"sft": {"digest": "p2", "weights_digest": "w"}}}, []),
+        (
+            {"parents": {"sft": {"digest": "p2", "weights_digest": "v"}}},
+            [Change("parents.sft.digest", "p1", "p2"), Change("parents.sft.weights_digest", "w", "v")],
+        ),
+        ({"inputs": {}}, None),
+    ],
+)
+def test_what_two_lineages_say_differently_is_named(made: dict[str, Any], changes: list[Change] | None) -> None:
+    found = sameness.changes(ORIGIN, ORIGIN | made)
+    if changes is None:
+        assert {(change.then, change.now) for change in found} == {("d1", None), ("md5:1", None)}
+    else:
+        assert found == changes
+
+
+@pytest.mark.parametrize(
+    ("made", "exact"),
+    [
+        ({}, True),
+        ({"hardware": CPU | {"device": "AMD EPYC x 4, bfloat16"}}, False),
+        ({"environment": ENVIRONMENT | {"libraries": {"torch": "2.14.0"}}}, False),
+    ],
+)
+def test_bytes_should_be_equal_on_the_same_cpu_with_the_same_libraries(made: dict[str, Any], exact: bool) -> None:
+    assert compare(files(), **made).exact is exact
+
+
+def test_on_a_gpu_bytes_need_not_be_equal() -> None:
+    gpu = ORIGIN | {"hardware": CPU | {"device": "NVIDIA H200"}}
+    assert not sameness.compare(files(), files(), gpu, gpu).exact
+
+
+def scores(*right: int) -> dict[str, float]:
+    return {str(number): float(value) for number, value in enumerate(right)}
+
+
+def test_scores_are_held_against_the_largest_change_of_the_base_against_itself() -> None:
+    base, repeats = scores(1, 0, 0, 0), [scores(1, 0, 0, 0), scores(0, 1, 1, 0)]
+    [found] = sameness.measure({"s": scores(1, 1, 0, 0)}, {"s": scores(1, 0, 1, 1)}, {"s": base}, {"s": repeats})
+    assert found == Measured("s", then=0.5, now=0.75, floor=0.25, flipped=0.75)
+    assert found.within
+
+
+def test_without_a_measured_floor_only_the_same_score_is_within() -> None:
+    [found] = sameness.measure({"s": scores(1, 0)}, {"s": scores(0, 1)}, {"s": scores(1, 1)}, {})
+    assert (found.floor, found.within) == (None, True)
+    [found] = sameness.measure({"s": scores(1, 0)}, {"s": scores(1, 1)}, {"s": scores(1, 1)}, {})
+    assert not found.within
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ({"s": scores(1), "code": scores(1)}, {"s": scores(1)}),
+        ({"s": scores(1)}, {"s": scores(1), "code": scores(1)}),
+        ({"s": scores(1, 1, 1)}, {"s": scores(1)}),
+        ({"s": {"a": 1.0}}, {"s": {"b": 1.0}}),
+    ],
+)
+def test_what_was_graded_in_one_of_the_two_only_proves_nothing(then: Any, now: Any) -> None:
+    base = {"s": scores(1, 1, 1), "code": scores(1)}
+    assert not all(found.within for found in sameness.measure(then, now, base, {"s": [scores(1, 1, 1)]}))
+
+
+def test_what_could_not_be_graded_has_no_score() -> None:
+    sample = {"suite": "s", "id": "1", "score": 1.0, "status": "scored"}
+    assert sameness.scores([sample, sample | {"id": "2", "status": "not_gradable", "score": None}]) == {"s": {"1": 1.0}}

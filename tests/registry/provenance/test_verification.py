@@ -1,0 +1,260 @@
+"""Each digest is checked where it can be reached; what differs is told apart from what cannot be reached."""
+
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunesmith.core import manifest
+from tunesmith.core.errors import EngineError, IntegrityError, RegistryError, SigningError
+from tunesmith.registry.ledger import Entry
+from tunesmith.registry.provenance import verification
+from tunesmith.registry.provenance.lineage_tree import (
+    Base,
+    Check,
+    Code,
+    Data,
+    Evidence,
+    Files,
+    Image,
+    Lock,
+    Node,
+    Params,
+    Promotions,
+    Proof,
+)
+from tunesmith.registry.provenance.verification import Reach
+from tunesmith.registry.registered_models import Version
+from tunesmith.registry.versions import Fetched
+
+VERSION = Version("1", "run", {})
+PARAMS = {"lora": {"rank": 2, "alpha": 4.0}, "sft": {"learning_rate": {"lora": 0.001}, "sizes": [1, 2]}}
+LINEAGE = {"source": "a package"}
+
+
+def entry(digest: str) -> Entry:
+    values = dict.fromkeys(("parent", "previous"))
+    texts = ("of", "alias", "model", "version", "who", "when", "why", "evidence", "statement", "nonce")
+    return Entry(**values, **dict.fromkeys(texts, "x"), kind="promotion", digest=digest)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A checkout with a base, a model, rows and a lock."""
+    for name in ("base", "sft"):
+        folder = tmp_path / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(b"w" * 100)
+        (folder / "lineage.json").write_text(json.dumps(LINEAGE))
+        manifest.write(folder)
+    (tmp_path / "data" / "ready").mkdir(parents=True)
+    (tmp_path / "data" / "ready" / "train.jsonl").write_text("rows\n")
+    (tmp_path / "requirements.lock").write_text("torch==1\n")
+    text = yaml.safe_dump(PARAMS).replace("0.001", "1e-3")  # which YAML reads as a text
+    (tmp_path / "params.yaml").write_text(text)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "params.yaml", "requirements.lock")
+    git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "c")
+    (tmp_path / "params.yaml").write_text("lora: {rank: 9}\n")
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").touch()
+    return tmp_path
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def commit(root: Path) -> str:
+    return git(root, "rev-parse", "HEAD")
+
+
+def digest(root: Path, model: str) -> str:
+    return manifest.read(root / "models" / model).digest
+
+
+def prove(check: Check, root: Path, **reach: Any) -> Proof:
+    node = verification.verified(
+        Node("it", "", None, (), check), Reach(root, **{"fetch": lost, "signed": lost} | reach)
+    )
+    assert node.proof is not None
+    return node.proof
+
+
+def lost(version: Version) -> Any:
+    raise RegistryError("the tracker is away", fix="start it")
+
+
+def test_a_base_that_is_here_is_checked_to_the_last_byte(root: Path) -> None:
+    check = Base("a package", digest(root, "base"))
+    assert prove(check, root).mark == "verified"
+    weights = root / "models" / "base" / "model.safetensors"
+    weights.write_bytes(b"w" * 99 + b"x")
+    assert prove(check, root) == Proof(
+        "differs", f"{root}/models/base: not the files its manifest names: model.safetensors (changed)"
+    )
+    manifest.write(root / "models" / "base")
+    assert "expected" in prove(check, root).says
+    assert prove(check, root).mark == "differs"
+
+
+def test_another_base_that_is_here_by_now_is_no_fault(root: Path) -> None:
+    found = prove(Base("another package", "0" * 64), root)
+    assert found == Proof("unreachable", "models/base here is another: a package")
+
+
+def test_a_base_that_is_not_here_is_out_of_reach(root: Path) -> None:
+    (root / "models" / "base").rename(root / "models" / "away")
+    assert prove(Base("a package", "d"), root).mark == "unreachable"
+
+
+def rows(root: Path, cached: str | None = None) -> Data:
+    return Data("data/ready/train.jsonl", hashlib.sha256(b"rows\n").hexdigest(), cached)
+
+
+def test_rows_that_are_here_are_verified_and_changed_ones_are_not(root: Path) -> None:
+    assert prove(rows(root), root) == Proof("verified", "here")
+    (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
+    assert prove(rows(root), root).mark == "differs"
+
+
+def test_rows_that_were_replaced_are_found_in_the_cache(root: Path) -> None:
+    (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
+    name = hashlib.md5(b"rows\n").hexdigest()
+    kept = root / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
+    kept.parent.mkdir(parents=True)
+    kept.write_text("rows\n")
+    assert prove(rows(root, f"md5:{name}"), root) == Proof("verified", "in DVC's cache")
+    kept.write_text("tampered\n")
+    assert prove(rows(root, f"md5:{name}"), root).mark == "differs"
+
+
+def test_rows_of_another_data_set_by_now_are_no_fault(root: Path) -> None:
+    (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
+    outs = [{"path": "data/ready", "hash": "md5", "md5": "fresh.dir"}]
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare": {"outs": outs}}}))
+    assert prove(rows(root, "md5:" + "0" * 32 + ".dir"), root).mark == "unreachable"
+    assert prove(rows(root, "md5:fresh.dir"), root).mark == "differs"  # it should be these very rows
+
+
+@pytest.mark.parametrize(
+    ("known", "clean", "mark"), [(True, True, "verified"), (True, False, "unreachable"), (False, True, "unreachable")]
+)
+def test_a_commit_is_verified_where_it_is_here_and_was_all(root: Path, known: bool, clean: bool, mark: str) -> None:
+    assert prove(Code(commit(root) if known else "0" * 40, clean), root).mark == mark
+
+
+@pytest.mark.parametrize("check", [Code(None, False), Params(None, {}), Lock(None, "l")])
+def test_without_a_commit_code_params_and_lock_are_out_of_reach(root: Path, check: Check) -> None:
+    assert prove(check, root).mark == "unreachable"
+
+
+def test_params_are_those_of_the_commit_not_of_today(root: Path) -> None:
+    assert prove(Params(commit(root), PARAMS), root).mark == "verified"
+    other = PARAMS | {"lora": {"rank": 3, "alpha": 4.0}}
+    assert prove(Params(commit(root), other), root) == Proof(
+        "differs", "params.yaml at the commit says otherwise: lora"
+    )
+    assert prove(Params(commit(root), PARAMS | {"dpo": {}}), root).mark == "differs"
+    assert prove(Params("0" * 40, PARAMS), root).mark == "unreachable"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "stated", "alike"),
+    [
+        (1.0, 1, True),
+        (0.001, "1e-3", True),
+        (0.001, "a tenth", False),
+        ({"a": [1, 2.0]}, {"a": [1, 2]}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ([1, 2], [1], False),
+        (None, None, True),
+        (None, {}, False),
+    ],
+)
+def test_a_param_is_the_same_however_yaml_writes_it(recorded: Any, stated: Any, alike: bool) -> None:
+    assert verification.same(recorded, stated) is alike
+
+
+def test_a_lock_is_that_of_the_commit(root: Path) -> None:
+    (root / "requirements.lock").write_text("torch==2\n")
+    assert prove(Lock(commit(root), hashlib.sha256(b"torch==1\n").hexdigest()), root).mark == "verified"
+    assert prove(Lock(commit(root), "0" * 64), root).mark == "differs"
+
+
+def test_a_models_folder_is_checked_to_the_last_byte_and_against_what_was_shown(root: Path) -> None:
+    folder = root / "models" / "sft"
+    check = Files(folder, digest(root, "sft"), LINEAGE)
+    assert prove(check, root) == Proof("verified", "2 files, every byte, in models/sft")
+    assert prove(Files(folder, digest(root, "sft"), {"source": "forged"}), root).mark == "differs"
+    (folder / "model.safetensors").write_bytes(b"x")
+    assert prove(check, root).mark == "differs"
+
+
+def test_a_version_is_checked_by_fetching_it(root: Path) -> None:
+    folder = root / "models" / "sft"
+    fetched = Fetched(VERSION, folder, root, digest(root, "sft"), {}, "signer")
+    check = Files(VERSION, digest(root, "sft"), LINEAGE)
+    assert prove(check, root, fetch=lambda version: fetched).mark == "verified"
+
+
+@pytest.mark.parametrize(
+    ("error", "mark"),
+    [
+        (IntegrityError("a byte was changed", fix="-"), "differs"),
+        (RegistryError("the tracker is away", fix="-"), "unreachable"),
+        (SigningError("no key", fix="-"), "unreachable"),
+        (OSError("disk"), "unreachable"),
+    ],
+)
+def test_a_fetch_that_fails_tells_tampering_from_absence(root: Path, error: Exception, mark: str) -> None:
+    def fail(version: Version) -> Any:
+        raise error
+
+    assert prove(Files(VERSION, "d", {}), root, fetch=fail) == Proof(mark, getattr(error, "reason", "disk"))
+    assert prove(Evidence(VERSION, {}), root, signed=fail).mark == mark
+
+
+def test_a_model_that_is_nowhere_is_out_of_reach(root: Path) -> None:
+    assert prove(Files(None, "d", None), root).mark == "unreachable"
+
+
+def test_what_was_signed_must_be_what_was_shown(root: Path) -> None:
+    def signed(version: Version) -> tuple[dict[str, Any], str]:
+        return {"outcome": "fail"}, "signer"
+
+    assert prove(Evidence(VERSION, {"outcome": "fail"}), root, signed=signed).mark == "verified"
+    assert prove(Evidence(VERSION, {"outcome": "pass"}), root, signed=signed).mark == "differs"
+
+
+def test_an_image_is_verified_where_the_engine_has_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith.runtime import docker
+
+    name = "sha256:" + "0" * 64
+    monkeypatch.setattr(docker, "connect", lambda: None)
+    monkeypatch.setattr(docker, "resolve", lambda client, name: name)
+    assert prove(Image(name), root).mark == "verified"
+    assert prove(Image("latest"), root).mark == "differs"
+
+    def absent() -> None:
+        raise EngineError("no Docker engine answers", fix="start one")
+
+    monkeypatch.setattr(docker, "connect", absent)
+    assert prove(Image(name), root) == Proof("unreachable", "no Docker engine answers")
+
+
+def test_promotions_are_of_these_bytes_in_a_history_without_faults(root: Path) -> None:
+    assert prove(Promotions((entry("d"),), "d", ()), root).mark == "verified"
+    assert prove(Promotions((entry("e"),), "d", ()), root).mark == "differs"
+    assert prove(Promotions((), "d", ("version 2 was edited",)), root) == Proof("differs", "version 2 was edited")
+
+
+def test_every_node_below_is_checked_and_one_without_a_check_has_no_proof(root: Path) -> None:
+    node = Node("top", "", None, (Node("plain", ""), Node("code", "", None, (), Code(commit(root), True))))
+    top, plain, code = verification.verified(node, Reach(root, lost, lost)).walk()
+    assert (top.proof, plain.proof) == (None, None)
+    assert code.proof is not None

@@ -1,0 +1,329 @@
+"""Promotions, rollbacks and their history, on a real SQLite registry."""
+
+import contextlib
+import itertools
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from killed import copied, kill_at_every_step
+from mlflow.exceptions import MlflowException
+from versions_made import NAME, SIGNING, folder, register, unprobed
+
+from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
+from tunesmith.registry import ledger, promotion
+from tunesmith.registry.ledger import CHAMPION, Entry
+from tunesmith.registry.registered_models import Registry
+
+
+@pytest.fixture
+def registry(project: Path) -> Registry:
+    """With version 1, which passed the gate."""
+    registry = Registry("arithmetic")
+    register(registry, folder(project))
+    return registry
+
+
+def promote(registry: Registry, which: str, **how: Any) -> Entry:
+    return promotion.promote(registry, NAME, which, **{"signing": SIGNING, "probe": unprobed} | how)
+
+
+def rollback(registry: Registry, **how: Any) -> Entry:
+    return promotion.rollback(registry, NAME, **{"signing": SIGNING, "probe": unprobed} | how)
+
+
+def moves(registry: Registry) -> list[tuple[str | None, str, str]]:
+    chain = ledger.read(registry, NAME, SIGNING)
+    assert chain.faults == []
+    return [(entry.previous, entry.version, entry.kind) for entry in chain.entries]
+
+
+def add(registry: Registry, project: Path, number: int, **how: Any) -> str:
+    """Another version, compared with what is the champion now."""
+    return register(registry, folder(project, b"%d" % number * 40), f"k{number}", **how)
+
+
+def test_a_promotion_moves_the_alias_and_is_remembered(registry: Registry, project: Path) -> None:
+    promote(registry, "sft-lora")
+    add(registry, project, 2)
+    made = promote(registry, "2", reason="a second look")
+    assert registry.alias(NAME, CHAMPION) == "2"
+    assert moves(registry) == [(None, "1", "promotion"), ("1", "2", "promotion")]
+    assert (made.why, made.evidence, made.model) == ("a second look", "better by 36 points", "sft-lora")
+
+
+def test_what_is_not_registered_cannot_be_promoted(registry: Registry) -> None:
+    with pytest.raises(RegistryError, match=r"no version 'dpo' .* registered: sft-lora \(version 1\)"):
+        promote(registry, "dpo")
+
+
+@pytest.mark.parametrize("outcome", ["fail", "undecided"])
+def test_what_did_not_pass_the_gate_needs_a_reason(registry: Registry, project: Path, outcome: str) -> None:
+    add(registry, project, 2, outcome=outcome)
+    with pytest.raises(RegistryError, match="did not pass the gate: better by 36 points"):
+        promote(registry, "2")
+    assert promote(registry, "2", reason="needed for a test").why == "needed for a test"
+
+
+def test_a_pass_written_into_the_tags_is_not_believed(registry: Registry, project: Path) -> None:
+    add(registry, project, 2, outcome="fail")
+    registry.client.set_model_version_tag(NAME, "2", "tunesmith.verdict", "pass")
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        promote(registry, "2")
+
+
+def test_an_artifact_overwritten_through_the_tracker_is_not_promoted(registry: Registry, project: Path) -> None:
+    registry.upload(registry.versions(NAME)[0].run, folder(project, b"other weights"), "model")
+    with pytest.raises(IntegrityError, match="changed after registration"):
+        promote(registry, "1")
+    assert registry.alias(NAME, CHAMPION) is None
+
+
+def test_a_version_registered_by_hand_is_not_promoted(registry: Registry) -> None:
+    registry.client.create_model_version(NAME, "somewhere", registry.versions(NAME)[0].run)
+    with pytest.raises(RegistryError, match="not registered by this pipeline"):
+        promote(registry, "2", reason="trust me")
+
+
+def test_what_does_not_serve_as_it_was_evaluated_is_not_promoted(registry: Registry) -> None:
+    def fails(_: object) -> None:
+        raise TunesmithError("it answers like the base", fix="f")
+
+    with pytest.raises(TunesmithError, match="like the base"):
+        promote(registry, "1", probe=fails)
+    assert moves(registry) == []
+
+
+def test_what_was_compared_before_the_champion_changed_is_compared_again(registry: Registry, project: Path) -> None:
+    add(registry, project, 2)
+    promote(registry, "1")
+    with pytest.raises(RegistryError, match=r"compared before .* made version 1 \(sft-lora\) the champion"):
+        promote(registry, "2", reason="a gate's reason is none for this")
+    add(registry, project, 2)
+    promote(registry, "2")
+    assert moves(registry) == [(None, "1", "promotion"), ("1", "2", "promotion")]
+
+
+@pytest.mark.parametrize("alias", ["latest", "v3", "", "a b", "@champion"])
+def test_what_cannot_be_an_alias_is_not_recorded(registry: Registry, alias: str) -> None:
+    with pytest.raises(RegistryError, match="cannot be an alias"):
+        promote(registry, "1", alias=alias)
+    assert moves(registry) == []
+
+
+def test_a_history_that_lost_its_end_is_noticed(registry: Registry, project: Path) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    registry.remove_version(ledger.name_of(NAME), "1")
+    with pytest.raises(IntegrityError, match="lacks the promotion beside which version 2 was registered"):
+        promote(registry, "2")
+
+
+def test_a_model_is_named_by_what_was_signed(registry: Registry, project: Path) -> None:
+    add(registry, project, 2)
+    registry.client.set_model_version_tag(NAME, "2", "tunesmith.model", "dpo")
+    with pytest.raises(IntegrityError, match="another model"):
+        promote(registry, "dpo")
+    registry.client.set_model_version_tag(NAME, "2", "tunesmith.model", "1")
+    assert promote(registry, "1").version == "1"
+
+
+def test_the_champion_is_not_promoted_twice(registry: Registry) -> None:
+    promote(registry, "1")
+    with pytest.raises(RegistryError, match="champion already"):
+        promote(registry, "1")
+    assert len(moves(registry)) == 1
+
+
+def test_other_aliases_have_champions_of_their_own(registry: Registry, project: Path) -> None:
+    add(registry, project, 2)
+    promote(registry, "2", alias="staging")
+    promote(registry, "1")
+    promote(registry, "1", alias="staging")
+    rollback(registry, alias="staging")
+    assert (registry.alias(NAME, "staging"), registry.alias(NAME, CHAMPION)) == ("2", "1")
+
+
+def test_rollbacks_go_back_one_after_another_and_not_in_circles(registry: Registry, project: Path) -> None:
+    for number in (1, 2, 3):
+        if number > 1:
+            add(registry, project, number)
+        promote(registry, str(number))
+    rollback(registry)
+    assert rollback(registry, reason="worse on Mondays").why == "worse on Mondays"
+    assert registry.alias(NAME, CHAMPION) == "1"
+    assert moves(registry)[3:] == [("3", "2", "rollback"), ("2", "1", "rollback")]
+    with pytest.raises(RegistryError, match="no champion before"):
+        rollback(registry)
+    add(registry, project, 4)
+    promote(registry, "4")
+    rollback(registry)
+    assert registry.alias(NAME, CHAMPION) == "1"
+
+
+def test_a_version_that_was_evaluated_and_promoted_again_is_rolled_back_whole(
+    registry: Registry, project: Path
+) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    promote(registry, "2")
+    assert add(registry, project, 2) == "2"
+    promote(registry, "2")
+    rollback(registry)
+    assert moves(registry)[2:] == [("2", "2", "promotion"), ("2", "1", "rollback")]
+
+
+def test_a_rollback_to_the_same_version_as_they_once_were_is_not_taken_for_one_cut_short(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    second = promote(registry, "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Chain, "before", lambda *_: second)
+        rollback(registry)
+    assert moves(registry)[2:] == [("2", "2", "rollback")]
+    assert rollback(registry).version == "1"
+
+
+def test_a_completed_rollback_says_that_it_went_no_further(
+    registry: Registry, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in ("1", "2", "3"):
+        if number > "1":
+            add(registry, project, int(number))
+        promote(registry, number)
+    rollback(registry)
+    assert "note: this only" not in capsys.readouterr().err
+    registry.move_alias(NAME, CHAMPION, "3")
+    assert rollback(registry).version == "2"
+    assert "only completed the rollback to version 2" in (told := capsys.readouterr().err)
+    assert "to go back further, run it again" in told
+    assert rollback(registry).version == "1"
+
+
+def test_a_rollback_checks_the_bytes(registry: Registry, project: Path) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    promote(registry, "2")
+    [first] = [version for version in registry.versions(NAME) if version.number == "1"]
+    registry.upload(first.run, folder(project, b"other weights"), "model")
+    with pytest.raises(IntegrityError):
+        rollback(registry)
+    assert registry.alias(NAME, CHAMPION) == "2"
+
+
+def test_an_alias_moved_by_other_means_counts_for_nothing(registry: Registry, project: Path) -> None:
+    promote(registry, "1")
+    add(registry, project, 2)
+    registry.move_alias(NAME, CHAMPION, "2")
+    assert promote(registry, "1").version == "1"
+    assert registry.alias(NAME, CHAMPION) == "1"
+    assert len(moves(registry)) == 1
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
+    project: Path, schema: Path, backwards: bool
+) -> None:
+    def start(place: Path) -> Callable[[Any], None]:
+        registry = Registry("arithmetic")
+        register(registry, folder(place))
+        if not backwards:
+            return forward_to_one
+        promote(registry, "1")
+        add(registry, place, 2)
+        promote(registry, "2")
+        return back_to_one
+
+    def forward_to_one(registry: Registry) -> None:
+        if registry.alias(NAME, CHAMPION) != "1":  # else it was killed after its last step
+            promote(registry, "1")
+
+    def back_to_one(registry: Registry) -> None:
+        if registry.alias(NAME, CHAMPION) != "1":
+            rollback(registry)
+
+    def check(place: Path, registry: Registry, completed: bool) -> None:
+        made = [(None, "1", "promotion"), ("1", "2", "promotion"), ("2", "1", "rollback")]
+        found = moves(registry)
+        whole = made if backwards else made[:1]
+        assert found == whole if completed else found in (whole[:-1], whole)
+        if completed:
+            assert registry.alias(NAME, CHAMPION) == "1"
+
+    assert kill_at_every_step(project, schema, start, check) >= 10
+
+
+class Failing:
+    """A tracking client whose ``step``-th call is done, and answered by an error."""
+
+    def __init__(self, client: Any, step: int) -> None:
+        self.client, self.left = client, step
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.client, name)
+
+        def call(*given: Any, **named: Any) -> Any:
+            answer = method(*given, **named)
+            self.left -= 1
+            if self.left == 0:
+                raise MlflowException("the connection was lost")
+            return answer
+
+        return call
+
+
+def test_a_rollback_that_any_call_failed_goes_back_once_when_run_again(project: Path, schema: Path) -> None:
+    failed, ready = 0, project / "ready"
+    ready.mkdir()
+    shutil.copy(schema, ready / "mlflow.db")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ready)
+        for number in (1, 2, 3):
+            promote(Registry("arithmetic"), add(Registry("arithmetic"), ready, number))
+    for step in itertools.count(1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(copied(ready, project / str(step)))
+            registry = Registry("arithmetic")
+            client, registry.local = registry.client, None  # as a server's: all goes through the client
+            registry.client = failing = Failing(client, step)
+            try:
+                rollback(registry)
+            except RegistryError as error:
+                failed += 1
+                completed = "is the champion now" in error.reason
+                registry.client = client
+                with contextlib.suppress(RegistryError):  # "the champion already"
+                    promote(registry, "2") if completed else rollback(registry)
+            registry.client = client
+            assert [move for move in moves(registry) if move[2] == "rollback"] == [("3", "2", "rollback")]
+            assert registry.alias(NAME, CHAMPION) == "2"
+            if failing.left > 0:
+                break
+    assert failed
+
+
+def test_of_many_promotions_at_once_one_wins_and_the_others_are_told_who(registry: Registry, project: Path) -> None:
+    numbers = [add(registry, project, number) for number in range(2, 8)]
+    ready, refused = threading.Barrier(len(numbers)), []
+
+    def race(number: str) -> None:
+        own = Registry("arithmetic")
+        try:
+            promote(own, number, probe=lambda _: ready.wait())
+        except RegistryError as error:
+            refused.append(error.reason)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in numbers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [(_, winner, _)] = moves(registry)
+    assert registry.alias(NAME, CHAMPION) == winner
+    assert len(refused) == len(numbers) - 1
+    assert all(f"made version {winner} (sft-lora) the champion" in reason for reason in refused)

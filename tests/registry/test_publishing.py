@@ -1,0 +1,216 @@
+"""Runs on a real SQLite tracker, of its own for every test."""
+
+import json
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tunesmith.core import journal
+from tunesmith.core.errors import RegistryError
+from tunesmith.registry import journal_reader, publishing
+from tunesmith.registry.runs import CHOSEN, Experiment
+from tunesmith.registry.tracker import Names
+from tunesmith.runtime import journal_follower
+
+DEAD = "http://127.0.0.1:9"
+
+
+def write_journal(path: Path, steps: int, *, ended: bool) -> list[journal.Event]:
+    with journal.Journal(path) as log:
+        log.write("start", key="k1", model="sft-lora", method="SFT with LoRA", device="cpu", params={"sft": {"lr": 1}})
+        for step in range(1, steps + 1):
+            log.write("step", step=step, loss=1.0 / step)
+        if ended:
+            log.write("end", steps=steps, seconds=2.0)
+    return journal.read(path)
+
+
+def losses(experiment: Experiment, run: str) -> list[tuple[int, float]]:
+    return [(metric.step, metric.value) for metric in experiment.client.get_metric_history(run, "loss")]
+
+
+def test_publishing_again_adds_what_is_missing_and_nothing_else(project: Path) -> None:
+    events = write_journal(project / "j", 5, ended=True)
+    experiment = Experiment("arithmetic")
+    runs = {publishing.publish_training(experiment, part) for part in (events[:3], events, events)}
+    assert len(runs) == 1
+    assert losses(experiment, runs.pop()) == [(step, 1.0 / step) for step in range(1, 6)]
+
+
+def test_a_run_tells_its_params_and_its_cost(project: Path) -> None:
+    experiment = Experiment("arithmetic")
+    run = publishing.publish_training(experiment, write_journal(project / "j", 2, ended=True))
+    data = experiment.client.get_run(run).data
+    params = {"model": "sft-lora", "method": "SFT with LoRA", "device": "cpu", "sft.lr": "1"}
+    assert data.params == params | {CHOSEN: run}
+    assert data.metrics["training/seconds"] == 2.0
+
+
+def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> None:
+    experiment = Experiment("arithmetic")
+    suite = {"dataset": "demo", "prompts": 1, "prompts_digest": "p", "score": 0.5}
+    metrics = {"suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
+    sample: dict[str, Any] = {
+        "suite": "sums",
+        "prompt": [{"role": "user", "content": "1 + 1"}],
+        "reference": "2",
+        "completion": "3",
+        "score": 0.0,
+    }
+    sample |= {"id": "a", "reason": "3 is not 2", "status": "scored"}
+    run = experiment.run("base", "base", 0, {})
+    for _ in range(2):
+        publishing.publish_evaluation(experiment, run, metrics, [sample])
+    assert [m.value for m in experiment.client.get_metric_history(run, "sums/score")] == [0.5]
+    assert experiment.client.get_run(run).data.metrics == {
+        "sums/score": 0.5,
+        "sums/prompts": 1.0,
+        "evaluation/seconds": 2.0,
+    }
+    table = json.loads(Path(experiment.client.download_artifacts(run, "samples.json", str(project))).read_text())
+    assert table["data"] == [["sums", "a", "1 + 1", "2", "3", 0.0, "scored", "3 is not 2"]]
+
+
+def start_follower(path: Path, *, trainer: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "tunesmith.registry.publishing", str(trainer or os.getpid())]
+    with path.open("rb") as file:
+        return subprocess.Popen(command, stdin=file, stderr=subprocess.PIPE, env=os.environ | environment)
+
+
+def test_a_follower_publishes_while_training_writes(project: Path) -> None:
+    path = project / "j"
+    write_journal(path, 2, ended=False)
+    with start_follower(path) as follower:
+        experiment = Experiment("arithmetic")
+        run = wait_for_run(experiment)
+        assert experiment.client.get_run(run).info.status == "RUNNING"
+        with journal.Journal(path) as log:
+            log.write("step", step=3, loss=0.25)
+            log.write("end", steps=3, seconds=1.0)
+        assert follower.wait(timeout=90) == 0
+    assert [step for step, _ in losses(experiment, run)] == [1, 2, 3]
+    assert experiment.client.get_run(run).info.status == "FINISHED"
+
+
+def wait_for_run(experiment: Experiment) -> str:
+    deadline = time.monotonic() + 90
+    while not (found := experiment.client.search_runs([experiment.id], "metrics.loss >= 0")):
+        assert time.monotonic() < deadline, "the follower published nothing"
+        time.sleep(0.2)
+    return str(found[0].info.run_id)
+
+
+def test_a_follower_told_to_stop_marks_the_run_killed(project: Path) -> None:
+    write_journal(project / "j", 2, ended=False)
+    with start_follower(project / "j") as follower:
+        experiment = Experiment("arithmetic")
+        run = wait_for_run(experiment)
+        follower.send_signal(signal.SIGTERM)
+        assert follower.wait(timeout=90) == 0
+    assert experiment.client.get_run(run).info.status == "KILLED"
+
+
+def test_a_follower_whose_training_died_before_it_began_ends_too(project: Path) -> None:
+    write_journal(project / "j", 2, ended=False)
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    with start_follower(project / "j", trainer=dead.pid) as follower:
+        assert follower.wait(timeout=90) == 0
+    experiment = Experiment("arithmetic")
+    assert experiment.client.get_run(wait_for_run(experiment)).info.status == "KILLED"
+
+
+def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None:
+    write_journal(project / "j", 2, ended=True)
+    with start_follower(project / "j", MLFLOW_TRACKING_URI=DEAD) as follower:
+        _, told = follower.communicate(timeout=90)
+    assert follower.returncode == 1
+    assert f"the tracking server at {DEAD} did not do what was asked" in told.decode()
+
+
+class Away:
+    """A server that does not answer at first, and then takes everything."""
+
+    asked = 0
+
+    def __init__(self, experiment: str) -> None:
+        Away.asked += 1
+        if Away.asked <= 10:
+            raise RegistryError("away", fix="wait")
+
+    def finish(self, run: str, status: str, ended: int) -> None:
+        self.finished = status
+
+
+def test_what_waits_for_a_server_is_bounded_and_none_of_it_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_journal(tmp_path / "j", 1000, ended=True)
+    batches: list[list[journal.Event]] = []
+    monkeypatch.setattr(Away, "asked", 0)
+    monkeypatch.setattr(publishing, "Experiment", Away)
+    monkeypatch.setattr(publishing, "publish_training", lambda experiment, events: batches.append(events) or "run")
+    monkeypatch.setattr(publishing, "INTERVAL", 0)
+    monkeypatch.setattr(publishing, "WAITING", 50)
+    monkeypatch.setattr(journal_reader, "CHUNK", 1000)  # some 16 lines
+    before = signal.getsignal(signal.SIGTERM)
+    with (tmp_path / "j").open("rb") as file:
+        publishing.follow(journal_reader.Tail(file), Names(experiment="e", model="m"), os.getppid())
+    signal.signal(signal.SIGTERM, before)
+    assert Away.asked == 11
+    assert [event["step"] for batch in batches for event in batch if event["event"] == "step"] == [*range(1, 1001)]
+    assert max(map(len, batches)) < 80
+
+
+def test_a_silent_server_holds_a_training_up_for_seconds_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(journal_follower, "PATIENCE", 0.5)
+        write_journal(project / "j", 1, ended=False)
+        with journal_follower.published_live(project / "j"), journal.Journal(project / "j") as log:
+            log.write("end", steps=1, seconds=1.0)
+        assert no_follower()
+
+
+def test_a_training_that_fails_ends_its_follower_and_keeps_its_error(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_follower, "PATIENCE", 0.5)
+    write_journal(project / "j", 1, ended=False)
+    with pytest.raises(ZeroDivisionError), journal_follower.published_live(project / "j"):
+        raise ZeroDivisionError
+    assert no_follower()
+
+
+def test_in_a_container_a_training_is_left_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(journal.RUN, "12345678-1234-5678-1234-567812345678")
+    with journal_follower.published_live(tmp_path / "j"):
+        assert no_follower()
+
+
+def no_follower() -> bool:
+    own = psutil.Process().children(recursive=True)
+    return not any("tunesmith.registry.publishing" in child.cmdline() for child in own)
+
+
+def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:
+    with journal.Journal(project / "j") as log:
+        log.write("start", key="k", model="m", method="m", device="cpu", params={})
+        log.write("step", step=1, loss=math.nan, grad_norm=1.0)
+    names = [point.name for point in publishing.steps(journal.read(project / "j"))]
+    assert names == ["grad_norm"]
+
+
+def test_a_dead_server_is_a_clear_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
+    with pytest.raises(RegistryError, match="safe on disk"):
+        Experiment("arithmetic")

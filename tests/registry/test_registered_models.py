@@ -1,0 +1,338 @@
+"""The registry on SQLite and on a team's server: several at once, accounts, what the server refuses."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import cloudpickle
+import pytest
+import requests
+import yaml
+from mlflow.entities import ViewType
+
+from tests import servers
+from tests.servers import Team
+from tests.versions_made import NAME, SIGNING, folder, register, unprobed
+from tunesmith.core import journal
+from tunesmith.core.errors import IntegrityError, RegistryError
+from tunesmith.registry import ledger, ownership, promotion, publishing, signing, versions
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.runs import KEY, Experiment
+
+AT_ONCE = 4
+T = TypeVar("T")
+
+
+@pytest.fixture(scope="module")
+def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
+    if servers.postgres_programs() is None:
+        told = "NOT TESTED: the registry on a team's server, for want of PostgreSQL (apt-get install postgresql)"
+        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
+    with servers.team(tmp_path_factory.mktemp("team")) as made:
+        yield made
+
+
+@pytest.fixture
+def as_admin(team: Team, project: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
+    """The current folder is a project whose registry is the team's server, signed in as its administrator."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", team.settings["TMPDIR"])  # one signing key for what is on one server
+    return sign_in(monkeypatch, team, "admin")
+
+
+def sign_in(monkeypatch: pytest.MonkeyPatch, team: Team, account: str) -> Team:
+    for name, value in team.account(account).items():
+        monkeypatch.setenv(name, value)
+    return team
+
+
+@pytest.fixture(params=["sqlite", "team"])
+def tracker(request: pytest.FixtureRequest, project: Path) -> str:
+    """The current folder is a project, on the one or the other."""
+    if request.param == "team":
+        request.getfixturevalue("as_admin")
+    return str(request.param)
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest) -> str:
+    """A name that nothing has yet on a server that tests share."""
+    return f"{request.node.name}-{os.urandom(4).hex()}"
+
+
+def together(action: Callable[[], T], count: int = AT_ONCE) -> list[T]:
+    """What each of several threads returns that do the same at the same moment."""
+    barrier = threading.Barrier(count)
+
+    def run(_: int) -> T:
+        barrier.wait()
+        return action()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def publish(name: str) -> tuple[str, str, str]:
+    experiment, registry = Experiment(name), Registry(name)
+    run = experiment.run("key", "sft-lora", 0, {})
+    registry.create(name, {})
+    return experiment.id, run, registry.version(name, run, digest_tag=("d", "1"), tags={}, description="")
+
+
+def test_several_who_publish_the_same_at_once_make_it_once(tracker: str, fresh: str) -> None:
+    for number in range(5):
+        name = f"{fresh}-{number}"
+        made = set(together(lambda name=name: publish(name)))
+        assert len(made) == 1
+        experiment = Experiment(name)
+        runs = experiment.client.search_runs([experiment.id], run_view_type=ViewType.ACTIVE_ONLY)
+        assert [(experiment.id, run.info.run_id, "1") for run in runs] == list(made)
+        assert [version.number for version in Registry(name).versions(name)] == ["1"]
+
+
+def test_processes_that_open_a_new_database_at_once_all_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with multiprocessing.get_context("spawn").Pool(AT_ONCE) as pool:
+        assert len(set(pool.map(publish, ["new"] * AT_ONCE, chunksize=1))) == 1
+
+
+def test_a_model_registered_by_several_at_once_is_one_version(tracker: str, project: Path) -> None:
+    path = folder(project, os.urandom(8))
+    key = os.urandom(4).hex()
+    signing.private_key(SIGNING)
+    numbers = together(lambda: register(Registry("arithmetic"), path, key))
+    registry = Registry("arithmetic")
+    assert len(set(numbers)) == 1
+    run = Experiment("arithmetic").run(key, "", 0, {})
+    assert [version.number for version in registry.versions(NAME) if version.run == run] == [numbers[0]]
+    assert versions.fetch(registry, NAME, versions.choose(registry, NAME, numbers[0], SIGNING), project, SIGNING)
+
+
+def test_a_run_that_was_deleted_is_found_again(tracker: str, fresh: str) -> None:
+    experiment = Experiment(fresh)
+    run = experiment.run("key", "m", 0, {})
+    experiment.client.delete_run(run)
+    assert experiment.run("key", "m", 0, {}) == run
+    assert experiment.client.get_run(run).info.lifecycle_stage == "active"
+
+
+def test_a_run_left_by_a_process_that_was_killed_as_it_made_it_is_taken(tracker: str, fresh: str) -> None:
+    experiment = Experiment(fresh)
+    left = experiment.client.create_run(experiment.id, tags={KEY: "key"}).info.run_id
+    assert experiment.run("key", "m", 0, {}) == left
+
+
+def test_a_training_is_published_to_a_server_once(as_admin: Team, project: Path, fresh: str) -> None:
+    with journal.Journal(project / "j") as log:
+        log.write("start", key="k", model="sft-lora", method="SFT", device="cpu", params={"lr": 1})
+        for step in range(1, 4):
+            log.write("step", step=step, loss=1.0 / step)
+        log.write("end", steps=3, seconds=2.0)
+    experiment = Experiment(fresh)
+    events = journal.read(project / "j")
+    runs = {publishing.publish_training(experiment, part) for part in (events[:2], events, events)}
+    (run,) = runs
+    points = [(point.step, point.value) for point in experiment.client.get_metric_history(run, "loss")]
+    assert sorted(points) == [(step, 1.0 / step) for step in range(1, 4)]
+
+
+def test_a_model_is_registered_promoted_and_fetched_without_a_key_of_the_object_store(
+    as_admin: Team, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = Registry("arithmetic")
+    path = folder(project, os.urandom(8))
+    number = register(registry, path, key=os.urandom(4).hex())
+    reason = {"alias": f"a{number}", "reason": "to be served"}
+    promotion.promote(registry, NAME, number, signing=SIGNING, probe=unprobed, **reason)
+    assert registry.alias(NAME, f"a{number}") == number
+    assert ledger.read(registry, NAME, SIGNING).faults == []
+    sign_in(monkeypatch, as_admin, "serving")
+    reader = Registry("arithmetic")
+    chosen = versions.choose(reader, NAME, f"@a{number}", SIGNING)
+    (project / "into").mkdir()
+    fetched = versions.fetch(reader, NAME, chosen, project / "into", SIGNING)
+    assert (fetched.folder / "adapter_model.safetensors").read_bytes() == (
+        path / "adapter_model.safetensors"
+    ).read_bytes()
+
+
+def test_a_mark_fits_into_the_database(tracker: str, fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a chain of certificates, or by Sigstore, a signature is many times as long as by a key."""
+    registry, signature = Registry("arithmetic"), os.urandom(6000).hex()
+    monkeypatch.setattr(signing, "sign_text", lambda text, by: signature)
+    ownership.create(registry, fresh, SIGNING)
+    signed: list[str] = []
+    monkeypatch.setattr(signing, "verify_text", lambda text, signature, by: signed.append(signature))
+    assert ownership.check(registry, fresh, SIGNING)
+    assert signed == [signature]
+
+
+def test_a_history_that_another_account_made_first_is_refused(
+    as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sign_in(monkeypatch, as_admin, "serving")
+    squatter = Registry("arithmetic")
+    squatter.client.create_registered_model(ledger.name_of(fresh))
+    sign_in(monkeypatch, as_admin, "admin")
+    registry = Registry("arithmetic")
+    with pytest.raises(IntegrityError, match=f"{fresh}-promotions was made by somebody else"):
+        register(registry, folder(project), os.urandom(4).hex(), name=fresh)
+    assert registry.versions(fresh) == []
+    registry.client.delete_registered_model(ledger.name_of(fresh))
+    number = register(registry, folder(project), os.urandom(4).hex(), name=fresh)
+    promotion.promote(registry, fresh, number, signing=SIGNING, probe=unprobed)
+    assert ledger.read(registry, fresh, SIGNING).sound(fresh).head("champion")
+
+
+def test_who_may_not_register_a_model_makes_no_history_for_it(
+    as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(fresh)
+    sign_in(monkeypatch, as_admin, "serving")
+    registry = Registry(fresh)
+    with pytest.raises(RegistryError, match="ask who made it"):
+        ledger.begin(registry, fresh, SIGNING)
+    assert registry.tags(ledger.name_of(fresh)) is None
+
+
+def test_artifacts_overwritten_on_a_server_are_not_promoted(as_admin: Team, project: Path) -> None:
+    registry = Registry("arithmetic")
+    number = register(registry, folder(project, os.urandom(8)), key=os.urandom(4).hex())
+    run = next(version.run for version in registry.versions(NAME) if version.number == number)
+    registry.upload(run, folder(project, b"other"), "model")
+    with pytest.raises(IntegrityError, match="changed after registration"):
+        promotion.promote(registry, NAME, number, signing=SIGNING, probe=unprobed, alias="other", reason="r")
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        (servers.NAME, f"https://{servers.NAME}", 200),  # a browser, by way of the proxy
+        ("localhost:5000", "http://localhost:5000", 200),
+        (servers.NAME, "https://elsewhere.example.com", 403),
+        ("elsewhere.example.com", "https://elsewhere.example.com", 403),
+    ],
+)
+def test_browsers_reach_it_by_its_name_and_pages_of_others_do_not(
+    team: Team, host: str, origin: str, status: int
+) -> None:
+    answer = requests.post(
+        f"{team.server.url}/ajax-api/2.0/mlflow/experiments/search",
+        json={"max_results": 1},
+        headers={"Host": host, "Origin": origin},
+        auth=("admin", team.passwords["MLFLOW_ADMIN_PASSWORD"]),
+        timeout=30,
+    )
+    assert answer.status_code == status, answer.text
+
+
+def test_the_serving_account_may_read_and_changes_nothing_of_others(
+    as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run, number = publish(fresh)
+    sign_in(monkeypatch, as_admin, "serving")
+    registry, experiment = Registry(fresh), Experiment(fresh)
+    assert [version.number for version in registry.versions(fresh)] == [number]
+    forbidden: list[Callable[[], object]] = [
+        lambda: experiment.run("another", "m", 0, {}),
+        lambda: registry.move_alias(fresh, "champion", number),
+        lambda: registry.upload(run, folder(project)),
+        lambda: registry.remove_version(fresh, number),
+    ]
+    for action in forbidden:
+        with pytest.raises(RegistryError, match="ask who made it"):
+            action()
+
+
+@pytest.mark.parametrize("password", ["wrong", None], ids=["wrong", "none"])
+def test_a_wrong_password_is_a_clear_error(
+    as_admin: Team, password: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    if password:
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+    with pytest.raises(RegistryError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+        Registry("arithmetic")
+
+
+ROUTES = [
+    ("GET", "/"),
+    ("GET", "/api/2.0/mlflow/experiments/search?max_results=1"),
+    ("POST", "/api/2.0/mlflow/registered-models/alias"),
+    ("GET", "/api/2.0/mlflow-artifacts/artifacts"),
+    ("PUT", "/api/2.0/mlflow-artifacts/artifacts/0/x"),
+    ("POST", "/ajax-api/3.0/jobs/"),
+    ("POST", "/ajax-api/3.0/jobs/search"),
+    ("POST", "/v1/traces"),
+    ("GET", "/gateway/x/mlflow/invocations"),
+    ("POST", "/graphql"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_nobody_is_let_in_without_an_account(team: Team, method: str, path: str) -> None:
+    answer = requests.request(method, team.server.url + path, json={}, timeout=20)
+    assert answer.status_code in (401, 403, 404, 405), answer.text[:200]
+
+
+def test_a_request_for_another_host_is_refused(team: Team) -> None:
+    answer = requests.get(f"{team.server.url}/", headers={"Host": "evil.example"}, timeout=20)
+    assert (answer.status_code, "Invalid Host header" in answer.text) == (403, True)
+
+
+def test_the_server_runs_no_jobs_even_for_its_administrator(team: Team) -> None:
+    answer = requests.post(
+        f"{team.server.url}/ajax-api/3.0/jobs/",
+        json={"job_name": "invoke_scorer", "params": {}},
+        auth=("admin", team.passwords["MLFLOW_ADMIN_PASSWORD"]),
+        timeout=60,
+    )
+    assert answer.status_code >= 400
+    assert "job execution feature is not enabled" in answer.text
+
+
+@pytest.mark.parametrize(("allowed", "ran"), [("as the server is told", False), ("true", True)])
+def test_no_pickle_is_opened_with_the_servers_settings(team: Team, tmp_path: Path, allowed: str, ran: bool) -> None:
+    """A model whose pickle writes a file as it is opened; with MLflow's own default it does."""
+
+    class Evil:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.pkl").write_bytes(cloudpickle.dumps(Evil()))
+    flavor = {"loader_module": "mlflow.pyfunc.model", "python_model": "model.pkl", "python_version": "3.11.0"}
+    (tmp_path / "model" / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": flavor}}))
+    switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+    told = {switch: team.settings[switch] if allowed == "as the server is told" else allowed}
+    load = f"import mlflow; mlflow.pyfunc.load_model({str(tmp_path / 'model')!r})"
+    done = subprocess.run([sys.executable, "-c", load], env=os.environ | told, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert (tmp_path / "ran").exists() is ran
+    assert ("using pickle is disallowed" in done.stderr) is not ran
+
+
+def test_artifacts_pass_through_the_server_whose_object_store_clients_need_not_reach(
+    as_admin: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = set()
+    request = requests.Session.request
+
+    def noted(session: requests.Session, method: str, url: str, *rest: Any, **more: Any) -> requests.Response:
+        asked.add(urlsplit(url).netloc)
+        return request(session, method, url, *rest, **more)
+
+    monkeypatch.setattr(requests.Session, "request", noted)
+    (tmp_path / "file").write_text("content")
+    experiment = Experiment("arithmetic")
+    run = experiment.run("key", "name", 0, {})
+    experiment.upload(run, tmp_path / "file")
+    assert experiment.download(run, "file", tmp_path).read_text() == "content"
+    assert asked == {urlsplit(as_admin.server.url).netloc}

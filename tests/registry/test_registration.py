@@ -1,0 +1,118 @@
+"""Registering, whole or not at all, on a real SQLite registry."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from killed import kill_at_every_step
+from versions_made import NAME, SIGNING, folder, register
+
+from tunesmith.core.errors import IntegrityError
+from tunesmith.registry import ledger, ownership, registration, versions
+from tunesmith.registry.ledger import Chain
+from tunesmith.registry.registered_models import Registry
+
+
+@pytest.fixture
+def registry(project: Path) -> Registry:
+    return Registry("arithmetic")
+
+
+def test_registering_again_makes_no_second_version(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    assert [register(registry, path), register(registry, path), register(registry, path, "k2")] == ["1", "1", "2"]
+
+
+def test_registering_the_same_again_keeps_what_was_signed(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    register(registry, path)
+    before = registry.versions(NAME)
+    register(registry, path)
+    assert registry.versions(NAME) == before
+
+
+def test_a_registered_model_that_was_deleted_is_made_again(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    register(registry, path)
+    registry.client.delete_registered_model(NAME)
+    assert register(registry, path, "k2") == "1"
+
+
+def test_a_folder_that_was_changed_is_not_registered(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    (path / "adapter_model.safetensors").write_bytes(b"Weights")
+    with pytest.raises(IntegrityError):
+        register(registry, path)
+    assert registry.versions(NAME) == []
+
+
+def test_a_model_evaluated_again_is_judged_by_its_last_evaluation(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    for outcome in ("pass", "fail"):
+        register(registry, path, outcome=outcome)
+        [version] = registry.versions(NAME)
+        fetched = versions.fetch(registry, NAME, version, project / outcome, SIGNING)
+        assert fetched.statement["outcome"] == outcome
+
+
+def test_an_earlier_evaluation_cannot_be_put_back(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    register(registry, path, outcome="pass")
+    [passed] = registry.versions(NAME)
+    register(registry, path, outcome="fail")
+    registry.client.set_model_version_tag(NAME, "1", versions.STATEMENT, passed.tags[versions.STATEMENT])
+    [version] = registry.versions(NAME)
+    with pytest.raises(IntegrityError, match="evaluated again"):
+        versions.fetch(registry, NAME, version, project / "into", SIGNING)
+
+
+def test_bytes_overwritten_in_the_tracker_are_put_right_by_registering_again(registry: Registry, project: Path) -> None:
+    path = folder(project)
+    register(registry, path)
+    other = shutil.copytree(path, project / "other")
+    (other / "adapter_model.safetensors").write_bytes(b"other weights")
+    [version] = registry.versions(NAME)
+    registry.upload(version.run, other, "model")
+    with pytest.raises(IntegrityError, match="changed"):
+        versions.fetch(registry, NAME, version, project / "a", SIGNING)
+    assert register(registry, path) == "1"
+    assert versions.fetch(registry, NAME, registry.versions(NAME)[0], project / "b", SIGNING).signer
+
+
+@pytest.mark.parametrize("evaluated_again", [False, True])
+def test_a_registration_killed_anywhere_leaves_no_half_version_and_completes_when_run_again(
+    project: Path, schema: Path, evaluated_again: bool
+) -> None:
+    def start(place: Path) -> Callable[[Any], None]:
+        path = folder(place)
+        if evaluated_again:
+            register(Registry("arithmetic"), path, outcome="undecided")
+        return lambda registry: register(registry, path)
+
+    def check(place: Path, registry: Registry, completed: bool) -> None:
+        made = registry.versions(NAME)
+        assert len(made) == 1 if completed else len(made) <= 1
+        assert ledger.read(registry, NAME, SIGNING) == Chain()
+        assert not made or ownership.check(registry, ledger.name_of(NAME), SIGNING)
+        for version in made:
+            try:
+                versions.fetch(registry, NAME, version, place / f"fetched-{completed}", SIGNING)
+            except IntegrityError as error:  # what was signed last is not yet what counts: refused until it is
+                if completed or not evaluated_again or "evaluated again" not in error.reason:
+                    raise
+
+    assert kill_at_every_step(project, schema, start, check) >= 20
+
+
+def test_a_description_is_for_a_person() -> None:
+    origin: dict[str, Any] = {
+        "code": {"commit": "a" * 40, "clean": False},
+        "base": {"source": "package x==1 sha256:00"},
+        "hardware": {"device": "cpu"},
+    }
+    text = registration.description("sft-lora", origin, "sft-lora is better.", 384, "demo")
+    assert text.startswith("**sft-lora is better.**")
+    assert "384 rows of `demo` from package x==1" in text
+    assert "uncommitted changes" in text

@@ -1,0 +1,137 @@
+"""Signatures by a key that is made here, and by keys of colleagues."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tunesmith.core.errors import IntegrityError, SigningError
+from tunesmith.registry import signing
+from tunesmith.registry.signing import Key
+
+OWN = Key(kind="key", private=None, trusted=[])
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    return tmp_path / "config"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "a.safetensors").write_bytes(b"weights")
+    (folder / "b.json").write_text("{}")
+    return folder
+
+
+def move_to(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Become another user."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / name))
+
+
+def test_the_own_key_is_made_once_for_its_owner_alone(folder: Path, home: Path) -> None:
+    first, second = signing.sign(folder, OWN), signing.sign(folder, OWN)
+    assert signing.verify(folder, first, OWN) == signing.verify(folder, second, OWN)
+    assert stat.S_IMODE(signing.own_key().stat().st_mode) == 0o600
+    assert sorted(path.name for path in (home / "tunesmith").iterdir()) == ["signing.pem", "signing.pem.pub"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / "a.safetensors").write_bytes(b"Weights"),
+        lambda folder: (folder / "c.json").write_text("{}"),
+        lambda folder: (folder / "b.json").unlink(),
+        lambda folder: (folder / "b.json").rename(folder / "c.json"),
+        lambda folder: (folder / "c.json").symlink_to(folder / "b.json"),
+    ],
+    ids=["changed", "added", "removed", "renamed", "linked"],
+)
+def test_any_change_breaks_the_signature(folder: Path, change: object) -> None:
+    signature = signing.sign(folder, OWN)
+    change(folder)
+    with pytest.raises(IntegrityError, match="not as it was signed"):
+        signing.verify(folder, signature, OWN)
+
+
+def test_a_strangers_signature_is_refused_until_the_key_is_trusted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signature = signing.sign(folder, OWN)
+    shared = tmp_path / "ada.pub"
+    shared.write_bytes(Path(f"{signing.own_key()}.pub").read_bytes())
+    move_to(tmp_path, "other", monkeypatch)
+    with pytest.raises(IntegrityError, match=r"not trusted here\n  fix: .* signing.trusted"):
+        signing.verify(folder, signature, OWN)
+    assert signing.verify(folder, signature, Key(kind="key", private=None, trusted=[shared]))
+
+
+def test_a_signature_that_names_a_trusted_key_must_be_by_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = signing.sign(folder, OWN)
+    move_to(tmp_path, "other", monkeypatch)
+    own = signing.sign(folder, OWN)
+    name = signing.verify(folder, own, OWN)
+    [stranger] = {line for line in theirs.split('"') if len(line) == 64 and line not in own}
+    with pytest.raises(IntegrityError, match="not as it was signed"):
+        signing.verify(folder, theirs.replace(stranger, name), OWN)
+
+
+@pytest.mark.parametrize("signature", ["", "{}", "[]", "null", '{"verificationMaterial": {"publicKey": {"hint": 3}}}'])
+def test_what_is_no_signature_is_refused(folder: Path, signature: str) -> None:
+    signing.sign(folder, OWN)
+    with pytest.raises(IntegrityError):
+        signing.verify(folder, signature, OWN)
+
+
+def test_a_text_is_signed_to_the_letter() -> None:
+    signature = signing.sign_text("the champion is version 1", OWN)
+    assert signing.verify_text("the champion is version 1", signature, OWN)
+    with pytest.raises(IntegrityError):
+        signing.verify_text("the champion is version 2", signature, OWN)
+
+
+def test_a_key_with_a_password_signs_where_the_password_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "k.pem"
+    encryption = serialization.BestAvailableEncryption(b"secret")
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    path.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*form))
+    settings = Key(kind="key", private=path, trusted=[])
+    with pytest.raises(SigningError, match=signing.PASSWORD):
+        signing.sign_text("t", settings)
+    monkeypatch.setenv(signing.PASSWORD, "secret")
+    assert signing.verify_text("t", signing.sign_text("t", settings), settings)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"no key"])
+def test_a_key_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "k.pem"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SigningError):
+        signing.sign_text("t", Key(kind="key", private=path, trusted=[]))
+    with pytest.raises(SigningError, match=r"k\.pem"):
+        signing.public_keys(Key(kind="key", private=None, trusted=[path]))
+
+
+def test_two_first_uses_at_once_end_with_one_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = signing.own_key()
+    made = os.link
+
+    def beaten(source: str, target: Path) -> None:
+        monkeypatch.setattr(os, "link", made)
+        signing.private_key(OWN)
+        made(source, target)
+
+    monkeypatch.setattr(os, "link", beaten)
+    signing.private_key(OWN)
+    assert signing.verify_text("t", signing.sign_text("t", OWN), OWN) == signing.verify_text(
+        "t", signing.sign_text("t", Key(kind="key", private=path, trusted=[])), OWN
+    )

@@ -1,0 +1,141 @@
+import json
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from shoot_out import HOW, KNOWN, SUITE, evaluated, models
+
+from tunesmith.evaluation import comparison
+from tunesmith.evaluation.comparison import Evaluated
+from tunesmith.evaluation.gate import decide_all
+from tunesmith.evaluation.gate_rules import Gate
+from tunesmith.reports import comparison_page
+
+
+def page(models_: list[Evaluated]) -> str:
+    return comparison_page.page(comparison.compare(models_, [], HOW), models_)
+
+
+def drawn(html: str) -> list[dict[str, Any]]:
+    """The rows that the page's script draws."""
+    rows: list[dict[str, Any]] = json.loads(html.split('id="rows">')[1].split("</script>")[0])
+    return rows
+
+
+class Tags(HTMLParser):
+    """Checks that tags nest and notes every attribute that could fetch something."""
+
+    VOID = ("meta", "input", "br", "line", "circle", "path", "polyline")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [(tag, value) for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("count", [1, 6, 7])
+def test_a_page_is_whole_and_fetches_nothing(count: int) -> None:
+    names = list(KNOWN)[:count]
+    made = page(models(*names))
+    tags = Tags()
+    tags.feed(made)
+    assert (tags.open, tags.fetched) == ([], [])
+    assert "url(" not in made
+    for name in names:
+        assert made.count(f"<th>{name}<br>") == 1
+
+
+def test_rows_of_a_table_have_as_many_cells_as_its_head() -> None:
+    for count in (1, 6):
+        for table in re.findall(r"<table.*?</table>", page(models(*list(KNOWN)[:count])), re.DOTALL):
+            rows = [row for row in table.split("<tr")[1:] if "colspan" not in row]
+            assert len({len(re.findall(r"<t[dh][ >]", row)) for row in rows}) == 1, rows[0]
+
+
+def test_hostile_answers_are_shown_as_text() -> None:
+    attack = "<script>alert(1)</script>"
+    models_ = [evaluated("base", [attack, "1"]), evaluated("tuned", ["0", "1"])]
+    models_[1].training.insert(0, {"event": "warning", "text": attack})
+    models_[1].training.insert(0, {"event": "start", "method": attack})
+    models_[0].samples[SUITE][1]["reason"] = '"></script><script>alert(1)</script>'
+    made = page(models_)
+    assert attack not in made
+    assert made.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 1
+    assert made.count("<script") == made.count("</script>") == 2
+
+
+def test_every_row_tells_every_models_score_answer_and_reason() -> None:
+    models_ = [evaluated(name, texts) for name, texts in {"base": ["x", "1", "x"], "one": ["0", "1", "x"]}.items()]
+    models_[1].samples[SUITE][1]["status"] = "not_gradable"
+    rows = drawn(page(models_))
+    assert [[score for score, *_ in row["answers"]] for row in rows] == [[0.0, 1.0], [1.0, None], [0.0, 0.0]]
+    assert rows[0]["answers"][1] == [1.0, "0", "0 is 0"]
+    assert (rows[1]["suite"], rows[1]["prompt"], rows[1]["reference"]) == (SUITE, "what is 1?", "1")
+
+
+def test_what_the_gate_decided_is_told_with_every_rule() -> None:
+    models_ = models("sft-lora", "grpo")
+    rules = [
+        {"must": "improve", "suite": SUITE, "metric": "score", "by": 0.02},
+        {"must": "not_exceed", "metric": "training_seconds", "limit": 200},
+    ]
+    gate = Gate(against="base", confidence=0.95, power=0.8, resamples=1000, seed=0, max_not_gradable=0.1, rules=rules)
+    made = comparison.compare(models_, [], HOW, decisions=decide_all(gate, models_, []))
+    assert {name: one["outcome"] for name, one in made["gate"].items()} == {"sft-lora": "pass", "grpo": "fail"}
+    html = comparison_page.page(made, models_)
+    assert "grpo fails against base: training_seconds must not exceed 3m 20s" in html
+    assert "the score on sums must improve by at least 2 points" in html
+
+
+def test_the_best_is_chosen_for_the_filter() -> None:
+    assert re.search(r'<option value="2" selected>grpo</option>', page(models("sft-lora", "grpo", "rlhf")))
+
+
+def test_memory_is_shown_beside_its_prediction() -> None:
+    cells = re.findall(r'<td class="number">(.*?)</td>', page(models("sft-full")))
+    assert cells[cells.index("4.98 GB") :][:3] == ["4.98 GB", "5.40 GB", "0.92×"]
+
+
+def test_warnings_and_held_out_preferences_are_shown() -> None:
+    made = page(models("dpo", "rlhf"))
+    assert "⚠ rlhf: the reward rose" in made
+    assert "54.7%" in made
+    assert "84.4%" in made
+
+
+def test_what_an_older_journal_does_not_know_is_a_dash() -> None:
+    made = page([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])])
+    assert "None" not in made
+    assert made.count("Not measured, not drawn: old.") == 1
+
+
+def test_a_loss_that_was_never_finite_is_said_not_drawn() -> None:
+    lost = evaluated("lost", ["0", "1"])
+    lost.training[0]["loss"] = None
+    assert "not finite at any of 1 steps" in page([evaluated("base", ["0", "x"]), lost])
+
+
+def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
+    journal = [
+        {"event": "held_out", "when": "before", "pairs": 40, "accuracy": 0.5, "low": 0.35, "high": 0.65, "margin": 0.0},
+        {"event": "step", "step": 1, "loss": 0.7, "accuracy": 0.5},
+        {"event": "held_out", "when": "after", "pairs": 40, "accuracy": 0.775, "low": 0.6, "high": 0.9, "margin": 1.2},
+    ]
+    trained = models()
+    made = comparison.compare(trained, [], HOW, {"reward": journal})
+    assert made["reward_models"]["reward"]["after"]["accuracy"] == 0.775
+    html = comparison_page.page(made, trained, {"reward": journal})
+    assert "77.5%" in html
+    assert "<b>reward</b>" in html

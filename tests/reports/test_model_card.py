@@ -1,0 +1,205 @@
+import copy
+import re
+from typing import Any
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
+from shoot_out import HOW, SUITE, models
+
+from tunesmith.evaluation import comparison
+from tunesmith.evaluation.gate import decide_all
+from tunesmith.evaluation.gate_rules import Gate
+from tunesmith.reports import model_card
+
+GATE = Gate(
+    **{"against": "base", "confidence": 0.95, "power": 0.8, "resamples": 1000, "seed": 0, "max_not_gradable": 0.1},
+    rules=[
+        {"must": "improve", "suite": SUITE, "metric": "score", "by": 0.05},
+        {"must": "not_exceed", "metric": "peak_memory_bytes", "limit": 3.4e9},
+    ],
+)
+NAMES = ("sft-lora", "sft-full", "dpo", "rlhf")
+DIGEST = 64 * "a"
+
+
+def compared() -> dict[str, Any]:
+    made = models(*NAMES)
+    return comparison.compare(made, [], HOW, None, decide_all(GATE, made, []))
+
+
+MADE = compared()
+
+
+def lineage(**changes: Any) -> dict[str, Any]:
+    origin = {
+        "code": {"commit": "c0ffee", "clean": True},
+        "base": {"source": f"hub org/base@{40 * 'b'}", "digest": DIGEST, "weights_digest": DIGEST},
+        "inputs": {"data/ready/demo/train.jsonl": {"sha256": 64 * "d", "rows": 384}},
+        "params": {
+            "sft": {"dataset": "demo", "epochs": 1, "learning_rate": {"lora": 0.001, "full": 0.0001}},
+            "lora": {"rank": 16},
+        },
+        "hardware": {"device": "a machine"},
+        "method": {"objective": "sft", "weights": "lora"},
+        "on": {"model": "base", "digest": DIGEST, "weights_digest": DIGEST},
+        "parents": {"base": {"digest": DIGEST, "weights_digest": DIGEST}},
+    }
+    return {name: value for name, value in (origin | changes).items() if value is not None}
+
+
+def written(name: str = "sft-lora", made: dict[str, Any] = MADE, known: str | None = "mit", **changes: Any) -> str:
+    return model_card.write(name, lineage(**changes), made, base_license=known)
+
+
+def metadata(text: str) -> Any:
+    return yaml.safe_load(text.split("---\n")[1])
+
+
+def body(text: str) -> str:
+    return text.split("---\n", 2)[2]
+
+
+def html(text: str) -> str:
+    rendered: str = MarkdownIt("commonmark").enable("table").render(body(text))
+    return rendered
+
+
+def test_the_hub_reads_its_metadata() -> None:
+    data = ModelCard(written()).data
+    assert (data.base_model, data.license, data.library_name) == ("org/base", "mit", "peft")
+    assert data.tags == ["tunesmith", "sft", "lora"]
+    assert data.model_name == "sft-lora"
+    (result,) = data.eval_results
+    assert (result.dataset_name, result.dataset_config, result.metric_type) == ("demo", SUITE, "accuracy")
+    assert result.metric_value == pytest.approx(MADE["models"]["sft-lora"]["score"], abs=1e-4)
+
+
+def test_the_same_inputs_give_the_same_card() -> None:
+    assert written() == written(made=compared())
+
+
+def test_what_the_hub_does_not_have_is_not_named_as_if_it_did() -> None:
+    data = metadata(written(known=None, base=lineage()["base"] | {"source": "package p==1 sha256:x"}))
+    assert not {"base_model", "license", "datasets"} & data.keys()
+
+
+@pytest.mark.parametrize(
+    ("changes", "library", "kind"),
+    [
+        ({}, "peft", "an adapter (LoRA) on the weights of base"),
+        ({"on": None, "method": {"objective": "sft", "weights": "full"}}, "transformers", "full weights,"),
+    ],
+)
+def test_it_says_what_kind_of_weights_they_are(changes: dict[str, Any], library: str, kind: str) -> None:
+    text = written(**changes)
+    assert metadata(text)["library_name"] == library
+    assert f"| kind | {kind}" in text
+
+
+def test_a_merged_model_says_where_its_adapter_was_trained() -> None:
+    adapter = {"model": "sft-lora", "digest": DIGEST, "weights_digest": DIGEST, "on": lineage()["on"]}
+    making = {"code": {"commit": "0ld", "clean": False}, "hardware": {"device": "a GPU"}}
+    text = written("sft-full", on=None, merged=adapter | making, parents={"sft-lora": {"digest": DIGEST}})
+    assert metadata(text)["library_name"] == "transformers"
+    assert "merged" in metadata(text)["tags"]
+    for told in ("an adapter merged into them", "| merged from | `sft-lora`", "a GPU", "commit 0ld, with uncommitted"):
+        assert told in text
+
+
+def test_the_base_the_start_and_the_model_are_in_its_tables_and_no_other() -> None:
+    rows = [line for line in written("dpo").splitlines() if line.startswith("| `")]
+    assert [row.split("`")[1] for row in rows[:3]] == ["base", "sft-lora", "dpo"]
+    assert "From its start, `sft-lora`, on sums:" in written("dpo")
+    assert "sft-full" not in written("dpo")
+
+
+def test_scores_come_with_intervals_and_the_paired_difference() -> None:
+    result = MADE["against_baseline"]["sft-lora"]
+    row = next(line for line in written().splitlines() if line.startswith("| `sft-lora`, this model"))
+    score = MADE["models"]["sft-lora"]
+    assert f"{100 * score['score']:.1f}%" in row
+    assert f"{100 * score['low']:.1f} to {100 * score['high']:.1f}%" in row
+    assert f"{100 * result['difference']:+.1f} | {100 * result['low']:+.1f} to {100 * result['high']:+.1f}" in row
+    assert row.endswith("| better |")
+
+
+def test_what_speaks_against_a_model_is_told() -> None:
+    made = copy.deepcopy(MADE)
+    about = made["suites"][SUITE]
+    about["against_baseline"]["rlhf"] |= {"verdict": "worse", "difference": -0.2, "regressed": list("abcdefg")}
+    about["models"]["rlhf"] |= {"stopped": 0.9, "not_gradable": 3}
+    limits = body(written("rlhf", made)).split("## What it is not good for")[1].split("##")[0]
+    for told in (
+        "On sums it is worse than base: −20.0 points",
+        "does worse than base on 7 of 128 prompts: a, b, c, d, e, …",
+        "10.0% of its answers were cut off",
+        "3 of its answers could not be graded",
+        "Broken: peak_memory_bytes must not exceed 3.40 GB",
+        "While it trained: the reward rose by 1.9",
+        "Nothing else was measured",
+    ):
+        assert told in limits
+
+
+def test_only_the_learning_rate_that_was_used_is_named() -> None:
+    assert "learning_rate 0.001" in written()
+    assert "0.0001" not in written()
+
+
+def test_every_table_has_as_many_cells_in_each_row_as_in_its_head() -> None:
+    for name in NAMES:
+        for block in re.findall(r"(?:^\|.*\n)+", written(name), re.MULTILINE):
+            assert len({row.replace("\\|", "").count("|") for row in block.splitlines()}) == 1
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[click](javascript:alert(1))",
+    "![x](https://evil.example/x.png)",
+    "https://evil.example www.evil.example a@evil.example",
+    "a | b | c",
+    "`code` **bold** _it_ ~~no~~ \\",
+    "a\n\n# heading\n\n---\n\n- item",
+    "{{ 7 * 7 }} {% raw %}",
+    "&lt;b&gt;",
+]
+
+
+def saying(text: str) -> str:
+    """A card into which a text got everywhere that it can."""
+    made = copy.deepcopy(MADE)
+    made["models"]["rlhf"]["warnings"] = [text]
+    made["suites"][SUITE]["against_baseline"]["rlhf"]["regressed"] = [text]
+    made["gate"]["rlhf"]["rules"][0]["reason"] = text
+    changes = {"hardware": {"device": text}, "params": {"sft": {"note": text}}, "parents": {text: {"digest": DIGEST}}}
+    return written("rlhf", made, **changes)
+
+
+def tags(page: str) -> list[str]:
+    return re.findall(r"<[^>]*>", page)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_text_from_data_is_shown_as_it_is_and_does_nothing(text: str) -> None:
+    hostile = saying(text)
+    assert tags(html(hostile)) == tags(html(saying("text")))
+    shown = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    assert html(hostile).count(shown) == 6
+    assert not re.search(r"https?://|www\.|a@", body(hostile))
+
+
+@pytest.mark.parametrize("name", ["a\n---\nlicense: evil\n---\n", "x: [y", "'\"`|", "$(rm -rf ~); a"])
+def test_a_name_cannot_write_metadata_or_commands(name: str) -> None:
+    made = copy.deepcopy(MADE)
+    for part in (made["models"], made["gate"], made["against_baseline"]):
+        part[name] = part["sft-lora"]
+    for part in (made["suites"][SUITE]["models"], made["suites"][SUITE]["against_baseline"]):
+        part[name] = part["sft-lora"]
+    text = written(name, made)
+    data = ModelCard(text).data
+    assert (data.license, data.model_name) == ("mit", name)
+    commands = re.findall(r"```\n(.*?)```", text, re.DOTALL)[0]
+    assert re.fullmatch(r"tunesmith lineage [\w@.?-]+ --verify\ntunesmith serve [\w@.?-]+\n", commands)

@@ -1,0 +1,219 @@
+"""What a stage in a container writes as its journal is published as the training it is, and as no other.
+
+The stage is played by the test, which writes to its staging folder; follower and tracker are real.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.core import journal
+from tunesmith.core.dvc_project import Stage
+from tunesmith.core.errors import EngineError
+from tunesmith.registry import publishing
+from tunesmith.registry.runs import KEY, Experiment
+from tunesmith.runtime import container_journals
+from tunesmith.runtime.staging import Staging
+
+DPO = Stage("train_dpo", (), (Path("models/dpo"),), runs=True)
+START: dict[str, Any] = {"method": "DPO with LoRA", "device": "cpu", "params": {"dpo": {"beta": 0.1}}}
+VICTIM = "0123456789abcdef0123456789abcdef"
+PARTIAL, DONE = Path("models/.dpo.partial") / journal.NAME, Path("models/dpo") / journal.NAME
+
+
+@pytest.fixture
+def staging(project: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
+    monkeypatch.setattr(container_journals, "LOOK", 0.05)
+    return Staging(project, DPO)
+
+
+@pytest.fixture
+def experiment(project: Path) -> Experiment:
+    """One with the run of another model, which was trained before."""
+    made = Experiment("arithmetic")
+    run = made.run(VICTIM, "sft-lora", 1, {})
+    made.finish(run, "FINISHED", 2)
+    return made
+
+
+def runs(experiment: Experiment) -> dict[str, Any]:
+    return {run.data.tags[KEY]: run for run in experiment.client.search_runs([experiment.id])}
+
+
+def eventually(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 90
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def forge(path: Path, staging: Staging, **changes: Any) -> Path:
+    """A journal as this run of the stage would write it, but for the changes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = {"event": "start", "time": 1, "key": journal.key(staging.run, "dpo"), "model": "dpo"} | START | changes
+    step = {"event": "step", "time": 2, "step": 1, "loss": 0.5}
+    path.write_text(f"{json.dumps(start)}\n{json.dumps(step)}\n")
+    return path
+
+
+def end(path: Path) -> Path:
+    """A journal that comes to its end."""
+    with path.open("a") as file:
+        file.write(json.dumps({"event": "end", "time": 3, "steps": 1, "seconds": 1.0}) + "\n")
+    return path
+
+
+def told(staging: Staging, capsys: pytest.CaptureFixture[str]) -> str:
+    """What is printed while a stage runs, once something is; its journal is published by then, or refused."""
+    found = ""
+    with container_journals.followed(staging.folder, staging.outputs, staging.run):
+
+        def said() -> bool:
+            nonlocal found
+            found += capsys.readouterr().err
+            return bool(found)
+
+        eventually(said)
+    return found
+
+
+def test_a_training_in_a_container_is_published_live_and_again_at_registration_as_one_run(
+    staging: Staging, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(journal.RUN, staging.run)  # as confinement does
+    place = staging.folder / PARTIAL
+    place.parent.mkdir(parents=True)
+    key = journal.key(staging.run, "dpo")
+    with container_journals.followed(staging.folder, staging.outputs, staging.run), journal.Journal(place) as log:
+        log.write("start", key="its own", model="dpo", **START)
+        log.write("step", step=1, loss=0.5)
+        eventually(lambda: key in runs(experiment) and runs(experiment)[key].data.metrics)
+        assert runs(experiment)[key].info.status == "RUNNING"
+        log.write("step", step=2, loss=0.25)
+        log.write("end", steps=2, seconds=1.0)
+        place.parent.rename(staging.folder / "models" / "dpo")
+        eventually(lambda: runs(experiment)[key].info.status == "FINISHED")
+    staging.publish()
+    registered = publishing.publish_training(experiment, journal.read(Path(DONE)))
+    assert runs(experiment).keys() == {VICTIM, key}
+    run = runs(experiment)[key]
+    assert (run.info.run_id, run.info.run_name) == (registered, "dpo")
+    assert [m.value for m in experiment.client.get_metric_history(registered, "loss")] == [0.5, 0.25]
+    assert run.data.params["dpo.beta"] == "0.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key": VICTIM}, f"its key is '{VICTIM}', and must be"),
+        ({"model": "sft-lora"}, "its model is 'sft-lora', and must be 'dpo'"),
+        ({"model": "sft-lora", "key": VICTIM}, "its model is 'sft-lora'"),
+    ],
+)
+def test_a_journal_of_another_training_is_told_and_not_published(
+    changes: dict[str, str], message: str, staging: Staging, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forge(staging.folder / PARTIAL, staging, **changes)
+    assert f"note: the journal of dpo is refused: line 1: {message}" in told(staging, capsys)
+    assert runs(experiment).keys() == {VICTIM}
+    assert runs(experiment)[VICTIM].data.metrics == {}
+
+
+def link(staging: Staging, target: Path) -> None:
+    (staging.folder / PARTIAL).parent.mkdir()
+    (staging.folder / PARTIAL).symlink_to(target)
+
+
+def link_above(staging: Staging, target: Path) -> None:
+    (staging.folder / PARTIAL).parent.symlink_to(target.parent)
+
+
+def link_at_the_top(staging: Staging, target: Path) -> None:
+    (staging.folder / "models").rmdir()
+    (staging.folder / "models").symlink_to(target.parents[1])
+
+
+def pipe(staging: Staging, target: Path) -> None:
+    (staging.folder / PARTIAL).parent.mkdir()
+    os.mkfifo(staging.folder / PARTIAL)
+
+
+def folder(staging: Staging, target: Path) -> None:
+    (staging.folder / PARTIAL).mkdir(parents=True)
+
+
+def socket(staging: Staging, target: Path) -> None:
+    from socket import AF_UNIX
+    from socket import socket as made
+
+    (staging.folder / PARTIAL).parent.mkdir()
+    os.chdir((staging.folder / PARTIAL).parent)  # such an address must be short
+    with made(AF_UNIX) as listening:
+        listening.bind(journal.NAME)
+
+
+@pytest.mark.parametrize("put", [link, link_above, link_at_the_top, pipe, folder, socket])
+def test_what_is_no_plain_file_or_lies_behind_a_link_is_not_read(
+    put: Callable[[Staging, Path], None],
+    staging: Staging,
+    experiment: Experiment,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    outside = forge(tmp_path_factory.mktemp("outside") / PARTIAL, staging)  # it would be published
+    put(staging, outside)
+    assert f"note: {PARTIAL} is refused: not a plain file" in told(staging, capsys)
+    assert runs(experiment).keys() == {VICTIM}
+
+
+def test_a_training_that_turns_hostile_is_marked_as_failed(
+    staging: Staging, experiment: Experiment, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place, key = forge(staging.folder / PARTIAL, staging), journal.key(staging.run, "dpo")
+    with container_journals.followed(staging.folder, staging.outputs, staging.run):
+        eventually(lambda: key in runs(experiment) and runs(experiment)[key].data.metrics)
+        with place.open("a") as file:
+            file.write(json.dumps({"event": "start", "time": 1, "key": VICTIM, "model": "sft-lora"} | START) + "\n")
+        eventually(lambda: runs(experiment)[key].info.status == "FAILED")
+    assert "line 3: a journal begins with `start`, has no other" in capsys.readouterr().err
+    assert runs(experiment)[VICTIM].data.metrics == {}
+
+
+@pytest.mark.parametrize("changes", [{"key": VICTIM}, {"model": "sft-lora"}, {"time": 10**30}])
+def test_a_model_whose_journal_is_not_of_this_run_is_not_taken_in(changes: dict[str, Any], staging: Staging) -> None:
+    """Registration would publish that journal under the key that it names."""
+    before = forge(DONE, staging).read_bytes()
+    forge(staging.folder / DONE, staging, **changes)
+    with pytest.raises(EngineError, match="the journal of dpo is refused: line 1"):
+        staging.publish()
+    assert DONE.read_bytes() == before
+
+
+def test_a_model_whose_journal_is_not_whole_is_not_taken_in(staging: Staging) -> None:
+    """Registration would look in vain for its start, and for what its end says."""
+    for content in ("", forge(staging.folder / DONE, staging).read_text()):
+        (staging.folder / DONE).write_text(content)
+        with pytest.raises(EngineError, match=r"the journal of dpo is refused: .* stops before its `end`"):
+            staging.publish()
+    assert not DONE.exists()
+
+
+def test_a_model_of_this_run_is_taken_in_and_so_is_a_folder_without_a_journal(staging: Staging) -> None:
+    written = end(forge(staging.folder / DONE, staging)).read_bytes()
+    staging.publish()
+    assert DONE.read_bytes() == written
+    (staging.folder / "models" / "dpo").mkdir(parents=True)
+    staging.publish()
+    assert not DONE.exists()
+
+
+def test_models_of_one_run_have_keys_of_their_own_and_no_other_run_has_them(staging: Staging) -> None:
+    other = "12345678-1234-5678-1234-567812345678"
+    keys = {journal.key(run, model) for run in (staging.run, other) for model in ("dpo", "grpo")}
+    assert len(keys) == 4
+    assert journal.key(staging.run, "dpo") == journal.key(staging.run, "dpo")

@@ -1,0 +1,119 @@
+"""The real `transformers serve` on tiny random models: what it answers is what this project evaluates."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import adapters
+import openai
+import pytest
+from profiles import EXACT
+from serving_settings import SETTINGS
+
+from tunesmith.core.errors import ServingError
+from tunesmith.core.ready_rows import Sample
+from tunesmith.models import generation, loading
+from tunesmith.registry.registered_models import Version
+from tunesmith.registry.versions import Fetched
+from tunesmith.serving import deployment, probes
+from tunesmith.serving.proxy import Proxy, Upstream, listening
+
+PROMPTS = [[{"role": "user", "content": f"What is {number} + {number}?"}] for number in range(6)]
+LENGTH = 6
+HALF = "\ufffd"
+"""A character that a random model left unfinished; a stream waits for its end."""
+
+Fetch = Callable[..., Fetched]
+
+
+@pytest.fixture
+def folder(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """models/, with the base, an adapter on it, and full weights."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
+    folder = project / "models"
+    shutil.copytree(tiny_base, folder / "base")
+    adapters.write(folder / "sft-lora", folder / "base", scale=0.5)
+    adapters.write_full(folder / "sft-full", folder / "base")
+    return folder
+
+
+@pytest.fixture
+def fetch(folder: Path, tmp_path: Path) -> Fetch:
+    """A version, as it is fetched: the bytes of one model, and the probes of another where they are not ``of`` it."""
+
+    def fetch(model: str, of: str | None = None) -> Fetched:
+        own, base = (evaluated(folder, name) for name in (of or model, "base"))
+        repeats = [sample | {"time": 1} for sample in base]
+        told = probes.choose(model, own, base, repeats, count=SETTINGS.probes, dtype="float32")
+        (tmp_path / probes.NAME).write_text(json.dumps(told))
+        said = {"of": "calculator", "model": model}
+        return Fetched(Version("7", "run", {}), folder / model, tmp_path, "d", said, "me")
+
+    return fetch
+
+
+def evaluated(folder: Path, model: str) -> list[Sample]:
+    opened = loading.open_model(folder / model, folder / "base", EXACT)
+    answers = generation.answer(opened.model, opened.tokenizer, PROMPTS, max_new_tokens=LENGTH)
+    return [
+        {"suite": "s", "id": str(number), "prompt": prompt, "completion": answer, "tokens": LENGTH}
+        for number, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True))
+    ]
+
+
+def test_an_adapter_is_served_as_it_was_evaluated_to_a_real_client(fetch: Fetch) -> None:
+    candidate = deployment.candidate(fetch("sft-lora"))
+    with deployment.proven(candidate, SETTINGS) as engine:
+        proxy = Proxy("calculator", "champion")
+        proxy.switch(Upstream(engine.url, engine.name, {}))
+        with listening(proxy, SETTINGS, 0) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
+            for probe in candidate.probes["probes"]:
+                asked = {"model": "calculator", "messages": probe["prompt"], "temperature": 0, "max_tokens": LENGTH}
+                reply = client.chat.completions.create(**asked)
+                assert reply.model == "calculator@7"
+                assert (reply.choices[0].message.content or "").split() == probe["completion"].split()
+                stream = client.chat.completions.create(**asked, stream=True)
+                words = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
+                assert words.rstrip(HALF) == probe["completion"].rstrip(HALF)
+
+
+def test_a_server_that_generates_says_that_it_is_well(fetch: Fetch) -> None:
+    candidate = deployment.candidate(fetch("sft-full"))
+    with deployment.proven(candidate, SETTINGS) as engine:
+        asked = {"model": engine.name, "messages": PROMPTS[0], "temperature": 0, "max_tokens": 400}
+        with openai.OpenAI(base_url=f"{engine.url}/v1", api_key="-") as client:
+            stream = client.chat.completions.create(**asked, stream=True)
+            next(stream)
+            assert engine.is_well()
+            assert any(chunk.choices[0].finish_reason for chunk in stream)
+
+
+def test_full_weights_are_served_as_they_were_evaluated(fetch: Fetch) -> None:
+    deployment.probe(fetch("sft-full"), SETTINGS)
+
+
+def test_a_server_that_does_not_apply_the_adapter_is_refused(fetch: Fetch) -> None:
+    fetched = fetch("base", of="sft-lora")
+    with pytest.raises(ServingError, match=r"4 of the 4 probe prompts .* as by the base"):
+        deployment.probe(fetched, SETTINGS)
+
+
+def test_an_adapter_is_not_put_on_weights_that_were_changed(fetch: Fetch, folder: Path) -> None:
+    fetched = fetch("sft-lora")
+    weights = folder / "base" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    (folder.parent / "params.yaml").write_text(
+        "base_model: {kind: hub, repo: a/b, commit: " + "a" * 40 + ", chat_template: null}\n"
+    )
+    with pytest.raises(ServingError, match=r"params\.yaml pins another"):
+        deployment.candidate(fetched)
+
+
+def test_a_version_without_probes_is_refused(fetch: Fetch, tmp_path: Path) -> None:
+    fetched = fetch("sft-full")
+    (tmp_path / probes.NAME).unlink()
+    with pytest.raises(ServingError, match="registered without probes"):
+        deployment.candidate(fetched)

@@ -1,0 +1,105 @@
+"""The weights under an adapter are found by what they are, not by where they lie."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import adapters
+import pytest
+import yaml
+from versions_made import NAME, SIGNING, register
+
+from tunesmith.core import lineage, manifest
+from tunesmith.core.errors import IntegrityError, ServingError
+from tunesmith.models import base_sources
+from tunesmith.models.base_sources import Folder
+from tunesmith.registry.registered_models import Registry
+from tunesmith.serving import model_files
+
+
+@pytest.fixture
+def models(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
+    shutil.copytree(tiny_base, project / "models" / "base")
+    return project / "models"
+
+
+@pytest.fixture
+def fetched(models: Path, project: Path) -> Path:
+    """An adapter on the base, elsewhere."""
+    return adapters.write(project / "fetched", models / "base")
+
+
+def base_is(project: Path, fetched: Path, source: Folder) -> None:
+    """As if the adapter had been trained on what ``source`` gives, and params.yaml pinned it."""
+    stated = lineage.read(fetched)["base"]
+    adapters.edit(fetched, lineage.NAME, base=stated | {"source": base_sources.identify(source)})
+    params(project, base_model=source.model_dump(mode="json"))
+
+
+def folder_at(path: Path) -> Folder:
+    return Folder(kind="folder", path=path, sha256=manifest.folder_digest(path), chat_template=None)
+
+
+def params(project: Path, **sections: object) -> None:
+    document = yaml.safe_load((project / "params.yaml").read_text())
+    (project / "params.yaml").write_text(yaml.safe_dump(document | sections))
+
+
+def test_full_weights_stand_on_themselves(models: Path) -> None:
+    assert model_files.full_weights(models / "base") == models / "base"
+
+
+def test_the_base_is_found_whatever_its_folder_is_called(models: Path, fetched: Path) -> None:
+    (models / "base").rename(models / "another")
+    assert model_files.full_weights(fetched) == Path("models/another")
+
+
+@pytest.mark.parametrize("spoiled", ["changed", "missing"])
+def test_a_base_that_is_not_as_it_was_is_fetched_from_its_source_once(
+    models: Path, fetched: Path, tiny_folder: Path, project: Path, spoiled: str
+) -> None:
+    base_is(project, fetched, folder_at(tiny_folder))
+    digest = manifest.read(models / "base").digest
+    if spoiled == "missing":
+        shutil.rmtree(models / "base")
+    else:
+        (models / "base" / "config.json").write_text("{}")
+    found = model_files.full_weights(fetched)
+    assert found == project / "cache" / "tunesmith" / "bases" / digest
+    assert manifest.verify(found).digest == digest
+    params(project, base_model=None)
+    assert model_files.full_weights(fetched) == found
+
+
+def test_another_base_than_the_one_trained_on_is_refused(
+    models: Path, fetched: Path, project: Path, tiny_folder: Path
+) -> None:
+    other = project / "other"
+    shutil.copytree(tiny_folder, other)
+    (other / "generation_config.json").write_text('{"eos_token_id": 2, "repetition_penalty": 1.5}')
+    params(project, base_model=folder_at(other).model_dump(mode="json"))
+    shutil.rmtree(models / "base")
+    with pytest.raises(ServingError, match=r"params\.yaml pins another: folder tiny"):
+        model_files.full_weights(fetched)
+    base_is(project, fetched, folder_at(other))
+    with pytest.raises(IntegrityError, match="which the model was trained on"):
+        model_files.full_weights(fetched)
+
+
+def test_an_adapter_on_trained_weights_gets_them_from_the_registry(models: Path, project: Path) -> None:
+    full = adapters.write_full(models / "sft-full", models / "base")
+    on_it = adapters.write(project / "fetched", models / "base", on=full)
+    params(project, signing=SIGNING.model_dump(mode="json"))
+    assert model_files.full_weights(on_it) == Path("models/sft-full")
+    registry = Registry("arithmetic")
+    digest = manifest.read(full).digest
+    full.rename(project / "away")
+    with pytest.raises(ServingError, match=f"neither in models/ nor registered as {NAME}"):
+        model_files.full_weights(on_it)
+    register(registry, project / "away")
+    found = model_files.full_weights(on_it)
+    assert found == project / "cache" / "tunesmith" / "versions" / digest / "model"
+    subprocess.run([sys.executable, "-c", "from tunesmith import model_cache; model_cache.prune([])"], check=True)
+    assert manifest.verify(found).digest == digest, "another process leaves it alone"

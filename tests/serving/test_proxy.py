@@ -1,0 +1,188 @@
+"""One address in front of engines that change: nothing is lost, nothing goes where it should not."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import fake_engine
+import httpx2
+import openai
+import pytest
+from serving_settings import ASKED, SETTINGS, until
+
+from tunesmith.core.errors import ServingError
+from tunesmith.serving.proxy import Proxy, Upstream, listening
+
+
+@contextmanager
+def engine(name: str, **told: Any) -> Iterator[Upstream]:
+    server = fake_engine.server(name, 0, told)
+    Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    try:
+        yield Upstream(f"http://127.0.0.1:{server.server_address[1]}", name, {"version": name.partition("@")[2]})
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+Start = Callable[..., Upstream]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    with ExitStack() as running:
+        yield lambda name, **told: running.enter_context(engine(name, **told))
+
+
+@pytest.fixture
+def proxy() -> Proxy:
+    return Proxy("calculator", "champion")
+
+
+@pytest.fixture
+def url(proxy: Proxy) -> Iterator[str]:
+    with listening(proxy, SETTINGS, 0) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as client:
+        yield client
+
+
+def ask(client: openai.OpenAI, model: str = "calculator") -> tuple[str, str | None]:
+    """Who answered, and what."""
+    reply = client.chat.completions.create(model=model, messages=ASKED)
+    return reply.model, reply.choices[0].message.content
+
+
+def test_a_request_is_answered_by_the_engine_under_its_own_name(
+    proxy: Proxy, client: openai.OpenAI, start: Start
+) -> None:
+    proxy.switch(start("calculator@3", otherwise="four"))
+    for name in ("calculator", "champion", "calculator@3"):
+        assert ask(client, name) == ("calculator@3", "four")
+    assert [model.id for model in client.models.list()] == ["calculator"]
+
+
+@pytest.mark.parametrize("name", ["gpt-4", "calculator@2", "/etc"])
+def test_a_model_that_is_not_served_is_not_found(proxy: Proxy, client: openai.OpenAI, start: Start, name: str) -> None:
+    proxy.switch(upstream := start("calculator@3"))
+    with pytest.raises(openai.NotFoundError, match="calculator"):
+        ask(client, name)
+    assert upstream.in_flight == 0
+
+
+def test_a_fixed_version_is_nobodys_champion(start: Start) -> None:
+    proxy = Proxy("calculator", None)
+    proxy.switch(start("calculator@3"))
+    with (
+        listening(proxy, SETTINGS, 0) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client,
+    ):
+        assert ask(client)[0] == "calculator@3"
+        with pytest.raises(openai.NotFoundError):
+            ask(client, "champion")
+
+
+def test_before_a_model_is_up_requests_are_told_why(proxy: Proxy, client: openai.OpenAI, url: str) -> None:
+    proxy.waiting = "it is being fetched"
+    with pytest.raises(openai.InternalServerError, match="it is being fetched") as refused:
+        ask(client)
+    assert refused.value.status_code == 503
+    health = httpx2.get(f"{url}/health")
+    assert (health.status_code, health.json()["reason"]) == (503, "it is being fetched")
+
+
+def test_health_says_what_serves_since_when_and_what_failed(proxy: Proxy, url: str, start: Start) -> None:
+    proxy.switch(start("calculator@3"))
+    proxy.failed = {"version": "4", "reason": "it answers like the base"}
+    proxy.retrying = ["the tracker is down"]
+    reply = httpx2.get(f"{url}/health")
+    told = reply.json()
+    assert reply.status_code == 200
+    assert told.pop("since")
+    assert told == {
+        "status": "serving",
+        "model": "calculator",
+        "alias": "champion",
+        "version": "3",
+        "in_flight": 0,
+        "failed": {"version": "4", "reason": "it answers like the base"},
+        "retrying": ["the tracker is down"],
+    }
+
+
+def test_a_stream_comes_word_by_word_and_stays_with_its_engine_to_the_end(
+    proxy: Proxy, client: openai.OpenAI, start: Start, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    proxy.switch(old := start("calculator@3", otherwise="one two three", gate=str(gate)))
+    stream = client.chat.completions.create(model="calculator", messages=ASKED, stream=True)
+    assert next(stream).choices[0].delta.content == "one ", "before the rest is written"
+    assert proxy.switch(start("calculator@4", otherwise="new")) is old
+    assert ask(client) == ("calculator@4", "new")
+    assert old.in_flight == 1
+    gate.touch()
+    rest = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in rest) == "two three "
+    assert {chunk.model for chunk in rest} == {"calculator@3"}
+    assert httpx2.get(str(client.base_url).replace("/v1/", "/health")).json()["in_flight"] == 0
+    until(lambda: old.in_flight == 0)
+
+
+def test_a_stream_that_nobody_reads_any_more_is_not_in_flight(
+    proxy: Proxy, client: openai.OpenAI, start: Start, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    proxy.switch(upstream := start("calculator@3", otherwise="one two three four", gate=str(gate)))
+    stream = client.chat.completions.create(model="calculator", messages=ASKED, stream=True)
+    next(stream)
+    stream.close()
+    gate.touch()
+    until(lambda: upstream.in_flight == 0)
+
+
+def test_an_engine_that_is_gone_is_a_bad_gateway(proxy: Proxy, client: openai.OpenAI) -> None:
+    with engine("calculator@3") as upstream:
+        proxy.switch(upstream)
+    with pytest.raises(openai.InternalServerError, match="calculator@3 gave no answer") as refused:
+        ask(client)
+    assert refused.value.status_code == 502
+    assert upstream.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    "path", ["/load_model", "/reset", "/v1/audio/transcriptions", "/v1/load_lora_adapter", "/docs"]
+)
+def test_routes_that_load_models_or_change_an_engine_are_not_let_through(
+    proxy: Proxy, url: str, start: Start, path: str
+) -> None:
+    proxy.switch(start("calculator@3"))
+    assert httpx2.post(f"{url}{path}", json={"model": "calculator"}).status_code == 404
+
+
+@pytest.mark.parametrize("body", [b"", b"[1]", b"null", b'"x"', b"{", b"\xff", b"[" * 100_000, b'{"model": ["x"]}'])
+def test_a_request_that_is_no_request_is_refused_and_harms_nobody(
+    proxy: Proxy, url: str, client: openai.OpenAI, start: Start, body: bytes
+) -> None:
+    proxy.switch(upstream := start("calculator@3", otherwise="four"))
+    assert httpx2.post(f"{url}/v1/chat/completions", content=body).status_code in (400, 404)
+    assert upstream.in_flight == 0
+    assert ask(client) == ("calculator@3", "four")
+
+
+def test_what_an_engine_refuses_comes_back_as_it_said_it(proxy: Proxy, url: str, start: Start) -> None:
+    upstream = start("another@1")
+    proxy.switch(Upstream(upstream.url, "calculator@3", {}))
+    reply = httpx2.post(f"{url}/v1/chat/completions", json={"model": "calculator", "messages": ASKED})
+    assert (reply.status_code, json.loads(reply.content)) == (400, {"detail": "pinned to another@1"})
+
+
+def test_a_port_that_is_taken_is_said(url: str, proxy: Proxy) -> None:
+    with pytest.raises(ServingError, match="in use"), listening(proxy, SETTINGS, int(url.rpartition(":")[2])):
+        pass

@@ -1,0 +1,67 @@
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tunesmith.core import journal
+from tunesmith.core.errors import TrainingError
+from tunesmith.training.journal_callback import SETTLING, SUSTAINED, Recorder
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Iterator[Recorder]:
+    with journal.Journal(tmp_path / journal.NAME) as log:
+        made = Recorder(log, lambda step: ["r1", "r2"], max_kl=0.5)
+        made.on_train_begin(None, SimpleNamespace(max_steps=100), None)
+        yield made
+
+
+def log(recorder: Recorder, step: int, **values: float) -> None:
+    recorder.on_log(None, SimpleNamespace(global_step=step), None, logs=values)
+
+
+@pytest.mark.parametrize("values", [{"loss": math.nan}, {"loss": 0.0, "grad_norm": math.nan}, {"loss": math.inf}])
+def test_what_is_no_number_stops_the_training_and_names_step_and_rows(
+    recorder: Recorder, values: dict[str, float]
+) -> None:
+    with pytest.raises(TrainingError, match=r"step 7 \(rows r1, r2\): loss .* not finite"):
+        log(recorder, 7, **values)
+    assert journal.read(recorder.log.path)[-1]["step"] == 7
+
+
+def test_a_spike_stops_the_training(recorder: Recorder) -> None:
+    for step in range(1, SETTLING + 2):
+        log(recorder, step, loss=1.0)
+    last = SETTLING + SUSTAINED
+    for step in range(SETTLING + 2, last):
+        log(recorder, step, loss=2.1)
+    with pytest.raises(TrainingError, match=rf"step {last} .*: the loss spiked from 1 to 2\.1"):
+        log(recorder, last, loss=2.2)
+
+
+def test_a_rough_start_and_a_policys_loss_are_no_spike(recorder: Recorder) -> None:
+    log(recorder, 1, loss=1.0)
+    log(recorder, 2, loss=9.0)
+    for step in range(3, 12):
+        log(recorder, step, loss=-0.01 * step, completion_tokens=5)
+    for step in range(12, 16):
+        log(recorder, step, loss=20.0, completion_tokens=5)
+
+
+def test_one_step_of_hard_rows_is_no_spike(recorder: Recorder) -> None:
+    for step in range(1, SETTLING + 5):
+        log(recorder, step, loss=5.0 if step == SETTLING + 3 else 1.0)
+
+
+def test_a_policy_too_far_from_its_reference_stops_the_training(recorder: Recorder) -> None:
+    log(recorder, 1, loss=0.0, reward=1.0, kl=0.4)
+    with pytest.raises(TrainingError, match=r"0\.6 nats a token from its reference, more than max_kl \(0\.5\)"):
+        log(recorder, 2, loss=0.0, reward=1.0, kl=0.6)
+
+
+def test_the_journal_uses_one_name_for_one_thing(recorder: Recorder) -> None:
+    log(recorder, 1, loss=0.5, **{"rewards/accuracies": 0.75, "completions/mean_length": 4, "rewards/score/mean": 0.2})
+    step = journal.read(recorder.log.path)[-1]
+    assert (step["accuracy"], step["completion_tokens"], step["score"]) == (0.75, 4, 0.2)

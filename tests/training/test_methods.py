@@ -1,0 +1,215 @@
+"""Every objective on every kind of weights: two steps of the real stage on a tiny model, saved, loaded and asked."""
+
+import math
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import method_project
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from stages import reference, train_dpo, train_grpo, train_reward, train_rlhf, train_sft
+from tunesmith.core import journal, lineage, manifest
+from tunesmith.core.errors import DataError
+from tunesmith.models import device, generation, loading, weights
+from tunesmith.training import checks, reward, sft
+from tunesmith.training import run as training_run
+from tunesmith.training.grpo import Grpo
+from tunesmith.training.sft import Sft
+from tunesmith.verifiers import catalog
+from tunesmith.verifiers.verdict import Row, Verdict, Verifier
+
+PROMPT = [{"role": "user", "content": "What is 3 + 4?"}]
+
+
+def run(objective: str, kind: weights.Kind) -> Path:
+    """Run the stage in the current project; the folder it wrote."""
+    match objective:
+        case "sft":
+            train_sft.main(kind)
+            return Path("models") / f"sft-{kind}"
+        case "dpo":
+            reference.main()
+            train_dpo.main()
+        case "reward":
+            train_reward.main()
+        case "rlhf":
+            train_rlhf.main()
+        case "grpo":
+            train_grpo.main()
+    return Path("models") / objective
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_follower() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_run, "published_live", lambda path: nullcontext())
+        yield
+
+
+@pytest.fixture(scope="module")
+def started(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with an SFT policy and a reward model. Not to be written to."""
+    folder = method_project.make(tmp_path_factory.mktemp("methods") / "project", tiny_base)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("sft", "lora")
+        run("reward", "lora")
+    return folder
+
+
+@pytest.fixture
+def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy to train in."""
+    folder = tmp_path / "project"
+    shutil.copytree(started, folder)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def parity(completion: str, row: Row) -> Verdict:
+    """A score with spread even over what a random policy says."""
+    right = completion == row["reference"] or crc32(completion.encode()) % 2 == 0
+    return Verdict(float(right), completion, "for a test")
+
+
+@pytest.fixture
+def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What the check of the weights was given: digests by name, before and after, of what is frozen and what trains."""
+    seen: dict[str, Any] = {}
+    check = checks.check_weights_moved
+
+    def spy(kind: weights.Kind, frozen: Any, trained: Any) -> None:
+        seen.update(frozen=frozen, trained=trained)
+        check(kind, frozen, trained)
+
+    monkeypatch.setattr(checks, "check_weights_moved", spy)
+    return seen
+
+
+@pytest.mark.parametrize("kind", weights.KINDS)
+@pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
+def test_only_what_should_move_moves_and_what_is_saved_can_be_used(
+    project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: weights.Kind
+) -> None:
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    if objective != "sft":
+        method_project.write_params(project, method_project.with_weights(objective, kind))
+    base_before = manifest.verify(project / "models" / "base")
+    out = run(objective, kind)
+
+    assert manifest.verify(project / "models" / "base") == base_before
+    (frozen, frozen_after), (trained, trained_after) = moved["frozen"], moved["trained"]
+    assert frozen == frozen_after
+    assert bool(frozen) is (kind != "full")
+    assert sum(trained_after[name] != digest for name, digest in trained.items()) > len(trained) / 2
+    only_adapter = all("lora_" in name or "score" in name for name in trained)
+    assert only_adapter is (kind != "full")
+
+    saved = [name for file in out.glob("*.safetensors") for name in load_file(file)]
+    assert all("lora_" in name or name.endswith("score.weight") for name in saved) is (kind != "full")
+    assert not any(".ref." in name for name in saved)
+    assert lineage.read(out)["method"] == {"objective": objective, "weights": kind}
+    assert journal.first(journal.read(out / journal.NAME), "end")["steps"] >= 2
+
+    profile = device.detect()
+    if objective == "reward":
+        opened = loading.open_reward_model(out, project / "models" / "base", profile)
+        long, short = reward.scores(opened, [[1, 5, 9, 13, 2], [1, 2]], 2)
+        assert long != short
+    else:
+        opened = loading.open_model(out, project / "models" / "base", profile)
+        assert generation.answer(opened.model, opened.tokenizer, [PROMPT], max_new_tokens=3)[0]
+
+
+def steps(out: Path) -> list[dict[str, Any]]:
+    return [event for event in journal.read(out / journal.NAME) if event["event"] == "step"]
+
+
+@pytest.mark.parametrize("kind", weights.KINDS)
+def test_a_policy_begins_as_its_reference_and_leaves_it(project: Path, kind: weights.Kind) -> None:
+    method_project.write_params(project, method_project.with_weights("rlhf", kind))
+    first, second = steps(run("rlhf", kind))
+    assert first["kl"] == pytest.approx(0, abs=1e-6)
+    assert abs(second["kl"]) > 1e-4
+
+
+@pytest.fixture
+def gpu_like(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The precision and the recomputation of a GPU, on a CPU."""
+    profile = device.Profile("cpu", "as a GPU would", torch.bfloat16, gradient_checkpointing=True)
+    monkeypatch.setattr(device, "detect", lambda: profile)
+
+
+@pytest.mark.usefixtures("gpu_like")
+@pytest.mark.parametrize("kind", weights.KINDS)
+@pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
+def test_every_method_trains_in_bfloat16_with_recomputation(
+    project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, kind: weights.Kind
+) -> None:
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    if objective != "sft":
+        method_project.write_params(project, method_project.with_weights(objective, kind))
+    first = steps(run(objective, kind))[0]
+    if objective == "dpo":  # a policy prefers nothing over its reference
+        assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
+
+
+@pytest.mark.parametrize("start", ["base", "sft-full"])
+@pytest.mark.parametrize("objective", ["dpo", "reward", "grpo"])
+def test_a_training_starts_from_any_policy(
+    project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, start: str
+) -> None:
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    run("sft", "full")
+    params = method_project.PARAMS
+    method_project.write_params(project, params | {objective: params[objective] | {"start": start, "probes": 0}})
+    out = run(objective, "lora")
+    assert lineage.read(out)["on"]["model"] == start
+    base = project / "models" / "base"
+    opened = loading.open_reward_model if objective == "reward" else loading.open_model
+    assert opened(out, base, device.detect()).on.name == start
+
+
+def test_answers_may_go_through_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    params = method_project.PARAMS
+    method_project.write_params(project, params | {"grpo": params["grpo"] | {"batch_size": 2}})
+    assert len(steps(run("grpo", "lora"))) == 2
+
+
+def test_too_few_prompts_for_a_step_are_told(project: Path) -> None:
+    params = method_project.PARAMS
+    method_project.write_params(project, params | {"rlhf": params["rlhf"] | {"prompts": 20}})
+    with pytest.raises(DataError, match=r"12 prompts to train on, and a step takes 20 \(rlhf\.prompts\)"):
+        run("rlhf", "lora")
+
+
+def test_the_wrong_rows_are_told_before_a_reference_is_computed(project: Path) -> None:
+    params = method_project.PARAMS
+    method_project.write_params(project, params | {"dpo": params["dpo"] | {"dataset": "answers"}})
+    with pytest.raises(DataError, match="DPO cannot learn from answers"):
+        reference.main()
+
+
+@pytest.mark.parametrize(("beta", "max_kl"), [(0.0, 1.0), (0.1, None)])
+def test_a_bound_on_the_kl_needs_the_kl(beta: float, max_kl: float | None) -> None:
+    with pytest.raises(ValidationError, match="max_kl bounds the KL that beta weighs"):
+        Grpo(**(method_project.PARAMS["grpo"] | {"beta": beta, "max_kl": max_kl}))
+
+
+def test_a_qlora_adapter_keeps_its_precision_when_a_trainer_is_made(tiny_base: Path, tmp_path: Path) -> None:
+    lora = weights.Lora(rank=4, alpha=8, dropout=0.0)
+    policy = loading.open_policy(tiny_base, tiny_base, device.detect(), "qlora", lora)
+    before = weights.digests(policy.model, trained=True)
+    settings = Sft(**method_project.PARAMS["sft"])
+    row = {"id": "a", "prompt": PROMPT, "completion": [{"role": "assistant", "content": "7"}]}
+    examples = sft.encode(policy.tokenizer, [row], settings, Path("rows"))
+    sft.make_trainer(policy, examples, settings, "qlora", device.detect(), tmp_path)
+    assert weights.digests(policy.model, trained=True) == before

@@ -1,0 +1,272 @@
+import math
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from profiles import EXACT
+from safetensors.torch import load_file
+from transformers import set_seed
+from trl import SFTTrainer
+
+from tunesmith.core import journal, manifest
+from tunesmith.core.errors import DataError, IntegrityError, TrainingError
+from tunesmith.models import chat, device, generation, loading, weights
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import likelihoods
+from tunesmith.training import run
+from tunesmith.training.run import Watch
+from tunesmith.training.sft import Examples, Sft, encode, ends_turn, make_trainer
+from tunesmith.training.spec import Task
+
+ROWS = [
+    {
+        "id": f"{a}+{b}",
+        "prompt": [{"role": "user", "content": f"{a} + {b}"}],
+        "completion": [{"role": "assistant", "content": str(a + b)}],
+    }
+    for a in range(4)
+    for b in range(6)
+]
+PROBES = [row["prompt"] for row in ROWS[:3]]
+LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
+
+
+def settings(*, rate: float = 0.05, **changes: Any) -> Sft:
+    values: dict[str, Any] = {
+        "dataset": "rows",
+        "turns": "completion",
+        "epochs": 1,
+        "learning_rate": dict.fromkeys(weights.KINDS, rate),
+        "warmup_share": 0.1,
+        "max_length": 128,
+        "batch_size": 2,
+        "seed": 1,
+        "probes": 3,
+    }
+    return Sft(**(values | changes))
+
+
+def task(out: Path, base: Path) -> Task:
+    return Task(
+        out=out,
+        objective="sft",
+        title="SFT",
+        kind="lora",
+        start=base,
+        dataset="rows",
+        rows=len(ROWS),
+        inputs=[],
+        params={},
+        seed=1,
+    )
+
+
+def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manifest:
+    """Train two-step LoRA on the tiny base, as the stage does."""
+    sft, profile = settings(**changes), device.detect()
+    set_seed(sft.seed)
+    policy = loading.open_policy(base, base, profile, "lora", LORA)
+    examples = encode(policy.tokenizer, ROWS, sft, Path("rows"))
+    trainer = make_trainer(policy, examples, sft, "lora", profile, scratch)
+    watch = Watch(probes=PROBES, rows_of=trainer.data_collator.rows_of)
+    return run.train(trainer, policy, task(out, base), watch, profile, tokens=1)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_follower() -> Iterator[None]:
+    """Trainings here are not published; tests/test_publishing.py follows journals."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "published_live", lambda path: nullcontext())
+        yield
+
+
+@pytest.fixture(scope="module")
+def tuned(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter on the tiny base. Not to be written to."""
+    folder = tmp_path_factory.mktemp("tuned")
+    tune(tiny_base, folder / "sft-lora", folder / "scratch")
+    return folder / "sft-lora"
+
+
+def test_an_adapter_folder_holds_what_its_contract_says(tuned: Path) -> None:
+    files = set(manifest.verify(tuned).files)
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= files
+    assert {"training.jsonl", "lineage.json"} <= files
+
+
+def test_the_journal_tells_the_whole_training(tuned: Path) -> None:
+    events = journal.read(tuned / journal.NAME)
+    kinds = [event["event"] for event in events]
+    steps = [event for event in events if event["event"] == "step"]
+    assert (kinds[0], kinds[-1]) == ("start", "end")
+    assert kinds.count("sample") == 2 * len(PROBES)
+    assert [event["step"] for event in steps] == list(range(1, events[-1]["steps"] + 1))
+    assert all(math.isfinite(event["loss"]) for event in steps)
+    assert events[-1]["trainable_parameters"] < events[-1]["total_parameters"]
+
+
+def test_the_base_is_what_it_was_and_the_tuned_model_answers_otherwise(tiny_base: Path, tuned: Path) -> None:
+    manifest.verify(tiny_base)
+    profile = device.detect()
+    answers = [
+        generation.answer(opened.model, opened.tokenizer, PROBES, max_new_tokens=8)
+        for opened in (loading.open_model(tiny_base, tiny_base, profile), loading.open_model(tuned, tiny_base, profile))
+    ]
+    assert answers[0] != answers[1]
+
+
+def test_models_that_share_their_weights_answer_as_each_does_alone(
+    tiny_base: Path, tuned: Path, tmp_path: Path
+) -> None:
+    """An adapter leaves no trace on the weights that the next model is on."""
+    other = tmp_path / "sft-other"
+    tune(tiny_base, other, tmp_path / "scratch", seed=7)
+    folders = [tiny_base, tuned, other, tiny_base]
+
+    def likely(opened: OpenModel) -> list[float]:
+        return [one.log_prob for one in likelihoods(opened, [([5, 6, 7], [8, 9]), ([5], [6, 7, 8])], batch_size=2)]
+
+    alone = [likely(loading.open_model(folder, tiny_base, EXACT)) for folder in folders]
+    together = [(folder, likely(opened)) for folder, opened in loading.open_each(folders, tiny_base, EXACT)]
+    assert sorted(together) == sorted(zip(folders, alone, strict=True))
+    assert len({tuple(values) for values in alone}) == 3
+
+
+def test_training_again_ends_in_identical_weights(tiny_base: Path, tuned: Path, tmp_path: Path) -> None:
+    again = tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch")
+    assert again.weights_digest == manifest.read(tuned).weights_digest
+
+
+def test_the_template_is_the_bases(tiny_base: Path, tuned: Path) -> None:
+    profile = device.detect()
+    digests = {chat.template_digest(loading.open_model(f, tiny_base, profile).tokenizer) for f in (tiny_base, tuned)}
+    assert len(digests) == 1
+
+
+def test_an_adapter_is_refused_on_another_base(tuned: Path, tiny_base: Path, tmp_path: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, device.detect())
+    with torch.no_grad():
+        opened.model.model.norm.weight.add_(1)
+    other = tmp_path / "base"
+    opened.model.save_pretrained(other)
+    opened.tokenizer.save_pretrained(other)
+    manifest.write(other)
+    with pytest.raises(IntegrityError, match="trained on a base with weights"):
+        loading.open_model(tuned, other, device.detect())
+
+
+@pytest.fixture
+def packed(tiny_base: Path, tmp_path: Path) -> tuple[SFTTrainer, Examples]:
+    """A trainer over six rows that make one packed sequence, and the rows as tokens."""
+    profile, sft = EXACT, settings(max_length=512)
+    policy = loading.open_policy(tiny_base, tiny_base, profile, "lora", LORA)
+    examples = encode(policy.tokenizer, ROWS[:6], sft, Path("rows"))
+    return make_trainer(policy, examples, sft, "lora", profile, tmp_path), examples
+
+
+def test_packed_rows_do_not_see_each_other(packed: tuple[SFTTrainer, Examples]) -> None:
+    """The loss of rows packed together is the loss of the same rows alone."""
+    trainer, examples = packed
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert batch["input_ids"].shape == (1, sum(len(example.input_ids) for example in examples.values()))
+    with torch.no_grad():
+        together = trainer.compute_loss(trainer.model, batch).item()
+        total, count = 0.0, 0
+        for example in examples.values():
+            ids = torch.tensor([example.input_ids])
+            labels = torch.tensor([example.completion_mask]).bool()
+            logits = trainer.model(input_ids=ids).logits[:, :-1].log_softmax(-1)
+            losses = -logits.gather(-1, ids[:, 1:, None])[..., 0]
+            total += losses[labels[:, 1:]].sum().item()
+            count += int(labels[:, 1:].sum())
+    assert together == pytest.approx(total / count, rel=1e-5)
+
+
+def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer, Examples]) -> None:
+    trainer, _ = packed
+    batch = next(iter(trainer.get_train_dataloader()))
+    trained = batch["input_ids"][batch["labels"] != -100]
+    answers = sorted(row["completion"][0]["content"] + "<|im_end|>" for row in ROWS[:6])
+    decoded = trainer.processing_class.decode(trained).replace("<|im_end|>", "<|im_end|>\n").split("\n")[:-1]
+    assert sorted(decoded) == answers
+
+
+def test_rows_too_long_are_counted_before_training(tiny_base: Path) -> None:
+    tokenizer = loading.open_model(tiny_base, tiny_base, device.detect()).tokenizer
+    with pytest.raises(DataError, match=r"24 of 24 rows are longer than sft\.max_length"):
+        encode(tokenizer, ROWS, settings(max_length=8), Path("rows"))
+
+
+def test_a_training_without_effect_is_an_error_and_leaves_nothing(tiny_base: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="training had no effect"):
+        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", rate=1e-12)
+    assert not (tmp_path / "sft-lora").exists()
+
+
+def test_an_error_names_the_rows_of_its_step(packed: tuple[SFTTrainer, Examples]) -> None:
+    trainer, examples = packed
+    for _ in trainer.get_train_dataloader():
+        pass
+    assert sorted(trainer.data_collator.rows_of(1)) == sorted(examples)
+
+
+def test_a_gradient_that_is_no_number_stops_the_training_and_saves_nothing(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return plain(self, *args, **kwargs) * math.nan
+
+    plain = SFTTrainer.compute_loss
+    monkeypatch.setattr(SFTTrainer, "compute_loss", poisoned)
+    with pytest.raises(TrainingError, match=r"step 1 \(rows .*1\+5.*\): loss nan"):
+        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", batch_size=8)
+    assert not (tmp_path / "sft-lora").exists()
+
+
+def test_whether_a_model_ends_its_turn_is_seen_after_the_right_answer(tiny_base: Path) -> None:
+    policy = loading.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
+    examples = list(encode(policy.tokenizer, ROWS[:2], settings(), Path("rows")).values())
+    with torch.no_grad():
+        ids = torch.tensor([examples[0].input_ids])
+        likeliest = int(policy.model(input_ids=ids[:, :-1]).logits[0, -1].argmax())
+    assert ends_turn(policy, examples[:1]) == [likeliest == policy.tokenizer.eos_token_id]
+    other = chat.Example([*examples[0].input_ids[:-1], likeliest], examples[0].completion_mask)
+    assert ends_turn(policy, [examples[1], other])[1]
+
+
+def test_the_digests_see_one_changed_value(tiny_base: Path) -> None:
+    model = loading.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA).model
+    frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
+    with torch.no_grad():
+        next(p for n, p in model.named_parameters() if "lora_A" in n).add_(1)
+    assert weights.digests(model, trained=False) == frozen
+    assert len(weights.digests(model, trained=True).items() - trained.items()) == 1
+    with torch.no_grad():
+        next(p for n, p in model.named_parameters() if "base_layer" in n)[0, 0] += 1e-3
+    assert len(weights.digests(model, trained=False).items() - frozen.items()) == 1
+
+
+def test_a_model_of_full_weights_knows_its_base(tiny_base: Path, tmp_path: Path) -> None:
+    out, profile = tmp_path / "sft-full", device.detect()
+    set_seed(1)
+    policy = loading.open_policy(tiny_base, tiny_base, profile, "full", LORA)
+    sft = settings(rate=0.01)
+    trainer = make_trainer(policy, encode(policy.tokenizer, ROWS, sft, Path("rows")), sft, "full", profile, tmp_path)
+    full = Task(**{**vars(task(out, tiny_base)), "kind": "full"})
+    run.train(trainer, policy, full, Watch(probes=PROBES), profile, tokens=1)
+    opened = loading.open_model(out, tiny_base, profile)
+    assert (opened.on, opened.base) == (out, manifest.read(tiny_base))
+    assert opened.manifest.weights_digest != opened.base.weights_digest
+
+
+def test_only_the_adapter_is_saved(tuned: Path) -> None:
+    assert all("lora_" in name for name in load_file(tuned / "adapter_model.safetensors"))
+
+
+def test_a_journal_cut_short_gives_its_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / journal.NAME
+    path.write_bytes(b'{"event":"start","time":1}\n{"event":"st')
+    assert [event["event"] for event in journal.read(path)] == ["start"]

@@ -1,0 +1,297 @@
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import fuzz_verifiers
+from tunesmith.verifiers.math import equivalence, expression, final_answer, verifier, worker_process
+
+SAME = [
+    ("5", "The answer is $5$."),
+    ("5", "x = 5"),
+    ("x=5", "5"),
+    ("x=5", "5=x"),
+    ("5", "x = 3 + 2 = 5"),
+    ("1/2", "0.5"),
+    ("1/3", r"\frac{2}{6}"),
+    ("5/2", "2 1/2"),
+    (r"-2\frac{1}{2}", "-2.5"),
+    ("50", r"50\%"),
+    ("50%", "50"),
+    ("1234", "1,234"),
+    ("1,234", r"\$1\,234"),
+    ("100000", "10^5"),
+    ("100000", "1e5"),
+    ("7", "7 apples"),
+    ("12", r"12\text{ cm}^2"),
+    ("90", r"90^\circ"),
+    ("100", "100_8"),
+    (r"2\sqrt{2}", r"\sqrt{8}"),
+    (r"\frac{\pi}{2}", "π/2"),
+    ("x^2+2x+1", "(x+1)^2"),
+    ("y=2x+1", "2x+1"),
+    ("2x+3y=6", "6=3y+2x"),
+    ("x>5", "5<x"),
+    ("(1,2)", "( 1, 2 )"),
+    ("[1,2)", "[1, 2)"),
+    ("1,2", "2 and 1"),
+    ("1,2", r"\boxed{2} and \boxed{1}"),
+    (r"\{1,2\}", "x = 2 or x = 1"),
+    (r"\{5\}", "5"),
+    (r"\pm 3", "-3, 3"),
+    (r"(-\infty,1)\cup(2,\infty)", r"(2,\infty)\cup(-\infty,1)"),
+    ("x=1, y=2", "y=2, x=1"),
+    (r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+    ("Paris", r"\text{paris}"),
+    (r"\text{(A)}", "A"),
+    ("120", "9 more\n#### 120"),
+]
+OTHER = {
+    "either of two": [("2", "1 or 2"), ("1", "1 or 2"), ("2", r"\boxed{1} or \boxed{2}"), ("3", "$1$ $2$ $3$")],
+    "a hair's breadth": [("42", "42.0000001"), ("0", "10^{-20}"), ("2^{-60}", "2^{-70}"), ("1", "0.9999999999999999")],
+    "another tiny number": [(r"10^{-60}\sqrt2", r"10^{-70}\sqrt2")],
+    "an approximation": [("1/3", "0.333333"), (r"\pi", "3.14159265358979"), (r"\sqrt{2}", "1.41421356237309505")],
+    "the last digit of many": [("123456789012345678901234567890", "123456789012345678901234567891")],
+    "a share for a percentage": [("50", "0.5"), ("50%", "0.5"), ("0.5", "50%")],
+    "an equation's right side": [("5", "2x=5"), ("5", "4=5"), ("5", "x=3=5"), ("x=5", "y=5"), ("x=5", "x=x")],
+    "more solutions": [("x=5", "x^2=25"), ("5", r"\pm 5"), ("5", r"x \ne 5"), ("5", "x>5")],
+    "the question again": [
+        ("5050", r"\sum_{k=1}^{100} k"),
+        ("2", r"\int_0^2 1 dx"),
+        ("120", "5!"),
+        ("10", r"\binom{5}{2}"),
+    ],
+    "another order": [("(1,2)", "(2,1)"), ("x=1, y=2", "2, 1"), ("(2,1)", "(5,3)")],
+    "other brackets": [("(1,2)", "1,2"), ("(1,2)", "[1,2]"), (r"\{1,2\}", "(1,2)"), ("[1,2)", "(1,2]")],
+    "twice the same": [("1,2", "1,1,2"), ("1,2", "1,1")],
+    "another relation": [("x>5", "x<5"), ("x>5", r"x\ge 5")],
+    "another letter": [("A", "a"), ("x", "y"), ("2x", "x")],
+    "another base": [("12_5", "12_8")],
+}
+MISREAD = {
+    "an anagram": ("seven", "evens"),
+    "a superscript": ("103", "10³"),
+    "a version": ("0.36", "1.2.3"),
+    "digits side by side": ("6", r"\boxed{1 2 3}"),
+    "a vector": ("2", r"\begin{pmatrix}1\\2\end{pmatrix}"),
+    "a word before it": ("5", r"\boxed{\text{not }5}"),
+    "a scale": ("5", "5 million"),
+    "a thin space": ("0", r"3\,000"),
+    "an empty box": ("5", r"5 \boxed{}"),
+    "an open box": ("5", r"5 \boxed{5"),
+    "division by zero": ("5", r"\boxed{\frac{5}{0}}"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _worker_ends() -> Iterator[None]:
+    yield
+    verifier.WORKER.stop()
+
+
+@pytest.fixture
+def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier.verify("1", {"reference": "1"})  # started, so that only the work is timed
+    monkeypatch.setattr(verifier, "SECONDS", 1.0)
+
+
+@pytest.mark.parametrize(("reference", "completion"), SAME)
+def test_the_same_answer_written_otherwise_is_right_and_so_is_gold(reference: str, completion: str) -> None:
+    assert verifier.verify(completion, {"reference": reference}).score == 1
+    assert verifier.verify(reference, {"reference": reference}).score == 1
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_answer_is_wrong(name: str) -> None:
+    for reference, completion in OTHER[name]:
+        verdict = verifier.verify(completion, {"reference": reference})
+        assert (verdict.score, verdict.status) == (0, "scored"), (reference, completion)
+        assert verifier.verify(reference, {"reference": reference}).score == 1
+
+
+@pytest.mark.parametrize("name", MISREAD)
+def test_what_an_algebra_system_would_misread_is_not_accepted(name: str) -> None:
+    reference, completion = MISREAD[name]
+    assert verifier.verify(completion, {"reference": reference}).score == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "I do not know", "...", r"\boxed{}", r"\boxed{5 +}", r"\boxed{" + "(" * 200 + "}"]
+)
+def test_what_cannot_be_read_is_no_answer(text: str) -> None:
+    assert verifier.verify(text, {"reference": "5"}).status == "no_answer"
+
+
+@pytest.mark.parametrize("reference", ["", "I do not know", r"\boxed{5 +}", r"\boxed{\frac{1}{0}}"])
+def test_a_reference_that_cannot_be_read_is_not_gradable(reference: str) -> None:
+    assert verifier.verify("5", {"reference": reference}).status == "not_gradable"
+
+
+@pytest.mark.usefixtures("hurried")
+@pytest.mark.parametrize("tower", [r"9^{9^{9^{9}}}", r"2^{2^{40}}", r"(x+y+z)^{100}-(x+y)^{100}"])
+def test_a_completion_that_takes_too_long_is_no_answer_and_the_next_one_is_judged(tower: str) -> None:
+    start = time.perf_counter()
+    assert verifier.verify(rf"\boxed{{{tower}}}", {"reference": "x+1"}).status == "no_answer"
+    assert time.perf_counter() - start < 20
+    assert verifier.verify("1+x", {"reference": "x+1"}).score == 1
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_reference_that_takes_too_long_is_not_gradable() -> None:
+    assert verifier.verify("5", {"reference": r"\boxed{10^{10^{10^{10}}}}"}).status == "not_gradable"
+
+
+@pytest.mark.usefixtures("hurried")
+def test_a_limit_holds_outside_of_the_main_thread() -> None:
+    statuses: list[str] = []
+
+    def judge() -> None:
+        statuses.append(verifier.verify(r"\boxed{9^{9^{9^{9}}}}", {"reference": r"\sqrt{5}"}).status)
+        statuses.append(verifier.verify("5", {"reference": "5"}).status)
+
+    thread = threading.Thread(target=judge)
+    thread.start()
+    thread.join()
+    assert statuses == ["no_answer", "scored"]
+
+
+def test_threads_get_their_own_verdicts() -> None:
+    wrong: list[int] = []
+
+    def judge(offset: int) -> None:
+        for value in range(offset, offset + 20):
+            if verifier.verify(str(value), {"reference": str(value)}).score != 1:
+                wrong.append(value)
+            if verifier.verify(str(value), {"reference": str(value + 1)}).score != 0:
+                wrong.append(value)
+
+    threads = [threading.Thread(target=judge, args=(100 * number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_worker_that_was_killed_is_started_again() -> None:
+    verifier.verify("5", {"reference": "5"})
+    process = verifier.WORKER._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert verifier.verify("5", {"reference": "5"}).score == 1
+
+
+def test_a_worker_that_does_not_start_is_the_callers_error() -> None:
+    with pytest.raises(OSError, match="does not start"):
+        worker_process.Worker("tunesmith.verifiers.catalog.no_such_module").ask({}, 1.0)
+
+
+ORPHANS = {
+    "exits": "pass",
+    "forks, and both exit": "os.fork() or mathematics.verify('1', {'reference': '1'})",
+    "vanishes": "os._exit(0)",
+    "is killed at work": "os.write(worker.stdin.fileno(), TOWER); time.sleep(0.5); os.kill(os.getpid(), 9)",
+}
+PARENT = """
+import json, os, time
+from tunesmith.verifiers.catalog import mathematics
+mathematics.verify("5", {"reference": "5"})
+worker = mathematics.WORKER._process
+TOWER = json.dumps({"reference": "5", "completion": "9^{9^{9^{9}}}", "seconds": 3}).encode() + b"\\n"
+print(worker.pid, flush=True)
+"""
+
+
+@pytest.mark.parametrize("name", ORPHANS)
+def test_no_worker_outlives_a_parent_that(name: str) -> None:
+    parent = subprocess.run([sys.executable, "-c", PARENT + ORPHANS[name]], capture_output=True, text=True, timeout=60)
+    worker = int(parent.stdout.split()[0])
+    deadline = time.monotonic() + 20
+    while _is_running(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _is_running(worker)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+FORK = """
+child = os.fork()
+right = mathematics.verify("7", {"reference": "7"}).score == 1 and mathematics.WORKER._process.pid
+if child == 0:
+    mathematics.WORKER.stop()
+    os._exit(0 if right and right != worker.pid else 1)
+assert right == worker.pid
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert mathematics.verify("6", {"reference": "6"}).score == 1
+"""
+
+
+def test_a_forked_child_has_a_worker_of_its_own() -> None:
+    assert subprocess.run([sys.executable, "-c", PARENT + FORK], stdout=subprocess.DEVNULL, timeout=60).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["number", "math"])
+def test_no_fuzzed_answer_crashes_hangs_or_is_accepted_falsely(name: str) -> None:
+    tally = fuzz_verifiers.Tally()
+    fuzzed = list(fuzz_verifiers.answers(2000 if name == "number" else 250, seed=7, hostile=0.0))
+    thread = threading.Thread(target=fuzz_verifiers.judge, args=(name, fuzzed[::2], tally))
+    thread.start()
+    fuzz_verifiers.judge(name, fuzzed[1::2], tally)
+    thread.join()
+    assert tally.failures == []
+
+
+def test_no_hostile_text_crashes_number_or_is_accepted() -> None:
+    tally = fuzz_verifiers.Tally()
+    fuzz_verifiers.judge("number", list(fuzz_verifiers.answers(500, seed=7, hostile=1.0)), tally)
+    assert tally.failures == []
+
+
+@given(st.text())
+def test_no_text_crashes_what_finds_and_reads_the_answer(text: str) -> None:
+    for found in (text, final_answer.final(text)):
+        if found:
+            read = expression.read(found)
+            assert read is None or equivalence.same(read, read, lambda one, other: one == other) in (True, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["$", r"\(", r"\boxed{", "answer is ", "{", r"\text{", "1,", "(", " ", r"\frac", "=", r"\pm"]
+)
+def test_time_is_short_for_hostile_text(text: str) -> None:
+    start = time.perf_counter()
+    for length in (expression.LONGEST, final_answer.WINDOW, 100_000):
+        expression.read(final_answer.final(text * (length // len(text))) or "")
+        expression.read(text * (length // len(text)))
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        *("17+25", r"\boxed{17+25}", r"6\times 7", "7^2-7", r"\max(42,3)", r"\lfloor 42.5\rfloor"),
+        *("84/2", r"\frac{84}{2}", r"\sqrt{1764}", "43-1", r"6 \cdot 7", "|-42|"),
+    ],
+)
+def test_the_question_again_is_not_its_answer(echo: str) -> None:
+    assert verifier.verify(echo, {"reference": "42"}).score == 0
+
+
+@pytest.mark.parametrize(
+    ("reference", "worked"),
+    [("42", "17 + 25 = 42"), ("1000", "10^3"), ("0.5", r"\frac{1}{2}"), ("5/2", "2 1/2"), ("1200", r"1.2 \times 10^3")],
+)
+def test_a_number_may_be_written_in_every_usual_way(reference: str, worked: str) -> None:
+    assert verifier.verify(worked, {"reference": reference}).score == 1

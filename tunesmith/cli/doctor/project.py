@@ -1,0 +1,109 @@
+"""Checks of this project: params, git, DVC, tracker, keys, the base model."""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from tunesmith.cli import check
+from tunesmith.cli.doctor.finding import Finding
+from tunesmith.core import dvc_project, git, lineage, manifest, params
+from tunesmith.core.errors import IntegrityError
+from tunesmith.registry import signing as signatures
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.signing import Certificate, Key, Settings, Sigstore
+from tunesmith.registry.tracker import Names, tracking_uri
+
+BASE = Path("models/base")
+
+
+def values() -> Finding:
+    return Finding("params", "good", f"in order; data sets: {', '.join(check.check())}")
+
+
+def checkout(root: Path) -> Finding:
+    """Whether models trained now can name the code that made them."""
+    if git.root(root) is None:
+        fix = "`git init && git add -A && git commit`"
+        return Finding("git", "warning", "no checkout: a model trained here cannot say by which code", fix)
+    if not git.clean(root):
+        fix = "commit before you train what is to be registered"
+        return Finding("git", "warning", "uncommitted changes: what is trained now cannot be made again", fix)
+    return Finding("git", "good", "all committed")
+
+
+def data_versions(root: Path) -> Finding:
+    if not (root / ".dvc").is_dir():
+        return Finding("DVC", "bad", "no .dvc here", "run from the project's root, or `dvc init`")
+    known, cache = len(dvc_project.stages(root)), dvc_project.cache(root)
+    existing = next(place for place in (cache, *cache.parents) if place.exists())
+    if not os.access(existing, os.W_OK):
+        return Finding("DVC", "bad", f"the cache {cache} cannot be written", "`dvc cache dir --local FOLDER`")
+    apart = " (another disk than the project's)" if existing.stat().st_dev != root.stat().st_dev else ""
+    return Finding("DVC", "good", f"{known} stages; the cache is {cache}{apart}")
+
+
+def remote(root: Path, reach: Callable[[Path], bool] = dvc_project.reach) -> Finding:
+    known = dvc_project.remotes(root)
+    if not known:
+        fix = "`dvc remote add --default NAME ADDRESS`, then `dvc push`"
+        return Finding("remote", "warning", "none: data and models are on this disk alone", fix)
+    name, address = next(iter(known.items()))
+    fix = (
+        f"check the address and its credentials: `dvc remote list`, `dvc config --list`; `dvc push -r {name}` must work"
+    )
+    try:
+        found = reach(root)
+    except Exception as error:  # every kind of store has errors of its own
+        return Finding("remote", "bad", f"{name} at {address} does not answer: {error}", fix)
+    if not found:
+        return Finding("remote", "bad", f"{name} at {address}: there is no such place", fix)
+    return Finding("remote", "good", f"{name} at {address} answers")
+
+
+def tracker(connect: Callable[[str], Registry] = Registry) -> Finding:
+    """Whether MLflow answers, and its tables are those of this release. A local one that is not there is not made."""
+    uri = tracking_uri()
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        return Finding("tracker", "good", "MLflow on SQLite, made at first use (MLFLOW_TRACKING_URI names a server)")
+    names = params.load(Names, "registry")
+    connect(names.experiment).versions(names.model)
+    kind = uri.partition(":")[0].partition("+")[0]
+    return Finding("tracker", "good", f"MLflow answers ({'a server' if kind.startswith('http') else kind})")
+
+
+def keys() -> Finding:
+    """Whether what is registered can be signed, and what others signed be trusted."""
+    signing = params.load(Settings, "signing").root
+    match signing:
+        case Key(private=private):
+            path = private or signatures.own_key()
+            if private is None and not path.exists():
+                trusted = len(signatures.public_keys(signing))
+                return Finding(
+                    "signing", "good", f"your key is made at first use ({path}); {trusted} others are trusted"
+                )
+            files = [path]
+        case Certificate(private=private, certificate=certificate, chain=chain, roots=roots):
+            files = [private, certificate, *chain, *roots]
+        case Sigstore(identity=identity):
+            return Finding("signing", "good", f"by Sigstore, as {identity}; needs the network")
+    absent = [str(file) for file in files if not file.is_file()]
+    if absent:
+        return Finding("signing", "bad", f"no file {', '.join(absent)}", "correct the section signing in params.yaml")
+    if stat.S_IMODE(files[0].stat().st_mode) & 0o077:
+        return Finding("signing", "bad", f"others can read the private key {files[0]}", f"`chmod 600 {files[0]}`")
+    trusted = len(signatures.public_keys(signing)) if isinstance(signing, Key) else len(signing.roots)
+    return Finding("signing", "good", f"{files[0]}, yours alone; {trusted} trusted")
+
+
+def base_model(folder: Path = BASE) -> Finding:
+    """Whether it is there and whole; of the weights, sizes alone are looked at."""
+    if not folder.exists():
+        return Finding("base model", "warning", f"no {folder} yet", "`dvc repro fetch_base`")
+    found = manifest.verify(folder, weights=False)
+    for name, entry in found.files.items():
+        if not (folder / name).is_file() or (folder / name).stat().st_size != entry["bytes"]:
+            raise IntegrityError(f"{folder / name}: missing or cut short", fix="`dvc repro --force fetch_base`")
+    source = str(lineage.read(folder).get("source", "")).partition(" sha256:")[0]
+    return Finding("base model", "good", f"{source}, digest {found.digest[:12]}")

@@ -1,0 +1,72 @@
+"""A file of a data set on the model hub, at a commit: ``hub:OWNER/NAME@COMMIT[:FILE]``."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from httpx2 import HTTPError  # what the hub's client lets through of its transport
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HFValidationError
+
+from tunesmith.core.console import disk_full
+from tunesmith.core.errors import DataError
+from tunesmith.data import readers
+
+FORM = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})(?::(?P<file>.+))?")
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """file: within the repository; None until it is known to be the only one."""
+
+    repo: str
+    commit: str
+    file: str | None
+
+    def __str__(self) -> str:
+        return f"hub:{self.repo}@{self.commit}" + (f":{self.file}" if self.file else "")
+
+
+def parse(text: str) -> HubFile:
+    """The hub file that ``text`` names. Raises DataError where it names none at a commit."""
+    match = FORM.fullmatch(text)
+    if match is None:
+        raise DataError(
+            f"{text}: not a data set at a commit",
+            fix="write hub:OWNER/NAME@COMMIT or hub:OWNER/NAME@COMMIT:FILE, the commit as 40 hex digits",
+        )
+    return HubFile(match["repo"], match["commit"], match["file"])
+
+
+def fetch(source: HubFile) -> tuple[HubFile, Path]:
+    """Download the file, or the only data file of its repository; what it is, and where it lies.
+
+    Raises DataError where the hub cannot be reached, or several files could be meant.
+    """
+    try:
+        if source.file is None:
+            names = HfApi().list_repo_files(source.repo, repo_type="dataset", revision=source.commit)
+            source = HubFile(source.repo, source.commit, _only(source, names))
+        path = hf_hub_download(source.repo, str(source.file), repo_type="dataset", revision=source.commit)
+    except (HTTPError, HFValidationError, OSError) as error:
+        if disk_full(error):
+            raise
+        raise DataError(
+            f"{source}: the hub did not give it, and it is not cached: {error}",
+            fix="check the network, the name, and HF_TOKEN for a gated data set; or download it and name the file",
+        ) from None
+    return source, Path(path)
+
+
+def _only(source: HubFile, names: list[str]) -> str:
+    data = [name for name in names if readers.is_data(Path(name))]
+    training = [name for name in data if "train" in Path(name).name]
+    for found in (data, training):
+        if len(found) == 1:
+            return found[0]
+    if not data:
+        raise DataError(
+            f"{source}: holds no file of rows, but {', '.join(names[:10])}", fix="convert it to Parquet or JSONL"
+        )
+    shown = "\n  ".join(f"{source}:{name}" for name in data[:10])
+    raise DataError(f"{source}: has several files of rows", fix=f"name one:\n  {shown}")

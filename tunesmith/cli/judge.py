@@ -1,0 +1,79 @@
+"""`tunesmith judge`: a judge measured on labelled pairs first, then, where it is believed, asked about two models."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tunesmith.core import formatting, params, ready_rows
+from tunesmith.core.errors import EvaluationError, ParamsError
+from tunesmith.core.ready_rows import Sample
+from tunesmith.core.statistics import mean_interval
+from tunesmith.evaluation.comparison import BASELINE
+from tunesmith.evaluation.judge import Agreement, Judge, agreement, compare
+
+REPORTS = Path("reports")
+CONFIDENCE = 0.95
+WORTH = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""Of a comparison, to the model that was named first."""
+
+
+def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
+    """Print how far the judge agrees with ``pairs``, then how often it prefers ``name`` to ``against``.
+
+    pairs: ready preference rows. limit: prompts, and pairs, at most; each is two requests. Writes
+    reports/<name>/judged.json. Raises ParamsError where params.yaml names no judge; EvaluationError where it is not to
+    be believed.
+    """
+    if params.read().get("judge") is None:
+        raise ParamsError("params.yaml: judge is null: there is none", fix="describe one as the comment there shows")
+    judge = params.load(Judge, "judge")
+    labelled = ready_rows.read(pairs)[:limit]
+    measured = agreement(judge, tqdm(labelled, desc="measuring the judge", dynamic_ncols=True), confidence=CONFIDENCE)
+    print(told(measured))
+    if not measured.believed:
+        raise EvaluationError(
+            f"{judge.model} is not believed: the interval of its agreement with {pairs} reaches down to "
+            f"{formatting.percent(measured.interval.low)}, not above {formatting.percent(judge.believed_above)}",
+            fix="measure it on more pairs (--limit), or take a better judge",
+        )
+    prompts = _both(name, against)[:limit]
+    won = [
+        WORTH[compare(judge, first["prompt"], first["completion"], second["completion"]).winner]
+        for first, second in tqdm(prompts, desc="judging", dynamic_ncols=True)
+    ]
+    interval = mean_interval(won, confidence=CONFIDENCE, resamples=10_000, seed=0)
+    rate = sum(won) / len(won)
+    report: dict[str, Any] = {
+        "judge": judge.model, "time": time.time_ns() // 1_000_000, "against": against, "prompts": len(won),
+        "preferred": rate, "low": interval.low, "high": interval.high, "agreement": asdict(measured),
+    }  # fmt: skip
+    ready_rows.write_json(REPORTS / name / "judged.json", report)
+    print(
+        f"{name} is preferred to {against} in {formatting.percent(rate)} of {len(won)} prompts, ties half "
+        f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    )
+
+
+def told(measured: Agreement) -> str:
+    """What a measurement came to, in a line."""
+    interval = f"[{100 * measured.interval.low:.1f}, {100 * measured.interval.high:.1f}]"
+    return (
+        f"the judge agrees with {formatting.percent(measured.accuracy)} {interval} of {measured.pairs} labelled pairs; "
+        f"{formatting.percent(measured.ties)} ties, position bias {formatting.points(measured.position_bias)} points, "
+        f"{formatting.percent(measured.unreadable)} unreadable"
+    )
+
+
+def _both(name: str, against: str) -> list[tuple[Sample, Sample]]:
+    """Both models' samples of the suite that models are ranked by."""
+    measured = [json.loads((REPORTS / model / "metrics.json").read_text())["suites"] for model in (name, against)]
+    ranked = next(iter(measured[0]))
+    if measured[0][ranked]["prompts_digest"] != measured[1].get(ranked, {}).get("prompts_digest"):
+        raise EvaluationError(f"{name} and {against} answered other prompts", fix="evaluate both with `dvc repro`")
+    samples = [ready_rows.read(REPORTS / model / "samples.jsonl") for model in (name, against)]
+    first, second = ([sample for sample in all_ if sample["suite"] == ranked] for all_ in samples)
+    return list(zip(first, second, strict=True))

@@ -1,0 +1,99 @@
+"""`tunesmith lineage`: where a model comes from, as a tree, and whether it is so."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
+
+from tunesmith.core import params
+from tunesmith.core.errors import IntegrityError
+from tunesmith.registry.provenance import lineage_tree
+from tunesmith.registry.provenance.lineage_tree import Node
+from tunesmith.registry.provenance.records import Known
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.signing import Settings
+from tunesmith.registry.tracker import Names
+
+SHORT = 12
+"""Characters of a digest that the tree shows."""
+WIDTH = 160
+"""Characters a line in a file or a pipe."""
+MARKS = {"verified": ("✓", "green"), "differs": ("✗", "bold red"), "unreachable": ("?", "yellow")}
+
+
+def run(which: str, *, verify: bool, as_json: bool) -> bool:
+    """Print the ancestry of a model, a version or an alias; whether nothing in it was found to differ."""
+    names, signing, root = params.load(Names, "registry"), params.load(Settings, "signing").root, Path.cwd()
+    with TemporaryDirectory() as scratch:
+        known = Known(Registry(names.experiment), names.model, signing, root, Path(scratch))
+        node = tree(known, which)
+        if verify:
+            from tunesmith.registry.provenance import (
+                verification,  # its DVC is slow to import, and nothing else needs it
+            )
+
+            node = verification.verified(node, verification.Reach(root, known.fetch, known.signed))
+    show(node, as_json=as_json)
+    return all(part.proof is None or part.proof.mark != "differs" for part in node.walk())
+
+
+def tree(known: Known, which: str) -> Node:
+    """Raises as `Known.record` does, and IntegrityError where what is recorded is no lineage."""
+    try:
+        return lineage_tree.tree(known.record(which))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # nothing has been verified yet
+        raise IntegrityError(
+            f"{which}: its lineage or its statement lacks something, or is none: {error!r}",
+            fix="find out who changed it; register the model again from models/",
+        ) from None
+
+
+def show(node: Node, *, as_json: bool) -> None:
+    """Print a tree: digests short, or as JSON with all of them whole."""
+    if as_json:
+        print(json.dumps(plain(node), indent=2, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(drawn(node))
+
+
+def plain(node: Node) -> dict[str, Any]:
+    """{name, what, digest, check: {mark, says} or null, children}."""
+    return {
+        "name": node.name,
+        "what": node.what,
+        "digest": node.digest,
+        "check": None if node.proof is None else {"mark": node.proof.mark, "says": node.proof.says},
+        "children": [plain(child) for child in node.children],
+    }
+
+
+def drawn(node: Node, onto: Tree | None = None) -> Tree:
+    branch = Tree(line(node)) if onto is None else onto.add(line(node))
+    for child in node.children:
+        drawn(child, branch)
+    return branch
+
+
+def line(node: Node) -> Text:
+    """Name, digest, what it is, and what checking came to."""
+    parts = [Text(shown(node.name), style="bold")]
+    if node.digest:
+        parts.append(Text(shown(node.digest[:SHORT]), style="cyan"))
+    if node.what:
+        parts.append(Text(shown(node.what)))
+    if node.proof is not None:
+        mark, style = MARKS[node.proof.mark]
+        parts.append(Text(f"{mark} {shown(node.proof.says)}", style=style))
+    return Text("  ").join(parts)
+
+
+def shown(text: str) -> str:
+    """What others wrote, without what would steer a terminal."""
+    return "".join(character if character.isprintable() else " " for character in str(text))

@@ -1,0 +1,35 @@
+"""`tunesmith reproduce`: a version of this project's registry, made again."""
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tunesmith.core import params
+from tunesmith.registry import versions
+from tunesmith.registry.provenance import rebuild, sameness
+from tunesmith.registry.provenance.rebuild import Original
+from tunesmith.registry.provenance.sameness import Scores
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.signing import Settings
+from tunesmith.registry.tracker import Names
+from tunesmith.registry.versions import Fetched
+
+
+def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
+    """Print what came out; whether it is the same model. Raises as `versions.fetch` and `reproduction.reproduce` do."""
+    names, signing = params.load(Names, "registry"), params.load(Settings, "signing").root
+    registry = Registry(names.experiment)
+    version = versions.choose(registry, names.model, which, signing)
+    with TemporaryDirectory() as scratch:
+        fetched = versions.fetch(registry, names.model, version, Path(scratch), signing)
+        original = Original(fetched.statement["model"], fetched.folder, scores(fetched))
+        outcome = rebuild.reproduce(original, Path.cwd(), into=into, keep=keep, anyway=anyway)
+    for line in rebuild.told(outcome):
+        print(line)
+    return outcome.reproduced
+
+
+def scores(fetched: Fetched) -> dict[str, Scores] | None:
+    """Of a version's evaluation, as they were signed; None where they were not."""
+    path = fetched.evidence / sameness.SCORES
+    return json.loads(path.read_text()) if path.exists() else None

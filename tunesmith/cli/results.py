@@ -1,0 +1,93 @@
+"""The table at the end of a run, from reports/ alone."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tunesmith.core import formatting
+from tunesmith.core.errors import EvaluationError
+from tunesmith.reports import sentences
+
+REPORTS = Path("reports")
+COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
+WIDTH = 120
+"""Characters a line in a file or a pipe, where no terminal says how many there are."""
+
+
+def show() -> None:
+    """Print the comparison, what is registered, and what to do next. Raises EvaluationError where there is none yet."""
+    try:
+        comparison = json.loads((REPORTS / "comparison.json").read_text())
+    except FileNotFoundError:
+        raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="run `make repro` first") from None
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    console.print(table(comparison))
+    console.print(sentences.best(comparison), soft_wrap=True)
+    for decision in comparison["gate"].values():
+        console.print(Text(f"gate: {decision['reason']}", style=COLOURS[decision["outcome"]]), soft_wrap=True)
+    for name, model in comparison["models"].items():
+        for text in model["warnings"]:
+            console.print(Text(f"⚠ {name}: {text}", style="yellow"), soft_wrap=True)
+    for name in comparison["against_baseline"]:
+        console.print(registered(name, comparison["models"][name]["model_digest"]), soft_wrap=True)
+    console.print("next:", style="bold")
+    console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
+    console.print("  make ui                     see the runs and the registered model in MLflow")
+    passing = [name for name, decision in comparison["gate"].items() if decision["outcome"] == "pass"]
+    if passing:
+        promoted = max(passing, key=lambda name: comparison["models"][name]["score"])
+        # An activated environment says so; without one, the command is not on the user's path.
+        program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
+        console.print(f"  {program} promote {promoted}  make it the champion")
+
+
+def registered(name: str, digest: str) -> str:
+    """Whether the model that was compared, by its digest, is registered. What is registered may be an earlier one."""
+    path = REPORTS / name / "registration.json"
+    if not path.exists():
+        return f"{name} is not registered yet"
+    made = json.loads(path.read_text())
+    version = f"{made['registered_model']} version {made['version']}"
+    if made["model_digest"] != digest:
+        return f"{name} is not registered yet: {version} is an earlier {name}"
+    return f"registered: {version} ({name})"
+
+
+def table(comparison: dict[str, Any]) -> Table:
+    """A row a model: score with its interval, differences in points, whole training time, memory, size."""
+    title = f"{comparison['suite']}: {comparison['prompts']} held-out prompts"
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("model", no_wrap=True)
+    started = ["against start"] if comparison["against_start"] else []
+    right = f"right, {100 * comparison['confidence']:g}%"
+    for column in (right, f"against {comparison['baseline']}", *started, "training", "memory", "size"):
+        grid.add_column(column, justify="right", no_wrap=True)
+    for name, model in comparison["models"].items():
+        trained = name != comparison["baseline"]
+        cost = model["cost"] if trained else dict.fromkeys(model["cost"])
+        grid.add_row(
+            Text(name, style="bold" if name == comparison["best"] else ""),
+            f"{formatting.percent(model['score'])} [{100 * model['low']:.1f}, {100 * model['high']:.1f}]",
+            difference(comparison["against_baseline"].get(name)),
+            *([difference(comparison["against_start"].get(name))] if started else []),
+            formatting.seconds(cost["seconds"]),
+            formatting.size(cost["memory"]),
+            formatting.size(cost["size"]),
+        )
+    return grid
+
+
+def difference(result: dict[str, Any] | None) -> Text:
+    """A paired difference in points, with what it proves."""
+    if result is None:
+        return Text(formatting.NONE)
+    colours = {"better": "green", "worse": "red", "undecided": "dim"}
+    return Text(f"{result['verdict']} {formatting.points(result['difference'])}", style=colours[result["verdict"]])

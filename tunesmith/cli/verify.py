@@ -1,0 +1,72 @@
+"""`tunesmith verify`: grade the answers in a file, one verdict a line."""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tunesmith.core import cpus
+from tunesmith.core.errors import DataError
+from tunesmith.core.ready_rows import Row, reference
+from tunesmith.data import layouts, readers
+from tunesmith.data.chat_formats import RowError
+from tunesmith.data.records import Record
+from tunesmith.verifiers import catalog
+from tunesmith.verifiers.verdict import Verdict
+
+
+def run(path: Path, name: str) -> None:
+    """Print a verdict for every row of ``path`` as a JSON line, and what they come to on standard error.
+
+    A row brings its ``completion``, as text, and what the verifier needs, as samples.jsonl does; of any other layout
+    that is known its own answer is graded, which must get full marks. Raises DataError that names a line that is
+    neither.
+    """
+    if name not in catalog.VERIFIERS:
+        raise DataError(f"there is no verifier {name!r}", fix=f"name one of {', '.join(catalog.VERIFIERS)}")
+    counts: Counter[str] = Counter()
+    total = 0.0
+    with ThreadPoolExecutor(cpus.usable_cpus()) as pool:
+        for line, verdict in pool.map(lambda given: _grade(given, name), _rows(path)):
+            print(json.dumps({"line": line, **asdict(verdict)}))
+            counts[verdict.status] += 1
+            total += verdict.score
+    graded = counts.total() - counts["not_gradable"]
+    mean = f"mean score {total / graded:.4f} ({total:g} of {graded})" if graded else "none could be graded"
+    others = ", ".join(f"{counts[status]} {status.replace('_', ' ')}" for status in ("no_answer", "not_gradable"))
+    print(f"{path}: {mean}, {others}", file=sys.stderr)
+
+
+def _grade(given: tuple[int, Row, str], name: str) -> tuple[int, Verdict]:
+    line, row, completion = given
+    return line, catalog.verify(name, completion, row)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Row, str]]:
+    """Line, row and what is to be graded."""
+    for found in readers.read(path):
+        if not isinstance(found, Record):
+            raise DataError(f"{path}:{found.line}: {found.reason}", fix="correct that line")
+        fields: dict[str, Any] = found.fields
+        if isinstance(fields.get("completion"), str):
+            yield found.line, fields, fields["completion"]
+            continue
+        row = fields if "prompt" in fields and "completion" in fields else _ready(path, found)
+        yield found.line, row, reference(row) if row.keys() & {"reference", "completion"} else ""
+
+
+def _ready(path: Path, found: Record) -> Row:
+    """A row of a known layout."""
+    layout = layouts.recognise(found.fields)
+    try:
+        if layout is None or layout.to_row is None:
+            raise layouts.unrecognised(found.fields, "answers")
+        return layout.to_row(found.fields)
+    except RowError as error:
+        raise DataError(
+            f"{path}:{found.line}: {error}", fix="give each row its `completion` and what the verifier needs"
+        ) from None

@@ -1,0 +1,52 @@
+"""The outer edge of a stage: one closing line, and errors without a traceback."""
+
+import errno
+import sys
+import warnings
+from collections.abc import Callable
+from typing import NoReturn
+
+from tunesmith.core.errors import TunesmithError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def run(main: Callable[[], str]) -> NoReturn:
+    """Run a stage's ``main``, print the line it returns, and exit.
+
+    Exit status 0 when it ends well, 1 for an error the user can mend (printed to stderr without a traceback),
+    130 when interrupted. Anything else is a defect of ours and keeps its traceback.
+    """
+    warnings.simplefilter("ignore")
+    try:
+        line = main()
+    except TunesmithError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: nothing half-written was kept", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:  # libraries wrap a full disk in errors of their own; everything else goes on up
+        full = disk_full(error)
+        if full is None:
+            raise
+        sys.exit(f"error: {disk_full_message(full)}")
+    print(line, flush=True)
+    sys.exit(0)
+
+
+def disk_full(error: BaseException | None) -> OSError | None:
+    """The full disk behind an error, which libraries wrap in errors of their own; None where there is none."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def disk_full_message(error: OSError) -> str:
+    """What to tell a user whose disk is full; ``error.filename`` is the file that did not fit, where known."""
+    what = f" while writing {error.filename}" if error.filename else ""
+    return (
+        f"the disk is full{what}; nothing half-written was kept, and the previous output is untouched\n"
+        "  fix: free some space (`df -h .` shows it, `dvc gc --workspace` drops unused cached outputs), then run again"
+    )

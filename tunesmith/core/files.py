@@ -1,0 +1,123 @@
+"""Files and folders that appear whole, or not at all.
+
+Everything is written beside its destination, synced, and renamed into place. A folder that exists cannot be replaced
+by one rename on every file system, so for an instant between two renames the destination is absent: a kill there
+leaves the previous content under ``.<name>.previous``, which the next ``new_folder`` puts back. Of two writers of one
+folder, the second is refused (a killed `dvc` leaves its stage running, and forgets it).
+"""
+
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunesmith.core.errors import BusyError
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of ``path`` if the block ends well, and vanishes if it does not.
+
+    Raises BusyError while another process writes the same folder.
+    """
+    partial, previous = path.with_name(f".{path.name}.partial"), path.with_name(f".{path.name}.previous")
+    with only_writer(path):
+        _put_back(path)
+        shutil.rmtree(previous, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        yield from _fill(partial, previous, path)
+
+
+def recover(path: Path) -> None:
+    """Put back what a replacement took away that was cut short between its two renames, if one was.
+
+    Raises BusyError while another process writes the same folder.
+    """
+    if path.with_name(f".{path.name}.previous").exists():
+        with only_writer(path):
+            _put_back(path)
+
+
+def _put_back(path: Path) -> None:
+    previous = path.with_name(f".{path.name}.previous")
+    if previous.exists() and not path.exists():
+        previous.rename(path)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """While the block runs, nobody else writes ``path``. Raises BusyError where another process does now."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise BusyError(
+                f"{path}: process {lock.read()} is writing it", fix="wait for that run to end, or end it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
+    try:
+        yield partial
+        _settle(partial)
+        if path.exists():
+            path.rename(previous)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    _sync(path.parent)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _settle(folder: Path) -> None:
+    """Sync a folder and the files and folders in it. Nothing else is touched, and nothing behind a link.
+
+    They are then read by whoever reads the folder: safetensors lets its owner alone read, and a server may be another.
+    """
+    readers = folder.stat().st_mode & 0o444
+    for place, folders, files in os.walk(folder, onerror=_raise):  # top down: made readable, then read
+        for path in (Path(place, name) for name in (*folders, *files)):
+            mode = path.lstat().st_mode
+            if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
+                path.chmod(stat.S_IMODE(mode) | readers)
+                _sync(path)
+    _sync(folder)
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

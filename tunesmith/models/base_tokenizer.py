@@ -1,0 +1,49 @@
+"""The base model's tokenizer and chat template, for checking rows before any weight is loaded."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from tunesmith.core import manifest
+from tunesmith.data.row_checks import Lengths
+from tunesmith.models import chat
+
+GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
+"""Classes without code of their own: to open them, torch and a table of all models need not be loaded (5 s)."""
+
+
+@dataclass(frozen=True)
+class Counter:
+    """Counts tokens as training will see them; it can be sent to another process."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, conversations: Sequence[chat.Conversation]) -> tuple[list[int], list[int]]:
+        return chat.count_tokens(self.tokenizer, conversations)
+
+
+def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of the base. Raises IntegrityError where the folder, its weights aside, does not verify."""
+    manifest.verify(base, weights=False)
+    config = json.loads((base / "tokenizer_config.json").read_text())
+    if config.get("tokenizer_class") in GENERIC:
+        return PreTrainedTokenizerFast.from_pretrained(base)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the tokenizer reads as control tokens, wherever it stands in a text."""
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return sorted({*added, *tokenizer.all_special_tokens})
+
+
+def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
+    """How long rows are for the base, and how long they may be."""
+    config = json.loads((base / "config.json").read_text())
+    context = config.get("text_config", config).get("max_position_embeddings", tokenizer.model_max_length)
+    return Lengths(Counter(tokenizer), context, tools=chat.renders_tools(tokenizer))

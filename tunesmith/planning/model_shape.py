@@ -1,0 +1,191 @@
+"""What a prediction needs to know of a model: counts of parameters and sizes of layers, without its weights.
+
+The model is built by transformers from its config on torch's meta device, where tensors have shapes and no storage: the
+counts are exact for every architecture that transformers knows, and code that a config brings is never run.
+"""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
+
+from tunesmith.core.errors import BaseModelError
+from tunesmith.core.params import meant
+
+FIELDS = (
+    "model_type",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "tie_word_embeddings",
+)
+KNOWN: dict[str, tuple[str | int, ...]] = {
+    "smollm2-135m": ("llama", 30, 576, 1536, 9, 3, 64, 49152, 8192, True),
+    "smollm2-1.7b": ("llama", 24, 2048, 8192, 32, 32, 64, 49152, 8192, True),
+    "llama-3.2-1b": ("llama", 16, 2048, 8192, 32, 8, 64, 128256, 131072, True),
+    "llama-2-7b": ("llama", 32, 4096, 11008, 32, 32, 128, 32000, 4096, False),
+    "llama-3.1-8b": ("llama", 32, 4096, 14336, 32, 8, 128, 128256, 131072, False),
+    "mistral-7b-v0.3": ("mistral", 32, 4096, 14336, 32, 8, 128, 32768, 32768, False),
+    "qwen2.5-0.5b": ("qwen2", 24, 896, 4864, 14, 2, 64, 151936, 32768, True),
+    "qwen2.5-7b": ("qwen2", 28, 3584, 18944, 28, 4, 128, 152064, 131072, False),
+    "qwen3-8b": ("qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 40960, False),
+}
+"""FIELDS of models that need no network, from the configs that their publishers give."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """parameters: all of them, tied ones once. linears: (in, out) of every linear layer but the output head.
+    adapter: parameters of LoRA of rank 1.
+    head: parameters of an output head of its own, 0 where it is tied to the embedding. intermediate: width of the MLP
+    that a token goes through (of all its experts together). stored: bytes a parameter in the model's files.
+    """
+
+    name: str
+    parameters: int
+    linears: tuple[tuple[int, int], ...]
+    adapter: int
+    head: int
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    positions: int
+    stored: int
+
+    @property
+    def attention(self) -> int:
+        """Width of the queries of all heads together."""
+        return self.heads * self.head_dim
+
+    @property
+    def linear_parameters(self) -> int:
+        """Weights of the linear layers: what NF4 quantizes. Biases and experts kept in one tensor are not in it."""
+        return sum(inputs * outputs for inputs, outputs in self.linears)
+
+    def lora_parameters(self, rank: int) -> int:
+        """A: (rank, in) and B: (out, rank) for every layer that is adapted (Hu et al. 2021, section 4.1)."""
+        return rank * self.adapter
+
+
+def read(model: str) -> Shape:
+    """The shape of ``model``: a folder with a config.json, such a file, a name in KNOWN, or a hub repository.
+
+    Raises BaseModelError where there is no such config, or transformers cannot build a causal language model from it.
+    """
+    built = build(model)
+    try:
+        return of(built, name=model)
+    except AttributeError as error:
+        raise _unusable(model, error) from None
+
+
+def build(model: str) -> Any:
+    """The model itself, on the meta device. The errors are `read`'s."""
+    source = model if model.lower() in KNOWN else _file(model)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(_config(source), trust_remote_code=False)
+    except Exception as error:  # a config can hold anything, and transformers raises as many kinds of errors
+        raise _unusable(model, error) from None
+
+
+def of(model: Any, *, name: str = "") -> Shape:
+    """The shape of a transformers model that is there already, on any device."""
+    config, head = model.config.get_text_config(), model.get_output_embeddings()
+    width, heads = config.hidden_size, config.num_attention_heads
+    linears: list[tuple[int, int]] = [
+        module.weight.shape if isinstance(module, Conv1D) else (module.in_features, module.out_features)
+        for module in model.modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+    ]
+    tied = head.weight is model.get_input_embeddings().weight
+    return Shape(
+        name=name,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        linears=tuple(linears),
+        adapter=_adapter(model, linears),
+        head=0 if tied else head.weight.numel(),
+        layers=config.num_hidden_layers,
+        hidden=width,
+        intermediate=_intermediate(config),
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or width // heads,
+        vocabulary=config.vocab_size,
+        positions=config.max_position_embeddings,
+        stored=(getattr(config, "dtype", None) or torch.bfloat16).itemsize,
+    )
+
+
+def _adapter(model: Any, linears: list[tuple[int, int]]) -> int:
+    if all(parameter.ndim < 3 for parameter in model.parameters()):
+        return sum(inputs + outputs for inputs, outputs in linears)
+    from peft import LoraConfig, get_peft_model
+
+    # Experts are one tensor, which is no linear layer; peft adapts it for some architectures.
+    with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+        again = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
+        wrapped = get_peft_model(again, LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM"))
+    return sum(parameter.numel() for parameter in wrapped.parameters() if parameter.requires_grad)
+
+
+def _intermediate(config: Any) -> int:
+    experts = getattr(config, "num_experts_per_tok", None) or 1
+    width = getattr(config, "moe_intermediate_size", None) if experts > 1 else None
+    return int(experts * (width or getattr(config, "intermediate_size", None) or 4 * config.hidden_size))
+
+
+def _config(source: str | Path) -> Any:
+    if isinstance(source, Path):
+        return AutoConfig.from_pretrained(source, trust_remote_code=False)
+    settings = dict(zip(FIELDS, KNOWN[source.lower()], strict=True))
+    return AutoConfig.for_model(settings.pop("model_type"), **settings)
+
+
+def _file(model: str) -> Path:
+    path = Path(model)
+    file = path / "config.json" if path.is_dir() else path
+    return file if file.is_file() else _from_hub(model)
+
+
+def _from_hub(model: str) -> Path:
+    """config.json alone; from the cache where there is no network."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    known = [*KNOWN, "models/base"]
+    if model.count("/") != 1 or model.startswith((".", "/")) or model.endswith(".json"):
+        raise BaseModelError(
+            f"{model}: no folder with a config.json, no such file, and no name that is known here{meant(model, known)}",
+            fix=f"name a folder, a config.json, a hub repository (OWNER/NAME), or one of {', '.join(KNOWN)}",
+        )
+    try:
+        return Path(hf_hub_download(model, "config.json"))
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, ConnectionError) as error:
+        reason = str(error).splitlines()[0]
+        raise BaseModelError(
+            f"{model}: the hub did not give its config.json, and it is not cached: {reason}",
+            fix="check the network, the name, and HF_TOKEN for a gated one; or give a config.json, which works "
+            f"offline, or a known shape: {', '.join(KNOWN)}",
+        ) from None
+
+
+def _unusable(model: str, error: Exception) -> BaseModelError:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return BaseModelError(
+        f"{model}: transformers builds no causal language model from its config: {reason}",
+        fix="name a text model whose architecture transformers knows; code that a repository brings is not run",
+    )

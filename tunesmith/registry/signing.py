@@ -1,0 +1,231 @@
+"""Signatures over model folders and texts. The only importer of model_signing.
+
+A signature is a Sigstore bundle, as text, outside what it signs; `model_signing verify` reads it too. By default the
+key is an elliptic-curve key of this user's, made at first use outside the repository; colleagues are trusted by their
+public keys, which are files of the repository.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile, TemporaryDirectory
+from typing import Annotated, Any, Literal
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from pydantic import Field, RootModel
+
+from tunesmith.core import files
+from tunesmith.core.errors import IntegrityError, SigningError, TunesmithError, UntrustedError
+from tunesmith.core.params import Section
+
+PASSWORD = "TUNESMITH_KEY_PASSWORD"
+"""Environment variable with the password of an encrypted private key."""
+
+
+class Key(Section):
+    """An elliptic-curve key. private: a PEM file; null is this user's own. trusted: PEM files of public keys."""
+
+    kind: Literal["key"]
+    private: Path | None
+    trusted: list[Path]
+
+
+class Certificate(Section):
+    """An X.509 signing certificate. chain: from it to the root. roots: of the certificates that are trusted; one at
+    least, for none would mean every authority that browsers trust."""
+
+    kind: Literal["certificate"]
+    private: Path
+    certificate: Path
+    chain: list[Path]
+    roots: list[Path] = Field(min_length=1)
+
+
+class Sigstore(Section):
+    """An identity that Sigstore vouches for, the only one that is trusted. Signing and verifying need the network."""
+
+    kind: Literal["sigstore"]
+    identity: str
+    issuer: str
+
+
+Signing = Key | Certificate | Sigstore
+
+
+class Settings(RootModel[Annotated[Signing, Field(discriminator="kind")]]):
+    """The section `signing`."""
+
+
+def sign(path: Path, signing: Signing) -> str:
+    """The signature over a file, or over every file of a folder. Raises SigningError where the key cannot be used."""
+    from model_signing.signing import Config
+
+    config = Config()
+    with TemporaryDirectory() as scratch, _usable(signing):
+        match signing:
+            case Key():
+                password = os.environ.get(PASSWORD)
+                config.use_elliptic_key_signer(
+                    private_key=private_key(signing), password=password and password.encode()
+                )
+            case Certificate(private=private, certificate=certificate, chain=chain):
+                config.use_certificate_signer(
+                    private_key=private, signing_certificate=certificate, certificate_chain=chain
+                )
+            case Sigstore(issuer=issuer):
+                config.use_sigstore_signer(oidc_issuer=issuer, use_ambient_credentials="CI" in os.environ)
+        signature = Path(scratch) / "signature"
+        config.sign(path, signature)
+        return signature.read_text()
+
+
+def verify(path: Path, signature: str, signing: Signing) -> str:
+    """Who signed this file or folder as it is now, if it is someone trusted: a key's fingerprint, or an identity.
+
+    Raises IntegrityError where the signature is not theirs, or not over these bytes and no others.
+    """
+    from model_signing.verifying import Config
+
+    config = Config()
+    with TemporaryDirectory() as scratch:
+        written = Path(scratch) / "signature"
+        written.write_text(signature)
+        match signing:
+            case Key():
+                signer, key = _trusted_key(path, signature, signing)
+                public = Path(scratch) / "public"
+                public.write_bytes(key)
+                config.use_elliptic_key_verifier(public_key=public)
+            case Certificate(roots=roots):
+                signer = "a certificate of " + ", ".join(root.name for root in roots)
+                config.use_certificate_verifier(certificate_chain=roots)
+            case Sigstore(identity=identity, issuer=issuer):
+                signer = identity
+                config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer)
+        try:
+            config.verify(path, written)
+        except Exception as error:  # whatever a forged bundle breaks, it is not a signature
+            raise IntegrityError(
+                f"{path}: not as it was signed: {str(error) or type(error).__name__}",
+                fix="find out who changed it; register the model again from models/",
+            ) from None
+    return signer
+
+
+def sign_text(text: str, signing: Signing) -> str:
+    """The signature over a text."""
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / "text"
+        path.write_text(text)
+        return sign(path, signing)
+
+
+def verify_text(text: str, signature: str, signing: Signing) -> str:
+    """Who signed this text; the errors are `verify`'s."""
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / "text"
+        path.write_text(text)
+        return verify(path, signature, signing)
+
+
+def private_key(signing: Key) -> Path:
+    """The file of the private key; this user's own is made at first use, its public half beside it."""
+    if signing.private is not None:
+        return signing.private
+    path = own_key()
+    if not path.exists():
+        _make_key(path)
+        public = path.with_name(f"{path.name}.pub")
+        files.write_bytes(public, _public_half(path))
+        print(f"note: made a signing key; colleagues trust it by {public}, listed in signing.trusted", file=sys.stderr)
+    return path
+
+
+def own_key() -> Path:
+    """Where this user's own key is, or will be."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "tunesmith" / "signing.pem"
+
+
+def public_keys(signing: Key) -> dict[str, bytes]:
+    """By fingerprint, the public keys that are trusted, as PEM: the own one, where there is one, and `trusted`.
+
+    A fingerprint, by which signatures name a key, is the SHA-256, in hex, of the PEM. Raises SigningError.
+    """
+    private = signing.private or own_key()
+    keys = [_public_half(private)] if private.exists() else []
+    for path in signing.trusted:
+        with _readable(path):
+            keys.append(_pem(serialization.load_pem_public_key(path.read_bytes())))
+    return {hashlib.sha256(key).hexdigest(): key for key in keys}
+
+
+def _trusted_key(path: Path, signature: str, signing: Key) -> tuple[str, bytes]:
+    """The fingerprint and the public half of the key that a signature claims to be by."""
+    try:
+        name = str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise IntegrityError(f"{path}: its signature is not one by a key", fix="register the model again") from None
+    keys = public_keys(signing)
+    if name not in keys:
+        raise UntrustedError(
+            f"{path}: signed by the key {name[:12]}, which is not trusted here",
+            fix="ask who signed it for the public key, add its file to signing.trusted in params.yaml, and commit both",
+        )
+    return name, keys[name]
+
+
+def _make_key(path: Path) -> None:
+    """A new key, whole or not at all; where two make one at once, the first stays."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    with NamedTemporaryFile(dir=path.parent) as partial:  # for this user's eyes only
+        partial.write(secret)
+        partial.flush()
+        os.fsync(partial.fileno())
+        with suppress(FileExistsError):
+            os.link(partial.name, path)
+
+
+def _public_half(private: Path) -> bytes:
+    with _readable(private):
+        password = os.environ.get(PASSWORD)
+        key = serialization.load_pem_private_key(private.read_bytes(), password.encode() if password else None)
+        return _pem(key.public_key())
+
+
+def _pem(public: Any) -> bytes:
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return bytes(public.public_bytes(serialization.Encoding.PEM, form))
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise SigningError(
+            f"{path}: no key in PEM can be read there: {error}",
+            fix=f"correct the section signing in params.yaml (an encrypted key's password comes from {PASSWORD})",
+        ) from None
+
+
+@contextmanager
+def _usable(signing: Signing) -> Iterator[None]:
+    try:
+        yield
+    except TunesmithError:
+        raise
+    except Exception as error:  # each kind of signer has errors of its own, down to those of the network
+        raise SigningError(
+            f"params.yaml: signing: the {signing.kind} cannot sign: {error or type(error).__name__}",
+            fix=f"correct the section signing (an encrypted key's password comes from {PASSWORD})",
+        ) from None

@@ -1,0 +1,173 @@
+"""The card of a model, in the hub's format: what it is, how it came to be, how good it is, and what for it is not.
+
+Only importer of the hub's card format. A pure function of lineage and comparison. What comes from data, params or a
+model is escaped (`markdown`).
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from tunesmith.core import formatting
+from tunesmith.core.lineage import Lineage
+from tunesmith.reports import sentences, templating
+
+MEASURES = {
+    "answers": "the score is the share that is right",
+    "preferences": "the score is the share of pairs whose better answer is likelier",
+    "perplexity": "the score is the probability of a right answer's token, as a geometric mean",
+    "lm_eval": "the score is the task's own metric",
+}
+"""What a score is, by kind of suite."""
+NO_SETTING = ("dataset", "start", "weights", "probes")
+"""Params of a training that say what it is about, which the card says elsewhere, or how it was watched."""
+SHOWN = 5
+"""Ids of prompts that are named."""
+
+
+def write(name: str, origin: Lineage, comparison: dict[str, Any], *, base_license: str | None) -> str:
+    """The card of the model ``name`` as Markdown with the hub's metadata in front; the same inputs give the same text.
+
+    origin: its lineage. comparison: of reports/comparison.json, with its gate. base_license: as the hub
+    writes it; None where it is not known.
+    """
+    data = _metadata(name, origin, comparison, base_license)
+    body = templating.render_markdown("card.md.j2", **_told(name, origin, comparison), base_license=base_license)
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def _metadata(name: str, origin: Lineage, comparison: dict[str, Any], base_license: str | None) -> ModelCardData:
+    """For the hub, where names of data sets here, and of a base that is not from there, would mean other things."""
+    repository = re.match(r"hub (\S+)@[0-9a-f]{40}$", origin["base"]["source"])
+    weights = "merged" if "merged" in origin else origin["method"]["weights"]
+    return ModelCardData(
+        base_model=repository[1] if repository else None,
+        library_name="peft" if "on" in origin else "transformers",
+        license=base_license,
+        pipeline_tag="text-generation",
+        tags=["tunesmith", origin["method"]["objective"], weights],
+        model_name=name,
+        eval_results=[_result(suite, about, name) for suite, about in comparison["suites"].items()],
+    )
+
+
+def _result(suite: str, about: dict[str, Any], name: str) -> EvalResult:
+    return EvalResult(
+        task_type="text-generation",
+        dataset_name=about["dataset"],
+        dataset_type=about["dataset"],
+        dataset_config=suite,
+        dataset_split="test",
+        dataset_args={"prompts": about["prompts"], "prompts_digest": about["prompts_digest"]},
+        metric_type="accuracy" if about["kind"] in ("answers", "preferences") else "score",
+        metric_name=MEASURES[about["kind"]].removeprefix("the score is the "),
+        metric_value=round(about["models"][name]["score"], 4),
+    )
+
+
+def _told(name: str, origin: Lineage, comparison: dict[str, Any]) -> dict[str, Any]:
+    """What the template says."""
+    model, trained = comparison["models"][name], origin.get("merged", origin)
+    commit, clean = trained["code"]["commit"], trained["code"]["clean"]
+    return {
+        "name": name,
+        "headline": sentences.headline(name, comparison),
+        "decision": comparison["gate"][name],
+        "kind": _kind(origin),
+        "model": model,
+        "origin": {"merged": None} | origin,
+        "trained": trained,
+        "params": {section: _settings(values, origin) for section, values in origin["params"].items()},
+        "time": _time(model),
+        "commit": f"commit {commit}{'' if clean else ', with uncommitted changes'}" if commit else "no git checkout",
+        "confidence": f"{100 * comparison['confidence']:g}%",
+        "baseline": comparison["baseline"],
+        "suites": [_suite(suite, about, name, model["start"]) for suite, about in comparison["suites"].items()],
+        "start": comparison["against_start"].get(name),
+        "ranked": comparison["suite"],
+        "between": _between,
+        "limits": list(_limits(name, comparison)),
+        "digests": dict(_digests(origin, comparison)),
+    }
+
+
+def _kind(origin: Lineage) -> str:
+    if "merged" in origin:
+        return "full weights, an adapter merged into them"
+    if "on" not in origin:
+        return "full weights"
+    return f"an adapter (LoRA) on the weights of {origin['on']['model']}"
+
+
+def _settings(values: dict[str, Any], origin: Lineage) -> str:
+    """The params of a section that shape a training; of the learning rates, the one that was used."""
+    rates = values.get("learning_rate")
+    used = {"learning_rate": rates[origin["method"]["weights"]]} if isinstance(rates, dict) else {}
+    shown = {key: value for key, value in (values | used).items() if key not in NO_SETTING and value is not None}
+    return ", ".join(f"{key} {value}" for key, value in shown.items())
+
+
+def _time(model: dict[str, Any]) -> str:
+    """In all, and of each training that it builds on."""
+    parts = ", ".join(f"{name} {formatting.seconds(spent)}" for name, spent in model["training"]["costs"].items())
+    return f"{formatting.seconds(model['cost']['seconds'])} ({parts})"
+
+
+def _suite(suite: str, about: dict[str, Any], name: str, start: str | None) -> dict[str, Any]:
+    """A row for the base, for what the model was trained from, and for the model."""
+    notes = {start: ", its start", name: ", this model"}
+    named = [each for each in about["models"] if each in (next(iter(about["models"])), start, name)]
+    rows = [_row(each, about, notes.get(each, "")) for each in named]
+    return {"name": suite, "about": about, "measures": MEASURES[about["kind"]], "rows": rows}
+
+
+def _row(name: str, about: dict[str, Any], note: str) -> dict[str, Any]:
+    measured, against = about["models"][name], about["against_baseline"].get(name)
+    return {
+        "name": name,
+        "note": note,
+        "score": measured["score"],
+        "interval": f"{100 * measured['low']:.1f} to {100 * measured['high']:.1f}%",
+        "difference": against and against["difference"],
+        "between": _between(against) if against else formatting.NONE,
+        "verdict": against["verdict"] if against else "",
+    }
+
+
+def _between(result: dict[str, Any]) -> str:
+    return f"{formatting.points(result['low'])} to {formatting.points(result['high'])}"
+
+
+def _limits(name: str, comparison: dict[str, Any]) -> Iterator[str]:
+    """What speaks against the model, as far as it was looked for."""
+    baseline = comparison["baseline"]
+    for suite, about in comparison["suites"].items():
+        result, measured = about["against_baseline"][name], about["models"][name]
+        if result["verdict"] == "worse":
+            yield f"On {suite} it is worse than {baseline}: {formatting.points(result['difference'])} points."
+        if lost := result["regressed"]:
+            ids = ", ".join(lost[:SHOWN]) + (", …" if len(lost) > SHOWN else "")
+            yield f"On {suite} it does worse than {baseline} on {len(lost)} of {result['prompts']} prompts: {ids}."
+        if measured.get("stopped") is not None and measured["stopped"] < 1:
+            cut_off = formatting.percent(1 - measured["stopped"])
+            yield f"On {suite}, {cut_off} of its answers were cut off: it did not stop."
+        if measured["not_gradable"]:
+            yield f"On {suite}, {measured['not_gradable']} of its answers could not be graded, and count for nothing."
+    for rule in comparison["gate"][name]["rules"]:
+        if rule["outcome"] != "pass":
+            state = "Broken" if rule["outcome"] == "fail" else "Not proven"
+            yield f"{state}: {rule['rule']}."
+    for text in comparison["models"][name]["warnings"]:
+        yield f"While it trained: {text}."
+
+
+def _digests(origin: Lineage, comparison: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "weights of the base", origin["base"]["weights_digest"]
+    for name, digests in origin["parents"].items():
+        yield f"built on {name}", digests["digest"]
+    for path, entry in origin["inputs"].items():
+        yield path, entry["sha256"]
+    for suite, about in comparison["suites"].items():
+        yield f"prompts of {suite}", about["prompts_digest"]

@@ -1,0 +1,22 @@
+"""Which image stages run in: always by digest, since a tag may mean another image tomorrow."""
+
+import re
+from pathlib import Path
+
+from tunesmith.core import files, params
+from tunesmith.core.errors import ParamsError
+
+HOW = "`make image` builds one; `tunesmith image NAME` puts its digest there"
+
+
+def is_digest(name: str) -> bool:
+    return re.fullmatch(r"(?:[^@\s]+@)?sha256:[0-9a-f]{64}", name) is not None
+
+
+def pin(digest: str, path: Path = params.PATH) -> None:
+    """Write the digest into params.yaml, and touch nothing else. Raises ParamsError where its line is not found."""
+    line = r"(?m)^(runtime:.*\n(?:(?: .*|#.*)?\n)*?  image:)(?: +[^\s#]+|(?=[ \t]*(?:#.*)?$)(?!.*\n {3,}[^\s#]))"
+    after, changed = re.subn(line, rf"\g<1> {digest}", path.read_text(), count=1)
+    if not changed:
+        raise ParamsError(f"{path}: no line `image:` under `runtime:`", fix=f"write it there: image: {digest}")
+    files.write_text(path, after)

@@ -1,0 +1,58 @@
+"""Where a stage runs: here, or in a container.
+
+    python -m tunesmith.runtime train_sft lora      what dvc.yaml says; runs `python -m stages.train_sft lora`
+
+A stage knows nothing of it, and depends on no module here: an engine decides where bytes are made, never which.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import PositiveFloat, PositiveInt, StringConstraints
+
+from tunesmith.core.errors import ParamsError
+from tunesmith.core.params import PATH, Section, load
+from tunesmith.runtime import image
+
+Size = Annotated[str, StringConstraints(pattern=r"^\d+[bkmg]$")]
+"""Bytes, with a unit: 512m, 16g."""
+
+
+class Runtime(Section):
+    """The section `runtime`. Stages depend on `image` alone: the rest changes no result."""
+
+    engine: Literal["host", "docker"]
+    image: str | None
+    """By digest: ``sha256:...`` of an image that is here, or ``name@sha256:...``; null on the host alone."""
+    gpus: Literal["all"] | PositiveInt | list[str] | None
+    """All, so many, or those with these ids."""
+    memory: Size | None
+    cpus: PositiveFloat | None
+    pids: PositiveInt
+    """Processes and threads."""
+    shared_memory: Size
+    """/dev/shm, through which data loaders hand batches over."""
+    scratch: Size
+    """/tmp; it is memory, and counts as such."""
+    network: str
+    """Of the stages that declare one in dvc.yaml (`meta: {network: true}`); others have none."""
+    mounts: list[str]
+    """More folders and files, absolute, that stages may read."""
+    grace: PositiveFloat
+    """Seconds that an interrupted stage has to end by itself."""
+
+
+def read(path: Path = PATH) -> Runtime:
+    """The section `runtime`. Raises ParamsError where its image is not that of its engine.
+
+    Stages depend on the image: on the host it is null, or DVC would hold what is made there for the image's work.
+    """
+    runtime = load(Runtime, "runtime", path=path)
+    if runtime.engine == "host" and runtime.image is not None:
+        raise ParamsError(
+            f"{path}: runtime.image: engine host runs stages in no image",
+            fix="set runtime.image to null, or runtime.engine to docker",
+        )
+    if runtime.engine == "docker" and runtime.image is None:
+        raise ParamsError(f"{path}: runtime.image: engine docker needs one", fix=image.HOW)
+    return runtime

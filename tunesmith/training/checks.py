@@ -1,0 +1,160 @@
+"""Did a training do what it should? Pure checks over what it logged and what its model says."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean, variance
+from typing import Any
+
+from tunesmith.core import statistics
+from tunesmith.core.errors import TrainingError
+from tunesmith.models.weights import Kind
+
+FEWEST_STEPS = 9
+"""Below, the thirds of a run are too short to tell a trend from noise."""
+CHANCE = 0.5
+LONGER = 1.5
+"""Completions this many times as long at the end as at the start are a sign of a policy that games its reward."""
+
+Step = dict[str, Any]
+Digests = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Preference:
+    """How often, over held-out pairs, the chosen completion is preferred (a tie counts half), and by how much.
+
+    accuracy: 0 to 1, with its 95% interval. margin: mean difference of the rewards. likelier: share of the pairs whose
+    chosen completion a policy finds likelier, reference or not; None for a reward model.
+    """
+
+    pairs: int
+    accuracy: float
+    low: float
+    high: float
+    margin: float
+    likelier: float | None = None
+
+
+def preference(chosen: Sequence[float], rejected: Sequence[float], *, likelier: float | None = None) -> Preference:
+    """From the rewards of both completions of every pair. Raises EvaluationError where there is none."""
+    margins = [better - worse for better, worse in zip(chosen, rejected, strict=True)]
+    preferred = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
+    interval = statistics.mean_interval(preferred, confidence=0.95, resamples=2000, seed=0)
+    return Preference(len(margins), fmean(preferred), **asdict(interval), margin=fmean(margins), likelier=likelier)
+
+
+def check_steps(steps: Sequence[Step]) -> None:
+    """Raise TrainingError where there was no step, or the loss is higher at the end of a run than at its start.
+
+    Within one standard error of the difference, which few steps cannot see through, `warnings` tells it instead.
+    """
+    if not steps:
+        raise TrainingError(
+            "the training ended without a single step",
+            fix="give it more rows, or take fewer a step (params.yaml); nothing was saved",
+        )
+    losses = _losses(steps)
+    if len(losses) < FEWEST_STEPS:
+        return
+    rise, noise = _rise(losses)
+    if rise >= noise:
+        before, after = thirds(losses)
+        raise TrainingError(
+            f"the loss did not fall: {before:.4g} over the first third of {len(losses)} steps, {after:.4g} in the last",
+            fix="change the learning rate, or train for more epochs (params.yaml); nothing was saved",
+        )
+
+
+def check_weights_moved(kind: Kind, frozen: tuple[Digests, Digests], trained: tuple[Digests, Digests]) -> None:
+    """Raise TrainingError if what must not move did, or what must did not; digests are from before and after."""
+    moved = [name for name, digest in frozen[0].items() if frozen[1].get(name) != digest]
+    if moved or frozen[0].keys() != frozen[1].keys():
+        names = ", ".join(moved[:3])
+        raise TrainingError(
+            f"{len(moved)} of the base's tensors changed, though only the adapter should train: {names}",
+            fix="report this with your params.yaml; nothing was saved",
+        )
+    changed = sum(trained[1].get(name) != digest for name, digest in trained[0].items())
+    if changed == 0 or (kind == "full" and 2 * changed <= len(trained[0])):
+        raise TrainingError(
+            f"only {changed} of the {len(trained[0])} tensors that were trained changed",
+            fix="raise the learning rate or the epochs in params.yaml; nothing was saved",
+        )
+
+
+def check_answers_moved(before: Sequence[str], after: Sequence[str]) -> None:
+    """Raise TrainingError if every probe prompt is answered as it was before the training."""
+    if before and list(before) == list(after):
+        raise TrainingError(
+            f"the tuned model answers all {len(before)} probe prompts exactly as its start does: "
+            "training had no effect",
+            fix="raise the learning rate or the epochs in params.yaml; nothing was saved",
+        )
+
+
+def check_stops(stops: Sequence[bool]) -> None:
+    """Raise TrainingError if a model would end its turn after none of the right answers to the probe prompts."""
+    if stops and not any(stops):
+        raise TrainingError(
+            f"after none of {len(stops)} right answers would the model end its turn: the end of turn was not learned",
+            fix="train for more epochs, or raise the learning rate in params.yaml; nothing was saved",
+        )
+
+
+def check_prefers(after: Preference) -> None:
+    """Raise TrainingError unless held-out pairs are told apart better than at the start, which is by chance.
+
+    A policy gives both sides of a pair what its reference gives them; a reward model's fresh head knows nothing.
+    """
+    if after.accuracy > CHANCE and after.margin > 0:
+        return
+    raise TrainingError(
+        f"{100 * after.accuracy:.1f}% of {after.pairs} held-out pairs are preferred as labelled, by {after.margin:.3g} "
+        "on average: no better than before the training, when it was chance",
+        fix="give it more pairs or epochs, or another learning rate (params.yaml); nothing was saved",
+    )
+
+
+def warnings(steps: Sequence[Step], preference: Preference | None = None) -> list[str]:
+    """What to look at, in words: signs of a policy that games its reward, and what noise may hide."""
+    found = []
+    losses = _losses(steps)
+    if len(losses) >= FEWEST_STEPS and sum(_rise(losses)) > 0:
+        found.append(f"whether the loss fell over {len(losses)} steps cannot be told from noise")
+    if preference is not None and preference.low <= CHANCE:
+        found.append(
+            f"{100 * preference.accuracy:.1f}% of {preference.pairs} held-out pairs cannot be told from chance"
+        )
+    rewards, scores = ([step[name] for step in steps if step.get(name) is not None] for name in ("reward", "score"))
+    if len(rewards) == len(scores) >= FEWEST_STEPS:
+        (low, high), (before, after) = thirds(rewards), thirds(scores)
+        if high > low and after < before:
+            found.append(
+                f"reward hacking? the reward rose from {low:.3g} to {high:.3g} while the verifier's score fell from "
+                f"{before:.3g} to {after:.3g}"
+            )
+    lengths = [step["completion_tokens"] for step in steps if step.get("completion_tokens") is not None]
+    if len(lengths) >= FEWEST_STEPS:
+        short, long = thirds(lengths)
+        if long > LONGER * short:
+            found.append(f"completions grew from {short:.1f} to {long:.1f} tokens: does the reward pay for length?")
+    return found
+
+
+def _losses(steps: Sequence[Step]) -> list[float]:
+    """Of a supervised training: a policy's loss does not measure its progress."""
+    return [step["loss"] for step in steps if "reward" not in step and "completion_tokens" not in step]
+
+
+def _rise(losses: Sequence[float]) -> tuple[float, float]:
+    """By how much the mean of the last third is over that of the first, and the standard error of that."""
+    part = len(losses) // 3
+    before, after = thirds(losses)
+    return after - before, math.sqrt((variance(losses[:part]) + variance(losses[-part:])) / part)
+
+
+def thirds(values: Sequence[float]) -> tuple[float, float]:
+    """Means of the first and of the last third."""
+    part = len(values) // 3
+    return fmean(values[:part]), fmean(values[-part:])

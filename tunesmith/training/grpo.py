@@ -1,0 +1,79 @@
+"""Group relative policy optimization (Shao et al. 2024): RL with rewards from verifiers."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from datasets import Dataset
+from pydantic import Field
+from tqdm import tqdm
+from trl import GRPOConfig, GRPOTrainer
+
+from tunesmith.core.ready_rows import Row
+from tunesmith.models import generation
+from tunesmith.models.device import Profile
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens
+from tunesmith.models.weights import kept_precise
+from tunesmith.training import verifier_rewards
+from tunesmith.training.rollouts import Online, Rollouts, arguments, hold_to_start
+from tunesmith.training.verifier_rewards import Score, Signal
+
+
+class Grpo(Online):
+    rewards: Annotated[verifier_rewards.Weights, Field(min_length=1)]
+    """Verifiers with their weights."""
+    probe: Annotated[int, Field(ge=2)]
+    """Answers a prompt that the starting policy gives before; prompts whose answers all score alike are left out."""
+
+
+def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signal:
+    """What `scoring.check_rollouts` says of the starting policy's answers to as many rows as the steps will take."""
+    rows = rows[: grpo.steps * grpo.prompts]
+    at_once = max(1, grpo.batch_size // grpo.probe)
+    answers = []
+    for begin in tqdm(range(0, len(rows), at_once), desc="probing the reward", dynamic_ncols=True):
+        answers += generation.sample(
+            policy.model,
+            policy.tokenizer,
+            [row["prompt"] for row in rows[begin : begin + at_once]],
+            group=grpo.probe,
+            max_new_tokens=grpo.max_new_tokens,
+            temperature=grpo.temperature,
+        )
+    signal = verifier_rewards.check_rollouts(score, rows, answers)
+    print(
+        f"  before: mean score {signal.mean:.2f}; {len(signal.spread)} of {len(rows)} prompts have answers of "
+        f"different scores among {grpo.probe}, and are trained on"
+    )
+    return signal
+
+
+class Trainer(Rollouts, GRPOTrainer):
+    """TRL's trainer with the rollouts of `online.Rollouts`."""
+
+    def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> tuple[list[Tokens], None]:
+        return self._answer(prompt_ids), None
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
+    ) -> Any:
+        with self.accelerator.autocast():
+            return super()._get_per_token_logps_and_entropies(
+                self._sharing(model, kept), ids, mask, kept, *more, **named
+            )
+
+
+def make_trainer(
+    policy: OpenModel, prompts: Dataset, score: Score, grpo: Grpo, profile: Profile, scratch: Path
+) -> Trainer:
+    """TRL's trainer: advantages within a group, the reference policy a copy of the start."""
+    with kept_precise(policy.model):
+        trainer = Trainer(
+            policy.model,
+            reward_funcs=[score],
+            args=GRPOConfig(**arguments(grpo, profile, scratch)),
+            train_dataset=prompts,
+            processing_class=policy.tokenizer,
+        )
+    hold_to_start(trainer, grpo)
+    return trainer

@@ -1,0 +1,103 @@
+"""Writes what a trainer logs to the journal as it happens, and stops a training that has gone wrong."""
+
+import math
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from tunesmith.core.errors import TrainingError
+from tunesmith.core.journal import Journal
+
+NAMES = {
+    "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+    "completions/mean_length": "completion_tokens",
+    "frac_reward_zero_std": "equal_groups",
+    "rewards/score/mean": "score",
+}
+"""What TRL's trainers log, by the names that the journal uses for all objectives."""
+
+SETTLING = 5
+"""Steps whose losses say where a training started."""
+SPIKE, SUSTAINED = 2.0, 5
+"""A loss this many times the highest of those, over so many steps (their median), has left the course; a single step
+may have had hard rows.
+"""
+
+RowsOfStep = Callable[[int], list[str]]
+"""The ids of the rows that a step (from 1) trained on."""
+
+
+class Recorder(TrainerCallback):
+    """Keeps the journal, shows one progress bar, and raises TrainingError where a step must be the last.
+
+    A step must where its loss or gradient is not finite, where its loss spikes, and where the policy is further from
+    its reference than ``max_kl`` (nats a token). The error names the step and its rows.
+    """
+
+    def __init__(self, log: Journal, rows_of: RowsOfStep, *, max_kl: float | None = None) -> None:
+        self.log = log
+        self.rows_of = rows_of
+        self.max_kl = max_kl
+        self.steps: list[dict[str, Any]] = []
+        self.bar: tqdm[Any] | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.bar = tqdm(total=state.max_steps, unit="step", desc="training", dynamic_ncols=True)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        assert self.bar is not None
+        self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        values = {NAMES.get(name, name): value for name, value in (logs or {}).items() if _is_number(value)}
+        if "loss" not in values:
+            return
+        self.steps.append({"step": state.global_step, **values})
+        self.log.write("step", **self.steps[-1])
+        self._check(state.global_step, values)
+        assert self.bar is not None
+        shown = {name: f"{values[name]:.3f}" for name in ("loss", "reward", "score", "kl") if name in values}
+        self.bar.set_postfix(shown)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        assert self.bar is not None
+        self.bar.close()
+
+    def _check(self, step: int, values: dict[str, Any]) -> None:
+        loss, norm = values["loss"], values.get("grad_norm", 0.0)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._stopped(step, f"loss {loss}, gradient norm {norm}: not finite", "lower the learning rate")
+        losses = [entry["loss"] for entry in self.steps]
+        began, now = losses[:SETTLING], statistics.median(losses[-SUSTAINED:])
+        settled = len(losses) >= SETTLING + SUSTAINED and "completion_tokens" not in values  # a policy's says nothing
+        if settled and now > SPIKE * max(began):
+            was = statistics.median(began)
+            raise self._stopped(step, f"the loss spiked from {was:.3g} to {now:.3g}", "lower the learning rate")
+        kl = values.get("kl")
+        if self.max_kl is not None and kl is not None and kl > self.max_kl:
+            reason = f"the policy is {kl:.3g} nats a token from its reference, more than max_kl ({self.max_kl:g})"
+            raise self._stopped(step, reason, "raise beta, which pulls it back, or lower the learning rate")
+
+    def _stopped(self, step: int, reason: str, fix: str) -> TrainingError:
+        rows = self.rows_of(step)
+        named = f" (rows {', '.join(rows[:8])}{', …' if len(rows) > 8 else ''})" if rows else ""
+        return TrainingError(f"step {step}{named}: {reason}", fix=f"{fix} in params.yaml; nothing was saved")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

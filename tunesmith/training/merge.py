@@ -1,0 +1,121 @@
+"""An adapter merged into the weights it is on: full weights, and a model of its own.
+
+Rounding makes it another model than its adapter, and one trained under QLoRA meets weights that are not quantized
+(docs/decisions/009): it is evaluated, compared and registered as itself, never assumed equal.
+"""
+
+import json
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from tunesmith.core import files, journal, lineage, manifest
+from tunesmith.core.errors import ParamsError, TrainingError
+from tunesmith.core.journal import Event, Journal
+from tunesmith.core.manifest import Manifest
+from tunesmith.models import generation, loading, weights
+from tunesmith.models.chat import Message
+from tunesmith.models.device import Profile, peak_memory_bytes
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.saving import save_model
+from tunesmith.training import checks
+
+PROBE_TOKENS = 32
+"""Longest answer to a probe prompt."""
+
+
+def merge(adapter: Path, base: Path, out: Path, profile: Profile) -> Manifest:
+    """Merge the adapter in folder ``adapter`` and save it to ``out``, whole or not at all.
+
+    It is merged in float32 and rounded once, to the dtype of the weights under it. Raises ParamsError where there is
+    nothing to merge, IntegrityError as `models.open_model` does, and TrainingError where what comes out is not finite
+    or is still the weights under it.
+    """
+    began = time.monotonic()
+    _check_can_merge(adapter)
+    opened = loading.open_model(adapter, base, replace(profile, dtype=torch.float32))
+    trained = journal.read(adapter / journal.NAME)
+    with files.new_folder(out) as work, Journal(work / journal.NAME) as log:
+        start = journal.first(trained, "start")
+        about = {"key": uuid.uuid4().hex, "model": out.name, "method": f"{start['method']}, merged"}
+        log.write("start", **_fields(start) | about | {"merged": adapter.name})
+        dtype = AutoConfig.from_pretrained(opened.on, trust_remote_code=False).dtype or torch.float32
+        save_model(_merge_and_check(opened, dtype, log, _probes(trained)).to(dtype), work)
+        opened.tokenizer.save_pretrained(work)
+        (work / lineage.NAME).write_text(json.dumps(_lineage(opened, adapter, profile), indent=2) + "\n")
+        for warning in (event for event in trained if event["event"] == "warning"):
+            log.write("warning", **_fields(warning))
+        log.write("end", **_end(journal.first(trained, "end"), out.name, time.monotonic() - began, profile))
+        return manifest.write(work)
+
+
+def _check_can_merge(adapter: Path) -> None:
+    manifest.read(adapter)
+    if not loading.is_adapter(adapter):
+        raise ParamsError(
+            f"package.merged: {adapter} holds full weights: there is nothing to merge",
+            fix=f"take {adapter.name} out of package.merged in params.yaml; it can be served as it is",
+        )
+    if lineage.read(adapter)["method"]["objective"] == "reward":
+        raise ParamsError(
+            f"package.merged: {adapter} is a reward model, which answers no prompt",
+            fix=f"take {adapter.name} out of package.merged in params.yaml",
+        )
+
+
+def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes: list[list[Message]]) -> Any:
+    """The merged model, its weights rounded to ``dtype``, once it is shown to be another than the weights under it."""
+    adapted: Any = opened.model
+    under = set(weights.digests(adapted, trained=False).values())
+    with adapted.disable_adapter():
+        before = generation.answer(adapted, opened.tokenizer, probes, max_new_tokens=PROBE_TOKENS)
+    try:
+        merged = adapted.merge_and_unload(safe_merge=True)
+    except ValueError:  # so peft tells of a weight that is not finite
+        raise _useless(opened, "gives weights that are not finite") from None
+    for parameter in merged.parameters():  # in float32 still, so that rounding alone makes no answer differ
+        parameter.data = parameter.data.to(dtype).float()
+    if not set(weights.digests(merged, trained=False).values()) - under:
+        raise _useless(opened, "changes no weight")
+    after = generation.answer(merged, opened.tokenizer, probes, max_new_tokens=PROBE_TOKENS)
+    for when, answers in (("before", before), ("after", after)):
+        for prompt, completion in zip(probes, answers, strict=True):
+            log.write("sample", when=when, prompt=prompt, completion=completion)
+    checks.check_answers_moved(before, after)
+    return merged
+
+
+def _useless(opened: OpenModel, what: str) -> TrainingError:
+    return TrainingError(f"merged into {opened.on}, the adapter {what}", fix="train it again; nothing was saved")
+
+
+def _probes(trained: list[Event]) -> list[list[Message]]:
+    """The prompts by which the adapter's training was watched."""
+    return [event["prompt"] for event in trained if event["event"] == "sample" and event["when"] == "after"]
+
+
+def _lineage(opened: OpenModel, adapter: Path, profile: Profile) -> lineage.Lineage:
+    """The adapter's, but for how it was made, which goes under ``merged``: from what, on which weights."""
+    origin, made = lineage.read(adapter), lineage.making(profile.name)
+    digests = {"digest": opened.manifest.digest, "weights_digest": opened.manifest.weights_digest}
+    kept = {name: value for name, value in origin.items() if name not in (*made, "on", "parents")}
+    training = {name: origin[name] for name in ("on", *made)}
+    return made | kept | {"merged": {"model": adapter.name, **digests, **training}, "parents": {adapter.name: digests}}
+
+
+def _end(trained: Event, name: str, seconds: float, profile: Profile) -> dict[str, Any]:
+    """What the training took, and merging beside it."""
+    return _fields(trained) | {
+        "seconds": seconds,
+        "peak_memory_bytes": max(trained["peak_memory_bytes"], peak_memory_bytes(profile)),
+        "costs": trained["costs"] | {name: seconds},
+    }
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name not in ("event", "time")}

@@ -1,0 +1,70 @@
+"""Batches of preference pairs for TRL's trainers, and the preference that DPO's policy implies."""
+
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.models.log_probs import padded
+from tunesmith.models.preference_pairs import Pair
+from tunesmith.models.shared_prompts import SharedPrompts
+from tunesmith.training import checks
+from tunesmith.training.checks import Preference
+from tunesmith.training.trainer_config import Named
+
+REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
+"""TRL's names for what DPO's reference policy gives the two sides."""
+
+
+def collate(features: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
+    """A batch: the chosen conversations, then the rejected ones, laid out for `tunesmith.models.shared_prompts`.
+
+    input_ids, attention_mask and completion_mask, (2 x pairs, tokens), and what else a pair brings, (pairs).
+    """
+    prompts, prompt_mask = padded([feature["prompt_ids"] for feature in features] * 2, pad, left=True)
+    said = [feature[side] for side in ("chosen_ids", "rejected_ids") for feature in features]
+    answers, answer_mask = padded(said, pad, left=False)
+    others = {name: torch.tensor([f[name] for f in features]) for name in REFERENCE if name in features[0]}
+    return {
+        "input_ids": torch.cat([prompts, answers], 1),
+        "attention_mask": torch.cat([prompt_mask, answer_mask], 1),
+        "completion_mask": torch.cat([torch.zeros_like(prompt_mask), answer_mask], 1),
+        **others,
+    }
+
+
+def shared(model: Any, inputs: dict[str, Tensor]) -> SharedPrompts:
+    """``model``, computing the prompt of both sides of a pair once."""
+    begins = int(inputs["completion_mask"].any(0).int().argmax())
+    return SharedPrompts(model, inputs["input_ids"].shape[1] - begins)
+
+
+def columns(given: list[Pair]) -> dict[str, list[Any]]:
+    """What `collate` and TRL's sampler read."""
+    return {
+        "id": [pair.id for pair in given],
+        "length": [pair.length for pair in given],
+        "prompt_ids": [pair.prompt for pair in given],
+        "chosen_ids": [pair.chosen for pair in given],
+        "rejected_ids": [pair.rejected for pair in given],
+    }
+
+
+def collator(pad: int) -> Named:
+    """`collate`, remembering the rows of every batch."""
+    return Named(lambda features: collate(features, pad), lambda feature: [feature["id"]])
+
+
+def implicit_preference(
+    now: list[tuple[float, float]], reference: list[tuple[float, float]], beta: float
+) -> Preference:
+    """By DPO's implicit reward, beta times the log-ratio to the reference (Rafailov et al. 2023, eq. 5).
+
+    The reference itself prefers nothing: every pair is a tie, which counts half.
+    """
+    chosen, rejected = (
+        [beta * (after[side] - before[side]) for after, before in zip(now, reference, strict=True)] for side in (0, 1)
+    )
+    likelier = fmean(better > worse for better, worse in now)
+    return checks.preference(chosen, rejected, likelier=likelier)

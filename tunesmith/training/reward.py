@@ -1,0 +1,88 @@
+"""A reward model from preference pairs: a policy whose head gives a conversation one score (Bradley and Terry 1952)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from pydantic import PositiveInt
+from trl import RewardConfig, RewardTrainer
+
+from tunesmith.models import device
+from tunesmith.models.device import Profile
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens, padded
+from tunesmith.models.preference_pairs import Pair
+from tunesmith.models.weights import Kind, kept_precise
+from tunesmith.training import checks, pair_batches
+from tunesmith.training.checks import Preference
+from tunesmith.training.trainer_config import Schedule, common
+
+
+class Reward(Schedule):
+    """batch_size: pairs a step."""
+
+    start: str
+    """The model whose body is trained further: sft-lora, another, or base."""
+    weights: Kind
+    epochs: PositiveInt
+    max_length: PositiveInt
+    """Tokens of a prompt with its longer completion; a longer pair stops the training."""
+
+
+class PairTrainer(RewardTrainer):
+    """TRL's trainer over pairs that are tokens already and share a prompt."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **settings: Any) -> Any:
+        shared = pair_batches.shared(model, inputs)
+        conversations = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        return super().compute_loss(shared, conversations, *args, **settings)
+
+
+def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: Profile, scratch: Path) -> PairTrainer:
+    """TRL's trainer over pairs that are tokens already, in batches of like lengths."""
+    config = RewardConfig(
+        **common(reward, reward.weights, profile, scratch),
+        num_train_epochs=reward.epochs,
+        max_length=None,  # checked before
+        train_sampling_strategy="group_by_length",
+        remove_unused_columns=False,
+    )
+    with kept_precise(scorer.model):
+        return PairTrainer(
+            scorer.model,
+            args=config,
+            train_dataset=Dataset.from_dict(pair_batches.columns(train)),
+            data_collator=pair_batches.collator(scorer.tokenizer.pad_token_id),
+            processing_class=scorer.tokenizer,
+        )
+
+
+@torch.inference_mode()
+def scores(scorer: OpenModel, conversations: Sequence[Tokens], batch_size: int) -> list[float]:
+    """The reward of every conversation, in their order. Batches are of like lengths, so that little is padding."""
+    model, pad = scorer.model, scorer.tokenizer.pad_token_id
+    was_training = model.training
+    model.eval()
+    order = sorted(range(len(conversations)), key=lambda i: len(conversations[i]))
+    found: dict[int, float] = {}
+    for begin in range(0, len(order), batch_size):
+        chunk = order[begin : begin + batch_size]
+        ids, mask = padded([conversations[i] for i in chunk], pad, left=False)
+        with device.autocast(scorer.profile):
+            logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+        found |= dict(zip(chunk, logits[:, 0].float().tolist(), strict=True))
+    model.train(was_training)
+    return [found[i] for i in range(len(conversations))]
+
+
+def held_out(scorer: OpenModel, given: list[Pair], batch_size: int) -> Callable[[], Preference]:
+    """A measure of how the model tells held-out pairs apart."""
+    sides = [pair.prompt + side for pair in given for side in (pair.chosen, pair.rejected)]
+
+    def measure() -> Preference:
+        rewards = scores(scorer, sides, 2 * batch_size)
+        return checks.preference(rewards[::2], rewards[1::2])
+
+    return measure

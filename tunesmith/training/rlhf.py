@@ -1,0 +1,77 @@
+"""RL from human feedback: RLOO (Ahmadian et al. 2024) against a reward model, with a verifier looking on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from pydantic import PositiveFloat
+from trl import RLOOConfig, RLOOTrainer
+
+from tunesmith.models import chat
+from tunesmith.models.device import Profile
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens
+from tunesmith.models.weights import kept_precise
+from tunesmith.training import reward
+from tunesmith.training.rollouts import Online, Rollouts, arguments, hold_to_start
+from tunesmith.training.verifier_rewards import Score
+from tunesmith.verifiers import catalog
+
+
+class Rlhf(Online):
+    beta: PositiveFloat
+    """Weight of the KL divergence to the reference policy, without which a policy games its reward model."""
+    max_kl: PositiveFloat
+    """Nats a token; beyond, the training stops."""
+    verifier: catalog.Name | None
+    """Grades the same rollouts beside the reward model, without being a reward; null where none fits."""
+
+
+class RewardModel:
+    """A reward model as TRL calls a reward function: it scores the tokens that the policy saw and wrote."""
+
+    __name__ = "reward_model"
+
+    def __init__(self, scorer: OpenModel, batch_size: int) -> None:
+        self.scorer, self.batch_size = scorer, batch_size
+        self.last: list[str] = []
+
+    def __call__(self, prompts: list[str], completion_ids: list[Tokens], row_id: list[str], **_: Any) -> list[float]:
+        self.last = list(dict.fromkeys(row_id))
+        tokenizer = self.scorer.tokenizer
+        asked = [chat.encode_prompt(tokenizer, json.loads(prompt)) for prompt in prompts]
+        whole = [prompt + list(said) for prompt, said in zip(asked, completion_ids, strict=True)]
+        return reward.scores(self.scorer, whole, self.batch_size)
+
+
+class Trainer(Rollouts, RLOOTrainer):
+    """TRL's trainer with the rollouts of `online.Rollouts`."""
+
+    def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> list[Tokens]:
+        return self._answer(prompt_ids)
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
+    ) -> Any:
+        with self.accelerator.autocast():
+            return super()._get_per_token_logps_and_entropies(
+                self._sharing(model, kept), ids, mask, kept, *more, **named
+            )
+
+
+def make_trainer(
+    policy: OpenModel, scorer: RewardModel, prompts: Dataset, rlhf: Rlhf, profile: Profile, scratch: Path
+) -> Trainer:
+    """TRL's trainer: an answer's advantage is over the others to its prompt, after the KL penalty."""
+    watched = [] if rlhf.verifier is None else [Score({rlhf.verifier: 1.0})]
+    with kept_precise(policy.model):
+        trainer = Trainer(
+            policy.model,
+            reward_funcs=[scorer, *watched],
+            args=RLOOConfig(**arguments(rlhf, profile, scratch), reward_weights=[1.0, *(0.0 for _ in watched)]),
+            train_dataset=prompts,
+            processing_class=policy.tokenizer,
+        )
+    hold_to_start(trainer, rlhf)
+    return trainer

@@ -1,0 +1,136 @@
+"""What GRPO and RLOO share: prompts that the policy answers itself, several times each, and a reward an answer."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from datasets import Dataset
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from transformers import PreTrainedModel
+from trl.trainer.utils import add_fused_lm_head
+
+from tunesmith.core.errors import DataError
+from tunesmith.core.ready_rows import Row, dumps
+from tunesmith.models import chat, generation
+from tunesmith.models.device import Profile
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens
+from tunesmith.models.shared_prompts import SharedPrompts
+from tunesmith.models.weights import Kind
+from tunesmith.training.trainer_config import Schedule, common
+
+
+class Online(Schedule):
+    """batch_size: completions that go through the model at once; a step has ``prompts`` times ``group`` of them."""
+
+    start: str
+    """The policy that is trained further, and that it is held to: sft-lora, another, or base."""
+    weights: Kind
+    steps: PositiveInt
+    prompts: PositiveInt
+    """Prompts a step."""
+    group: Annotated[int, Field(ge=2)]
+    """Completions a prompt, which are judged against each other."""
+    max_new_tokens: PositiveInt
+    temperature: PositiveFloat
+    beta: NonNegativeFloat
+    """Weight of the KL divergence to the reference policy; at 0 it is not computed."""
+    max_kl: PositiveFloat | None
+    """Nats a token; beyond, the training stops. Null where beta is 0."""
+    max_prompt_length: PositiveInt
+    """Tokens; a longer prompt stops the training before it begins."""
+
+    @model_validator(mode="after")
+    def _batches_fill_a_step(self) -> "Online":
+        if self.prompts * self.group % self.batch_size:
+            raise ValueError(f"batch_size must divide prompts x group ({self.prompts} x {self.group})")
+        return self
+
+    @model_validator(mode="after")
+    def _a_bound_needs_the_kl(self) -> "Online":
+        if (self.beta == 0) != (self.max_kl is None):
+            raise ValueError("max_kl bounds the KL that beta weighs: a number with beta over 0, null with beta 0")
+        return self
+
+
+def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]:
+    """Arguments of either of TRL's configs."""
+    return {
+        **common(online, online.weights, profile, scratch),
+        "gradient_accumulation_steps": online.prompts * online.group // online.batch_size,
+        "max_steps": online.steps,
+        "num_generations": online.group,
+        "max_completion_length": online.max_new_tokens,
+        "temperature": online.temperature,
+        # TRL would load the reference of a policy without adapter from disk, where its start need not be.
+        "beta": 0.0 if online.weights == "full" else online.beta,
+        "remove_unused_columns": False,
+    }
+
+
+def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> Dataset:
+    """Columns: row_id, prompt (its messages as JSON: Arrow would make all messages alike), its tokens, row (as JSON).
+
+    Raises DataError that counts prompts too long, or where there are not enough for a step.
+    """
+    lengths = [len(chat.encode_prompt(policy.tokenizer, row["prompt"])) for row in rows]
+    long = [length for length in lengths if length > online.max_prompt_length]
+    if long:
+        raise DataError(
+            f"{source}: {len(long)} of {len(rows)} prompts are longer than {section}.max_prompt_length "
+            f"({online.max_prompt_length} tokens)",
+            fix=f"set it to at least {max(long)} in params.yaml, or lower the dataset's max_length",
+        )
+    if len(rows) < online.prompts:
+        raise DataError(
+            f"{source}: {len(rows)} prompts to train on, and a step takes {online.prompts} ({section}.prompts)",
+            fix=f"lower {section}.prompts in params.yaml, or give it more prompts",
+        )
+    columns = {
+        "row_id": [row["id"] for row in rows],
+        "prompt": [json.dumps(row["prompt"]) for row in rows],
+        "tokens": lengths,
+        "row": [dumps(row).decode() for row in rows],
+    }
+    return Dataset.from_dict(columns)
+
+
+def hold_to_start(trainer: Any, online: Online) -> None:
+    """Give a policy of full weights a frozen copy of its start as reference; an adapter's copy is TRL's own doing."""
+    if online.weights != "full" or online.beta == 0:
+        return
+    frozen = copy.deepcopy(trainer.model).eval().requires_grad_(False)
+    trainer.ref_model, trainer.beta = _with_fused_head(frozen, online.temperature), online.beta
+
+
+def _with_fused_head(model: PreTrainedModel, temperature: float) -> PreTrainedModel:
+    del model.forward  # it would compute with the policy, whose forward it has kept
+    add_fused_lm_head(model, temperature=temperature)
+    return model
+
+
+class Rollouts:
+    """Put before one of TRL's online trainers: prompts are rendered by `models.chat`, and computed once a group."""
+
+    accelerator: Any
+    args: Any
+    generation_config: Any
+    model: Any
+    processing_class: Any
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[Tokens], None, dict[str, Any]]:
+        return [chat.encode_prompt(self.processing_class, json.loads(prompt)) for prompt in prompts], None, {}
+
+    def _answer(self, prompts: list[Tokens]) -> list[Tokens]:
+        at_once, said = self.args.per_device_train_batch_size, list[Tokens]()
+        for begin in range(0, len(prompts), at_once):
+            asked = prompts[begin : begin + at_once]
+            with self.accelerator.autocast():
+                said += generation.generate(
+                    self.model, asked, self.processing_class, generation_config=self.generation_config
+                )
+        return said
+
+    def _sharing(self, model: Any, completion: int) -> SharedPrompts:
+        return SharedPrompts(self.accelerator.unwrap_model(model), completion)

@@ -1,0 +1,177 @@
+"""What all trainings share: the journal, the checks that it did what it should, and the atomic save."""
+
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
+
+from tunesmith.core import files, journal, lineage, manifest
+from tunesmith.core.journal import Journal
+from tunesmith.core.manifest import Manifest
+from tunesmith.models import generation, weights
+from tunesmith.models.chat import Message
+from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.saving import save_model
+from tunesmith.runtime.journal_follower import published_live
+from tunesmith.training import checks
+from tunesmith.training import spec as tasks
+from tunesmith.training.checks import Preference
+from tunesmith.training.journal_callback import Recorder, RowsOfStep
+from tunesmith.training.spec import Task
+from tunesmith.training.trainer_config import one_precision
+
+PROBE_TOKENS = 32
+"""Longest answer to a probe prompt."""
+SHOWN = 4
+"""Answers to probe prompts that are printed; all are in the journal."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What is looked at before, during and after a training.
+
+    probes: prompts answered before and after (none for a reward model). stops: whether the model ends its turn after
+    right answers. prefers: held-out preference; preferred: what it is before, where that is known. max_kl: see
+    `recording.Recorder`. signal: what a probe of the reward found, for the journal.
+    """
+
+    probes: list[list[Message]] = field(default_factory=list)
+    rows_of: RowsOfStep = lambda step: []
+    stops: Callable[[], list[bool]] | None = None
+    prefers: Callable[[], Preference] | None = None
+    preferred: Preference | None = None
+    max_kl: float | None = None
+    signal: dict[str, float] | None = None
+
+
+def train(
+    trainer: Trainer, policy: OpenModel, task: Task, watch: Watch, profile: Profile, *, tokens: int | None = None
+) -> Manifest:
+    """Run ``trainer`` and save its model to ``task.out``, whole or not at all.
+
+    tokens: how many the run trains on, padding not counted; by default, what the policy read and wrote.
+    Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
+    """
+    model = trainer.model
+    if profile.device == "cpu":
+        keep_freed_memory()
+    origin = tasks.lineage_of(policy, task, profile)
+    with files.new_folder(task.out) as work:
+        with Journal(work / journal.NAME) as log:
+            log.write("start", key=uuid.uuid4().hex, device=profile.name, **tasks.about(task, policy.on))
+            with published_live(log.path):
+                seconds = _train_and_check(trainer, log, policy.tokenizer, task.kind, watch)
+                _save(model, policy.tokenizer, origin, work)
+                trainable, total = weights.count_parameters(model)
+                log.write(
+                    "end",
+                    steps=trainer.state.global_step,
+                    seconds=seconds,
+                    tokens=trainer.state.num_input_tokens_seen if tokens is None else tokens,
+                    peak_memory_bytes=peak_memory_bytes(profile),
+                    trainable_parameters=trainable,
+                    total_parameters=total,
+                    costs=tasks.costs(task) | {task.out.name: seconds},
+                )
+        return manifest.write(work)
+
+
+def closing_line(task: Task) -> str:
+    """What a training did, in one line."""
+    end = journal.first(journal.read(task.out / journal.NAME), "end")
+    digest = manifest.read(task.out).weights_digest[:12]
+    return f"{task.out}: {task.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
+
+
+def _train_and_check(
+    trainer: Trainer, log: Journal, tokenizer: PreTrainedTokenizerBase, kind: weights.Kind, watch: Watch
+) -> float:
+    """Train, and return the seconds it took. Raises TrainingError where a check fails."""
+    model = trainer.model
+    frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
+    if watch.signal is not None:
+        log.write("signal", **watch.signal)
+    answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
+    _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
+    began = time.monotonic()
+    steps = _run(trainer, log, watch)
+    seconds = time.monotonic() - began
+    checks.check_steps(steps)
+    checks.check_weights_moved(
+        kind,
+        (frozen, weights.digests(model, trained=False)),
+        (trained, weights.digests(model, trained=True)),
+    )
+    checks.check_answers_moved(answers, _answer_probes(log, "after", model, tokenizer, watch.probes))
+    if watch.stops is not None:
+        checks.check_stops(watch.stops())
+    after = _held_out(log, "after", watch.prefers and watch.prefers())
+    if after is not None:
+        checks.check_prefers(after)
+    for text in checks.warnings(steps, after):
+        log.write("warning", text=text)
+        print(f"  warning: {text}")
+    return seconds
+
+
+def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, Any]]:
+    """Train; the steps as they were logged."""
+    trainer.remove_callback(ProgressCallback)
+    trainer.remove_callback(PrinterCallback)
+    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl)
+    trainer.add_callback(recorder)
+    with one_precision(trainer):
+        trainer.train()
+    return recorder.steps
+
+
+def _answer_probes(
+    log: Journal,
+    when: str,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[list[Message]],
+) -> list[str]:
+    answers = generation.answer(model, tokenizer, prompts, max_new_tokens=PROBE_TOKENS)
+    for prompt, completion in zip(prompts, answers, strict=True):
+        log.write("sample", when=when, prompt=prompt, completion=completion)
+    for prompt, completion in zip(prompts[:SHOWN], answers, strict=False):
+        print(f"  {when}: {prompt[-1]['content'][:80]!r} -> {completion[:80]!r}")
+    return answers
+
+
+def _held_out(log: Journal, when: str, measured: Preference | None) -> Preference | None:
+    if measured is None:
+        return None
+    log.write("held_out", when=when, **asdict(measured))
+    interval = f"[{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
+    print(
+        f"  {when}: {100 * measured.accuracy:.1f}% {interval} of {measured.pairs} held-out pairs preferred as labelled"
+    )
+    return measured
+
+
+def _save(
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    origin: lineage.Lineage,
+    folder: Path,
+) -> None:
+    if isinstance(model, PeftModel):
+        save_model(model, folder, selected_adapters=["default"])  # not the copy that served as the reference
+        (folder / "README.md").unlink(missing_ok=True)  # peft's template of a model card: all blanks
+        config = folder / "adapter_config.json"
+        settings = json.loads(config.read_text())
+        settings["target_modules"] = sorted(settings["target_modules"])  # peft writes a set, in a new order each time
+        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    else:
+        save_model(model, folder)
+    tokenizer.save_pretrained(folder)
+    (folder / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")

@@ -1,0 +1,125 @@
+r"""A mathematical expression as written, taken apart into an `Answer`.
+
+Units, currencies, a percent sign and the base of a numeral are read over: 50% is 50, and is not 0.5. What an algebra
+system would read, but not as it is meant (1.2.3, 1 2, a word as a product of its letters), is not read at all.
+"""
+
+import re
+from typing import Literal
+
+from tunesmith.verifiers.math.equivalence import COMMAND, NAME, Answer
+
+LONGEST = 300
+"""Characters of the longest expression that is read; parsing LaTeX takes seconds for more."""
+UNICODE = {
+    **{"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty "},
+    **{"≤": r"\le ", "≥": r"\ge ", "\u222a": r"\cup ", "√": r"\sqrt ", "°": r"^\circ", "²": "^{2}", "³": "^{3}"},
+    **{
+        "\xa0": " ",
+        "\u2009": r"\,",
+        "\u202f": r"\,",
+        "<=": r"\le ",
+        ">=": r"\ge ",
+        "€": "",
+        "£": "",
+        r"\dfrac": r"\frac",
+    },
+    **{r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge", r"\$": "", "**": "", "`": ""},
+}
+GONE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!;:]|\\(?= )|\$|^\\[(\[]|\\[)\]]$")
+THIN = re.compile(r"(?<=\d)(?:\\,|\{,\}|(?<=^\d) |(?<=^\d\d) |(?<=^\d\d\d) )(?=\d{3}(?![\d/]))")
+THOUSANDS = re.compile(r"((?:.*=)?\s*[-+]?)(\d{1,3}(?:,\d{3})+)((?:\.\d+)?\D*)", re.ASCII)
+CONNECTIVE = re.compile(r"\s*,?\s*(?:\\text\{\s*(?:or|and)\s*\}|\b(?:or|and)\b)\s*")
+WORDS = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\{([^{}\\]*[a-zA-Z][^{}\\]*)\}")
+PROSE = re.compile(r"(?=.*[a-zA-Z]{4})[a-zA-Z]+(?: [a-zA-Z]+){0,2}|yes|no", re.IGNORECASE)
+TEXT_UNIT = r"\\(?:text|mathrm|mbox|textrm)\{[^{}\d]*\}(?:\^\{?[23]\}?)?"
+SHORT_UNIT = r"(?:[ckm]?m|[km]?g|ml|ft|in|lbs?|oz|hrs?|min|sec|mph|cents?)(?:\^\{?[23]\}?)?"
+LONG_UNIT = (
+    r"(?!(?:hundred|thousand|million|billion|trillion|times|plus|minus)\b)[a-zA-Z]{4,20}(?: [a-zA-Z]{2,20}){0,2}"
+)
+UNIT = re.compile(
+    rf"(?<=[\w}})])(?:\s*(?:\\?%|\\?\bpercent|\^\{{?\s*\\circ\s*\}}?|{TEXT_UNIT})|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
+)
+FRACTION = r"\\frac\s*\{?(?P<over>\d+?)\}?\s*\{?(?P<under>\d+)\}?|\s(?P<a>\d+)/(?P<b>\d+)"
+MIXED = re.compile(rf"(?P<sign>-?)\s*(?P<whole>\d+)\s*(?:{FRACTION})")
+SCIENTIFIC = re.compile(r"([-+]?\d+(?:\.\d+)?)[eE]([-+]?\d{1,3})")
+BASE = re.compile(r"(-?\d+)_\{?(\d+)\}?")
+POWER = re.compile(r"(\^|(?<=[a-z])_)([-+]?\d+)")
+FUNCTION = re.compile(r"(?<![\\a-zA-Z])(arcsin|arccos|arctan|sin|cos|tan|log|ln|exp|sqrt|pi)(?![a-zA-Z])")
+MATRIX = re.compile(r"\\(?:begin|end)\{[bpv]?matrix\}")
+UNREADABLE = re.compile(
+    r"\d\s+[\d.]|\.\d*\.|\d\.\s|[a-zA-Z]{4}|[a-zA-Z]{2}\s+[a-zA-Z]|[a-zA-Z]\s+[a-zA-Z]{2}"
+    r"|\b(?:not|no|is)\b|\d\s*_|[^\x20-\x7e]|[%#~\"?:$]"
+)
+"""What an algebra system would read otherwise than it is meant."""
+FORBIDDEN = re.compile(r"\\(?:circ|text\w*|math(?:rm|bf|it)|mbox|boxed|fbox)(?![a-zA-Z])")
+
+
+def read(text: str) -> Answer | None:
+    """``text`` taken apart; None for what is no mathematical expression, or none that can be read for sure."""
+    for written, plain in UNICODE.items():
+        text = text.replace(written, plain)
+    text = THIN.sub("", GONE.sub("", text.strip()).strip().strip("*").rstrip(".,;: ").strip())
+    return _read(text.replace(r"\,", " ")) if 0 < len(text) <= LONGEST else None
+
+
+def _read(text: str) -> Answer | None:
+    text = text.strip()
+    words = WORDS.fullmatch(text)
+    if words or PROSE.fullmatch(text):
+        said = " ".join((words[1] if words else text).strip("() .").split())
+        return Answer("words", said.casefold() if len(said) > 1 else said)
+    text = CONNECTIVE.sub(", ", text)
+    grouped = THOUSANDS.fullmatch(text)
+    if grouped:
+        text = grouped[1] + grouped[2].replace(",", "") + grouped[3]
+    for separators, around in ((r"\cup",), r"\cup"), ((",", ";"), "{}"):
+        parts = _split(text, separators)
+        if len(parts) > 1:
+            return _parts("unordered", around, parts)
+    if text.startswith(r"\{") and text.endswith(r"\}"):
+        return _parts("unordered", "{}", _split(text[2:-2], (",", ";")))
+    if text[:1] in ("(", "[") and text[-1:] in (")", "]") and len(_split(text[1:-1], (",", ";"))) > 1:
+        return _parts("ordered", text[0] + text[-1], _split(text[1:-1], (",", ";")))
+    based = BASE.fullmatch(text)
+    if based:
+        return Answer("value", based[2], (based[1],))
+    if text.count(r"\pm") == 1:
+        return _parts("unordered", "{}", [text.replace(r"\pm", sign) for sign in "+-"])
+    sides = [_value(side) for side in _split(text, ("=",))]
+    return Answer("value", sides=tuple(side for side in sides if side)) if all(sides) else None
+
+
+def _parts(kind: Literal["ordered", "unordered"], around: str, texts: list[str]) -> Answer | None:
+    parts = [_read(text) for text in texts]
+    return Answer(kind, around, parts=tuple(part for part in parts if part)) if all(parts) else None
+
+
+def _split(text: str, separators: tuple[str, ...]) -> list[str]:
+    """``text`` between the ``separators`` that stand outside of every bracket."""
+    pieces, depth, start = [], 0, 0
+    for position, mark in enumerate(text):
+        depth += (mark in "([{") - (mark in ")]}")
+        for separator in separators if depth == 0 else ():
+            if text.startswith(separator, position):
+                pieces.append(text[start:position])
+                start = position + len(separator)
+    return [*pieces, text[start:]]
+
+
+def _value(text: str) -> str | None:
+    """One side of an equation as the algebra system is to read it; None where that could be misread."""
+    text = text.strip()
+    if NAME.fullmatch(text):
+        return text
+    for _ in range(3):
+        text = UNIT.sub("", text).strip()
+    mixed, scientific = MIXED.fullmatch(text), SCIENTIFIC.fullmatch(text)
+    if mixed:
+        over, under = mixed["over"] or mixed["a"], mixed["under"] or mixed["b"]
+        text = f"{mixed['sign']}({mixed['whole']}+\\frac{{{over}}}{{{under}}})"
+    if scientific:
+        text = f"{scientific[1]}\\cdot 10^{{{scientific[2]}}}"
+    text = POWER.sub(r"\1{\2}", FUNCTION.sub(r"\\\1", text))
+    letters = COMMAND.sub("@", MATRIX.sub("@", text))
+    return None if not text or UNREADABLE.search(letters) or FORBIDDEN.search(text) else text

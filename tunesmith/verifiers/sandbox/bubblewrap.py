@@ -1,0 +1,34 @@
+"""The first tier: bubblewrap, with namespaces of its own for users, processes, network, IPC and mounts.
+
+The root folder holds the interpreter and the libraries, read-only, and the null device: no ``/proc``, no ``/dev/shm``,
+no ``/tmp``. `seccomp` forbids new namespaces, so ``--disable-userns`` (not known to older versions) adds nothing.
+"""
+
+import os
+
+from tunesmith.verifiers.sandbox import interpreter, seccomp
+
+NOBODY = "65534"
+
+
+def command(filter_descriptor: int) -> list[str]:
+    """bubblewrap's command line, up to the command to run. The filter is read from the descriptor."""
+    binds = [part for path in interpreter.readable() for part in ("--ro-bind", str(path), str(path))]
+    return [
+        "bwrap",
+        *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--uid", NOBODY, "--gid", NOBODY, "--hostname", "sandbox"),
+        *("--cap-drop", "ALL", "--die-with-parent", "--new-session"),
+        *binds,
+        *("--dev-bind", "/dev/null", "/dev/null", "--remount-ro", "/", "--chdir", "/"),
+        *("--seccomp", str(filter_descriptor), "--"),
+    ]
+
+
+def open_filter() -> int:
+    """A descriptor to read the filter from, once."""
+    program = seccomp.program(execve=True)
+    reading, writing = os.pipe()
+    os.write(writing, program)
+    os.close(writing)
+    return reading

@@ -1,0 +1,187 @@
+"""What runs inside the sandbox, with the standard library alone: the candidate's side and the tester's.
+
+Messages are lists, each a length in four bytes and a `wire` value. Requests come on what was the standard input,
+replies go out on what was the standard output; the program itself finds both closed off. Nothing that a candidate's
+process says is trusted: whatever the program does to this module or to the frames above it changes only the values
+that it answers with, and it has never seen others than its inputs.
+"""
+
+import builtins
+import os
+import resource
+import sys
+from types import CodeType
+from typing import Any
+
+from tunesmith.verifiers.sandbox.wire import WireError, dump, parse, tree, value
+
+SIZE = 4
+"""Bytes before a message that say how long it is."""
+LONGEST_REASON = 300
+"""Characters of an error that are told."""
+
+
+class Channel:
+    def __init__(self, null: int) -> None:
+        self.requests, self.replies = os.dup(0), os.dup(1)
+        for standard in (0, 1, 2):
+            os.dup2(null, standard)
+
+    def send(self, *message: Any, exact: bool = True) -> None:
+        data = dump(tree(list(message), exact=exact))
+        data = len(data).to_bytes(SIZE, "big") + data
+        while data:
+            data = data[os.write(self.replies, data) :]
+
+    def receive(self) -> Any:
+        """The next message. Ends the process where there will be none."""
+        return value(parse(self._read(int.from_bytes(self._read(SIZE), "big"))))
+
+    def _read(self, count: int) -> bytes:
+        parts: list[bytes] = []
+        while count:
+            part = os.read(self.requests, count)
+            if not part:
+                os._exit(0)
+            parts.append(part)
+            count -= len(part)
+        return b"".join(parts)
+
+
+class UnsendableError(BaseException):
+    """A test's argument that cannot be sent. Not an Exception: a test that expects one must not swallow it."""
+
+
+def limit(memory: int, seconds: int, files: int) -> None:
+    """memory: bytes of address space. seconds: of the processor. files: open at once."""
+    limits = {
+        resource.RLIMIT_AS: memory,
+        resource.RLIMIT_CPU: seconds,
+        resource.RLIMIT_NOFILE: files,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NPROC: 0,  # a second lock: the system call filter lets no process start another
+    }
+    for name, most in limits.items():
+        resource.setrlimit(name, (most, most))
+
+
+def serve_candidate(channel: Channel) -> None:
+    """Run a program, then call its function as often as asked. A reply repeats the nonce of its request."""
+    nonce, prelude, sources, entry, exact = channel.receive()
+    try:
+        function = _load(prelude, sources, entry)
+    except BaseException as error:  # a program may raise anything, SystemExit and KeyboardInterrupt too
+        channel.send(nonce, "raised", *_described(error))
+        return
+    channel.send(nonce, "loaded")
+    calls = 0
+    while (request := channel.receive())[1] == "call":
+        nonce, _, arguments, named = request
+        calls += 1
+        try:
+            channel.send(nonce, "returned", function(*arguments, **named), exact=exact)
+        except BaseException as error:  # as above
+            channel.send(nonce, "raised", *_described(error))
+    channel.send(request[0], "ended", calls)
+
+
+def serve_tester(channel: Channel) -> None:
+    """Run ``check(candidate)`` of a test, where every call of ``candidate`` is a message."""
+    nonce, prelude, test, entry = channel.receive()
+    calls = 0
+    raised: Exception | None = None
+
+    def candidate(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls, raised
+        try:
+            channel.send(nonce, "call", list(arguments), named)
+        except WireError as error:
+            raise UnsendableError(str(error)) from None
+        calls += 1
+        kind, *said = channel.receive()
+        if kind == "returned":
+            return said[0]
+        raised = _error(*said)
+        raise raised
+
+    space: dict[str, Any] = {"__name__": "test"}
+    try:
+        _run_if_code(prelude, space)
+        space[entry] = candidate
+        exec(compile(test, "<test>", "exec"), space)
+        check = space["check"]
+    except BaseException as error:  # whatever it is, the test is broken
+        channel.send(nonce, "broken", calls, *_described(error), 0)
+        return
+    try:
+        check(candidate)
+    except BaseException as error:  # a test may raise anything as well
+        broken = isinstance(error, UnsendableError | NameError | ImportError) and error is not raised
+        channel.send(nonce, "broken" if broken else "failed", calls, *_described(error), _line(error))
+    else:
+        channel.send(nonce, "passed", calls)
+
+
+def _load(prelude: str, sources: list[str], entry: str) -> Any:
+    """The function of the first of the sources that compiles."""
+    module = sys.modules["candidate"] = type(sys)("candidate")
+    _run_if_code(prelude, module.__dict__)
+    exec(_compiled(sources), module.__dict__)
+    function = module.__dict__.get(entry)
+    if not callable(function):
+        raise NameError(f"the program defines no function {entry!r}")
+    return function
+
+
+def _compiled(sources: list[str]) -> CodeType:
+    first: SyntaxError | None = None
+    for source in sources:
+        try:
+            return compile(source, "<candidate>", "exec")
+        except SyntaxError as error:
+            first = first or error
+    raise first or SyntaxError("no program")
+
+
+def _run_if_code(prelude: str, space: dict[str, Any]) -> None:
+    """A prompt may be the start of a program, or words."""
+    try:
+        code = compile(prelude, "<prompt>", "exec")
+    except SyntaxError:
+        return
+    exec(code, space)
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    return type(error).__name__, str(error)[:LONGEST_REASON]
+
+
+def _error(name: str, text: str) -> Exception:
+    """The candidate's error again, where it is a built-in one: a test may expect it."""
+    kind = getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        try:
+            return kind(text)
+        except TypeError:  # UnicodeDecodeError wants five arguments
+            pass
+    return RuntimeError(f"{name}: {text}")
+
+
+def _line(error: BaseException) -> int:
+    """The line of the test that was running, or 0."""
+    line, step = 0, error.__traceback__
+    while step:
+        if step.tb_frame.f_code.co_filename == "<test>":
+            line = step.tb_lineno
+        step = step.tb_next
+    return line
+
+
+def main(role: str, null: int, limits: tuple[int, int, int]) -> None:
+    """null: a descriptor of the null device, open for reading and writing."""
+    channel = Channel(null)
+    limit(*limits)
+    channel.send("ready")
+    {"candidate": serve_candidate, "tester": serve_tester}[role](channel)
+    os._exit(0)  # without the exit handlers of a program
