@@ -1,38 +1,42 @@
-"""Typed sections of params.yaml.
+"""Typed sections of params.yaml, and of what the stage `resolve_params` makes of it.
 
-A section is declared where it is used, as a `Section` with types and units; its values are all in params.yaml, where
-DVC sees them, so a section has no defaults.
+A section is declared where it is used, as a `Section` with types, units and a default for every value that can have one.
+params.yaml holds what a project chose. `resolve_params` fills in the rest, checks the whole, and writes to build/params what
+each stage reads; a stage is stale when its file there changes.
 """
 
 import difflib
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from tunesmith.core.errors import ParamsError
 
 PATH = Path("params.yaml")
+RESOLVED = Path("build/params")
+"""Written by `resolve_params`: <stage>.json, or <stage>/<entry>.json for a stage with entries."""
 SECTIONS = (
     "base_model",
     "demo",
     "data",
-    "lora",
     "sft",
     "dpo",
     "reward",
     "rlhf",
     "grpo",
+    "package",
     "evaluate",
     "compare",
     "gate",
     "judge",
-    "package",
     "registry",
     "signing",
-    "serve",
     "runtime",
+    "serve",
 )
 """Every top-level name that params.yaml may hold."""
 
@@ -41,68 +45,101 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
+def _check_entry_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+        raise ValueError(f"{name!r} cannot name an entry; begin with a letter, go on with letters, digits, - and _")
+    return name
+
+
+EntryName = Annotated[str, AfterValidator(_check_entry_name)]
+"""The name of a data set or a model: of its stage, `train_sft@<name>`, and of its folder."""
+
 T = TypeVar("T")
 
 
 def load(kind: type[T], section: str, *, path: Path = PATH) -> T:
-    """The section at a dotted path, such as ``sft`` or ``data.demo``, as ``kind``.
+    """The section at a dotted path, such as ``gate`` or ``data.demo``, as ``kind``. An absent section has its defaults.
 
     Raises ParamsError that names the param, what is wrong with it, and the name that was probably meant.
     """
-    value: Any = read(path)
+    value: object = read(path)
     for depth, key in enumerate(parts := section.split(".")):
-        if not isinstance(value, dict) or key not in value:
-            known = list(value) if isinstance(value, dict) else []
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+        elif depth == 0:
+            value = {}
+        else:
+            names = list(value) if isinstance(value, dict) else []
             raise ParamsError(
-                f"{path}: no section {'.'.join(parts[: depth + 1])!r}{meant(key, known)}",
-                fix=f"add it; the file that came with the project shows every section ({', '.join(SECTIONS)})",
+                f"{path}: no entry {'.'.join(parts[: depth + 1])!r}{meant(key, names)}",
+                fix=f"name one of {', '.join(names)}" if names else "add it",
             )
-        value = value[key]
+    return parse(kind, value, section, path)
+
+
+def resolved(stage: str, entry: str | None = None) -> Path:
+    """The file of effective params that a stage reads: `load(..., path=resolved(stage, entry))`."""
+    return RESOLVED / f"{stage}.json" if entry is None else RESOLVED / stage / f"{entry}.json"
+
+
+def read(path: Path = PATH) -> dict[str, object]:
+    """All of params.yaml, or of a stage's resolved params.
+
+    Raises ParamsError where the file is absent, is not YAML, or has an unknown section.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        fix = "`dvc repro resolve_params` writes it" if RESOLVED in path.parents else "run from the project's root"
+        raise ParamsError(f"{path}: not found in {Path.cwd()}", fix=fix) from None
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not YAML: {error}", fix="correct that line") from None
+    if not isinstance(document, dict):
+        raise ParamsError(f"{path}: holds no sections", fix="restore it with `git checkout params.yaml`")
+    if path.name == PATH.name:
+        _check_sections(document, path)
+    return document
+
+
+def parse(kind: type[T], value: object, section: str, path: Path = PATH) -> T:
+    """``value`` as ``kind``. Raises ParamsError that names each wrong param below ``section``."""
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         raise _explain(error, kind, section, path) from None
 
 
-def read(path: Path = PATH) -> dict[str, Any]:
-    """All of params.yaml. Raises ParamsError where it is absent, not YAML, or has an unknown section."""
-    try:
-        document = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        raise ParamsError(f"{path}: not found in {Path.cwd()}", fix="run from the project's root") from None
-    except yaml.YAMLError as error:
-        raise ParamsError(f"{path}: not YAML: {error}", fix="correct that line") from None
-    if not isinstance(document, dict):
-        raise ParamsError(f"{path}: holds no sections", fix="restore it with `git checkout params.yaml`")
+def meant(name: str, known: Sequence[str]) -> str:
+    """ "; did you mean ...?" for the closest known name; empty where none is close."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _check_sections(document: dict[str, object], path: Path) -> None:
     for name in document:
         if name not in SECTIONS:
             raise ParamsError(
                 f"{path}: unknown section {name!r}{meant(str(name), SECTIONS)}", fix="rename or remove it"
             )
-    return document
 
 
-def _explain(error: ValidationError, kind: type[Any], section: str, path: Path) -> ParamsError:
+def _explain(error: ValidationError, kind: type[T], section: str, path: Path) -> ParamsError:
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in (section, *problem["loc"]))
+        place = ".".join(str(part) for part in (section, *problem["loc"]) if part != "[key]")
         if problem["type"] == "extra_forbidden":
             lines.append(f"{path}: {place}: unknown param{meant(str(problem['loc'][-1]), _fields(kind))}")
         elif problem["type"] == "missing":
-            lines.append(f"{path}: {place}: missing; every param must have a value (`null` where it may be empty)")
+            lines.append(f"{path}: {place}: missing; it has no default")
         else:
             lines.append(f"{path}: {place}: {problem['msg']}, not {problem['input']!r}")
     return ParamsError("\n".join(lines), fix="correct params.yaml and run again; nothing was changed")
 
 
-def _fields(kind: type[Any]) -> list[str]:
+def _fields(kind: type[T]) -> list[str]:
     """Names of the fields of a section, of the sections nested in it, and of the members of a union of sections."""
     schema = TypeAdapter(kind).json_schema()
     nested = [schema, *schema.get("$defs", {}).values()]
     return [name for part in nested for name in part.get("properties", {})]
-
-
-def meant(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """ "; did you mean ...?" for the closest known name; empty where none is close."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -20,9 +20,10 @@ COMMON = 5
 
 
 class HeldOut(Section):
-    path: Path
-    """A file of evaluation rows, or a folder of such files; a dataset is not compared with its own file."""
-    overlap: Share
+    path: Path = Path("data/held_out")
+    """A file of evaluation rows, or a folder of such files, in data/held_out; a dataset is not compared with its own
+    file."""
+    overlap: Share = 0.7
     """A row is one of them when it holds this share of the 8-grams of words of an evaluation prompt; 0.7 in PaLM
     (Chowdhery et al. 2022, section 8)."""
 

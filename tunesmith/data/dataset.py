@@ -18,7 +18,7 @@ from tunesmith.data.contamination import HeldOut
 from tunesmith.data.conversations import Fields
 from tunesmith.data.layouts import Layout
 from tunesmith.data.splits import Share, Splits
-from tunesmith.verifiers import catalog
+from tunesmith.verifiers.names import VerifierName
 
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 Name: TypeAlias = Literal[
@@ -37,32 +37,34 @@ def _compiles(value: str) -> str:
 class Limit(Section):
     """At most so many rows a split, chosen by hash; null takes all."""
 
-    train: NonNegativeInt | None
-    validation: NonNegativeInt | None
-    test: NonNegativeInt | None
+    train: NonNegativeInt | None = None
+    validation: NonNegativeInt | None = None
+    test: NonNegativeInt | None = None
 
 
 class Dataset(Section):
     path: Path
-    kind: Kind
-    """What a row teaches; `tunesmith advise FILE` tells."""
-    columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None
+    kind: Kind = "answers"
+    """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that the trainings and
+    suites that use the data set learn from."""
+    columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
     """null recognises common layouts (`tunesmith/data/layouts.py`). Otherwise, for each name, a column or a Jinja
     template over the columns."""
-    system: str | None
+    system: str | None = None
     """A system message put before every prompt that brings none; null leaves it to the chat template."""
-    verifier: catalog.Name | None
+    verifier: VerifierName | None = None
     """Every row's own answer must get full marks from it. Rows that name one themselves keep theirs."""
-    one_answer: bool
+    one_answer: bool = True
     """Rows that answer the same prompt differently contradict each other, and are set aside."""
-    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None
+    near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
     """Set a row aside that is at least so similar (Jaccard, over runs of eight bytes) to one before it; null: never."""
-    held_out: HeldOut
-    max_length: PositiveInt | None
+    held_out: HeldOut = HeldOut()
+    """Evaluation rows; a row of this data set that is one of them is set aside."""
+    max_length: PositiveInt | None = None
     """Tokens of prompt and completion; a longer row is set aside. null: the base model's context."""
-    splits: Splits
-    limit: Limit
-    max_bad_share: Share
+    splits: Splits = Splits()
+    limit: Limit = Limit()
+    max_bad_share: Share = 0.01
     """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
 
     def to_row(self, fields: Fields) -> tuple[Layout, Row]:

@@ -22,8 +22,8 @@ Keys = npt.NDArray[np.uint64]
 class Splits(Section):
     """Shares of the rows; what is left trains."""
 
-    validation: Share
-    test: Share
+    validation: Share = 0.05
+    test: Share = 0.1
 
     @model_validator(mode="after")
     def _sum(self) -> "Splits":

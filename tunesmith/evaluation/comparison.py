@@ -21,11 +21,11 @@ training; bytes of its weights as they are stored, an adapter's or all."""
 
 
 class Compare(Section):
-    confidence: Annotated[float, Field(gt=0, lt=1)]
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Coverage of every interval."""
-    resamples: Annotated[int, Field(ge=200)]
+    resamples: Annotated[int, Field(ge=200)] = 10_000
     """Of the bootstrap; with fewer, an interval's ends are noise."""
-    seed: NonNegativeInt
+    seed: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)

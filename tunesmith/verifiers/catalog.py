@@ -1,9 +1,5 @@
 """Verifiers, by the name that params.yaml uses: each a pure function from completion and row to a verdict."""
 
-from typing import Annotated, TypeAlias
-
-from pydantic import AfterValidator
-
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import choice, code, exact, instructions, json_schema, length, number, refusal, regex
 from tunesmith.verifiers.math import verifier
@@ -21,16 +17,6 @@ VERIFIERS: dict[str, Verifier] = {
     "refusal": Verifier(refusal.verify, needs=("label",)),
     "regex": Verifier(regex.verify, needs=("pattern",), may=("anywhere",)),
 }
-
-
-def _check_known(name: str) -> str:
-    if name not in VERIFIERS:
-        raise ValueError(f"unknown verifier {name!r}; there is {', '.join(VERIFIERS)}")
-    return name
-
-
-Name: TypeAlias = Annotated[str, AfterValidator(_check_known)]
-"""A param that names a verifier."""
 
 
 def verify(name: str, completion: str, row: Row) -> Verdict:

@@ -1,4 +1,8 @@
-"""The names of verifiers, apart from them: what only asks whether there is one does not change when one does."""
+"""The names of the verifiers, apart from their code: a module that only checks a name does not depend on a verifier."""
+
+from typing import Annotated, TypeAlias
+
+from pydantic import AfterValidator
 
 NAMES = (
     "choice",
@@ -12,3 +16,13 @@ NAMES = (
     "refusal",
     "regex",
 )
+
+
+def _check_known(name: str) -> str:
+    if name not in NAMES:
+        raise ValueError(f"unknown verifier {name!r}; there is {', '.join(NAMES)}")
+    return name
+
+
+VerifierName: TypeAlias = Annotated[str, AfterValidator(_check_known)]
+"""A param that names a verifier."""

@@ -1,0 +1,44 @@
+"""Params that RLHF and GRPO share: the policy answers its own prompts, several times each."""
+
+from typing import Annotated
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from tunesmith.training.entries.common import Continued
+
+
+class Online(Continued):
+    """Training on rollouts: a step scores ``prompts`` times ``group`` completions that the policy itself wrote."""
+
+    FULL_RATE = 1e-6
+
+    steps: PositiveInt = 100
+    """Optimizer steps."""
+    prompts: PositiveInt = 8
+    """Prompts a step."""
+    group: Annotated[int, Field(ge=2)] = 8
+    """Completions a prompt, which are judged against each other."""
+    batch_size: PositiveInt = 8
+    """Completions that go through the model at once; must divide prompts × group."""
+    max_prompt_length: PositiveInt = 512
+    """Tokens; a longer prompt stops the training before it begins."""
+    max_new_tokens: PositiveInt = 256
+    """Tokens of a completion, at most."""
+    temperature: PositiveFloat = 1.0
+    """Sampling temperature of the completions."""
+    beta: NonNegativeFloat = 0.0
+    """Weight of the KL divergence to the reference policy; 0 computes none and keeps no reference in memory."""
+    max_kl: PositiveFloat | None = None
+    """Nats a token, above which the training stops. Required where beta is above 0, null where it is 0."""
+
+    @model_validator(mode="after")
+    def _batches_fill_a_step(self) -> "Online":
+        if self.prompts * self.group % self.batch_size:
+            raise ValueError(f"batch_size must divide prompts x group ({self.prompts} x {self.group})")
+        return self
+
+    @model_validator(mode="after")
+    def _a_bound_needs_the_kl(self) -> "Online":
+        if (self.beta == 0) != (self.max_kl is None):
+            raise ValueError("max_kl bounds the KL that beta weighs: a number with beta over 0, null with beta 0")
+        return self

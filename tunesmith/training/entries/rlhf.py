@@ -1,0 +1,20 @@
+"""The entries `rlhf.<name>`."""
+
+from pydantic import PositiveFloat
+
+from tunesmith.core.params import EntryName
+from tunesmith.training.entries.online import Online
+from tunesmith.verifiers.names import VerifierName
+
+
+class Rlhf(Online):
+    """RLOO (Ahmadian et al. 2024) against a reward model, with a verifier watching."""
+
+    reward: EntryName
+    """The entry of `reward` whose model scores the completions. Required."""
+    verifier: VerifierName | None = None
+    """Grades the same completions without being a reward, so that reward hacking shows; null where none fits."""
+    beta: PositiveFloat = 0.05
+    """Weight of the KL divergence to the reference policy, without which a policy games its reward model."""
+    max_kl: PositiveFloat = 1.0
+    """Nats a token, above which the training stops."""

@@ -1,0 +1,23 @@
+"""The entries `sft.<name>`."""
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from tunesmith.models.settings import Turns
+from tunesmith.training.entries.common import Entry
+
+
+class Sft(Entry):
+    """Packed supervised fine-tuning of the base, with the loss on the assistant's turns."""
+
+    FULL_RATE = 2e-5
+
+    epochs: PositiveInt = 1
+    """Passes over the rows."""
+    turns: Turns = "completion"
+    """Which of the assistant's turns train: the last (completion), or also the earlier ones in the prompt (all)."""
+    max_length: PositiveInt = 1024
+    """Tokens in a packed sequence; a longer row stops the training before it begins."""
+    batch_size: PositiveInt = 2
+    """Packed sequences a step."""
+    probes: NonNegativeInt = 4
+    """Held-out prompts answered before and after the training, to see that the answers changed."""
