@@ -167,7 +167,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     [
         ("a.jsonl", b"", "the file is empty"),
         ("a.txt", b"x", "unknown format '.txt'"),
-        ("a.json", b'{"a": 1}', "holds no list of rows"),
+        ("a.json", b'{"a": 1}', "not a list of rows"),
         ("a.json", b'[{"a": 1}, {', "not JSON"),
         ("a.parquet", b"nothing of the sort", "not Parquet"),
         ("a.csv", b'q,a\n"x,1\n', "not CSV"),

@@ -59,7 +59,7 @@ def fetch(source: HubFile) -> tuple[HubFile, Path]:
 
 
 def _only(source: HubFile, names: list[str]) -> str:
-    data = [name for name in names if readers.is_data(Path(name))]
+    data = [name for name in names if readers.has_known_format(Path(name))]
     training = [name for name in data if "train" in Path(name).name]
     for found in (data, training):
         if len(found) == 1:

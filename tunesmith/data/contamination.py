@@ -102,7 +102,7 @@ def _grams(words: list[str]) -> Iterator[Gram]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file() and readers.is_data(file))
+        return sorted(file for file in path.iterdir() if file.is_file() and readers.has_known_format(file))
     if not path.exists():
         raise DataError(f"{path}: no such file or folder", fix="correct data.<dataset>.held_out.path in params.yaml")
     return [path]

@@ -1,7 +1,7 @@
 """Read rows from JSONL, JSON, CSV and Parquet, plain or compressed with gzip or Zstandard.
 
-Reading never stops at a bad row: it yields a `Problem` with the line and the reason, and goes on. A file is read in
-blocks, and JSON lines are parsed when their block is, which another process may do.
+A bad row does not end the reading: it becomes a `Problem` with its line and reason. A file is read in blocks, and JSON
+lines are parsed block by block, which another process may do.
 """
 
 import codecs
@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jiter
 import pyarrow as pa
@@ -23,24 +22,29 @@ from tunesmith.data.records import BLOCK_BYTES, Block, Lines, Problem, Record, i
 
 EMPTY = "put at least one row in it, or name another file"
 LONGEST_LINE = 2**24
-"""Bytes. No training context holds more; a longer line is a file that lost its line breaks."""
-SHOWN = 1000
-"""Characters kept of a line that is too long."""
+"""Longest line that is read, in bytes. No training context holds more; a longer line is a file without line breaks."""
+KEPT = 1000
+"""Bytes quoted of a line that is too long."""
+NOT_AN_OBJECT = "not a JSON object: a row is written { … }"
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 
 
 def read(path: Path) -> Iterator[Record | Problem]:
-    """Every row of ``path``, in order. Raises DataError as `blocks` does."""
+    """Yield every row of ``path``, in order. Raises DataError as `blocks` does."""
     for block in blocks(path):
         yield from parse(block)
 
 
 def blocks(path: Path) -> Iterator[Block]:
-    """``path`` in blocks of about 256 KiB, or at most 500 rows; the suffix says the format and the compression.
+    """Yield ``path`` in blocks of about 256 KiB, or at most 500 rows; its suffix gives the format and the compression.
 
     Raises DataError where the file is absent, empty, damaged, of another format, or not parseable as a whole.
     """
-    reader = _reader(path)
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, not a file", fix="name a file in it")
+    if not has_known_format(path):
+        formats = f"{', '.join(READERS)}, each also followed by {' or '.join(COMPRESSED)}"
+        raise DataError(f"{path}: unknown format {_suffix(path)!r}", fix=f"use one of {formats}")
     try:
         with _open(path) as file:
             start = file.peek(4)[:4]
@@ -48,29 +52,29 @@ def blocks(path: Path) -> Iterator[Block]:
                 raise DataError(f"{path}: the file is empty", fix=EMPTY)
             if start[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise DataError(f"{path}: UTF-16, not UTF-8", fix="save the file as UTF-8")
-            yield from reader(path, file)
+            yield from READERS[_suffix(path)](path, file)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", fix="correct the path") from None
     except OSError as error:
         if error.errno is not None:
             raise
-        # So pyarrow tells of damage.
+        # An OSError without a number is how pyarrow reports damaged data.
         raise DataError(f"{path}: the file is damaged: {error}", fix="compress or download it again") from None
 
 
 def parse(block: Block) -> Iterable[Record | Problem]:
-    """The rows of a block."""
+    """Return the rows of a block."""
     return _parse_lines(block) if isinstance(block, Lines) else block
 
 
-def starts_with_mark(path: Path) -> bool:
-    """Whether the file begins with a UTF-8 byte order mark, which reading leaves out."""
+def starts_with_bom(path: Path) -> bool:
+    """Tell whether the file begins with a UTF-8 byte order mark, which the readers skip."""
     with _open(path) as file:
         return file.peek(3)[:3] == codecs.BOM_UTF8
 
 
-def is_data(path: Path) -> bool:
-    """Whether the name is that of a file that can be read."""
+def has_known_format(path: Path) -> bool:
+    """Tell whether the name ends like that of a file that can be read."""
     return _suffix(path) in READERS
 
 
@@ -78,18 +82,9 @@ def _suffix(path: Path) -> str:
     return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
 
 
-def _reader(path: Path) -> Callable[[Path, io.BufferedReader], Iterator[Block]]:
-    if path.is_dir():
-        raise DataError(f"{path}: a folder, not a file", fix="name a file in it")
-    if not is_data(path):
-        known = f"{', '.join(READERS)}, each also followed by {' or '.join(COMPRESSED)}"
-        raise DataError(f"{path}: unknown format {_suffix(path)!r}", fix=f"use one of {known}")
-    return READERS[_suffix(path)]
-
-
 @contextmanager
 def _open(path: Path) -> Iterator[io.BufferedReader]:
-    """The bytes of a file, decompressed. A compressed file that was cut short is an error, not its beginning."""
+    """Open a file to read its decompressed bytes. A truncated compressed file raises OSError at its end."""
     with path.open("rb") as file:
         if path.suffix not in COMPRESSED:
             yield file
@@ -117,7 +112,7 @@ def _read_jsonl(_path: Path, file: io.BufferedReader) -> Iterator[Block]:
 
 
 def _skip_line(file: io.BufferedReader) -> bytes:
-    """Read to the end of the line; what was read of the next one."""
+    """Read to the end of the line, and return the bytes already read of the next line."""
     while chunk := file.read(BLOCK_BYTES):
         end = chunk.find(b"\n")
         if end >= 0:
@@ -126,31 +121,31 @@ def _skip_line(file: io.BufferedReader) -> bytes:
 
 
 def _parse_lines(block: Lines) -> list[Record | Problem]:
-    found: list[Record | Problem] = []
+    rows: list[Record | Problem] = []
     from_json, long = jiter.from_json, len(block.data) > LONGEST_LINE
     for number, line in enumerate(block.data.split(b"\n"), start=block.first):
         try:
             fields = from_json(line, catch_duplicate_keys=True, allow_inf_nan=False)
         except ValueError as error:
             if line.strip():
-                found.append(_diagnose(number, line, str(error)))
+                rows.append(_diagnose(number, line, str(error)))
             continue
         if long and len(line) > LONGEST_LINE:
-            found.append(_too_long(number, line))
+            rows.append(_too_long(number, line))
         elif isinstance(fields, dict):
-            found.append(Record(number, fields, line))
+            rows.append(Record(number, fields, line))
         else:
-            found.append(Problem(number, "not a JSON object: a row is written { … }", line.decode().strip()))
-    return found
+            rows.append(Problem(number, NOT_AN_OBJECT, line.decode().strip()))
+    return rows
 
 
 def _too_long(number: int, line: bytes) -> Problem:
     reason = f"line too long: over {LONGEST_LINE:,} bytes; does the file have line breaks?"
-    return Problem(number, reason, line[:SHOWN].decode(errors="replace") + "…")
+    return Problem(number, reason, line[:KEPT].decode(errors="replace") + "…")
 
 
 def _diagnose(number: int, line: bytes, error: str) -> Problem:
-    """Why a line is not JSON, in the most telling words."""
+    """Return the most precise reason why a line is not JSON."""
     raw = line.decode(errors="replace").strip()
     if len(line) > LONGEST_LINE:
         return _too_long(number, line)
@@ -162,14 +157,14 @@ def _diagnose(number: int, line: bytes, error: str) -> Problem:
         return Problem(number, "byte order mark: within the file; were files joined?", raw)
     if b"\0" in line:
         return Problem(number, f"NUL byte: at column {line.index(0) + 1}", raw)
-    told = error.replace(" at line 1 column ", " at column ")
-    if told.startswith("Detected duplicate key "):
-        return Problem(number, "duplicate key: " + told.removeprefix("Detected duplicate key "), raw)
-    return Problem(number, f"not JSON: {told}", raw)
+    message = error.replace(" at line 1 column ", " at column ")
+    if message.startswith("Detected duplicate key "):
+        return Problem(number, "duplicate key: " + message.removeprefix("Detected duplicate key "), raw)
+    return Problem(number, f"not JSON: {message}", raw)
 
 
 def _read_json(path: Path, file: io.BufferedReader) -> Iterator[Block]:
-    """A list of rows. It is read whole: many rows belong in JSON lines."""
+    """Read one JSON list of rows. It is held in memory as a whole: large files belong in JSON lines."""
     data = file.read().removeprefix(codecs.BOM_UTF8)
     try:
         values = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
@@ -177,36 +172,36 @@ def _read_json(path: Path, file: io.BufferedReader) -> Iterator[Block]:
         rows = _elements(path, data, str(error))
     else:
         if not isinstance(values, list):
-            raise DataError(f"{path}: holds no list of rows", fix="wrap the rows in [ ], or use .jsonl")
+            raise DataError(f"{path}: not a list of rows", fix="wrap the rows in [ ], or use .jsonl")
         rows = (_element(position, value) for position, value in enumerate(values, start=1))
     yield from in_blocks(rows)
 
 
 def _elements(path: Path, data: bytes, error: str) -> Iterator[Record | Problem]:
-    """The rows of a list that is not all in order, each parsed by itself: a bad one costs itself alone.
+    """Parse each row of a malformed list by itself, so that a bad row does not take the others with it.
 
-    Raises DataError where it cannot be told where a row ends.
+    Raises DataError where the end of a row cannot be found.
     """
     try:
         text, decoder = data.decode(), json.JSONDecoder()
-        place = text.index("[") + 1
+        start = text.index("[") + 1
         for position in itertools.count(1):
-            while text[place] in " \t\r\n,":
-                place += 1
-            if text[place] == "]":
+            while text[start] in " \t\r\n,":
+                start += 1
+            if text[start] == "]":
                 return
-            _, end = decoder.raw_decode(text, place)
-            yield from _parse_lines(Lines(position, text[place:end].replace("\n", " ").encode()))
-            place = end
+            _, end = decoder.raw_decode(text, start)
+            yield from _parse_lines(Lines(position, text[start:end].replace("\n", " ").encode()))
+            start = end
     except (ValueError, IndexError, RecursionError):
         fix = "correct that place; a file with one object a line is named .jsonl"
         raise DataError(f"{path}: not JSON: {error}", fix=fix) from None
 
 
-def _element(position: int, value: Any) -> Record | Problem:
+def _element(position: int, value: object) -> Record | Problem:
     if isinstance(value, dict):
         return Record(position, value)
-    return Problem(position, "not a JSON object: a row is written { … }", dumps(value).decode())
+    return Problem(position, NOT_AN_OBJECT, dumps(value).decode())
 
 
 READERS: dict[str, Callable[[Path, io.BufferedReader], Iterator[Block]]] = {

@@ -1,28 +1,28 @@
-"""Rows as they stand in a file, good or bad, and blocks of them."""
+"""Rows of a raw file before they are recognised: records, problems, and blocks of both."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from tunesmith.core.ready_rows import dumps
 
 BLOCK_BYTES, BLOCK_ROWS = 2**18, 500
 
+Fields = dict[str, object]
+"""The columns of one row, each with its value as the file holds it."""
+
 
 @dataclass(slots=True)
 class Record:
-    """A row as it stands in the file.
-
-    line: 1-based line in a text file (where the row begins); 1-based position in JSON arrays and Parquet.
-    raw: the bytes of the line, where the row is one.
-    """
+    """A row as the file holds it."""
 
     line: int
-    fields: dict[str, Any]
+    """Position of the row, from 1: the line where it begins in a text file, its index in a JSON array or Parquet."""
+    fields: Fields
     raw: bytes | None = field(default=None, compare=False, repr=False)
+    """Bytes of the line, where the row is one line."""
 
     def text(self) -> str:
-        """The row as text, for people."""
+        """Return the row as text to show to people."""
         if self.raw is not None:
             return self.raw.decode().strip()
         return dumps(self.fields).decode()
@@ -30,23 +30,27 @@ class Record:
 
 @dataclass(slots=True)
 class Problem:
-    """A row that cannot be used, where it stands, why (``check: what was found``), and its text."""
+    """A row that cannot be used."""
 
     line: int
+    """Position of the row, as in `Record`."""
     reason: str
+    """Why the row cannot be used: the name of the check, a colon, and the finding."""
     raw: str
+    """Text of the row."""
 
     @property
     def check(self) -> str:
-        """The name of the check that found it: the reason up to its colon."""
+        """Name of the check that found the problem: the reason up to its colon."""
         return self.reason.split(":")[0]
 
 
 @dataclass(slots=True)
 class Lines:
-    """A block of whole JSON lines, not parsed yet. first: the number of its first line."""
+    """A block of whole JSON lines that are not parsed yet."""
 
     first: int
+    """Number of the first line, from 1."""
     data: bytes
 
 
@@ -54,7 +58,7 @@ Block = Lines | list[Record | Problem]
 
 
 def in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
-    """Blocks of so many rows, or of so much text."""
+    """Group rows into blocks of BLOCK_ROWS, or fewer where their text exceeds BLOCK_BYTES."""
     block: list[Record | Problem] = []
     size = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Rows from tables: CSV and Parquet."""
+"""Readers of tables: CSV and Parquet."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ def read_csv(path: Path, file: io.BufferedReader) -> Iterator[Block]:
 
 
 def _csv_rows(path: Path, file: io.BufferedReader) -> Iterator[Record | Problem]:
-    # What is not UTF-8 becomes surrogates, so that one bad cell costs one row.
+    # Bytes that are not UTF-8 become surrogates, so that one bad cell costs one row.
     text = io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(text, strict=True)
@@ -39,10 +39,10 @@ def _csv_rows(path: Path, file: io.BufferedReader) -> Iterator[Record | Problem]
                 header = values
             line = reader.line_num + 1
     except csv.Error as error:
-        fix = "correct the quoting there; until it is, where that row ends cannot be told"
+        fix = "correct the quoting there; without it the end of that row cannot be found"
         raise DataError(f"{path}:{line}: not CSV: the row that begins here: {error}", fix=fix) from None
     finally:
-        text.detach()  # the file is not this function's to close
+        text.detach()  # or `text`, once collected, would close the caller's file
 
 
 def _check_header(path: Path, line: int, header: list[str]) -> None:
@@ -52,14 +52,14 @@ def _check_header(path: Path, line: int, header: list[str]) -> None:
 
 
 def _check_distinct(where: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if name and names.count(name) > 1})
-    if twice:
+    repeated = sorted({name for name in names if name and names.count(name) > 1})
+    if repeated:
         fix = "give every column a name of its own"
-        raise DataError(f"{where}: columns named twice: {', '.join(map(repr, twice))}", fix=fix)
+        raise DataError(f"{where}: columns named twice: {', '.join(map(repr, repeated))}", fix=fix)
 
 
 def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Problem | None:
-    """A row; an empty cell is no value, and a column without a name is left out."""
+    """Build a row, or None for a blank line. An empty cell is null; a column without a name is left out."""
     if not values:
         return None
     broken = next((value for value in values if SURROGATE.search(value)), None)
@@ -90,7 +90,7 @@ def read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
 
 
 def _arrow_rows(batch: pa.RecordBatch, first: int) -> list[Record | Problem]:
-    """The rows of a batch; what Python has no value for (a date in the year 10,000) is a problem of its row."""
+    """Convert a batch to rows. A value that Python cannot hold (a date in the year 10,000) is a problem of its row."""
     try:
         return [Record(position, fields) for position, fields in enumerate(batch.to_pylist(), start=first)]
     except (ValueError, OverflowError) as error:

@@ -123,7 +123,7 @@ def _by_words(found: Found) -> dict[str, int]:
 
 def _notes(dataset: Dataset, found: Found) -> list[str]:
     notes = []
-    if readers.starts_with_mark(dataset.path):
+    if readers.starts_with_bom(dataset.path):
         notes.append("The file begins with a byte order mark, which was left out.")
     unused = unused_columns(dataset, found)
     if unused:
