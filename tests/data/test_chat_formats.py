@@ -5,30 +5,30 @@ import pytest
 from tunesmith.data import chat_formats
 from tunesmith.data.chat_formats import RowError
 
-ASKED = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+TURNS = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
 BRIEF = {"role": "system", "content": "Be brief."}
 
 
 @pytest.mark.parametrize(
     ("text", "messages"),
     [
-        ("<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n", ASKED),
+        ("<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n", TURNS),
         ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n4",
-         [BRIEF, *ASKED]),
+         [BRIEF, *TURNS]),
         ("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n2 + 2?<|eot_id|>"
-         "<|start_header_id|>assistant<|end_header_id|>\n\n4<|eot_id|>", ASKED),
-        ("<bos><start_of_turn>user\n2 + 2?<end_of_turn>\n<start_of_turn>model\n4<end_of_turn>", ASKED),
-        ("<|system|>\nBe brief.</s>\n<|user|>\n2 + 2?</s>\n<|assistant|>\n4</s>", [BRIEF, *ASKED]),
-        ("<s>[INST] 2 + 2? [/INST] 4 </s>", ASKED),
+         "<|start_header_id|>assistant<|end_header_id|>\n\n4<|eot_id|>", TURNS),
+        ("<bos><start_of_turn>user\n2 + 2?<end_of_turn>\n<start_of_turn>model\n4<end_of_turn>", TURNS),
+        ("<|system|>\nBe brief.</s>\n<|user|>\n2 + 2?</s>\n<|assistant|>\n4</s>", [BRIEF, *TURNS]),
+        ("<s>[INST] 2 + 2? [/INST] 4 </s>", TURNS),
         ("<s>[INST] <<SYS>>\nBe brief.\n<</SYS>>\n\n2 + 2? [/INST] 4 </s><s>[INST] And 3? [/INST] 7 </s>",
-         [BRIEF, *ASKED, {"role": "user", "content": "And 3?"}, {"role": "assistant", "content": "7"}]),
-        ("\n\nHuman: 2 + 2?\n\nAssistant: 4", ASKED),
-        ("### Instruction:\n2 + 2?\n\n### Response:\n4", ASKED),
+         [BRIEF, *TURNS, {"role": "user", "content": "And 3?"}, {"role": "assistant", "content": "7"}]),
+        ("\n\nHuman: 2 + 2?\n\nAssistant: 4", TURNS),
+        ("### Instruction:\n2 + 2?\n\n### Response:\n4", TURNS),
         ("Be brief.\n\n### Instruction:\nAdd.\n\n### Input:\n2, 2\n\n### Response:\n4",
-         [BRIEF, {"role": "user", "content": "Add.\n\n2, 2"}, ASKED[1]]),
-        ("### Human: 2 + 2?\n### Assistant: 4", ASKED),
+         [BRIEF, {"role": "user", "content": "Add.\n\n2, 2"}, TURNS[1]]),
+        ("### Human: 2 + 2?\n### Assistant: 4", TURNS),
         ("### Instruction:\n2 + 2?\n\n### Response:\n    return 4\n### Input:\nfoo",
-         [ASKED[0], {"role": "assistant", "content": "    return 4\n### Input:\nfoo"}]),
+         [TURNS[0], {"role": "assistant", "content": "    return 4\n### Input:\nfoo"}]),
     ],
 )  # fmt: skip
 def test_chat_markup_is_split_into_turns(text: str, messages: list[dict[str, str]]) -> None:
@@ -36,7 +36,7 @@ def test_chat_markup_is_split_into_turns(text: str, messages: list[dict[str, str
 
 
 @pytest.mark.parametrize("text", ["Once upon a time.", "He said:\n\nHuman: they said\n\nAssistant: ok"])
-def test_text_without_turns_is_refused(text: str) -> None:
+def test_text_that_does_not_mark_its_speakers_is_refused(text: str) -> None:
     with pytest.raises(RowError, match="no turns"):
         chat_formats.from_text(text)
 
@@ -66,7 +66,7 @@ def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
         ({"role": "user"}, "missing field: turn 1 has no 'content'; it has 'role'"),
         ({"role": "narrator", "content": "x"}, "unknown role: 'narrator'"),
         ({"role": ["user"], "content": "x"}, "unknown role"),
-        ({"role": "user", "content": 3}, "wrong type: what turn 1 says is int"),
+        ({"role": "user", "content": 3}, "wrong type: the content of turn 1 is int"),
         ({"role": "assistant", "content": "x", "weight": 0}, "field lost: 'weight' of turn 1"),
         (
             {"role": "assistant", "content": "x", "function_call": {"name": "f"}},
@@ -77,7 +77,7 @@ def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
         ({"role": "user", "content": [{"type": "image"}]}, "wrong type: turn 1 has a part of type 'image'"),
     ],
 )
-def test_what_is_no_turn_is_refused(value: Any, reason: str) -> None:
+def test_a_malformed_turn_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(RowError) as error:
         chat_formats.from_list([value])
     assert str(error.value).startswith(reason)

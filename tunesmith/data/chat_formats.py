@@ -1,6 +1,6 @@
-"""Conversations as data sets write them, turned into messages {"role", "content"}, and whether they are in order.
+"""Conversations as data sets write them, turned into messages {"role", "content"}, and the check of their order.
 
-Messages with `role` and `content`, ShareGPT's `from` and `value`, text with chat markup, and transcripts.
+Formats: messages with `role` and `content`, ShareGPT's `from` and `value`, text with chat markup, and transcripts.
 """
 
 import json
@@ -18,13 +18,13 @@ ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "ipython", "function_response"), "tool"),
     "input": "input",
 }
-"""What data sets call who speaks. `input` is Alpaca's, and goes on with what the user says."""
+"""Role that each name stands for in a data set. Alpaca's `input` continues the user's turn."""
 
 TOOL_FIELDS = ("tool_calls", "tool_call_id", "name")
-LOST = ("function_call", "weight", "train", "reasoning_content", "thinking")
-"""Fields of a turn that change what it says or whether it trains, and that no template is given here."""
+UNSUPPORTED = ("function_call", "weight", "train", "reasoning_content", "thinking")
+"""Fields of a turn that change its text or whether it is trained, and that would not reach the chat template."""
 INVISIBLE = " \t\n\r\v\f\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u2060\ufeff\xad"
-"""What leaves a text empty when it holds nothing else: white space, and characters without a shape."""
+"""White space and characters without a shape: a text of these alone is empty."""
 
 FOLLOWS = {
     "start": ("system", "user"),
@@ -33,20 +33,22 @@ FOLLOWS = {
     "assistant": ("user", "tool"),
     "tool": ("assistant", "tool"),
 }
-"""Who may speak after whom."""
+"""Roles that may follow each role."""
 
 
 class RowError(Exception):
-    """Why a row cannot be used, as ``check: what was found``."""
+    """A row cannot be used; the text is the name of the check, a colon, and the finding."""
 
 
 @dataclass(frozen=True)
 class Markup:
-    """How a text marks turns. start: matches where one begins and names who speaks. end: what may close one."""
+    """A way to mark turns within a text."""
 
     name: str
     start: re.Pattern[str]
+    """Matches the beginning of a turn; its group is the speaker."""
     end: tuple[str, ...] = ()
+    """Tokens that may close a turn."""
 
 
 MARKUPS = (
@@ -58,33 +60,33 @@ MARKUPS = (
     Markup("HH-RLHF", re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")),
     Markup("Alpaca", re.compile(r"(?:\A|\n)### (Instruction|Input|Response|Human|Assistant):")),
 )
-"""Text with chat markup; the first that begins a turn in the text is taken."""
+"""Markups in order: the first that begins a turn in the text is taken."""
 MARK = re.compile(r"\s*(?:<|\[INST\]|### |Human:|Assistant:)")
-"""What every text with markup at its start begins with: most texts are told from them at a glance."""
+"""Beginning of every text with markup at its start: a cheap test that most texts fail."""
 OPENING = ("<|begin_of_text|>", "<bos>", "<s>", "<|endoftext|>")
 LLAMA_2_SYSTEM = re.compile(r"<<SYS>>(.*?)<</SYS>>", re.DOTALL)
 
 
 def is_empty(text: str) -> bool:
-    """Whether nothing in ``text`` can be seen."""
+    """Tell whether ``text`` has no visible character."""
     return not text[:1].isalnum() and not text.strip(INVISIBLE)
 
 
 def has_markup(text: str, *, at_start: bool = False) -> bool:
-    """Whether ``text`` marks who speaks; ``at_start``: from its first word on."""
+    """Tell whether ``text`` marks its speakers; ``at_start``: from its first word on."""
     if at_start:
         return MARK.match(text) is not None and any(_begins(markup, text) for markup in MARKUPS)
     return any(_find(markup, text) for markup in MARKUPS)
 
 
 def from_text(text: str) -> list[Message]:
-    """The messages of a text with chat markup, each without the white space around it.
+    """Parse a text with chat markup into messages, each stripped of the white space around it.
 
-    Text before the first turn (Alpaca's preamble) is the system's. Raises RowError where there is no markup.
+    Text before the first turn (Alpaca's preamble) becomes the system message. Raises RowError without markup.
     """
     markup = next((markup for markup in MARKUPS if _find(markup, text)), None)
     if markup is None:
-        raise RowError("no turns: the text does not mark who speaks")
+        raise RowError("no turns: the text does not mark its speakers")
     starts = _find(markup, text)
     before = text[: starts[0].start()]
     for token in OPENING:
@@ -94,30 +96,30 @@ def from_text(text: str) -> list[Message]:
         content = text[start.end() : following.start() if following else len(text)].rstrip()
         for end in markup.end:
             content = content.removesuffix(end).rstrip()
-        # On a line of its own, indentation is part of what is said; beside the mark, a space is part of the mark.
+        # On a line of its own, indentation belongs to the content; beside the mark, a space belongs to the mark.
         content = content.lstrip("\n") if content.startswith("\n") or start[0].endswith("\n") else content.lstrip()
         messages += _split_system(role(start[1]), content)
     return _join_input(messages)
 
 
-def from_list(values: list[Any]) -> list[Message]:
-    """The messages of a list of turns, as they are. Raises RowError for what is not one, or an unknown role."""
+def from_list(values: list[object]) -> list[Message]:
+    """Convert a list of turns to messages. Raises RowError for a malformed turn or an unknown role."""
     messages = [_message(value, position) for position, value in enumerate(values, start=1)]
     if not messages:
         raise RowError("missing turns: the conversation has none")
     return messages
 
 
-def role(name: Any) -> str:
-    """The role that ``name`` stands for. Raises RowError for an unknown one."""
-    known = ROLES.get(name.lower()) if isinstance(name, str) else None
-    if known is None:
-        raise RowError(f"unknown role: {name!r} is none of system, user, assistant, tool")
-    return known
+def role(name: object) -> str:
+    """Return the role that ``name`` stands for. Raises RowError for an unknown name."""
+    standard = ROLES.get(name.lower()) if isinstance(name, str) else None
+    if standard is None:
+        raise RowError(f"unknown role: {name!r} does not stand for system, user, assistant or tool")
+    return standard
 
 
 def check_order(messages: list[Message]) -> None:
-    """Raise RowError unless user and assistant take turns after at most one system message, each saying something."""
+    """Raise RowError unless user and assistant alternate after at most one system message, without an empty turn."""
     previous = "start"
     for position, message in enumerate(messages, start=1):
         speaker = message["role"]
@@ -125,36 +127,36 @@ def check_order(messages: list[Message]) -> None:
             after = "at the start" if previous == "start" else f"after {previous}"
             raise RowError(f"wrong role order: {speaker} {after} (turn {position})")
         if is_empty(message["content"]) and "tool_calls" not in message:
-            raise RowError(f"empty turn: turn {position} ({speaker}) says nothing")
+            raise RowError(f"empty turn: turn {position} ({speaker}) has no visible text")
         previous = speaker
 
 
-def _message(value: Any, position: int) -> Message:
+def _message(value: object, position: int) -> Message:
     if not isinstance(value, dict):
-        raise RowError(f"wrong type: turn {position} is {_kind(value)}, not an object with role and content")
-    if len(value) == 2:  # nearly all are one of these two
+        raise RowError(f"wrong type: turn {position} is {type(value).__name__}, not an object with role and content")
+    if len(value) == 2:  # the fast path of nearly all turns
         if "content" in value and "role" in value and type(value["content"]) is str:
             return {"role": role(value["role"]), "content": value["content"]}
         if "value" in value and "from" in value and type(value["value"]) is str:
             return {"role": role(value["from"]), "content": value["value"]}
-    lost = next((name for name in LOST if value.get(name) is not None), None)
-    if lost is not None:
-        raise RowError(f"field lost: {lost!r} of turn {position} would not reach the model")
+    unsupported = next((name for name in UNSUPPORTED if value.get(name) is not None), None)
+    if unsupported is not None:
+        raise RowError(f"field lost: {unsupported!r} of turn {position} would not reach the model")
     speaker = value.get("role", value.get("from"))
     if speaker is None:
         _missing(position, "role", value)
-    made: Message = {"role": role(speaker), "content": _content(value, position)}
-    made |= {name: value[name] for name in TOOL_FIELDS if value.get(name)}
-    if "tool_calls" in made:
-        made["tool_calls"] = _calls(made["tool_calls"], position)
-    return made
+    message: Message = {"role": role(speaker), "content": _content(value, position)}
+    message |= {name: value[name] for name in TOOL_FIELDS if value.get(name)}
+    if "tool_calls" in message:
+        message["tool_calls"] = _tool_calls(message["tool_calls"], position)
+    return message
 
 
-def _calls(calls: Any, position: int) -> list[dict[str, Any]]:
-    """Tool calls with their arguments as an object, which templates expect; some write them as JSON text."""
+def _tool_calls(calls: object, position: int) -> list[dict[str, object]]:
+    """Return tool calls with their arguments as an object, as templates expect, where a data set has JSON text."""
     if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
         raise RowError(f"wrong type: the tool calls of turn {position} are not a list of objects")
-    made = []
+    parsed = []
     for call in calls:
         function = call.get("function", call)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
@@ -164,64 +166,61 @@ def _calls(calls: Any, position: int) -> list[dict[str, Any]]:
                 function = function | {"arguments": json.loads(function["arguments"])}
             except ValueError:
                 raise RowError(f"wrong type: the arguments of a tool call of turn {position} are not JSON") from None
-        made.append(call | {"function": function} if "function" in call else function)
-    return made
+        parsed.append(call | {"function": function} if "function" in call else function)
+    return parsed
 
 
 def _find(markup: Markup, text: str) -> list[re.Match[str]]:
-    """Where turns begin; none where the text does not begin as the markup does."""
+    """Find the beginnings of turns; an empty list where the text does not begin with the markup."""
     starts: list[re.Match[str]] = []
     for start in markup.start.finditer(text):
-        # Elsewhere than after an instruction, "### Input:" is a heading of what is said.
+        # Anywhere but after an instruction, "### Input:" is a heading within the content.
         if start[1] != "Input" or (starts and starts[-1][1] == "Instruction"):
             starts.append(start)
     return starts if markup.name == "Alpaca" or _begins(markup, text) else []
 
 
 def _begins(markup: Markup, text: str) -> bool:
-    begun = text.lstrip()
-    while opening := next((token for token in OPENING if begun.startswith(token)), None):
-        if markup.start.match(begun):
+    rest = text.lstrip()
+    while opening := next((token for token in OPENING if rest.startswith(token)), None):
+        if markup.start.match(rest):
             break
-        begun = begun.removeprefix(opening).lstrip()
-    return markup.start.match(begun) is not None
+        rest = rest.removeprefix(opening).lstrip()
+    return markup.start.match(rest) is not None
 
 
-def _content(value: dict[str, Any], position: int) -> str:
+def _content(value: dict[str, object], position: int) -> str:
     content = value.get("content", value.get("value"))
     if content is None and value.get("tool_calls"):
         return ""
     if content is None:
         _missing(position, "content", value)
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        other = [part.get("type") for part in content if part.get("type") != "text"]
-        if other:
-            raise RowError(f"wrong type: turn {position} has a part of type {other[0]!r}, not text")
+        other_types = [part.get("type") for part in content if part.get("type") != "text"]
+        if other_types:
+            raise RowError(f"wrong type: turn {position} has a part of type {other_types[0]!r}, not text")
         content = "".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str):
-        raise RowError(f"wrong type: what turn {position} says is {_kind(content)}, not text")
+        raise RowError(f"wrong type: the content of turn {position} is {type(content).__name__}, not text")
     return content
 
 
-def _missing(position: int, name: str, value: dict[str, Any]) -> NoReturn:
-    there = ", ".join(map(repr, value)) or "nothing"
-    raise RowError(f"missing field: turn {position} has no {name!r}; it has {there}")
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
+def _missing(position: int, name: str, value: dict[str, object]) -> NoReturn:
+    names = ", ".join(map(repr, value)) or "nothing"
+    raise RowError(f"missing field: turn {position} has no {name!r}; it has {names}")
 
 
 def _split_system(speaker: str, content: str) -> list[Message]:
-    """Llama 2 writes the system message inside the first user turn."""
-    found = LLAMA_2_SYSTEM.match(content) if speaker == "user" else None
-    if found is None:
+    """Split a turn into messages: Llama 2 writes the system message inside the first user turn."""
+    system = LLAMA_2_SYSTEM.match(content) if speaker == "user" else None
+    if system is None:
         return [{"role": speaker, "content": content}]
-    rest = content[found.end() :].strip()
-    return [{"role": "system", "content": found[1].strip()}, {"role": "user", "content": rest}]
+    rest = content[system.end() :].strip()
+    return [{"role": "system", "content": system[1].strip()}, {"role": "user", "content": rest}]
 
 
 def _join_input(messages: list[Message]) -> list[Message]:
+    """Append each Alpaca input to the turn before it; an empty one is dropped."""
     joined: list[Message] = []
     for message in messages:
         if message["role"] != "input":
