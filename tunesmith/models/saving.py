@@ -3,13 +3,14 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
 
+from peft import PeftModel
 from safetensors import SafetensorError
+from transformers import PreTrainedModel
 
 
-def save_model(model: Any, out: Path, **settings: Any) -> None:
-    """`save_pretrained` into ``out``. Raises OSError for a full disk, which safetensors tells in its own way."""
+def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object) -> None:
+    """`save_pretrained` into ``out``. Raises OSError for a full disk, where safetensors raises an error of its own."""
     try:
         model.save_pretrained(out, **settings)
     except SafetensorError as error:
