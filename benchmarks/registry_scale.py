@@ -35,7 +35,7 @@ from tunesmith.cli import promote
 from tunesmith.core import lineage, manifest
 from tunesmith.registry import ledger, promotion, versions
 from tunesmith.registry.registered_models import Registry
-from tunesmith.registry.runs import Experiment, Point
+from tunesmith.registry.runs import Experiment, MetricPoint
 
 STEPS, METRICS = 25, 8
 MODEL = "sft-lora"
@@ -71,7 +71,9 @@ def model_folder(size: int, number: int) -> Path:
 def fill(registry: Registry, runs: int, registered: int, promotions: int) -> None:
     """Runs, of which the last are registered, every other one promoted while promotions are left."""
     experiment, now = Experiment(EXPERIMENT), time.time_ns() // 1_000_000
-    points = [Point(f"metric/{name}", step / 7, now + step, step) for step in range(STEPS) for name in range(METRICS)]
+    points = [
+        MetricPoint(f"metric/{name}", step / 7, now + step, step) for step in range(STEPS) for name in range(METRICS)
+    ]
     for number in range(runs - registered):
         run = experiment.run(f"run {number}", MODEL, now, {"method": "SFT with LoRA"})
         experiment.log(run, points=points, params={f"sft.param{name}": number for name in range(20)})

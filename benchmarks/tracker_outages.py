@@ -154,7 +154,7 @@ def compare(tracker: Tracker, project: Path) -> tuple[int, int]:
     experiment = Experiment("e")
     run = publishing.publish_training(experiment, events)
     experiment.finish(run, "FINISHED", journal.first(events, "end")["time"])
-    expected = Counter((p.name, p.step, p.value, p.time) for p in publishing.steps(events))
+    expected = Counter((p.name, p.step, p.value, p.time) for p in publishing.step_points(events))
     names = {name for name, *_ in expected}
     found = Counter(
         (point.key, point.step, point.value, point.timestamp)

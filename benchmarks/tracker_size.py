@@ -39,11 +39,11 @@ def fill(runs: int) -> None:
     from tunesmith.core import manifest, params
     from tunesmith.registry import promotion, registration
     from tunesmith.registry.registered_models import Registry
-    from tunesmith.registry.runs import Experiment, Point
+    from tunesmith.registry.runs import Experiment, MetricPoint
     from tunesmith.registry.signing import Settings
 
     experiment, signing = Experiment("e"), params.load(Settings, "signing").root
-    points = [Point(f"metric{number}", 1.0, 0, step) for number in range(5) for step in range(10)]
+    points = [MetricPoint(f"metric{number}", 1.0, 0, step) for number in range(5) for step in range(10)]
     for number in range(runs):
         experiment.log(experiment.run(f"k{number}", "sft-lora", 0, {}), points=points)
     registry, parents = Registry("e"), dict[str, Any]()

@@ -1,4 +1,4 @@
-"""A journal that a hostile stage wrote is refused where it is not what a training writes, and costs little to read."""
+"""A journal that no training writes is refused by its line, within fixed limits of size, whatever a stage wrote."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from mlflow.utils.validation import _validate_metric, path_not_unique
 from tunesmith.core import journal
 from tunesmith.core.errors import EngineError
 from tunesmith.registry import journal_reader
-from tunesmith.registry.journal_reader import Tail
+from tunesmith.registry.journal_reader import JournalReader
 
 START: dict[str, Any] = {"event": "start", "time": 1, "key": "k1", "model": "dpo"}
 START |= {"method": "DPO with LoRA", "device": "cpu", "params": {"dpo": {"beta": 0.1}}}
@@ -29,14 +29,14 @@ def nested(depth: int) -> bytes:
     return b"[" * depth + b"]" * depth
 
 
-def read(content: bytes, *whose: str) -> list[journal.Event]:
-    followed, found = Tail(io.BytesIO(content), *whose), list[journal.Event]()
-    while not followed.caught_up:
-        found += followed.more()
-    return found
+def read(content: bytes, *model_and_key: str) -> list[journal.Event]:
+    reader, events = JournalReader(io.BytesIO(content), *model_and_key), list[journal.Event]()
+    while not reader.caught_up:
+        events += reader.read()
+    return events
 
 
-def test_a_training_is_read_as_it_was_written_but_for_what_nobody_publishes() -> None:
+def test_a_training_is_read_as_written_without_the_events_that_are_not_published() -> None:
     assert read(lines(START, SAMPLE, STEP, END), "dpo", "k1") == [START, STEP, END]
 
 
@@ -44,19 +44,19 @@ def test_a_journal_is_read_as_it_grows_line_by_line(tmp_path: Path) -> None:
     path = tmp_path / "j"
     path.write_bytes(lines(START, STEP)[:-5])
     with path.open("rb") as file, path.open("ab") as log:
-        followed = Tail(file)
-        assert followed.more() == [START]
+        reader = JournalReader(file)
+        assert reader.read() == [START]
         log.write(lines(STEP)[-5:] + lines(STEP | {"step": 2}))
         log.flush()
-        assert [event["step"] for event in followed.more()] == [1, 2]
-        assert followed.more() == []
+        assert [event["step"] for event in reader.read()] == [1, 2]
+        assert reader.read() == []
         log.write(lines(END))
         log.flush()
-        assert followed.more() == [END]
-    assert (followed.start, followed.time, followed.ended, followed.caught_up) == (START, 3, True, True)
+        assert reader.read() == [END]
+    assert (reader.start, reader.time, reader.ended, reader.caught_up) == (START, 3, True, True)
 
 
-def test_a_loss_that_is_not_finite_has_no_value() -> None:
+def test_a_loss_that_is_not_finite_is_read_as_null() -> None:
     assert read(lines(START, STEP | {"loss": None}))[1]["loss"] is None
 
 
@@ -72,13 +72,13 @@ def test_a_loss_that_is_not_finite_has_no_value() -> None:
         (lines(START | {"params": {"model": "sft-lora"}}), r"line 1: 'params\.model'"),
         (lines(START | {"note": "x" * 2**16}), "line 1: has more than 65536 bytes"),
         (lines(START).replace(b"0.1", nested(500)), "line 1: .* maximum validation depth"),
-        (lines(START).replace(b"0.1", nested(5000)), "line 1: is no JSON: depth limit"),
+        (lines(START).replace(b"0.1", nested(5000)), "line 1: is not JSON: depth limit"),
         (lines(STEP), "line 1: a journal begins with `start`"),
         (lines(START, START | {"key": "k2"}), "line 2: a journal .* has no other"),
         (lines(START, END, STEP), "line 3: a journal .* closes with `end`"),
-        (lines(START, b"\n"), "line 2: is no JSON"),
-        (lines(START, b"\0" * 9 + b"\n"), "line 2: is no JSON"),
-        (lines(START, b'{"event": "\xff"}\n'), "line 2: is no JSON"),
+        (lines(START, b"\n"), "line 2: is not JSON"),
+        (lines(START, b"\0" * 9 + b"\n"), "line 2: is not JSON"),
+        (lines(START, b'{"event": "\xff"}\n'), "line 2: is not JSON"),
         (lines(START, []), "line 2: "),
         (lines(START, {"event": ["step"], "time": 1}), "line 2: 'event'"),
         (lines(START, STEP | {"time": 10**15}), "line 2: 'time'"),
@@ -86,8 +86,8 @@ def test_a_loss_that_is_not_finite_has_no_value() -> None:
         (lines(START, STEP | {"step": 2**63}), "line 2: 'step'"),
         (lines(START, STEP | {"loss": "1"}), "line 2: 'loss'"),
         (lines(START, STEP | {"loss": {"a": 1}}), "line 2: 'loss'"),
-        (lines(START, lines(STEP).replace(b"0.5", b"1e999")), "line 2: is no JSON"),
-        (lines(START, lines(STEP).replace(b"0.5", b"9" * 5000)), "line 2: is no JSON"),
+        (lines(START, lines(STEP).replace(b"0.5", b"1e999")), "line 2: is not JSON"),
+        (lines(START, lines(STEP).replace(b"0.5", b"9" * 5000)), "line 2: is not JSON"),
         (lines(START, STEP | {"a'b": 1.0}), "line 2: "),
         (lines(START, STEP | {"x" * 300: 1.0}), "line 2: "),
         (lines(START, *(STEP | {f"{n}": 1.0} for n in range(300))), "line 254: .* 256 quantities"),
@@ -98,7 +98,7 @@ def test_a_loss_that_is_not_finite_has_no_value() -> None:
         ),
     ],
 )
-def test_what_no_training_writes_is_refused_by_its_line(content: bytes, message: str) -> None:
+def test_a_line_that_no_training_writes_is_refused_by_its_number(content: bytes, message: str) -> None:
     with pytest.raises(EngineError, match=f"the journal of dpo is refused: {message}"):
         read(content, "dpo", "k1")
 
@@ -111,32 +111,32 @@ def test_a_name_that_the_tracker_would_refuse_is_refused_here(name: str, event: 
         read(lines(START, event | {name: 1.0}))
 
 
-def test_names_of_what_is_logged_are_taken_and_published_by_the_tracker() -> None:
-    """At the end, with `training/` before them."""
+def test_names_that_trainings_log_are_read_and_are_valid_for_the_tracker() -> None:
+    """Those of the end with the prefix `training/`."""
     for name in ("rewards/chosen", "eval_loss", "a.b", "n" * 200):
         assert read(lines(START, END | {name: 1.0}))[1][name] == 1.0
         _validate_metric(f"training/{name}", 1.0, 0, 0)
 
 
-def test_nothing_of_a_refused_beginning_is_given_away() -> None:
-    followed = Tail(io.BytesIO(lines(START | {"key": "k2"}, STEP)), "dpo", "k1")
+def test_a_refused_start_is_not_kept() -> None:
+    reader = JournalReader(io.BytesIO(lines(START | {"key": "k2"}, STEP)), "dpo", "k1")
     with pytest.raises(EngineError):
-        followed.more()
-    assert followed.start == {}
+        reader.read()
+    assert reader.start == {}
 
 
-def test_a_file_without_end_or_lines_is_read_no_further_than_a_line(tmp_path: Path) -> None:
+def test_an_endless_file_without_lines_is_read_no_further_than_the_limit_of_a_line(tmp_path: Path) -> None:
     with (tmp_path / "j").open("w+b") as file:
         os.truncate(file.fileno(), 2**40)  # holds nothing, and reads as a terabyte
-        followed = Tail(file)
+        reader = JournalReader(file)
         with pytest.raises(EngineError, match="line 1: has more than 4194304 bytes"):
-            list(iter(followed.more, None))
-        assert file.tell() < 2 * journal_reader.LINE
+            list(iter(reader.read, None))
+        assert file.tell() < 2 * journal_reader.MAX_LINE_BYTES
 
 
-def test_a_journal_may_have_so_many_bytes_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_journal_of_more_bytes_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     content = lines(START, *[STEP] * 10)
-    monkeypatch.setattr(journal_reader, "SIZE", len(content))
+    monkeypatch.setattr(journal_reader, "MAX_JOURNAL_BYTES", len(content))
     assert len(read(content)) == 11
     with pytest.raises(EngineError, match=f"more than {len(content)} bytes"):
         read(content + b" ")

@@ -132,9 +132,9 @@ def test_a_follower_whose_training_died_before_it_began_ends_too(project: Path) 
 def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None:
     write_journal(project / "j", 2, ended=True)
     with start_follower(project / "j", MLFLOW_TRACKING_URI=DEAD) as follower:
-        _, told = follower.communicate(timeout=90)
+        _, stderr = follower.communicate(timeout=90)
     assert follower.returncode == 1
-    assert f"the tracking server at {DEAD} did not do what was asked" in told.decode()
+    assert f"the request to the tracking server at {DEAD} failed" in stderr.decode()
 
 
 class Away:
@@ -160,11 +160,11 @@ def test_what_waits_for_a_server_is_bounded_and_none_of_it_is_lost(
     monkeypatch.setattr(publishing, "Experiment", Away)
     monkeypatch.setattr(publishing, "publish_training", lambda experiment, events: batches.append(events) or "run")
     monkeypatch.setattr(publishing, "INTERVAL", 0)
-    monkeypatch.setattr(publishing, "WAITING", 50)
+    monkeypatch.setattr(publishing, "MAX_PENDING", 50)
     monkeypatch.setattr(journal_reader, "CHUNK", 1000)  # some 16 lines
     before = signal.getsignal(signal.SIGTERM)
     with (tmp_path / "j").open("rb") as file:
-        publishing.follow(journal_reader.Tail(file), Names(experiment="e", model="m"), os.getppid())
+        publishing.follow(journal_reader.JournalReader(file), Names(experiment="e", model="m"), os.getppid())
     signal.signal(signal.SIGTERM, before)
     assert Away.asked == 11
     assert [event["step"] for batch in batches for event in batch if event["event"] == "step"] == [*range(1, 1001)]
@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:
     with journal.Journal(project / "j") as log:
         log.write("start", key="k", model="m", method="m", device="cpu", params={})
         log.write("step", step=1, loss=math.nan, grad_norm=1.0)
-    names = [point.name for point in publishing.steps(journal.read(project / "j"))]
+    names = [point.name for point in publishing.step_points(journal.read(project / "j"))]
     assert names == ["grad_norm"]
 
 

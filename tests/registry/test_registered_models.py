@@ -82,7 +82,7 @@ def publish(name: str) -> tuple[str, str, str]:
     experiment, registry = Experiment(name), Registry(name)
     run = experiment.run("key", "sft-lora", 0, {})
     registry.create(name, {})
-    return experiment.id, run, registry.version(name, run, digest_tag=("d", "1"), tags={}, description="")
+    return experiment.id, run, registry.ensure_version(name, run, digest_tag=("d", "1"), tags={}, description="")
 
 
 def test_several_who_publish_the_same_at_once_make_it_once(tracker: str, fresh: str) -> None:
@@ -197,7 +197,7 @@ def test_who_may_not_register_a_model_makes_no_history_for_it(
     publish(fresh)
     sign_in(monkeypatch, as_admin, "serving")
     registry = Registry(fresh)
-    with pytest.raises(RegistryError, match="ask who made it"):
+    with pytest.raises(RegistryError, match="ask its owner"):
         ledger.begin(registry, fresh, SIGNING)
     assert registry.tags(ledger.name_of(fresh)) is None
 
@@ -247,7 +247,7 @@ def test_the_serving_account_may_read_and_changes_nothing_of_others(
         lambda: registry.remove_version(fresh, number),
     ]
     for action in forbidden:
-        with pytest.raises(RegistryError, match="ask who made it"):
+        with pytest.raises(RegistryError, match="ask its owner"):
             action()
 
 

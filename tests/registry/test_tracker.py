@@ -11,13 +11,13 @@ from mlflow.exceptions import MlflowException, RestException
 
 from tunesmith.core.errors import RegistryError, UnreachableTrackerError
 from tunesmith.registry.registered_models import Registry
-from tunesmith.registry.tracker import PATIENCE, answering, patient
+from tunesmith.registry.tracker import TRANSFER_TIMEOUT, raising_registry_errors, transfer_timeout
 
 
 def test_files_are_given_more_time_than_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
-    with patient():
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == PATIENCE
+    with transfer_timeout():
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == TRANSFER_TIMEOUT
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
 
 
@@ -29,7 +29,7 @@ def test_a_password_in_an_address_is_not_told(project: Path, monkeypatch: pytest
 
 
 def test_a_failure_without_words_is_told_by_its_kind() -> None:
-    with pytest.raises(UnreachableTrackerError, match="did not do what was asked: ReadTimeout"), answering("uri"):
+    with pytest.raises(UnreachableTrackerError, match="uri failed: ReadTimeout"), raising_registry_errors("uri"):
         raise requests.ReadTimeout
 
 
@@ -53,7 +53,7 @@ def responded(status: int) -> requests.HTTPError:
     ],
 )
 def test_a_server_that_does_not_answer_is_told_from_one_that_refuses(error: Exception, passes: bool) -> None:
-    with pytest.raises(RegistryError) as told, answering("uri"):
+    with pytest.raises(RegistryError) as told, raising_registry_errors("uri"):
         raise error
     assert isinstance(told.value, UnreachableTrackerError) == passes
 

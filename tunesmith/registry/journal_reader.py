@@ -1,23 +1,29 @@
-"""Read a journal while it grows, within bounds, and believe none of it: in a container a stage writes its own."""
+"""Read and validate a training journal while it grows, within fixed limits.
+
+In a container the stage writes its own journal, so nothing in it is trusted: an event that no training writes is
+refused by its line.
+"""
 
 import posixpath
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO, cast
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
 from tunesmith.core.errors import EngineError
-from tunesmith.core.journal import Event
+from tunesmith.core.journal import Event, StartEvent
 
 CHUNK = 2**20
-"""Bytes that are read at once."""
-START, LINE, SIZE = 2**16, 2**22, 2**30
-"""Bytes of the first line, of any line, and of a journal, at most: millions of steps."""
-NAMES = 256
-"""Different quantities that steps and the end may have together."""
+"""Bytes of one read."""
+MAX_START_BYTES, MAX_LINE_BYTES = 2**16, 2**22
+"""Size limits of the first line, and of every other one."""
+MAX_JOURNAL_BYTES = 2**30
+"""Size limit of a journal: enough for millions of steps."""
+MAX_QUANTITIES = 256
+"""Limit on the distinct quantities of all steps and the end together."""
 
 
-def _one_place(name: str) -> str:
+def _check_normalized(name: str) -> str:
     if posixpath.normpath(name) != name or name.startswith((".", "/")):
         raise ValueError("the tracker would take it for another name, or for a path that leads out")
     return name
@@ -25,10 +31,10 @@ def _one_place(name: str) -> str:
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
-Name = Annotated[str, StringConstraints(pattern=r"^[\w ./:-]+$", max_length=200), AfterValidator(_one_place)]
-"""Of a quantity, as the tracker takes it, also with what publishing puts before it."""
+Name = Annotated[str, StringConstraints(pattern=r"^[\w ./:-]+$", max_length=200), AfterValidator(_check_normalized)]
+"""The name of a quantity: valid for the tracker, also with the prefix that publishing puts before it."""
 Time = Annotated[int, Field(ge=0, lt=10**14)]
-"""Milliseconds, until the year 5138."""
+"""Milliseconds since 1970, up to the year 5138."""
 
 
 class _Event(BaseModel):
@@ -55,84 +61,85 @@ class _End(_Event, extra="allow"):
 
 
 PUBLISHED: dict[str, type[_Event]] = {"start": _Start, "step": _Step, "end": _End}
-"""What publishing takes of each event that it reads; of any other, nothing."""
+"""The schema of each event that is published. Every other event is checked for its name and time, and skipped."""
 
 
-class Tail:
-    """Follows ``file``, a journal. It must be of this model under this key, where they are given.
+class JournalReader:
+    """Reads the journal ``file`` as it grows. Where a model and a key are given, it must be the journal of those.
 
-    start: its first event. time: of the last one. ended: it came to its end. caught_up: nothing more is there for now.
+    start: the first event. time: the last event's, in milliseconds. ended: whether the `end` was read. caught_up:
+    whether the last read reached the end of the file.
     """
 
     def __init__(self, file: BinaryIO, model: str | None = None, key: str | None = None) -> None:
-        self.start: Event = {}
+        self.start: StartEvent = {}
         self.time, self.ended, self.caught_up = 0, False, False
-        self._file, self._whose = file, {"model": model, "key": key}
+        self._file, self._expected = file, {"model": model, "key": key}
         self._rest, self._size, self._line, self._names = b"", 0, 1, set[str]()
 
-    def more(self) -> list[Event]:
-        """What was added since the last call, of CHUNK bytes at most: those events that are published.
+    def read(self) -> list[Event]:
+        """Return the published events among the next CHUNK bytes at most.
 
-        Raises EngineError for what no training writes; nothing that comes after it can be read.
+        Raises EngineError for an event that no training writes; nothing after it can be read.
         """
-        read = self._file.read(CHUNK)
-        self.caught_up = len(read) < CHUNK
-        self._size += len(read)
-        if self._size > SIZE:
-            raise self._refused(f"the journal has more than {SIZE} bytes")
-        *lines, self._rest = (self._rest + read).split(b"\n")
-        events = [self._event(line) for line in lines]
-        if len(self._rest) > LINE:
-            raise self._refused(f"has more than {LINE} bytes")
+        chunk = self._file.read(CHUNK)
+        self.caught_up = len(chunk) < CHUNK
+        self._size += len(chunk)
+        if self._size > MAX_JOURNAL_BYTES:
+            raise self._refused(f"the journal has more than {MAX_JOURNAL_BYTES} bytes")
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        events = [self._parse(line) for line in lines]
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise self._refused(f"has more than {MAX_LINE_BYTES} bytes")
         return [event for event in events if event["event"] in PUBLISHED]
 
-    def _event(self, line: bytes) -> Event:
-        limit = LINE if self.start else START
+    def _parse(self, line: bytes) -> Event:
+        limit = MAX_LINE_BYTES if self.start else MAX_START_BYTES
         if len(line) > limit:
             raise self._refused(f"has more than {limit} bytes")
         try:
-            found = orjson.loads(line)
-            kind = found.get("event") if isinstance(found, dict) else None
-            event = PUBLISHED.get(str(kind), _Event).model_validate(found).model_dump()
+            value = orjson.loads(line)
+            kind = value.get("event") if isinstance(value, dict) else None
+            event = cast("Event", PUBLISHED.get(str(kind), _Event).model_validate(value).model_dump())
         except ValidationError as error:
-            raise self._refused(_explained(error)) from None
+            raise self._refused(_first_problem(error)) from None
         except orjson.JSONDecodeError as error:
-            raise self._refused(f"is no JSON: {error}") from None
+            raise self._refused(f"is not JSON: {error}") from None
         self._check(event)
         self._line += 1
         return event
 
     def _check(self, event: Event) -> None:
-        """Whether it may come where it comes, and is whose it must be."""
+        """Check the order of events, the model and key of the start, and the number of quantities."""
         kind = event["event"]
         if self.ended or (kind == "start") == bool(self.start):
             raise self._refused("a journal begins with `start`, has no other, and closes with `end`")
-        if kind == "start":
-            for name, expected in self._whose.items():
-                if expected is not None and event[name] != expected:
-                    raise self._refused(f"its {name} is {event[name][:100]!r}, and must be {expected!r}")
+        if event["event"] == "start":
+            for name, value in (("model", event["model"]), ("key", event["key"])):
+                if (expected := self._expected[name]) is not None and value != expected:
+                    raise self._refused(f"its {name} is {value[:100]!r}, and must be {expected!r}")
             self.start = event
-        if kind != "start":
+        else:
             self._names |= event.keys()
-        if len(self._names) > NAMES:
-            raise self._refused(f"steps and end have more than {NAMES} quantities")
+        if len(self._names) > MAX_QUANTITIES:
+            raise self._refused(f"steps and end have more than {MAX_QUANTITIES} quantities")
         self.time, self.ended = event["time"], kind == "end"
 
-    def check_whole(self) -> None:
-        """Raises EngineError where what was read, all there is, is not a training from its start to its end."""
+    def check_ended(self) -> None:
+        """Raise EngineError where the journal, read as far as it goes, stops before its `end`."""
         if not self.ended:
             raise self._refused("the journal stops before its `end`")
 
     def _refused(self, reason: str) -> EngineError:
-        of = f" of {self._whose['model']}" if self._whose["model"] else ""
+        model = f" of {self._expected['model']}" if self._expected["model"] else ""
         return EngineError(
-            f"the journal{of} is refused: line {self._line}: {reason}",
+            f"the journal{model} is refused: line {self._line}: {reason}",
             fix="no training writes that: look at what else the stage runs",
         )
 
 
-def _explained(error: ValidationError) -> str:
-    """The first thing that is wrong; what is hostile may be long."""
-    problem: Any = error.errors(include_input=False, include_url=False)[0]
+def _first_problem(error: ValidationError) -> str:
+    """The place and message of the first error; the place is cut short, since a hostile name may be long."""
+    problem = error.errors(include_input=False, include_url=False)[0]
     place = ".".join(map(str, problem["loc"]))[:100]
     return f"{place!r}: {problem['msg']}"

@@ -134,7 +134,7 @@ def begin(registry: Registry, model: str, signing: Signing) -> None:
         if chain.entries and not chain.faults:
             ownership.mark(registry, ledger, signing)
         return
-    registry.touch(model)  # a model can be somebody else's; who may not change it makes no ledger
+    registry.check_may_change(model)  # a model can be somebody else's; who may not change it makes no ledger
     ownership.create(registry, ledger, signing)
 
 

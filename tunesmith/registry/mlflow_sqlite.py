@@ -1,8 +1,8 @@
-"""mlflow.db of a project: laid out by one process at a time, right about where its artifacts are, and read at once.
+"""Direct access to a project's MLflow SQLite database and the artifact folders beside it.
 
-MLflow lays a new database out as if nobody else did so at once, and writes down absolute places, which are another
-project's once a folder is copied, and nobody's once it is moved. It takes a second and more to be imported and to open
-a database, which who only asks for a version need not wait for: what is asked most is read from its tables as they are.
+Creates the database under a lock, which MLflow does not; rewrites the absolute artifact paths in it after the project
+was moved or copied; and answers the frequent reads without the second and more that importing MLflow and opening a
+database with it take.
 """
 
 import fcntl
@@ -17,22 +17,22 @@ from tunesmith.core import manifest
 from tunesmith.core.errors import RegistryError, UnreachableTrackerError
 
 SCHEME = "sqlite:///"
-SCHEMA = "dc11669786a5"
-"""The last migration of MLflow's tables as `Database` reads them; a database of another one is left to MLflow."""
-PLACES = (
+SCHEMA_REVISION = "dc11669786a5"
+"""The last migration of the MLflow tables that `Database` reads; a database at another one is left to MLflow."""
+PATH_COLUMNS = (
     ("experiments", "artifact_location"),
     ("runs", "artifact_uri"),
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Columns of MLflow's tables that hold places of artifacts."""
-PATIENCE = 60.0
+"""Tables and columns of MLflow that hold artifact paths."""
+BUSY_TIMEOUT = 60.0
 """Seconds to wait for another process's transaction."""
 
 
 @contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """Hold others off who open the same SQLite database so; any other address needs nothing."""
+def creation_lock(uri: str) -> Iterator[None]:
+    """Hold the lock for creating an SQLite database; for any other address do nothing."""
     if not uri.startswith(SCHEME):
         yield
         return
@@ -43,131 +43,129 @@ def alone(uri: str) -> Iterator[None]:
         yield
 
 
-def lay_out(uri: str, make: Callable[[str], object]) -> None:
-    """Let ``make`` lay the database out beside its place, and put it there whole, where there is none yet.
+def create(uri: str, make_tables: Callable[[str], object]) -> None:
+    """Create an SQLite database if it is missing: ``make_tables`` fills a file beside it, which is then renamed.
 
-    MLflow cannot go on with one that a kill left half laid out. Only while `alone`.
+    MLflow cannot continue from tables that a kill left half made. Call only under `creation_lock`.
     """
-    place = Path(uri.removeprefix(SCHEME))
-    if not uri.startswith(SCHEME) or place.exists():
+    path = Path(uri.removeprefix(SCHEME))
+    if not uri.startswith(SCHEME) or path.exists():
         return
-    partial = place.with_name(f"{place.name}.partial")
+    partial = path.with_name(f"{path.name}.partial")
     partial.unlink(missing_ok=True)
-    make(f"{SCHEME}{partial}")
-    partial.rename(place)
+    make_tables(f"{SCHEME}{partial}")
+    partial.rename(path)
 
 
-def readable(uri: str) -> "Database | None":
-    """The database at an address; None where MLflow alone can tell what is there, if anything."""
-    place = Path(uri.removeprefix(SCHEME))
-    if not uri.startswith(SCHEME) or not place.is_file():
+def open_known_schema(uri: str) -> "Database | None":
+    """Return the database at an address; None unless it is an SQLite file at SCHEMA_REVISION."""
+    path = Path(uri.removeprefix(SCHEME))
+    if not uri.startswith(SCHEME) or not path.is_file():
         return None
     try:
-        database = Database(place)
-        return database if database.ask("SELECT version_num FROM alembic_version") == [(SCHEMA,)] else None
+        database = Database(path)
+        return database if database.query("SELECT version_num FROM alembic_version") == [(SCHEMA_REVISION,)] else None
     except RegistryError:
         return None
 
 
 class Database:
-    """MLflow's tables in a file, in the one workspace that a database without accounts has.
+    """The MLflow tables in an SQLite file, in the one workspace that a database without accounts has.
 
-    Every method reads in one statement, so it sees each transaction of others whole or not at all, and raises
+    Every method reads in one statement, so it sees the transactions of other processes as a whole, and raises
     RegistryError where the file cannot be read.
     """
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, path: Path) -> None:
+        self.path = path
 
     def versions(self, model: str) -> list[tuple[str, str, dict[str, str]]]:
-        """Number, run and tags of every version of a registered model, newest first."""
-        found: dict[str, tuple[str, str, dict[str, str]]] = {}
-        for number, run, tag, value in self.ask(
+        """List number, run and tags of every version of a registered model, newest first."""
+        versions: dict[str, tuple[str, str, dict[str, str]]] = {}
+        for number, run, tag, value in self.query(
             "SELECT version, run_id, key, value FROM model_versions LEFT JOIN model_version_tags "
             "USING (workspace, name, version) WHERE workspace = 'default' AND name = :model "
             "AND current_stage != 'Deleted_Internal' ORDER BY version DESC",
             model=model,
         ):
-            _, _, tags = found.setdefault(number, (str(number), str(run), {}))
+            _, _, tags = versions.setdefault(number, (str(number), str(run), {}))
             if tag is not None:
                 tags[tag] = value
-        return list(found.values())
+        return list(versions.values())
 
     def tags(self, model: str) -> dict[str, str] | None:
-        """Of a registered model; None where there is none of the name."""
-        found = self.ask(
+        """Return the tags of a registered model; None where no model has the name."""
+        rows = self.query(
             "SELECT key, value FROM registered_models LEFT JOIN registered_model_tags USING (workspace, name) "
             "WHERE workspace = 'default' AND name = :model",
             model=model,
         )
-        return {tag: value for tag, value in found if tag is not None} if found else None
+        return {tag: value for tag, value in rows if tag is not None} if rows else None
 
     def alias(self, model: str, alias: str) -> str | None:
-        """The number of the version that an alias points to."""
-        found = self.ask(
+        """Return the number of the version that an alias points to; None where it is not set."""
+        rows = self.query(
             "SELECT version FROM registered_model_aliases "
             "WHERE workspace = 'default' AND name = :model AND alias = :alias",
             model=model,
             alias=alias,
         )
-        return str(found[0][0]) if found else None
+        return str(rows[0][0]) if rows else None
 
     def artifacts(self, run: str) -> str:
-        """The address of a run's artifacts. Raises RegistryError where there is no such run."""
-        found = self.ask("SELECT artifact_uri FROM runs WHERE run_uuid = :run", run=run)
-        if not found:
-            raise RegistryError(f"{self.place} has no run {run}", fix="restore the database, or register again")
-        return str(found[0][0])
+        """Return the address of a run's artifacts. Raises RegistryError where the run does not exist."""
+        rows = self.query("SELECT artifact_uri FROM runs WHERE run_uuid = :run", run=run)
+        if not rows:
+            raise RegistryError(f"{self.path} has no run {run}", fix="restore the database, or register again")
+        return str(rows[0][0])
 
-    def follow(self, experiment: str, folder: Path) -> None:
-        """Write down that the artifacts of an experiment are in ``folder``, if they were in another one of its name.
+    def update_artifact_paths(self, experiment: str, folder: Path) -> None:
+        """Point the artifacts of a moved or copied project to ``folder``, in one transaction.
 
-        Whole or not at all: the project was moved or copied, and its artifacts with it.
+        Does so where the experiment's artifacts are recorded in another folder of the same name.
         """
-        for (old,) in self.ask("SELECT artifact_location FROM experiments WHERE name = :name", name=experiment):
-            if Path(old).name == folder.name and old != str(folder):
-                self._move(old, str(folder))
+        for (recorded,) in self.query("SELECT artifact_location FROM experiments WHERE name = :name", name=experiment):
+            if Path(recorded).name != folder.name or recorded == str(folder):
+                continue
+            with self._open() as database, database:
+                for table, column in PATH_COLUMNS:
+                    database.execute(
+                        f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
+                        f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
+                        {"old": recorded, "new": str(folder)},
+                    )
 
-    def _move(self, old: str, new: str) -> None:
-        with self._open() as database, database:
-            for table, column in PLACES:
-                database.execute(
-                    f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "
-                    f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
-                    {"old": old, "new": new},
-                )
-
-    def ask(self, query: str, **values: str) -> list[tuple[str, ...]]:
-        """The rows that a query finds."""
+    def query(self, query: str, **values: str) -> list[tuple[str, ...]]:
+        """Return the rows of a query."""
         with self._open() as database:
             return database.execute(query, values).fetchall()
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(sqlite3.connect(self.place, timeout=PATIENCE)) as database:
+            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT)) as database:
                 yield database
         except sqlite3.Error as error:
             raise UnreachableTrackerError(
-                f"{self.place}: not to be read as MLflow's database: {error}",
-                fix="restore it, or set MLFLOW_TRACKING_URI to the tracking server that is meant",
+                f"{self.path}: cannot be read as MLflow's database: {error}",
+                fix="restore it, or set MLFLOW_TRACKING_URI to the intended tracking server",
             ) from None
 
 
-def folder(address: str) -> Path | None:
-    """What an address of artifacts means, if it is a folder of this machine; as MLflow reads it."""
+def local_folder(address: str) -> Path | None:
+    """Return the folder on this machine that an artifact address names, as MLflow reads it; None for other schemes."""
     parts = urlsplit(address)
     if parts.scheme:
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
     return Path(unquote(address))
 
 
-def copy(artifacts: Path, path: str, into: Path) -> Path:
-    """Copy a file or a folder into a folder, over what of it is there, and return where it lies.
+def copy_artifact(artifacts: Path, path: str, into: Path) -> Path:
+    """Copy a file or a folder of a run's ``artifacts`` into a folder, replacing files there, and return its path.
 
-    Raises IntegrityError for a link, RegistryError where there is nothing.
+    Raises IntegrityError for a link, RegistryError where the artifact does not exist.
     """
-    source = _inside(artifacts, path)
+    source = _resolve(artifacts, path)
     for file in source.rglob("*"):
         manifest.no_link(file)
     target = into / source.name
@@ -181,16 +179,19 @@ def copy(artifacts: Path, path: str, into: Path) -> Path:
     return target
 
 
-def folders(artifacts: Path, path: str) -> list[str]:
-    """Names of the folders in a folder; none where there is no such folder."""
-    return sorted(entry.name for entry in _inside(artifacts, path).glob("*") if entry.is_dir())
+def list_folders(artifacts: Path, path: str) -> list[str]:
+    """List the names of the folders in a folder of a run's ``artifacts``; empty where it does not exist."""
+    return sorted(entry.name for entry in _resolve(artifacts, path).glob("*") if entry.is_dir())
 
 
-def _inside(artifacts: Path, path: str) -> Path:
-    """The place of a path that a tag may name, which anyone can write. Raises as `copy` does, if it leads elsewhere."""
+def _resolve(artifacts: Path, path: str) -> Path:
+    """Return the place of an artifact. Raises as `copy_artifact` does where the path leads out of ``artifacts``.
+
+    The path may come from a tag, which anyone with access to the tracker can write.
+    """
     relative = PurePosixPath(path)
     if relative.is_absolute() or ".." in relative.parts:
-        raise RegistryError(f"{path!r} is no path among a run's artifacts", fix="find out who changed the tags")
+        raise RegistryError(f"{path!r} is not a path among a run's artifacts", fix="find out who changed the tags")
     for parent in [*reversed(relative.parents), relative][1:]:
         manifest.no_link(artifacts / parent)
     return artifacts / relative

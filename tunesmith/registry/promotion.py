@@ -18,7 +18,7 @@ from tunesmith.registry import ledger, versions
 from tunesmith.registry.ledger import CHAMPION, Chain, Entry
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.tracker import who
+from tunesmith.registry.tracker import user_name
 from tunesmith.registry.versions import STATEMENT, Fetched
 
 ALIAS = re.compile(r"(?!latest$|v\d+$)[A-Za-z][A-Za-z0-9_-]{0,63}", re.IGNORECASE)
@@ -131,7 +131,7 @@ def _draft(chain: Chain, alias: str, kind: str, version: Version, fetched: Fetch
         model=fetched.statement["model"],
         version=version.number,
         previous=head.version if head else None,
-        who=who(),
+        who=user_name(),
         when=datetime.now(UTC).isoformat(timespec="seconds"),
         why=why,
         evidence=fetched.statement["evidence"],

@@ -12,20 +12,39 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict
 
 from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, RegistryError, SupersededError
+from tunesmith.core.lineage import Lineage
+from tunesmith.evaluation.documents import Outcome
 from tunesmith.registry import ledger, versions
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.versions import DIGEST, EVIDENCE_FOLDER, MODEL, MODEL_FOLDER, SAID, SIGNED, STATEMENT
+from tunesmith.registry.versions import DIGEST, EVIDENCE_FOLDER, MODEL, MODEL_FOLDER, SAID, SIGNED, STATEMENT, Statement
 
 PAUSES = (1, 2, 4, 8)
 """Seconds, at most, before it is registered once more where others register the same model at once."""
 MODEL_SIGNATURE = "model.sig"
 """Among the evidence: the signature over the model folder, which `model_signing verify` takes."""
+
+
+class Registration(TypedDict):
+    """reports/<model>/registration.json: the version that a model was registered as."""
+
+    tracking_uri: str
+    """The tracking server."""
+    registered_model: str
+    """The name of the registered model."""
+    version: str
+    """The version's number."""
+    run_id: str
+    """The id of the model's MLflow run."""
+    model: str
+    """The model's name."""
+    model_digest: str
+    """The digest of its manifest."""
 
 
 def register(
@@ -34,7 +53,7 @@ def register(
     run: str,
     folder: Path,
     *,
-    outcome: str,
+    outcome: Outcome,
     evidence: str,
     files: Mapping[str, str],
     tags: Mapping[str, str],
@@ -49,7 +68,7 @@ def register(
     own = manifest.verify(folder)
     ledger.begin(registry, name, signing)
     champion = ledger.read(registry, name, signing).sound(name).head(ledger.CHAMPION)
-    statement = {
+    statement: Statement = {
         "of": name,
         "model": folder.name,
         "digest": own.digest,
@@ -66,7 +85,9 @@ def register(
             registry, name, run, folder, statement, files, signing
         )
         all_tags = {MODEL: folder.name, **tags, STATEMENT: key}
-        number = registry.version(name, run, digest_tag=(DIGEST, own.digest), tags=all_tags, description=description)
+        number = registry.ensure_version(
+            name, run, digest_tag=(DIGEST, own.digest), tags=all_tags, description=description
+        )
         with TemporaryDirectory() as scratch:
             made = versions.choose(registry, name, number, signing)
             versions.fetch_statement(registry, name, made, Path(scratch), signing)
@@ -79,7 +100,7 @@ def register(
     return attempt()
 
 
-def _stated(registry: Registry, name: str, run: str, statement: dict[str, Any], signing: Signing) -> str | None:
+def _stated(registry: Registry, name: str, run: str, statement: Statement, signing: Signing) -> str | None:
     """The id of the statement of this run's version, where it says this already, and all files are as it says."""
     made = next((one for one in registry.versions(name) if one.run == run and STATEMENT in one.tags), None)
     if made is None:
@@ -97,13 +118,14 @@ def _upload(
     name: str,
     run: str,
     folder: Path,
-    statement: dict[str, Any],
+    statement: Statement,
     files: Mapping[str, str],
     signing: Signing,
 ) -> str:
     """Upload the model and what is said about it, signed; read it all back and check it. Returns the statement's id."""
     signature = signatures.sign(folder, signing)
-    stated = statement | {
+    stated: Statement = {
+        **statement,
         "files": statement["files"] | {MODEL_SIGNATURE: _sha256(signature)},
         "sequence": versions.sequence(registry, run, signing) + 1,
     }
@@ -126,7 +148,7 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def description(name: str, lineage: dict[str, Any], sentence: str, rows: int, dataset: str) -> str:
+def description(name: str, lineage: Lineage, sentence: str, rows: int, dataset: str) -> str:
     """What a version is, for a person who reads it in the UI; Markdown."""
     code = lineage["code"]
     commit = f"commit `{code['commit'][:12]}`" if code["commit"] else "no git checkout"

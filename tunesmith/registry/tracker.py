@@ -1,8 +1,8 @@
-"""The tracking server, MLflow's: where it is, what its refusals mean, and the artifacts that it keeps.
+"""The connection to the MLflow tracking server: its address, its errors, and the artifacts of its runs.
 
-MLFLOW_TRACKING_URI names it; without it, everything is in mlflow.db and mlartifacts/ of this project. Nothing is ever
-pickled or unpickled: a version's artifact is a model folder, and it is read as files. Of all modules, this one,
-experiment.py and registry.py import mlflow; it takes a second, so this one does when something first needs it.
+MLFLOW_TRACKING_URI gives the address; without it, runs and models are in mlflow.db and mlartifacts/ of this project.
+Nothing is ever pickled or unpickled: a version's artifact is a model folder, read as files. Importing mlflow takes a
+second, so this module and registered_models.py import it on first use; runs.py imports it at once.
 """
 
 import getpass
@@ -21,19 +21,19 @@ from tunesmith.registry import mlflow_sqlite
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-# A dead server must not hold anyone up: MLflow's own defaults retry for four minutes.
+# A dead server must not block a command for long: MLflow's defaults retry for four minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-# Artifacts pass through the server. MLflow would have clients ask its object store, which they may not reach.
+# Artifacts pass through the server. By default MLflow sends clients to its object store, which they may not reach.
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
 DATABASE, ARTIFACTS = Path("mlflow.db"), Path("mlartifacts")
-PATIENCE = "1800"
-"""Seconds until an answer while files are copied: the server has each whole before it answers."""
+TRANSFER_TIMEOUT = "1800"
+"""Timeout of a request that copies files, in seconds: the server answers after it has received the whole file."""
 
 
 class Names(Section):
@@ -43,8 +43,8 @@ class Names(Section):
     model: str = "fine-tuned"
 
 
-def who() -> str:
-    """The user's name, or number where a container gave them none."""
+def user_name() -> str:
+    """Return the name of the user, or the user id where a container gives no name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
@@ -52,76 +52,76 @@ def who() -> str:
 
 
 def tracking_uri() -> str:
-    """Where runs and models are kept."""
+    """Return the address of the tracking server or database, which may hold a password."""
     return os.environ.get("MLFLOW_TRACKING_URI") or local_uri()
 
 
 def local_uri() -> str:
-    """The address of this project's own database."""
+    """Return the address of this project's own database."""
     return f"{mlflow_sqlite.SCHEME}{DATABASE.resolve()}"
 
 
 def without_password(text: str) -> str:
-    """A text that may hold the server's address, without the password that that may hold."""
+    """Mask the password of the tracking address wherever it stands in a text."""
     password = urlsplit(tracking_uri()).password
     return text.replace(f":{password}@", ":…@") if password else text
 
 
 class Tracker:
-    """A connection, made when it is needed. local: the database itself, where it can be read without MLflow."""
+    """A connection, opened on first use. local: the database file, where it can be read without MLflow; else None."""
 
     def __init__(self, experiment: str) -> None:
-        """experiment: its name; its artifacts are in this project, wherever that was moved to."""
+        """experiment: the name of the experiment whose artifact paths are updated if this project was moved."""
         self.uri = without_password(tracking_uri())
-        self.local = mlflow_sqlite.readable(tracking_uri())
+        self.local = mlflow_sqlite.open_known_schema(tracking_uri())
         if self.local is not None and self.uri == local_uri():
-            self.local.follow(experiment, ARTIFACTS.resolve())
+            self.local.update_artifact_paths(experiment, ARTIFACTS.resolve())
 
     @cached_property
     def client(self) -> "MlflowClient":
-        """MLflow's own. Raises RegistryError where a database cannot be opened; a server is not asked yet."""
+        """MLflow's client. Raises RegistryError where a database cannot be opened; a server is not contacted yet."""
         from mlflow import MlflowClient
 
-        with answering(self.uri), mlflow_sqlite.alone(self.uri):
-            mlflow_sqlite.lay_out(tracking_uri(), lambda uri: MlflowClient(uri).search_experiments(max_results=1))
+        with raising_registry_errors(self.uri), mlflow_sqlite.creation_lock(self.uri):
+            mlflow_sqlite.create(tracking_uri(), lambda uri: MlflowClient(uri).search_experiments(max_results=1))
             return MlflowClient(tracking_uri(), tracking_uri())
 
     def upload(self, run: str, path: Path, folder: str | None = None) -> None:
-        """Copy a file, or the content of a folder, to the run's artifacts."""
-        with answering(self.uri), patient():
+        """Copy a file, or the content of a folder, to a run's artifacts."""
+        with raising_registry_errors(self.uri), transfer_timeout():
             if path.is_dir():
                 self.client.log_artifacts(run, str(path), folder)
             else:
                 self.client.log_artifact(run, str(path), folder)
 
     def download(self, run: str, path: str, into: Path) -> Path:
-        """Copy a file or folder of a run's artifacts into a folder and return where it lies. Links are not followed."""
-        if (here := mlflow_sqlite.folder(self.artifacts(run))) is not None:
-            return mlflow_sqlite.copy(here, path, into)
-        with answering(self.uri), patient():
+        """Copy a file or folder of a run's artifacts into a folder and return its path. Links are not followed."""
+        if (here := mlflow_sqlite.local_folder(self.artifacts(run))) is not None:
+            return mlflow_sqlite.copy_artifact(here, path, into)
+        with raising_registry_errors(self.uri), transfer_timeout():
             return Path(self.client.download_artifacts(run, path, str(into)))
 
     def folders(self, run: str, path: str) -> list[str]:
-        """Names of the folders in a folder of a run's artifacts."""
-        if (here := mlflow_sqlite.folder(self.artifacts(run))) is not None:
-            return mlflow_sqlite.folders(here, path)
-        with answering(self.uri):
+        """List the names of the folders in a folder of a run's artifacts."""
+        if (here := mlflow_sqlite.local_folder(self.artifacts(run))) is not None:
+            return mlflow_sqlite.list_folders(here, path)
+        with raising_registry_errors(self.uri):
             return [Path(entry.path).name for entry in self.client.list_artifacts(run, path) if entry.is_dir]
 
     def artifacts(self, run: str) -> str:
-        """The address of a run's artifacts."""
+        """Return the address of a run's artifacts."""
         if self.local is not None:
             return self.local.artifacts(run)
-        with answering(self.uri):
+        with raising_registry_errors(self.uri):
             return str(self.client.get_run(run).info.artifact_uri)
 
 
 @contextmanager
-def patient() -> Iterator[None]:
-    """Give the server time: bytes take what they take."""
+def transfer_timeout() -> Iterator[None]:
+    """Raise the request timeout to TRANSFER_TIMEOUT while files are copied."""
     name = "MLFLOW_HTTP_REQUEST_TIMEOUT"
     before = os.environ[name]
-    os.environ[name] = PATIENCE
+    os.environ[name] = TRANSFER_TIMEOUT
     try:
         yield
     finally:
@@ -130,29 +130,29 @@ def patient() -> Iterator[None]:
 
 FIXES = {
     401: "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD to your account there, then run again",
-    403: "ask who made it, or an administrator, to let your account (MLFLOW_TRACKING_USERNAME) do this; a server that "
-    "does not know its own name must be told it with --allowed-hosts",
+    403: "ask its owner or an administrator to let your account (MLFLOW_TRACKING_USERNAME) do this; a server that "
+    "does not know its own name gets it by --allowed-hosts",
 }
-"""What mends a refusal, by HTTP status."""
+"""The fix for a refused request, by HTTP status."""
 
 
 @contextmanager
-def answering(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into a RegistryError that says which server, why, and what to do.
+def raising_registry_errors(uri: str) -> Iterator[None]:
+    """Turn the errors of MLflow into a RegistryError that names the server, the reason and the fix.
 
-    An UnreachableTrackerError where there is no answer, or none but that the server is unwell or has too much to do.
+    It is an UnreachableTrackerError where the server does not answer, fails (HTTP 5xx) or is overloaded (429).
     """
     try:
         yield
-    except _refusals() as error:
-        told = str(error).strip() or type(error).__name__
-        reason = without_password(told.splitlines()[0])[:300]
+    except _mlflow_errors() as error:
+        message = str(error).strip() or type(error).__name__
+        reason = without_password(message.splitlines()[0])[:300]
         if "disk is full" in reason:
             raise OSError(28, "No space left on device", uri) from None
         status = _status(error)
         kind = RegistryError if 400 <= status < 500 and status != 429 else UnreachableTrackerError
         raise kind(
-            f"the tracking server at {uri} did not do what was asked: {reason}",
+            f"the request to the tracking server at {uri} failed: {reason}",
             fix=FIXES.get(
                 status,
                 "start it or correct MLFLOW_TRACKING_URI (unset, it is mlflow.db here), then run again; models and "
@@ -161,8 +161,8 @@ def answering(uri: str) -> Iterator[None]:
         ) from None
 
 
-def _refusals() -> tuple[type[Exception], ...]:
-    """What MLflow raises."""
+def _mlflow_errors() -> tuple[type[Exception], ...]:
+    """Return the types of the errors that MLflow's client raises, imported only where one was raised."""
     import requests
     import sqlalchemy.exc
     from mlflow.exceptions import MlflowException
@@ -171,7 +171,7 @@ def _refusals() -> tuple[type[Exception], ...]:
 
 
 def _status(error: Exception) -> int:
-    """The HTTP status that an error comes from; 0 where it comes from none."""
+    """Return the HTTP status behind an error; 0 where it has none."""
     if (status := getattr(error, "get_http_status_code", None)) is not None:
         return int(status())
     response = getattr(error, "response", None)

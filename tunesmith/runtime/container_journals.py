@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from tunesmith.core import journal
 from tunesmith.core.errors import EngineError
-from tunesmith.registry.journal_reader import Tail
+from tunesmith.registry.journal_reader import JournalReader
 from tunesmith.runtime import journal_follower
 
 LOOK = 0.5
@@ -50,11 +50,11 @@ def check(folder: Path, output: Path, run: str) -> None:
         file = _opened(folder, output / journal.NAME)
     except FileNotFoundError:  # no training wrote this folder
         return
-    tail = Tail(file, output.name, journal.key(run, output.name))
+    reader = JournalReader(file, output.name, journal.key(run, output.name))
     with file:
-        while not tail.caught_up:
-            tail.more()
-    tail.check_whole()
+        while not reader.caught_up:
+            reader.read()
+    reader.check_ended()
 
 
 def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event) -> None:
@@ -71,7 +71,7 @@ def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event) 
                     follower = journal_follower.follow(file, output.name, journal.key(run, output.name))
                 while follower.poll() is None and not over.wait(LOOK):
                     pass
-                journal_follower.end(follower, whole=False)
+                journal_follower.end(follower)
             awaited.remove(output)
 
 
