@@ -7,7 +7,6 @@ ROOT = Path(__file__).parents[1]
 
 RESOURCES = {
     "tunesmith/reports/model_card.py": ["tunesmith/reports/templates/card.md.j2"],
-    "tunesmith/evaluation/lm_eval_harness.py": ["tunesmith/evaluation/lm_eval_tasks/ready_rows.yaml"],
     "tunesmith/reports/data_page.py": [
         "tunesmith/reports/templates/data.html.j2",
         "tunesmith/reports/templates/style.html.j2",
