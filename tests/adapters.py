@@ -1,4 +1,4 @@
-"""Adapters with random weights on the tiny base, in the folders that a training would leave: no training needed."""
+"""Model folders as trainings leave them, with random weights on the tiny base, without training."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ PROBE = [{"role": "user", "content": "What is 3 + 4?"}]
 
 
 def write(folder: Path, base: Path, *, on: Path | None = None, scale: float = 1.0, **lora: Any) -> Path:
-    """An adapter of rank 4 on ``on``, or the base; scale: of its random weights; lora: of its LoraConfig."""
+    """Write an adapter of rank 4 on ``on``, or the base. scale: of random weights. lora: settings of LoraConfig."""
     on = on or base
     torch.manual_seed(1)
     settings: dict[str, Any] = {"r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "up_proj"]}
@@ -33,7 +33,7 @@ def write(folder: Path, base: Path, *, on: Path | None = None, scale: float = 1.
 
 
 def write_full(folder: Path, base: Path) -> Path:
-    """Full weights, other than the base's."""
+    """Write full weights that differ from the base's."""
     torch.manual_seed(2)
     model = AutoModelForCausalLM.from_pretrained(base, dtype="auto")
     with torch.no_grad():
@@ -45,7 +45,7 @@ def write_full(folder: Path, base: Path) -> Path:
 
 
 def rounded(base: Path, folder: Path) -> Path:
-    """The base in bfloat16."""
+    """Write the base in bfloat16."""
     shutil.copytree(base, folder)
     AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16).save_pretrained(folder)
     manifest.write(folder)
@@ -61,8 +61,8 @@ def edit(folder: Path, file: str, **changes: Any) -> None:
 
 def _complete(folder: Path, base: Path, on: Path | None) -> None:
     AutoTokenizer.from_pretrained(base).save_pretrained(folder)
-    stated = manifest.read(base)
-    origin = lineage.collect(base=stated, source="folder tiny", inputs=[], params={}, seed=1, device="a test")
+    base_manifest = manifest.read(base)
+    origin = lineage.collect(base=base_manifest, source="folder tiny", inputs=[], params={}, seed=1, device="a test")
     method = {"objective": "sft", "weights": "lora" if on else "full"}
     under = {"on": {"model": on.name, **digests(on)}} if on else {}
     origin |= {"method": method, **under, "parents": {base.name: digests(base)}}
@@ -80,5 +80,5 @@ def _complete(folder: Path, base: Path, on: Path | None) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    stated = manifest.read(folder)
-    return {"digest": stated.digest, "weights_digest": stated.weights_digest}
+    present = manifest.read(folder)
+    return {"digest": present.digest, "weights_digest": present.weights_digest}

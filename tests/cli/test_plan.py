@@ -43,12 +43,14 @@ def run(*arguments: str) -> str:
 def test_a_llama_2_7b_is_planned_for_16_gb_without_weights_or_network() -> None:
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "16")
     rows = re.findall(r"^ (\w+), (LoRA|QLoRA|full) .*", shown, re.MULTILINE)
-    assert rows == [(name, weights) for name in methods.NAMES.values() for weights in methods.WEIGHTS.values()]
+    assert rows == [
+        (name, weights) for name in methods.OBJECTIVE_NAMES.values() for weights in methods.WEIGHTS_NAMES.values()
+    ]
     assert re.search(r"SFT, QLoRA +4\.0 .* 40\.0 M +159\.9 MB", shown)
     assert re.search(r"SFT, full +27\.0 +27\.0 +53\.9 .* no +6\.74 B", shown)
     assert "QLoRA is the lightest that does the job for SFT (up to " in shown
     assert "unquantized, the base leaves too little room" in shown
-    assert re.search(r"Training all weights would take 10\d\.\d+ GB or more: not where to start\.", shown)
+    assert re.search(r"Training all weights would take 10\d\.\d+ GB or more: do not start there\.", shown)
 
 
 def test_more_memory_makes_lora_the_lightest() -> None:
@@ -74,7 +76,7 @@ def test_the_labels_decide_the_objectives(kind: str, names: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "verifier", "allowed"),
+    ("kind", "verifier", "objectives"),
     [
         ("answers", None, ["sft"]),
         ("answers", "number", ["sft", "grpo"]),
@@ -83,8 +85,8 @@ def test_the_labels_decide_the_objectives(kind: str, names: set[str]) -> None:
         ("scored", "vibes", []),
     ],
 )
-def test_rows_with_a_verifier_are_planned_for_what_they_train(kind: Any, verifier: str, allowed: list[str]) -> None:
-    assert methods.allowed(kind, verifier) == allowed
+def test_rows_with_a_verifier_are_planned_for_what_they_train(kind: Any, verifier: str, objectives: list[str]) -> None:
+    assert methods.objectives_of_rows(kind, verifier) == objectives
 
 
 def test_a_narrow_terminal_gets_every_column_in_two_tables(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +107,7 @@ def test_sequences_are_no_longer_than_the_model_reads(tiny_folder: Path) -> None
 
 def test_without_a_model_or_a_base_the_error_says_what_to_name() -> None:
     shown = run("plan")
-    assert "error: no model is named, and there is no models/base here" in shown
+    assert "error: no model is named, and models/base does not exist here" in shown
     assert "llama-2-7b" in shown
 
 
@@ -126,7 +128,7 @@ def test_advice_tells_what_training_takes_where_the_base_is(project: Path) -> No
 def test_advice_without_a_base_points_to_the_plan_and_imports_no_torch(outside: Path) -> None:
     path = data.write(outside / "rows.jsonl", SUMS)
     program = (
-        "import sys; from tunesmith import advice; advice.run(sys.argv[1], write=False, name=None); "
+        "import sys; from tunesmith.cli import advise; advise.run(sys.argv[1], write=False, name=None); "
         "assert 'torch' not in sys.modules"
     )
     command = [sys.executable, "-c", program, str(path)]
@@ -149,7 +151,7 @@ def test_a_method_that_bears_its_batch_is_chosen_before_one_that_is_lighter() ->
     lora, qlora, full = group
     assert methods.lightest(group) is lora
     assert methods.lightest([replace(lora, budget=0), qlora, full]) is qlora
-    smaller = methods.lightest([replace(one, budget=0) for one in group])
+    smaller = methods.lightest([replace(method, budget=0) for method in group])
     assert smaller is not None
-    assert smaller.run.weights == "lora"
-    assert methods.lightest([replace(one, budget=0, largest=None) for one in group]) is None
+    assert smaller.workload.weights == "lora"
+    assert methods.lightest([replace(method, budget=0, largest=None) for method in group]) is None

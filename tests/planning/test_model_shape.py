@@ -9,6 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForC
 
 from tunesmith.core.errors import BaseModelError
 from tunesmith.models import weights
+from tunesmith.models.settings import Lora
 from tunesmith.planning import model_shape
 
 PUBLISHED = {
@@ -29,7 +30,7 @@ def test_known_shapes_have_as_many_parameters_as_their_models(name: str) -> None
     shape = model_shape.read(name)
     assert shape.parameters == PUBLISHED[name]
     assert shape.linear_parameters < shape.parameters
-    assert shape.attention == shape.heads * shape.head_dim
+    assert shape.query_width == shape.heads * shape.head_dim
 
 
 @pytest.mark.parametrize("file", ["", "config.json"])
@@ -39,14 +40,16 @@ def test_a_folder_and_its_config_give_the_shape_of_the_real_model(tiny_folder: P
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert shape.head == model.lm_head.weight.numel()
     assert (shape.layers, shape.hidden, shape.intermediate, shape.heads, shape.kv_heads) == (2, 32, 64, 4, 2)
-    assert model_shape.of(model, name=shape.name) == replace(shape, stored=2)  # a model in memory was not stored
+    assert model_shape.from_model(model, name=shape.name) == replace(
+        shape, stored_bytes=2
+    )  # a model in memory has no files
 
 
 @pytest.mark.parametrize("rank", [1, 8])
-def test_lora_trains_as_many_parameters_as_peft_says(rank: int) -> None:
+def test_lora_trains_as_many_parameters_as_peft_counts(rank: int) -> None:
     model = make_model(300)
-    shape = model_shape.of(model)
-    wrapped = weights.add_lora(model, weights.Lora(rank=rank, alpha=2, dropout=0.0))
+    shape = model_shape.from_model(model)
+    wrapped = weights.add_lora(model, Lora(rank=rank, alpha=2, dropout=0.0))
     assert shape.lora_parameters(rank) == weights.count_parameters(wrapped)[0]
 
 
@@ -63,26 +66,26 @@ OTHERS = {
     "ignore:fan_in_fan_out:UserWarning", "ignore:The following (rank|alpha)_pattern:RuntimeWarning"
 )
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_architectures_are_counted_exactly_too(name: str, tmp_path: Path) -> None:
+def test_other_architectures_are_counted_exactly(name: str, tmp_path: Path) -> None:
     model = OTHERS[name]
     model.config.save_pretrained(tmp_path)
     shape = model_shape.read(str(tmp_path))
     assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
-    wrapped = weights.add_lora(model, weights.Lora(rank=2, alpha=2, dropout=0.0))
+    wrapped = weights.add_lora(model, Lora(rank=2, alpha=2, dropout=0.0))
     assert shape.lora_parameters(2) == weights.count_parameters(wrapped)[0]
 
 
 @pytest.mark.parametrize(
     ("model", "reason"),
     [
-        ("lama-2-7b", r"no name that is known here; did you mean 'llama-2-7b'\?"),
-        ("./models/nowhere", "no folder with a config.json, no such file"),
-        ("nowhere/config.json", "no folder with a config.json, no such file"),
+        ("lama-2-7b", r"nor a known name; did you mean 'llama-2-7b'\?"),
+        ("./models/nowhere", "neither a folder with a config.json, nor such a file"),
+        ("nowhere/config.json", "neither a folder with a config.json, nor such a file"),
         ("owner/name", "the hub did not give its config.json, and it is not cached"),
         ("owner/not a name", "the hub did not give its config.json"),
     ],
 )
-def test_a_model_that_is_not_here_is_told_with_what_works_offline(model: str, reason: str) -> None:
+def test_the_error_for_an_unknown_model_names_what_works_offline(model: str, reason: str) -> None:
     with pytest.raises(BaseModelError, match=reason) as caught:
         model_shape.read(model)
     assert "config.json" in caught.value.fix
@@ -101,8 +104,8 @@ def test_a_model_that_is_not_here_is_told_with_what_works_offline(model: str, re
         json.dumps({"model_type": "llama", "hidden_size": "wide"}),
     ],
 )
-def test_a_config_that_gives_no_language_model_is_refused_and_its_code_never_run(tmp_path: Path, config: str) -> None:
+def test_a_config_without_a_language_model_is_refused_and_its_code_never_runs(tmp_path: Path, config: str) -> None:
     (tmp_path / "config.json").write_text(config)
     (tmp_path / "code.py").write_text("raise SystemExit('was run')")
-    with pytest.raises(BaseModelError, match="transformers builds no causal language model from its config"):
+    with pytest.raises(BaseModelError, match="transformers cannot build a causal language model from its config"):
         model_shape.read(str(tmp_path))

@@ -1,4 +1,4 @@
-"""What there is to train on: the GPU here, a GPU that is asked about, or this machine's processor and memory."""
+"""Hardware to plan for: this machine's GPU, or its processor and memory, or a GPU of a given size."""
 
 import os
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from pathlib import Path
 from tunesmith.planning.workload import GPU, Machine
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""A container's share of the memory, in bytes, or "max"."""
+"""The memory limit of this container: bytes, or "max"."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """name: in words. budget: bytes."""
+    """A machine to train on. name: in words. budget: its memory in bytes."""
 
     name: str
     machine: Machine
@@ -20,12 +20,12 @@ class Hardware:
 
 
 def gpu(gigabytes: float) -> Hardware:
-    """A GPU sold as one of so many GB; a GB is 10^9 bytes here, so that what such cards have beyond it is left over."""
+    """A GPU sold with ``gigabytes`` of memory, counted as 10^9 bytes each: such cards have more, which stays spare."""
     return Hardware(f"a GPU of {gigabytes:g} GB", GPU, int(gigabytes * 1e9))
 
 
-def here() -> Hardware:
-    """The GPU that torch sees; else this machine."""
+def detect() -> Hardware:
+    """The GPU that torch sees, or else this machine's processor."""
     import torch
 
     from tunesmith.models import device
@@ -38,7 +38,7 @@ def here() -> Hardware:
 
 
 def ram(limit: Path = CGROUP_LIMIT) -> int:
-    """Bytes of memory that this process may use."""
+    """Bytes of memory that this process may use: the machine's, or its container's if that is less."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    stated = limit.read_text().strip() if limit.is_file() else "max"
-    return physical if stated == "max" else min(physical, int(stated))
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return physical if text == "max" else min(physical, int(text))

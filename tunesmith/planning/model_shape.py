@@ -1,16 +1,15 @@
-"""What a prediction needs to know of a model: counts of parameters and sizes of layers, without its weights.
+"""The shape of a model without its weights: counts of parameters and sizes of layers, for predictions.
 
-The model is built by transformers from its config on torch's meta device, where tensors have shapes and no storage: the
-counts are exact for every architecture that transformers knows, and code that a config brings is never run.
+transformers builds the model from its config on torch's meta device, where tensors have shapes and no storage: the
+counts are exact for every architecture that transformers knows, and code that a config brings never runs.
 """
 
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core.errors import BaseModelError
@@ -39,21 +38,23 @@ KNOWN: dict[str, tuple[str | int, ...]] = {
     "qwen2.5-7b": ("qwen2", 28, 3584, 18944, 28, 4, 128, 152064, 131072, False),
     "qwen3-8b": ("qwen3", 36, 4096, 12288, 32, 8, 128, 151936, 40960, False),
 }
-"""FIELDS of models that need no network, from the configs that their publishers give."""
+"""FIELDS of models that can be planned offline, from their publishers' configs."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """parameters: all of them, tied ones once. linears: (in, out) of every linear layer but the output head.
-    adapter: parameters of LoRA of rank 1.
-    head: parameters of an output head of its own, 0 where it is tied to the embedding. intermediate: width of the MLP
-    that a token goes through (of all its experts together). stored: bytes a parameter in the model's files.
+    """Counts and sizes of a model.
+
+    parameters: of the whole model, tied ones once. linears: (in, out) of every linear layer but the output head.
+    lora_rank_1: parameters of LoRA of rank 1. head: parameters of the output head, 0 where it is tied to the embedding.
+    intermediate: width of the MLP that a token goes through (of all its experts together). positions: tokens of
+    context. stored_bytes: bytes a parameter in the model's files.
     """
 
     name: str
     parameters: int
     linears: tuple[tuple[int, int], ...]
-    adapter: int
+    lora_rank_1: int
     head: int
     layers: int
     hidden: int
@@ -63,47 +64,47 @@ class Shape:
     head_dim: int
     vocabulary: int
     positions: int
-    stored: int
+    stored_bytes: int
 
     @property
-    def attention(self) -> int:
+    def query_width(self) -> int:
         """Width of the queries of all heads together."""
         return self.heads * self.head_dim
 
     @property
     def linear_parameters(self) -> int:
-        """Weights of the linear layers: what NF4 quantizes. Biases and experts kept in one tensor are not in it."""
+        """Weights of the linear layers, which NF4 quantizes; without biases and without experts kept in one tensor."""
         return sum(inputs * outputs for inputs, outputs in self.linears)
 
     def lora_parameters(self, rank: int) -> int:
-        """A: (rank, in) and B: (out, rank) for every layer that is adapted (Hu et al. 2021, section 4.1)."""
-        return rank * self.adapter
+        """Parameters of A: (rank, in) and B: (out, rank) for every adapted layer (Hu et al. 2021, section 4.1)."""
+        return rank * self.lora_rank_1
 
 
 def read(model: str) -> Shape:
     """The shape of ``model``: a folder with a config.json, such a file, a name in KNOWN, or a hub repository.
 
-    Raises BaseModelError where there is no such config, or transformers cannot build a causal language model from it.
+    Raises BaseModelError where the config is missing, or transformers cannot build a causal language model from it.
     """
     built = build(model)
     try:
-        return of(built, name=model)
+        return from_model(built, name=model)
     except AttributeError as error:
         raise _unusable(model, error) from None
 
 
-def build(model: str) -> Any:
+def build(model: str) -> PreTrainedModel:
     """The model itself, on the meta device. The errors are `read`'s."""
-    source = model if model.lower() in KNOWN else _file(model)
+    source = model if model.lower() in KNOWN else _config_file(model)
     try:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(_config(source), trust_remote_code=False)
-    except Exception as error:  # a config can hold anything, and transformers raises as many kinds of errors
+    except Exception as error:  # a config can hold anything, and transformers raises errors of any kind
         raise _unusable(model, error) from None
 
 
-def of(model: Any, *, name: str = "") -> Shape:
-    """The shape of a transformers model that is there already, on any device."""
+def from_model(model: PreTrainedModel, *, name: str = "") -> Shape:
+    """The shape of a transformers model on any device."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     width, heads = config.hidden_size, config.num_attention_heads
     linears: list[tuple[int, int]] = [
@@ -116,7 +117,7 @@ def of(model: Any, *, name: str = "") -> Shape:
         name=name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
         linears=tuple(linears),
-        adapter=_adapter(model, linears),
+        lora_rank_1=_lora_rank_1(model, linears),
         head=0 if tied else head.weight.numel(),
         layers=config.num_hidden_layers,
         hidden=width,
@@ -126,50 +127,50 @@ def of(model: Any, *, name: str = "") -> Shape:
         head_dim=getattr(config, "head_dim", None) or width // heads,
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings,
-        stored=(getattr(config, "dtype", None) or torch.bfloat16).itemsize,
+        stored_bytes=(getattr(config, "dtype", None) or torch.bfloat16).itemsize,
     )
 
 
-def _adapter(model: Any, linears: list[tuple[int, int]]) -> int:
+def _lora_rank_1(model: PreTrainedModel, linears: list[tuple[int, int]]) -> int:
     if all(parameter.ndim < 3 for parameter in model.parameters()):
         return sum(inputs + outputs for inputs, outputs in linears)
     from peft import LoraConfig, get_peft_model
 
-    # Experts are one tensor, which is no linear layer; peft adapts it for some architectures.
+    # Experts are one tensor rather than linear layers; peft adapts it in some architectures.
     with torch.device("meta"), warnings.catch_warnings(action="ignore"):
-        again = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
-        wrapped = get_peft_model(again, LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM"))
+        copy = AutoModelForCausalLM.from_config(model.config, trust_remote_code=False)
+        wrapped = get_peft_model(copy, LoraConfig(r=1, target_modules="all-linear", task_type="CAUSAL_LM"))
     return sum(parameter.numel() for parameter in wrapped.parameters() if parameter.requires_grad)
 
 
-def _intermediate(config: Any) -> int:
+def _intermediate(config: PreTrainedConfig) -> int:
     experts = getattr(config, "num_experts_per_tok", None) or 1
     width = getattr(config, "moe_intermediate_size", None) if experts > 1 else None
     return int(experts * (width or getattr(config, "intermediate_size", None) or 4 * config.hidden_size))
 
 
-def _config(source: str | Path) -> Any:
+def _config(source: str | Path) -> PreTrainedConfig:
     if isinstance(source, Path):
         return AutoConfig.from_pretrained(source, trust_remote_code=False)
     settings = dict(zip(FIELDS, KNOWN[source.lower()], strict=True))
     return AutoConfig.for_model(settings.pop("model_type"), **settings)
 
 
-def _file(model: str) -> Path:
+def _config_file(model: str) -> Path:
     path = Path(model)
     file = path / "config.json" if path.is_dir() else path
     return file if file.is_file() else _from_hub(model)
 
 
 def _from_hub(model: str) -> Path:
-    """config.json alone; from the cache where there is no network."""
+    """The config.json of a hub repository, without its weights; from the cache where the network is down."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     known = [*KNOWN, "models/base"]
     if model.count("/") != 1 or model.startswith((".", "/")) or model.endswith(".json"):
         raise BaseModelError(
-            f"{model}: no folder with a config.json, no such file, and no name that is known here{meant(model, known)}",
+            f"{model}: neither a folder with a config.json, nor such a file, nor a known name{meant(model, known)}",
             fix=f"name a folder, a config.json, a hub repository (OWNER/NAME), or one of {', '.join(KNOWN)}",
         )
     try:
@@ -178,7 +179,7 @@ def _from_hub(model: str) -> Path:
         reason = str(error).splitlines()[0]
         raise BaseModelError(
             f"{model}: the hub did not give its config.json, and it is not cached: {reason}",
-            fix="check the network, the name, and HF_TOKEN for a gated one; or give a config.json, which works "
+            fix="check the network, the name, and HF_TOKEN for a gated repository; or name a config.json, which works "
             f"offline, or a known shape: {', '.join(KNOWN)}",
         ) from None
 
@@ -186,6 +187,6 @@ def _from_hub(model: str) -> Path:
 def _unusable(model: str, error: Exception) -> BaseModelError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return BaseModelError(
-        f"{model}: transformers builds no causal language model from its config: {reason}",
+        f"{model}: transformers cannot build a causal language model from its config: {reason}",
         fix="name a text model whose architecture transformers knows; code that a repository brings is not run",
     )
