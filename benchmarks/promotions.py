@@ -30,7 +30,7 @@ from tunesmith.core.errors import RegistryError
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.ledger import CHAMPION, Chain
 from tunesmith.registry.registered_models import Registry
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 
 TRACKERS = ("sqlite", "postgresql")
 REFUSALS = ("was not promoted", "was compared before", "champion already")
@@ -61,7 +61,7 @@ def tracker(kind: str, scratch: Path) -> Iterator[dict[str, str]]:
 def contend(barrier: Any, threads: int, versions: list[str]) -> list[str]:
     """What each of ``threads`` contenders of this process is told."""
 
-    def ready(fetched: Fetched) -> None:
+    def ready(fetched: VersionFiles) -> None:
         barrier.wait(timeout=300)
 
     def run(number: int) -> str:

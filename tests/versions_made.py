@@ -8,7 +8,7 @@ from tunesmith.registry import registration
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment
 from tunesmith.registry.signing import Key
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 
 SIGNING = Key(kind="key", private=None, trusted=[])
 EXPERIMENT, NAME = "arithmetic", "calculator"
@@ -49,5 +49,5 @@ def register(
     )
 
 
-def unprobed(fetched: Fetched) -> None:
+def unprobed(fetched: VersionFiles) -> None:
     """Takes every model: what serving proves is tested where it is served."""

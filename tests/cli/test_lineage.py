@@ -13,9 +13,11 @@ from versions_made import NAME, SIGNING, register, unprobed
 from tunesmith.cli import lineage
 from tunesmith.cli.main import main
 from tunesmith.core import manifest
+from tunesmith.core.errors import EngineError, IntegrityError
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.provenance.lineage_tree import Node, Proof
 from tunesmith.registry.registered_models import Registry, Version
+from tunesmith.runtime import docker
 
 PARAMS = "registry: {experiment: arithmetic, model: calculator}\nsigning: {kind: key, private: null, trusted: []}\n"
 
@@ -155,6 +157,25 @@ def test_the_tree_shows_short_digests_and_marks(registry: Registry) -> None:
     assert digest not in text
     assert "✓ 2 files, every byte" in text
     assert "? no models/base here" in text
+
+
+def test_an_image_is_looked_up_by_its_digest_in_the_engine_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+    monkeypatch.setattr(docker, "connect", lambda: None)
+    monkeypatch.setattr(docker, "resolve", lambda client, name: looked_up.append(name))
+    lineage.find_image("sha256:" + "0" * 64)
+    assert looked_up == ["sha256:" + "0" * 64]
+    with pytest.raises(IntegrityError, match="latest is not a digest"):
+        lineage.find_image("latest")
+
+
+def test_an_image_cannot_be_looked_up_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> None:
+        raise EngineError("no Docker engine answers", fix="start one")
+
+    monkeypatch.setattr(docker, "connect", absent)
+    with pytest.raises(EngineError, match="no Docker engine answers"):
+        lineage.find_image("sha256:" + "0" * 64)
 
 
 def test_text_of_others_cannot_steer_the_terminal() -> None:

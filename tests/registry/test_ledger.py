@@ -1,4 +1,4 @@
-"""The chain that promotions make, and what editing does to it."""
+"""The chain of promotions: which entries count, and how every edit is detected."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from versions_made import NAME, SIGNING
 from tunesmith.core.errors import IntegrityError
 from tunesmith.registry import ledger
 from tunesmith.registry import signing as signatures
-from tunesmith.registry.ledger import CHAMPION, ENTRY, SIGNATURE, Chain, Entry
+from tunesmith.registry.ledger import CHAMPION, ENTRY_TAG, SIGNATURE_TAG, Chain, Entry
 from tunesmith.registry.registered_models import Version
 
 
@@ -21,7 +21,7 @@ def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def entry(parent: Entry | None, version: str, nonce: str = "", kind: str = "promotion") -> Entry:
-    told = dict.fromkeys(("model", "who", "when", "why", "evidence", "digest", "statement"), "x")
+    texts = dict.fromkeys(("model", "who", "when", "why", "evidence", "digest", "statement"), "x")
     return Entry(
         parent=parent.hash if parent else None,
         of=NAME,
@@ -30,14 +30,16 @@ def entry(parent: Entry | None, version: str, nonce: str = "", kind: str = "prom
         version=version,
         previous=parent.version if parent else None,
         nonce=nonce,
-        **told,
+        **texts,
     )
 
 
 def stored(entries: list[Entry]) -> list[Version]:
     return [
-        Version(str(number), "run", {ENTRY: one.text(), SIGNATURE: signatures.sign_text(one.text(), SIGNING)})
-        for number, one in enumerate(entries, 1)
+        Version(
+            str(number), "run", {ENTRY_TAG: entry.text(), SIGNATURE_TAG: signatures.sign_text(entry.text(), SIGNING)}
+        )
+        for number, entry in enumerate(entries, 1)
     ]
 
 
@@ -52,11 +54,11 @@ def three() -> list[Entry]:
     return [first, second, entry(second, "3")]
 
 
-def test_a_chain_that_nobody_touched_is_whole(three: list[Entry]) -> None:
+def test_an_unedited_chain_has_every_entry_and_no_fault(three: list[Entry]) -> None:
     assert fold(stored(three)) == Chain(three, [])
 
 
-def test_of_entries_with_one_parent_the_first_counts_and_the_others_are_no_fault(three: list[Entry]) -> None:
+def test_of_entries_with_one_parent_the_first_counts_and_the_others_are_not_faults(three: list[Entry]) -> None:
     late = [entry(three[0], "4"), entry(None, "5")]
     assert fold(stored([three[0], three[1], *late, three[2]])) == Chain(three, [])
 
@@ -67,8 +69,8 @@ def test_the_same_entry_stored_twice_counts_once(three: list[Entry]) -> None:
 
 def edited(versions: list[Version], number: int, **changes: str) -> list[Version]:
     version = versions[number]
-    text = json.dumps(json.loads(version.tags[ENTRY]) | changes, sort_keys=True)
-    return [*versions[:number], replace(version, tags=version.tags | {ENTRY: text}), *versions[number + 1 :]]
+    text = json.dumps(json.loads(version.tags[ENTRY_TAG]) | changes, sort_keys=True)
+    return [*versions[:number], replace(version, tags=version.tags | {ENTRY_TAG: text}), *versions[number + 1 :]]
 
 
 EDITS: dict[str, Callable[[list[Version]], list[Version]]] = {
@@ -77,15 +79,21 @@ EDITS: dict[str, Callable[[list[Version]], list[Version]]] = {
     "taken out": lambda versions: [versions[0], versions[2]],
     "the first taken out": lambda versions: versions[1:],
     "swapped": lambda versions: [versions[1], versions[0], versions[2]],
-    "no signature": lambda versions: [*versions[:2], replace(versions[2], tags={ENTRY: versions[2].tags[ENTRY]})],
+    "no signature": lambda versions: [
+        *versions[:2],
+        replace(versions[2], tags={ENTRY_TAG: versions[2].tags[ENTRY_TAG]}),
+    ],
     "another's signature": lambda versions: [
         *versions[:2],
-        replace(versions[2], tags=versions[2].tags | {SIGNATURE: versions[1].tags[SIGNATURE]}),
+        replace(versions[2], tags=versions[2].tags | {SIGNATURE_TAG: versions[1].tags[SIGNATURE_TAG]}),
     ],
     "no entry": lambda versions: [*versions, Version("4", "run", {})],
-    "no JSON": lambda versions: [*versions, Version("4", "run", {ENTRY: "champion: 7", SIGNATURE: ""})],
-    "a list": lambda versions: [*versions, Version("4", "run", {ENTRY: "[]", SIGNATURE: ""})],
-    "nested without end": lambda versions: [*versions, Version("4", "run", {ENTRY: "[" * 90_000, SIGNATURE: ""})],
+    "no JSON": lambda versions: [*versions, Version("4", "run", {ENTRY_TAG: "champion: 7", SIGNATURE_TAG: ""})],
+    "a list": lambda versions: [*versions, Version("4", "run", {ENTRY_TAG: "[]", SIGNATURE_TAG: ""})],
+    "nested without end": lambda versions: [
+        *versions,
+        Version("4", "run", {ENTRY_TAG: "[" * 90_000, SIGNATURE_TAG: ""}),
+    ],
     "a field more": lambda versions: edited(versions, 2, more="x"),
 }
 
@@ -94,8 +102,8 @@ EDITS: dict[str, Callable[[list[Version]], list[Version]]] = {
 def test_an_edit_is_detected(three: list[Entry], edit: Callable[[list[Version]], list[Version]]) -> None:
     chain = fold(edit(stored(three)))
     assert chain.faults
-    with pytest.raises(IntegrityError, match="the history of calculator does not hold"):
-        chain.sound(NAME)
+    with pytest.raises(IntegrityError, match="the history of calculator is not valid"):
+        chain.verified(NAME)
 
 
 def test_an_entry_signed_by_a_stranger_is_detected(
@@ -110,7 +118,7 @@ def test_an_entry_signed_by_a_stranger_is_detected(
     assert [("not trusted here" in fault) for fault in chain.faults] == [True]
     assert chain.entries == three
     with pytest.raises(IntegrityError, match=r"\n  fix: .* signing\.trusted"):
-        chain.sound(NAME)
+        chain.verified(NAME)
 
 
 def test_an_entry_of_another_model_is_detected(three: list[Entry]) -> None:
@@ -118,20 +126,20 @@ def test_an_entry_of_another_model_is_detected(three: list[Entry]) -> None:
     assert "another history" in chain.faults[0]
 
 
-def test_a_rollback_returns_to_another_version_than_the_one_in_force(three: list[Entry]) -> None:
+def test_a_rollback_returns_to_another_version_than_the_current_one(three: list[Entry]) -> None:
     again = entry(three[1], "2", "evaluated again")
-    assert Chain([*three[:2], again]).before(CHAMPION) == three[0]
-    to_itself = entry(again, "2", kind="rollback")  # as they once were
-    assert Chain([*three[:2], again, to_itself]).before(CHAMPION) == three[0]
+    assert Chain([*three[:2], again]).rollback_target(CHAMPION) == three[0]
+    to_itself = entry(again, "2", kind="rollback")  # as an earlier release wrote them
+    assert Chain([*three[:2], again, to_itself]).rollback_target(CHAMPION) == three[0]
     third = entry(again, "3")
-    assert Chain([*three[:2], again, third]).before(CHAMPION) == again
-    assert Chain([*three[:2], again, third, entry(third, "2", kind="rollback")]).before(CHAMPION) == three[0]
+    assert Chain([*three[:2], again, third]).rollback_target(CHAMPION) == again
+    assert Chain([*three[:2], again, third, entry(third, "2", kind="rollback")]).rollback_target(CHAMPION) == three[0]
 
 
-def test_a_rollback_returns_to_what_stood_before_it(three: list[Entry]) -> None:
+def test_a_rollback_returns_to_the_promotion_before_the_current_one(three: list[Entry]) -> None:
     back = entry(three[2], "2", kind="rollback")
-    assert Chain(three).before(CHAMPION) == three[1]
-    assert Chain([*three, back]).before(CHAMPION) == three[0]
-    assert Chain([*three, back, entry(back, "4")]).before(CHAMPION) == three[1]
-    assert Chain(three[:1]).before(CHAMPION) is None
-    assert Chain(three).before("staging") is None
+    assert Chain(three).rollback_target(CHAMPION) == three[1]
+    assert Chain([*three, back]).rollback_target(CHAMPION) == three[0]
+    assert Chain([*three, back, entry(back, "4")]).rollback_target(CHAMPION) == three[1]
+    assert Chain(three[:1]).rollback_target(CHAMPION) is None
+    assert Chain(three).rollback_target("staging") is None

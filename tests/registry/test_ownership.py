@@ -1,4 +1,4 @@
-"""A registered model is ours by a mark that somebody trusted made, and by nothing else."""
+"""Only a trusted user's mark makes a registered model ours."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -32,10 +32,10 @@ def with_the_mark_of_another(registry: Registry, name: str) -> None:
 
 SQUATTED: dict[str, Callable[[Registry, str], None]] = {
     "without a mark": lambda registry, name: registry.create(name, {}),
-    "as ours once were": lambda registry, name: registry.create(name, {"tunesmith": "yes"}),
+    "with the tag of an earlier release": lambda registry, name: registry.create(name, {"tunesmith": "yes"}),
     "with a text for a mark": lambda registry, name: registry.create(name, {"tunesmith.mark.0": "ours"}),
     "with half a mark": lambda registry, name: registry.create(
-        name, {"tunesmith.mark.0": signatures.sign_text(ownership._text(name), SIGNING)[:-1]}
+        name, {"tunesmith.mark.0": signatures.sign_text(ownership.mark_text(name), SIGNING)[:-1]}
     ),
     "with a mark over another text": lambda registry, name: registry.create(
         name, {"tunesmith.mark.0": signatures.sign_text(name, SIGNING)}
@@ -46,21 +46,19 @@ SQUATTED: dict[str, Callable[[Registry, str], None]] = {
 
 
 @pytest.mark.parametrize("squat", SQUATTED.values(), ids=SQUATTED)
-def test_what_somebody_else_made_first_is_not_ours(
+def test_a_ledger_that_somebody_else_created_first_is_refused_and_left_alone(
     registry: Registry, project: Path, squat: Callable[[Registry, str], None]
 ) -> None:
     squat(registry, LEDGER)
     before = registry.tags(LEDGER)
-    with pytest.raises(
-        IntegrityError, match=f"the history of {NAME} does not hold: {LEDGER} was made by somebody else"
-    ):
+    with pytest.raises(IntegrityError, match=f"the history of {NAME} is not valid: {LEDGER} was made by somebody else"):
         register(registry, folder(project))
     assert registry.versions(NAME) == []
     assert registry.tags(LEDGER) == before
 
 
 @pytest.mark.parametrize("squat", SQUATTED.values(), ids=SQUATTED)
-def test_nothing_is_promoted_into_what_took_the_place_of_the_history(
+def test_nothing_is_promoted_into_a_replaced_ledger(
     registry: Registry, project: Path, squat: Callable[[Registry, str], None]
 ) -> None:
     register(registry, folder(project))
@@ -72,17 +70,17 @@ def test_nothing_is_promoted_into_what_took_the_place_of_the_history(
     assert registry.alias(NAME, "champion") is None
 
 
-def test_a_stranger_who_marked_it_is_named_with_how_to_trust_them(registry: Registry) -> None:
+def test_a_strangers_mark_is_refused_with_the_key_and_how_to_trust_it(registry: Registry) -> None:
     signed_by_a_stranger(registry, "m")
     signatures.sign_text("makes the own key", SIGNING)
     with pytest.raises(UntrustedError, match=r"signed by the key .*\n  fix: .* signing\.trusted"):
         ownership.check(registry, "m", SIGNING)
 
 
-def test_a_history_that_is_gone_is_told(registry: Registry, project: Path) -> None:
+def test_a_deleted_ledger_is_an_error_and_registering_starts_a_new_one(registry: Registry, project: Path) -> None:
     register(registry, folder(project))
     registry.client.delete_registered_model(LEDGER)
-    with pytest.raises(IntegrityError, match=f"{LEDGER} is gone.*\n  fix: .*register@sft-lora"):
+    with pytest.raises(IntegrityError, match=f"{LEDGER}, the history .* was deleted.*\n  fix: .*register@sft-lora"):
         promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
     register(registry, folder(project))
     assert promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed).version == "1"
@@ -90,7 +88,7 @@ def test_a_history_that_is_gone_is_told(registry: Registry, project: Path) -> No
 
 @pytest.fixture
 def unmarked(registry: Registry, project: Path) -> list[ledger.Entry]:
-    """The history of a ledger from before there were marks."""
+    """The history of a ledger of an earlier release, which has no mark."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ownership, "create", lambda registry, name, _: registry.create(name, {}))
         patch.setattr(ownership, "check", lambda *_: registry.tags(LEDGER) is not None)
@@ -98,30 +96,30 @@ def unmarked(registry: Registry, project: Path) -> list[ledger.Entry]:
         return [promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)]
 
 
-def test_a_history_from_before_there_were_marks_is_kept_and_marked_by_registering(
+def test_an_unmarked_history_of_an_earlier_release_is_kept_and_marked_by_registering(
     registry: Registry, project: Path, unmarked: list[ledger.Entry]
 ) -> None:
     with pytest.raises(IntegrityError, match=r"\n  fix: .* gets one when a model is registered again"):
-        ledger.read(registry, NAME, SIGNING).sound(NAME)
+        ledger.read(registry, NAME, SIGNING).verified(NAME)
     register(registry, folder(project, b"other"), "k2")
-    assert ledger.read(registry, NAME, SIGNING).sound(NAME).entries == unmarked
+    assert ledger.read(registry, NAME, SIGNING).verified(NAME).entries == unmarked
     assert promotion.promote(registry, NAME, "2", signing=SIGNING, probe=unprobed).previous == "1"
 
 
 @pytest.mark.parametrize("who", ["slipped in", "a stranger"])
-def test_an_unmarked_history_with_anything_of_somebody_elses_is_not_marked(
+def test_an_unmarked_history_with_an_entry_by_somebody_else_is_not_marked(
     registry: Registry, project: Path, unmarked: list[ledger.Entry], monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     if who == "a stranger":
         monkeypatch.setenv("XDG_CONFIG_HOME", str(project / "another"))
     else:
-        registry.add_version(LEDGER, registry.versions(NAME)[0], {ledger.ENTRY: "{}"}, who)
+        registry.add_version(LEDGER, registry.versions(NAME)[0], {ledger.ENTRY_TAG: "{}"}, who)
     with pytest.raises(IntegrityError, match="was made by somebody else, or by other means"):
         register(registry, folder(project, b"other"), "k2")
     assert registry.tags(LEDGER) == {}
 
 
-def test_ours_is_made_before_the_first_version_and_kept(registry: Registry, project: Path) -> None:
+def test_the_ledger_is_created_before_the_first_version_and_kept(registry: Registry, project: Path) -> None:
     assert not ownership.check(registry, LEDGER, SIGNING)
     register(registry, folder(project))
     before = registry.tags(LEDGER)

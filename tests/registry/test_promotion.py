@@ -118,7 +118,7 @@ def test_a_history_that_lost_its_end_is_noticed(registry: Registry, project: Pat
     promote(registry, "1")
     add(registry, project, 2)
     registry.remove_version(ledger.name_of(NAME), "1")
-    with pytest.raises(IntegrityError, match="lacks the promotion beside which version 2 was registered"):
+    with pytest.raises(IntegrityError, match="lacks the promotion of the champion when version 2 was registered"):
         promote(registry, "2")
 
 
@@ -183,7 +183,7 @@ def test_a_rollback_to_the_same_version_as_they_once_were_is_not_taken_for_one_c
     add(registry, project, 2)
     second = promote(registry, "2")
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Chain, "before", lambda *_: second)
+        patch.setattr(ledger.Chain, "rollback_target", lambda *_: second)
         rollback(registry)
     assert moves(registry)[2:] == [("2", "2", "rollback")]
     assert rollback(registry).version == "1"

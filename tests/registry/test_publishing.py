@@ -61,12 +61,11 @@ def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> 
     metrics = {"suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
     sample: dict[str, Any] = {
         "suite": "sums",
-        "prompt": [{"role": "user", "content": "1 + 1"}],
-        "reference": "2",
+        "row": {"id": "a", "prompt": [{"role": "user", "content": "1 + 1"}], "reference": "2"},
         "completion": "3",
         "score": 0.0,
     }
-    sample |= {"id": "a", "reason": "3 is not 2", "status": "scored"}
+    sample |= {"reason": "3 is not 2", "status": "scored"}
     run = experiment.run("base", "base", 0, {})
     for _ in range(2):
         publishing.publish_evaluation(experiment, run, metrics, [sample])

@@ -188,7 +188,7 @@ def test_a_history_that_another_account_made_first_is_refused(
     registry.client.delete_registered_model(ledger.name_of(fresh))
     number = register(registry, folder(project), os.urandom(4).hex(), name=fresh)
     promotion.promote(registry, fresh, number, signing=SIGNING, probe=unprobed)
-    assert ledger.read(registry, fresh, SIGNING).sound(fresh).head("champion")
+    assert ledger.read(registry, fresh, SIGNING).verified(fresh).head("champion")
 
 
 def test_who_may_not_register_a_model_makes_no_history_for_it(
@@ -198,7 +198,7 @@ def test_who_may_not_register_a_model_makes_no_history_for_it(
     sign_in(monkeypatch, as_admin, "serving")
     registry = Registry(fresh)
     with pytest.raises(RegistryError, match="ask its owner"):
-        ledger.begin(registry, fresh, SIGNING)
+        ledger.create(registry, fresh, SIGNING)
     assert registry.tags(ledger.name_of(fresh)) is None
 
 

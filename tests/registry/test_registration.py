@@ -54,7 +54,7 @@ def test_a_model_evaluated_again_is_judged_by_its_last_evaluation(registry: Regi
         register(registry, path, outcome=outcome)
         [version] = registry.versions(NAME)
         fetched = versions.fetch(registry, NAME, version, project / outcome, SIGNING)
-        assert fetched.statement["outcome"] == outcome
+        assert fetched.claims["outcome"] == outcome
 
 
 def test_an_earlier_evaluation_cannot_be_put_back(registry: Registry, project: Path) -> None:
@@ -62,7 +62,7 @@ def test_an_earlier_evaluation_cannot_be_put_back(registry: Registry, project: P
     register(registry, path, outcome="pass")
     [passed] = registry.versions(NAME)
     register(registry, path, outcome="fail")
-    registry.client.set_model_version_tag(NAME, "1", versions.STATEMENT, passed.tags[versions.STATEMENT])
+    registry.client.set_model_version_tag(NAME, "1", versions.STATEMENT_TAG, passed.tags[versions.STATEMENT_TAG])
     [version] = registry.versions(NAME)
     with pytest.raises(IntegrityError, match="evaluated again"):
         versions.fetch(registry, NAME, version, project / "into", SIGNING)

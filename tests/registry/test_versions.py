@@ -33,11 +33,11 @@ def place(registry: Registry, version: Version) -> Path:
 
 
 @pytest.fixture
-def fetch(registry: Registry, project: Path) -> Callable[[], versions.Fetched]:
+def fetch(registry: Registry, project: Path) -> Callable[[], versions.VersionFiles]:
     [version] = registry.versions(NAME)
     into = project / "into"
 
-    def again() -> versions.Fetched:
+    def again() -> versions.VersionFiles:
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir()
         return versions.fetch(registry, NAME, version, into, SIGNING)
@@ -45,14 +45,14 @@ def fetch(registry: Registry, project: Path) -> Callable[[], versions.Fetched]:
     return again
 
 
-def test_what_was_registered_is_fetched(fetch: Callable[[], versions.Fetched], project: Path) -> None:
+def test_what_was_registered_is_fetched(fetch: Callable[[], versions.VersionFiles], project: Path) -> None:
     fetched = fetch()
     assert (fetched.folder / "adapter_config.json").read_text() == '{"r": 2}'
     assert (fetched.evidence / "README.md").read_text() == "# A card"
-    assert fetched.statement["outcome"] == "pass"
+    assert fetched.claims["outcome"] == "pass"
 
 
-def test_a_changed_byte_is_refused_wherever_it_is(artifacts: Path, fetch: Callable[[], versions.Fetched]) -> None:
+def test_a_changed_byte_is_refused_wherever_it_is(artifacts: Path, fetch: Callable[[], versions.VersionFiles]) -> None:
     files = [path for path in sorted(artifacts.rglob("*")) if path.is_file()]
     places = [(path, offset) for path in files for offset in range(path.stat().st_size)]
     refused = 0
@@ -111,7 +111,7 @@ def evidence(artifacts: Path) -> Path:
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_files_added_removed_renamed_and_linked_are_refused(
-    artifacts: Path, fetch: Callable[[], versions.Fetched], registry: Registry, change: Callable[[Path], object]
+    artifacts: Path, fetch: Callable[[], versions.VersionFiles], registry: Registry, change: Callable[[Path], object]
 ) -> None:
     change(artifacts)
     with pytest.raises((IntegrityError, RegistryError)):

@@ -15,7 +15,7 @@ from tunesmith.core.errors import ServingError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.models import generation, loading
 from tunesmith.registry.registered_models import Version
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import deployment, probes
 from tunesmith.serving.proxy import Proxy, Upstream, listening
 
@@ -24,7 +24,7 @@ LENGTH = 6
 HALF = "\ufffd"
 """A character that a random model left unfinished; a stream waits for its end."""
 
-Fetch = Callable[..., Fetched]
+Fetch = Callable[..., VersionFiles]
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ def folder(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def fetch(folder: Path, tmp_path: Path) -> Fetch:
     """A version, as it is fetched: the bytes of one model, and the probes of another where they are not ``of`` it."""
 
-    def fetch(model: str, of: str | None = None) -> Fetched:
+    def fetch(model: str, of: str | None = None) -> VersionFiles:
         own, base = (evaluated(folder, name) for name in (of or model, "base"))
         repeats = [sample | {"time": 1} for sample in base]
         told = probes.choose(model, own, base, repeats, count=SETTINGS.probes, dtype="float32")
         (tmp_path / probes.NAME).write_text(json.dumps(told))
         said = {"of": "calculator", "model": model}
-        return Fetched(Version("7", "run", {}), folder / model, tmp_path, "d", said, "me")
+        return VersionFiles(Version("7", "run", {}), folder / model, tmp_path, "d", said, "me")
 
     return fetch
 
@@ -57,7 +57,7 @@ def evaluated(folder: Path, model: str) -> list[Sample]:
     opened = loading.open_model(folder / model, folder / "base", EXACT)
     answers = generation.answer(opened.model, opened.tokenizer, PROMPTS, max_new_tokens=LENGTH)
     return [
-        {"suite": "s", "id": str(number), "prompt": prompt, "completion": answer, "tokens": LENGTH}
+        {"suite": "s", "row": {"id": str(number), "prompt": prompt}, "completion": answer, "tokens": LENGTH}
         for number, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True))
     ]
 

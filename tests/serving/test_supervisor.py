@@ -268,7 +268,7 @@ def test_a_history_that_was_edited_changes_nothing(
     register(registry, "second")
     registry.add_version(f"{NAME}-promotions", registry.versions(NAME)[0], {"tunesmith.entry": "{}"}, "slipped in")
     supervisor.look()
-    assert "does not hold" in said[0]
+    assert "is not valid" in said[0]
     assert ask(client) == (f"{NAME}@1", "first")
 
 

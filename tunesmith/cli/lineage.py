@@ -13,7 +13,7 @@ from tunesmith.core import params
 from tunesmith.core.errors import IntegrityError
 from tunesmith.registry.provenance import lineage_tree
 from tunesmith.registry.provenance.lineage_tree import Node
-from tunesmith.registry.provenance.records import Known
+from tunesmith.registry.provenance.records import Records
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings
 from tunesmith.registry.tracker import Names
@@ -29,27 +29,40 @@ def run(which: str, *, verify: bool, as_json: bool) -> bool:
     """Print the ancestry of a model, a version or an alias; whether nothing in it was found to differ."""
     names, signing, root = params.load(Names, "registry"), params.load(Settings, "signing").root, Path.cwd()
     with TemporaryDirectory() as scratch:
-        known = Known(Registry(names.experiment), names.model, signing, root, Path(scratch))
-        node = tree(known, which)
+        records = Records(Registry(names.experiment), names.model, signing, root, Path(scratch))
+        node = tree(records, which)
         if verify:
-            from tunesmith.registry.provenance import (
-                verification,  # its DVC is slow to import, and nothing else needs it
-            )
+            from tunesmith.registry.provenance import verification  # imports DVC, which is slow
 
-            node = verification.verified(node, verification.Reach(root, known.fetch, known.signed))
+            reach = verification.Reach(root, records.fetch, records.fetch_claims, find_image)
+            node = verification.verified(node, reach)
     show(node, as_json=as_json)
     return all(part.proof is None or part.proof.mark != "differs" for part in node.walk())
 
 
-def tree(known: Known, which: str) -> Node:
-    """Raises as `Known.record` does, and IntegrityError where what is recorded is no lineage."""
+def tree(records: Records, which: str) -> Node:
+    """Raises as `Records.record` does, and IntegrityError where what is recorded is no lineage."""
     try:
-        return lineage_tree.tree(known.record(which))
+        return lineage_tree.tree(records.record(which))
     except (LookupError, TypeError, AttributeError, ValueError) as error:  # nothing has been verified yet
         raise IntegrityError(
             f"{which}: its lineage or its statement lacks something, or is none: {error!r}",
             fix="find out who changed it; register the model again from models/",
         ) from None
+
+
+def find_image(digest: str) -> None:
+    """Raise EngineError where this machine's Docker engine does not have the image, or none answers.
+
+    Raises IntegrityError where ``digest`` is not an image digest.
+    """
+    from tunesmith.runtime import docker, image  # slow to import; few models are made in containers
+
+    if not image.is_digest(digest):
+        raise IntegrityError(
+            f"{digest} is not a digest", fix="find out who changed it; register the model again from models/"
+        )
+    docker.resolve(docker.connect(), digest)
 
 
 def show(node: Node, *, as_json: bool) -> None:

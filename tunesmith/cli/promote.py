@@ -8,7 +8,7 @@ from tunesmith.registry.ledger import Entry
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving.settings import Serve
 
 
@@ -31,7 +31,7 @@ def history() -> None:
         click.echo(f"    signed by: {chain.signers[entry.hash]}")
     if not chain.entries and not chain.faults:
         click.echo("nothing has been promoted yet; `tunesmith promote MODEL` does")
-    chain.sound(name)
+    chain.verified(name)
     for alias in dict.fromkeys(entry.alias for entry in chain.entries):
         head, now = chain.head(alias), registry.alias(name, alias)
         if head is not None and now != head.version:
@@ -41,7 +41,7 @@ def history() -> None:
             )
 
 
-def _probe(fetched: Fetched) -> None:
+def _probe(fetched: VersionFiles) -> None:
     from tunesmith.serving import deployment  # its statistics take most of a second, which `history` need not wait for
 
     click.echo("its bytes are as signed; serving it for a moment, to see whether it answers as evaluated", err=True)

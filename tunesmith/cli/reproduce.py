@@ -12,7 +12,7 @@ from tunesmith.registry.provenance.sameness import Scores
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings
 from tunesmith.registry.tracker import Names
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 
 
 def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
@@ -22,14 +22,14 @@ def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
     version = versions.choose(registry, names.model, which, signing)
     with TemporaryDirectory() as scratch:
         fetched = versions.fetch(registry, names.model, version, Path(scratch), signing)
-        original = Original(fetched.statement["model"], fetched.folder, scores(fetched))
+        original = Original(fetched.claims["model"], fetched.folder, scores(fetched))
         outcome = rebuild.reproduce(original, Path.cwd(), into=into, keep=keep, anyway=anyway)
     for line in rebuild.told(outcome):
         print(line)
     return outcome.reproduced
 
 
-def scores(fetched: Fetched) -> dict[str, Scores] | None:
+def scores(fetched: VersionFiles) -> dict[str, Scores] | None:
     """Of a version's evaluation, as they were signed; None where they were not."""
     path = fetched.evidence / sameness.SCORES
     return json.loads(path.read_text()) if path.exists() else None

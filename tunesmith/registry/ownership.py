@@ -1,7 +1,7 @@
-"""Registered models that were made by who is trusted: a signature over the name is among the tags.
+"""The mark of ownership of a registered model: tags with a trusted user's signature over the model's name.
 
-Any account of a tracking server may make a registered model of any name that is free, and who made one may take
-versions out of it, and keep others from adding some. One that somebody else made first must not pass for ours.
+Any account of a tracking server may create a registered model under any free name; its creator may delete versions and
+keep others from adding some. A model that a stranger created first must not pass for ours.
 """
 
 from tunesmith.core.errors import IntegrityError, UntrustedError
@@ -9,47 +9,48 @@ from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Signing
 
-MARK, PART = "tunesmith.mark", 4000
-"""Tags ``tunesmith.mark.0`` and on: the signature, in parts of so many characters, of which a database takes 5000."""
+MARK, PART_LENGTH = "tunesmith.mark", 4000
+"""The tags ``tunesmith.mark.0``, ``.1``, ... hold the signature in parts of 4000 characters; a tag holds 5000."""
 
 
 def create(registry: Registry, name: str, signing: Signing) -> None:
-    """Make a registered model, marked from its first moment, unless there is one of the name; `check` tells whose."""
+    """Create a registered model, in one transaction with its mark, unless the name is taken; `check` tells by whom."""
     registry.create(name, _tags(name, signing))
 
 
 def mark(registry: Registry, name: str, signing: Signing) -> None:
-    """Mark a registered model that is there. Raises RegistryError for who may not change it."""
+    """Mark an existing registered model. Raises RegistryError where this account may not change it."""
     for tag, part in _tags(name, signing).items():
         registry.tag(name, tag, part)
 
 
 def check(registry: Registry, name: str, signing: Signing) -> bool:
-    """Whether there is such a registered model. Raises IntegrityError where somebody made it who is not trusted."""
+    """Return whether the registered model exists. Raises IntegrityError where it lacks a trusted user's mark."""
     tags = registry.tags(name)
     if tags is None:
         return False
     signature = "".join(tags.get(f"{MARK}.{number}", "") for number in range(len(tags)))
     try:
-        signatures.verify_text(_text(name), signature, signing)
+        signatures.verify_text(mark_text(name), signature, signing)
     except UntrustedError as error:
-        signed = error.reason.partition(": ")[2]  # before it stands a temporary file
-        raise UntrustedError(f"{name} was made by somebody else, {signed}", fix=error.fix) from None
+        signer = error.reason.partition(": ")[2]  # without the temporary file before it
+        raise UntrustedError(f"{name} was made by somebody else, {signer}", fix=error.fix) from None
     except IntegrityError:
         raise IntegrityError(
-            f"{name} was made by somebody else, or by other means than registering: nobody trusted signed its name",
-            fix="see in the tracker who made it and what is in it; your own history from before there were marks gets "
-            "one when a model is registered again where all who signed it are trusted (params.yaml, signing.trusted); "
-            f"where {name} is somebody else's, have its owner or an administrator remove it",
+            f"{name} was made by somebody else, or by other means than registering: it lacks a trusted user's mark",
+            fix="see in the tracker who made it and what it holds; your own history of an earlier release, without a "
+            "mark, gets one when a model is registered again where all its signers are trusted (params.yaml, "
+            f"signing.trusted); where {name} is somebody else's, have its owner or an administrator remove it",
         ) from None
     return True
 
 
 def _tags(name: str, signing: Signing) -> dict[str, str]:
-    signature = signatures.sign_text(_text(name), signing)
-    parts = [signature[start : start + PART] for start in range(0, len(signature), PART)]
+    signature = signatures.sign_text(mark_text(name), signing)
+    parts = [signature[start : start + PART_LENGTH] for start in range(0, len(signature), PART_LENGTH)]
     return {f"{MARK}.{number}": part for number, part in enumerate(parts)}
 
 
-def _text(name: str) -> str:
+def mark_text(name: str) -> str:
+    """Return the text that a mark signs."""
     return f"The registered model {name} was made by Tunesmith."

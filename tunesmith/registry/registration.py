@@ -1,7 +1,7 @@
-"""Make a model a version of the registered model, with what was found out about it, signed.
+"""Register a model folder as a version of a registered model, with its evaluation, signed.
 
-Files go up first, are read back and checked; the version is made last, in one transaction with its tags. Killed
-anywhere before, there is no version; run again, it completes and makes no second one.
+Files are uploaded first, read back and checked; the version is created last, in one transaction with its tags. A
+process killed before that leaves no version; registering again completes it and never creates a second one.
 """
 
 import hashlib
@@ -22,12 +22,22 @@ from tunesmith.registry import ledger, versions
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.versions import DIGEST, EVIDENCE_FOLDER, MODEL, MODEL_FOLDER, SAID, SIGNED, STATEMENT, Statement
+from tunesmith.registry.versions import (
+    DIGEST_TAG,
+    EVIDENCE_FOLDER,
+    MODEL_FOLDER,
+    MODEL_TAG,
+    SIGNATURE_FILE,
+    STATEMENT_FILE,
+    STATEMENT_TAG,
+    Claims,
+    Statement,
+)
 
 PAUSES = (1, 2, 4, 8)
-"""Seconds, at most, before it is registered once more where others register the same model at once."""
-MODEL_SIGNATURE = "model.sig"
-"""Among the evidence: the signature over the model folder, which `model_signing verify` takes."""
+"""Upper bounds of the random pauses, in seconds, between attempts while others register the same model."""
+MODEL_SIGNATURE_FILE = "model.sig"
+"""The file of evidence with the signature over the model folder, which `model_signing verify` takes."""
 
 
 class Registration(TypedDict):
@@ -60,15 +70,16 @@ def register(
     description: str,
     signing: Signing,
 ) -> str:
-    """Upload and sign a model folder and make it a version of ``name``. Returns the version's number.
+    """Sign and upload a model folder and make it a version of ``name``. Returns the version's number.
 
-    outcome, evidence: the gate's, and why. files: further evidence, name to text. tags: for readers and filters. Raises
-    IntegrityError if the folder does not verify, here or after the upload, or the history of promotions does not hold.
+    outcome, evidence: the gate's decision and its reason. files: further evidence, text by file name. tags: for readers
+    and filters. Raises IntegrityError if the folder does not verify, here or after the upload, or the history of
+    promotions is not valid.
     """
     own = manifest.verify(folder)
-    ledger.begin(registry, name, signing)
-    champion = ledger.read(registry, name, signing).sound(name).head(ledger.CHAMPION)
-    statement: Statement = {
+    ledger.create(registry, name, signing)
+    champion = ledger.read(registry, name, signing).verified(name).head(ledger.CHAMPION)
+    claims: Claims = {
         "of": name,
         "model": folder.name,
         "digest": own.digest,
@@ -78,70 +89,67 @@ def register(
         "evidence": evidence,
         "champion": champion.hash if champion else None,
         "files": {file: _sha256(text) for file, text in files.items()},
+        "sequence": 0,  # numbered when it is signed
     }
 
     def attempt() -> str:
-        key = _stated(registry, name, run, statement, signing) or _upload(
-            registry, name, run, folder, statement, files, signing
-        )
-        all_tags = {MODEL: folder.name, **tags, STATEMENT: key}
+        statement_id = _find_statement(registry, claims, signing) or _upload(registry, folder, claims, files, signing)
+        all_tags = {MODEL_TAG: folder.name, **tags, STATEMENT_TAG: statement_id}
         number = registry.ensure_version(
-            name, run, digest_tag=(DIGEST, own.digest), tags=all_tags, description=description
+            name, run, digest_tag=(DIGEST_TAG, own.digest), tags=all_tags, description=description
         )
         with TemporaryDirectory() as scratch:
-            made = versions.choose(registry, name, number, signing)
-            versions.fetch_statement(registry, name, made, Path(scratch), signing)
+            version = versions.choose(registry, name, number, signing)
+            versions.fetch_statement(registry, name, version, Path(scratch), signing)
         return number
 
     for pause in PAUSES:
-        with suppress(SupersededError):  # by who registers the same at this moment
+        with suppress(SupersededError):  # another process registers the same model at this moment
             return attempt()
         time.sleep(pause * random.random())
     return attempt()
 
 
-def _stated(registry: Registry, name: str, run: str, statement: Statement, signing: Signing) -> str | None:
-    """The id of the statement of this run's version, where it says this already, and all files are as it says."""
-    made = next((one for one in registry.versions(name) if one.run == run and STATEMENT in one.tags), None)
-    if made is None:
+def _find_statement(registry: Registry, claims: Claims, signing: Signing) -> str | None:
+    """Return the id of the statement of this run's version, if it makes the same claims and all its files verify."""
+    name, run = claims["of"], claims["run"]
+    version = next((v for v in registry.versions(name) if v.run == run and STATEMENT_TAG in v.tags), None)
+    if version is None:
         return None
     with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
-        said = versions.fetch(registry, name, made, Path(scratch), signing).statement
-        said["files"].pop(MODEL_SIGNATURE)
-        del said["sequence"]
-        return made.tags[STATEMENT] if said == statement else None
+        registered = versions.fetch(registry, name, version, Path(scratch), signing).claims
+        files = {file: digest for file, digest in registered["files"].items() if file != MODEL_SIGNATURE_FILE}
+        if {**registered, "files": files, "sequence": 0} == claims:
+            return version.tags[STATEMENT_TAG]
     return None
 
 
-def _upload(
-    registry: Registry,
-    name: str,
-    run: str,
-    folder: Path,
-    statement: Statement,
-    files: Mapping[str, str],
-    signing: Signing,
-) -> str:
-    """Upload the model and what is said about it, signed; read it all back and check it. Returns the statement's id."""
-    signature = signatures.sign(folder, signing)
-    stated: Statement = {
-        **statement,
-        "files": statement["files"] | {MODEL_SIGNATURE: _sha256(signature)},
-        "sequence": versions.sequence(registry, run, signing) + 1,
+def _upload(registry: Registry, folder: Path, claims: Claims, files: Mapping[str, str], signing: Signing) -> str:
+    """Sign and upload the model and its evidence, read them back and check them. Returns the statement's id."""
+    model_signature = signatures.sign(folder, signing)
+    signed_claims: Claims = {
+        **claims,
+        "files": claims["files"] | {MODEL_SIGNATURE_FILE: _sha256(model_signature)},
+        "sequence": versions.last_sequence(registry, claims["run"], signing) + 1,
     }
-    text = json.dumps(stated, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-    signed = signatures.sign_text(text, signing)
-    key = versions.statement_id(text, signed)
-    registry.upload(run, folder, MODEL_FOLDER)
+    text = json.dumps(signed_claims, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    statement = Statement(text, signatures.sign_text(text, signing))
+    evidence = {
+        **files,
+        MODEL_SIGNATURE_FILE: model_signature,
+        STATEMENT_FILE: statement.text,
+        SIGNATURE_FILE: statement.signature,
+    }
+    registry.upload(claims["run"], folder, MODEL_FOLDER)
     with TemporaryDirectory() as scratch:
-        for file, content in {**files, MODEL_SIGNATURE: signature, SAID: text, SIGNED: signed}.items():
+        for file, content in evidence.items():
             (Path(scratch) / file).write_text(content)
-        registry.upload(run, Path(scratch), f"{EVIDENCE_FOLDER}/{key}")
+        registry.upload(claims["run"], Path(scratch), f"{EVIDENCE_FOLDER}/{statement.id}")
     with TemporaryDirectory() as scratch:
-        tags = {MODEL: folder.name, DIGEST: statement["digest"], STATEMENT: key}
-        planned = Version("to be made", run, tags)
-        versions.fetch(registry, name, planned, Path(scratch), signing)
-    return key
+        tags = {MODEL_TAG: folder.name, DIGEST_TAG: claims["digest"], STATEMENT_TAG: statement.id}
+        planned = Version("to be made", claims["run"], tags)
+        versions.fetch(registry, claims["of"], planned, Path(scratch), signing)
+    return statement.id
 
 
 def _sha256(text: str) -> str:
@@ -149,7 +157,7 @@ def _sha256(text: str) -> str:
 
 
 def description(name: str, lineage: Lineage, sentence: str, rows: int, dataset: str) -> str:
-    """What a version is, for a person who reads it in the UI; Markdown."""
+    """Return the description of a version for the tracker's UI, in Markdown."""
     code = lineage["code"]
     commit = f"commit `{code['commit'][:12]}`" if code["commit"] else "no git checkout"
     dirty = "" if code["clean"] else ", **with uncommitted changes**"

@@ -1,152 +1,199 @@
-"""A registered version: which one is meant, and its files, checked to the last byte.
+"""Registered versions: choose one by name, and fetch its files, every byte checked against a signed statement.
 
-The run of a version holds ``model/``, the model folder, and ``evidence/<id>/``: what was signed about it. The
-version's tag names the id, the SHA-256 of ``statement.json`` and its signature; the statement names the digests of the
-model and of all other evidence. A model that is evaluated again gets evidence beside the old one, which counts once the
-tag names it.
+The run of a version holds ``model/``, the model folder, and ``evidence/<id>/``, the statement with its signature and
+the files that it covers. A tag of the version names the id of the current statement; the statement names the digests of
+the model and of all other evidence. A model that is evaluated again gets another folder of evidence, which counts once
+the tag names it.
 """
 
 import hashlib
 import json
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypedDict
 
 from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, RegistryError, SupersededError
+from tunesmith.evaluation.documents import Outcome
 from tunesmith.registry import ledger
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.ledger import Chain
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 
-DIGEST, MODEL, STATEMENT = "tunesmith.digest", "tunesmith.model", "tunesmith.statement"
-"""Tags of a version."""
+DIGEST_TAG, MODEL_TAG, STATEMENT_TAG = "tunesmith.digest", "tunesmith.model", "tunesmith.statement"
+"""Tags of a version: the digest of its model folder, the name of the model, the id of the current statement."""
 MODEL_FOLDER, EVIDENCE_FOLDER = "model", "evidence"
-SAID, SIGNED = "statement.json", "statement.sig"
+STATEMENT_FILE, SIGNATURE_FILE = "statement.json", "statement.sig"
+
+
+class Claims(TypedDict):
+    """The content of a statement: what registering asserts about a version."""
+
+    of: str
+    """The name of the registered model."""
+    model: str
+    """The name of the model, such as sft-lora."""
+    digest: str
+    """The digest of the model folder's manifest."""
+    weights_digest: str
+    """The digest of the weights alone."""
+    run: str
+    """The id of the MLflow run that holds the files."""
+    outcome: Outcome
+    """The gate's decision."""
+    evidence: str
+    """The comparison with the base, and the gate's reason, in words."""
+    champion: str | None
+    """The hash of the ledger entry of the champion at that time; null where there was none."""
+    files: dict[str, str]
+    """SHA-256, in hex, of each other file of evidence, by name."""
+    sequence: int
+    """Number of the statement among those about the run's model, from 1."""
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A version's files, verified. folder: the model. evidence: the folder of what was signed. digest: the manifest's.
+class Statement:
+    """A signed statement: the pair of ``statement.json`` and ``statement.sig``."""
 
-    statement: what was signed at registration (tunesmith/registry/registration.py). signer: by whom.
-    """
+    text: str
+    """The claims as JSON, exactly as signed."""
+    signature: str
+
+    @property
+    def id(self) -> str:
+        """SHA-256, in hex, of text and signature, since no byte of either may change unnoticed."""
+        return hashlib.sha256((self.text + self.signature).encode()).hexdigest()
+
+    @cached_property
+    def claims(self) -> Claims:
+        """The content of the text."""
+        claims: Claims = json.loads(self.text)
+        return claims
+
+
+@dataclass(frozen=True)
+class VersionFiles:
+    """The verified files of a version."""
 
     version: Version
     folder: Path
+    """The model folder."""
     evidence: Path
+    """The folder of the statement and the files that it covers."""
     digest: str
-    statement: dict[str, Any]
+    """The digest of the model folder's manifest."""
+    claims: Claims
     signer: str
+    """A key's fingerprint, or an identity."""
 
 
 def choose(registry: Registry, name: str, which: str, signing: Signing, chain: Chain | None = None) -> Version:
-    """The version that ``which`` names: a model such as ``sft-lora`` (its newest), a number, or ``@champion``.
+    """Return the version that ``which`` names: a model such as ``sft-lora`` (its newest), a number, or ``@champion``.
 
-    An alias is looked up in the history of promotions; chain: that, where it was read before. Raises RegistryError
-    where there is none, or where it was not registered by this pipeline.
+    An alias is looked up in the history of promotions; chain: the history, if it was read already. Raises RegistryError
+    where no such version exists, or it was not registered by this pipeline.
     """
     versions = registry.versions(name)
     if which.startswith("@"):
-        head = (chain or ledger.read(registry, name, signing)).sound(name).head(which[1:])
+        head = (chain or ledger.read(registry, name, signing)).verified(name).head(which[1:])
         if head is None:
             raise RegistryError(f"{name} has no {which[1:]} yet", fix="make one with `tunesmith promote MODEL`")
-        wanted: tuple[str, ...] = (head.version,)
+        wanted = head.version
     else:
-        wanted = (which,)
-    by_number = next((v for v in versions if v.number in wanted), None)
-    version = by_number or next((v for v in versions if v.tags.get(MODEL) in wanted), None)
+        wanted = which
+    by_number = next((v for v in versions if v.number == wanted), None)
+    version = by_number or next((v for v in versions if v.tags.get(MODEL_TAG) == wanted), None)
     if version is None:
-        known = ", ".join(f"{v.tags.get(MODEL)} (version {v.number})" for v in versions) or "none"
+        registered = ", ".join(f"{v.tags.get(MODEL_TAG)} (version {v.number})" for v in versions) or "none"
         raise RegistryError(
-            f"{name} has no version {which!r} at {registry.uri}; registered: {known}",
+            f"{name} has no version {which!r} at {registry.uri}; registered: {registered}",
             fix=f"register it with `dvc repro --force --single-item register@{which}`",
         )
-    if DIGEST not in version.tags or STATEMENT not in version.tags:
+    if DIGEST_TAG not in version.tags or STATEMENT_TAG not in version.tags:
         raise RegistryError(
-            f"{name} version {version.number} was not registered by this pipeline: what it is cannot be checked",
+            f"{name} version {version.number} was not registered by this pipeline, so its content cannot be checked",
             fix="register the model with `dvc repro`, which evaluates it, signs it and records its digest",
         )
     return version
 
 
-def fetch(registry: Registry, name: str, version: Version, into: Path, signing: Signing) -> Fetched:
-    """Copy a version's files into a folder, and check every byte against what was signed.
+def fetch(registry: Registry, name: str, version: Version, into: Path, signing: Signing) -> VersionFiles:
+    """Copy a version's files into a folder and check every byte against the signed statement.
 
-    Raises IntegrityError that names what is not as it was.
+    Raises IntegrityError that names the file or tag that changed.
     """
     statement, signer, evidence = fetch_statement(registry, name, version, into, signing)
     folder = registry.download(version.run, MODEL_FOLDER, into)
     digest = manifest.verify(folder).digest
-    if digest != statement["digest"]:
-        raise changed(name, version, f"its model has digest {digest[:12]}, not the signed {statement['digest'][:12]}")
-    return Fetched(version, folder, evidence, digest, statement, signer)
+    signed_digest = statement.claims["digest"]
+    if digest != signed_digest:
+        raise changed(name, version, f"its model has digest {digest[:12]}, not the signed {signed_digest[:12]}")
+    return VersionFiles(version, folder, evidence, digest, statement.claims, signer)
 
 
 def fetch_statement(
     registry: Registry, name: str, version: Version, into: Path, signing: Signing
-) -> tuple[dict[str, Any], str, Path]:
-    """What was signed about a version, by whom, and the folder of its evidence, all of it verified."""
-    key = version.tags[STATEMENT]
-    evidence = registry.download(version.run, f"{EVIDENCE_FOLDER}/{key}", into)
-    text, signature = _text(evidence / SAID), _text(evidence / SIGNED)
-    if statement_id(text, signature) != key:
-        raise changed(name, version, f"{SAID} or {SIGNED} is not what its tag names")
-    signer = signatures.verify_text(text, signature, signing)
-    statement: dict[str, Any] = json.loads(text)
-    tags = version.tags.get(MODEL), version.tags.get(DIGEST)
-    if (statement["of"], statement["run"], statement["model"], statement["digest"]) != (name, version.run, *tags):
+) -> tuple[Statement, str, Path]:
+    """Return the current statement about a version, its signer, and the folder of its evidence, all verified."""
+    statement_id = version.tags[STATEMENT_TAG]
+    evidence = registry.download(version.run, f"{EVIDENCE_FOLDER}/{statement_id}", into)
+    statement = _read_statement(evidence)
+    if statement.id != statement_id:
+        raise changed(name, version, f"{STATEMENT_FILE} or {SIGNATURE_FILE} is not the one that its tag names")
+    signer = signatures.verify_text(statement.text, statement.signature, signing)
+    claims = statement.claims
+    tags = version.tags.get(MODEL_TAG), version.tags.get(DIGEST_TAG)
+    if (claims["of"], claims["run"], claims["model"], claims["digest"]) != (name, version.run, *tags):
         raise changed(name, version, "its tags name another model than the one signed")
-    if sequence(registry, version.run, signing) > statement["sequence"]:
+    if last_sequence(registry, version.run, signing) > claims["sequence"]:
         raise SupersededError(
-            f"{name} version {version.number}: evaluated again since what its tag names",
-            fix=f"complete that registration: `dvc repro --force --single-item register@{statement['model']}`",
+            f"{name} version {version.number}: evaluated again since the statement that its tag names",
+            fix=f"complete that registration: `dvc repro --force --single-item register@{claims['model']}`",
         )
-    found = {
+    digests = {
         path.relative_to(evidence).as_posix(): manifest.file_digest(path)
         for path in evidence.rglob("*")
-        if path.is_file() and path not in (evidence / SAID, evidence / SIGNED)
+        if path.is_file() and path not in (evidence / STATEMENT_FILE, evidence / SIGNATURE_FILE)
     }
-    if found != statement["files"]:
-        odd = {key for key, _ in found.items() ^ statement["files"].items()}
-        raise changed(name, version, f"its evidence was changed: {', '.join(sorted(odd))}")
+    if digests != claims["files"]:
+        files = {file for file, _ in digests.items() ^ claims["files"].items()}
+        raise changed(name, version, f"its evidence was changed: {', '.join(sorted(files))}")
     return statement, signer, evidence
 
 
-def sequence(registry: Registry, run: str, signing: Signing) -> int:
-    """Of the last statement that was signed about a run's model, by someone trusted; 0 where there is none.
+def last_sequence(registry: Registry, run: str, signing: Signing) -> int:
+    """Return the highest sequence number of the trusted statements about a run's model; 0 where there is none.
 
-    A tag can be set back to an earlier evaluation. What was signed later says so.
+    It reveals a tag that was set back to an earlier evaluation.
     """
     last = 0
-    for key in registry.folders(run, EVIDENCE_FOLDER):
+    for statement_id in registry.folders(run, EVIDENCE_FOLDER):
         with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
-            folder = registry.download(run, f"{EVIDENCE_FOLDER}/{key}", Path(scratch))
-            text = _text(folder / SAID)
-            signatures.verify_text(text, _text(folder / SIGNED), signing)
-            statement = json.loads(text)
-            if statement["run"] == run:
-                last = max(last, statement["sequence"])
+            statement = _read_statement(registry.download(run, f"{EVIDENCE_FOLDER}/{statement_id}", Path(scratch)))
+            signatures.verify_text(statement.text, statement.signature, signing)
+            if statement.claims["run"] == run:
+                last = max(last, statement.claims["sequence"])
     return last
 
 
-def statement_id(text: str, signature: str) -> str:
-    """SHA-256, in hex."""
-    return hashlib.sha256((text + signature).encode()).hexdigest()
-
-
-def changed(name: str, version: Version, what: str) -> IntegrityError:
+def changed(name: str, version: Version, difference: str) -> IntegrityError:
+    """Return the error for a version that differs from its signed statement."""
     return IntegrityError(
-        f"{name} version {version.number}: {what}: changed after registration",
+        f"{name} version {version.number}: {difference}: changed after registration",
         fix="find out who changed it; register the model again from models/",
     )
+
+
+def _read_statement(evidence: Path) -> Statement:
+    return Statement(_text(evidence / STATEMENT_FILE), _text(evidence / SIGNATURE_FILE))
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, ValueError) as error:
-        raise IntegrityError(f"{path}: not readable ({error})", fix="register the model again from models/") from None
+        raise IntegrityError(f"{path}: cannot be read ({error})", fix="register the model again from models/") from None

@@ -13,7 +13,7 @@ from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, ServingError
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import engine, model_files, probes
 from tunesmith.serving.engine import Engine
 from tunesmith.serving.engine_commands import Served
@@ -43,7 +43,7 @@ class Candidate:
                 raise IntegrityError(f"{folder}: changed since it was verified", fix="find out who changed it")
 
 
-def probe(fetched: Fetched, settings: Serve) -> None:
+def probe(fetched: VersionFiles, settings: Serve) -> None:
     """Serve a version for a moment. Raises ServingError where it does not answer as it was evaluated, or not at all.
 
     Raises IntegrityError where the weights under it are not those it was trained on.
@@ -58,9 +58,9 @@ def fetch(registry: Registry, name: str, version: Version, signing: Signing) -> 
         return candidate(model_files.fetch(registry, name, version, Path(scratch), signing))
 
 
-def candidate(fetched: Fetched) -> Candidate:
+def candidate(fetched: VersionFiles) -> Candidate:
     """A fetched version with the weights under it. Raises ServingError where those, or its probes, cannot be had."""
-    path, said = fetched.evidence / probes.NAME, fetched.statement
+    path, said = fetched.evidence / probes.NAME, fetched.claims
     if not path.exists():
         raise ServingError(
             f"version {fetched.version.number} of {said['of']} was registered without probes",

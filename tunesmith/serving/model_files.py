@@ -2,34 +2,34 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tunesmith.core import files, lineage, manifest, params
 from tunesmith.core.errors import IntegrityError, ServingError
+from tunesmith.core.lineage import Lineage, WeightsUnder
 from tunesmith.models import base_sources
 from tunesmith.registry import versions
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.servable import ADAPTER
 from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
-from tunesmith.registry.versions import DIGEST, MODEL_FOLDER, Fetched
+from tunesmith.registry.versions import DIGEST_TAG, MODEL_FOLDER, VersionFiles
 from tunesmith.serving import model_cache
 
 MODELS = Path("models")
 
 
-def fetch(registry: Registry, name: str, version: Version, evidence: Path, signing: Signing) -> Fetched:
+def fetch(registry: Registry, name: str, version: Version, evidence: Path, signing: Signing) -> VersionFiles:
     """A version's files, verified; the model from the cache where it is there. evidence: a folder for what was signed.
 
     Raises what `versions.fetch` raises.
     """
     statement, signer, signed = versions.fetch_statement(registry, name, version, evidence, signing)
-    digest = statement["digest"]  # signed, so no path of somebody else's making
+    digest = statement.claims["digest"]  # signed, so no path of somebody else's making
     place = model_cache.hold(digest)
     if not _is_whole(place / MODEL_FOLDER, digest):
         with files.new_folder(place) as work:
             versions.fetch(registry, name, version, work, signing)
-    return Fetched(version, place / MODEL_FOLDER, signed, digest, statement, signer)
+    return VersionFiles(version, place / MODEL_FOLDER, signed, digest, statement.claims, signer)
 
 
 def full_weights(folder: Path) -> Path:
@@ -60,7 +60,7 @@ def _is_whole(folder: Path, digest: str) -> bool:
         return False
 
 
-def _fetch_base(origin: dict[str, Any]) -> Path:
+def _fetch_base(origin: Lineage) -> Path:
     """The base from where params.yaml says, if that is what the model was trained on."""
     from tunesmith.models import base_model  # imports torch
 
@@ -82,12 +82,12 @@ def _fetch_base(origin: dict[str, Any]) -> Path:
     return place
 
 
-def _fetch_trained(wanted: dict[str, Any]) -> Path:
+def _fetch_trained(wanted: WeightsUnder) -> Path:
     """A registered version with these weights."""
     names, signing = params.load(Names, "registry"), params.load(Settings, "signing").root
     registry = Registry(names.experiment)
     digest = str(wanted["digest"])
-    version = next((each for each in registry.versions(names.model) if each.tags.get(DIGEST) == digest), None)
+    version = next((each for each in registry.versions(names.model) if each.tags.get(DIGEST_TAG) == digest), None)
     if version is None:
         raise ServingError(
             f"it is an adapter on the weights of {wanted['model']}, digest {digest[:12]}, which are neither in models/ "

@@ -185,7 +185,7 @@ class Supervisor:
         if self._tidied or self.proxy.alias is None:
             return
         chain, alias = self._chain(), self.proxy.alias
-        needed = [entry.digest for entry in (chain.head(alias), chain.before(alias)) if entry]
+        needed = [entry.digest for entry in (chain.head(alias), chain.rollback_target(alias)) if entry]
         removed = model_cache.prune({*self._served, *needed})
         self._tidied = True
         if removed:
@@ -195,7 +195,7 @@ class Supervisor:
         return self._chain().head(self.proxy.alias) if self.proxy.alias else None
 
     def _chain(self) -> Chain:
-        return ledger.read(self.registry, self.name, self.signing).sound(self.name)
+        return ledger.read(self.registry, self.name, self.signing).verified(self.name)
 
     def _fetch(self, number: str, digest: str) -> Candidate:
         version = versions.choose(self.registry, self.name, number, self.signing)

@@ -9,7 +9,7 @@ from tunesmith.registry.provenance.lineage_tree import Base, Code, Evidence, Fil
 from tunesmith.registry.registered_models import Version
 
 VERSION = Version("3", "run", {"tunesmith.statement": "signed"})
-STATEMENT: dict[str, Any] = {"outcome": "pass", "evidence": "better", "files": {"probes.json": "p"}}
+CLAIMS: dict[str, Any] = {"outcome": "pass", "evidence": "better", "files": {"probes.json": "p"}}
 ENTRY = Entry(
     parent=None,
     of="m",
@@ -40,12 +40,12 @@ def child(node: Node, name: str) -> Node:
 
 def test_every_part_that_a_model_is_made_of_is_there_in_one_order() -> None:
     assert [one.name for one in tree().children] == ISSUE
-    judged = tree(statement=STATEMENT, entries=(ENTRY,), aliases=("champion",))
+    judged = tree(claims=CLAIMS, entries=(ENTRY,), aliases=("champion",))
     assert [one.name for one in judged.children] == [*ISSUE, "evaluation", "promotion"]
 
 
 def test_each_part_has_its_digest_and_what_checks_it() -> None:
-    node = tree(statement=STATEMENT, entries=(ENTRY,), aliases=("champion",))
+    node = tree(claims=CLAIMS, entries=(ENTRY,), aliases=("champion",))
     assert (node.digest, node.check) == ("d", Files(VERSION, "d", ORIGIN))
     assert (child(node, "base model").digest, child(node, "base model").check) == (
         "base",
@@ -57,7 +57,7 @@ def test_each_part_has_its_digest_and_what_checks_it() -> None:
     assert (child(node, "lock").digest, child(node, "lock").check) == ("lock", Lock("c" * 40, "lock"))
     assert (child(node, "evaluation").digest, child(node, "evaluation").check) == (
         "signed",
-        Evidence(VERSION, STATEMENT),
+        Evidence(VERSION, CLAIMS),
     )
     assert child(node, "evaluation").children == (Node("probes.json", "", "p"),)
     assert child(node, "promotion").digest == ENTRY.hash
@@ -111,7 +111,7 @@ def test_a_parent_is_a_tree_of_its_own() -> None:
     ],
 )
 def test_promotion_says_what_is_now(more: dict[str, Any], says: str) -> None:
-    assert child(tree(statement=STATEMENT, **more), "promotion").what.startswith(says)
+    assert child(tree(claims=CLAIMS, **more), "promotion").what.startswith(says)
 
 
 def test_walking_meets_every_node_once() -> None:

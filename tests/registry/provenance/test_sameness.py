@@ -131,5 +131,7 @@ def test_what_was_graded_in_one_of_the_two_only_proves_nothing(then: Any, now: A
 
 
 def test_what_could_not_be_graded_has_no_score() -> None:
-    sample = {"suite": "s", "id": "1", "score": 1.0, "status": "scored"}
-    assert sameness.scores([sample, sample | {"id": "2", "status": "not_gradable", "score": None}]) == {"s": {"1": 1.0}}
+    sample = {"suite": "s", "row": {"id": "1"}, "score": 1.0, "status": "scored"}
+    assert sameness.scores([sample, sample | {"row": {"id": "2"}, "status": "not_gradable", "score": None}]) == {
+        "s": {"1": 1.0}
+    }

@@ -1,4 +1,4 @@
-"""Each digest is checked where it can be reached; what differs is told apart from what cannot be reached."""
+"""Each digest is verified if it can be reached; a difference is not confused with an unreachable one."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tunesmith.core import manifest
-from tunesmith.core.errors import EngineError, IntegrityError, RegistryError, SigningError
+from tunesmith.core.errors import EngineError, IntegrityError, RegistryError, SigningError, TunesmithError
 from tunesmith.registry.ledger import Entry
 from tunesmith.registry.provenance import verification
 from tunesmith.registry.provenance.lineage_tree import (
@@ -29,7 +29,7 @@ from tunesmith.registry.provenance.lineage_tree import (
 )
 from tunesmith.registry.provenance.verification import Reach
 from tunesmith.registry.registered_models import Version
-from tunesmith.registry.versions import Fetched
+from tunesmith.registry.versions import VersionFiles
 
 VERSION = Version("1", "run", {})
 PARAMS = {"lora": {"rank": 2, "alpha": 4.0}, "sft": {"learning_rate": {"lora": 0.001}, "sizes": [1, 2]}}
@@ -79,13 +79,14 @@ def digest(root: Path, model: str) -> str:
 
 def prove(check: Check, root: Path, **reach: Any) -> Proof:
     node = verification.verified(
-        Node("it", "", None, (), check), Reach(root, **{"fetch": lost, "signed": lost} | reach)
+        Node("it", "", None, (), check),
+        Reach(root, **{"fetch": lost, "fetch_claims": lost, "find_image": lost} | reach),
     )
     assert node.proof is not None
     return node.proof
 
 
-def lost(version: Version) -> Any:
+def lost(_: object) -> Any:
     raise RegistryError("the tracker is away", fix="start it")
 
 
@@ -104,7 +105,7 @@ def test_a_base_that_is_here_is_checked_to_the_last_byte(root: Path) -> None:
 
 def test_another_base_that_is_here_by_now_is_no_fault(root: Path) -> None:
     found = prove(Base("another package", "0" * 64), root)
-    assert found == Proof("unreachable", "models/base here is another: a package")
+    assert found == Proof("unreachable", "models/base here is another base: a package")
 
 
 def test_a_base_that_is_not_here_is_out_of_reach(root: Path) -> None:
@@ -157,7 +158,7 @@ def test_params_are_those_of_the_commit_not_of_today(root: Path) -> None:
     assert prove(Params(commit(root), PARAMS), root).mark == "verified"
     other = PARAMS | {"lora": {"rank": 3, "alpha": 4.0}}
     assert prove(Params(commit(root), other), root) == Proof(
-        "differs", "params.yaml at the commit says otherwise: lora"
+        "differs", "params.yaml at the commit has other values: lora"
     )
     assert prove(Params(commit(root), PARAMS | {"dpo": {}}), root).mark == "differs"
     assert prove(Params("0" * 40, PARAMS), root).mark == "unreachable"
@@ -197,7 +198,7 @@ def test_a_models_folder_is_checked_to_the_last_byte_and_against_what_was_shown(
 
 def test_a_version_is_checked_by_fetching_it(root: Path) -> None:
     folder = root / "models" / "sft"
-    fetched = Fetched(VERSION, folder, root, digest(root, "sft"), {}, "signer")
+    fetched = VersionFiles(VERSION, folder, root, digest(root, "sft"), {}, "signer")
     check = Files(VERSION, digest(root, "sft"), LINEAGE)
     assert prove(check, root, fetch=lambda version: fetched).mark == "verified"
 
@@ -216,7 +217,7 @@ def test_a_fetch_that_fails_tells_tampering_from_absence(root: Path, error: Exce
         raise error
 
     assert prove(Files(VERSION, "d", {}), root, fetch=fail) == Proof(mark, getattr(error, "reason", "disk"))
-    assert prove(Evidence(VERSION, {}), root, signed=fail).mark == mark
+    assert prove(Evidence(VERSION, {}), root, fetch_claims=fail).mark == mark
 
 
 def test_a_model_that_is_nowhere_is_out_of_reach(root: Path) -> None:
@@ -227,24 +228,30 @@ def test_what_was_signed_must_be_what_was_shown(root: Path) -> None:
     def signed(version: Version) -> tuple[dict[str, Any], str]:
         return {"outcome": "fail"}, "signer"
 
-    assert prove(Evidence(VERSION, {"outcome": "fail"}), root, signed=signed).mark == "verified"
-    assert prove(Evidence(VERSION, {"outcome": "pass"}), root, signed=signed).mark == "differs"
+    assert prove(Evidence(VERSION, {"outcome": "fail"}), root, fetch_claims=signed).mark == "verified"
+    assert prove(Evidence(VERSION, {"outcome": "pass"}), root, fetch_claims=signed).mark == "differs"
 
 
-def test_an_image_is_verified_where_the_engine_has_it(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tunesmith.runtime import docker
+def test_an_image_is_verified_where_the_engine_has_it(root: Path) -> None:
+    asked: list[str] = []
+    assert prove(Image("sha256:i"), root, find_image=asked.append) == Proof("verified", "the Docker engine here has it")
+    assert asked == ["sha256:i"]
 
-    name = "sha256:" + "0" * 64
-    monkeypatch.setattr(docker, "connect", lambda: None)
-    monkeypatch.setattr(docker, "resolve", lambda client, name: name)
-    assert prove(Image(name), root).mark == "verified"
-    assert prove(Image("latest"), root).mark == "differs"
 
-    def absent() -> None:
-        raise EngineError("no Docker engine answers", fix="start one")
+@pytest.mark.parametrize(
+    ("error", "mark"),
+    [
+        (EngineError("no Docker engine answers", fix="start one"), "unreachable"),
+        (IntegrityError("latest is not a digest", fix="-"), "differs"),
+    ],
+)
+def test_an_image_that_is_not_found_is_unreachable_and_one_without_a_digest_differs(
+    root: Path, error: TunesmithError, mark: str
+) -> None:
+    def fail(digest: str) -> None:
+        raise error
 
-    monkeypatch.setattr(docker, "connect", absent)
-    assert prove(Image(name), root) == Proof("unreachable", "no Docker engine answers")
+    assert prove(Image("sha256:i"), root, find_image=fail) == Proof(mark, error.reason)
 
 
 def test_promotions_are_of_these_bytes_in_a_history_without_faults(root: Path) -> None:
@@ -255,6 +262,6 @@ def test_promotions_are_of_these_bytes_in_a_history_without_faults(root: Path) -
 
 def test_every_node_below_is_checked_and_one_without_a_check_has_no_proof(root: Path) -> None:
     node = Node("top", "", None, (Node("plain", ""), Node("code", "", None, (), Code(commit(root), True))))
-    top, plain, code = verification.verified(node, Reach(root, lost, lost)).walk()
+    top, plain, code = verification.verified(node, Reach(root, lost, lost, lost)).walk()
     assert (top.proof, plain.proof) == (None, None)
     assert code.proof is not None

@@ -1,23 +1,23 @@
-"""Where a model comes from, as a tree of plain nodes, each with a digest and with how it can be checked."""
+"""The lineage of a model as a tree of plain nodes, each with a digest and the check that verifies it."""
 
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tunesmith.core.lineage import Lineage
 from tunesmith.registry.ledger import Entry
 from tunesmith.registry.registered_models import Version
-from tunesmith.registry.versions import STATEMENT
+from tunesmith.registry.versions import STATEMENT_TAG, Claims
 
 Mark = Literal["verified", "differs", "unreachable"]
 
 
 @dataclass(frozen=True)
 class Files:
-    """A model's files. place: its version, or its folder here; None where it is neither."""
+    """A check of a model's files. place: its registered version or its folder in models/; None where it has neither."""
 
     place: Version | Path | None
     digest: str
@@ -26,13 +26,15 @@ class Files:
 
 @dataclass(frozen=True)
 class Base:
+    """A check of the base model."""
+
     source: str
     digest: str
 
 
 @dataclass(frozen=True)
 class Data:
-    """A file of ready rows. cached: what DVC calls it, or the folder that it lay in."""
+    """A check of a file of ready rows. cached: DVC's hash of the file or of the folder that held it."""
 
     path: str
     sha256: str
@@ -41,38 +43,46 @@ class Data:
 
 @dataclass(frozen=True)
 class Code:
+    """A check of the commit. clean: whether nothing was uncommitted."""
+
     commit: str | None
     clean: bool
 
 
 @dataclass(frozen=True)
 class Params:
+    """A check of the params against params.yaml at the commit."""
+
     commit: str | None
-    params: dict[str, Any]
+    params: dict[str, dict[str, object]]
 
 
 @dataclass(frozen=True)
 class Lock:
+    """A check of the lock of libraries at the commit."""
+
     commit: str | None
     sha256: str
 
 
 @dataclass(frozen=True)
 class Image:
+    """A check of the container image."""
+
     digest: str
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was signed about a version."""
+    """A check of the signed statement about a version."""
 
     version: Version
-    statement: dict[str, Any]
+    claims: Claims
 
 
 @dataclass(frozen=True)
 class Promotions:
-    """Those of a version, and what was edited in the whole history."""
+    """A check of a version's promotions. faults: those of the whole history (`ledger.Chain`)."""
 
     entries: tuple[Entry, ...]
     digest: str
@@ -84,7 +94,7 @@ Check = Files | Base | Data | Code | Params | Lock | Image | Evidence | Promotio
 
 @dataclass(frozen=True)
 class Proof:
-    """What checking came to. says: what was checked; or what was expected and found; or why it is out of reach."""
+    """The result of a check. says: what was checked; or expected and actual value; or why it cannot be reached."""
 
     mark: Mark
     says: str
@@ -92,7 +102,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Node:
-    """what: in words. digest: whole, in hex; None where the thing has none."""
+    """A part of a model's lineage. what: a description. digest: in hex, at full length; None where it has none."""
 
     name: str
     what: str
@@ -102,7 +112,7 @@ class Node:
     proof: Proof | None = None
 
     def walk(self) -> Iterator["Node"]:
-        """It and all below it."""
+        """Yield this node and all nodes below it."""
         yield self
         for child in self.children:
             yield from child.walk()
@@ -110,33 +120,38 @@ class Node:
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a model. title: what it is called. lineage: None where its files are nowhere to be read.
-
-    statement: what was signed about it, of that id; None where it is not registered. entries: its promotions. aliases:
-    that point to it. faults: see `ledger.Chain`. parents: the trained models that it was made from.
-    """
+    """The recorded facts about a model, not verified yet."""
 
     name: str
     title: str
+    """Its version, or its folder."""
     place: Version | Path | None
     digest: str
     lineage: Lineage | None
-    statement: dict[str, Any] | None = None
+    """None where its files cannot be read."""
+    claims: Claims | None = None
+    """The content of the signed statement; None where the model is not registered."""
     entries: tuple[Entry, ...] = ()
+    """Its promotions and rollbacks."""
     aliases: tuple[str, ...] = ()
+    """The aliases that point to it."""
     faults: tuple[str, ...] = ()
-    parents: tuple["Record", ...] = field(default=())
+    """The faults of the whole history (`ledger.Chain`)."""
+    parents: tuple["Record", ...] = ()
+    """The trained models that it was made from."""
 
 
 def tree(record: Record) -> Node:
-    """The whole of it. Raises KeyError or TypeError where the lineage is none."""
-    made = _made(record) if record.lineage is not None else ()
-    judged = () if record.statement is None else (_evaluation(record), _promotion(record))
+    """Return the tree of a record. Raises KeyError or TypeError where its lineage or claims lack something."""
+    origin = _origin_nodes(record) if record.lineage is not None else ()
+    registered = () if record.claims is None else (_evaluation(record), _promotion(record))
     what = record.title if record.lineage is None else f"{record.title}, made {record.lineage['created']}"
-    return Node(record.name, what, record.digest, (*made, *judged), Files(record.place, record.digest, record.lineage))
+    return Node(
+        record.name, what, record.digest, (*origin, *registered), Files(record.place, record.digest, record.lineage)
+    )
 
 
-def _made(record: Record) -> tuple[Node, ...]:
+def _origin_nodes(record: Record) -> tuple[Node, ...]:
     assert record.lineage is not None
     origin, environment = record.lineage, record.lineage["environment"]
     commit, is_clean = origin["code"]["commit"], bool(origin["code"]["clean"])
@@ -175,12 +190,12 @@ def _data(origin: Lineage) -> Iterator[Node]:
 
 
 def _evaluation(record: Record) -> Node:
-    assert record.statement is not None
+    assert record.claims is not None
     assert isinstance(record.place, Version)
-    said = record.statement
-    files = tuple(Node(name, "", digest) for name, digest in said["files"].items())
-    what = f"{said['outcome']}: {said['evidence']}"
-    return Node("evaluation", what, record.place.tags.get(STATEMENT), files, Evidence(record.place, said))
+    claims = record.claims
+    files = tuple(Node(name, "", digest) for name, digest in claims["files"].items())
+    what = f"{claims['outcome']}: {claims['evidence']}"
+    return Node("evaluation", what, record.place.tags.get(STATEMENT_TAG), files, Evidence(record.place, claims))
 
 
 def _promotion(record: Record) -> Node:
@@ -188,13 +203,13 @@ def _promotion(record: Record) -> Node:
         Node(entry.kind, f"{entry.alias}, {entry.when}, by {entry.who}: {entry.why}", entry.hash)
         for entry in record.entries
     )
-    now = f"{', '.join(record.aliases)} now" if record.aliases else "once, no longer" if moves else "never promoted"
+    status = f"{', '.join(record.aliases)} now" if record.aliases else "once, no longer" if moves else "never promoted"
     edited = f"; the history was edited: {record.faults[0]}" if record.faults else ""
     check = Promotions(record.entries, record.digest, record.faults)
     last = record.entries[-1].hash if record.entries else None
-    return Node("promotion", now + edited, last, moves, check if moves or edited else None)
+    return Node("promotion", status + edited, last, moves, check if moves or edited else None)
 
 
-def _digest(params: dict[str, Any]) -> str:
-    """SHA-256, in hex, over the params as sorted JSON."""
+def _digest(params: dict[str, dict[str, object]]) -> str:
+    """Return the SHA-256, in hex, of the params as sorted JSON."""
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()

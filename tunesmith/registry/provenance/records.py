@@ -1,12 +1,12 @@
-"""What can be known of a model: from its registered version, or from its folder here, and so for its parents.
+"""Collect the recorded facts about a model and its parents, from registered versions or from folders in models/.
 
-Little is downloaded: the lineage of a version, and what was signed about it, are two small files.
+Little is downloaded: the lineage of a version and the signed statement are two small files.
 """
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import IntegrityError, RegistryError
@@ -15,22 +15,34 @@ from tunesmith.registry import ledger, versions
 from tunesmith.registry.provenance.lineage_tree import Record
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.versions import DIGEST, EVIDENCE_FOLDER, MODEL, MODEL_FOLDER, SAID, STATEMENT, Fetched
+from tunesmith.registry.versions import (
+    DIGEST_TAG,
+    EVIDENCE_FOLDER,
+    MODEL_FOLDER,
+    MODEL_TAG,
+    STATEMENT_FILE,
+    STATEMENT_TAG,
+    Claims,
+    VersionFiles,
+)
 
 MODELS = Path("models")
 
 
-class Known:
-    """Versions of the registered model ``name``, and models of the project at ``root``; scratch: for downloads."""
+class Records:
+    """Records of the versions of the registered model ``name`` and of the models in the project at ``root``.
+
+    scratch: a folder for downloads.
+    """
 
     def __init__(self, registry: Registry, name: str, signing: Signing, root: Path, scratch: Path) -> None:
         self.registry, self.name, self.signing, self.root, self.scratch = registry, name, signing, root, scratch
         self._by_digest: dict[str, Version] | None = None
 
     def record(self, which: str) -> Record:
-        """Of the version that ``which`` names; of models/<which>, where that was never registered.
+        """Return the record of the version that ``which`` names, or of models/<which> where no version has that name.
 
-        Raises RegistryError where there is neither, IntegrityError where what is recorded cannot be read.
+        Raises RegistryError where neither exists, IntegrityError where the record cannot be read.
         """
         chain = ledger.read(self.registry, self.name, self.signing)
         try:
@@ -40,61 +52,61 @@ class Known:
                 raise
             return self._of_folder(self.root / MODELS / which)
         heads = {entry.alias: chain.head(entry.alias) for entry in chain.entries}
+        statement = f"{EVIDENCE_FOLDER}/{version.tags[STATEMENT_TAG]}/{STATEMENT_FILE}"
         return replace(
             self._of_version(version),
-            statement=self._read(version, f"{EVIDENCE_FOLDER}/{version.tags[STATEMENT]}/{SAID}"),
+            claims=cast("Claims", self._read(version, statement)),
             entries=tuple(entry for entry in chain.entries if entry.version == version.number),
             aliases=tuple(alias for alias, head in heads.items() if head and head.version == version.number),
             faults=tuple(chain.faults),
         )
 
-    def fetch(self, version: Version) -> Fetched:
-        """Its files, verified; raises as `versions.fetch` does."""
+    def fetch(self, version: Version) -> VersionFiles:
+        """Fetch and verify a version's files; raises as `versions.fetch` does."""
         return versions.fetch(self.registry, self.name, version, self._place(version), self.signing)
 
-    def signed(self, version: Version) -> tuple[dict[str, Any], str]:
-        """What was signed about it, and by whom, verified."""
+    def fetch_claims(self, version: Version) -> tuple[Claims, str]:
+        """Fetch and verify the signed statement about a version. Returns its claims and the signer."""
         statement, signer, _ = versions.fetch_statement(
             self.registry, self.name, version, self._place(version), self.signing
         )
-        return statement, signer
+        return statement.claims, signer
 
     def _of_version(self, version: Version) -> Record:
-        origin = self._read(version, f"{MODEL_FOLDER}/{lineage.NAME}")
+        origin = cast("Lineage", self._read(version, f"{MODEL_FOLDER}/{lineage.NAME}"))
         title = f"{self.name} version {version.number}"
         parents = self._parents(origin)
-        return Record(version.tags.get(MODEL, ""), title, version, version.tags[DIGEST], origin, parents=parents)
+        return Record(
+            version.tags.get(MODEL_TAG, ""), title, version, version.tags[DIGEST_TAG], origin, parents=parents
+        )
 
     def _of_folder(self, folder: Path) -> Record:
         origin, digest = lineage.read(folder), manifest.read(folder).digest
-        title = f"{folder.relative_to(self.root)}, as it is here"
+        title = f"{folder.relative_to(self.root)}, as it is on disk"
         return Record(folder.name, title, folder, digest, origin, parents=self._parents(origin))
 
     def _parents(self, origin: Lineage) -> tuple[Record, ...]:
-        """The trained models that this one was made from, or whose weights it is on; the base is no parent."""
+        """Return records of the trained models that this one was made from, or is an adapter on; not of the base."""
         on = {origin["on"]["model"]: origin["on"]} if "on" in origin else {}
-        named = {**on, **origin.get("parents", {})}
+        digests = {name: model["digest"] for name, model in {**on, **origin.get("parents", {})}.items()}
         base = origin["base"]["digest"]
-        return tuple(self._parent(name, one["digest"]) for name, one in named.items() if one["digest"] != base)
+        return tuple(self._parent(name, digest) for name, digest in digests.items() if digest != base)
 
     def _parent(self, model: str, digest: str) -> Record:
         folder = self.root / MODELS / Path(model).name
         if (folder / manifest.NAME).is_file() and manifest.read(folder).digest == digest:
             return self._of_folder(folder)
         if self._by_digest is None:
-            known = self.registry.versions(self.name)
-            self._by_digest = {version.tags[DIGEST]: version for version in known if DIGEST in version.tags}
+            tagged = (v for v in self.registry.versions(self.name) if DIGEST_TAG in v.tags)
+            self._by_digest = {version.tags[DIGEST_TAG]: version for version in tagged}
         if digest in self._by_digest:
             return self._of_version(self._by_digest[digest])
-        return Record(model, "neither here nor registered", None, digest, None)
+        return Record(model, "neither in models/ nor registered", None, digest, None)
 
-    def _read(self, version: Version, path: str) -> dict[str, Any]:
-        """A small JSON file of a version. Raises IntegrityError where it is none."""
+    def _read(self, version: Version, path: str) -> object:
+        """Read a small JSON file of a version. Raises IntegrityError where it cannot be read."""
         try:
-            found: dict[str, Any] = json.loads(
-                self.registry.download(version.run, path, self._place(version)).read_text()
-            )
-            return found
+            return json.loads(self.registry.download(version.run, path, self._place(version)).read_text())
         except (OSError, ValueError) as error:
             raise IntegrityError(
                 f"{self.name} version {version.number}: {path} cannot be read: {error}",

@@ -1,10 +1,9 @@
-"""Is a model that was made again the same? Byte by byte, then what its origin says, then by its scores."""
+"""Compare a rebuilt model with the original: byte by byte, then by lineage, then by scores."""
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tunesmith.core import journal, lineage, statistics
 from tunesmith.core.lineage import Lineage
@@ -12,39 +11,41 @@ from tunesmith.core.manifest import WEIGHTS, Manifest
 from tunesmith.core.ready_rows import Sample
 
 EXPECTED = {journal.NAME: "when each step ran", lineage.NAME: "when it was made, and by what bytes of its parents"}
-"""Files that differ between any two runs, with what differs in them. What they share is compared on its own."""
-PASSING = ("created", "command")
-"""Of a lineage: what no two runs share, or what says nothing about the result."""
+"""Files that differ between any two runs, and the reason. The rest of the lineage is compared by itself."""
+INCIDENTAL = ("created", "command")
+"""Parts of a lineage that differ between any two runs, or do not affect the result."""
 
 Scores = dict[str, float]
-"""By prompt."""
+"""Scores by the id of the prompt."""
 SCORES = "scores.json"
-"""Among what is signed about a version: its scores, by suite and prompt."""
+"""The file of evidence with a version's scores, by suite and prompt."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A value of a lineage, by its dotted name, that is another now; None where there is none."""
+    """A value that two lineages do not share, by its dotted name; None where a lineage lacks it."""
 
     name: str
-    then: Any
-    now: Any
+    then: object
+    now: object
 
 
 @dataclass(frozen=True)
 class Likeness:
-    """Names of files: of equal bytes, of others as expected, and of others that should be equal, each in words.
-
-    weights: whether every safetensors file is the same. origin: what the two lineages say differently. exact: whether
-    the bytes should be equal: both were made on the same CPU, by the same libraries.
-    """
+    """The comparison of two models by files and lineage."""
 
     same: tuple[str, ...]
+    """Names of the files with equal bytes."""
     expected: tuple[str, ...]
+    """Names of the files that differ between any two runs, and do."""
     differ: tuple[str, ...]
+    """Names of the files that should be equal and are not, with a note where only one model has the file."""
     weights: bool
+    """Whether every safetensors file is the same."""
     origin: tuple[Change, ...]
+    """The differences of the two lineages."""
     exact: bool
+    """Whether the bytes should be equal: both models were made on the same kind of CPU, by the same libraries."""
 
     @property
     def identical(self) -> bool:
@@ -53,17 +54,17 @@ class Likeness:
 
 @dataclass(frozen=True)
 class Measured:
-    """A suite's mean score then and now. floor: the measured noise, None where it was not; flipped: see `Noise`.
-
-    missing: prompts that were graded in one of the two only; scores that leave some out prove nothing.
-    """
+    """The comparison of two models by their mean scores on a suite."""
 
     suite: str
     then: float
     now: float
     floor: float | None
+    """The measured noise floor of the mean score; None where it was not measured."""
     flipped: float
+    """See `statistics.Noise`."""
     missing: int = 0
+    """Prompts that were graded for only one of the models. With any, the means cannot be compared."""
 
     @property
     def within(self) -> bool:
@@ -71,7 +72,7 @@ class Measured:
 
 
 def compare(then: Manifest, now: Manifest, origin: Lineage, made: Lineage) -> Likeness:
-    """then, origin: of the model as registered. now, made: of the one that was made again."""
+    """Compare the manifest ``then`` and lineage ``origin`` of the original with those of the rebuilt model."""
     names = sorted(then.files.keys() | now.files.keys())
     other = [name for name in names if then.files.get(name) != now.files.get(name)]
     return Likeness(
@@ -91,13 +92,13 @@ def compare(then: Manifest, now: Manifest, origin: Lineage, made: Lineage) -> Li
 
 
 def changes(then: Lineage, now: Lineage) -> list[Change]:
-    """What differs beyond what must. Two models of the same weights are one parent, whatever their journals say."""
+    """List the differences of two lineages, except incidental ones and digests of parents with the same weights."""
     before, after = _flat(then), _flat(now)
     return [
         Change(name, before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
         if before.get(name) != after.get(name)
-        and not {*name.split(".")} & {*PASSING}
+        and not {*name.split(".")} & {*INCIDENTAL}
         and not (name.endswith(".digest") and _same_weights(name, before, after))
     ]
 
@@ -105,48 +106,51 @@ def changes(then: Lineage, now: Lineage) -> list[Change]:
 def measure(
     then: dict[str, Scores], now: dict[str, Scores], base: dict[str, Scores], repeats: dict[str, list[Scores]]
 ) -> list[Measured]:
-    """By suite, scores then and now of the prompts that both answered; the floor is the base's against itself."""
-    found = []
+    """Compare the mean scores of each suite over the prompts that both models answered.
+
+    The noise floor is the largest change of the base against its own repeats.
+    """
+    comparisons = []
     for suite in then.keys() | now.keys():
         old, new = then.get(suite, {}), now.get(suite, {})
         missing = len(old.keys() ^ new.keys())
         shared = sorted(old.keys() & new.keys())
         if not shared:
-            found.append(Measured(suite, math.nan, math.nan, None, 1.0, missing))
+            comparisons.append(Measured(suite, math.nan, math.nan, None, 1.0, missing))
             continue
         noises = [
-            statistics.noise([base[suite][key] for key in both], [again[key] for key in both])
-            for again in repeats.get(suite, [])
-            if (both := sorted(base[suite].keys() & again.keys()))
+            statistics.noise([base[suite][key] for key in both], [repeat[key] for key in both])
+            for repeat in repeats.get(suite, [])
+            if (both := sorted(base[suite].keys() & repeat.keys()))
         ]
         before, after = ([scores[key] for key in shared] for scores in (old, new))
         floor = max((noise.floor for noise in noises), default=None)
         means = sum(before) / len(shared), sum(after) / len(shared)
-        found.append(Measured(suite, *means, floor, statistics.noise(before, after).flipped, missing))
-    return sorted(found, key=lambda one: one.suite)
+        comparisons.append(Measured(suite, *means, floor, statistics.noise(before, after).flipped, missing))
+    return sorted(comparisons, key=lambda comparison: comparison.suite)
 
 
 def scores(samples: Sequence[Sample]) -> dict[str, Scores]:
-    """By suite and prompt, of what could be graded."""
-    found: dict[str, Scores] = {}
+    """Return the scores of the gradable samples, by suite and prompt."""
+    by_suite: dict[str, Scores] = {}
     for sample in samples:
         if sample["status"] != "not_gradable":
-            found.setdefault(sample["suite"], {})[sample["id"]] = float(sample["score"])
-    return found
+            by_suite.setdefault(sample["suite"], {})[sample["row"]["id"]] = float(sample["score"])
+    return by_suite
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in values.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def _on_cpu(made: Lineage) -> bool:
-    """`device.detect` names a CPU with its threads and precision."""
+    """Return whether the device is a CPU, which `models.device.detect` names with its threads and precision."""
     return re.search(r" x \d+, \w+$", made["hardware"]["device"]) is not None
 
 
-def _same_weights(name: str, before: dict[str, Any], after: dict[str, Any]) -> bool:
+def _same_weights(name: str, before: dict[str, object], after: dict[str, object]) -> bool:
     weights = f"{name.removesuffix('digest')}weights_digest"
     return before.get(weights) is not None and before.get(weights) == after.get(weights)
