@@ -71,7 +71,7 @@ def ours(path: Path, out: Path) -> int:
     from tunesmith.data import prepare
 
     dataset = our_dataset(path, near_duplicates=None)
-    with prepare.find(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as found:
+    with prepare.check_file(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as found:
         for name, positions in prepare.select(found, dataset).items():
             prepare.write(out / name, found, positions)
         return len(found.index)
@@ -251,7 +251,7 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
             tokenizer(texts, add_special_tokens=False)
             alone.append(len(conversations) / (time.perf_counter() - began))
             began = time.perf_counter()
-            with prepare.find(
+            with prepare.check_file(
                 dataset, special_tokens=special, lengths=lengths, scratch=Path(folder), fork=True
             ) as found:
                 for name, positions in prepare.select(found, dataset).items():

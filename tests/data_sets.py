@@ -1,4 +1,4 @@
-"""Data sets for tests: params with every value given, and files written from rows."""
+"""Data sets for tests: params with every value set, and files written from rows."""
 
 import json
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ from typing import Any
 
 from tunesmith.data import prepare
 from tunesmith.data.dataset import Dataset
-from tunesmith.data.prepare import Found
+from tunesmith.data.prepare import CheckedRows
 from tunesmith.data.row_checks import Lengths
 from tunesmith.data.text_scan import GENERAL_TOKENS
 
 
 def dataset(path: Path, **changes: Any) -> Dataset:
-    """Answers from the file at ``path``; nothing is held out unless ``changes`` say so."""
+    """Params of answers in the file at ``path``, with ``changes``; by default nothing is held out."""
     settings: dict[str, Any] = {
         "path": path,
         "kind": "answers",
@@ -33,7 +33,7 @@ def dataset(path: Path, **changes: Any) -> Dataset:
 
 
 def write(path: Path, lines: Iterable[str | bytes | dict[str, Any]]) -> Path:
-    """One line each; a dict as JSON."""
+    """Write each line to ``path``, a dict as JSON, and return ``path``."""
     encoded = [
         line if isinstance(line, bytes) else (line if isinstance(line, str) else json.dumps(line)).encode()
         for line in lines
@@ -42,9 +42,9 @@ def write(path: Path, lines: Iterable[str | bytes | dict[str, Any]]) -> Path:
     return path
 
 
-def find(stack: ExitStack, dataset: Dataset, lengths: Lengths | None = None) -> Found:
-    return stack.enter_context(prepare.find(dataset, special_tokens=GENERAL_TOKENS, lengths=lengths))
+def check(stack: ExitStack, dataset: Dataset, lengths: Lengths | None = None) -> CheckedRows:
+    return stack.enter_context(prepare.check_file(dataset, special_tokens=GENERAL_TOKENS, lengths=lengths))
 
 
-def good_rows(found: Found) -> list[dict[str, Any]]:
-    return [found.row(position) for position in range(len(found.index))]
+def good_rows(rows: CheckedRows) -> list[dict[str, Any]]:
+    return [rows.row(position) for position in range(len(rows.index))]

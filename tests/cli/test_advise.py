@@ -66,7 +66,7 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
         ([{"foo": 1}] * 3, "not ready: most of its rows are of no layout that is known"),
         ([{"prompt": "q", "completion": "a", "label": True}], "not ready: a prompt with one answer marked good or bad"),
         (["{", "["], "not ready: no row of it could be read"),
-        ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark who speaks"),
+        ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark its speakers"),
         ([{"prompt": "", "completion": "a"}] * 3, "not one of 3 rows is good"),
         ([*SUMS, *[{"question": "q", "answer": ""}] * 9], "not ready: 9 of 59 rows are bad, more than 1%"),
         ([*SUMS, *[{"prompt": "q", "chosen": "a", "rejected": "b"}] * 9], "not ready: 9 of 59 rows are bad"),

@@ -14,8 +14,8 @@ def sets(path: Path, own: Path = Path("own.jsonl")) -> EvaluationSets:
     return EvaluationSets(HeldOut(path=path, overlap=0.7), own)
 
 
-def find(sets: EvaluationSets, text: str) -> str | None:
-    return sets.find(splits.prompt_key([{"role": "user", "content": text}]), splits.normal(text))
+def match(sets: EvaluationSets, text: str) -> str | None:
+    return sets.match(splits.prompt_key([{"role": "user", "content": text}]), splits.normalise(text))
 
 
 @pytest.fixture
@@ -25,24 +25,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_same_prompt_is_told_with_its_place(folder: Path) -> None:
-    assert find(sets(folder), " WHY? ") == f"in an evaluation set: the prompt of {folder}/test.jsonl:2"
+def test_the_same_prompt_is_found_with_its_file_and_line(folder: Path) -> None:
+    assert match(sets(folder), " WHY? ") == f"in an evaluation set: the prompt of {folder}/test.jsonl:2"
 
 
-def test_most_of_a_prompt_within_another_text_is_told(folder: Path) -> None:
-    found = find(sets(folder), f"Tell me: {LONG.upper()} does it get?")
-    assert found == f"overlaps an evaluation set: 13 of 13 8-grams of {folder}/test.jsonl:1"
+def test_most_of_a_prompt_within_another_text_is_found(folder: Path) -> None:
+    reason = match(sets(folder), f"Tell me: {LONG.upper()} does it get?")
+    assert reason == f"overlaps an evaluation set: 13 of 13 8-grams of {folder}/test.jsonl:1"
 
 
-def test_a_shared_phrase_is_not_enough(folder: Path) -> None:
-    assert find(sets(folder), "at noon and travels for three hours at sixty miles and stops") is None
+def test_a_shared_phrase_is_not_contamination(folder: Path) -> None:
+    assert match(sets(folder), "at noon and travels for three hours at sixty miles and stops") is None
 
 
-def test_instructions_that_many_evaluation_prompts_share_are_no_overlap(tmp_path: Path) -> None:
+def test_an_instruction_that_many_evaluation_prompts_share_is_not_an_overlap(tmp_path: Path) -> None:
     opening = "answer the following question in one word and say nothing else at all please now"
     data.write(tmp_path / "a.jsonl", [{"question": f"{opening} {word}?"} for word in "abcdefghij"])
-    assert find(sets(tmp_path), f"{opening} other?") is None
-    assert find(sets(tmp_path), f"{opening} c?") is not None
+    assert match(sets(tmp_path), f"{opening} other?") is None
+    assert match(sets(tmp_path), f"{opening} c?") is not None
 
 
 def test_a_file_is_not_compared_with_itself(folder: Path) -> None:
@@ -59,6 +59,6 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
         sets(tmp_path)
 
 
-def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_path_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         sets(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""1,000 bad rows of every kind among 10,000 good ones: each is found where it stands, and no good row is touched."""
+"""1,000 bad rows of every kind among 10,000 good ones: each is found on its line, and no good row is changed."""
 
 import json
 import random
@@ -50,8 +50,8 @@ def with_text(text: str, column: str = "answer") -> Make:
     return make
 
 
-def said(*turns: tuple[str, str]) -> Make:
-    """A conversation; ``%`` in a turn is replaced, so that no two are alike."""
+def chat(*turns: tuple[str, str]) -> Make:
+    """Make a conversation; random words replace ``%`` in a turn, so that no two are the same."""
 
     def make(rng: random.Random, number: int) -> bytes:
         messages = [{"role": role, "content": content.replace("%", words(rng, 6))} for role, content in turns]
@@ -96,11 +96,11 @@ ANSWERS: list[tuple[str, Make]] = [
     ("not trainable", lambda rng, number: encode({"prompt": words(rng, 5), "completion": "#### 1", "label": False})),
     ("empty prompt", changed(question=" \n\t")),
     ("empty completion", changed(answer="")),
-    ("unknown role", said(("user", "%"), ("narrator", "%"), ("assistant", "#### 1"))),
-    ("wrong role order", said(("user", "%"), ("user", "%"), ("assistant", "#### 1"))),
-    ("wrong role order", said(("user", "%"), ("system", "%"), ("user", "%"), ("assistant", "#### 1"))),
-    ("empty turn", said(("user", "%"), ("assistant", " "), ("user", "%"), ("assistant", "#### 1"))),
-    ("no assistant at the end", said(("user", "%"), ("assistant", "%"), ("user", "%"))),
+    ("unknown role", chat(("user", "%"), ("narrator", "%"), ("assistant", "#### 1"))),
+    ("wrong role order", chat(("user", "%"), ("user", "%"), ("assistant", "#### 1"))),
+    ("wrong role order", chat(("user", "%"), ("system", "%"), ("user", "%"), ("assistant", "#### 1"))),
+    ("empty turn", chat(("user", "%"), ("assistant", " "), ("user", "%"), ("assistant", "#### 1"))),
+    ("no assistant at the end", chat(("user", "%"), ("assistant", "%"), ("user", "%"))),
     (
         "several assistant turns",
         lambda rng, number: encode({"prompt": words(rng, 5), "completion": [
@@ -130,9 +130,9 @@ def transcript(*turns: str) -> str:
 
 def pair_of(chosen: tuple[str, ...], rejected: tuple[str, ...]) -> Make:
     def make(rng: random.Random, number: int) -> bytes:
-        asked = words(rng, 6)
+        prompt = words(rng, 6)
         sides = {"chosen": chosen, "rejected": rejected}
-        return encode({name: transcript(*(turn.replace("%", asked) for turn in side)) for name, side in sides.items()})
+        return encode({name: transcript(*(turn.replace("%", prompt) for turn in side)) for name, side in sides.items()})
 
     return make
 
@@ -147,7 +147,7 @@ PAIRS: list[tuple[str, Make]] = [
 
 
 class File:
-    """Lines with what is known of them: the check that must find it, or None for a good row."""
+    """Lines, each with the check that must find it, or None for a good row."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[bytes, str | None]] = []
@@ -175,7 +175,7 @@ def mixed(rng: random.Random, good: list[bytes], bad: list[tuple[str, bytes]]) -
 
 
 def add_related(rng: random.Random, file: File, held_out: list[dict[str, Any]], count: int) -> None:
-    """Rows that are bad because of others: after the good row that they are like."""
+    """Add rows that are bad because of others, each after the good row that it resembles."""
     for number in range(count):
         row = question(rng, 500_000 + number)
         match number % 4:
@@ -189,8 +189,8 @@ def add_related(rng: random.Random, file: File, held_out: list[dict[str, Any]], 
             case 2:
                 file.add(encode(held_out[number] | {"answer": "#### 1"}), "in an evaluation set")
             case 3:
-                asked = held_out[number]["question"].removesuffix("?")
-                file.add(encode(row | {"question": f"Well, {asked} or so?"}), "overlaps an evaluation set")
+                prompt = held_out[number]["question"].removesuffix("?")
+                file.add(encode(row | {"question": f"Well, {prompt} or so?"}), "overlaps an evaluation set")
 
 
 def add_contradictions(rng: random.Random, file: File, pairs: int) -> None:
@@ -206,25 +206,25 @@ def lengths(tokenizer: PreTrainedTokenizerFast) -> Lengths:
 
 
 def check(dataset: Dataset, file: File, lengths: Lengths, clean: Path, answer: str) -> Counter[str]:
-    """Every bad row is found by its check, in its line; the good ones are as from a file of good rows alone."""
+    """Assert that each bad row is found by its check on its line, and that good rows are as without bad ones."""
     with ExitStack() as stack:
-        found = data.find(stack, dataset, lengths)
-        assert [(problem.line, problem.check) for problem in found.problems] == file.bad()
-        alone = data.find(
+        checked = data.check(stack, dataset, lengths)
+        assert [(problem.line, problem.check) for problem in checked.problems] == file.bad()
+        alone = data.check(
             stack, dataset.model_copy(update={"path": data.write(clean, file.good()), "max_bad_share": 0}), lengths
         )
         assert alone.problems == []
         assert len(alone.index) == len(file.good())
-        said = {(row["prompt"][-1]["content"], row[answer][0]["content"]) for row in data.good_rows(found)}
-        asked = "question" if answer == "completion" else "prompt"
-        put_in = [json.loads(line) for line in file.good()]
-        assert said == {(row[asked], row["answer" if answer == "completion" else answer]) for row in put_in}
-        assert all(re.fullmatch(r"[a-zA-Z0-9- ]+: .{5,}", problem.reason, re.DOTALL) for problem in found.problems)
-        kept, expected = (list(map(one.read, range(len(one.index)))) for one in (found, alone))
+        kept_texts = {(row["prompt"][-1]["content"], row[answer][0]["content"]) for row in data.good_rows(checked)}
+        prompt = "question" if answer == "completion" else "prompt"
+        originals = [json.loads(line) for line in file.good()]
+        assert kept_texts == {(row[prompt], row["answer" if answer == "completion" else answer]) for row in originals}
+        assert all(re.fullmatch(r"[a-zA-Z0-9- ]+: .{5,}", problem.reason, re.DOTALL) for problem in checked.problems)
+        kept, expected = (list(map(rows.read, range(len(rows.index)))) for rows in (checked, alone))
         assert kept == expected
-        for name, positions in prepare.select(found, dataset).items():
+        for name, positions in prepare.select(checked, dataset).items():
             assert len(positions) == len(prepare.select(alone, dataset)[name])
-        return Counter(problem.check for problem in found.problems)
+        return Counter(problem.check for problem in checked.problems)
 
 
 def test_a_thousand_bad_rows_among_ten_thousand(
@@ -254,19 +254,19 @@ def test_a_thousand_bad_rows_among_ten_thousand(
         "max_length": MAX_LENGTH,
         "near_duplicates": 0.8,
     }
-    found = check(
+    counts = check(
         data.dataset(answers.write(tmp_path / "answers.jsonl"), verifier="number", **settings),
         answers,
         lengths,
         tmp_path / "good_answers.jsonl",
         "completion",
     )
-    found += check(
+    counts += check(
         data.dataset(pairs.write(tmp_path / "pairs.jsonl"), kind="preferences", **settings),
         pairs,
         lengths,
         tmp_path / "good_pairs.jsonl",
         "chosen",
     )
-    assert found.total() == 1000
+    assert counts.total() == 1000
     assert len(answers.good()) + len(pairs.good()) == 10_000

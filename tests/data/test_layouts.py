@@ -2,9 +2,10 @@ from typing import Any
 
 import pytest
 
+from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import layouts
 from tunesmith.data.chat_formats import RowError
-from tunesmith.data.layouts import Kind, recognise
+from tunesmith.data.layouts import recognise
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 SHAREGPT = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -16,11 +17,11 @@ del PAIR["completion"]
 BRIEF = {"role": "system", "content": "Be brief."}
 
 
-def says(*pairs: str) -> str:
-    return "".join(f"\n\n{'Assistant' if place % 2 else 'Human'}: {said}" for place, said in enumerate(pairs))
+def transcript(*turns: str) -> str:
+    return "".join(f"\n\n{'Assistant' if number % 2 else 'Human'}: {turn}" for number, turn in enumerate(turns))
 
 
-def wrong(content: str = "b") -> list[dict[str, str]]:
+def with_answer(content: str = "b") -> list[dict[str, str]]:
     return [TURNS[0], {"role": "assistant", "content": content}]
 
 
@@ -50,18 +51,18 @@ def wrong(content: str = "b") -> list[dict[str, str]]:
         ({"messages": [*TURNS, *TURNS]}, "answers", {"prompt": [*TURNS, TURNS[0]], "completion": TURNS[1:]}),
         ({"prompt": "q", "chosen": "a", "rejected": "b"}, "preferences", PAIR),
         ({"question": "q", "chosen": "a", "rejected": "b"}, "preferences", PAIR),
-        ({"prompt": "q", "chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
-        ({"chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
-        ({"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": wrong()[1:]}, "preferences", PAIR),
-        ({"prompt": "q ", "chosen": TURNS, "rejected": wrong()}, "preferences", PAIR),
-        ({"prompt": [BRIEF, TURNS[0]], "chosen": TURNS, "rejected": wrong()}, "preferences",
+        ({"prompt": "q", "chosen": TURNS, "rejected": with_answer()}, "preferences", PAIR),
+        ({"chosen": TURNS, "rejected": with_answer()}, "preferences", PAIR),
+        ({"prompt": TURNS[:1], "chosen": TURNS[1:], "rejected": with_answer()[1:]}, "preferences", PAIR),
+        ({"prompt": "q ", "chosen": TURNS, "rejected": with_answer()}, "preferences", PAIR),
+        ({"prompt": [BRIEF, TURNS[0]], "chosen": TURNS, "rejected": with_answer()}, "preferences",
          {**PAIR, "prompt": [BRIEF, TURNS[0]]}),
-        ({"prompt": [*wrong("y"), TURNS[0]], "chosen": TURNS, "rejected": wrong()}, "preferences",
-         {**PAIR, "prompt": [*wrong("y"), TURNS[0]]}),
+        ({"prompt": [*with_answer("y"), TURNS[0]], "chosen": TURNS, "rejected": with_answer()}, "preferences",
+         {**PAIR, "prompt": [*with_answer("y"), TURNS[0]]}),
         ({"instruction": "q", "input": "c", "chosen": "a", "rejected": "b"}, "preferences",
          {**PAIR, "prompt": [{"role": "user", "content": "q\n\nc"}]}),
-        ({"chosen": says("q", "a"), "rejected": says("q", "b")}, "preferences", PAIR),
-        ({"chosen": says("x", "y", "q", "a"), "rejected": says("x", "y", "q", "b")}, "preferences",
+        ({"chosen": transcript("q", "a"), "rejected": transcript("q", "b")}, "preferences", PAIR),
+        ({"chosen": transcript("x", "y", "q", "a"), "rejected": transcript("x", "y", "q", "b")}, "preferences",
          {**PAIR, "prompt": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, TURNS[0]]}),
         ({"prompt": "q", "answer": "a", "verifier": "number"}, "scored",
          {"prompt": TURNS[:1], "verifier": "number", "reference": "a"}),
@@ -73,33 +74,33 @@ def wrong(content: str = "b") -> list[dict[str, str]]:
          {"prompt": TURNS[:1], "verifier": "code", "reference": "a", "test": "t", "entry_point": "f"}),
     ],
 )  # fmt: skip
-def test_a_common_layout_is_recognised(fields: dict[str, Any], kind: Kind, row: dict[str, Any]) -> None:
+def test_a_common_layout_becomes_a_ready_row(fields: dict[str, Any], kind: RowKind, row: dict[str, Any]) -> None:
     layout = recognise(fields)
     assert layout is not None
     assert layout.kind == kind
-    assert layout.to_row is not None
     assert layout.to_row(fields) == row
 
 
 @pytest.mark.parametrize(
-    ("fields", "what"),
+    ("fields", "reason"),
     [
         ({"prompt": "q"}, "a prompt alone"),
         ({"question": "q", "answer": None}, "a prompt alone"),
         ({"prompt": "q", "completion": "a", "label": True}, "marked good or bad"),
         ({"question": "q", "answer": "a", "label": 0}, "marked good or bad"),
         ({"messages": TURNS, "label": "False"}, "marked good or bad"),
-        ({"text": "Once upon a time."}, "does not mark who speaks"),
+        ({"text": "Once upon a time."}, "does not mark its speakers"),
     ],
 )
-def test_what_cannot_train_is_recognised_as_that(fields: dict[str, Any], what: str) -> None:
+def test_a_layout_that_cannot_train_is_recognised_with_the_reason(fields: dict[str, Any], reason: str) -> None:
     layout = recognise(fields)
     assert layout is not None
-    assert layout.to_row is None
-    assert what in layout.what
+    assert layout.kind is None
+    with pytest.raises(RowError, match=f"not trainable: .*{reason}"):
+        layout.to_row(fields)
 
 
-def test_what_is_not_known_is_not_guessed() -> None:
+def test_an_unknown_layout_is_not_guessed() -> None:
     assert recognise({"foo": "q", "bar": "a"}) is None
 
 
@@ -120,20 +121,19 @@ def test_what_is_not_known_is_not_guessed() -> None:
         ({"prompt": "q", "chosen": "a", "rejected": "a "}, "preferences", "chosen equals rejected"),
         ({"prompt": "q", "chosen": "a", "rejected": "a"}, "preferences", "chosen equals rejected"),
         ({"chosen": "a", "rejected": "b"}, "preferences", "missing field: no prompt"),
-        ({"chosen": says("q", "a"), "rejected": says("p", "b")}, "preferences", "different prompts"),
-        ({"prompt": "p", "chosen": TURNS, "rejected": wrong()}, "preferences", "different prompts"),
-        ({"chosen": says("q", "a"), "rejected": says("q")}, "preferences", "no assistant at the end"),
-        ({"chosen": says("q", "a", "p", "c"), "rejected": says("q", "b", "p", "d")}, "preferences",
+        ({"chosen": transcript("q", "a"), "rejected": transcript("p", "b")}, "preferences", "different prompts"),
+        ({"prompt": "p", "chosen": TURNS, "rejected": with_answer()}, "preferences", "different prompts"),
+        ({"chosen": transcript("q", "a"), "rejected": transcript("q")}, "preferences", "no assistant at the end"),
+        ({"chosen": transcript("q", "a", "p", "c"), "rejected": transcript("q", "b", "p", "d")}, "preferences",
          "several assistant turns"),
-        ({"chosen": says("q", " "), "rejected": says("q", "b")}, "preferences", "empty completion: chosen"),
+        ({"chosen": transcript("q", " "), "rejected": transcript("q", "b")}, "preferences", "empty completion: chosen"),
         ({"prompt": "q", "instruction_id_list": ["i"], "kwargs": []}, "scored", "wrong type"),
         ({"prompt": "q", "answer": "a", "verifier": 3}, "scored", "wrong type: the verifier"),
     ],
 )  # fmt: skip
-def test_a_row_of_a_known_layout_can_still_be_bad(fields: dict[str, Any], kind: Kind, reason: str) -> None:
+def test_a_row_of_a_known_layout_can_still_be_bad(fields: dict[str, Any], kind: RowKind, reason: str) -> None:
     layout = recognise(fields, kind)
     assert layout is not None
-    assert layout.to_row is not None
     with pytest.raises(RowError) as error:
         layout.to_row(fields)
     assert str(error.value).startswith(reason)
@@ -152,12 +152,12 @@ def test_a_row_of_a_known_layout_can_still_be_bad(fields: dict[str, Any], kind: 
         ({"chosen": "a", "rejected": "b"}, "answers", "wrong kind: a prompt with a better and a worse answer"),
     ],
 )
-def test_what_a_row_lacks_is_named(fields: dict[str, Any], kind: Kind, reason: str) -> None:
+def test_the_error_names_the_columns_that_a_row_lacks(fields: dict[str, Any], kind: RowKind, reason: str) -> None:
     assert recognise(fields, kind) is None
     assert str(layouts.unrecognised(fields, kind)).startswith(reason)
 
 
-def test_a_bad_answer_is_not_taken_for_a_good_one() -> None:
+def test_an_answer_marked_bad_is_not_learnt_as_a_good_one() -> None:
     layout = recognise({"prompt": "q", "completion": "a", "label": False}, "answers")
     assert layout is not None
-    assert layout.to_row is None
+    assert layout.kind is None

@@ -31,7 +31,7 @@ def test_results_are_in_order() -> None:
     assert list(parallel.ordered(double, range(80), workers=3)) == [2 * number for number in range(80)]
 
 
-def test_forked_workers_give_the_same() -> None:
+def test_forked_workers_give_the_same_results() -> None:
     assert list(parallel.ordered(double, range(30), workers=2, fork=True)) == [2 * number for number in range(30)]
 
 
@@ -41,7 +41,7 @@ def test_few_items_start_no_process() -> None:
     ]
 
 
-def test_items_are_taken_as_they_are_needed() -> None:
+def test_items_are_taken_only_as_they_are_needed() -> None:
     taken = []
 
     def items() -> Iterator[int]:
@@ -55,12 +55,12 @@ def test_items_are_taken_as_they_are_needed() -> None:
     results.close()
 
 
-def test_a_killed_worker_is_told_with_what_to_do() -> None:
+def test_a_killed_worker_raises_an_error_that_names_memory() -> None:
     with pytest.raises(DataError, match="memory"):
         list(parallel.ordered(die, range(60), workers=2))
 
 
-def test_an_error_in_a_worker_is_raised_here() -> None:
+def test_an_error_in_a_worker_is_raised_in_the_caller() -> None:
     with pytest.raises(ValueError, match="not 0"):
         list(parallel.ordered(fail, range(60), workers=2))
 
@@ -69,7 +69,7 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import os, sys, time, multiprocessing\n"
-        "from tunesmith import parallel\n"
+        "from tunesmith.data import parallel\n"
         "def work(number):\n"
         "    os.write(1, f'{os.getpid()}\\n'.encode())\n"  # one write: print may take two, and lines then mix
         "    time.sleep(60)\n"

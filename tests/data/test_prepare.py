@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stages.generate_demo import Demo, generate
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.data import parallel, prepare
-from tunesmith.data.prepare import Found
+from tunesmith.data.prepare import CheckedRows
 
 
 @pytest.fixture
@@ -28,24 +28,24 @@ def good(count: int) -> list[dict[str, Any]]:
     return [{"question": f"what is {i}", "answer": str(i)} for i in range(count)]
 
 
-def told(found: Found) -> list[tuple[int, str]]:
-    return [(problem.line, problem.check) for problem in found.problems]
+def set_aside(rows: CheckedRows) -> list[tuple[int, str]]:
+    return [(problem.line, problem.check) for problem in rows.problems]
 
 
-def written(found: Found, dataset: Any, folder: Path) -> dict[str, bytes]:
+def written(rows: CheckedRows, dataset: Any, folder: Path) -> dict[str, bytes]:
     files = {}
-    for name, positions in prepare.select(found, dataset).items():
-        prepare.write(folder / name, found, positions)
+    for name, positions in prepare.select(rows, dataset).items():
+        prepare.write(folder / name, rows, positions)
         files[name] = (folder / name).read_bytes()
     return files
 
 
 def test_a_row_becomes_messages_with_a_stable_id(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", [{"question": "2 + 2", "answer": 4}])
-    [row] = data.good_rows(data.find(stack, data.dataset(path, system="Be brief.")))
+    [row] = data.good_rows(data.check(stack, data.dataset(path, system="Be brief.")))
     assert row["prompt"] == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2"}]
     assert row["completion"] == [{"role": "assistant", "content": "4"}]
-    [again] = data.good_rows(data.find(stack, data.dataset(path, system="Be brief.")))
+    [again] = data.good_rows(data.check(stack, data.dataset(path, system="Be brief.")))
     assert row["id"] == again["id"]
 
 
@@ -64,83 +64,83 @@ def test_a_bad_row_is_set_aside_with_its_reason(
     tmp_path: Path, stack: ExitStack, fields: dict[str, Any], reason: str
 ) -> None:
     path = data.write(tmp_path / "a.jsonl", [{"q": "fine", "a": "fine"}, fields])
-    found = data.find(stack, data.dataset(path, columns={"prompt": "q", "completion": "a"}))
-    assert [(problem.line, problem.reason) for problem in found.problems] == [(2, reason)]
+    checked = data.check(stack, data.dataset(path, columns={"prompt": "q", "completion": "a"}))
+    assert [(problem.line, problem.reason) for problem in checked.problems] == [(2, reason)]
 
 
 @pytest.mark.parametrize(
     ("value", "check"), [(math.nan, "missing field"), (math.inf, "wrong type"), (date(2024, 1, 1), "wrong type")]
 )
-def test_what_tables_hold_instead_of_text_is_told(tmp_path: Path, stack: ExitStack, value: Any, check: str) -> None:
+def test_a_table_value_that_is_not_text_is_set_aside(tmp_path: Path, stack: ExitStack, value: Any, check: str) -> None:
     rows = [{"prompt": "x", "completion": value}]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "bad.parquet")
     with pytest.raises(DataError, match=check):
-        data.find(stack, data.dataset(tmp_path / "bad.parquet"))
+        data.check(stack, data.dataset(tmp_path / "bad.parquet"))
 
 
-def test_too_many_bad_rows_stop_with_the_first_of_them(tmp_path: Path, stack: ExitStack) -> None:
+def test_too_many_bad_rows_raise_an_error_that_lists_the_first(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", [*good(8), "{", "["])
     with pytest.raises(DataError) as error:
-        data.find(stack, data.dataset(path, max_bad_share=0.1))
+        data.check(stack, data.dataset(path, max_bad_share=0.1))
     assert "2 of 10 rows are bad" in str(error.value)
     assert f"{path}:9: not JSON" in str(error.value)
 
 
-def test_a_file_without_one_good_row_stops_whatever_the_share(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_file_without_a_good_row_is_an_error_at_any_allowed_share(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", ["{", "["])
     with pytest.raises(DataError, match="not one of 2 rows is good"):
-        data.find(stack, data.dataset(path, max_bad_share=1.0))
+        data.check(stack, data.dataset(path, max_bad_share=1.0))
 
 
 def test_duplicates_are_set_aside_but_are_not_bad(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", good(5) * 3)
-    found = data.find(stack, data.dataset(path, max_bad_share=0))
-    assert len(found.index) == 5
-    assert told(found) == [(line, "exact duplicate") for line in range(6, 16)]
-    assert found.problems[0].reason == "exact duplicate: of line 1"
-    assert json.loads(found.problems[0].raw) == good(1)[0]
+    checked = data.check(stack, data.dataset(path, max_bad_share=0))
+    assert len(checked.index) == 5
+    assert set_aside(checked) == [(line, "exact duplicate") for line in range(6, 16)]
+    assert checked.problems[0].reason == "exact duplicate: of line 1"
+    assert json.loads(checked.problems[0].raw) == good(1)[0]
 
 
-def test_a_file_that_is_an_evaluation_set_says_so_rather_than_being_empty(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_copy_of_an_evaluation_set_is_an_error(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", good(5))
     copy = data.write(tmp_path / "copy.jsonl", good(5))
     with pytest.raises(DataError, match="not one of 5 rows is good"):
-        data.find(stack, data.dataset(path, held_out={"path": copy, "overlap": 0.7}, max_bad_share=0))
+        data.check(stack, data.dataset(path, held_out={"path": copy, "overlap": 0.7}, max_bad_share=0))
 
 
 def test_contradicting_answers_are_all_set_aside(tmp_path: Path, stack: ExitStack) -> None:
     rows = [*good(5), {"question": "what is 3", "answer": "4"}]
     path = data.write(tmp_path / "a.jsonl", rows)
-    assert told(data.find(stack, data.dataset(path))) == [(4, "conflicting answers"), (6, "conflicting answers")]
-    assert told(data.find(stack, data.dataset(path, one_answer=False))) == []
+    assert set_aside(data.check(stack, data.dataset(path))) == [(4, "conflicting answers"), (6, "conflicting answers")]
+    assert set_aside(data.check(stack, data.dataset(path, one_answer=False))) == []
 
 
 def test_a_question_that_differs_in_a_letter_is_another_question(tmp_path: Path, stack: ExitStack) -> None:
     rows = [{"question": f"code of {letter}?", "answer": str(ord(letter))} for letter in "aA²2"]
-    assert told(data.find(stack, data.dataset(data.write(tmp_path / "a.jsonl", rows)))) == []
+    assert set_aside(data.check(stack, data.dataset(data.write(tmp_path / "a.jsonl", rows)))) == []
 
 
 def test_many_answers_to_one_prompt_take_linear_time(tmp_path: Path, stack: ExitStack) -> None:
     rows = [{"question": "q", "answer": f"way {i} #### 7"} for i in range(3000)]
     path = data.write(tmp_path / "a.jsonl", rows)
-    assert told(data.find(stack, data.dataset(path, verifier="number"))) == []
+    assert set_aside(data.check(stack, data.dataset(path, verifier="number"))) == []
 
 
 def test_answers_that_a_verifier_finds_equal_do_not_contradict(tmp_path: Path, stack: ExitStack) -> None:
     rows = [{"question": "how many", "answer": "it is #### 1,000"}, {"question": "how many", "answer": "1000.0"}]
     path = data.write(tmp_path / "a.jsonl", rows)
-    assert told(data.find(stack, data.dataset(path, verifier="number"))) == []
+    assert set_aside(data.check(stack, data.dataset(path, verifier="number"))) == []
 
 
-def test_pairs_contradict_only_when_they_prefer_the_other_way_round(tmp_path: Path, stack: ExitStack) -> None:
+def test_pairs_contradict_only_where_one_prefers_the_reverse(tmp_path: Path, stack: ExitStack) -> None:
     pairs = [("a", "b"), ("a", "c"), ("b", "a"), ("c", "d")]
     rows = [{"prompt": "x", "chosen": chosen, "rejected": rejected} for chosen, rejected in pairs]
     path = data.write(tmp_path / "a.jsonl", rows)
-    found = data.find(stack, data.dataset(path, kind="preferences"))
-    assert told(found) == [(1, "conflicting answers"), (3, "conflicting answers")]
+    checked = data.check(stack, data.dataset(path, kind="preferences"))
+    assert set_aside(checked) == [(1, "conflicting answers"), (3, "conflicting answers")]
 
 
-def test_the_same_question_to_another_persona_is_no_contradiction_and_shares_a_split(
+def test_the_same_question_to_another_persona_does_not_contradict_and_shares_a_split(
     tmp_path: Path, stack: ExitStack
 ) -> None:
     rows = [
@@ -149,42 +149,42 @@ def test_the_same_question_to_another_persona_is_no_contradiction_and_shares_a_s
         for i in range(30) for system in ("terse", "florid")
     ]  # fmt: skip
     dataset = data.dataset(data.write(tmp_path / "a.jsonl", rows))
-    found = data.find(stack, dataset)
-    assert told(found) == []
-    for positions in prepare.select(found, dataset).values():
-        asked = [found.row(int(position))["prompt"][-1]["content"] for position in positions]
-        assert all(asked.count(question) == 2 for question in asked)
+    checked = data.check(stack, dataset)
+    assert set_aside(checked) == []
+    for positions in prepare.select(checked, dataset).values():
+        questions = [checked.row(int(position))["prompt"][-1]["content"] for position in positions]
+        assert all(questions.count(question) == 2 for question in questions)
 
 
 def test_a_file_of_a_header_alone_has_no_rows(tmp_path: Path, stack: ExitStack) -> None:
     (tmp_path / "rows.csv").write_text("question,answer\n")
     with pytest.raises(DataError, match="the file has no rows"):
-        data.find(stack, data.dataset(tmp_path / "rows.csv"))
+        data.check(stack, data.dataset(tmp_path / "rows.csv"))
 
 
-def test_a_column_that_is_not_there_is_named_beside_those_that_are(tmp_path: Path, stack: ExitStack) -> None:
+def test_the_error_of_a_missing_column_lists_the_columns_that_exist(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", good(2))
     with pytest.raises(DataError) as error:
-        data.find(stack, data.dataset(path, columns={"prompt": "q", "completion": "answer"}))
+        data.check(stack, data.dataset(path, columns={"prompt": "q", "completion": "answer"}))
     assert "no column 'q'; the file has 'answer', 'question'" in str(error.value)
 
 
-def test_a_template_makes_a_column_of_others(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_template_makes_a_column_from_other_columns(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", [{"q": "2 + 2", "work": "count", "r": 4}, {"q": "1 + 1", "r": 2}])
     columns = {"prompt": "q", "completion": "{{ work }}\n#### {{ r }}"}
-    found = data.find(stack, data.dataset(path, columns=columns))
-    assert [row["completion"][0]["content"] for row in data.good_rows(found)] == ["count\n#### 4"]
-    assert found.problems[0].reason == "template failed: data.<dataset>.columns.completion: 'work' is undefined"
+    checked = data.check(stack, data.dataset(path, columns=columns))
+    assert [row["completion"][0]["content"] for row in data.good_rows(checked)] == ["count\n#### 4"]
+    assert checked.problems[0].reason == "template failed: data.<dataset>.columns.completion: 'work' is undefined"
 
 
 def test_a_template_cannot_reach_into_python(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", [{"q": "x"}])
     columns = {"prompt": "q", "completion": "{{ q.__class__.__mro__ }}"}
     with pytest.raises(DataError, match=r"template failed.*unsafe"):
-        data.find(stack, data.dataset(path, columns=columns))
+        data.check(stack, data.dataset(path, columns=columns))
 
 
-def test_a_system_column_goes_through_whatever_the_layout(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_system_column_becomes_a_system_message_in_every_layout(tmp_path: Path, stack: ExitStack) -> None:
     rows: list[Any] = [
         {"system": "s", "question": "q1", "answer": "a"},
         {"system_prompt": "s", "question": "q2", "response": "a"},
@@ -192,7 +192,7 @@ def test_a_system_column_goes_through_whatever_the_layout(tmp_path: Path, stack:
     ]
     for columns in (None, {"prompt": "question", "completion": "answer", "system": "system"}):
         path = data.write(tmp_path / "a.jsonl", rows if columns is None else rows[:1])
-        for row in data.good_rows(data.find(stack, data.dataset(path, columns=columns))):
+        for row in data.good_rows(data.check(stack, data.dataset(path, columns=columns))):
             assert row["prompt"][0] == {"role": "system", "content": "s"}
             assert row["prompt"][1]["content"].startswith("q")
 
@@ -200,49 +200,49 @@ def test_a_system_column_goes_through_whatever_the_layout(tmp_path: Path, stack:
 @pytest.mark.parametrize(
     "template", ["{{ q|dictsort }}", "{{ '{0} {1}'.format(q) }}", "{{ '\\ud800' }}", "{{ 1 / 0 }}"]
 )
-def test_a_template_that_goes_wrong_costs_its_row_alone(tmp_path: Path, stack: ExitStack, template: str) -> None:
+def test_a_template_that_fails_costs_only_its_row(tmp_path: Path, stack: ExitStack, template: str) -> None:
     path = data.write(tmp_path / "a.jsonl", [{"q": "x", "fine": True}, {"q": "y", "fine": False}])
     columns = {"prompt": "q", "completion": "{% if fine %}yes{% else %}" + template + "{% endif %}"}
-    assert told(data.find(stack, data.dataset(path, columns=columns))) == [(2, "template failed")]
+    assert set_aside(data.check(stack, data.dataset(path, columns=columns))) == [(2, "template failed")]
 
 
-def test_tool_definitions_are_refused_aloud(tmp_path: Path, stack: ExitStack) -> None:
+def test_tool_definitions_are_refused_with_a_reason(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", [*good(2), {"question": "q", "answer": "a", "tools": [{"name": "f"}]}])
-    assert told(data.find(stack, data.dataset(path))) == [(3, "field lost")]
+    assert set_aside(data.check(stack, data.dataset(path))) == [(3, "field lost")]
 
 
 def test_integers_of_any_size_survive(tmp_path: Path, stack: ExitStack) -> None:
     row = {"prompt": "q", "instruction_id_list": ["i"], "kwargs": [{"n": 10**30}]}
     path = data.write(tmp_path / "a.jsonl", [row, {**row, "prompt": " "}])
-    found = data.find(stack, data.dataset(path, kind="scored"))
-    assert data.good_rows(found)[0]["settings"] == [{"n": 10**30}]
-    assert str(10**30) in found.problems[0].raw
+    checked = data.check(stack, data.dataset(path, kind="scored"))
+    assert data.good_rows(checked)[0]["settings"] == [{"n": 10**30}]
+    assert str(10**30) in checked.problems[0].raw
 
 
-def test_a_limit_takes_so_many(tmp_path: Path, stack: ExitStack) -> None:
+def test_a_limit_caps_the_rows_of_its_split(tmp_path: Path, stack: ExitStack) -> None:
     path = data.write(tmp_path / "a.jsonl", good(100))
     dataset = data.dataset(path, limit={"train": 10, "validation": None, "test": 0})
-    selected = prepare.select(data.find(stack, dataset), dataset)
+    selected = prepare.select(data.check(stack, dataset), dataset)
     assert (len(selected["train"]), len(selected["test"])) == (10, 0)
 
 
-def test_many_processes_write_the_bytes_that_one_does(
+def test_many_processes_write_the_same_bytes_as_one(
     tmp_path: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [{"question": f"what is {i} " + "so " * 300, "answer": str(i)} for i in range(6000)]
     lines: list[Any] = [*rows, *rows[:5], "broken"]
     dataset = data.dataset(data.write(tmp_path / "a.jsonl", lines), near_duplicates=0.999)
     monkeypatch.setattr(parallel, "FEW", 10**9)
-    alone = data.find(stack, dataset)
+    alone = data.check(stack, dataset)
     monkeypatch.setattr(parallel, "FEW", 2)
-    together = data.find(stack, dataset)
-    assert [vars_of(problem) for problem in alone.problems] == [vars_of(problem) for problem in together.problems]
+    together = data.check(stack, dataset)
+    assert [values(problem) for problem in alone.problems] == [values(problem) for problem in together.problems]
     (tmp_path / "1").mkdir()
     (tmp_path / "2").mkdir()
     assert written(alone, dataset, tmp_path / "1") == written(together, dataset, tmp_path / "2")
 
 
-def vars_of(problem: Any) -> tuple[int, str, str]:
+def values(problem: Any) -> tuple[int, str, str]:
     return problem.line, problem.reason, problem.raw
 
 
@@ -253,17 +253,19 @@ def split_of_each(folder: Path, names: list[str]) -> dict[str, str]:
     rows = [{"prompt": name, "completion": "x"} for name in names]
     dataset = data.dataset(data.write(folder / "a.jsonl", rows))
     with ExitStack() as stack:
-        found = data.find(stack, dataset)
+        checked = data.check(stack, dataset)
         return {
-            found.row(int(position))["prompt"][0]["content"]: split
-            for split, positions in prepare.select(found, dataset).items()
+            checked.row(int(position))["prompt"][0]["content"]: split
+            for split, positions in prepare.select(checked, dataset).items()
             for position in positions
         }
 
 
 @settings(max_examples=30)
 @given(prompts, st.randoms())
-def test_order_does_not_matter(tmp_path_factory: pytest.TempPathFactory, names: list[str], random: Any) -> None:
+def test_the_order_of_rows_does_not_change_their_splits(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str], random: Any
+) -> None:
     folder = tmp_path_factory.mktemp("split")
     shuffled = names.copy()
     random.shuffle(shuffled)
@@ -283,9 +285,9 @@ def test_appending_moves_no_row_between_splits(
 
 def test_prompts_that_differ_only_in_case_and_space_share_a_split(tmp_path: Path) -> None:
     names = [name for i in range(50) for name in (f"What is {i} + {i}?", f"  what IS {i} +  {i}? ")]
-    found = split_of_each(tmp_path, names)
-    assert len(found) == 100
-    assert all(found[names[2 * i]] == found[names[2 * i + 1]] for i in range(50))
+    split = split_of_each(tmp_path, names)
+    assert len(split) == 100
+    assert all(split[names[2 * i]] == split[names[2 * i + 1]] for i in range(50))
 
 
 anything: st.SearchStrategy[Any] = st.recursive(
@@ -305,7 +307,7 @@ rows = st.lists(st.dictionaries(columns, anything | st.lists(turn, max_size=4), 
 
 @settings(max_examples=200)
 @given(rows, st.sampled_from(["answers", "preferences", "scored"]))
-def test_no_row_crashes_the_preparation_and_what_is_kept_is_read_back(
+def test_no_row_crashes_the_preparation_and_kept_rows_are_read_back(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]], kind: str
 ) -> None:
     folder = tmp_path_factory.mktemp("rows")
@@ -314,12 +316,12 @@ def test_no_row_crashes_the_preparation_and_what_is_kept_is_read_back(
     dataset = data.dataset(path, kind=kind, max_bad_share=1, near_duplicates=0.9)
     with ExitStack() as stack:
         try:
-            found = data.find(stack, dataset)
-        except DataError:  # none is good
+            checked = data.check(stack, dataset)
+        except DataError:  # no row is good
             return
-        assert found.total == len(rows)
-        kept = sorted(found.read(position) for position in range(len(found.index)))
-        lines = b"".join(written(found, dataset, folder).values()).splitlines(keepends=True)
+        assert checked.total == len(rows)
+        kept = sorted(checked.read(position) for position in range(len(checked.index)))
+        lines = b"".join(written(checked, dataset, folder).values()).splitlines(keepends=True)
         assert sorted(lines) == kept
 
 
@@ -332,18 +334,18 @@ DEMO = {"rows": 100, "pairs": 50, "prompts": 50}
 
 
 def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:
-    made = generate(Demo(**DEMO, seed=1))
-    asked = [row.get("question", row.get("prompt")) for rows in made.values() for row in rows]
-    assert (len(asked), len(set(asked))) == (200, 200)
-    assert made == generate(Demo(**DEMO, seed=1))
-    assert made != generate(Demo(**DEMO, seed=2))
+    demo = generate(Demo(**DEMO, seed=1))
+    prompts = [row.get("question", row.get("prompt")) for rows in demo.values() for row in rows]
+    assert (len(prompts), len(set(prompts))) == (200, 200)
+    assert demo == generate(Demo(**DEMO, seed=1))
+    assert demo != generate(Demo(**DEMO, seed=2))
 
 
-def test_what_the_demo_rejects_is_a_number_and_never_the_answer() -> None:
+def test_the_demos_rejected_answers_are_numbers_other_than_the_chosen() -> None:
     pairs = generate(Demo(**DEMO, seed=1))["pairs"]
     assert all(int(pair["rejected"]) != int(pair["chosen"]) for pair in pairs)
 
 
-def test_more_demo_rows_than_there_are_is_refused() -> None:
+def test_more_demo_rows_than_exist_are_refused() -> None:
     with pytest.raises(ParamsError, match="demo: 10100 distinct rows do not come"):
         generate(Demo(**(DEMO | {"rows": 10_000}), seed=1))

@@ -49,41 +49,41 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, suffix: str, compressi
     plain = write(tmp_path, suffix, ROWS)
     path = tmp_path / f"compressed{suffix}{compression}"
     path.write_bytes(COMPRESSIONS[compression](plain.read_bytes()))
-    found = list(readers.read(path))
-    assert [record.fields for record in found if isinstance(record, Record)] == ROWS
-    assert all(isinstance(record, Record) for record in found)
+    rows = list(readers.read(path))
+    assert [record.fields for record in rows if isinstance(record, Record)] == ROWS
+    assert all(isinstance(record, Record) for record in rows)
 
 
-def test_a_bad_line_is_told_with_its_number_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_bad_line_becomes_a_problem_with_its_number_and_the_rest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": \n\n[1]\n\xff\n{"a": 2}')
-    found = list(readers.read(path))
-    problems = [(problem.line, problem.reason) for problem in found if isinstance(problem, Problem)]
-    assert [record.fields["a"] for record in found if isinstance(record, Record)] == [1, 2]
+    rows = list(readers.read(path))
+    problems = [(problem.line, problem.reason) for problem in rows if isinstance(problem, Problem)]
+    assert [record.fields["a"] for record in rows if isinstance(record, Record)] == [1, 2]
     assert [line for line, _ in problems] == [2, 4, 5]
     assert problems[0][1].startswith("not JSON: ")
     assert problems[1][1].startswith("not a JSON object")
 
 
-def test_a_cell_that_is_not_utf8_costs_its_row_alone(tmp_path: Path) -> None:
+def test_a_cell_that_is_not_utf8_costs_only_its_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"q,a\ngood,1\nb\xffd,2\ngood,3\n")
-    found = list(readers.read(tmp_path / "a.csv"))
-    assert [(type(row), row.line) for row in found] == [(Record, 2), (Problem, 3), (Record, 4)]
-    assert found[1] == Problem(3, "not UTF-8: byte 0xff", "b�d,2")
+    rows = list(readers.read(tmp_path / "a.csv"))
+    assert [(type(row), row.line) for row in rows] == [(Record, 2), (Problem, 3), (Record, 4)]
+    assert rows[1] == Problem(3, "not UTF-8: byte 0xff", "b�d,2")
 
 
-def test_a_bad_row_of_a_json_list_costs_itself_alone(tmp_path: Path) -> None:
+def test_a_bad_row_of_a_json_list_does_not_cost_the_others(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"a": 1},\n {"a": NaN}, {"a": 1, "a": 2}, 7,\n {"a":\n 2}]')
-    found = list(readers.read(tmp_path / "a.json"))
-    assert [row.fields for row in found if isinstance(row, Record)] == [{"a": 1}, {"a": 2}]
-    assert [(row.line, row.check) for row in found if isinstance(row, Problem)] == [
+    rows = list(readers.read(tmp_path / "a.json"))
+    assert [row.fields for row in rows if isinstance(row, Record)] == [{"a": 1}, {"a": 2}]
+    assert [(row.line, row.check) for row in rows if isinstance(row, Problem)] == [
         (2, "not JSON"),
         (3, "duplicate key"),
         (4, "not a JSON object"),
     ]
 
 
-def test_an_open_quote_is_told_where_its_row_begins(tmp_path: Path) -> None:
+def test_an_open_quote_is_reported_at_the_line_where_its_row_begins(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('q,a\n1,2\n"open,3\n4,5\n6,7\n')
     with pytest.raises(DataError, match=r"a\.csv:3: not CSV: the row that begins here"):
         list(readers.read(tmp_path / "a.csv"))
@@ -94,12 +94,12 @@ def test_a_csv_may_begin_with_empty_lines_and_have_nameless_columns(tmp_path: Pa
     assert list(readers.read(tmp_path / "a.csv")) == [Record(4, {"q": "1", "a": None})]
 
 
-def test_a_table_value_that_python_cannot_hold_costs_its_row_alone(tmp_path: Path) -> None:
+def test_a_table_value_that_python_cannot_hold_costs_only_its_row(tmp_path: Path) -> None:
     far = pa.array([0, 10**7, 1], pa.int32()).cast(pa.date32())  # the year 29,349
     pq.write_table(pa.table({"q": ["a", "b", "c"], "t": far}), tmp_path / "a.parquet")
-    found = list(readers.read(tmp_path / "a.parquet"))
-    assert [type(row) for row in found] == [Record, Problem, Record]
-    assert found[1].line == 2
+    rows = list(readers.read(tmp_path / "a.parquet"))
+    assert [type(row) for row in rows] == [Record, Problem, Record]
+    assert rows[1].line == 2
 
 
 def test_a_table_with_a_column_named_twice_is_refused(tmp_path: Path) -> None:
@@ -113,34 +113,34 @@ def test_big_integers_keep_their_digits(tmp_path: Path) -> None:
     assert list(readers.read(tmp_path / "a.jsonl")) == [Record(1, {"a": 123456789012345678901234567890})]
 
 
-def test_a_line_that_never_ends_is_one_problem_and_the_rest_goes_on(tmp_path: Path) -> None:
-    """Longer than a block, so that it is also skipped without being held."""
+def test_a_line_that_is_too_long_is_one_problem_and_the_rest_is_read(tmp_path: Path) -> None:
+    """The line is longer than a block, so that its rest is skipped without being held in memory."""
     long = b'{"a": "' + b"x" * (readers.LONGEST_LINE + 2 * BLOCK_BYTES) + b'"}'
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 1}\n' + long + b'\n{"a": 2}\n' + long[: -2 * BLOCK_BYTES])
-    found = list(readers.read(tmp_path / "a.jsonl"))
-    assert [(type(row), row.line) for row in found] == [(Record, 1), (Problem, 2), (Record, 3), (Problem, 4)]
-    assert isinstance(found[1], Problem)
-    assert found[1].check == "line too long"
-    assert len(found[1].raw) < 2000
+    rows = list(readers.read(tmp_path / "a.jsonl"))
+    assert [(type(row), row.line) for row in rows] == [(Record, 1), (Problem, 2), (Record, 3), (Problem, 4)]
+    assert isinstance(rows[1], Problem)
+    assert rows[1].check == "line too long"
+    assert len(rows[1].raw) < 2000
 
 
 def test_lines_are_counted_across_blocks(tmp_path: Path) -> None:
     lines = [json.dumps({"a": number, "pad": "x" * 5000}) for number in range(1, 1001)]
     lines[700] = "broken"
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
-    found = list(readers.read(tmp_path / "a.jsonl"))
-    assert [row.line for row in found] == list(range(1, 1001))
-    assert [row.line for row in found if isinstance(row, Problem)] == [701]
-    assert all(row.fields["a"] == row.line for row in found if isinstance(row, Record))
+    rows = list(readers.read(tmp_path / "a.jsonl"))
+    assert [row.line for row in rows] == list(range(1, 1001))
+    assert [row.line for row in rows if isinstance(row, Problem)] == [701]
+    assert all(row.fields["a"] == row.line for row in rows if isinstance(row, Record))
 
 
-def test_a_csv_row_is_told_by_the_line_it_begins_on(tmp_path: Path) -> None:
+def test_a_csv_row_has_the_number_of_the_line_where_it_begins(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('q,a\n"two\nlines",1\nshort\nlast,2\n')
-    found = list(readers.read(path))
-    assert [(type(row), row.line) for row in found] == [(Record, 2), (Problem, 4), (Record, 5)]
-    assert isinstance(found[1], Problem)
-    assert found[1].reason == "wrong column count: 1 where the header has 2"
+    rows = list(readers.read(path))
+    assert [(type(row), row.line) for row in rows] == [(Record, 2), (Problem, 4), (Record, 5)]
+    assert isinstance(rows[1], Problem)
+    assert rows[1].reason == "wrong column count: 1 where the header has 2"
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_a_long_csv_cell_is_read(tmp_path: Path) -> None:
     assert list(readers.read(tmp_path / "a.csv")) == [Record(2, {"q": "x" * 200_000})]
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").mkdir()
     with pytest.raises(DataError, match="a folder, not a file"):
         list(readers.read(tmp_path / "rows.jsonl"))
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reason"),
     [
         ("a.jsonl", b"", "the file is empty"),
         ("a.txt", b"x", "unknown format '.txt'"),
@@ -180,21 +180,23 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
         ("a.csv", b"q,a,q\n1,2,3\n", "columns named twice: 'q'"),
     ],
 )
-def test_an_unusable_file_is_refused_by_name(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_an_unusable_file_is_refused_with_its_name_and_the_reason(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError) as error:
         list(readers.read(tmp_path / name))
-    assert told in str(error.value)
+    assert reason in str(error.value)
     assert str(tmp_path / name) in str(error.value)
 
 
-def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         list(readers.read(tmp_path / "none.jsonl"))
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers(-(2**53), 2**53) | st.none())))
-def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
+def test_written_rows_are_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     ready_rows.write_jsonl(path, rows)
     if rows:
@@ -202,19 +204,19 @@ def test_what_is_written_is_read_back(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @given(st.binary(min_size=1))
-def test_no_bytes_crash_the_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_no_bytes_crash_a_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("rows")
     for suffix in (".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".csv.zst"):
         path = folder / f"rows{suffix}"
         path.write_bytes(content)
         try:
-            found = list(readers.read(path))
+            rows = list(readers.read(path))
         except DataError:
             continue
-        assert all(isinstance(row, Record | Problem) for row in found)
+        assert all(isinstance(row, Record | Problem) for row in rows)
 
 
-def test_a_split_without_rows_says_where_shares_are_set(tmp_path: Path) -> None:
+def test_the_error_of_a_split_without_rows_names_the_param_of_the_shares(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("")
     with pytest.raises(DataError, match="splits"):
         ready_rows.read(tmp_path / "test.jsonl")

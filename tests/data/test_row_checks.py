@@ -1,4 +1,4 @@
-"""Checks that need the base model: lengths, tools, what its template refuses."""
+"""The checks of single rows, most of all those that need the base model: lengths, tools, refusals of its template."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -28,38 +28,40 @@ def lengths(tokenizer: PreTrainedTokenizerFast, *, context: int = 400, tools: bo
 
 def reasons(path: Path, lengths: Lengths | None, **changes: Any) -> list[str]:
     with ExitStack() as stack:
-        return [problem.reason for problem in data.find(stack, data.dataset(path, **changes), lengths).problems]
+        return [problem.reason for problem in data.check(stack, data.dataset(path, **changes), lengths).problems]
 
 
-def test_what_is_too_long_is_told_in_tokens(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_row_that_is_too_long_is_set_aside_with_its_tokens(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
     rows = [FINE, {**FINE, "answer": "y" * 120}, {**FINE, "question": "q" * 100}, {**FINE, "question": "q" * 500}]
     path = data.write(tmp_path / "a.jsonl", rows)
-    found = reasons(path, lengths(tokenizer), max_length=100, max_bad_share=0.9)
+    set_aside = reasons(path, lengths(tokenizer), max_length=100, max_bad_share=0.9)
     counts = base_tokenizer.Counter(tokenizer)
-    [[prompt, *_], [said, *_]] = counts([([{"role": "user", "content": "fine?"}],
+    [[prompt, *_], [completion, *_]] = counts([([{"role": "user", "content": "fine?"}],
                                           [{"role": "assistant", "content": "y" * 120}])])  # fmt: skip
-    assert found[0] == f"completion cut: its last {prompt + said - 100} of {said} tokens are beyond 100"
-    assert found[1].startswith("completion lost: the prompt's")
-    assert found[2].startswith("prompt fills the context:")
+    assert set_aside[0] == f"completion cut: its last {prompt + completion - 100} of {completion} tokens are beyond 100"
+    assert set_aside[1].startswith("completion lost: the prompt's")
+    assert set_aside[2].startswith("prompt fills the context:")
 
 
-def test_the_models_context_is_the_limit_where_none_is_set(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_the_models_context_is_the_default_limit(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     path = data.write(tmp_path / "a.jsonl", [FINE, {**FINE, "answer": "y" * 500}])
     assert reasons(path, lengths(tokenizer))[0].endswith("tokens are beyond 400")
 
 
-def test_tool_turns_are_kept_whole_or_refused_aloud(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_tool_turns_are_kept_whole_or_refused_with_a_reason(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     path = data.write(tmp_path / "a.jsonl", [FINE, {"messages": TOOLED}])
     assert reasons(path, lengths(tokenizer, tools=False)) == [
         "tool turn: the base model's chat template does not write it, so it would be lost"
     ]
     with ExitStack() as stack:
-        rows = data.good_rows(data.find(stack, data.dataset(path), lengths(tokenizer, tools=True)))
+        rows = data.good_rows(data.check(stack, data.dataset(path), lengths(tokenizer, tools=True)))
     assert rows[1]["prompt"][1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
     assert rows[1]["prompt"][2] == {"role": "tool", "content": "4", "tool_call_id": "1"}
 
 
-def test_a_conversation_that_the_template_refuses_costs_its_row_alone(
+def test_a_conversation_that_the_template_refuses_costs_only_its_row(
     tmp_path: Path, tokenizer: PreTrainedTokenizerFast
 ) -> None:
     refuse = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
@@ -81,14 +83,14 @@ def test_a_preference_is_as_long_as_its_longer_answer(tmp_path: Path, tokenizer:
 def test_an_answer_that_its_verifier_does_not_accept_is_set_aside(tmp_path: Path) -> None:
     path = data.write(tmp_path / "a.jsonl", [{**FINE, "answer": "#### 4"}, FINE])
     with ExitStack() as stack:
-        [problem] = data.find(stack, data.dataset(path, verifier="number")).problems
+        [problem] = data.check(stack, data.dataset(path, verifier="number")).problems
     assert problem.reason.startswith("answer not right by its own verifier: number: the reference has no number")
 
 
 def test_answers_can_be_scored_prompts_where_a_verifier_is_named(tmp_path: Path) -> None:
     path = data.write(tmp_path / "a.jsonl", [{**FINE, "answer": "#### 4"}])
     with ExitStack() as stack:
-        [row] = data.good_rows(data.find(stack, data.dataset(path, kind="scored", verifier="number")))
+        [row] = data.good_rows(data.check(stack, data.dataset(path, kind="scored", verifier="number")))
     assert {**row, "id": ""} == {
         "id": "",
         "prompt": [{"role": "user", "content": "fine?"}],
@@ -108,14 +110,14 @@ def test_secrets_are_masked_in_quarantine_whatever_the_reason(tmp_path: Path) ->
     rows = [FINE, FINE, {**FINE, "answer": "AKIAABCDEFGHIJKLMNOP"}, '{"question": "AKIAABCDEFGHIJKLMNOP']
     path = data.write(tmp_path / "a.jsonl", rows)
     with ExitStack() as stack:
-        lines = prepare.quarantine(path, data.find(stack, data.dataset(path)).problems)
+        lines = prepare.quarantine(path, data.check(stack, data.dataset(path)).problems)
     assert [line["line"] for line in lines] == [2, 3, 4]
     assert all("ABCDEFGHIJKLMNOP" not in line["raw"] for line in lines)
     assert "AKIA…" in lines[1]["raw"]
 
 
 @pytest.mark.parametrize("kind", ["answers", "preferences"])
-def test_rows_of_another_kind_are_told_as_that(tmp_path: Path, kind: str) -> None:
+def test_a_row_of_another_kind_is_set_aside_with_that_reason(tmp_path: Path, kind: str) -> None:
     rows = [FINE, {"prompt": "q", "chosen": "a", "rejected": "b"}]
     path = data.write(tmp_path / "a.jsonl", rows)
     [reason] = reasons(path, None, kind=kind)

@@ -44,7 +44,7 @@ def test_rows_train_what_their_labels_allow_and_nothing_else(name: str, objectiv
         ),
         ("answers", "dpo", "DPO cannot learn from answers", "needs a second, worse answer"),
         ("answers", "grpo", "GRPO cannot learn from answers", "data.<dataset>.verifier"),
-        ("vaguely scored", "grpo", "these prompts have no solid score", "score them with one of: choice"),
+        ("vaguely scored", "grpo", "these prompts cannot be scored", "score them with one of: choice"),
     ],
 )
 def test_the_wrong_method_is_refused_with_the_fix(name: str, objective: str, reason: str, fix: str) -> None:

@@ -29,7 +29,7 @@ def scan(text: str) -> str | None:
         (KEY, "secret: a private key in the completion (private key …)"),
     ],
 )
-def test_what_must_not_stand_in_a_row_is_found(text: str, reason: str) -> None:
+def test_text_that_must_not_be_in_a_row_is_found(text: str, reason: str) -> None:
     assert scan(text) == reason
 
 
@@ -44,13 +44,13 @@ def test_ordinary_text_passes(text: str) -> None:
     assert scan(text) is None
 
 
-def test_each_finding_is_told_of_its_own_text() -> None:
-    found = Scanner(SPECIAL).scan([("prompt", "漢\x01"), ("completion", "fine"), ("completion", "é<s>\x02")])
-    assert set(found) == {0, 2}
-    assert found[2].startswith("special token: '<s>'")
+def test_each_finding_belongs_to_its_own_text() -> None:
+    reasons = Scanner(SPECIAL).scan([("prompt", "漢\x01"), ("completion", "fine"), ("completion", "é<s>\x02")])
+    assert set(reasons) == {0, 2}
+    assert reasons[2].startswith("special token: '<s>'")
 
 
-def test_it_can_be_sent_to_another_process_after_use() -> None:
+def test_a_scanner_can_be_sent_to_another_process_after_use() -> None:
     scanner = Scanner(SPECIAL)
     scanner.scan([("prompt", "x")])
     assert pickle.loads(pickle.dumps(scanner)).scan([("prompt", "<s>")]) != {}

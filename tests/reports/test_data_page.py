@@ -28,7 +28,7 @@ def report(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]
     dataset = data.dataset(path, max_length=150)
     lengths = Lengths(base_tokenizer.Counter(tokenizer), 512, tools=True)
     with ExitStack() as stack:
-        found = data.find(stack, dataset, lengths)
+        found = data.check(stack, dataset, lengths)
         selected = prepare.select(found, dataset)
         written = {name: prepare.write(tmp_path / name, found, rows) for name, rows in selected.items()}
         made = data_page.report("mine", dataset, found, written, lengths)

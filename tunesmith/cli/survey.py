@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunesmith.core.ready_rows import Kind
+from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import layouts, parallel, readers, row_kinds
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.layouts import Layout
@@ -25,7 +25,7 @@ class Sort:
     """
 
     what: str
-    kind: Kind | None
+    kind: RowKind | None
     rows: int = 0
     checkable: int = 0
     verifiers: Counter[str] = field(default_factory=Counter)
@@ -62,7 +62,8 @@ def survey(path: Path) -> tuple[list[Sort], int]:
     """The sorts of rows in ``path``, most rows first, and how many rows could not be read."""
     sorts: dict[str, Sort] = {}
     unreadable = 0
-    for found, lost in parallel.ordered(_survey, readers.blocks(path)):
+    # `advise` checks the rows next: the server that its workers are forked from loads their module as well.
+    for found, lost in parallel.ordered(_survey, readers.blocks(path), preload=["tunesmith.data.row_checks"]):
         unreadable += lost
         for what, sort in found.items():
             if what in sorts:
@@ -90,9 +91,9 @@ def _survey(block: Block) -> tuple[dict[str, Sort], int]:
 
 def _sort(record: Record, layout: Layout | None) -> Sort:
     """The sort of a single row."""
-    sort = Sort(layout.what if layout else UNKNOWN, layout.kind if layout else None, rows=1)
+    sort = Sort(layout.description if layout else UNKNOWN, layout.kind if layout else None, rows=1)
     row = None
-    if layout is not None and layout.to_row is not None:
+    if layout is not None:
         with contextlib.suppress(RowError):  # what is wrong with it is told with the other problems
             row = layout.to_row(record.fields)
     if row is None:

@@ -6,10 +6,9 @@ Formats: messages with `role` and `content`, ShareGPT's `from` and `value`, text
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
-Message = dict[str, Any]
-"""{"role", "content"}, and for tools also {"tool_calls", "tool_call_id", "name"}."""
+from tunesmith.core.ready_rows import Message
 
 ROLES = {
     **dict.fromkeys(("user", "human", "instruction", "prompter", "[inst]"), "user"),
@@ -20,7 +19,6 @@ ROLES = {
 }
 """Role that each name stands for in a data set. Alpaca's `input` continues the user's turn."""
 
-TOOL_FIELDS = ("tool_calls", "tool_call_id", "name")
 UNSUPPORTED = ("function_call", "weight", "train", "reasoning_content", "thinking")
 """Fields of a turn that change its text or whether it is trained, and that would not reach the chat template."""
 INVISIBLE = " \t\n\r\v\f\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u2060\ufeff\xad"
@@ -91,7 +89,7 @@ def from_text(text: str) -> list[Message]:
     before = text[: starts[0].start()]
     for token in OPENING:
         before = before.replace(token, "")
-    messages = [{"role": "system", "content": before.strip()}] if before.strip() else []
+    messages: list[Message] = [{"role": "system", "content": before.strip()}] if before.strip() else []
     for start, following in zip(starts, [*starts[1:], None], strict=True):
         content = text[start.end() : following.start() if following else len(text)].rstrip()
         for end in markup.end:
@@ -146,9 +144,12 @@ def _message(value: object, position: int) -> Message:
     if speaker is None:
         _missing(position, "role", value)
     message: Message = {"role": role(speaker), "content": _content(value, position)}
-    message |= {name: value[name] for name in TOOL_FIELDS if value.get(name)}
-    if "tool_calls" in message:
-        message["tool_calls"] = _tool_calls(message["tool_calls"], position)
+    if calls := value.get("tool_calls"):
+        message["tool_calls"] = _tool_calls(calls, position)
+    if call_id := value.get("tool_call_id"):
+        message["tool_call_id"] = call_id
+    if name := value.get("name"):
+        message["name"] = name
     return message
 
 

@@ -1,22 +1,22 @@
-"""Rows that are also in an evaluation set: what judges a model must not have trained it."""
+"""Contamination: rows that are also in an evaluation set, which must not train the model that the set judges."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.params import Section
+from tunesmith.core.ready_rows import Message
 from tunesmith.data import conversations, layouts, readers, splits
 from tunesmith.data.chat_formats import RowError
-from tunesmith.data.records import Record
-from tunesmith.data.splits import Share, normal
+from tunesmith.data.records import Fields, Record
+from tunesmith.data.splits import Share, normalise
 
 GRAM = 8
-"""Words."""
+"""Words of an n-gram."""
 Gram = tuple[str, ...]
 COMMON = 5
-"""An 8-gram of more evaluation prompts than these is their instruction, not their question, and tells nothing."""
+"""An 8-gram of more evaluation prompts than this belongs to a shared instruction and is not compared."""
 
 
 class HeldOut(Section):
@@ -24,15 +24,15 @@ class HeldOut(Section):
     """A file of evaluation rows, or a folder of such files, in data/held_out; a dataset is not compared with its own
     file."""
     overlap: Share = 0.7
-    """A row is one of them when it holds this share of the 8-grams of words of an evaluation prompt; 0.7 in PaLM
+    """Share of the 8-grams of words of an evaluation prompt from which a row counts as that prompt; 0.7 in PaLM
     (Chowdhery et al. 2022, section 8)."""
 
 
 class EvaluationSets:
-    """The prompts that rows are compared with."""
+    """Evaluation prompts that rows are compared with."""
 
     def __init__(self, held_out: HeldOut, own: Path) -> None:
-        """Read every file at ``held_out.path`` but ``own``. Raises DataError for one that cannot be read."""
+        """Read every file at ``held_out.path`` except ``own``. Raises DataError for a file that cannot be read."""
         self._overlap = held_out.overlap
         self._exact: dict[int, str] = {}
         self._grams: dict[Gram, list[int]] = {}
@@ -46,15 +46,14 @@ class EvaluationSets:
     def __len__(self) -> int:
         return len(self._exact)
 
-    def find(self, key: int, text: str) -> str | None:
-        """Why the row with this prompt key and this text in normal form is in an evaluation set, or None.
+    def match(self, key: int, text: str) -> str | None:
+        """Return why a row, by its prompt key and normalised text, counts as an evaluation row; None if it does not.
 
-        The name of a check, a colon, and which row of which file.
+        The reason is the name of the check, a colon, and the file and line of the evaluation row.
         """
         if key in self._exact:
             return f"in an evaluation set: the prompt of {self._exact[key]}"
-        words = text.split()
-        grams = set(_grams(words))
+        grams = set(_grams(text))
         if self._grams.keys().isdisjoint(grams):
             return None
         hits = Counter(prompt for gram in grams for prompt in self._grams.get(gram, ()))
@@ -74,29 +73,30 @@ class EvaluationSets:
             if key in self._exact:
                 continue
             self._exact[key] = where
-            for gram in set(_grams(normal(" ".join(message["content"] for message in prompt)).split())):
+            for gram in set(_grams(normalise(" ".join(message["content"] for message in prompt)))):
                 self._grams.setdefault(gram, []).append(len(self._prompts))
             self._prompts.append(where)
         if len(self) == before:
             raise DataError(
-                f"{file}: no evaluation prompt was recognised in it, so nothing could be compared with it",
+                f"{file}: no evaluation prompt was recognised, so no row can be compared with this file",
                 fix="give it a column `prompt` or `question`, or take it out of the folder of held-out files",
             )
 
 
-def _prompt(fields: dict[str, Any]) -> list[dict[str, Any]] | None:
+def _prompt(fields: Fields) -> list[Message] | None:
     layout = layouts.recognise(fields)
     try:
         if layout is None:
             return None
-        if layout.to_row is not None:
+        if layout.kind is not None:
             return [message for message in layout.to_row(fields)["prompt"] if message["role"] != "system"]
-        return conversations.messages(fields, layout.columns[0], "user") if layout.columns else None
+        return conversations.column_messages(fields, layout.columns[0], "user") if layout.columns else None
     except RowError:
         return None
 
 
-def _grams(words: list[str]) -> Iterator[Gram]:
+def _grams(text: str) -> Iterator[Gram]:
+    words = text.split()
     return zip(*(words[start:] for start in range(GRAM)), strict=False)
 
 

@@ -1,9 +1,9 @@
-"""A data set as params.yaml describes it, and one of its rows as a ready row."""
+"""The params of a data set, and the conversion of one of its records to a ready row."""
 
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -11,12 +11,12 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Kind, Row
+from tunesmith.core.ready_rows import Row, RowKind
 from tunesmith.data import conversations, layouts
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.contamination import HeldOut
-from tunesmith.data.conversations import Fields
 from tunesmith.data.layouts import Layout
+from tunesmith.data.records import Fields
 from tunesmith.data.splits import Share, Splits
 from tunesmith.verifiers.names import VerifierName
 
@@ -44,9 +44,9 @@ class Limit(Section):
 
 class Dataset(Section):
     path: Path
-    kind: Kind = "answers"
-    """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that the trainings and
-    suites that use the data set learn from."""
+    kind: RowKind = "answers"
+    """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that
+    the trainings and suites that use the data set learn from."""
     columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
     """null recognises common layouts (`tunesmith/data/layouts.py`). Otherwise, for each name, a column or a Jinja
     template over the columns."""
@@ -68,16 +68,14 @@ class Dataset(Section):
     """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
 
     def to_row(self, fields: Fields) -> tuple[Layout, Row]:
-        """The ready row of a record, without its id. Raises layouts.RowError with what keeps it from being one."""
+        """Return the layout of a record and its ready row, without its id. Raises RowError for an unusable record."""
         if self.columns is not None:
             fields = self._map(fields)
         layout = layouts.recognise(fields, self.kind)
         if layout is None:
             raise layouts.unrecognised(fields, self.kind)
-        if layout.to_row is None:
-            raise RowError(f"not trainable: {layout.what}")
-        if fields.get("tools"):
-            raise RowError("field lost: the row defines tools, which no template is given here")
+        if layout.kind is not None and fields.get("tools"):
+            raise RowError("field lost: the row defines tools, which would not reach the chat template")
         row = layout.to_row(fields)
         row["prompt"] = conversations.with_system(row["prompt"], fields)
         if self.verifier is not None and "verifier" not in row and self.kind != "preferences":
@@ -89,7 +87,7 @@ class Dataset(Section):
         return layout, row
 
     def sources(self) -> set[str]:
-        """The columns that `columns` names outright."""
+        """Return the columns of the file that `columns` names, apart from those within templates."""
         return {value for value in (self.columns or {}).values() if not _is_template(value)}
 
     @cached_property
@@ -97,13 +95,14 @@ class Dataset(Section):
         return {name: JINJA.from_string(value) for name, value in (self.columns or {}).items() if _is_template(value)}
 
     def _map(self, fields: Fields) -> Fields:
-        mapped: dict[str, Any] = {}
+        mapped: Fields = {}
         for name, value in (self.columns or {}).items():
             if name in self._templates:
                 try:
-                    mapped[name] = self._templates[name].render(fields)
-                    mapped[name].encode()
-                except Exception as error:  # a template can go wrong in any way that its filters can
+                    text = self._templates[name].render(fields)
+                    text.encode()
+                    mapped[name] = text
+                except Exception as error:  # a filter may raise anything
                     raise RowError(f"template failed: data.<dataset>.columns.{name}: {error}") from None
             elif fields.get(value) is None:
                 raise RowError(f"missing field: no value in {value!r}")
@@ -113,13 +112,13 @@ class Dataset(Section):
 
     def _to_scored(self, row: Row) -> Row:
         if self.verifier is None:
-            raise RowError("no verifier: nothing scores an answer; name one in data.<dataset>.verifier")
+            raise RowError("no verifier: an answer could not be scored; name one in data.<dataset>.verifier")
         reference = row["completion"][-1]["content"]
         return {"prompt": row["prompt"], "verifier": row["verifier"], "reference": reference}
 
 
 def check_name(name: str) -> str:
-    """``name``, if a data set can be called so in params.yaml and dvc.yaml. Raises ParamsError for another."""
+    """Return ``name`` if params.yaml and dvc.yaml can use it for a data set, else raise ParamsError."""
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
         raise ParamsError(
             f"data.{name}: not a name that a stage can have",

@@ -1,8 +1,9 @@
-"""Rows that say almost the same: MinHash (Broder 1997) finds candidates, their exact Jaccard similarity decides.
+"""Rows compared with each other: near duplicates, and contradictions among rows with the same prompt.
 
-A row's shingles are all runs of eight bytes of its text in normal form. Rows that agree in one of 16 bands of 4 hashes
-are candidates (a pair with similarity 0.8 with probability 0.9998, one with 0.5 in two of three cases), unless they
-agree in far too few of the 64 hashes, of which a byte each is kept (Li and König 2010).
+Near duplicates: MinHash (Broder 1997) finds candidates, and their exact Jaccard similarity decides. The shingles of a
+row are all runs of eight bytes of its normalised text. Rows that agree in one of 16 bands of 4 hashes are candidates (a
+pair of similarity 0.8 with probability 0.9998, one of 0.5 with probability 0.64), unless they agree in far too few of
+the 64 hashes, of which one byte each is kept (Li and König 2010).
 """
 
 from collections.abc import Callable, Sequence
@@ -15,23 +16,22 @@ from tunesmith.core import ready_rows
 from tunesmith.core.ready_rows import Row, reference
 from tunesmith.data import splits
 from tunesmith.verifiers import catalog
-from tunesmith.verifiers.catalog import VERIFIERS
 
 SHINGLE = 8
 BANDS, HASHES = 16, 4
 SEED = 1
 COMPARED = 4
-"""In a band a row is compared with so many rows before it: the work stays linear where thousands of rows follow one
-pattern, and of those some near duplicates may be missed."""
+"""Earlier rows that a row is compared with in each band. The limit keeps the time linear where thousands of rows follow
+one pattern; some near duplicates among those may be missed."""
 SLACK = 0.15
-"""Pairs are measured when their estimate is not further below the similarity asked for: three standard deviations."""
+"""Margin of the estimate below the wanted similarity, within which a pair is measured: three standard deviations."""
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 Hashes = npt.NDArray[np.uint64]
 
 
-def signatures(texts: Sequence[str]) -> Hashes:
-    """(texts, BANDS + HASHES * BANDS / 8): a hash for each band, then a byte of every hash."""
+def minhash_signatures(texts: Sequence[str]) -> Hashes:
+    """Return signatures of shape (texts, BANDS + HASHES * BANDS / 8): a hash of each band, then a byte of each hash."""
     shingles = [_shingles(text) for text in texts]
     offsets = np.zeros(len(texts) + 1, np.uint64)
     np.cumsum([len(row) for row in shingles], out=offsets[1:])
@@ -46,47 +46,49 @@ def signatures(texts: Sequence[str]) -> Hashes:
     return np.concatenate([mixed, sketch.view(np.uint64)], axis=1)
 
 
-def find_similar(signatures: Hashes, text: Callable[[int], str], similarity: float) -> dict[int, tuple[int, float]]:
-    """Rows that are at least so similar to one before them that is kept: row -> (that row, Jaccard similarity).
+def find_near_duplicates(
+    signatures: Hashes, text: Callable[[int], str], similarity: float
+) -> dict[int, tuple[int, float]]:
+    """Map each near duplicate of an earlier row that is kept to that row and their Jaccard similarity.
 
-    text: the text of a row, asked for candidates only.
+    A near duplicate has at least ``similarity``. ``text`` gives a row's text; it is called for candidates only.
     """
-    found: dict[int, tuple[int, float]] = {}
-    for earlier, later in _likely(signatures, similarity - SLACK).tolist():
-        if earlier in found or later in found:
+    duplicates: dict[int, tuple[int, float]] = {}
+    for earlier, later in _likely_pairs(signatures, similarity - SLACK).tolist():
+        if earlier in duplicates or later in duplicates:
             continue
         measured = jaccard(text(earlier), text(later))
         if measured >= similarity:
-            found[later] = earlier, measured
-    return found
+            duplicates[later] = earlier, measured
+    return duplicates
 
 
 def jaccard(first: str, second: str) -> float:
-    """Shared shingles, as a share of all shingles of the two."""
+    """Return the Jaccard similarity of two texts: shared shingles as a share of all."""
     a, b = np.unique(_shingles(first)), np.unique(_shingles(second))
     shared = len(np.intersect1d(a, b, assume_unique=True))
     return shared / (len(a) + len(b) - shared)
 
 
 def _shingles(text: str) -> Hashes:
-    """Every run of SHINGLE bytes; those at the end are filled up with zeros."""
+    """Return every run of SHINGLE bytes; the runs at the end are padded with zeros."""
     data = text.encode() or b" "
     return np.ndarray((len(data),), "<u8", data + bytes(SHINGLE), 0, (1,))
 
 
-def _likely(signatures: Hashes, least: float) -> npt.NDArray[np.intp]:
-    """Candidates whose hashes agree in at least this share."""
-    pairs = _candidates(signatures[:, :BANDS])
+def _likely_pairs(signatures: Hashes, minimum: float) -> npt.NDArray[np.intp]:
+    """Return the candidate pairs that agree in at least this share of their hashes."""
+    pairs = _candidate_pairs(signatures[:, :BANDS])
     sketch = np.ascontiguousarray(signatures[:, BANDS:]).view(np.uint8)
     chunks = np.array_split(pairs, len(pairs) // 100_000 + 1)
-    agree: list[npt.NDArray[np.bool_]] = [
-        (sketch[chunk[:, 0]] == sketch[chunk[:, 1]]).mean(axis=1) >= least for chunk in chunks
+    likely: list[npt.NDArray[np.bool_]] = [
+        (sketch[chunk[:, 0]] == sketch[chunk[:, 1]]).mean(axis=1) >= minimum for chunk in chunks
     ]
-    return pairs[np.concatenate(agree)]
+    return pairs[np.concatenate(likely)]
 
 
-def _candidates(bands: Hashes) -> npt.NDArray[np.intp]:
-    """Pairs (earlier row, later row), in the order of the later."""
+def _candidate_pairs(bands: Hashes) -> npt.NDArray[np.intp]:
+    """Return pairs (earlier row, later row) that agree in a band, in the order of the later row."""
     pairs = [np.empty((0, 2), np.intp)]
     for column in bands.T:
         order = np.argsort(column, kind="stable")
@@ -100,37 +102,43 @@ def _candidates(bands: Hashes) -> npt.NDArray[np.intp]:
 
 
 def find_contradictions(rows: dict[int, Row]) -> dict[int, int]:
-    """Of rows that are asked the same, those that contradict another: position -> position of one that they contradict.
+    """Map the position of each contradicting row to that of a row it contradicts. ``rows`` share one prompt.
 
-    Which of them is right, nobody knows. The time is linear in the number of rows.
+    All sides of a contradiction are named, since nothing tells which is right. The time is linear in the rows.
     """
     if len(rows) < 2:
         return {}
-    return _reversed_pairs(rows) if any("chosen" in row for row in rows.values()) else _unlike_the_first(rows)
-
-
-def _unlike_the_first(rows: dict[int, Row]) -> dict[int, int]:
-    """All rows, each with one that answers otherwise, unless all answer the same."""
+    if any("chosen" in row for row in rows.values()):
+        return _reversed_pairs(rows)
     first, *others = rows
-    unlike = {position: first for position in others if not _agree(rows[first], rows[position])}
-    if not unlike:
+    different = {position: first for position in others if not _same_answer(rows[first], rows[position])}
+    if not different:
         return {}
-    return {position: unlike.get(position, next(iter(unlike))) for position in rows}
+    return {position: different.get(position, next(iter(different))) for position in rows}
 
 
-def _agree(one: Row, other: Row) -> bool:
-    if "reference" not in one and "completion" not in one:
-        return {**one, "id": ""} == {**other, "id": ""}
-    name = one.get("verifier", "")
-    if name not in VERIFIERS or catalog.gold(name, one) is None:
-        return splits.normal(reference(one)) == splits.normal(reference(other))
-    return catalog.verify(name, catalog.gold(name, one) or "", other).score == 1
+def _same_answer(first: Row, second: Row) -> bool:
+    """Tell whether two rows have the same answer: by the verifier that the first names, or else as normalised text.
+
+    Rows of which one has no answer of its own must be equal but for their ids.
+    """
+    if not all(row.keys() & {"reference", "completion"} for row in (first, second)):
+        return {**first, "id": ""} == {**second, "id": ""}
+    name = first.get("verifier", "")
+    gold = catalog.gold(name, first) if name in catalog.VERIFIERS else None
+    if gold is None:
+        return splits.normalise(reference(first)) == splits.normalise(reference(second))
+    return catalog.verify(name, gold, second).score == 1
 
 
 def _reversed_pairs(rows: dict[int, Row]) -> dict[int, int]:
-    """Pairs of which another prefers the opposite."""
+    """Map each pair to another that prefers the opposite."""
     sides = {
         position: (ready_rows.dumps(row["chosen"]), ready_rows.dumps(row["rejected"])) for position, row in rows.items()
     }
-    known = {pair: position for position, pair in sides.items()}
-    return {position: known[r, c] for position, (c, r) in sides.items() if (r, c) in known}
+    positions = {pair: position for position, pair in sides.items()}
+    return {
+        position: positions[rejected, chosen]
+        for position, (chosen, rejected) in sides.items()
+        if (rejected, chosen) in positions
+    }

@@ -1,191 +1,202 @@
-"""What a row is: the common layouts of training data, recognised by their columns and turned into ready rows.
+"""The common layouts of training data, recognised by their columns and turned into ready rows.
 
-Three kinds of row can train. Answers: a prompt and what to answer. Preferences: a prompt with a better and a worse
-answer. Scored: a prompt and what a verifier needs to score any answer. The rest is recognised too, and said to be
-unready.
+Rows of three kinds can train. Answers: a prompt and the answer to learn. Preferences: a prompt with a better and a
+worse answer. Scored: a prompt and the fields with which a verifier scores any answer. A layout that cannot train is
+recognised too, so that the reason can be given. `LAYOUTS`, at the end, is the table of all.
 """
 
 import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tunesmith.core.ready_rows import Kind, Row
+from tunesmith.core.ready_rows import Message, Row, RowKind
 from tunesmith.data import chat_formats
-from tunesmith.data.chat_formats import Message, RowError
+from tunesmith.data.chat_formats import RowError
 from tunesmith.data.conversations import (
     ANSWERS,
     PROMPTS,
-    Fields,
-    after_transcript,
-    answer,
-    asked,
-    messages,
-    preference,
-    scored,
-    text,
+    answers_row,
+    column_messages,
+    column_text,
+    preferences_row,
+    prompt_messages,
+    scored_row,
+    strip_after_transcript,
 )
+from tunesmith.data.records import Fields
 from tunesmith.verifiers import catalog
 
-USUAL = (
-    *(("question", "answer"), ("instruction", "output")),
-    *(("query", "response"), ("problem", "solution"), ("input", "output")),
-)
-"""Of the pairs of these, those to name where the second is missing."""
-CHATS = ("messages", "conversations", "conversation")
+MARKS = ("true", "false", "0", "1", "0.0", "1.0")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """what: a row in one line. columns: those a row has. only: what tells it from others with the same columns.
+    """Columns by which a row is recognised, and the ready row that it becomes."""
 
-    to_row: the ready row without its id; None for a row that cannot train, and then `what` says why.
-    """
-
-    kind: Kind | None
-    what: str
+    kind: RowKind | None
+    """Kind of the ready row; None for a layout that cannot train."""
+    description: str
+    """A row of the layout in one line; of a layout that cannot train, also the reason."""
     columns: tuple[str, ...]
-    to_row: Callable[[Fields], Row] | None
+    """Names of the columns that a row must have."""
+    build: Callable[..., Row] | None = None
+    """Builds the ready row from the record's fields and the names in ``columns``; None where ``kind`` is None."""
     only: Callable[[Fields], bool] | None = None
+    """Condition that tells the layout from others with the same columns."""
+
+    def to_row(self, fields: Fields) -> Row:
+        """Build the ready row without its id. Raises RowError where the record is bad or its layout cannot train."""
+        if self.build is None:
+            raise RowError(f"not trainable: {self.description}")
+        return self.build(fields, *self.columns)
 
 
-def recognise(fields: Fields, kind: Kind | None = None) -> Layout | None:
-    """The first layout, of those that can become rows of ``kind``, whose columns the row has (a null is no column)."""
+def recognise(fields: Fields, kind: RowKind | None = None) -> Layout | None:
+    """Return the first layout of `LAYOUTS` that can give rows of ``kind`` and whose columns the record has.
+
+    A null counts as a missing column.
+    """
     if None in fields.values():
         fields = {name: value for name, value in fields.items() if value is not None}
-    for layout in _fitting(tuple(fields), kind):
+    for layout in _with_columns(tuple(fields), kind):
         if layout.only is None or layout.only(fields):
             return MARKED if layout.kind == "answers" and _is_marked(fields) else layout
     return None
 
 
-def unrecognised(fields: Fields, kind: Kind) -> RowError:
-    """What keeps a row that no layout of ``kind`` fits from being one."""
-    names = [name for name, value in fields.items() if value is not None]
-    there = f"the row has {', '.join(map(repr, names)) or 'nothing'}"
-    other = recognise(fields)
-    if other is not None and other.kind is not None:
-        return RowError(f"wrong kind: {other.what}, among rows of kind {kind}")
-    if other is not None and other.what == PLAIN:
-        return RowError(f"no turns: {PLAIN}")
-    nearest = min(of_kind(kind), key=lambda layout: (-len({*layout.columns} & {*names}), len(layout.columns)))
-    missing = [name for name in nearest.columns if name not in names]
-    if len(missing) == len(nearest.columns) or not missing:
-        return RowError(f"unknown layout: {there}")
-    return RowError(f"missing field: no {' and no '.join(map(repr, missing))}; {there}")
+@functools.lru_cache(maxsize=1024)
+def _with_columns(columns: tuple[str, ...], kind: RowKind | None) -> tuple[Layout, ...]:
+    return tuple(layout for layout in _of_kind(kind) if set(layout.columns) <= set(columns))
 
 
 @functools.cache
-def of_kind(kind: Kind | None) -> tuple[Layout, ...]:
-    """The layouts that can become rows of ``kind`` (null: all): answers can be scored where a verifier is named."""
+def _of_kind(kind: RowKind | None) -> tuple[Layout, ...]:
+    """Layouts that can give rows of ``kind`` (None: all). Answers can become scored prompts of a named verifier."""
     kinds = (kind, "answers") if kind == "scored" else (kind,)
     return LAYOUTS if kind is None else tuple(layout for layout in LAYOUTS if layout.kind in kinds)
 
 
 def _is_marked(fields: Fields) -> bool:
-    """Whether the row says of its answer that it is good or bad."""
+    """Tell whether the row marks its answer as good or bad."""
     return any(str(fields[name]).lower() in MARKS for name in ("label", "kto_tag") if name in fields)
 
 
-def _plain(prompt: str, completion: str, reference: str | None = None) -> Callable[[Fields], Row]:
-    def to_row(fields: Fields) -> Row:
-        said = after_transcript(fields, prompt, messages(fields, completion, "assistant"))
-        row = answer(asked(fields, prompt), said)
-        return row if reference is None else row | {"reference": text(fields, reference)}
-
-    return to_row
-
-
-def _chat(column: str) -> Callable[[Fields], Row]:
-    def to_row(fields: Fields) -> Row:
-        value = fields[column]
-        if isinstance(value, str) and value.lstrip().startswith("["):  # in a table, a list is often written as JSON
-            try:
-                fields = fields | {column: json.loads(value)}
-            except ValueError:
-                raise RowError(f"wrong type: {column!r} is neither a list of turns nor JSON of one") from None
-        return _split_last(messages(fields, column, "user"))
-
-    return to_row
+def unrecognised(fields: Fields, kind: RowKind) -> RowError:
+    """Make the error for a row that no layout of ``kind`` fits: it names what the row lacks."""
+    names = [name for name, value in fields.items() if value is not None]
+    columns = f"the row has {', '.join(map(repr, names)) or 'nothing'}"
+    other = recognise(fields)
+    if other is not None and other.kind is not None:
+        return RowError(f"wrong kind: {other.description}, among rows of kind {kind}")
+    if other is not None and other.description == PLAIN_TEXT:
+        return RowError(f"no turns: {PLAIN_TEXT}")
+    nearest = min(_of_kind(kind), key=lambda layout: (-len({*layout.columns} & {*names}), len(layout.columns)))
+    missing = [name for name in nearest.columns if name not in names]
+    if len(missing) == len(nearest.columns) or not missing:
+        return RowError(f"unknown layout: {columns}")
+    return RowError(f"missing field: no {' and no '.join(map(repr, missing))}; {columns}")
 
 
-def _split_last(said: list[Message]) -> Row:
-    """A conversation whose last turn is trained; all before is its prompt."""
-    if said[-1]["role"] != "assistant":
-        raise RowError(f"no assistant at the end: the last turn is the {said[-1]['role']}'s")
-    return answer(said[:-1], said[-1:])
+def _answer(fields: Fields, prompt: str, completion: str, reference: str | None = None) -> Row:
+    answer = strip_after_transcript(fields, prompt, column_messages(fields, completion, "assistant"))
+    row = answers_row(prompt_messages(fields, prompt), answer)
+    return row if reference is None else row | {"reference": column_text(fields, reference)}
 
 
-def _marked_text(fields: Fields) -> Row:
-    return _split_last(chat_formats.from_text(text(fields, "text")))
+def _chat(fields: Fields, column: str) -> Row:
+    value = fields[column]
+    if isinstance(value, str) and value.lstrip().startswith("["):  # tables often hold a list as JSON text
+        try:
+            fields = fields | {column: json.loads(value)}
+        except ValueError:
+            raise RowError(f"wrong type: {column!r} is neither a list of turns nor JSON of one") from None
+    return _split_last(column_messages(fields, column, "user"))
 
 
-def _pair(prompt: str | None) -> Callable[[Fields], Row]:
-    def to_row(fields: Fields) -> Row:
-        sides = [_side(fields, column, alone=prompt is not None) for column in ("chosen", "rejected")]
-        if prompt is None:
-            return preference([], *sides)
-        return preference(asked(fields, prompt), *(after_transcript(fields, prompt, side) for side in sides))
-
-    return to_row
+def _chat_as_text(fields: Fields, column: str) -> Row:
+    return _split_last(chat_formats.from_text(column_text(fields, column)))
 
 
-def _side(fields: Fields, column: str, *, alone: bool) -> list[Message]:
-    """One side of a pair: a conversation, a transcript, or beside a prompt column the answer alone."""
-    if isinstance(fields.get(column), list):
-        return chat_formats.from_list(fields[column])
-    said = text(fields, column)
-    if chat_formats.has_markup(said, at_start=True):
-        return chat_formats.from_text(said)
-    if not alone:
+def _split_last(messages: list[Message]) -> Row:
+    """Build a row of answers whose last turn is the completion and whose other turns are the prompt."""
+    if messages[-1]["role"] != "assistant":
+        raise RowError(f"no assistant at the end: the last turn is the {messages[-1]['role']}'s")
+    return answers_row(messages[:-1], messages[-1:])
+
+
+def _pair(fields: Fields, prompt: str, chosen: str, rejected: str) -> Row:
+    sides = [
+        strip_after_transcript(fields, prompt, _side(fields, column, has_prompt=True)) for column in (chosen, rejected)
+    ]
+    return preferences_row(prompt_messages(fields, prompt), *sides)
+
+
+def _pair_of_conversations(fields: Fields, chosen: str, rejected: str) -> Row:
+    return preferences_row([], *(_side(fields, column, has_prompt=False) for column in (chosen, rejected)))
+
+
+def _side(fields: Fields, column: str, *, has_prompt: bool) -> list[Message]:
+    """Return one side of a pair: a conversation, a transcript, or beside a prompt column the text of an answer."""
+    value = fields.get(column)
+    if isinstance(value, list):
+        return chat_formats.from_list(value)
+    text = column_text(fields, column)
+    if chat_formats.has_markup(text, at_start=True):
+        return chat_formats.from_text(text)
+    if not has_prompt:
         raise RowError("missing field: no prompt, neither as a column nor as turns within chosen and rejected")
-    return [{"role": "assistant", "content": said}]
+    return [{"role": "assistant", "content": text}]
 
 
-def _checked(prompt: str, reference: str | None) -> Callable[[Fields], Row]:
-    """Of a row that names its verifier; what else that reads is kept as it stands."""
-
-    def to_row(fields: Fields) -> Row:
-        name = fields["verifier"]
-        needs = catalog.read_by(name, fields) if isinstance(name, str) and name in catalog.VERIFIERS else {}
-        if reference is not None:
-            value = fields[reference]
-            # Several right answers, or a JSON object, are kept where there is a verifier for them.
-            needs["reference"] = value if needs and isinstance(value, list | dict) else text(fields, reference)
-        return scored(asked(fields, prompt), name, **needs)
-
-    return to_row
+def _scored(fields: Fields, prompt: str, verifier: str, reference: str | None = None) -> Row:
+    """Build the row of a prompt that names its verifier; other fields that the verifier reads are kept as they are."""
+    name = fields[verifier]
+    needs = catalog.read_by(name, fields) if isinstance(name, str) and name in catalog.VERIFIERS else {}
+    if reference is not None:
+        value = fields[reference]
+        # Several right answers, or a JSON object, are kept where there is a verifier for them.
+        needs["reference"] = value if needs and isinstance(value, list | dict) else column_text(fields, reference)
+    return scored_row(prompt_messages(fields, prompt), name, **needs)
 
 
-def _instructions(fields: Fields) -> Row:
-    ids, settings = fields["instruction_id_list"], fields["kwargs"]
-    if not isinstance(ids, list) or not isinstance(settings, list) or len(ids) != len(settings) or not ids:
-        raise RowError("wrong type: 'instruction_id_list' and 'kwargs' are not lists of the same length")
-    return scored(messages(fields, "prompt", "user"), "instructions", instructions=ids, settings=settings)
+def _instructions(fields: Fields, prompt: str, instructions: str, settings: str) -> Row:
+    ids, values = fields[instructions], fields[settings]
+    if not isinstance(ids, list) or not isinstance(values, list) or len(ids) != len(values) or not ids:
+        raise RowError(f"wrong type: {instructions!r} and {settings!r} are not lists of the same length")
+    return scored_row(column_messages(fields, prompt, "user"), "instructions", instructions=ids, settings=values)
 
 
-def _program(fields: Fields) -> Row:
-    # Indented code is text: it is kept to the last space.
-    needs = {name: text(fields, name) for name in ("test", "entry_point")}
-    return scored(messages(fields, "prompt", "user"), "code", reference=text(fields, "canonical_solution"), **needs)
+def _program(fields: Fields, prompt: str, solution: str, test: str, entry_point: str) -> Row:
+    needs = {"test": column_text(fields, test), "entry_point": column_text(fields, entry_point)}
+    messages = column_messages(fields, prompt, "user")  # code is no transcript: it is kept to the last space
+    return scored_row(messages, "code", reference=column_text(fields, solution), **needs)
 
 
-def _refusal(fields: Fields) -> Row:
-    return scored(messages(fields, "prompt", "user"), "refusal", label=fields["label"])
+def _refusal(fields: Fields, prompt: str, label: str) -> Row:
+    return scored_row(column_messages(fields, prompt, "user"), "refusal", label=fields[label])
 
 
-RIGHT = "a prompt with one right answer"
+def _each(
+    kind: RowKind | None, description: str, columns: tuple[str | tuple[str, ...], ...], build: Callable[..., Row] | None
+) -> Iterator[Layout]:
+    """Yield a layout for each combination of names, where ``columns`` gives several names for a column."""
+    for names in itertools.product(*((name,) if isinstance(name, str) else name for name in columns)):
+        yield Layout(kind, description, names, build)
+
+
+REFERENCES = ("reference", "ground_truth", *ANSWERS)
 CHAT = "a chat that ends with the assistant's answer"
-BETTER = "a prompt with a better and a worse answer"
-PLAIN = "a text that does not mark who speaks; none of the methods here trains on plain text"
-MARKS = ("true", "false", "0", "1", "0.0", "1.0")
+ONE_ANSWER = "a prompt with one right answer"
+PAIR = "a prompt with a better and a worse answer"
+PROMPT_ALONE = "a prompt alone: nothing says what a good answer is"
+PLAIN_TEXT = "a text that does not mark its speakers; no method here trains on plain text"
 MARKED = Layout(
     None,
     "a prompt with one answer marked good or bad, which no method learns from: make pairs of them, or name in "
     "data.<dataset>.columns the prompt and the completion of a file that holds the good ones alone",
     (),
-    None,
 )
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
@@ -200,27 +211,27 @@ LAYOUTS: tuple[Layout, ...] = (
         ("prompt", "instruction_id_list", "kwargs"),
         _instructions,
     ),
-    *(Layout("preferences", BETTER, (prompt, "chosen", "rejected"), _pair(prompt)) for prompt in PROMPTS),
-    Layout("preferences", BETTER, ("chosen", "rejected"), _pair(None)),
-    *(
-        Layout("scored", "a prompt, its right answer, and the verifier to use", columns, _checked(*columns[:2]))
-        for prompt in PROMPTS
-        for reference in ("reference", "ground_truth", *ANSWERS)
-        if prompt != reference and (columns := (prompt, reference, "verifier"))
-    ),
-    *(
-        Layout("scored", "a prompt, and the verifier to use", (prompt, "verifier"), _checked(prompt, None))
-        for prompt in PROMPTS
-    ),
-    *(Layout("answers", CHAT, (column,), _chat(column)) for column in CHATS),
-    *(
-        Layout("answers", RIGHT, (prompt, "solution", "answer"), _plain(prompt, "solution", "answer"))
-        for prompt in PROMPTS
-    ),
-    *(
-        Layout("answers", RIGHT, (prompt, name), _plain(prompt, name))
-        for prompt, name in (*USUAL, *itertools.product(PROMPTS, ANSWERS))
-    ),
+    # {"prompt": "2 + 2?", "chosen": "4", "rejected": "5"} becomes
+    # {"prompt": [user: 2 + 2?], "chosen": [assistant: 4], "rejected": [assistant: 5]}.
+    *_each("preferences", PAIR, (PROMPTS, "chosen", "rejected"), _pair),
+    Layout("preferences", PAIR, ("chosen", "rejected"), _pair_of_conversations),
+    # {"question": "2 + 2?", "verifier": "number", "answer": "4"} becomes
+    # {"prompt": [user: 2 + 2?], "verifier": "number", "reference": "4"}.
+    *_each("scored", "a prompt, its right answer, and the verifier to use", (PROMPTS, "verifier", REFERENCES), _scored),
+    *_each("scored", "a prompt, and the verifier to use", (PROMPTS, "verifier"), _scored),
+    Layout("answers", CHAT, ("messages",), _chat),
+    Layout("answers", CHAT, ("conversations",), _chat),
+    Layout("answers", CHAT, ("conversation",), _chat),
+    # {"problem": "2 + 2?", "solution": "It is 4.", "answer": "4"} becomes
+    # {"prompt": [user: 2 + 2?], "completion": [assistant: It is 4.], "reference": "4"}.
+    *_each("answers", ONE_ANSWER, (PROMPTS, "solution", "answer"), _answer),
+    # {"query": "2 + 2?", "response": "4"} becomes {"prompt": [user: 2 + 2?], "completion": [assistant: 4]}.
+    Layout("answers", ONE_ANSWER, ("question", "answer"), _answer),
+    Layout("answers", ONE_ANSWER, ("instruction", "output"), _answer),
+    Layout("answers", ONE_ANSWER, ("query", "response"), _answer),
+    Layout("answers", ONE_ANSWER, ("problem", "solution"), _answer),
+    Layout("answers", ONE_ANSWER, ("input", "output"), _answer),
+    *_each("answers", ONE_ANSWER, (PROMPTS, ANSWERS), _answer),
     Layout(
         "scored",
         "a prompt marked safe or unsafe to answer",
@@ -232,18 +243,11 @@ LAYOUTS: tuple[Layout, ...] = (
         "answers",
         "a chat written as one text with markup",
         ("text",),
-        _marked_text,
+        _chat_as_text,
         only=lambda fields: isinstance(fields["text"], str) and chat_formats.has_markup(fields["text"]),
     ),
-    Layout(None, PLAIN, ("text",), None),
-    *(
-        Layout(None, "a prompt alone: nothing says what a good answer is", (prompt,), None)
-        for prompt in (*PROMPTS, "chosen")
-    ),
+    Layout(None, PLAIN_TEXT, ("text",)),
+    *_each(None, PROMPT_ALONE, ((*PROMPTS, "chosen"),), None),
 )
-"""Every layout that is recognised without configuration; the first that fits is taken."""
-
-
-@functools.lru_cache(maxsize=1024)
-def _fitting(columns: tuple[str, ...], kind: Kind | None) -> tuple[Layout, ...]:
-    return tuple(layout for layout in of_kind(kind) if set(layout.columns) <= set(columns))
+"""Every layout that is recognised without configuration; the first that fits is taken. `PROMPTS`, `ANSWERS` and
+`REFERENCES` stand for each of their names; the usual pairs of a prompt and an answer precede all their combinations."""

@@ -1,4 +1,4 @@
-"""Work on many blocks in as many processes as there are CPUs, with the results in order."""
+"""A function applied to many items by one process for each CPU, with the results in order."""
 
 import collections
 import itertools
@@ -20,20 +20,27 @@ from tunesmith.core.errors import DataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 FEW, FORKED_FEW = 32, 4
-PRELOAD = ("tunesmith.data.row_checks", "tunesmith.cli.survey", "tunesmith.models.chat")
-"""Loaded once for all workers, where this process has loaded them."""
-_work: Callable[[Any], Any]
+"""Items from which processes are worth their start; forked ones start sooner."""
+_work: Callable[..., Any]
+"""The function of a worker process."""
 
 
 def ordered(
-    work: Callable[[Item], Result], items: Iterable[Item], *, workers: int | None = None, fork: bool = False
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    preload: Iterable[str] = (),
+    fork: bool = False,
 ) -> Iterator[Result]:
-    """``work`` of every item, in their order.
+    """Yield ``work(item)`` for every item, in the order of the items.
 
-    Few items are done here, in two threads, so that what leaves Python (tokenizing) overlaps with what does not:
-    starting processes takes longer. A few items a worker are under way at a time: memory does not grow with their
-    number. fork: this process has not let ``work`` or its libraries run yet, so that workers can be forked from it at
-    once. Raises DataError where a worker is killed, as systems do when memory is short.
+    A few items are done in two threads of this process, where tokenizing, which leaves Python, overlaps with the rest:
+    starting processes takes longer. About two items a worker are in flight, so that memory does not grow with their
+    number. Raises DataError where a worker is killed, as systems do when memory is short.
+
+    preload: modules to import once for all workers, besides that of ``work``. fork: neither ``work`` nor its libraries
+    have run in this process yet, so that workers can be forked from it at once.
     """
     workers = workers or cpus.usable_cpus()
     items = iter(items)
@@ -44,7 +51,7 @@ def ordered(
     if len(first) < few or workers == 1:
         pool, call = ThreadPoolExecutor(min(workers, 2)), work
     else:
-        pool, call = _processes(work, workers, fork=fork), _call
+        pool, call = _processes(work, workers, {work.__module__, *preload}, fork=fork), _call
     pending: collections.deque[Future[Result]] = collections.deque()
     try:
         for item in itertools.chain(first, items):
@@ -62,20 +69,20 @@ def ordered(
         pool.shutdown(cancel_futures=True)
 
 
-def _processes(work: Callable[[Any], Any], workers: int, *, fork: bool) -> ProcessPoolExecutor:
+def _processes(work: Callable[..., object], workers: int, preload: set[str], *, fork: bool) -> ProcessPoolExecutor:
     context: BaseContext = multiprocessing.get_context("fork")
     if not fork:
-        # From a fresh process: forked from this one, where libraries may have threads, workers could hang.
+        # Workers forked from this process, where libraries may have threads, could hang: fork from a fresh process.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([name for name in PRELOAD if name in sys.modules])
+        context.set_forkserver_preload(sorted(preload))
     return ProcessPoolExecutor(workers, mp_context=context, initializer=_start, initargs=(work,))
 
 
-def _start(work: Callable[[Any], Any]) -> None:
+def _start(work: Callable[..., object]) -> None:
     global _work
     _work = work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells
-    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}  # one process a CPU is enough
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent shuts the workers down
+    os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}  # each CPU has its process already
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -86,5 +93,5 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _call(item: Any) -> Any:
+def _call(item: object) -> Any:
     return _work(item)

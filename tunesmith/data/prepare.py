@@ -1,7 +1,7 @@
-"""Turn a raw file into ready rows: check every row, set bad ones aside, then compare rows with each other and split.
+"""Turn a raw file into ready rows: check every row, set bad rows aside, compare rows with each other, and split.
 
-Blocks are checked by all CPUs (`tunesmith/data/row_checks.py`); here their results meet. A ready row waits in a file,
-and only an index of it is kept in memory, 44 bytes a row and 192 more with near-duplicate signatures.
+Blocks are checked on all CPUs (`tunesmith/data/row_checks.py`) and their results are collected here. Ready rows wait in
+a file; memory holds only their index, 44 bytes a row and 192 more with near-duplicate signatures.
 """
 
 import hashlib
@@ -10,9 +10,9 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import jiter
 import numpy as np
@@ -25,66 +25,78 @@ from tunesmith.data import duplicates, parallel, readers, splits, text_scan
 from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.records import Problem, Record
-from tunesmith.data.row_checks import INDEX, Examined, Examiner, Index, Lengths, whole_text
+from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
-ASIDE = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set")
-"""What is set aside without being bad."""
-CHUNK = 2**22
+NOT_BAD = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set")
+"""Checks that set good rows aside."""
+WRITE_BUFFER = 2**22
+"""Bytes."""
 
 Positions = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a file holds. problems: by line. index: of the good rows, in the file's order; `read` gives them."""
+class CheckedRows:
+    """The rows of a file after all checks: ready rows, by position, and problems."""
 
     index: Index
+    """An entry for each ready row, in the order of the file."""
     problems: list[Problem]
+    """Rows that were set aside, in the order of the file."""
     layouts: Counter[tuple[str, tuple[str, ...]]]
+    """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
+    """Number of records with each set of columns."""
     spill: IO[bytes]
+    """File of the ready rows, each a line of JSON."""
     offsets: npt.NDArray[np.uint64]
+    """Offset of each ready row in ``spill``, in bytes."""
 
     @property
     def total(self) -> int:
+        """Number of rows in the file, good and bad."""
         return len(self.index) + len(self.problems)
 
     def read(self, position: int) -> bytes:
-        """A ready row, as a line of JSON."""
+        """Read a ready row as a line of JSON."""
         return os.pread(self.spill.fileno(), int(self.index["bytes"][position]), int(self.offsets[position]))
 
     def row(self, position: int) -> Row:
+        """Read a ready row."""
         row: Row = jiter.from_json(self.read(position))
         return row
 
 
 @dataclass(frozen=True)
-class Written:
-    """rows: of a split. digest: SHA-256, in hex, of its file."""
+class SplitFile:
+    """A file of ready rows that was written for a split."""
 
     rows: int
     digest: str
+    """SHA-256 of the file, in hex."""
 
 
 @contextmanager
-def find(
+def check_file(
     dataset: Dataset,
     *,
     special_tokens: Iterable[str],
     lengths: Lengths | None,
     scratch: Path | None = None,
     fork: bool = False,
-) -> Iterator[Found]:
-    """Read and check every row of ``dataset``.
+) -> Iterator[CheckedRows]:
+    """Read and check every row of ``dataset``; the result can be read while the context is open.
 
     scratch: a folder with room for the ready rows. fork: as in `parallel.ordered`.
 
     Raises DataError where the file cannot be read, a column is in no row, no row is good, or too many are bad.
     """
-    examiner = Examiner(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, dataset.path))
+    checker = RowChecker(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, dataset.path))
+    preload = [] if lengths is None else [lengths.count.__module__]
     with tempfile.TemporaryFile(dir=scratch) as spill:
-        blocks, problems = _examine(dataset.path, examiner, spill, fork=fork)
+        results = parallel.ordered(checker, readers.blocks(dataset.path), preload=preload, fork=fork)
+        blocks, problems = _collect(results, dataset.path, spill)
         index = np.concatenate([np.empty(0, INDEX), *(block.index for block in blocks)])
         offsets = np.zeros(len(index), np.uint64)
         np.cumsum(index["bytes"][:-1], out=offsets[1:])
@@ -93,87 +105,81 @@ def find(
             layouts += block.layouts
             columns += block.columns
         _check_columns(dataset, columns)
-        found = Found(index, problems, layouts, columns, spill, offsets)
+        rows = CheckedRows(index, problems, layouts, columns, spill, offsets)
         signatures = [block.signatures for block in blocks if block.signatures is not None]
-        related = _relate(dataset, found, np.concatenate(signatures) if signatures else None)
-        found.problems.extend(_tell(dataset.path, found, related))
-        found.problems.sort(key=lambda problem: problem.line)
-        kept = np.setdiff1d(np.arange(len(index)), np.fromiter(related, np.intp))
-        _check_share(dataset, found.problems, len(index) - len(related))
-        yield Found(index[kept], found.problems, layouts, columns, spill, offsets[kept])
+        reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
+        problems += _problems_with_text(dataset.path, rows, reasons)
+        problems.sort(key=lambda problem: problem.line)
+        kept = np.setdiff1d(np.arange(len(index)), np.fromiter(reasons, np.intp))
+        _check_share(dataset, problems, len(kept))
+        yield CheckedRows(index[kept], problems, layouts, columns, spill, offsets[kept])
 
 
-def select(found: Found, dataset: Dataset) -> dict[str, Positions]:
-    """The rows of each split, in the order of their prompts' keys, as far as the limits allow."""
-    split = splits.assign(found.index["prompt"], dataset.splits)
-    order = np.lexsort((found.index["id"], found.index["prompt"]))
+def select(rows: CheckedRows, dataset: Dataset) -> dict[str, Positions]:
+    """Return the positions of each split's rows, ordered by the keys of their prompts and cut at the split's limit."""
+    split = splits.assign(rows.index["prompt"], dataset.splits)
+    order = np.lexsort((rows.index["id"], rows.index["prompt"]))
     return {
         name: order[split[order] == position][: getattr(dataset.limit, name)] for position, name in enumerate(SPLITS)
     }
 
 
-def write(path: Path, found: Found, positions: Positions) -> Written:
-    """Write these rows to a file, a line of JSON each."""
+def write(path: Path, rows: CheckedRows, positions: Positions) -> SplitFile:
+    """Write the rows at ``positions`` to a file, a line of JSON each."""
     digest = hashlib.sha256()
-    with path.open("wb", buffering=CHUNK) as file:
+    with path.open("wb", buffering=WRITE_BUFFER) as file:
         for position in positions.tolist():
-            line = found.read(position)
+            line = rows.read(position)
             digest.update(line)
             file.write(line)
-    return Written(len(positions), digest.hexdigest())
+    return SplitFile(len(positions), digest.hexdigest())
 
 
-def _examine(path: Path, examiner: Examiner, spill: IO[bytes], *, fork: bool) -> tuple[list[Examined], list[Problem]]:
-    """Every block examined, its rows in ``spill`` and no longer in memory; and all problems."""
+def _collect(results: Iterator[CheckedBlock], path: Path, spill: IO[bytes]) -> tuple[list[CheckedBlock], list[Problem]]:
+    """Write the ready rows of all blocks to ``spill``; return the blocks without them, and all problems."""
     blocks, problems = [], []
     progress = tqdm(desc=f"check {path.name}", unit=" rows", delay=2, mininterval=1, leave=False)
     with progress:
-        for examined in parallel.ordered(examiner, readers.blocks(path), fork=fork):
-            spill.write(examined.rows)
-            problems += examined.problems
-            progress.update(len(examined.index) + len(examined.problems))
-            blocks.append(Examined(b"", examined.index, examined.signatures, [], examined.layouts, examined.columns))
+        for block in results:
+            spill.write(block.rows)
+            problems += block.problems
+            progress.update(len(block.index) + len(block.problems))
+            blocks.append(replace(block, rows=b"", problems=[]))
     spill.flush()
     return blocks, problems
 
 
-def _relate(dataset: Dataset, found: Found, signatures: duplicates.Hashes | None) -> dict[int, str]:
-    """Rows to be set aside because of others: position -> reason."""
-    related = _exact_duplicates(found)
+def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes | None) -> dict[int, str]:
+    """Compare rows with each other; map the position of each row to set aside to the reason."""
+    reasons: dict[int, str] = {}
+    for group in _groups(rows.index["id"]):
+        reasons |= dict.fromkeys(group[1:], f"exact duplicate: of line {rows.index['line'][group[0]]}")
     if dataset.one_answer:
-        related |= _conflicts(found, related)
+        reasons |= _contradictions(rows, reasons)
     if signatures is not None and dataset.near_duplicates is not None:
-        kept = np.setdiff1d(np.arange(len(found.index)), np.fromiter(related, np.intp))
-        near = duplicates.find_similar(
-            signatures[kept], lambda position: whole_text(found.row(int(kept[position]))), dataset.near_duplicates
+        kept = np.setdiff1d(np.arange(len(rows.index)), np.fromiter(reasons, np.intp))
+        near = duplicates.find_near_duplicates(
+            signatures[kept], lambda position: whole_text(rows.row(int(kept[position]))), dataset.near_duplicates
         )
         for later, (earlier, similarity) in near.items():
-            line = found.index["line"][kept[earlier]]
-            related[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as line {line}"
-    return related
+            line = rows.index["line"][kept[earlier]]
+            reasons[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as line {line}"
+    return reasons
 
 
-def _exact_duplicates(found: Found) -> dict[int, str]:
-    related: dict[int, str] = {}
-    for group in _groups(found.index["id"]):
-        line = found.index["line"][group[0]]
-        related |= dict.fromkeys(group[1:], f"exact duplicate: of line {line}")
-    return related
-
-
-def _conflicts(found: Found, aside: dict[int, str]) -> dict[int, str]:
-    """Every row that answers, or prefers, otherwise than another that is asked the same."""
-    related = {}
-    for group in _groups(found.index["asked"]):
-        rows = {position: found.row(position) for position in group if position not in aside}
-        for position, other in duplicates.find_contradictions(rows).items():
-            line = found.index["line"][other]
-            related[position] = f"conflicting answers: line {line} is asked the same and answered otherwise"
-    return related
+def _contradictions(rows: CheckedRows, aside: dict[int, str]) -> dict[int, str]:
+    """Find the rows that contradict another row with the same prompt, apart from those already set ``aside``."""
+    reasons = {}
+    for group in _groups(rows.index["exact_prompt"]):
+        same_prompt = {position: rows.row(position) for position in group if position not in aside}
+        for position, other in duplicates.find_contradictions(same_prompt).items():
+            line = rows.index["line"][other]
+            reasons[position] = f"conflicting answers: line {line} has the same prompt and disagrees"
+    return reasons
 
 
 def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
-    """Positions that share a key, where several do; each group in ascending order."""
+    """Yield the positions of each key that occurs more than once, in ascending order."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, int)
@@ -182,15 +188,15 @@ def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
         yield order[start:end].tolist()
 
 
-def _tell(path: Path, found: Found, related: dict[int, str]) -> list[Problem]:
-    """The problems of related rows, with their text, for which the file is read once more."""
-    wanted = {int(found.index["line"][position]): reason for position, reason in related.items()}
-    if not wanted:
+def _problems_with_text(path: Path, rows: CheckedRows, reasons: dict[int, str]) -> list[Problem]:
+    """Make the problems of rows that the comparison set aside; their text is read from the file once more."""
+    by_line = {int(rows.index["line"][position]): reason for position, reason in reasons.items()}
+    if not by_line:
         return []
     return [
-        Problem(record.line, wanted[record.line], record.text())
+        record.problem(by_line[record.line])
         for record in readers.read(path)
-        if isinstance(record, Record) and record.line in wanted
+        if isinstance(record, Record) and record.line in by_line
     ]
 
 
@@ -208,25 +214,31 @@ def _check_share(dataset: Dataset, problems: list[Problem], good: int) -> None:
     total = good + len(problems)
     if not total:
         raise DataError(f"{dataset.path}: the file has no rows", fix=readers.EMPTY)
-    bad = [problem for problem in problems if problem.check not in ASIDE]
+    bad = [problem for problem in problems if problem.check not in NOT_BAD]
     if good and len(bad) <= dataset.max_bad_share * total:
         return
-    told = bad if bad else problems
-    shown = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in told[:5])
-    more = f"\n  ... and {len(told) - 5} more" if len(told) > 5 else ""
+    listed = bad or problems
+    examples = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in listed[:5])
+    if len(listed) > 5:
+        examples += f"\n  ... and {len(listed) - 5} more"
     if not good:
-        mend = "mend those lines" if bad else "is this file in data.<dataset>.held_out.path, or a copy of one that is?"
-        raise DataError(f"{dataset.path}: not one of {total} rows is good:{shown}{more}", fix=mend)
+        fix = "correct those lines" if bad else "is this file in data.<dataset>.held_out.path, or a copy of one there?"
+        raise DataError(f"{dataset.path}: not one of {total} rows is good:{examples}", fix=fix)
     raise DataError(
         f"{dataset.path}: {len(bad)} of {total} rows are bad, more than max_bad_share "
-        f"({dataset.max_bad_share:g}) allows:{shown}{more}",
-        fix="mend those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
+        f"({dataset.max_bad_share:g}) allows:{examples}",
+        fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
     )
 
 
-def quarantine(path: Path, problems: list[Problem]) -> list[dict[str, Any]]:
-    """Quarantine lines: {file, line, reason, raw}; secrets are masked, for the file is passed around."""
+def quarantine(path: Path, problems: list[Problem]) -> list[dict[str, object]]:
+    """Return the lines of the quarantine file, {file, line, reason, raw}, with secrets masked: the file is shared."""
     return [
-        {"file": str(path), "line": one.line, "reason": one.reason, "raw": text_scan.mask_secrets(one.raw)}
-        for one in problems
+        {
+            "file": str(path),
+            "line": problem.line,
+            "reason": problem.reason,
+            "raw": text_scan.mask_secrets(problem.raw),
+        }
+        for problem in problems
     ]

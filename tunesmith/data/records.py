@@ -27,6 +27,10 @@ class Record:
             return self.raw.decode().strip()
         return dumps(self.fields).decode()
 
+    def problem(self, reason: str) -> "Problem":
+        """Make the problem that sets this row aside."""
+        return Problem(self.line, reason, self.text())
+
 
 @dataclass(slots=True)
 class Problem:

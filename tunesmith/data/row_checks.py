@@ -1,78 +1,83 @@
-"""The checks that need no other row: a block of a file in, ready rows and problems out. It may run in any process."""
+"""The checks of single rows: a block of a file in, ready rows and problems out. They may run in any process."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tunesmith.core.errors import ChatError
-from tunesmith.core.ready_rows import Row, dumps
+from tunesmith.core.ready_rows import Message, Row, dumps
 from tunesmith.data import duplicates, readers, splits, text_scan
-from tunesmith.data.chat_formats import Message, RowError
+from tunesmith.data.chat_formats import RowError
 from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.records import Block, Problem, Record
-from tunesmith.data.splits import normal
+from tunesmith.data.splits import normalise
 from tunesmith.verifiers import catalog
-from tunesmith.verifiers.catalog import VERIFIERS
 
 INDEX = np.dtype(
     [
         ("line", np.uint64),
-        ("prompt", np.uint64),  # key of the prompt; it decides the split
-        ("asked", np.uint64),  # of the prompt to the letter, its system message included
+        ("prompt", np.uint64),  # key of the normalised prompt; it decides the split
+        ("exact_prompt", np.uint64),  # key of the prompt to the letter, its system message included
         ("id", np.uint64),
-        ("bytes", np.uint32),  # of the ready row, its line feed included
+        ("bytes", np.uint32),  # length of the ready row, its line feed included
         ("prompt_tokens", np.int32),
-        ("tokens", np.int32),  # of the prompt and the longest completion; 0 without a tokenizer
+        ("tokens", np.int32),  # length of the prompt with the longest completion; 0 without a tokenizer
     ]
 )
+"""An entry for each ready row, kept in memory while the row itself waits on disk."""
 Index = npt.NDArray[np.void]
-ANSWERS = ("completion", "chosen", "rejected")
+ANSWERS: tuple[Literal["completion", "chosen", "rejected"], ...] = ("completion", "chosen", "rejected")
+PARTS: tuple[Literal["prompt", "completion", "chosen", "rejected"], ...] = ("prompt", *ANSWERS)
+"""Columns of a ready row that hold messages."""
 Conversation = tuple[list[Message], list[Message]]
-Count = tuple[int, int]
+TokenCount = tuple[int, int]
 """Tokens of a row's prompt, and of the prompt with its longest completion."""
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long rows are for the base model.
-
-    count: conversations (prompt, completion) -> tokens of the prompts, tokens of the completions. context: the most
-    that the model takes. tools: whether its template writes tool turns.
-    """
+    """How the base model counts tokens, and how many it takes."""
 
     count: Callable[[Sequence[Conversation]], tuple[list[int], list[int]]]
+    """Maps conversations (prompt, completion) to the tokens of each prompt and of each completion."""
     context: int
+    """Longest sequence of the model, in tokens."""
     tools: bool
+    """Whether the chat template writes tool turns."""
 
 
-class Good(NamedTuple):
+class GoodRow(NamedTuple):
+    """A record and the ready row made of it."""
+
     record: Record
     row: Row
 
 
 @dataclass(frozen=True)
-class Examined:
-    """rows: a line of JSON each. index: one INDEX a row. signatures: near-duplicate signatures a row, where asked for.
-
-    layouts, columns: how many records of each layout (what it is, its columns), and with each set of columns.
-    """
+class CheckedBlock:
+    """The ready rows and the problems of a block."""
 
     rows: bytes
+    """Ready rows, each a line of JSON."""
     index: Index
+    """An INDEX entry for each ready row."""
     signatures: duplicates.Hashes | None
+    """MinHash signature of each ready row, where near duplicates are wanted."""
     problems: list[Problem]
     layouts: Counter[tuple[str, tuple[str, ...]]]
+    """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
+    """Number of records with each set of columns."""
 
 
-class Examiner:
-    """Examines blocks of one data set. lengths: None leaves tokens uncounted."""
+class RowChecker:
+    """Checks blocks of one data set. Without ``lengths``, tokens are not counted."""
 
     def __init__(
         self, dataset: Dataset, special_tokens: Iterable[str], lengths: Lengths | None, held_out: EvaluationSets
@@ -82,11 +87,11 @@ class Examiner:
         self._lengths = lengths
         self._held_out = held_out
 
-    def __call__(self, block: Block) -> Examined:
+    def __call__(self, block: Block) -> CheckedBlock:
         problems: list[Problem] = []
         layouts: Counter[tuple[str, tuple[str, ...]]] = Counter()
         columns: Counter[tuple[str, ...]] = Counter()
-        good: list[Good] = []
+        good: list[GoodRow] = []
         for record in readers.parse(block):
             if isinstance(record, Problem):
                 problems.append(record)
@@ -94,52 +99,51 @@ class Examiner:
             columns[tuple(record.fields)] += 1
             try:
                 layout, row = self._dataset.to_row(record.fields)
-            except RowError as why:
-                problems.append(_problem(record, str(why)))
+            except RowError as error:
+                problems.append(record.problem(str(error)))
                 continue
-            layouts[layout.what, layout.columns] += 1
-            good.append(Good(record, row))
+            layouts[layout.description, layout.columns] += 1
+            good.append(GoodRow(record, row))
         for check in (self._scan, self._check_tools, self._check_verdicts, self._check_held_out):
-            good = _without(good, check(good), problems)
+            good = _set_aside(good, check(good), problems)
         counts, refused = self._count(good)
         refused |= self._check_lengths(counts)
         counts = [count for position, count in enumerate(counts) if position not in refused]
-        good = _without(good, refused, problems)
+        good = _set_aside(good, refused, problems)
         lines, index = _encode(good, counts)
         signatures = None
         if self._dataset.near_duplicates is not None and good:
-            signatures = duplicates.signatures([whole_text(row) for _, row in good])
-        return Examined(b"".join(lines), index, signatures, problems, layouts, columns)
+            signatures = duplicates.minhash_signatures([whole_text(row) for _, row in good])
+        return CheckedBlock(b"".join(lines), index, signatures, problems, layouts, columns)
 
-    def _scan(self, good: list[Good]) -> dict[int, str]:
+    def _scan(self, good: list[GoodRow]) -> dict[int, str]:
         parts = [(position, name, text) for position, (_, row) in enumerate(good) for name, text in _texts(row)]
-        found = self._scanner.scan([(name, text) for _, name, text in parts])
+        findings = self._scanner.scan([(name, text) for _, name, text in parts])
         reasons: dict[int, str] = {}
-        for part in sorted(found):
-            reasons.setdefault(parts[part][0], found[part])
+        for part in sorted(findings):
+            reasons.setdefault(parts[part][0], findings[part])
         return reasons
 
-    def _check_tools(self, good: list[Good]) -> dict[int, str]:
+    def _check_tools(self, good: list[GoodRow]) -> dict[int, str]:
         if self._lengths is None or self._lengths.tools:
             return {}
         reason = "tool turn: the base model's chat template does not write it, so it would be lost"
-        return {position: reason for position, (_, row) in enumerate(good) if any(map(_is_tool, _messages(row)))}
+        return {
+            position: reason
+            for position, (_, row) in enumerate(good)
+            if any(message["role"] == "tool" or "tool_calls" in message for message in _messages(row))
+        }
 
-    def _check_verdicts(self, good: list[Good]) -> dict[int, str]:
-        found = {position: fault(row) for position, (_, row) in enumerate(good)}
-        return {position: why for position, why in found.items() if why is not None}
+    def _check_verdicts(self, good: list[GoodRow]) -> dict[int, str]:
+        return _reasons(check_own_answer(row) for _, row in good)
 
-    def _check_held_out(self, good: list[Good]) -> dict[int, str]:
+    def _check_held_out(self, good: list[GoodRow]) -> dict[int, str]:
         if not self._held_out:
             return {}
-        found = {
-            position: self._held_out.find(splits.prompt_key(row["prompt"]), whole_text(row))
-            for position, (_, row) in enumerate(good)
-        }
-        return {position: why for position, why in found.items() if why is not None}
+        return _reasons(self._held_out.match(splits.prompt_key(row["prompt"]), whole_text(row)) for _, row in good)
 
-    def _count(self, good: list[Good]) -> tuple[list[Count], dict[int, str]]:
-        """Tokens of each row; and the rows that the chat template refuses."""
+    def _count(self, good: list[GoodRow]) -> tuple[list[TokenCount], dict[int, str]]:
+        """Count the tokens of each row; also return why the chat template refuses a row, by position."""
         if self._lengths is None:
             return [(0, 0)] * len(good), {}
         try:
@@ -147,7 +151,7 @@ class Examiner:
         except ChatError:
             return self._count_one_by_one(good, self._lengths)
 
-    def _count_together(self, rows: list[Row], lengths: Lengths) -> list[Count]:
+    def _count_together(self, rows: list[Row], lengths: Lengths) -> list[TokenCount]:
         conversations = [
             (position, (row["prompt"], completion))
             for position, row in enumerate(rows)
@@ -159,7 +163,7 @@ class Examiner:
             counts[position] = prompt, max(counts[position][1], prompt + completion)
         return counts
 
-    def _count_one_by_one(self, good: list[Good], lengths: Lengths) -> tuple[list[Count], dict[int, str]]:
+    def _count_one_by_one(self, good: list[GoodRow], lengths: Lengths) -> tuple[list[TokenCount], dict[int, str]]:
         counts, refused = [(0, 0)] * len(good), {}
         for position, (_, row) in enumerate(good):
             try:
@@ -168,7 +172,7 @@ class Examiner:
                 refused[position] = f"refused by the chat template: {error.reason}"
         return counts, refused
 
-    def _check_lengths(self, counts: list[Count]) -> dict[int, str]:
+    def _check_lengths(self, counts: list[TokenCount]) -> dict[int, str]:
         if self._lengths is None:
             return {}
         context = self._lengths.context
@@ -180,69 +184,65 @@ class Examiner:
             elif whole > longest and prompt >= longest:
                 reasons[position] = f"completion lost: the prompt's {prompt} tokens leave no room in {longest}"
             elif whole > longest:
-                lost, said = whole - longest, whole - prompt
-                reasons[position] = f"completion cut: its last {lost} of {said} tokens are beyond {longest}"
+                cut, completion = whole - longest, whole - prompt
+                reasons[position] = f"completion cut: its last {cut} of {completion} tokens are beyond {longest}"
         return reasons
 
 
 def whole_text(row: Row) -> str:
-    """All that a row says, in normal form."""
-    return normal("\n".join(message["content"] for message in _messages(row)))
+    """Return the normalised text of all turns of a row."""
+    return normalise("\n".join(message["content"] for message in _messages(row)))
 
 
 def _messages(row: Row) -> Iterator[Message]:
-    yield from row["prompt"]
-    for name in ANSWERS:
+    for name in PARTS:
         yield from row.get(name, ())
 
 
-def _is_tool(message: Message) -> bool:
-    return message["role"] == "tool" or "tool_calls" in message
-
-
 def _texts(row: Row) -> Iterator[tuple[str, str]]:
-    for name in ("prompt", *ANSWERS):
+    for name in PARTS:
         for message in row.get(name, ()):
             yield name, message["content"]
             if "tool_calls" in message:
                 yield name, dumps(message["tool_calls"]).decode()
-    if "reference" in row:  # an object is read as its JSON
-        right = row["reference"]
-        yield "reference", right if isinstance(right, str) else dumps(right).decode()
+    if "reference" in row:
+        reference = row["reference"]
+        yield "reference", reference if isinstance(reference, str) else dumps(reference).decode()
 
 
-def _without(good: list[Good], reasons: dict[int, str], problems: list[Problem]) -> list[Good]:
-    """``good`` but the positions in ``reasons``, which become problems."""
+def _reasons(reasons: Iterable[str | None]) -> dict[int, str]:
+    """Number the reasons by their positions, and leave out None."""
+    return {position: reason for position, reason in enumerate(reasons) if reason is not None}
+
+
+def _set_aside(good: list[GoodRow], reasons: dict[int, str], problems: list[Problem]) -> list[GoodRow]:
+    """Turn the rows at the positions in ``reasons`` into problems, and return the others."""
     if not reasons:
         return good
-    problems += [_problem(good[position].record, reason) for position, reason in reasons.items()]
-    return [one for position, one in enumerate(good) if position not in reasons]
+    problems += [good[position].record.problem(reason) for position, reason in reasons.items()]
+    return [row for position, row in enumerate(good) if position not in reasons]
 
 
-def _problem(record: Record, reason: str) -> Problem:
-    return Problem(record.line, reason, record.text())
-
-
-def _encode(good: list[Good], counts: list[Count]) -> tuple[list[bytes], Index]:
-    """Ready rows as JSON lines, each with an id made from its content, and their index."""
+def _encode(good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes], Index]:
+    """Encode ready rows as JSON lines, each with an id made from its content, and their index."""
     lines, entries = [], []
     for (record, row), (prompt_tokens, tokens) in zip(good, counts, strict=True):
         body = dumps(row)
         digest = hashlib.sha256(body).digest()[:8]
         lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
         prompt = splits.prompt_key(row["prompt"])
-        asked = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
-        entries.append((record.line, prompt, asked, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
+        exact = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
+        entries.append((record.line, prompt, exact, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
     return lines, np.array(entries, INDEX)
 
 
-def fault(row: Row) -> str | None:
-    """What is wrong; None where nothing is, or the row names no verifier that is here.
+def check_own_answer(row: Row) -> str | None:
+    """Return why a row's verifier does not give its own answer full marks; None where it does or is not known here.
 
-    A row may bring a worked solution and its answer apart; then they must agree.
+    A row with a worked solution and its answer in two columns is checked for their agreement.
     """
     name = row.get("verifier", "")
-    if name not in VERIFIERS:
+    if name not in catalog.VERIFIERS:
         return None
     lacking = catalog.lacking(name, row)
     if lacking:

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.data import readers
-from tunesmith.data.conversations import MATERIAL, PROMPTS, SYSTEMS
+from tunesmith.data.conversations import CONTEXTS, PROMPTS, SYSTEMS
 from tunesmith.data.dataset import Dataset
-from tunesmith.data.prepare import ASIDE, Found, Written
+from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
 from tunesmith.data.row_checks import Lengths
 from tunesmith.data.splits import SPLITS
 from tunesmith.reports import templating
@@ -24,7 +24,7 @@ CHART = (720, 150)
 
 
 def report(
-    name: str, dataset: Dataset, found: Found, written: dict[str, Written], lengths: Lengths | None
+    name: str, dataset: Dataset, found: CheckedRows, written: dict[str, SplitFile], lengths: Lengths | None
 ) -> dict[str, Any]:
     """Counts, lengths, digests and notes, as JSON."""
     reasons = Counter(problem.check for problem in found.problems)
@@ -36,7 +36,7 @@ def report(
         "rows": found.total,
         "good": len(found.index),
         "quarantined": len(found.problems),
-        "bad": sum(count for check, count in reasons.items() if check not in ASIDE),
+        "bad": sum(count for check, count in reasons.items() if check not in NOT_BAD),
         "reasons": dict(reasons.most_common()),
         "examples": _examples(found),
         "layouts": _by_words(found),
@@ -56,7 +56,7 @@ def page(report: dict[str, Any]) -> str:
             (title, chart(report["tokens"][part]))
             for title, part in (("Tokens of the prompt", "prompt"), ("Tokens of prompt and answer", "whole"))
         ]
-    return templating.render_html("data.html.j2", report=report, charts=charts, size=CHART, aside=ASIDE)
+    return templating.render_html("data.html.j2", report=report, charts=charts, size=CHART, aside=NOT_BAD)
 
 
 def chart(lengths: dict[str, Any]) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def chart(lengths: dict[str, Any]) -> dict[str, Any]:
     return {**lengths, "bars": list(zip(bars, titles, strict=True)), "top": top, "low": edges[0], "high": edges[-1] - 1}
 
 
-def _tokens(dataset: Dataset, found: Found, lengths: Lengths) -> dict[str, Any] | None:
+def _tokens(dataset: Dataset, found: CheckedRows, lengths: Lengths) -> dict[str, Any] | None:
     """Token lengths of the good rows, and how many would be cut at other lengths."""
     whole = found.index["tokens"]
     return {
@@ -104,7 +104,7 @@ def _distribution(values: npt.NDArray[np.int32]) -> dict[str, Any]:
     }
 
 
-def _examples(found: Found) -> dict[str, list[dict[str, Any]]]:
+def _examples(found: CheckedRows) -> dict[str, list[dict[str, Any]]]:
     """The first rows of each reason, without their text, which may hold secrets."""
     shown: dict[str, list[dict[str, Any]]] = {}
     for problem in found.problems:
@@ -114,14 +114,14 @@ def _examples(found: Found) -> dict[str, list[dict[str, Any]]]:
     return shown
 
 
-def _by_words(found: Found) -> dict[str, int]:
+def _by_words(found: CheckedRows) -> dict[str, int]:
     words: Counter[str] = Counter()
     for (what, _), count in found.layouts.items():
         words[what] += count
     return dict(words.most_common())
 
 
-def _notes(dataset: Dataset, found: Found) -> list[str]:
+def _notes(dataset: Dataset, found: CheckedRows) -> list[str]:
     notes = []
     if readers.starts_with_bom(dataset.path):
         notes.append("The file begins with a byte order mark, which was left out.")
@@ -136,12 +136,12 @@ def _notes(dataset: Dataset, found: Found) -> list[str]:
     return notes
 
 
-def unused_columns(dataset: Dataset, found: Found) -> list[str]:
+def unused_columns(dataset: Dataset, found: CheckedRows) -> list[str]:
     """Columns of the file that no ready row was made of."""
     present = {name for names in found.columns for name in names}
     if dataset.columns is not None:
         taken = " ".join(dataset.columns.values())
         return sorted(name for name in present if name not in taken)
     used = {name for _, columns in found.layouts for name in columns}
-    beside = {*SYSTEMS, *(MATERIAL if used & {*PROMPTS} else ())}
+    beside = {*SYSTEMS, *(CONTEXTS if used & {*PROMPTS} else ())}
     return sorted(present - used - beside)
