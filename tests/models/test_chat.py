@@ -2,16 +2,18 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.errors import BaseModelError, ChatError
+from tunesmith.core.ready_rows import Message
 from tunesmith.models import chat
 from tunesmith.models.base_model import separate_pad_from_end_of_turn
+from tunesmith.models.settings import Turns
 
 USER, ANSWER = [{"role": "user", "content": "What is 1 + 1?"}], [{"role": "assistant", "content": "2"}]
 TALK = [{"role": "system", "content": "Be kind."}, *USER, *ANSWER, {"role": "user", "content": "And 2 + 2?"}]
 
 
 @pytest.mark.parametrize("prompt", [USER, TALK])
-def test_the_loss_covers_the_answer_and_its_end_of_turn_alone(
-    tokenizer: PreTrainedTokenizerFast, prompt: list[chat.Message]
+def test_the_loss_covers_only_the_answer_and_its_end_of_turn(
+    tokenizer: PreTrainedTokenizerFast, prompt: list[Message]
 ) -> None:
     example = chat.encode_example(tokenizer, prompt, ANSWER)
     trained = [token for token, counts in zip(example.input_ids, example.completion_mask, strict=True) if counts]
@@ -20,7 +22,7 @@ def test_the_loss_covers_the_answer_and_its_end_of_turn_alone(
 
 LONG_TALK = [*TALK, {"role": "assistant", "content": "4!"}, {"role": "user", "content": "2 + 3?"}]
 FETCHED = [*ANSWER, {"role": "tool", "content": "sunny"}, {"role": "assistant", "content": "Sun."}]
-"""A completion of two turns with what a tool said between them."""
+"""A completion of two turns with a tool result between them."""
 
 
 @pytest.mark.parametrize(
@@ -32,28 +34,28 @@ FETCHED = [*ANSWER, {"role": "tool", "content": "sunny"}, {"role": "assistant", 
         (USER, FETCHED, "completion", "2<|im_end|>Sun.<|im_end|>"),
     ],
 )
-def test_only_the_assistants_turns_that_are_asked_for_are_trained(
+def test_only_the_assistants_turns_named_in_params_are_trained(
     tokenizer: PreTrainedTokenizerFast,
-    prompt: list[chat.Message],
-    completion: list[chat.Message],
-    turns: chat.Turns,
+    prompt: list[Message],
+    completion: list[Message],
+    turns: Turns,
     trained: str,
 ) -> None:
     example = chat.encode_example(tokenizer, prompt, completion, turns=turns)
     counted = [token for token, counts in zip(example.input_ids, example.completion_mask, strict=True) if counts]
     assert tokenizer.decode(counted) == trained
-    whole = tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
-    assert tokenizer.decode(example.input_ids) == whole.removesuffix("\n")
+    conversation = tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
+    assert tokenizer.decode(example.input_ids) == conversation.removesuffix("\n")
 
 
-def test_what_is_asked_and_the_last_answer_come_apart(tokenizer: PreTrainedTokenizerFast) -> None:
-    asked, answered = chat.encode_example(tokenizer, LONG_TALK, ANSWER, turns="all").split()
-    assert tokenizer.decode(answered) == "2<|im_end|>"
-    assert tokenizer.decode(asked) == chat.render_prompt(tokenizer, LONG_TALK)
+def test_an_example_splits_into_its_prompt_and_the_last_answer(tokenizer: PreTrainedTokenizerFast) -> None:
+    prompt, answer = chat.encode_example(tokenizer, LONG_TALK, ANSWER, turns="all").split()
+    assert tokenizer.decode(answer) == "2<|im_end|>"
+    assert tokenizer.decode(prompt) == chat.render_prompt(tokenizer, LONG_TALK)
 
 
 def test_a_template_that_rewrites_earlier_turns_cannot_train_them(tokenizer: PreTrainedTokenizerFast) -> None:
-    # As templates do that drop what a model thought in earlier turns.
+    # As templates do that drop the reasoning of earlier turns.
     tokenizer.chat_template = str(tokenizer.chat_template).replace(
         "{{ message['content'] }}", "{{ message['content'] if loop.last or message['role'] == 'user' else '' }}"
     )
@@ -62,9 +64,9 @@ def test_a_template_that_rewrites_earlier_turns_cannot_train_them(tokenizer: Pre
     assert chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER).input_ids
 
 
-def test_a_prompt_is_trained_as_it_is_asked(tokenizer: PreTrainedTokenizerFast) -> None:
-    asked = chat.encode_prompt(tokenizer, TALK)
-    assert chat.encode_example(tokenizer, TALK, ANSWER).input_ids[: len(asked)] == asked
+def test_a_prompt_has_the_same_tokens_in_training_and_inference(tokenizer: PreTrainedTokenizerFast) -> None:
+    prompt = chat.encode_prompt(tokenizer, TALK)
+    assert chat.encode_example(tokenizer, TALK, ANSWER).input_ids[: len(prompt)] == prompt
 
 
 def test_the_last_token_is_the_end_of_turn(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -77,7 +79,7 @@ def test_a_template_that_changes_the_prompt_is_refused(tokenizer: PreTrainedToke
         chat.check_ends_turn(tokenizer)
 
 
-def test_a_template_that_ends_no_turn_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_template_without_an_end_of_turn_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
     with pytest.raises(ChatError, match="would not stop"):
         chat.check_ends_turn(tokenizer)
@@ -106,7 +108,7 @@ def test_padding_gets_a_token_of_its_own(tokenizer: PreTrainedTokenizerFast) -> 
     assert len(tokenizer) == size
 
 
-def test_padding_is_never_a_token_that_the_template_writes(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_padding_is_never_a_token_of_the_template(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.pad_token = None
     tokenizer.chat_template = str(tokenizer.chat_template) + "<|endoftext|>"
     with pytest.raises(BaseModelError, match="no special token"):

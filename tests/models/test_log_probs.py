@@ -7,13 +7,14 @@ from datasets import Dataset
 from profiles import EXACT
 from trl import GRPOConfig, GRPOTrainer
 
-from tunesmith.models import loading, weights
+from tunesmith.models import loading
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods, padded
-from tunesmith.models.shared_prompts import one_product
+from tunesmith.models.settings import Lora
+from tunesmith.models.shared_prompts import single_head_product
 from tunesmith.training.grpo import Trainer
 
-LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
+LORA = Lora(rank=4, alpha=8, dropout=0.0)
 EXAMPLES = [([7, 8, 9, 40], [11, 12, 2]), ([7, 8, 9, 40], [13, 2]), ([5], [14, 15, 2]), ([90, 91], [2])]
 
 
@@ -23,29 +24,29 @@ def policy(tiny_base: Path) -> OpenModel:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 4])
-def test_a_likelihood_is_what_the_model_gives_each_conversation_alone(policy: OpenModel, batch_size: int) -> None:
-    found = likelihoods(policy, EXAMPLES, batch_size=batch_size)
-    for (prompt, completion), likelihood in zip(EXAMPLES, found, strict=True):
+def test_a_likelihood_in_a_batch_is_that_of_the_conversation_alone(policy: OpenModel, batch_size: int) -> None:
+    results = likelihoods(policy, EXAMPLES, batch_size=batch_size)
+    for (prompt, completion), likelihood in zip(EXAMPLES, results, strict=True):
         with torch.no_grad():
             logits = policy.model(input_ids=torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
-        places = range(len(prompt) - 1, len(prompt) + len(completion) - 1)
-        expected = sum(float(logits[place, token]) for place, token in zip(places, completion, strict=True))
+        positions = range(len(prompt) - 1, len(prompt) + len(completion) - 1)
+        expected = sum(float(logits[position, token]) for position, token in zip(positions, completion, strict=True))
         assert likelihood.log_prob == pytest.approx(expected, abs=1e-4)
         assert likelihood.ends == (int(logits[-2].argmax()) == completion[-1])
 
 
-def test_one_product_with_the_output_head_changes_no_result(policy: OpenModel) -> None:
+def test_a_single_product_with_the_output_head_changes_no_result(policy: OpenModel) -> None:
     head = policy.model.get_output_embeddings().weight
     ids = torch.arange(5, 17).reshape(2, 6)
     with torch.inference_mode():
         plain = policy.model(input_ids=ids, logits_to_keep=3).logits
-        with one_product(policy.model):
+        with single_head_product(policy.model):
             together = policy.model(input_ids=ids, logits_to_keep=3).logits
     torch.testing.assert_close(together, plain)
     assert not head.requires_grad
 
 
-def trainer(kind: type[GRPOTrainer], policy: OpenModel, scratch: Path) -> GRPOTrainer:
+def make_trainer(kind: type[GRPOTrainer], policy: OpenModel, scratch: Path) -> GRPOTrainer:
     config = GRPOConfig(
         str(scratch), use_cpu=True, bf16=False, gradient_checkpointing=False, report_to="none", num_generations=2,
         per_device_train_batch_size=2, temperature=0.7,
@@ -58,25 +59,25 @@ def test_sharing_a_prompt_changes_neither_probabilities_nor_gradients(
     tiny_base: Path, tmp_path: Path, tokens_read: TokensRead
 ) -> None:
     prompts, prompt_mask = padded([prompt for prompt, _ in EXAMPLES], 0, left=True)
-    said, said_mask = padded([completion for _, completion in EXAMPLES], 0, left=False)
-    ids, mask = torch.cat([prompts, said], 1), torch.cat([prompt_mask, said_mask], 1)
-    seen = []
+    answers, answer_mask = padded([completion for _, completion in EXAMPLES], 0, left=False)
+    ids, mask = torch.cat([prompts, answers], 1), torch.cat([prompt_mask, answer_mask], 1)
+    results = []
     for kind in (GRPOTrainer, Trainer):
         torch.manual_seed(0)
         policy = loading.open_policy(tiny_base, tiny_base, EXACT, "lora", LORA)
-        made = trainer(kind, policy, tmp_path)
+        online_trainer = make_trainer(kind, policy, tmp_path)
         tokens_read(policy)
         torch.manual_seed(1)
         for name, parameter in policy.model.named_parameters():
             if "lora_B" in name:  # zero at first, which would hide the gradient of lora_A
                 torch.nn.init.normal_(parameter, std=0.1)
-        values, entropies, _ = made._get_per_token_logps_and_entropies(
-            policy.model, ids, mask, said.shape[1], compute_entropy=True
+        values, entropies, _ = online_trainer._get_per_token_logps_and_entropies(
+            policy.model, ids, mask, answers.shape[1], compute_entropy=True
         )
-        (values * said_mask).sum().backward()
+        (values * answer_mask).sum().backward()
         gradients = [p.grad.clone() for p in policy.model.parameters() if p.requires_grad]
-        seen.append((values * said_mask, entropies * said_mask, *gradients))
-    # 4 conversations of 7; or 3 different prompts of 3, without their last tokens, and 4 of what follows
+        results.append((values * answer_mask, entropies * answer_mask, *gradients))
+    # 4 conversations of 7; or 3 unique prompts of 3, without their last tokens, and 4 times these and the completions
     assert tokens_read.counts == [4 * 7, 3 * 3 + 4 * 4]
-    for plain, shared in zip(*seen, strict=True):
+    for plain, shared in zip(*results, strict=True):
         torch.testing.assert_close(shared, plain, rtol=1e-4, atol=1e-5)

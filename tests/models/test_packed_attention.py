@@ -25,25 +25,25 @@ def packed() -> dict[str, torch.Tensor]:
 
 
 def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(model: LlamaForCausalLM) -> None:
-    alone, given = deepcopy(model), packed()
+    reference, batch = deepcopy(model), packed()
     use_row_by_row(model)
-    together = model(**given, use_cache=False).logits
-    (together**2).mean().backward()
-    rows = given["input_ids"].split(LENGTHS, dim=1)
-    apart = torch.cat([alone(input_ids=row, use_cache=False).logits for row in rows], dim=1)
-    (apart**2).mean().backward()
-    torch.testing.assert_close(together, apart)
-    for ours, theirs in zip(model.parameters(), alone.parameters(), strict=True):
+    logits = model(**batch, use_cache=False).logits
+    (logits**2).mean().backward()
+    rows = batch["input_ids"].split(LENGTHS, dim=1)
+    expected = torch.cat([reference(input_ids=row, use_cache=False).logits for row in rows], dim=1)
+    (expected**2).mean().backward()
+    torch.testing.assert_close(logits, expected)
+    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_padded_batches_and_answers_are_as_before(model: LlamaForCausalLM) -> None:
+def test_padded_batches_and_generation_are_unchanged(model: LlamaForCausalLM) -> None:
     ids = torch.randint(1, 50, (3, 9), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
     before = model(input_ids=ids, attention_mask=mask).logits
-    said = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
+    answers = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
     use_row_by_row(model)
     torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, before)
     again = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
-    assert again.tolist() == said.tolist()
+    assert again.tolist() == answers.tolist()

@@ -281,7 +281,7 @@ def test_predicted_weights_and_activations_of_qlora_are_the_real_ones(
 
 
 def quantization_constants(state: Any) -> int:
-    """Bytes of an 8-bit constant a block and a float32 a block of those, without the code books, which can be shared."""
+    """An 8-bit constant a block and a float32 a block of those, without the code books, which could be shared."""
     return int(state.absmax.nbytes + state.state2.absmax.nbytes)
 
 
