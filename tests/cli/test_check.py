@@ -46,7 +46,7 @@ def test_the_projects_own_params_are_in_order() -> None:
             lambda p: p["grpo"].update(dataset="demo_pairs"),
             "grpo.dataset: data.demo_pairs: GRPO cannot learn from",
         ),
-        (lambda p: p["signing"].update(trusted=["keys/ada.pub"]), "keys/ada.pub: no key in PEM can be read there"),
+        (lambda p: p["signing"].update(trusted=["keys/ada.pub"]), "keys/ada.pub: not a readable key in PEM"),
         (lambda p: p["signing"].update(kind="pgp"), "signing: Input tag 'pgp' found using 'kind'"),
         (lambda p: p["serve"].update(max_lora_rank=20), "serve.max_lora_rank: Input should be 8, 16, 32"),
         (lambda p: p["rlhf"].update(start="sft-lroa"), "rlhf.start: no model to start from 'sft-lroa'; did you mean"),

@@ -118,7 +118,7 @@ def test_a_history_that_lost_its_end_is_noticed(registry: Registry, project: Pat
     promote(registry, "1")
     add(registry, project, 2)
     registry.remove_version(ledger.name_of(NAME), "1")
-    with pytest.raises(IntegrityError, match="lacks the promotion of the champion when version 2 was registered"):
+    with pytest.raises(IntegrityError, match="lacks the promotion that version 2 was registered after"):
         promote(registry, "2")
 
 

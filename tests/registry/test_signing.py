@@ -1,4 +1,4 @@
-"""Signatures by a key that is made here, and by keys of colleagues."""
+"""Signatures by this user's own key and by colleagues' keys."""
 
 import os
 import stat
@@ -31,11 +31,11 @@ def folder(tmp_path: Path) -> Path:
 
 
 def move_to(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Become another user."""
+    """Become another user, with another configuration folder."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / name))
 
 
-def test_the_own_key_is_made_once_for_its_owner_alone(folder: Path, home: Path) -> None:
+def test_the_own_key_is_made_once_and_readable_by_its_owner_only(folder: Path, home: Path) -> None:
     first, second = signing.sign(folder, OWN), signing.sign(folder, OWN)
     assert signing.verify(folder, first, OWN) == signing.verify(folder, second, OWN)
     assert stat.S_IMODE(signing.own_key().stat().st_mode) == 0o600
@@ -56,7 +56,7 @@ def test_the_own_key_is_made_once_for_its_owner_alone(folder: Path, home: Path) 
 def test_any_change_breaks_the_signature(folder: Path, change: object) -> None:
     signature = signing.sign(folder, OWN)
     change(folder)
-    with pytest.raises(IntegrityError, match="not as it was signed"):
+    with pytest.raises(IntegrityError, match="differs from what was signed"):
         signing.verify(folder, signature, OWN)
 
 
@@ -78,27 +78,27 @@ def test_a_signature_that_names_a_trusted_key_must_be_by_it(
     theirs = signing.sign(folder, OWN)
     move_to(tmp_path, "other", monkeypatch)
     own = signing.sign(folder, OWN)
-    name = signing.verify(folder, own, OWN)
+    fingerprint = signing.verify(folder, own, OWN)
     [stranger] = {line for line in theirs.split('"') if len(line) == 64 and line not in own}
-    with pytest.raises(IntegrityError, match="not as it was signed"):
-        signing.verify(folder, theirs.replace(stranger, name), OWN)
+    with pytest.raises(IntegrityError, match="differs from what was signed"):
+        signing.verify(folder, theirs.replace(stranger, fingerprint), OWN)
 
 
 @pytest.mark.parametrize("signature", ["", "{}", "[]", "null", '{"verificationMaterial": {"publicKey": {"hint": 3}}}'])
-def test_what_is_no_signature_is_refused(folder: Path, signature: str) -> None:
+def test_a_text_that_is_not_a_signature_is_refused(folder: Path, signature: str) -> None:
     signing.sign(folder, OWN)
     with pytest.raises(IntegrityError):
         signing.verify(folder, signature, OWN)
 
 
-def test_a_text_is_signed_to_the_letter() -> None:
+def test_a_signature_over_a_text_fails_for_any_other_text() -> None:
     signature = signing.sign_text("the champion is version 1", OWN)
     assert signing.verify_text("the champion is version 1", signature, OWN)
     with pytest.raises(IntegrityError):
         signing.verify_text("the champion is version 2", signature, OWN)
 
 
-def test_a_key_with_a_password_signs_where_the_password_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_with_a_password_signs_only_with_the_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "k.pem"
     encryption = serialization.BestAvailableEncryption(b"secret")
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
@@ -111,7 +111,7 @@ def test_a_key_with_a_password_signs_where_the_password_is(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no key"])
-def test_a_key_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+def test_a_key_that_cannot_be_read_is_an_error_that_names_its_file(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "k.pem"
     if content is not None:
         path.write_bytes(content)
@@ -123,14 +123,14 @@ def test_a_key_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | Non
 
 def test_two_first_uses_at_once_end_with_one_key(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = signing.own_key()
-    made = os.link
+    link = os.link
 
-    def beaten(source: str, target: Path) -> None:
-        monkeypatch.setattr(os, "link", made)
+    def link_second(source: str, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
         signing.private_key(OWN)
-        made(source, target)
+        link(source, target)
 
-    monkeypatch.setattr(os, "link", beaten)
+    monkeypatch.setattr(os, "link", link_second)
     signing.private_key(OWN)
     assert signing.verify_text("t", signing.sign_text("t", OWN), OWN) == signing.verify_text(
         "t", signing.sign_text("t", Key(kind="key", private=path, trusted=[])), OWN

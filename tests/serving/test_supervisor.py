@@ -716,7 +716,7 @@ def test_a_key_that_is_not_trusted_yet_is_waited_for(
         trusting = SIGNING.model_copy(update={"trusted": [public]})
         params(project, signing=trusting.model_dump(mode="json"))
         until(lambda: len(said) == 2 or waiting.done())
-        assert "colleague.pub: no key in PEM" in said[1]
+        assert "colleague.pub: not a readable key in PEM" in said[1]
         shutil.copy(project / "colleague" / "tunesmith" / "signing.pem.pub", project / "copied.pub")
         (project / "copied.pub").rename(public)
         waiting.result(timeout=30)

@@ -60,7 +60,7 @@ def promote(
             )
         if claims["champion"] not in (None, *chain.signers):
             raise IntegrityError(
-                f"the history of {name} lacks the promotion of the champion when version {version.number} was registered",
+                f"the history of {name} lacks the promotion that version {version.number} was registered after",
                 fix="find out who deleted it, and restore the tracker's database",
             )
         if alias == CHAMPION and claims["champion"] != (head.hash if head else None):

@@ -1,8 +1,8 @@
-"""Signatures over model folders and texts. The only importer of model_signing.
+"""Sign and verify model folders and texts. The only importer of model_signing.
 
-A signature is a Sigstore bundle, as text, outside what it signs; `model_signing verify` reads it too. By default the
-key is an elliptic-curve key of this user's, made at first use outside the repository; colleagues are trusted by their
-public keys, which are files of the repository.
+A signature is a Sigstore bundle, kept as text beside the signed files; `model_signing verify` reads it too. By default
+the signer is this user's own elliptic-curve key, made on first use outside the repository; the public keys of trusted
+colleagues are files of the repository.
 """
 
 import hashlib
@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from pydantic import Discriminator, Field, RootModel, Tag
 
 from tunesmith.core import files
@@ -25,20 +26,20 @@ from tunesmith.core.errors import IntegrityError, SigningError, TunesmithError, 
 from tunesmith.core.params import Section
 
 PASSWORD = "TUNESMITH_KEY_PASSWORD"
-"""Environment variable with the password of an encrypted private key."""
+"""The environment variable with the password of an encrypted private key."""
 
 
 class Key(Section):
-    """An elliptic-curve key. private: a PEM file; null is this user's own. trusted: PEM files of public keys."""
+    """An elliptic-curve key. private: a PEM file; null for this user's own. trusted: PEM files of public keys."""
 
     kind: Literal["key"] = "key"
     private: Path | None = None
-    trusted: list[Path] = []
+    trusted: tuple[Path, ...] = ()
 
 
 class Certificate(Section):
-    """An X.509 signing certificate. chain: from it to the root. roots: of the certificates that are trusted; one at
-    least, for none would mean every authority that browsers trust."""
+    """An X.509 signing certificate. chain: the certificates between it and a root. roots: the trusted roots; at least
+    one, since an empty list would trust every authority that browsers trust."""
 
     kind: Literal["certificate"] = "certificate"
     private: Path
@@ -48,7 +49,7 @@ class Certificate(Section):
 
 
 class Sigstore(Section):
-    """An identity that Sigstore vouches for, the only one that is trusted. Signing and verifying need the network."""
+    """An identity that Sigstore certifies, the only trusted one. Signing and verifying need the network."""
 
     kind: Literal["sigstore"] = "sigstore"
     identity: str
@@ -59,7 +60,7 @@ Signing = Key | Certificate | Sigstore
 
 
 def _kind(signing: object) -> str:
-    """The kind that the section names, or that its keys tell."""
+    """Return the kind that the section names, or the one that its other keys imply."""
     if not isinstance(signing, dict):
         return str(getattr(signing, "kind", "key"))
     by_keys = "certificate" if "certificate" in signing else "sigstore" if "identity" in signing else "key"
@@ -69,20 +70,22 @@ def _kind(signing: object) -> str:
 class Settings(
     RootModel[
         Annotated[
-            Annotated[Key, Tag("key")] | Annotated[Certificate, Tag("certificate")] | Annotated[Sigstore, Tag("sigstore")],
+            Annotated[Key, Tag("key")]
+            | Annotated[Certificate, Tag("certificate")]
+            | Annotated[Sigstore, Tag("sigstore")],
             Discriminator(_kind),
         ]
     ]
 ):
-    """The section `signing`; left out, this user's own key signs, and no other is trusted."""
+    """The section `signing`. Left out, this user's own key signs and no other is trusted."""
 
 
 def sign(path: Path, signing: Signing) -> str:
-    """The signature over a file, or over every file of a folder. Raises SigningError where the key cannot be used."""
+    """Sign a file, or every file of a folder, and return the signature. Raises SigningError if the key is unusable."""
     from model_signing.signing import Config
 
     config = Config()
-    with TemporaryDirectory() as scratch, _usable(signing):
+    with TemporaryDirectory() as scratch, _raising_signing_errors(signing):
         match signing:
             case Key():
                 password = os.environ.get(PASSWORD)
@@ -101,16 +104,16 @@ def sign(path: Path, signing: Signing) -> str:
 
 
 def verify(path: Path, signature: str, signing: Signing) -> str:
-    """Who signed this file or folder as it is now, if it is someone trusted: a key's fingerprint, or an identity.
+    """Verify the signature over a file or folder. Returns the signer: a key's fingerprint, or an identity.
 
-    Raises IntegrityError where the signature is not theirs, or not over these bytes and no others.
+    Raises IntegrityError where the bytes are not exactly the signed ones, UntrustedError where the key is not trusted.
     """
     from model_signing.verifying import Config
 
     config = Config()
     with TemporaryDirectory() as scratch:
-        written = Path(scratch) / "signature"
-        written.write_text(signature)
+        bundle = Path(scratch) / "signature"
+        bundle.write_text(signature)
         match signing:
             case Key():
                 signer, key = _trusted_key(path, signature, signing)
@@ -124,17 +127,17 @@ def verify(path: Path, signature: str, signing: Signing) -> str:
                 signer = identity
                 config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer)
         try:
-            config.verify(path, written)
-        except Exception as error:  # whatever a forged bundle breaks, it is not a signature
+            config.verify(path, bundle)
+        except Exception as error:  # a forged bundle can make the library raise anything
             raise IntegrityError(
-                f"{path}: not as it was signed: {str(error) or type(error).__name__}",
+                f"{path}: differs from what was signed: {str(error) or type(error).__name__}",
                 fix="find out who changed it; register the model again from models/",
             ) from None
     return signer
 
 
 def sign_text(text: str, signing: Signing) -> str:
-    """The signature over a text."""
+    """Sign a text and return the signature."""
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "text"
         path.write_text(text)
@@ -142,7 +145,7 @@ def sign_text(text: str, signing: Signing) -> str:
 
 
 def verify_text(text: str, signature: str, signing: Signing) -> str:
-    """Who signed this text; the errors are `verify`'s."""
+    """Verify the signature over a text. Returns the signer; raises as `verify` does."""
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "text"
         path.write_text(text)
@@ -150,7 +153,7 @@ def verify_text(text: str, signature: str, signing: Signing) -> str:
 
 
 def private_key(signing: Key) -> Path:
-    """The file of the private key; this user's own is made at first use, its public half beside it."""
+    """Return the file of the private key. This user's own is made on first use, with its public half beside it."""
     if signing.private is not None:
         return signing.private
     path = own_key()
@@ -158,51 +161,52 @@ def private_key(signing: Key) -> Path:
         _make_key(path)
         public = path.with_name(f"{path.name}.pub")
         files.write_bytes(public, _public_half(path))
-        print(f"note: made a signing key; colleagues trust it by {public}, listed in signing.trusted", file=sys.stderr)
+        print(f"note: made a signing key; colleagues trust it by listing {public} in signing.trusted", file=sys.stderr)
     return path
 
 
 def own_key() -> Path:
-    """Where this user's own key is, or will be."""
+    """Return the path of this user's own key, which may not exist yet."""
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "tunesmith" / "signing.pem"
 
 
 def public_keys(signing: Key) -> dict[str, bytes]:
-    """By fingerprint, the public keys that are trusted, as PEM: the own one, where there is one, and `trusted`.
+    """Return the trusted public keys as PEM, by fingerprint: the own one, if it exists, and those of `trusted`.
 
-    A fingerprint, by which signatures name a key, is the SHA-256, in hex, of the PEM. Raises SigningError.
+    A fingerprint, which identifies the key in a signature, is the SHA-256, in hex, of the PEM. Raises SigningError if
+    a key cannot be read.
     """
     private = signing.private or own_key()
     keys = [_public_half(private)] if private.exists() else []
     for path in signing.trusted:
-        with _readable(path):
+        with _raising_key_errors(path):
             keys.append(_pem(serialization.load_pem_public_key(path.read_bytes())))
     return {hashlib.sha256(key).hexdigest(): key for key in keys}
 
 
 def _trusted_key(path: Path, signature: str, signing: Key) -> tuple[str, bytes]:
-    """The fingerprint and the public half of the key that a signature claims to be by."""
+    """Return the fingerprint and PEM of the trusted public key that a signature names."""
     try:
-        name = str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
+        fingerprint = str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise IntegrityError(f"{path}: its signature is not one by a key", fix="register the model again") from None
+        raise IntegrityError(f"{path}: its signature is not by a key", fix="register the model again") from None
     keys = public_keys(signing)
-    if name not in keys:
+    if fingerprint not in keys:
         raise UntrustedError(
-            f"{path}: signed by the key {name[:12]}, which is not trusted here",
-            fix="ask who signed it for the public key, add its file to signing.trusted in params.yaml, and commit both",
+            f"{path}: signed by the key {fingerprint[:12]}, which is not trusted here",
+            fix="ask the signer for the public key, add its file to signing.trusted in params.yaml, and commit both",
         )
-    return name, keys[name]
+    return fingerprint, keys[fingerprint]
 
 
 def _make_key(path: Path) -> None:
-    """A new key, whole or not at all; where two make one at once, the first stays."""
+    """Make a new key atomically; if two processes make one at once, the first stays."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    with NamedTemporaryFile(dir=path.parent) as partial:  # for this user's eyes only
+    with NamedTemporaryFile(dir=path.parent) as partial:  # readable by this user only
         partial.write(secret)
         partial.flush()
         os.fsync(partial.fileno())
@@ -211,35 +215,34 @@ def _make_key(path: Path) -> None:
 
 
 def _public_half(private: Path) -> bytes:
-    with _readable(private):
+    with _raising_key_errors(private):
         password = os.environ.get(PASSWORD)
         key = serialization.load_pem_private_key(private.read_bytes(), password.encode() if password else None)
         return _pem(key.public_key())
 
 
-def _pem(public: Any) -> bytes:
-    form = serialization.PublicFormat.SubjectPublicKeyInfo
-    return bytes(public.public_bytes(serialization.Encoding.PEM, form))
+def _pem(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _raising_key_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SigningError(
-            f"{path}: no key in PEM can be read there: {error}",
+            f"{path}: not a readable key in PEM: {error}",
             fix=f"correct the section signing in params.yaml (an encrypted key's password comes from {PASSWORD})",
         ) from None
 
 
 @contextmanager
-def _usable(signing: Signing) -> Iterator[None]:
+def _raising_signing_errors(signing: Signing) -> Iterator[None]:
     try:
         yield
     except TunesmithError:
         raise
-    except Exception as error:  # each kind of signer has errors of its own, down to those of the network
+    except Exception as error:  # each kind of signer raises its own errors, down to those of the network
         raise SigningError(
             f"params.yaml: signing: the {signing.kind} cannot sign: {error or type(error).__name__}",
             fix=f"correct the section signing (an encrypted key's password comes from {PASSWORD})",
