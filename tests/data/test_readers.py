@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.data import readers
 from tunesmith.data.records import BLOCK_BYTES, Problem, Record
@@ -195,14 +194,6 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         list(readers.read(tmp_path / "none.jsonl"))
 
 
-@given(st.lists(st.dictionaries(st.text(), st.text() | st.integers(-(2**53), 2**53) | st.none())))
-def test_written_rows_are_read_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, Any]]) -> None:
-    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    ready_rows.write_jsonl(path, rows)
-    if rows:
-        assert ready_rows.read(path) == rows
-
-
 @given(st.binary(min_size=1))
 def test_no_bytes_crash_a_reader(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     folder = tmp_path_factory.mktemp("rows")
@@ -214,9 +205,3 @@ def test_no_bytes_crash_a_reader(tmp_path_factory: pytest.TempPathFactory, conte
         except DataError:
             continue
         assert all(isinstance(row, Record | Problem) for row in rows)
-
-
-def test_the_error_of_a_split_without_rows_names_the_param_of_the_shares(tmp_path: Path) -> None:
-    (tmp_path / "test.jsonl").write_text("")
-    with pytest.raises(DataError, match="splits"):
-        ready_rows.read(tmp_path / "test.jsonl")

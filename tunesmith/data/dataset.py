@@ -35,7 +35,7 @@ def _compiles(value: str) -> str:
 
 
 class Limit(Section):
-    """At most so many rows a split, chosen by hash; null takes all."""
+    """Greatest number of rows of each split, chosen by hash; null takes all."""
 
     train: NonNegativeInt | None = None
     validation: NonNegativeInt | None = None
@@ -48,20 +48,20 @@ class Dataset(Section):
     """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that
     the trainings and suites that use the data set learn from."""
     columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
-    """null recognises common layouts (`tunesmith/data/layouts.py`). Otherwise, for each name, a column or a Jinja
-    template over the columns."""
+    """For each name, a column of the file or a Jinja template over its columns; null recognises common layouts
+    (`tunesmith/data/layouts.py`)."""
     system: str | None = None
-    """A system message put before every prompt that brings none; null leaves it to the chat template."""
+    """System message for every prompt without one; null leaves it to the chat template."""
     verifier: VerifierName | None = None
-    """Every row's own answer must get full marks from it. Rows that name one themselves keep theirs."""
+    """Verifier that must give full marks to every row's own answer. Rows that name a verifier keep theirs."""
     one_answer: bool = True
     """Rows that answer the same prompt differently contradict each other, and are set aside."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Set a row aside that is at least so similar (Jaccard, over runs of eight bytes) to one before it; null: never."""
+    """Jaccard similarity (over runs of eight bytes) to an earlier row from which a row is set aside; null: never."""
     held_out: HeldOut = HeldOut()
     """Evaluation rows; a row of this data set that is one of them is set aside."""
     max_length: PositiveInt | None = None
-    """Tokens of prompt and completion; a longer row is set aside. null: the base model's context."""
+    """Longest row in tokens, prompt and completion; a longer one is set aside. null: the base model's context."""
     splits: Splits = Splits()
     limit: Limit = Limit()
     max_bad_share: Share = 0.01
