@@ -127,21 +127,22 @@ def template_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 def render_examples(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[tuple[str, str]]:
     """Every prompt as text, and its completion as text up to the end of turn."""
-    befores = _render(tokenizer, [prompt for prompt, _ in conversations], add_generation_prompt=True)
-    wholes = _render(
+    prompts = _render(tokenizer, [prompt for prompt, _ in conversations], add_generation_prompt=True)
+    texts = _render(
         tokenizer, [[*prompt, *completion] for prompt, completion in conversations], add_generation_prompt=False
     )
-    return [_split(tokenizer, before, whole) for before, whole in zip(befores, wholes, strict=True)]
+    return [_split(tokenizer, prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
 
 
-def _split(tokenizer: PreTrainedTokenizerBase, before: str, whole: str) -> tuple[str, str]:
-    if not whole.startswith(before):
+def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str) -> tuple[str, str]:
+    """The prompt, and the completion up to its end of turn."""
+    if not text.startswith(prompt):
         raise ChatError(
             "the chat template renders a prompt differently once an answer follows it, so a model would be trained on "
             "other prompts than it gets",
             fix="name a prefix-preserving template in params.yaml, base_model.chat_template",
         )
-    end = whole.rfind(tokenizer.eos_token, len(before))
+    end = text.rfind(tokenizer.eos_token, len(prompt))
     if end < 0:
         raise ChatError(
             f"the chat template does not end an assistant's turn with the end-of-sequence token "
@@ -149,7 +150,7 @@ def _split(tokenizer: PreTrainedTokenizerBase, before: str, whole: str) -> tuple
             fix="set the tokenizer's eos_token to the template's end of turn, or change the template",
         )
     # Templates write a newline after the end of turn. Generation stops before it, so it is not trained.
-    return before, whole[len(before) : end + len(tokenizer.eos_token)]
+    return prompt, text[len(prompt) : end + len(tokenizer.eos_token)]
 
 
 def _render(

@@ -1,6 +1,4 @@
-"""Generate answers to a few prompts: one greedy answer, or several sampled ones, a prompt."""
-
-from typing import Any
+"""Generate answers to a few prompts: a greedy one each, or several sampled ones."""
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,7 +37,9 @@ def sample(
 
 
 @torch.inference_mode()
-def generate(model: Any, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBase, **settings: Any) -> list[Tokens]:
+def generate(
+    model: PreTrainedModel, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBase, **settings: object
+) -> list[Tokens]:
     """One completion a prompt, to its end of turn; identical prompts are computed once."""
     if not prompts:
         return []
@@ -55,7 +55,7 @@ def generate(model: Any, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBa
     return [_to_end_of_turn(row, tokenizer.eos_token_id) for row in output[:, ids.shape[1] :].tolist()]
 
 
-def _neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
     """Overrides of a base's generation config, which may pad with the end of turn, stop elsewhere, punish repeats."""
     return {
         "pad_token_id": tokenizer.pad_token_id,

@@ -164,7 +164,14 @@ def _check_weights(folder: Path, trained_on: Digests, present: Path, present_man
         )
 
 
-def _load(auto_class: Any, folder: Path, profile: Profile, *, quantized: bool, **settings: Any) -> Any:
+def _load(
+    auto_class: type[AutoModelForCausalLM | AutoModelForSequenceClassification],
+    folder: Path,
+    profile: Profile,
+    *,
+    quantized: bool,
+    **settings: object,
+) -> PreTrainedModel:
     if quantized:
         settings |= {"quantization_config": weights.quantization(profile), "device_map": {"": profile.device}}
     settings |= {"dtype": profile.dtype, "use_safetensors": True, "trust_remote_code": False}
@@ -174,7 +181,9 @@ def _load(auto_class: Any, folder: Path, profile: Profile, *, quantized: bool, *
     return model
 
 
-def _load_scorer(folder: Path, profile: Profile, tokenizer: PreTrainedTokenizerBase, *, quantized: bool) -> Any:
+def _load_scorer(
+    folder: Path, profile: Profile, tokenizer: PreTrainedTokenizerBase, *, quantized: bool
+) -> PreTrainedModel:
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers warns that the head is missing, which is intended
     try:
@@ -185,7 +194,7 @@ def _load_scorer(folder: Path, profile: Profile, tokenizer: PreTrainedTokenizerB
     return model
 
 
-def _on_device(model: Any, profile: Profile) -> Any:
+def _on_device(model: PreTrainedModel | PeftModel, profile: Profile) -> PreTrainedModel | PeftModel:
     """The model on the profile's device; a 4-bit model was loaded there, and refuses to move."""
     return model if getattr(model, "is_loaded_in_4bit", False) else model.to(profile.device)
 

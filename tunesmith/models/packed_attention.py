@@ -5,8 +5,6 @@ mask throws away: for eight rows of 128 tokens, eight times the work. FlashAtten
 rows, runs on GPUs only.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -34,7 +32,7 @@ def row_by_row(
     dropout: float = 0.0,
     scaling: float | None = None,
     cu_seq_lens_q: Tensor | None = None,
-    **settings: Any,
+    **settings: object,
 ) -> tuple[Tensor, None]:
     """Causal attention within rows. query: (1, heads, tokens, head_dim); key and value may have fewer heads.
 

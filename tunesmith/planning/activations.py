@@ -1,6 +1,6 @@
-"""Memory of a training step beside its weights, in bytes: activations, logits, KV cache. Pure arithmetic.
+"""Memory of a training step besides weights, in bytes: activations, logits, KV cache. Pure arithmetic.
 
-Counts the tensors that autograd saves, after Korthikanti et al. 2022 (section 4.1), with differences: attention is
+Counts the tensors that autograd saves, after Korthikanti et al. 2022 (section 4.1). The differences: attention is
 fused (its scores are never stored), the MLP is gated (SwiGLU), norms are RMS norms computed in float32, and LoRA saves
 the inputs of its A matrices where a frozen layer would save none. tests/planning/test_memory.py compares the counts
 with autograd's own. Other architectures are counted as if they were of this kind; an MLP without a gate needs less.
@@ -13,7 +13,7 @@ TILE_TOKENS, TILE_WIDTH = 4096, 32768
 """Largest tile, in tokens and vocabulary entries, in which TRL 1.16 multiplies by the output head (TOKEN_CHUNK_SIZE in
 trl/kernels/chunked_logprob.py, _CHUNKED_LOGPROB_CHUNK_SIZE in trl/trainer/utils.py)."""
 TORCH_TILES = 7.25
-"""Tiles of float32 that the backward pass of one tile holds besides it without Triton, as on a CPU: seven, and one of
+"""Tiles of float32 that the backward pass of a tile holds besides it without Triton, as on a CPU: seven, and one of
 bytes (`_backward_tile` there: y, z, log_p, p, grad, the target as one-hot and as bool, and the difference from p)."""
 
 

@@ -62,11 +62,11 @@ def predict(shape: Shape, workload: Workload) -> Memory:
     adapter = 0 if is_full else trained
     saved, recomputation = activations.saved(shape, workload), activations.recomputation(shape, workload)
     logits, cache = activations.logits(shape, workload), activations.kv_cache(shape, workload)
-    before = gradients if workload.accumulates else _head_gradient(shape, workload)
+    present = gradients if workload.accumulates else _head_gradient(shape, workload)
     update = max(recomputation, activations.layer(shape, workload)) + _embedding_gradient(shape, workload)
     moments = {
-        "loss": saved + logits + autocast_copies(shape, workload) + before,
-        "backward": saved - activations.last_norm(shape, workload) + recomputation + before,
+        "loss": saved + logits + autocast_copies(shape, workload) + present,
+        "backward": saved - activations.last_norm(shape, workload) + recomputation + present,
         "update": gradients + update,
         "rollout": cache + activations.generation(shape, workload) if workload.rollouts else 0,
     }
@@ -105,7 +105,7 @@ def artifact(shape: Shape, workload: Workload) -> int:
 def largest(shape: Shape, workload: Workload, budget: int) -> Workload | None:
     """``workload`` with the largest batch that fits ``budget`` bytes, or else one group of the longest fitting length.
 
-    Rollouts come in whole groups, all written and trained at once. None where not even LENGTH_STEP tokens fit.
+    Rollouts come in whole groups, all generated and trained at once. None where not even LENGTH_STEP tokens fit.
     """
 
     def fits(candidate: Workload) -> bool:
@@ -140,7 +140,7 @@ def _parameters(shape: Shape, *, scores: bool) -> int:
 
 
 def _frozen(shape: Shape, workload: Workload, *, scores: bool) -> int:
-    """Weights of a model that is not trained, quantized or in the dtype of its products."""
+    """Weights that are not trained: in the dtype of products, or quantized."""
     count = _parameters(shape, scores=scores)
     if workload.weights != "qlora":
         return count * workload.machine.compute_bytes

@@ -23,13 +23,17 @@ SEQUENCES, PAIRS, GROUP = 4, 2, 8
 """The smallest useful batch of a method: packed sequences (SFT), pairs, completions of one prompt."""
 OBJECTIVE_NAMES: dict[Objective, str] = {"sft": "SFT", "dpo": "DPO", "reward": "reward", "rlhf": "RLHF", "grpo": "GRPO"}
 LEARNS_THROUGH: dict[Objective, Objective] = {"rlhf": "reward"}
-"""Objectives that learn from rows through another one: RLHF through its reward model."""
+"""The objective whose rows another one learns from: RLHF learns through its reward model."""
 WEIGHTS_NAMES: dict[WeightsKind, str] = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
 
 
 @dataclass(frozen=True)
 class Method:
-    """run: at the batch that it must bear, with its ``memory``. largest: the most that fits, or None."""
+    """An objective on a kind of weights, for one model and machine.
+
+    workload: the method at its smallest useful batch, which takes ``memory``. largest: the largest workload that fits
+    ``budget``, or None. trainable: parameters. artifact: bytes on disk. budget: bytes of memory.
+    """
 
     workload: Workload
     memory: Memory
@@ -95,7 +99,7 @@ def minimum_workload(objective: Objective, kind: WeightsKind, machine: Machine, 
 
 
 def lightest(methods: Sequence[Method]) -> Method | None:
-    """The first of LoRA and QLoRA that fits with a useful batch, or else that fits at all; all of one objective."""
+    """The first of LoRA and QLoRA, for one objective, that fits with a useful batch, or else that fits at all."""
     adapters = [method for method in methods if method.workload.weights != "full"]
     useful = [method for method in adapters if method.fits]
     return next(iter(useful or [method for method in adapters if method.largest is not None]), None)

@@ -167,10 +167,10 @@ def _from_hub(model: str) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    known = [*KNOWN, "models/base"]
+    names = [*KNOWN, "models/base"]
     if model.count("/") != 1 or model.startswith((".", "/")) or model.endswith(".json"):
         raise BaseModelError(
-            f"{model}: neither a folder with a config.json, nor such a file, nor a known name{meant(model, known)}",
+            f"{model}: neither a folder with a config.json, nor such a file, nor a known name{meant(model, names)}",
             fix=f"name a folder, a config.json, a hub repository (OWNER/NAME), or one of {', '.join(KNOWN)}",
         )
     try:

@@ -14,7 +14,7 @@ BF16, FLOAT32 = 2, 4
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as `tunesmith.models.device.detect` sets it up.
+    """A device and how it computes, as `tunesmith.models.device.detect` chooses.
 
     device: "cpu" or "cuda". compute_bytes: bytes of a number in frozen weights and activations. checkpointing: whether
     layers are recomputed in the backward pass.
@@ -67,7 +67,7 @@ class Workload:
 
     @property
     def row_by_row(self) -> bool:
-        """Whether packed rows attend one by one, without a mask or keys repeated for every head."""
+        """Whether packed rows attend one by one: without a mask and repeated keys, but with an output for each row."""
         return self.objective == "sft" and self.machine.device == "cpu"
 
     @property
