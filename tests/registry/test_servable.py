@@ -1,3 +1,5 @@
+"""A model that a server would refuse or serve wrong is refused before it is registered, with every reason and fix."""
+
 import json
 import shutil
 from collections.abc import Callable
@@ -33,11 +35,11 @@ def full(base: Path, tmp_path: Path) -> Path:
     return adapters.write_full(tmp_path / "sft-full", base)
 
 
-def told(folder: Path, base: Path, on: Path | None = None) -> list[str]:
+def problems(folder: Path, base: Path, on: Path | None = None) -> list[str]:
     return [reason.text for reason in servable.reasons(folder, base, on, MAX)]
 
 
-def test_what_the_pipeline_makes_can_be_served(base: Path, adapter: Path, full: Path, tmp_path: Path) -> None:
+def test_models_that_the_pipeline_makes_can_be_served(base: Path, adapter: Path, full: Path, tmp_path: Path) -> None:
     merge(adapter, base, tmp_path / "merged", EXACT)
     for folder in (adapter, full, tmp_path / "merged"):
         servable.check(folder, base, None, MAX)
@@ -50,8 +52,8 @@ def test_what_the_pipeline_makes_can_be_served(base: Path, adapter: Path, full: 
         ({"use_dora": True}, "a variant of LoRA (use_dora)"),
         ({"modules_to_save": ["norm"]}, "saves whole modules (modules_to_save)"),
         ({"trainable_token_indices": [1, 2]}, "trains single tokens (trainable_token_indices)"),
-        ({"rank_pattern": {"q_proj": 2}}, "has another rank by layer (rank_pattern)"),
-        ({"alpha_pattern": {"q_proj": 2}}, "has another alpha by layer (alpha_pattern)"),
+        ({"rank_pattern": {"q_proj": 2}}, "has different ranks by layer (rank_pattern)"),
+        ({"alpha_pattern": {"q_proj": 2}}, "has different alphas by layer (alpha_pattern)"),
     ],
 )
 def test_an_adapter_that_servers_refuse_is_refused_and_served_merged(
@@ -62,14 +64,14 @@ def test_an_adapter_that_servers_refuse_is_refused_and_served_merged(
         servable.check(folder, base, None, MAX)
     assert reason in str(error.value)
     merge(folder, base, tmp_path / "merged", EXACT)
-    assert told(tmp_path / "merged", base) == []
+    assert problems(tmp_path / "merged", base) == []
 
 
 def test_a_rank_at_the_limit_can_be_served(base: Path, tmp_path: Path) -> None:
-    assert told(adapters.write(tmp_path / "a", base, r=MAX), base) == []
+    assert problems(adapters.write(tmp_path / "a", base, r=MAX), base) == []
 
 
-def test_every_reason_is_told_at_once(base: Path, tmp_path: Path) -> None:
+def test_the_error_names_every_reason_at_once(base: Path, tmp_path: Path) -> None:
     folder = adapters.write(tmp_path / "odd", base, r=17, use_dora=True, modules_to_save=["norm"])
     with pytest.raises(RegistryError) as error:
         servable.check(folder, base, None, MAX)
@@ -78,21 +80,21 @@ def test_every_reason_is_told_at_once(base: Path, tmp_path: Path) -> None:
 
 def test_an_adapter_on_other_weights_is_served_where_those_are(base: Path, full: Path, tmp_path: Path) -> None:
     folder = adapters.write(tmp_path / "dpo", base, on=full)
-    assert told(folder, base, full) == []
-    assert told(folder, base) == ["it is an adapter on the weights of sft-full, not on the base's"]
+    assert problems(folder, base, full) == []
+    assert problems(folder, base) == ["it is an adapter on the weights of sft-full, not on the base's"]
 
 
 def test_the_weights_under_an_adapter_must_be_those_it_was_trained_on(
     base: Path, adapter: Path, full: Path, tiny_base: Path, tmp_path: Path
 ) -> None:
     other = adapters.rounded(tiny_base, tmp_path / "other")
-    (reason,) = told(adapter, base, full)
+    (reason,) = problems(adapter, base, full)
     assert reason.startswith("it is an adapter on weights")
-    assert [text.split(" with")[0] for text in told(full, other)] == ["it was trained on a base"]
-    assert len(told(adapter, other)) == 2
+    assert [text.split(" with")[0] for text in problems(full, other)] == ["it was trained on a base"]
+    assert len(problems(adapter, other)) == 2
 
 
-# Folders whose manifest is in order, and which are not what they should be.
+# Changes to a model folder; its manifest is written again afterwards.
 
 
 def edited(file: str, **changes: Any) -> Callable[[Path], None]:
@@ -109,9 +111,9 @@ def without_template(folder: Path) -> None:
 
 def another_token(folder: Path) -> None:
     path = folder / "tokenizer.json"
-    stated = json.loads(path.read_text())
-    stated["added_tokens"].append(stated["added_tokens"][0] | {"id": 5000, "content": "<|new|>"})
-    path.write_text(json.dumps(stated))
+    tokenizer = json.loads(path.read_text())
+    tokenizer["added_tokens"].append(tokenizer["added_tokens"][0] | {"id": 5000, "content": "<|new|>"})
+    path.write_text(json.dumps(tokenizer))
 
 
 def tensors(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Path], None]:
@@ -134,8 +136,8 @@ def with_weights_beside(folder: Path) -> None:
     shutil.copy(folder / "adapter_model.safetensors", folder / "model.safetensors")
 
 
-def first(found: dict[str, Any]) -> Any:
-    return next(iter(found.values()))
+def first(weights: dict[str, Any]) -> Any:
+    return next(iter(weights.values()))
 
 
 @pytest.mark.parametrize(
@@ -145,29 +147,38 @@ def first(found: dict[str, Any]) -> Any:
         (without_template, "its chat template is not the base's"),
         (edited("tokenizer_config.json", eos_token="<|im_start|>"), "its eos token is not the base's"),
         (edited("tokenizer_config.json", pad_token={"content": "<|im_end|>"}), "its pad token is not the base's"),
-        (another_token, "its tokenizer knows ids up to 5000, and the embedding has"),
-        (another_token, "its tokenizer is another than that of the weights it is on (1 entries differ)"),
+        (another_token, "its tokenizer has ids up to 5000, and the embedding has"),
+        (another_token, "its tokenizer is not that of the weights it is on (1 entries differ)"),
         (edited("adapter_config.json", r=2), "says rank 2, its tensors have 4"),
         (edited("adapter_config.json", r=[4]), "says rank [4], its tensors have 4"),
         (edited("adapter_config.json", bias="lora_only"), "it trains biases (bias: lora_only)"),
         (edited("adapter_config.json", peft_type="IA3"), "an adapter of kind IA3, not LoRA"),
-        (edited("adapter_config.json", task_type="SEQ_CLS"), "it is for SEQ_CLS, and answers nothing"),
-        (tensors(lambda found: {name: value.repeat(9, 0).repeat(9, 1) for name, value in found.items()}), "36 is over"),
-        (tensors(lambda found: found | {"model.norm.weight": first(found)}), "that no LoRA of a linear layer has"),
-        (tensors(lambda found: {f"{name}.lora_A.weight": value[0] for name, value in found.items()}), "no LoRA of"),
-        (tensors(lambda found: {}), "its tensors have none"),
+        (edited("adapter_config.json", task_type="SEQ_CLS"), "it is for SEQ_CLS instead of answering"),
+        (
+            tensors(lambda weights: {name: value.repeat(9, 0).repeat(9, 1) for name, value in weights.items()}),
+            "36 is over",
+        ),
+        (
+            tensors(lambda weights: weights | {"model.norm.weight": first(weights)}),
+            "that are not LoRA weights of a linear layer",
+        ),
+        (
+            tensors(lambda weights: {f"{name}.lora_A.weight": value[0] for name, value in weights.items()}),
+            "not LoRA weights of",
+        ),
+        (tensors(lambda weights: {}), "its tensors have none"),
         (with_weights_beside, "it holds other weights: model.safetensors"),
-        (garbled, "not readable as safetensors"),
-        (without("adapter_model.safetensors"), "not readable as safetensors"),
-        (without("lineage.json"), "lineage.json: not readable"),
+        (garbled, "cannot be read as safetensors"),
+        (without("adapter_model.safetensors"), "cannot be read as safetensors"),
+        (without("lineage.json"), "lineage.json: cannot be read"),
         (edited("lineage.json", on=None), "does not say on which weights it was trained"),
         (edited("lineage.json", base={}), "does not say on which weights it was trained"),
-        (edited("tokenizer.json", model=[]), "not a tokenizer's"),
+        (edited("tokenizer.json", model=[]), "not a tokenizer ("),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "not a JSON object"),
-        (lambda folder: (folder / "adapter_config.json").write_text("{"), "adapter_config.json: not readable"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), "adapter_config.json: cannot be read"),
     ],
 )
-def test_an_adapter_that_is_not_what_it_should_be_is_refused(
+def test_a_changed_adapter_is_refused_with_the_reason(
     base: Path, adapter: Path, change: Callable[[Path], None], reason: str
 ) -> None:
     change(adapter)
@@ -179,17 +190,17 @@ def test_an_adapter_that_is_not_what_it_should_be_is_refused(
 
 def test_full_weights_that_score_are_refused(base: Path, full: Path) -> None:
     adapters.edit(full, "config.json", architectures=["LlamaForSequenceClassification"])
-    assert told(full, base) == ["it scores, and answers nothing (LlamaForSequenceClassification)"]
+    assert problems(full, base) == ["it scores instead of answering (LlamaForSequenceClassification)"]
 
 
 def test_full_weights_with_too_few_embeddings_are_refused(base: Path, full: Path) -> None:
     adapters.edit(full, "config.json", vocab_size=10)
-    (reason,) = told(full, base)
+    (reason,) = problems(full, base)
     assert reason.endswith("and the embedding has 10 rows")
 
 
-def test_a_config_that_hides_its_adapter_is_found_out(base: Path, full: Path, adapter: Path) -> None:
-    """Full weights beside which an adapter_config.json lies are loaded as an adapter."""
+def test_full_weights_with_an_adapter_config_are_refused(base: Path, full: Path, adapter: Path) -> None:
+    """peft and transformers load such a folder as an adapter."""
     shutil.copy(adapter / "adapter_config.json", full)
     manifest.write(full)
     with pytest.raises(RegistryError):

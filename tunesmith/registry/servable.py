@@ -1,8 +1,8 @@
-"""Can a model folder be served? Read off its files before it is registered, instead of from a server that refuses it.
+"""Check, before a model folder is registered, that an inference server can serve it.
 
-Servers take less than peft trains. vLLM refuses modules saved whole, DoRA, biases and ranks over its limit, and scales
-every layer by the one rank and alpha of the config, so that patterns of them would be served wrong without a word. A
-config is not believed: ranks and names of tensors are read from the safetensors' headers.
+Servers support less than peft trains. vLLM refuses modules saved whole, DoRA, biases and ranks above its limit, and
+scales every layer by the one rank and alpha of the config, so it would serve rank and alpha patterns wrong without an
+error. The config is not trusted: ranks and names of tensors are read from the safetensors headers.
 """
 
 import json
@@ -17,21 +17,23 @@ from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import RegistryError
 
 ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SIDES = {".lora_A.weight": 0, ".lora_B.weight": 1}
-"""How the tensors of a linear layer's adapter end: A: (rank, in), B: (out, rank); and which axis is the rank."""
-UNSERVED = {
+Json = dict[str, Any]
+"""A JSON object that another library wrote."""
+RANK_AXES = {".lora_A.weight": 0, ".lora_B.weight": 1}
+"""The axis of the rank, by the suffix of the tensor's name. Shapes: A (rank, in), B (out, rank)."""
+UNSUPPORTED_FIELDS = {
     "modules_to_save": "saves whole modules",
     "lora_bias": "trains biases",
     "trainable_token_indices": "trains single tokens",
-    "target_parameters": "adapts parameters that are no layer's weight",
-    "rank_pattern": "has another rank by layer",
-    "alpha_pattern": "has another alpha by layer",
+    "target_parameters": "adapts parameters that are not the weight of a layer",
+    "rank_pattern": "has different ranks by layer",
+    "alpha_pattern": "has different alphas by layer",
     "layer_replication": "repeats layers",
     **dict.fromkeys(("use_dora", "use_qalora", "use_bdlora"), "is a variant of LoRA"),
     **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "kasa_config"), "is a variant of LoRA"),
     "monteclora_config": "is a variant of LoRA",
 }
-"""Fields of peft's LoraConfig that must be off, and what an adapter does where they are on."""
+"""Fields of peft's LoraConfig that must be off, each with a description of an adapter that sets it."""
 
 MERGE = "merge it (package.merged in params.yaml; `tunesmith check` says what dvc.yaml needs) and register that"
 AGAIN = "train it again on this base (`dvc repro`)"
@@ -39,65 +41,70 @@ AGAIN = "train it again on this base (`dvc repro`)"
 
 @dataclass(frozen=True)
 class Reason:
+    """A reason that a model cannot be served, with its fix."""
+
     text: str
     fix: str
 
 
 def check(folder: Path, base: Path, on: Path | None, max_rank: int) -> None:
-    """Raise RegistryError, with every reason and what to do, where the model in ``folder`` cannot be served.
+    """Raise RegistryError with every reason and fix if the model in ``folder`` cannot be served.
 
-    on: the full weights that an adapter is to be served on, where those are not the base's. max_rank: the highest rank
-    of LoRA that the server is started for. Raises IntegrityError where files are not those that the manifest names;
-    weights are not hashed here.
+    on: the folder of the full weights under an adapter, if not the base. max_rank: the highest LoRA rank that the
+    server supports. Raises IntegrityError if files are not those of the manifest; weights are not hashed here.
     """
-    found = reasons(folder, base, on, max_rank)
-    if found:
+    if problems := reasons(folder, base, on, max_rank):
         raise RegistryError(
-            f"{folder} cannot be served:" + "".join(f"\n  - {reason.text}" for reason in found),
-            fix="; ".join(dict.fromkeys(reason.fix for reason in found)),
+            f"{folder} cannot be served:" + "".join(f"\n  - {reason.text}" for reason in problems),
+            fix="; ".join(dict.fromkeys(reason.fix for reason in problems)),
         )
 
 
 def reasons(folder: Path, base: Path, on: Path | None, max_rank: int) -> list[Reason]:
-    """Every reason against serving it; none where it can be. The rest is as in `check`."""
+    """List every reason against serving the model. Arguments and IntegrityError are as in `check`."""
     manifest.verify(folder, weights=False)
     origin = _read(folder / lineage.NAME)
     adapter = (folder / ADAPTER).exists()
     under = (on or base) if adapter else folder
-    found = [*_base(origin, base), *_speech(folder, base), *_vocabulary(folder, under, adapter)]
+    problems = [*_check_base(origin, base), *_check_template(folder, base), *_check_tokens(folder, under, adapter)]
     if adapter:
-        return [*found, *_on(origin, base, on), *_config(folder, max_rank), *_tensors(folder, max_rank)]
+        return [
+            *problems,
+            *_check_weights_under(origin, base, on),
+            *_check_config(folder, max_rank),
+            *_check_tensors(folder, max_rank),
+        ]
     scorers = [name for name in _read(folder / "config.json").get("architectures") or [] if "Classification" in name]
-    return [*found, *(Reason(f"it scores, and answers nothing ({name})", "register a policy") for name in scorers)]
+    return [*problems, *(Reason(f"it scores instead of answering ({name})", "register a policy") for name in scorers)]
 
 
-def _base(origin: dict[str, Any], base: Path) -> Iterator[Reason]:
-    trained, found = _digest(origin, "base"), manifest.read(base).weights_digest
-    if trained != found:
-        yield Reason(f"it was trained on a base with weights {trained[:12]}, and {base} has {found[:12]}", AGAIN)
+def _check_base(origin: Json, base: Path) -> Iterator[Reason]:
+    trained, actual = _digest(origin, "base"), manifest.read(base).weights_digest
+    if trained != actual:
+        yield Reason(f"it was trained on a base with weights {trained[:12]}, and {base} has {actual[:12]}", AGAIN)
 
 
-def _on(origin: dict[str, Any], base: Path, on: Path | None) -> Iterator[Reason]:
-    """The weights it would be put on must be those it was trained on."""
-    trained, found = _digest(origin, "on"), manifest.read(on or base).weights_digest
-    if trained == found:
+def _check_weights_under(origin: Json, base: Path, on: Path | None) -> Iterator[Reason]:
+    """An adapter must be served on the weights that it was trained on."""
+    trained, actual = _digest(origin, "on"), manifest.read(on or base).weights_digest
+    if trained == actual:
         return
     if on is None:
         name = origin["on"].get("model")
         yield Reason(f"it is an adapter on the weights of {name}, not on the base's", f"serve it on those, or {MERGE}")
     else:
-        yield Reason(f"it is an adapter on weights {trained[:12]}, and {on} has {found[:12]}", AGAIN)
+        yield Reason(f"it is an adapter on weights {trained[:12]}, and {on} has {actual[:12]}", AGAIN)
 
 
-def _speech(folder: Path, base: Path) -> Iterator[Reason]:
-    """All that decides how messages become tokens must be what it was trained and evaluated with (`chat`)."""
-    ours, theirs = _template(folder), _template(base)
-    for part in ours:
-        if ours[part] != theirs[part]:
+def _check_template(folder: Path, base: Path) -> Iterator[Reason]:
+    """The chat template and special tokens must be those of the training and the evaluation (`models.chat`)."""
+    own, expected = _template(folder), _template(base)
+    for part in own:
+        if own[part] != expected[part]:
             yield Reason(f"its {part} is not the base's, with which it was evaluated", AGAIN)
 
 
-def _template(folder: Path) -> dict[str, Any]:
+def _template(folder: Path) -> dict[str, object]:
     config, file = _read(folder / "tokenizer_config.json"), folder / "chat_template.jinja"
     template = file.read_text() if file.exists() else config.get("chat_template")
     tokens = {f"{name} token": config.get(f"{name}_token") for name in ("bos", "eos", "pad")}
@@ -106,65 +113,70 @@ def _template(folder: Path) -> dict[str, Any]:
     }
 
 
-def _vocabulary(folder: Path, under: Path, adapter: bool) -> Iterator[Reason]:
-    """Every token must have its row in the embedding, and with an adapter be the token of the weights under it."""
+def _check_tokens(folder: Path, under: Path, adapter: bool) -> Iterator[Reason]:
+    """Every token needs a row of the embedding; an adapter's tokens must be those of the weights under it."""
     config, ids = _read(under / "config.json"), _ids(folder)
     rows = config.get("vocab_size") or config.get("text_config", {}).get("vocab_size")
     highest = max(ids.values(), default=-1)
     if isinstance(rows, int) and highest >= rows:
-        yield Reason(f"its tokenizer knows ids up to {highest}, and the embedding has {rows} rows", AGAIN)
+        yield Reason(f"its tokenizer has ids up to {highest}, and the embedding has {rows} rows", AGAIN)
     if adapter and (others := len(ids.items() ^ _ids(under).items())):
-        yield Reason(f"its tokenizer is another than that of the weights it is on ({others} entries differ)", MERGE)
+        yield Reason(f"its tokenizer is not that of the weights it is on ({others} entries differ)", MERGE)
 
 
 def _ids(folder: Path) -> dict[str, int]:
-    """Tokens with their ids, as tokenizer.json has them; empty for a tokenizer of another kind."""
+    """Return the ids of all tokens in tokenizer.json; empty for a tokenizer without that file."""
     path = folder / "tokenizer.json"
     if not path.exists():
         return {}
-    stated = _read(path)
+    tokenizer = _read(path)
     try:
-        words = stated["model"]["vocab"]  # of Unigram a list of tokens with their scores, else ids by token
-        ids = dict(words) if isinstance(words, dict) else {word: index for index, (word, _) in enumerate(words)}
-        return ids | {token["content"]: token["id"] for token in stated.get("added_tokens", [])}
+        vocabulary = tokenizer["model"]["vocab"]  # Unigram: a list of (token, score); otherwise ids by token
+        if not isinstance(vocabulary, dict):
+            vocabulary = {token: index for index, (token, _) in enumerate(vocabulary)}
+        return vocabulary | {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
     except (KeyError, TypeError, ValueError) as error:
-        raise RegistryError(f"{path}: not a tokenizer's ({error!r})", fix=AGAIN) from None
+        raise RegistryError(f"{path}: not a tokenizer ({error!r})", fix=AGAIN) from None
 
 
-def _config(folder: Path, max_rank: int) -> Iterator[Reason]:
+def _check_config(folder: Path, max_rank: int) -> Iterator[Reason]:
     config = _read(folder / ADAPTER)
     if config.get("peft_type") != "LORA":
         yield Reason(f"it is an adapter of kind {config.get('peft_type')}, not LoRA", MERGE)
     if config.get("task_type") != "CAUSAL_LM":
-        yield Reason(f"it is for {config.get('task_type')}, and answers nothing", "register a policy")
-    for field, what in UNSERVED.items():
+        yield Reason(f"it is for {config.get('task_type')} instead of answering", "register a policy")
+    for field, description in UNSUPPORTED_FIELDS.items():
         if config.get(field):
-            yield Reason(f"it {what} ({field})", MERGE)
+            yield Reason(f"it {description} ({field})", MERGE)
     if config.get("bias", "none") != "none":
         yield Reason(f"it trains biases (bias: {config['bias']})", MERGE)
     if isinstance(rank := config.get("r"), int) and rank > max_rank:
-        yield _over(rank, max_rank)
+        yield _rank_over_limit(rank, max_rank)
 
 
-def _tensors(folder: Path, max_rank: int) -> Iterator[Reason]:
-    """What the adapter really holds, whatever its config says."""
+def _check_tensors(folder: Path, max_rank: int) -> Iterator[Reason]:
+    """The tensors themselves must be those of a plain LoRA with the rank of the config."""
     others = sorted(path.name for path in folder.rglob("*.safetensors") if path != folder / WEIGHTS)
     if others:
-        yield Reason(f"beside the adapter it holds other weights: {', '.join(others[:3])}", "take them out")
-    shapes, stated = _shapes(folder / WEIGHTS), _read(folder / ADAPTER).get("r")
-    foreign = [name for name, shape in shapes.items() if len(shape) != 2 or not name.endswith(tuple(SIDES))]
+        yield Reason(f"beside the adapter it holds other weights: {', '.join(others[:3])}", "remove them")
+    shapes, config_rank = _shapes(folder / WEIGHTS), _read(folder / ADAPTER).get("r")
+    foreign = [name for name, shape in shapes.items() if len(shape) != 2 or not name.endswith(tuple(RANK_AXES))]
     if foreign:
-        yield Reason(f"it holds {len(foreign)} tensors that no LoRA of a linear layer has: {foreign[0]}", MERGE)
+        yield Reason(
+            f"it holds {len(foreign)} tensors that are not LoRA weights of a linear layer: {foreign[0]}", MERGE
+        )
     linear = {name: shape for name, shape in shapes.items() if name not in foreign}
-    ranks = sorted({shape[axis] for name, shape in linear.items() for end, axis in SIDES.items() if name.endswith(end)})
-    if ranks != [stated]:
-        told = ", ".join(map(str, ranks)) or "none"
-        yield Reason(f"{ADAPTER} says rank {stated}, its tensors have {told}", "train it again: it is not what it says")
-    if stated not in ranks and ranks and ranks[-1] > max_rank:
-        yield _over(ranks[-1], max_rank)
+    ranks = sorted(
+        {shape[axis] for name, shape in linear.items() for end, axis in RANK_AXES.items() if name.endswith(end)}
+    )
+    if ranks != [config_rank]:
+        actual = ", ".join(map(str, ranks)) or "none"
+        yield Reason(f"{ADAPTER} says rank {config_rank}, its tensors have {actual}", "train it again: they must agree")
+    if config_rank not in ranks and ranks and ranks[-1] > max_rank:
+        yield _rank_over_limit(ranks[-1], max_rank)
 
 
-def _over(rank: int, limit: int) -> Reason:
+def _rank_over_limit(rank: int, limit: int) -> Reason:
     return Reason(f"its rank {rank} is over serve.max_lora_rank: {limit}", f"raise that in params.yaml, or {MERGE}")
 
 
@@ -173,21 +185,21 @@ def _shapes(path: Path) -> dict[str, list[int]]:
         with safe_open(path, framework="np") as file:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise RegistryError(f"{path}: not readable as safetensors ({error})", fix=AGAIN) from None
+        raise RegistryError(f"{path}: cannot be read as safetensors ({error})", fix=AGAIN) from None
 
 
-def _digest(origin: dict[str, Any], which: str) -> str:
+def _digest(origin: Json, part: str) -> str:
     try:
-        return str(origin[which]["weights_digest"])
+        return str(origin[part]["weights_digest"])
     except (KeyError, TypeError):
         raise RegistryError(f"{lineage.NAME} does not say on which weights it was trained", fix=AGAIN) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     try:
-        found = json.loads(path.read_text())
+        value = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise RegistryError(f"{path}: not readable ({error})", fix=AGAIN) from None
-    if not isinstance(found, dict):
+        raise RegistryError(f"{path}: cannot be read ({error})", fix=AGAIN) from None
+    if not isinstance(value, dict):
         raise RegistryError(f"{path}: not a JSON object", fix=AGAIN)
-    return found
+    return value
