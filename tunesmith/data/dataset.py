@@ -59,7 +59,7 @@ class Dataset(Section):
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
     """Jaccard similarity (over runs of eight bytes) to an earlier row from which a row is set aside; null: never."""
     held_out: HeldOut = HeldOut()
-    """Evaluation rows; a row of this data set that is one of them is set aside."""
+    """Evaluation rows; a row of this data set that matches one is set aside."""
     max_length: PositiveInt | None = None
     """Longest row in tokens, prompt and completion; a longer one is set aside. null: the base model's context."""
     splits: Splits = Splits()

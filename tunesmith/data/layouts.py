@@ -73,7 +73,7 @@ def _with_columns(columns: tuple[str, ...], kind: RowKind | None) -> tuple[Layou
 
 @functools.cache
 def _of_kind(kind: RowKind | None) -> tuple[Layout, ...]:
-    """Layouts that can give rows of ``kind`` (None: all). Answers can become scored prompts of a named verifier."""
+    """Return layouts that can give rows of ``kind`` (None: all). Answers can be scored where a verifier is named."""
     kinds = (kind, "answers") if kind == "scored" else (kind,)
     return LAYOUTS if kind is None else tuple(layout for layout in LAYOUTS if layout.kind in kinds)
 
@@ -170,7 +170,7 @@ def _instructions(fields: Fields, prompt: str, instructions: str, settings: str)
 
 def _program(fields: Fields, prompt: str, solution: str, test: str, entry_point: str) -> Row:
     needs = {"test": column_text(fields, test), "entry_point": column_text(fields, entry_point)}
-    messages = column_messages(fields, prompt, "user")  # code is no transcript: it is kept to the last space
+    messages = column_messages(fields, prompt, "user")  # code is not a transcript: it is kept to the last space
     return scored_row(messages, "code", reference=column_text(fields, solution), **needs)
 
 

@@ -20,7 +20,7 @@ from tunesmith.core.errors import DataError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 FEW, FORKED_FEW = 32, 4
-"""Items from which processes are worth their start; forked ones start sooner."""
+"""Fewest items for which processes are started; forked processes start sooner."""
 _work: Callable[..., Any]
 """The function of a worker process."""
 
