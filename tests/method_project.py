@@ -7,39 +7,39 @@ from typing import Any
 import yaml
 
 from tunesmith.core import ready_rows
+from tunesmith.project import document, stage_params
 
 SUMS = [(a, b) for a in range(2, 10) for b in (11, 23, 37)]
 
 RATES = {"lora": 0.05, "qlora": 0.05, "full": 0.01}
-SCHEDULE = {"learning_rate": RATES, "warmup_share": 0.0, "batch_size": 4, "seed": 1, "probes": 2}
+SCHEDULE = {
+    "lora": {"rank": 2, "alpha": 4},
+    "learning_rate": RATES["lora"],
+    "warmup_share": 0.0,
+    "batch_size": 4,
+    "seed": 1,
+    "probes": 2,
+}
+SFT = SCHEDULE | {"dataset": "answers", "max_length": 120, "batch_size": 2, "probes": 0}
+PAIRS = SCHEDULE | {"dataset": "pairs", "start": "sft-lora", "max_length": 120}
 ONLINE = SCHEDULE | {
     "dataset": "prompts",
     "start": "sft-lora",
-    "weights": "lora",
     "steps": 2,
     "prompts": 2,
     "group": 4,
+    "batch_size": 8,
     "max_new_tokens": 6,
-    "temperature": 1.0,
     "beta": 0.05,
     "max_kl": 50.0,
     "max_prompt_length": 100,
 }
-PAIRS = SCHEDULE | {
-    "dataset": "pairs",
-    "start": "sft-lora",
-    "weights": "lora",
-    "epochs": 1,
-    "max_length": 120,
-}
 PARAMS: dict[str, Any] = {
-    "lora": {"rank": 2, "alpha": 4, "dropout": 0.0},
-    "sft": SCHEDULE
-    | {"dataset": "answers", "turns": "completion", "epochs": 1, "max_length": 120, "batch_size": 2, "probes": 0},
-    "dpo": PAIRS | {"beta": 0.5},
-    "reward": PAIRS | {"probes": 0},
-    "rlhf": ONLINE | {"verifier": "number", "batch_size": 8},
-    "grpo": ONLINE | {"rewards": {"number": 1.0}, "probe": 4, "batch_size": 8},
+    "sft": {f"sft-{kind}": SFT | {"weights": kind, "learning_rate": rate} for kind, rate in RATES.items()},
+    "dpo": {"dpo": PAIRS | {"beta": 0.5}},
+    "reward": {"reward": PAIRS | {"probes": 0}},
+    "rlhf": {"rlhf": ONLINE | {"reward": "reward", "verifier": "number"}},
+    "grpo": {"grpo": ONLINE | {"rewards": {"number": 1.0}}},
     "registry": {"experiment": "e", "model": "m"},
 }
 
@@ -70,9 +70,17 @@ def make(folder: Path, base: Path, params: dict[str, Any] = PARAMS) -> Path:
 
 
 def write_params(folder: Path, params: dict[str, Any]) -> None:
+    """params.yaml, and the effective params of every stage, as `resolve_params` leaves them."""
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    for resolved in stage_params.of(document.load(folder / "params.yaml")):
+        ready_rows.write_json(folder / resolved.path, resolved.values)
+
+
+def changed(objective: str, **changes: Any) -> dict[str, Any]:
+    """PARAMS with changes to the entry that has the name of its objective."""
+    return PARAMS | {objective: {objective: PARAMS[objective][objective] | changes}}
 
 
 def with_weights(objective: str, kind: str) -> dict[str, Any]:
-    """PARAMS with one line changed."""
-    return PARAMS | {objective: PARAMS[objective] | {"weights": kind}}
+    """PARAMS whose entry of an objective trains other weights."""
+    return changed(objective, weights=kind, learning_rate=RATES[kind])

@@ -2,8 +2,6 @@
 
 import math
 import shutil
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from zlib import crc32
@@ -18,39 +16,32 @@ from stages import reference, train_dpo, train_grpo, train_reward, train_rlhf, t
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.errors import DataError
 from tunesmith.models import device, generation, loading, weights
+from tunesmith.models.settings import KINDS, Lora, WeightsKind
 from tunesmith.training import checks, reward, sft
-from tunesmith.training import run as training_run
-from tunesmith.training.grpo import Grpo
-from tunesmith.training.sft import Sft
+from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.entries.sft import Sft
 from tunesmith.verifiers import catalog
-from tunesmith.verifiers.verdict import Row, Verdict, Verifier
+from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
 
 PROMPT = [{"role": "user", "content": "What is 3 + 4?"}]
 
 
-def run(objective: str, kind: weights.Kind) -> Path:
+def run(objective: str, kind: WeightsKind) -> Path:
     """Run the stage in the current project; the folder it wrote."""
     match objective:
         case "sft":
-            train_sft.main(kind)
+            train_sft.main(f"sft-{kind}")
             return Path("models") / f"sft-{kind}"
         case "dpo":
-            reference.main()
-            train_dpo.main()
+            reference.main("dpo")
+            train_dpo.main("dpo")
         case "reward":
-            train_reward.main()
+            train_reward.main("reward")
         case "rlhf":
-            train_rlhf.main()
+            train_rlhf.main("rlhf")
         case "grpo":
-            train_grpo.main()
+            train_grpo.main("grpo")
     return Path("models") / objective
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_follower() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training_run, "published_live", lambda path: nullcontext())
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +64,7 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def parity(completion: str, row: Row) -> Verdict:
+def parity(completion: str, row: Columns) -> Verdict:
     """A score with spread even over what a random policy says."""
     right = completion == row["reference"] or crc32(completion.encode()) % 2 == 0
     return Verdict(float(right), completion, "for a test")
@@ -85,7 +76,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     check = checks.check_weights_moved
 
-    def spy(kind: weights.Kind, frozen: Any, trained: Any) -> None:
+    def spy(kind: WeightsKind, frozen: Any, trained: Any) -> None:
         seen.update(frozen=frozen, trained=trained)
         check(kind, frozen, trained)
 
@@ -93,10 +84,10 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return seen
 
 
-@pytest.mark.parametrize("kind", weights.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
 def test_only_what_should_move_moves_and_what_is_saved_can_be_used(
-    project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: weights.Kind
+    project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
     if objective != "sft":
@@ -132,8 +123,8 @@ def steps(out: Path) -> list[dict[str, Any]]:
     return [event for event in journal.read(out / journal.NAME) if event["event"] == "step"]
 
 
-@pytest.mark.parametrize("kind", weights.KINDS)
-def test_a_policy_begins_as_its_reference_and_leaves_it(project: Path, kind: weights.Kind) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_policy_begins_as_its_reference_and_leaves_it(project: Path, kind: WeightsKind) -> None:
     method_project.write_params(project, method_project.with_weights("rlhf", kind))
     first, second = steps(run("rlhf", kind))
     assert first["kl"] == pytest.approx(0, abs=1e-6)
@@ -148,10 +139,10 @@ def gpu_like(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("gpu_like")
-@pytest.mark.parametrize("kind", weights.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
 def test_every_method_trains_in_bfloat16_with_recomputation(
-    project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, kind: weights.Kind
+    project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
     if objective != "sft":
@@ -168,48 +159,44 @@ def test_a_training_starts_from_any_policy(
 ) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
     run("sft", "full")
-    params = method_project.PARAMS
-    method_project.write_params(project, params | {objective: params[objective] | {"start": start, "probes": 0}})
+    method_project.write_params(project, method_project.changed(objective, start=start, probes=0))
     out = run(objective, "lora")
     assert lineage.read(out)["on"]["model"] == start
     base = project / "models" / "base"
     opened = loading.open_reward_model if objective == "reward" else loading.open_model
-    assert opened(out, base, device.detect()).on.name == start
+    assert opened(out, base, device.detect()).full_weights.name == start
 
 
 def test_answers_may_go_through_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
-    params = method_project.PARAMS
-    method_project.write_params(project, params | {"grpo": params["grpo"] | {"batch_size": 2}})
+    method_project.write_params(project, method_project.changed("grpo", batch_size=2))
     assert len(steps(run("grpo", "lora"))) == 2
 
 
 def test_too_few_prompts_for_a_step_are_told(project: Path) -> None:
-    params = method_project.PARAMS
-    method_project.write_params(project, params | {"rlhf": params["rlhf"] | {"prompts": 20}})
-    with pytest.raises(DataError, match=r"12 prompts to train on, and a step takes 20 \(rlhf\.prompts\)"):
+    method_project.write_params(project, method_project.changed("rlhf", prompts=20))
+    with pytest.raises(DataError, match=r"12 prompts to train on, and a step takes 20 \(rlhf\.rlhf\.prompts\)"):
         run("rlhf", "lora")
 
 
 def test_the_wrong_rows_are_told_before_a_reference_is_computed(project: Path) -> None:
-    params = method_project.PARAMS
-    method_project.write_params(project, params | {"dpo": params["dpo"] | {"dataset": "answers"}})
+    method_project.write_params(project, method_project.changed("dpo", dataset="answers"))
     with pytest.raises(DataError, match="DPO cannot learn from answers"):
-        reference.main()
+        reference.main("dpo")
 
 
 @pytest.mark.parametrize(("beta", "max_kl"), [(0.0, 1.0), (0.1, None)])
 def test_a_bound_on_the_kl_needs_the_kl(beta: float, max_kl: float | None) -> None:
     with pytest.raises(ValidationError, match="max_kl bounds the KL that beta weighs"):
-        Grpo(**(method_project.PARAMS["grpo"] | {"beta": beta, "max_kl": max_kl}))
+        Grpo(**(method_project.PARAMS["grpo"]["grpo"] | {"beta": beta, "max_kl": max_kl}))
 
 
 def test_a_qlora_adapter_keeps_its_precision_when_a_trainer_is_made(tiny_base: Path, tmp_path: Path) -> None:
-    lora = weights.Lora(rank=4, alpha=8, dropout=0.0)
+    lora = Lora(rank=4, alpha=8, dropout=0.0)
     policy = loading.open_policy(tiny_base, tiny_base, device.detect(), "qlora", lora)
     before = weights.digests(policy.model, trained=True)
-    settings = Sft(**method_project.PARAMS["sft"])
+    settings = Sft(**method_project.PARAMS["sft"]["sft-qlora"])
     row = {"id": "a", "prompt": PROMPT, "completion": [{"role": "assistant", "content": "7"}]}
-    examples = sft.encode(policy.tokenizer, [row], settings, Path("rows"))
-    sft.make_trainer(policy, examples, settings, "qlora", device.detect(), tmp_path)
+    examples = sft.encode(policy.tokenizer, [row], settings, "sft.sft-qlora", Path("rows"))
+    sft.make_trainer(policy, examples, settings, device.detect(), tmp_path)
     assert weights.digests(policy.model, trained=True) == before

@@ -13,11 +13,14 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
-from tunesmith.models import loading, preference_pairs, weights
+from tunesmith.models import loading, preference_pairs
 from tunesmith.models.loading import OpenModel
+from tunesmith.models.settings import Lora
 from tunesmith.training import dpo, pair_batches, reward
+from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.entries.reward import Reward
 
-LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
+LORA = Lora(rank=4, alpha=8, dropout=0.0)
 PLAIN: dict[str, Any] = {
     "use_cpu": True,
     "bf16": False,
@@ -61,7 +64,7 @@ def test_dpo_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
     policy: OpenModel, tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, tokens_read: TokensRead
 ) -> None:
     base = loading.open_model(tiny_base, tiny_base, EXACT)
-    settings = dpo.Dpo(**method_project.PARAMS["dpo"])
+    settings = Dpo(**method_project.PARAMS["dpo"]["dpo"])
     given = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
     chosen_and_rejected = preference_pairs.log_probs(base, given, 2)
     reference = dpo.Reference(
@@ -106,7 +109,7 @@ def test_a_reward_model_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
     torch.manual_seed(1)
     scorer = stirred(loading.new_reward_model(tiny_base, tiny_base, EXACT, "lora", LORA))
     given = preference_pairs.encode(scorer.tokenizer, rows, 200, "reward", Path("rows"))
-    settings = reward.Reward(**method_project.PARAMS["reward"])
+    settings = Reward(**method_project.PARAMS["reward"]["reward"])
     ours = reward.make_trainer(scorer, given, settings, EXACT, tmp_path)
     tokens_read(scorer)
     loss = ours.compute_loss(scorer.model, ours.data_collator([ours.train_dataset[i] for i in range(4)]))

@@ -1,6 +1,4 @@
 import math
-from collections.abc import Iterator
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +6,7 @@ import pytest
 import torch
 from profiles import EXACT
 from safetensors.torch import load_file
-from transformers import set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 from trl import SFTTrainer
 
 from tunesmith.core import journal, manifest
@@ -16,10 +14,12 @@ from tunesmith.core.errors import DataError, IntegrityError, TrainingError
 from tunesmith.models import chat, device, generation, loading, weights
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
+from tunesmith.models.settings import Lora
 from tunesmith.training import run
+from tunesmith.training.entries.sft import Sft
 from tunesmith.training.run import Watch
-from tunesmith.training.sft import Examples, Sft, encode, ends_turn, make_trainer
-from tunesmith.training.spec import Task
+from tunesmith.training.sft import Examples, encode, ends_turn, make_trainer
+from tunesmith.training.spec import LargestStep, TrainingSpec
 
 ROWS = [
     {
@@ -31,56 +31,38 @@ ROWS = [
     for b in range(6)
 ]
 PROBES = [row["prompt"] for row in ROWS[:3]]
-LORA = weights.Lora(rank=4, alpha=8, dropout=0.0)
+LORA = Lora(rank=4, alpha=8, dropout=0.0)
 
 
-def settings(*, rate: float = 0.05, **changes: Any) -> Sft:
+def settings(**changes: Any) -> Sft:
     values: dict[str, Any] = {
         "dataset": "rows",
-        "turns": "completion",
-        "epochs": 1,
-        "learning_rate": dict.fromkeys(weights.KINDS, rate),
-        "warmup_share": 0.1,
+        "lora": LORA,
+        "learning_rate": 0.05,
         "max_length": 128,
-        "batch_size": 2,
         "seed": 1,
         "probes": 3,
     }
     return Sft(**(values | changes))
 
 
-def task(out: Path, base: Path) -> Task:
-    return Task(
-        out=out,
-        objective="sft",
-        title="SFT",
-        kind="lora",
-        start=base,
-        dataset="rows",
-        rows=len(ROWS),
-        inputs=[],
-        params={},
-        seed=1,
-    )
+def spec_of(sft: Sft, out: Path, base: Path) -> TrainingSpec:
+    step = LargestStep(batch=sft.batch_size, length=sft.max_length)
+    return TrainingSpec(out=out, objective="sft", entry=sft, start=base, rows=len(ROWS), inputs=[], largest_step=step)
+
+
+def tokens(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], sft: Sft) -> Examples:
+    return encode(tokenizer, rows, sft, "sft.sft-lora", Path("rows"))
 
 
 def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manifest:
     """Train two-step LoRA on the tiny base, as the stage does."""
     sft, profile = settings(**changes), device.detect()
     set_seed(sft.seed)
-    policy = loading.open_policy(base, base, profile, "lora", LORA)
-    examples = encode(policy.tokenizer, ROWS, sft, Path("rows"))
-    trainer = make_trainer(policy, examples, sft, "lora", profile, scratch)
+    policy = loading.open_policy(base, base, profile, sft.weights, sft.lora)
+    trainer = make_trainer(policy, tokens(policy.tokenizer, ROWS, sft), sft, profile, scratch)
     watch = Watch(probes=PROBES, rows_of=trainer.data_collator.rows_of)
-    return run.train(trainer, policy, task(out, base), watch, profile, tokens=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def no_follower() -> Iterator[None]:
-    """Trainings here are not published; tests/test_publishing.py follows journals."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "published_live", lambda path: nullcontext())
-        yield
+    return run.train(trainer, policy, spec_of(sft, out, base), watch, profile, tokens=1)
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +145,8 @@ def packed(tiny_base: Path, tmp_path: Path) -> tuple[SFTTrainer, Examples]:
     """A trainer over six rows that make one packed sequence, and the rows as tokens."""
     profile, sft = EXACT, settings(max_length=512)
     policy = loading.open_policy(tiny_base, tiny_base, profile, "lora", LORA)
-    examples = encode(policy.tokenizer, ROWS[:6], sft, Path("rows"))
-    return make_trainer(policy, examples, sft, "lora", profile, tmp_path), examples
+    examples = tokens(policy.tokenizer, ROWS[:6], sft)
+    return make_trainer(policy, examples, sft, profile, tmp_path), examples
 
 
 def test_packed_rows_do_not_see_each_other(packed: tuple[SFTTrainer, Examples]) -> None:
@@ -196,13 +178,13 @@ def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer
 
 def test_rows_too_long_are_counted_before_training(tiny_base: Path) -> None:
     tokenizer = loading.open_model(tiny_base, tiny_base, device.detect()).tokenizer
-    with pytest.raises(DataError, match=r"24 of 24 rows are longer than sft\.max_length"):
-        encode(tokenizer, ROWS, settings(max_length=8), Path("rows"))
+    with pytest.raises(DataError, match=r"24 of 24 rows are longer than sft\.sft-lora\.max_length"):
+        tokens(tokenizer, ROWS, settings(max_length=8))
 
 
 def test_a_training_without_effect_is_an_error_and_leaves_nothing(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="training had no effect"):
-        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", rate=1e-12)
+        tune(tiny_base, tmp_path / "sft-lora", tmp_path / "scratch", learning_rate=1e-12)
     assert not (tmp_path / "sft-lora").exists()
 
 
@@ -228,7 +210,7 @@ def test_a_gradient_that_is_no_number_stops_the_training_and_saves_nothing(
 
 def test_whether_a_model_ends_its_turn_is_seen_after_the_right_answer(tiny_base: Path) -> None:
     policy = loading.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
-    examples = list(encode(policy.tokenizer, ROWS[:2], settings(), Path("rows")).values())
+    examples = list(tokens(policy.tokenizer, ROWS[:2], settings()).values())
     with torch.no_grad():
         ids = torch.tensor([examples[0].input_ids])
         likeliest = int(policy.model(input_ids=ids[:, :-1]).logits[0, -1].argmax())
@@ -253,12 +235,11 @@ def test_a_model_of_full_weights_knows_its_base(tiny_base: Path, tmp_path: Path)
     out, profile = tmp_path / "sft-full", device.detect()
     set_seed(1)
     policy = loading.open_policy(tiny_base, tiny_base, profile, "full", LORA)
-    sft = settings(rate=0.01)
-    trainer = make_trainer(policy, encode(policy.tokenizer, ROWS, sft, Path("rows")), sft, "full", profile, tmp_path)
-    full = Task(**{**vars(task(out, tiny_base)), "kind": "full"})
-    run.train(trainer, policy, full, Watch(probes=PROBES), profile, tokens=1)
+    sft = settings(weights="full", learning_rate=0.01)
+    trainer = make_trainer(policy, tokens(policy.tokenizer, ROWS, sft), sft, profile, tmp_path)
+    run.train(trainer, policy, spec_of(sft, out, tiny_base), Watch(probes=PROBES), profile, tokens=1)
     opened = loading.open_model(out, tiny_base, profile)
-    assert (opened.on, opened.base) == (out, manifest.read(tiny_base))
+    assert (opened.full_weights, opened.base) == (out, manifest.read(tiny_base))
     assert opened.manifest.weights_digest != opened.base.weights_digest
 
 
