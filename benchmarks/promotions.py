@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import servers
-from tests.versions_made import EXPERIMENT, NAME, SIGNING, folder, register
+from tests.registered_versions import EXPERIMENT, NAME, SIGNING, folder, register
 from tunesmith.core.errors import RegistryError
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.ledger import CHAMPION, Chain

@@ -29,7 +29,7 @@ from pathlib import Path
 import yaml
 
 from benchmarks.promotions import TRACKERS, tracker
-from tests.versions_made import EXPERIMENT, NAME, SIGNING, register, unprobed
+from tests.registered_versions import EXPERIMENT, NAME, SIGNING, register, unprobed
 from tunesmith.cli import lineage as lineage_command
 from tunesmith.cli import promote
 from tunesmith.core import lineage, manifest

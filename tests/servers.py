@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests and benchmarks, each for as long as its block: PostgreSQL, an S3 store, MLflow."""
+"""Real servers on loopback for tests and benchmarks, each running inside a `with` block: PostgreSQL, S3, MLflow."""
 
 import contextlib
 import os
@@ -20,53 +20,53 @@ import requests
 from tests import compose_file
 
 DEBIAN = "/usr/lib/postgresql"
-"""Where Debian puts PostgreSQL, by version, off the PATH."""
+"""Debian's folder of PostgreSQL versions, which is not on the PATH."""
 START = 120.0
-"""Seconds that a server may take to answer; two cores that do much else are slow."""
+"""Timeout for a server to answer, in seconds; generous, for two busy cores."""
 HOST = "127.0.0.1"
 NAME = "mlflow.example.com"
-"""By which a proxy in front of a team's MLflow is reached."""
+"""The host name of the proxy in front of a team's MLflow."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """A server that answers. environment: how its clients are told of it; process: the leader of its process group."""
+    """A running server. environment: variables for its clients. process: the leader of its process group."""
 
     url: str
     environment: dict[str, str]
     process: subprocess.Popen[bytes]
 
     def kill(self) -> None:
-        """End it at once, with all that it started."""
+        """Kill the server and all its child processes."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
 def postgres_programs() -> Path | None:
-    """The folder with initdb and postgres, of the newest version; None where PostgreSQL is not installed."""
+    """Return the folder with initdb and postgres of the newest version; None where PostgreSQL is not installed."""
     installed = sorted(Path(DEBIAN).glob("[0-9]*/bin/initdb"), key=lambda path: int(path.parts[-3]))
-    found = str(installed[-1]) if installed else shutil.which("initdb")
-    return Path(found).resolve().parent if found else None
+    initdb = str(installed[-1]) if installed else shutil.which("initdb")
+    return Path(initdb).resolve().parent if initdb else None
 
 
 @contextmanager
 def postgres(database: str = "mlflow") -> Iterator[Service]:
-    """A new PostgreSQL cluster with one database, reached by a password; libpq's variables are its environment."""
+    """Run a new PostgreSQL cluster with one database and a password. Its environment holds libpq's variables."""
     programs = postgres_programs()
     assert programs is not None, "PostgreSQL is not installed: apt-get install postgresql"
     folder, port, password = Path(tempfile.mkdtemp(prefix="tunesmith-postgres-")), free_port(), secrets.token_hex(16)
     variables = {"PGHOST": HOST, "PGPORT": str(port), "PGUSER": "tunesmith", "PGPASSWORD": password}
     environment = variables | {"PGDATABASE": database}
     try:
-        with _unprivileged(folder) as whose:
+        with _unprivileged(folder) as user:
             (folder / "password").write_text(password)
             initialise = [programs / "initdb", "-D", folder / "data", "-U", "tunesmith", "-A", "scram-sha-256"]
             options = ["--pwfile", folder / "password", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
-            subprocess.run([*initialise, *options], check=True, capture_output=True, cwd=folder, **whose)
+            subprocess.run([*initialise, *options], check=True, capture_output=True, cwd=folder, **user)
             settings = {"listen_addresses": HOST, "unix_socket_directories": str(folder), "max_connections": "200"}
-            given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-            command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *given]
+            options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+            command = [programs / "postgres", "-D", folder / "data", "-p", str(port), *options]
             ask = [programs / "pg_isready", "-q", "-d", "postgres"]
             with _serving(
                 command,
@@ -74,8 +74,8 @@ def postgres(database: str = "mlflow") -> Iterator[Service]:
                 lambda: subprocess.run(ask, env=os.environ | variables, check=False).returncode == 0,
                 url=f"postgresql+psycopg2://tunesmith:{password}@{HOST}:{port}/{database}",
                 environment=environment,
-                polite=signal.SIGINT,  # what PostgreSQL calls a fast shutdown
-                **whose,
+                stop=signal.SIGINT,  # PostgreSQL's fast shutdown
+                **user,
             ) as service:
                 subprocess.run([programs / "createdb", database], check=True, env=os.environ | variables)
                 yield service
@@ -85,7 +85,7 @@ def postgres(database: str = "mlflow") -> Iterator[Service]:
 
 @contextmanager
 def object_store(folder: Path, bucket: str | None = "mlflow") -> Iterator[Service]:
-    """moto's S3 server, with an empty bucket if one is named."""
+    """Run moto's S3 server, with an empty bucket if one is named."""
     import boto3
 
     port = free_port()
@@ -99,8 +99,8 @@ def object_store(folder: Path, bucket: str | None = "mlflow") -> Iterator[Servic
     command = [sys.executable, "-m", "moto.server", "-H", HOST, "-p", str(port)]
     with _serving(command, folder, lambda: answers(f"{url}/moto-api/"), url=url, environment=environment) as service:
         if bucket:
-            told = {"aws_access_key_id": "key", "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"]}
-            boto3.client("s3", endpoint_url=url, region_name="us-east-1", **told).create_bucket(Bucket=bucket)
+            account = {"aws_access_key_id": "key", "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"]}
+            boto3.client("s3", endpoint_url=url, region_name="us-east-1", **account).create_bucket(Bucket=bucket)
         yield service
 
 
@@ -108,7 +108,7 @@ def object_store(folder: Path, bucket: str | None = "mlflow") -> Iterator[Servic
 def mlflow_server(
     folder: Path, *options: str, environment: Mapping[str, str] | None = None, port: int | None = None
 ) -> Iterator[Service]:
-    """`mlflow server` in ``folder``; without options, on SQLite and a folder there."""
+    """Run `mlflow server` in ``folder``; without options, on SQLite and artifacts there."""
     port = port or free_port()
     url = f"http://{HOST}:{port}"
     command = [sys.executable, "-m", "mlflow", "server", f"--host={HOST}", f"--port={port}", "--workers=1"]
@@ -126,7 +126,7 @@ def mlflow_server(
 
 @dataclass(frozen=True)
 class Team:
-    """What compose.yaml starts. settings: of its service `mlflow`, as environment variables."""
+    """The servers of compose.yaml. settings: the environment variables of its service `mlflow`."""
 
     server: Service
     database: Service
@@ -134,7 +134,7 @@ class Team:
     passwords: dict[str, str]
 
     def account(self, name: str, password: str | None = None) -> dict[str, str]:
-        """The environment of a client that signs in as ``admin`` or ``serving``, with its own password unless told."""
+        """Return the environment of a client signed in as ``admin`` or ``serving``, by default with its password."""
         variable = {"admin": "MLFLOW_ADMIN_PASSWORD", "serving": "SERVING_PASSWORD"}[name]
         user = {"MLFLOW_TRACKING_USERNAME": name, "MLFLOW_TRACKING_PASSWORD": password or self.passwords[variable]}
         return self.server.environment | user
@@ -142,9 +142,9 @@ class Team:
 
 @contextmanager
 def team(folder: Path) -> Iterator[Team]:
-    """compose.yaml's database, object store and MLflow with its commands and environments, without containers.
+    """Run compose.yaml's database, object store and MLflow with its commands and environments, without containers.
 
-    PostgreSQL and the object store are those of this machine and moto's; addresses and folders are this machine's.
+    PostgreSQL is this machine's and the object store is moto's; addresses and folders are those of this machine.
     """
     passwords = {name: secrets.token_hex(16) for name in compose_file.required()}
     services = compose_file.read(passwords | {"MLFLOW_NAME": NAME})["services"]
@@ -152,8 +152,8 @@ def team(folder: Path) -> Iterator[Team]:
         here = database.environment | store.environment | {"TMPDIR": str(folder), "HOME": str(folder)}
         here |= {"MLFLOW_AUTH_CONFIG_PATH": str(compose_file.ROOT / "deploy" / "basic_auth.ini")}
         prepare = [sys.executable, str(compose_file.ROOT / "deploy" / "prepare.py")]
-        told = services["prepare"]["environment"] | here
-        subprocess.run(prepare, cwd=folder, env=os.environ | told, check=True, capture_output=True)
+        variables = services["prepare"]["environment"] | here
+        subprocess.run(prepare, cwd=folder, env=os.environ | variables, check=True, capture_output=True)
         program, verb, *options = services["mlflow"]["command"]
         assert (program, verb) == ("mlflow", "server")
         kept = [option for option in options if not option.startswith(("--host=", "--port=", "--workers="))]
@@ -163,7 +163,7 @@ def team(folder: Path) -> Iterator[Team]:
 
 
 def answers(url: str) -> bool:
-    """Whether a request to ``url`` is answered with success."""
+    """Return whether a request to ``url`` succeeds."""
     try:
         return requests.get(url, timeout=5).ok
     except requests.RequestException:
@@ -171,7 +171,7 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
+    """Return a port that nothing listens on now."""
     with socket.create_server((HOST, 0)) as server:
         return int(server.getsockname()[1])
 
@@ -185,10 +185,10 @@ def _serving(
     url: str,
     environment: dict[str, str],
     variables: Mapping[str, str] | None = None,
-    polite: signal.Signals = signal.SIGTERM,
-    **whose: str | int | list[int],
+    stop: signal.Signals = signal.SIGTERM,
+    **user: str | int | list[int],
 ) -> Iterator[Service]:
-    """Run ``command`` in a process group of its own, from when it is ready until the block ends."""
+    """Run ``command`` in its own process group; enter the block when it is ready, end it with the block."""
     log = folder / f"{Path(command[0]).name}-{secrets.token_hex(4)}.log"
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -199,7 +199,7 @@ def _serving(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **whose,
+            **user,
         )
     service = Service(url, environment, process)
     try:
@@ -211,17 +211,17 @@ def _serving(
         yield service
     finally:
         if process.poll() is None:
-            process.send_signal(polite)
+            process.send_signal(stop)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=10)
-        with contextlib.suppress(ProcessLookupError):  # what it started and left
+        with contextlib.suppress(ProcessLookupError):  # child processes that it left
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 @contextmanager
 def _unprivileged(folder: Path) -> Iterator[dict[str, str | list[int]]]:
-    """Who is to run PostgreSQL, which refuses to as root: the caller, or nobody, who is given ``folder``."""
+    """Yield Popen's options for a user that PostgreSQL accepts: the caller, or nobody where that is root."""
     if os.getuid():
         yield {}
         return

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from lineages import ORIGIN
-from versions_made import NAME, SIGNING, register, unprobed
+from registered_versions import NAME, SIGNING, register, unprobed
 
 from tunesmith.cli import lineage
 from tunesmith.cli.main import main

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from registered_versions import NAME, register
 from toy_project import Toy
-from versions_made import NAME, register
 
 from tunesmith.cli.main import main
 from tunesmith.registry.provenance.sameness import SCORES

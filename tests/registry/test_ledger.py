@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from versions_made import NAME, SIGNING
+from registered_versions import NAME, SIGNING
 
 from tunesmith.core.errors import IntegrityError
 from tunesmith.registry import ledger

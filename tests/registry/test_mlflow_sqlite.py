@@ -11,7 +11,7 @@ import pytest
 import yaml
 from lineages import ORIGIN
 from mlflow.store.db.utils import _get_latest_schema_revision
-from versions_made import NAME, SIGNING, folder, register, unprobed
+from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError
 from tunesmith.registry import ledger, mlflow_sqlite, promotion, versions

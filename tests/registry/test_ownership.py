@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from versions_made import NAME, SIGNING, folder, register, unprobed
+from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, UntrustedError
 from tunesmith.registry import ledger, ownership, promotion

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import copied, kill_at_every_step
+from kill_points import copied, kill_at_every_step
 from mlflow.exceptions import MlflowException
-from versions_made import NAME, SIGNING, folder, register, unprobed
+from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import ledger, promotion
@@ -21,18 +21,18 @@ from tunesmith.registry.registered_models import Registry
 
 @pytest.fixture
 def registry(project: Path) -> Registry:
-    """With version 1, which passed the gate."""
+    """A registry with version 1, which passed the gate."""
     registry = Registry("arithmetic")
     register(registry, folder(project))
     return registry
 
 
-def promote(registry: Registry, which: str, **how: Any) -> Entry:
-    return promotion.promote(registry, NAME, which, **{"signing": SIGNING, "probe": unprobed} | how)
+def promote(registry: Registry, which: str, **options: Any) -> Entry:
+    return promotion.promote(registry, NAME, which, **{"signing": SIGNING, "probe": unprobed} | options)
 
 
-def rollback(registry: Registry, **how: Any) -> Entry:
-    return promotion.rollback(registry, NAME, **{"signing": SIGNING, "probe": unprobed} | how)
+def rollback(registry: Registry, **options: Any) -> Entry:
+    return promotion.rollback(registry, NAME, **{"signing": SIGNING, "probe": unprobed} | options)
 
 
 def moves(registry: Registry) -> list[tuple[str | None, str, str]]:
@@ -41,34 +41,34 @@ def moves(registry: Registry) -> list[tuple[str | None, str, str]]:
     return [(entry.previous, entry.version, entry.kind) for entry in chain.entries]
 
 
-def add(registry: Registry, project: Path, number: int, **how: Any) -> str:
-    """Another version, compared with what is the champion now."""
-    return register(registry, folder(project, b"%d" % number * 40), f"k{number}", **how)
+def add(registry: Registry, project: Path, number: int, **options: Any) -> str:
+    """Register another version, compared with the current champion."""
+    return register(registry, folder(project, b"%d" % number * 40), f"k{number}", **options)
 
 
-def test_a_promotion_moves_the_alias_and_is_remembered(registry: Registry, project: Path) -> None:
+def test_a_promotion_moves_the_alias_and_is_recorded(registry: Registry, project: Path) -> None:
     promote(registry, "sft-lora")
     add(registry, project, 2)
-    made = promote(registry, "2", reason="a second look")
+    entry = promote(registry, "2", reason="a second look")
     assert registry.alias(NAME, CHAMPION) == "2"
     assert moves(registry) == [(None, "1", "promotion"), ("1", "2", "promotion")]
-    assert (made.why, made.evidence, made.model) == ("a second look", "better by 36 points", "sft-lora")
+    assert (entry.why, entry.evidence, entry.model) == ("a second look", "better by 36 points", "sft-lora")
 
 
-def test_what_is_not_registered_cannot_be_promoted(registry: Registry) -> None:
+def test_a_model_that_is_not_registered_cannot_be_promoted(registry: Registry) -> None:
     with pytest.raises(RegistryError, match=r"no version 'dpo' .* registered: sft-lora \(version 1\)"):
         promote(registry, "dpo")
 
 
 @pytest.mark.parametrize("outcome", ["fail", "undecided"])
-def test_what_did_not_pass_the_gate_needs_a_reason(registry: Registry, project: Path, outcome: str) -> None:
+def test_a_version_that_did_not_pass_the_gate_needs_a_reason(registry: Registry, project: Path, outcome: str) -> None:
     add(registry, project, 2, outcome=outcome)
     with pytest.raises(RegistryError, match="did not pass the gate: better by 36 points"):
         promote(registry, "2")
     assert promote(registry, "2", reason="needed for a test").why == "needed for a test"
 
 
-def test_a_pass_written_into_the_tags_is_not_believed(registry: Registry, project: Path) -> None:
+def test_a_pass_written_into_the_tags_does_not_count(registry: Registry, project: Path) -> None:
     add(registry, project, 2, outcome="fail")
     registry.client.set_model_version_tag(NAME, "2", "tunesmith.verdict", "pass")
     with pytest.raises(RegistryError, match="did not pass the gate"):
@@ -88,7 +88,7 @@ def test_a_version_registered_by_hand_is_not_promoted(registry: Registry) -> Non
         promote(registry, "2", reason="trust me")
 
 
-def test_what_does_not_serve_as_it_was_evaluated_is_not_promoted(registry: Registry) -> None:
+def test_a_version_that_is_not_served_as_evaluated_is_not_promoted(registry: Registry) -> None:
     def fails(_: object) -> None:
         raise TunesmithError("it answers like the base", fix="f")
 
@@ -97,24 +97,26 @@ def test_what_does_not_serve_as_it_was_evaluated_is_not_promoted(registry: Regis
     assert moves(registry) == []
 
 
-def test_what_was_compared_before_the_champion_changed_is_compared_again(registry: Registry, project: Path) -> None:
+def test_a_version_compared_before_the_champion_changed_must_be_compared_again(
+    registry: Registry, project: Path
+) -> None:
     add(registry, project, 2)
     promote(registry, "1")
     with pytest.raises(RegistryError, match=r"compared before .* made version 1 \(sft-lora\) the champion"):
-        promote(registry, "2", reason="a gate's reason is none for this")
+        promote(registry, "2", reason="a reason does not replace the comparison")
     add(registry, project, 2)
     promote(registry, "2")
     assert moves(registry) == [(None, "1", "promotion"), ("1", "2", "promotion")]
 
 
 @pytest.mark.parametrize("alias", ["latest", "v3", "", "a b", "@champion"])
-def test_what_cannot_be_an_alias_is_not_recorded(registry: Registry, alias: str) -> None:
+def test_an_invalid_alias_is_refused_and_not_recorded(registry: Registry, alias: str) -> None:
     with pytest.raises(RegistryError, match="cannot be an alias"):
         promote(registry, "1", alias=alias)
     assert moves(registry) == []
 
 
-def test_a_history_that_lost_its_end_is_noticed(registry: Registry, project: Path) -> None:
+def test_a_history_that_lost_its_last_entry_is_detected(registry: Registry, project: Path) -> None:
     promote(registry, "1")
     add(registry, project, 2)
     registry.remove_version(ledger.name_of(NAME), "1")
@@ -122,7 +124,7 @@ def test_a_history_that_lost_its_end_is_noticed(registry: Registry, project: Pat
         promote(registry, "2")
 
 
-def test_a_model_is_named_by_what_was_signed(registry: Registry, project: Path) -> None:
+def test_the_signed_name_of_a_model_counts_and_not_its_tag(registry: Registry, project: Path) -> None:
     add(registry, project, 2)
     registry.client.set_model_version_tag(NAME, "2", "tunesmith.model", "dpo")
     with pytest.raises(IntegrityError, match="another model"):
@@ -138,7 +140,7 @@ def test_the_champion_is_not_promoted_twice(registry: Registry) -> None:
     assert len(moves(registry)) == 1
 
 
-def test_other_aliases_have_champions_of_their_own(registry: Registry, project: Path) -> None:
+def test_each_alias_has_its_own_history_and_rollback(registry: Registry, project: Path) -> None:
     add(registry, project, 2)
     promote(registry, "2", alias="staging")
     promote(registry, "1")
@@ -147,7 +149,7 @@ def test_other_aliases_have_champions_of_their_own(registry: Registry, project: 
     assert (registry.alias(NAME, "staging"), registry.alias(NAME, CHAMPION)) == ("2", "1")
 
 
-def test_rollbacks_go_back_one_after_another_and_not_in_circles(registry: Registry, project: Path) -> None:
+def test_successive_rollbacks_go_further_back_and_not_in_circles(registry: Registry, project: Path) -> None:
     for number in (1, 2, 3):
         if number > 1:
             add(registry, project, number)
@@ -164,9 +166,7 @@ def test_rollbacks_go_back_one_after_another_and_not_in_circles(registry: Regist
     assert registry.alias(NAME, CHAMPION) == "1"
 
 
-def test_a_version_that_was_evaluated_and_promoted_again_is_rolled_back_whole(
-    registry: Registry, project: Path
-) -> None:
+def test_a_version_that_was_promoted_twice_is_rolled_back_by_one_rollback(registry: Registry, project: Path) -> None:
     promote(registry, "1")
     add(registry, project, 2)
     promote(registry, "2")
@@ -176,7 +176,7 @@ def test_a_version_that_was_evaluated_and_promoted_again_is_rolled_back_whole(
     assert moves(registry)[2:] == [("2", "2", "promotion"), ("2", "1", "rollback")]
 
 
-def test_a_rollback_to_the_same_version_as_they_once_were_is_not_taken_for_one_cut_short(
+def test_a_rollback_to_the_same_version_by_an_earlier_release_is_not_taken_for_an_interrupted_one(
     registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(registry, "1")
@@ -200,8 +200,8 @@ def test_a_completed_rollback_says_that_it_went_no_further(
     assert "note: this only" not in capsys.readouterr().err
     registry.move_alias(NAME, CHAMPION, "3")
     assert rollback(registry).version == "2"
-    assert "only completed the rollback to version 2" in (told := capsys.readouterr().err)
-    assert "to go back further, run it again" in told
+    assert "only completed the rollback to version 2" in (message := capsys.readouterr().err)
+    assert "to go back further, run it again" in message
     assert rollback(registry).version == "1"
 
 
@@ -216,7 +216,7 @@ def test_a_rollback_checks_the_bytes(registry: Registry, project: Path) -> None:
     assert registry.alias(NAME, CHAMPION) == "2"
 
 
-def test_an_alias_moved_by_other_means_counts_for_nothing(registry: Registry, project: Path) -> None:
+def test_an_alias_moved_by_other_means_does_not_count(registry: Registry, project: Path) -> None:
     promote(registry, "1")
     add(registry, project, 2)
     registry.move_alias(NAME, CHAMPION, "2")
@@ -240,7 +240,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
         return back_to_one
 
     def forward_to_one(registry: Registry) -> None:
-        if registry.alias(NAME, CHAMPION) != "1":  # else it was killed after its last step
+        if registry.alias(NAME, CHAMPION) != "1":  # otherwise it was killed after its last step
             promote(registry, "1")
 
     def back_to_one(registry: Registry) -> None:
@@ -248,10 +248,9 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
             rollback(registry)
 
     def check(place: Path, registry: Registry, completed: bool) -> None:
-        made = [(None, "1", "promotion"), ("1", "2", "promotion"), ("2", "1", "rollback")]
-        found = moves(registry)
-        whole = made if backwards else made[:1]
-        assert found == whole if completed else found in (whole[:-1], whole)
+        both = [(None, "1", "promotion"), ("1", "2", "promotion"), ("2", "1", "rollback")]
+        actual, expected = moves(registry), both if backwards else both[:1]
+        assert actual == expected if completed else actual in (expected[:-1], expected)
         if completed:
             assert registry.alias(NAME, CHAMPION) == "1"
 
@@ -259,7 +258,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
 
 
 class Failing:
-    """A tracking client whose ``step``-th call is done, and answered by an error."""
+    """A tracking client whose ``step``-th call succeeds on the server and raises an error here."""
 
     def __init__(self, client: Any, step: int) -> None:
         self.client, self.left = client, step
@@ -267,8 +266,8 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.client, name)
 
-        def call(*given: Any, **named: Any) -> Any:
-            answer = method(*given, **named)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            answer = method(*args, **kwargs)
             self.left -= 1
             if self.left == 0:
                 raise MlflowException("the connection was lost")
@@ -277,7 +276,7 @@ class Failing:
         return call
 
 
-def test_a_rollback_that_any_call_failed_goes_back_once_when_run_again(project: Path, schema: Path) -> None:
+def test_a_rollback_with_a_failed_call_goes_back_one_version_when_run_again(project: Path, schema: Path) -> None:
     failed, ready = 0, project / "ready"
     ready.mkdir()
     shutil.copy(schema, ready / "mlflow.db")
@@ -289,7 +288,7 @@ def test_a_rollback_that_any_call_failed_goes_back_once_when_run_again(project: 
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(copied(ready, project / str(step)))
             registry = Registry("arithmetic")
-            client, registry.local = registry.client, None  # as a server's: all goes through the client
+            client, registry.local = registry.client, None  # as on a server, all requests go through the client
             registry.client = failing = Failing(client, step)
             try:
                 rollback(registry)
@@ -307,7 +306,9 @@ def test_a_rollback_that_any_call_failed_goes_back_once_when_run_again(project: 
     assert failed
 
 
-def test_of_many_promotions_at_once_one_wins_and_the_others_are_told_who(registry: Registry, project: Path) -> None:
+def test_of_concurrent_promotions_one_wins_and_the_errors_of_the_others_name_it(
+    registry: Registry, project: Path
+) -> None:
     numbers = [add(registry, project, number) for number in range(2, 8)]
     ready, refused = threading.Barrier(len(numbers)), []
 

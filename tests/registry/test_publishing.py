@@ -1,4 +1,4 @@
-"""Runs on a real SQLite tracker, of its own for every test."""
+"""Publishing to a real SQLite tracker, a new one for every test, and following a journal."""
 
 import json
 import math
@@ -38,7 +38,7 @@ def losses(experiment: Experiment, run: str) -> list[tuple[int, float]]:
     return [(metric.step, metric.value) for metric in experiment.client.get_metric_history(run, "loss")]
 
 
-def test_publishing_again_adds_what_is_missing_and_nothing_else(project: Path) -> None:
+def test_publishing_again_adds_only_what_is_missing(project: Path) -> None:
     events = write_journal(project / "j", 5, ended=True)
     experiment = Experiment("arithmetic")
     runs = {publishing.publish_training(experiment, part) for part in (events[:3], events, events)}
@@ -46,7 +46,7 @@ def test_publishing_again_adds_what_is_missing_and_nothing_else(project: Path) -
     assert losses(experiment, runs.pop()) == [(step, 1.0 / step) for step in range(1, 6)]
 
 
-def test_a_run_tells_its_params_and_its_cost(project: Path) -> None:
+def test_a_run_has_its_params_and_its_cost(project: Path) -> None:
     experiment = Experiment("arithmetic")
     run = publishing.publish_training(experiment, write_journal(project / "j", 2, ended=True))
     data = experiment.client.get_run(run).data
@@ -55,7 +55,7 @@ def test_a_run_tells_its_params_and_its_cost(project: Path) -> None:
     assert data.metrics["training/seconds"] == 2.0
 
 
-def test_an_evaluation_is_published_once_with_samples_to_read(project: Path) -> None:
+def test_an_evaluation_is_published_once_with_its_samples_as_a_table(project: Path) -> None:
     experiment = Experiment("arithmetic")
     suite = {"dataset": "demo", "prompts": 1, "prompts_digest": "p", "score": 0.5}
     metrics = {"suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
@@ -102,13 +102,13 @@ def test_a_follower_publishes_while_training_writes(project: Path) -> None:
 
 def wait_for_run(experiment: Experiment) -> str:
     deadline = time.monotonic() + 90
-    while not (found := experiment.client.search_runs([experiment.id], "metrics.loss >= 0")):
+    while not (runs := experiment.client.search_runs([experiment.id], "metrics.loss >= 0")):
         assert time.monotonic() < deadline, "the follower published nothing"
         time.sleep(0.2)
-    return str(found[0].info.run_id)
+    return str(runs[0].info.run_id)
 
 
-def test_a_follower_told_to_stop_marks_the_run_killed(project: Path) -> None:
+def test_a_follower_that_gets_sigterm_marks_the_run_killed(project: Path) -> None:
     write_journal(project / "j", 2, ended=False)
     with start_follower(project / "j") as follower:
         experiment = Experiment("arithmetic")
@@ -118,7 +118,7 @@ def test_a_follower_told_to_stop_marks_the_run_killed(project: Path) -> None:
     assert experiment.client.get_run(run).info.status == "KILLED"
 
 
-def test_a_follower_whose_training_died_before_it_began_ends_too(project: Path) -> None:
+def test_a_follower_whose_training_died_before_it_started_ends(project: Path) -> None:
     write_journal(project / "j", 2, ended=False)
     with subprocess.Popen([sys.executable, "-c", ""]) as dead:
         dead.wait()
@@ -128,7 +128,7 @@ def test_a_follower_whose_training_died_before_it_began_ends_too(project: Path) 
     assert experiment.client.get_run(wait_for_run(experiment)).info.status == "KILLED"
 
 
-def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None:
+def test_a_follower_of_an_unreachable_server_ends_with_the_reason(project: Path) -> None:
     write_journal(project / "j", 2, ended=True)
     with start_follower(project / "j", MLFLOW_TRACKING_URI=DEAD) as follower:
         _, stderr = follower.communicate(timeout=90)
@@ -137,25 +137,25 @@ def test_a_follower_of_a_dead_server_ends_with_the_reason(project: Path) -> None
 
 
 class Away:
-    """A server that does not answer at first, and then takes everything."""
+    """A server that refuses the first connections and then accepts everything."""
 
-    asked = 0
+    connections = 0
 
     def __init__(self, experiment: str) -> None:
-        Away.asked += 1
-        if Away.asked <= 10:
+        Away.connections += 1
+        if Away.connections <= 10:
             raise RegistryError("away", fix="wait")
 
     def finish(self, run: str, status: str, ended: int) -> None:
         self.finished = status
 
 
-def test_what_waits_for_a_server_is_bounded_and_none_of_it_is_lost(
+def test_events_that_wait_for_a_server_are_bounded_and_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_journal(tmp_path / "j", 1000, ended=True)
     batches: list[list[journal.Event]] = []
-    monkeypatch.setattr(Away, "asked", 0)
+    monkeypatch.setattr(Away, "connections", 0)
     monkeypatch.setattr(publishing, "Experiment", Away)
     monkeypatch.setattr(publishing, "publish_training", lambda experiment, events: batches.append(events) or "run")
     monkeypatch.setattr(publishing, "INTERVAL", 0)
@@ -165,12 +165,12 @@ def test_what_waits_for_a_server_is_bounded_and_none_of_it_is_lost(
     with (tmp_path / "j").open("rb") as file:
         publishing.follow(journal_reader.JournalReader(file), Names(experiment="e", model="m"), os.getppid())
     signal.signal(signal.SIGTERM, before)
-    assert Away.asked == 11
+    assert Away.connections == 11
     assert [event["step"] for batch in batches for event in batch if event["event"] == "step"] == [*range(1, 1001)]
     assert max(map(len, batches)) < 80
 
 
-def test_a_silent_server_holds_a_training_up_for_seconds_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_delays_a_training_by_seconds_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setattr(journal_follower, "PATIENCE", 0.5)
@@ -209,7 +209,9 @@ def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:
     assert names == ["grad_norm"]
 
 
-def test_a_dead_server_is_a_clear_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_server_is_an_error_that_says_models_are_safe(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", DEAD)
     with pytest.raises(RegistryError, match="safe on disk"):
         Experiment("arithmetic")

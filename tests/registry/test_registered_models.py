@@ -1,4 +1,4 @@
-"""The registry on SQLite and on a team's server: several at once, accounts, what the server refuses."""
+"""The registry on SQLite and on a team's server: concurrent use, accounts, and requests that the server refuses."""
 
 import multiprocessing
 import os
@@ -18,8 +18,8 @@ import yaml
 from mlflow.entities import ViewType
 
 from tests import servers
+from tests.registered_versions import NAME, SIGNING, folder, register, unprobed
 from tests.servers import Team
-from tests.versions_made import NAME, SIGNING, folder, register, unprobed
 from tunesmith.core import journal
 from tunesmith.core.errors import IntegrityError, RegistryError
 from tunesmith.registry import ledger, ownership, promotion, publishing, signing, versions
@@ -33,16 +33,16 @@ T = TypeVar("T")
 @pytest.fixture(scope="module")
 def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
     if servers.postgres_programs() is None:
-        told = "NOT TESTED: the registry on a team's server, for want of PostgreSQL (apt-get install postgresql)"
-        pytest.fail(told) if os.environ.get("CI") else pytest.skip(told)
-    with servers.team(tmp_path_factory.mktemp("team")) as made:
-        yield made
+        message = "NOT TESTED: the registry on a team's server, for want of PostgreSQL (apt-get install postgresql)"
+        pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
+    with servers.team(tmp_path_factory.mktemp("team")) as team:
+        yield team
 
 
 @pytest.fixture
 def as_admin(team: Team, project: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
     """The current folder is a project whose registry is the team's server, signed in as its administrator."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", team.settings["TMPDIR"])  # one signing key for what is on one server
+    monkeypatch.setenv("XDG_CONFIG_HOME", team.settings["TMPDIR"])  # one signing key for all tests on one server
     return sign_in(monkeypatch, team, "admin")
 
 
@@ -54,7 +54,7 @@ def sign_in(monkeypatch: pytest.MonkeyPatch, team: Team, account: str) -> Team:
 
 @pytest.fixture(params=["sqlite", "team"])
 def tracker(request: pytest.FixtureRequest, project: Path) -> str:
-    """The current folder is a project, on the one or the other."""
+    """The current folder is a project with its registry on SQLite or on the team's server."""
     if request.param == "team":
         request.getfixturevalue("as_admin")
     return str(request.param)
@@ -62,12 +62,12 @@ def tracker(request: pytest.FixtureRequest, project: Path) -> str:
 
 @pytest.fixture
 def fresh(request: pytest.FixtureRequest) -> str:
-    """A name that nothing has yet on a server that tests share."""
+    """A name that is still free on the server that tests share."""
     return f"{request.node.name}-{os.urandom(4).hex()}"
 
 
 def together(action: Callable[[], T], count: int = AT_ONCE) -> list[T]:
-    """What each of several threads returns that do the same at the same moment."""
+    """Run an action in several threads at the same moment and return their results."""
     barrier = threading.Barrier(count)
 
     def run(_: int) -> T:
@@ -85,25 +85,25 @@ def publish(name: str) -> tuple[str, str, str]:
     return experiment.id, run, registry.ensure_version(name, run, digest_tag=("d", "1"), tags={}, description="")
 
 
-def test_several_who_publish_the_same_at_once_make_it_once(tracker: str, fresh: str) -> None:
+def test_concurrent_publishers_create_one_experiment_run_and_version(tracker: str, fresh: str) -> None:
     for number in range(5):
         name = f"{fresh}-{number}"
-        made = set(together(lambda name=name: publish(name)))
-        assert len(made) == 1
+        published = set(together(lambda name=name: publish(name)))
+        assert len(published) == 1
         experiment = Experiment(name)
         runs = experiment.client.search_runs([experiment.id], run_view_type=ViewType.ACTIVE_ONLY)
-        assert [(experiment.id, run.info.run_id, "1") for run in runs] == list(made)
+        assert [(experiment.id, run.info.run_id, "1") for run in runs] == list(published)
         assert [version.number for version in Registry(name).versions(name)] == ["1"]
 
 
-def test_processes_that_open_a_new_database_at_once_all_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_can_open_a_new_database_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with multiprocessing.get_context("spawn").Pool(AT_ONCE) as pool:
         assert len(set(pool.map(publish, ["new"] * AT_ONCE, chunksize=1))) == 1
 
 
-def test_a_model_registered_by_several_at_once_is_one_version(tracker: str, project: Path) -> None:
+def test_a_model_that_is_registered_concurrently_is_one_version(tracker: str, project: Path) -> None:
     path = folder(project, os.urandom(8))
     key = os.urandom(4).hex()
     signing.private_key(SIGNING)
@@ -115,7 +115,7 @@ def test_a_model_registered_by_several_at_once_is_one_version(tracker: str, proj
     assert versions.fetch(registry, NAME, versions.choose(registry, NAME, numbers[0], SIGNING), project, SIGNING)
 
 
-def test_a_run_that_was_deleted_is_found_again(tracker: str, fresh: str) -> None:
+def test_a_deleted_run_is_restored(tracker: str, fresh: str) -> None:
     experiment = Experiment(fresh)
     run = experiment.run("key", "m", 0, {})
     experiment.client.delete_run(run)
@@ -123,13 +123,13 @@ def test_a_run_that_was_deleted_is_found_again(tracker: str, fresh: str) -> None
     assert experiment.client.get_run(run).info.lifecycle_stage == "active"
 
 
-def test_a_run_left_by_a_process_that_was_killed_as_it_made_it_is_taken(tracker: str, fresh: str) -> None:
+def test_a_run_left_by_a_process_killed_while_creating_it_is_used(tracker: str, fresh: str) -> None:
     experiment = Experiment(fresh)
     left = experiment.client.create_run(experiment.id, tags={KEY: "key"}).info.run_id
     assert experiment.run("key", "m", 0, {}) == left
 
 
-def test_a_training_is_published_to_a_server_once(as_admin: Team, project: Path, fresh: str) -> None:
+def test_publishing_a_training_again_to_a_server_adds_nothing(as_admin: Team, project: Path, fresh: str) -> None:
     with journal.Journal(project / "j") as log:
         log.write("start", key="k", model="sft-lora", method="SFT", device="cpu", params={"lr": 1})
         for step in range(1, 4):
@@ -143,19 +143,19 @@ def test_a_training_is_published_to_a_server_once(as_admin: Team, project: Path,
     assert sorted(points) == [(step, 1.0 / step) for step in range(1, 4)]
 
 
-def test_a_model_is_registered_promoted_and_fetched_without_a_key_of_the_object_store(
+def test_a_model_is_registered_promoted_and_fetched_without_credentials_of_the_object_store(
     as_admin: Team, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     registry = Registry("arithmetic")
     path = folder(project, os.urandom(8))
     number = register(registry, path, key=os.urandom(4).hex())
-    reason = {"alias": f"a{number}", "reason": "to be served"}
-    promotion.promote(registry, NAME, number, signing=SIGNING, probe=unprobed, **reason)
-    assert registry.alias(NAME, f"a{number}") == number
+    alias = f"a{number}"
+    promotion.promote(registry, NAME, number, signing=SIGNING, probe=unprobed, alias=alias, reason="to be served")
+    assert registry.alias(NAME, alias) == number
     assert ledger.read(registry, NAME, SIGNING).faults == []
     sign_in(monkeypatch, as_admin, "serving")
     reader = Registry("arithmetic")
-    chosen = versions.choose(reader, NAME, f"@a{number}", SIGNING)
+    chosen = versions.choose(reader, NAME, f"@{alias}", SIGNING)
     (project / "into").mkdir()
     fetched = versions.fetch(reader, NAME, chosen, project / "into", SIGNING)
     assert (fetched.folder / "adapter_model.safetensors").read_bytes() == (
@@ -164,7 +164,7 @@ def test_a_model_is_registered_promoted_and_fetched_without_a_key_of_the_object_
 
 
 def test_a_mark_fits_into_the_database(tracker: str, fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a chain of certificates, or by Sigstore, a signature is many times as long as by a key."""
+    """A signature with a chain of certificates, or by Sigstore, is many times as long as one by a key."""
     registry, signature = Registry("arithmetic"), os.urandom(6000).hex()
     monkeypatch.setattr(signing, "sign_text", lambda text, by: signature)
     ownership.create(registry, fresh, SIGNING)
@@ -174,7 +174,7 @@ def test_a_mark_fits_into_the_database(tracker: str, fresh: str, monkeypatch: py
     assert signed == [signature]
 
 
-def test_a_history_that_another_account_made_first_is_refused(
+def test_a_ledger_that_another_account_created_first_is_refused(
     as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_in(monkeypatch, as_admin, "serving")
@@ -191,7 +191,7 @@ def test_a_history_that_another_account_made_first_is_refused(
     assert ledger.read(registry, fresh, SIGNING).verified(fresh).head("champion")
 
 
-def test_who_may_not_register_a_model_makes_no_history_for_it(
+def test_an_account_that_may_not_register_a_model_creates_no_ledger_for_it(
     as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(fresh)
@@ -220,7 +220,7 @@ def test_artifacts_overwritten_on_a_server_are_not_promoted(as_admin: Team, proj
         ("elsewhere.example.com", "https://elsewhere.example.com", 403),
     ],
 )
-def test_browsers_reach_it_by_its_name_and_pages_of_others_do_not(
+def test_browsers_reach_the_server_by_its_name_and_pages_of_other_sites_do_not(
     team: Team, host: str, origin: str, status: int
 ) -> None:
     answer = requests.post(
@@ -233,7 +233,7 @@ def test_browsers_reach_it_by_its_name_and_pages_of_others_do_not(
     assert answer.status_code == status, answer.text
 
 
-def test_the_serving_account_may_read_and_changes_nothing_of_others(
+def test_the_serving_account_may_read_and_may_not_change_what_others_own(
     as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, run, number = publish(fresh)
@@ -277,7 +277,7 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_nobody_is_let_in_without_an_account(team: Team, method: str, path: str) -> None:
+def test_no_route_answers_without_an_account(team: Team, method: str, path: str) -> None:
     answer = requests.request(method, team.server.url + path, json={}, timeout=20)
     assert answer.status_code in (401, 403, 404, 405), answer.text[:200]
 
@@ -298,9 +298,9 @@ def test_the_server_runs_no_jobs_even_for_its_administrator(team: Team) -> None:
     assert "job execution feature is not enabled" in answer.text
 
 
-@pytest.mark.parametrize(("allowed", "ran"), [("as the server is told", False), ("true", True)])
-def test_no_pickle_is_opened_with_the_servers_settings(team: Team, tmp_path: Path, allowed: str, ran: bool) -> None:
-    """A model whose pickle writes a file as it is opened; with MLflow's own default it does."""
+@pytest.mark.parametrize(("allowed", "ran"), [("as on the server", False), ("true", True)])
+def test_the_servers_settings_refuse_to_load_a_pickle(team: Team, tmp_path: Path, allowed: str, ran: bool) -> None:
+    """The pickle would create a folder when loaded, and does with MLflow's own default."""
 
     class Evil:
         def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
@@ -311,28 +311,28 @@ def test_no_pickle_is_opened_with_the_servers_settings(team: Team, tmp_path: Pat
     flavor = {"loader_module": "mlflow.pyfunc.model", "python_model": "model.pkl", "python_version": "3.11.0"}
     (tmp_path / "model" / "MLmodel").write_text(yaml.safe_dump({"flavors": {"python_function": flavor}}))
     switch = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
-    told = {switch: team.settings[switch] if allowed == "as the server is told" else allowed}
+    settings = {switch: team.settings[switch] if allowed == "as on the server" else allowed}
     load = f"import mlflow; mlflow.pyfunc.load_model({str(tmp_path / 'model')!r})"
-    done = subprocess.run([sys.executable, "-c", load], env=os.environ | told, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", load], env=os.environ | settings, capture_output=True, text=True)
     assert done.returncode != 0
     assert (tmp_path / "ran").exists() is ran
     assert ("using pickle is disallowed" in done.stderr) is not ran
 
 
-def test_artifacts_pass_through_the_server_whose_object_store_clients_need_not_reach(
+def test_artifacts_pass_through_the_server_so_clients_need_no_access_to_the_object_store(
     as_admin: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = set()
+    hosts = set()
     request = requests.Session.request
 
-    def noted(session: requests.Session, method: str, url: str, *rest: Any, **more: Any) -> requests.Response:
-        asked.add(urlsplit(url).netloc)
-        return request(session, method, url, *rest, **more)
+    def recorded(session: requests.Session, method: str, url: str, *args: Any, **kwargs: Any) -> requests.Response:
+        hosts.add(urlsplit(url).netloc)
+        return request(session, method, url, *args, **kwargs)
 
-    monkeypatch.setattr(requests.Session, "request", noted)
+    monkeypatch.setattr(requests.Session, "request", recorded)
     (tmp_path / "file").write_text("content")
     experiment = Experiment("arithmetic")
     run = experiment.run("key", "name", 0, {})
     experiment.upload(run, tmp_path / "file")
     assert experiment.download(run, "file", tmp_path).read_text() == "content"
-    assert asked == {urlsplit(as_admin.server.url).netloc}
+    assert hosts == {urlsplit(as_admin.server.url).netloc}

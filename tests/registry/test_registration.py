@@ -1,4 +1,4 @@
-"""Registering, whole or not at all, on a real SQLite registry."""
+"""Registering is atomic and idempotent, on a real SQLite registry."""
 
 import shutil
 from collections.abc import Callable
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import kill_at_every_step
-from versions_made import NAME, SIGNING, folder, register
+from kill_points import kill_at_every_step
+from registered_versions import NAME, SIGNING, folder, register
 
 from tunesmith.core.errors import IntegrityError
 from tunesmith.registry import ledger, ownership, registration, versions
@@ -20,12 +20,12 @@ def registry(project: Path) -> Registry:
     return Registry("arithmetic")
 
 
-def test_registering_again_makes_no_second_version(registry: Registry, project: Path) -> None:
+def test_registering_again_creates_no_second_version(registry: Registry, project: Path) -> None:
     path = folder(project)
     assert [register(registry, path), register(registry, path), register(registry, path, "k2")] == ["1", "1", "2"]
 
 
-def test_registering_the_same_again_keeps_what_was_signed(registry: Registry, project: Path) -> None:
+def test_registering_the_same_again_keeps_the_statement(registry: Registry, project: Path) -> None:
     path = folder(project)
     register(registry, path)
     before = registry.versions(NAME)
@@ -33,14 +33,14 @@ def test_registering_the_same_again_keeps_what_was_signed(registry: Registry, pr
     assert registry.versions(NAME) == before
 
 
-def test_a_registered_model_that_was_deleted_is_made_again(registry: Registry, project: Path) -> None:
+def test_a_deleted_registered_model_is_created_again(registry: Registry, project: Path) -> None:
     path = folder(project)
     register(registry, path)
     registry.client.delete_registered_model(NAME)
     assert register(registry, path, "k2") == "1"
 
 
-def test_a_folder_that_was_changed_is_not_registered(registry: Registry, project: Path) -> None:
+def test_a_changed_folder_is_not_registered(registry: Registry, project: Path) -> None:
     path = folder(project)
     (path / "adapter_model.safetensors").write_bytes(b"Weights")
     with pytest.raises(IntegrityError):
@@ -48,7 +48,7 @@ def test_a_folder_that_was_changed_is_not_registered(registry: Registry, project
     assert registry.versions(NAME) == []
 
 
-def test_a_model_evaluated_again_is_judged_by_its_last_evaluation(registry: Registry, project: Path) -> None:
+def test_the_last_evaluation_of_a_model_counts(registry: Registry, project: Path) -> None:
     path = folder(project)
     for outcome in ("pass", "fail"):
         register(registry, path, outcome=outcome)
@@ -68,7 +68,7 @@ def test_an_earlier_evaluation_cannot_be_put_back(registry: Registry, project: P
         versions.fetch(registry, NAME, version, project / "into", SIGNING)
 
 
-def test_bytes_overwritten_in_the_tracker_are_put_right_by_registering_again(registry: Registry, project: Path) -> None:
+def test_registering_again_restores_files_overwritten_in_the_tracker(registry: Registry, project: Path) -> None:
     path = folder(project)
     register(registry, path)
     other = shutil.copytree(path, project / "other")
@@ -82,7 +82,7 @@ def test_bytes_overwritten_in_the_tracker_are_put_right_by_registering_again(reg
 
 
 @pytest.mark.parametrize("evaluated_again", [False, True])
-def test_a_registration_killed_anywhere_leaves_no_half_version_and_completes_when_run_again(
+def test_a_registration_killed_at_any_step_leaves_no_partial_version_and_completes_when_run_again(
     project: Path, schema: Path, evaluated_again: bool
 ) -> None:
     def start(place: Path) -> Callable[[Any], None]:
@@ -92,21 +92,21 @@ def test_a_registration_killed_anywhere_leaves_no_half_version_and_completes_whe
         return lambda registry: register(registry, path)
 
     def check(place: Path, registry: Registry, completed: bool) -> None:
-        made = registry.versions(NAME)
-        assert len(made) == 1 if completed else len(made) <= 1
+        registered = registry.versions(NAME)
+        assert len(registered) == 1 if completed else len(registered) <= 1
         assert ledger.read(registry, NAME, SIGNING) == Chain()
-        assert not made or ownership.check(registry, ledger.name_of(NAME), SIGNING)
-        for version in made:
+        assert not registered or ownership.check(registry, ledger.name_of(NAME), SIGNING)
+        for version in registered:
             try:
                 versions.fetch(registry, NAME, version, place / f"fetched-{completed}", SIGNING)
-            except IntegrityError as error:  # what was signed last is not yet what counts: refused until it is
+            except IntegrityError as error:  # signed, but the tag does not name it yet
                 if completed or not evaluated_again or "evaluated again" not in error.reason:
                     raise
 
     assert kill_at_every_step(project, schema, start, check) >= 20
 
 
-def test_a_description_is_for_a_person() -> None:
+def test_a_description_names_the_data_the_base_and_uncommitted_changes() -> None:
     origin: dict[str, Any] = {
         "code": {"commit": "a" * 40, "clean": False},
         "base": {"source": "package x==1 sha256:00"},

@@ -1,4 +1,4 @@
-"""How a tracking server is asked: with time for files, without telling passwords, and reporting to nobody."""
+"""Requests to a tracking server: long timeouts for files only, no password in an error, no telemetry."""
 
 import os
 import subprocess
@@ -14,21 +14,21 @@ from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.tracker import TRANSFER_TIMEOUT, raising_registry_errors, transfer_timeout
 
 
-def test_files_are_given_more_time_than_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transfers_of_files_have_a_longer_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     with transfer_timeout():
         assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == TRANSFER_TIMEOUT
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
 
 
-def test_a_password_in_an_address_is_not_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_in_the_address_is_not_in_the_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@127.0.0.1:9")
-    with pytest.raises(RegistryError, match=r"at http://ada:…@127\.0\.0\.1:9") as told:
+    with pytest.raises(RegistryError, match=r"at http://ada:…@127\.0\.0\.1:9") as error:
         Registry("arithmetic")
-    assert "s3cret" not in str(told.value)
+    assert "s3cret" not in str(error.value)
 
 
-def test_a_failure_without_words_is_told_by_its_kind() -> None:
+def test_an_error_without_a_message_is_named_by_its_type() -> None:
     with pytest.raises(UnreachableTrackerError, match="uri failed: ReadTimeout"), raising_registry_errors("uri"):
         raise requests.ReadTimeout
 
@@ -36,11 +36,11 @@ def test_a_failure_without_words_is_told_by_its_kind() -> None:
 def responded(status: int) -> requests.HTTPError:
     response = requests.Response()
     response.status_code = status
-    return requests.HTTPError("told", response=response)
+    return requests.HTTPError("refused", response=response)
 
 
 @pytest.mark.parametrize(
-    ("error", "passes"),
+    ("error", "unreachable"),
     [
         (requests.ConnectionError("refused"), True),
         (MlflowException("API request failed with exception refused"), True),
@@ -52,14 +52,14 @@ def responded(status: int) -> requests.HTTPError:
         (responded(404), False),
     ],
 )
-def test_a_server_that_does_not_answer_is_told_from_one_that_refuses(error: Exception, passes: bool) -> None:
-    with pytest.raises(RegistryError) as told, raising_registry_errors("uri"):
+def test_an_unreachable_server_is_distinguished_from_one_that_refuses(error: Exception, unreachable: bool) -> None:
+    with pytest.raises(RegistryError) as raised, raising_registry_errors("uri"):
         raise error
-    assert isinstance(told.value, UnreachableTrackerError) == passes
+    assert isinstance(raised.value, UnreachableTrackerError) == unreachable
 
 
 def test_runs_and_versions_are_at_one_address(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever else MLflow would take as its registry."""
+    """MLflow would take another address for its registry from its own variable."""
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:9")
     registry = Registry("arithmetic")
     registry.create("m", {"a": "1"})
@@ -68,24 +68,23 @@ def test_runs_and_versions_are_at_one_address(project: Path, monkeypatch: pytest
 
 WATCH = """
 import os, sys
-told = []
-def hook(event, given):
-    if event == "import" and given[0] == "mlflow" and not told:
-        told.append(os.environ.get("MLFLOW_DISABLE_TELEMETRY"))
+values = []
+def hook(event, args):
+    if event == "import" and args[0] == "mlflow" and not values:
+        values.append(os.environ.get("MLFLOW_DISABLE_TELEMETRY"))
 sys.addaudithook(hook)
 """
 
 
 @pytest.mark.parametrize(
-    "needing_it",
+    "statement",
     [
         "import tunesmith.registry.publishing",
         "from tunesmith.registry.registered_models import Registry; Registry('e').client",
     ],
 )
-def test_mlflow_reports_to_nobody(project: Path, needing_it: str) -> None:
-    """It decides as it is imported."""
+def test_telemetry_is_disabled_before_mlflow_is_imported(project: Path, statement: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_DISABLE_TELEMETRY"}
-    program = [sys.executable, "-c", f"{WATCH}\n{needing_it}\nprint(told)"]
+    program = [sys.executable, "-c", f"{WATCH}\n{statement}\nprint(values)"]
     done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "['true']"

@@ -1,4 +1,4 @@
-"""A registered version's files are those that were signed, or they are refused."""
+"""A version's files are the signed ones, or fetching them is refused."""
 
 import random
 import shutil
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from versions_made import NAME, SIGNING, folder, register, unprobed
+from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import promotion, versions
@@ -24,7 +24,7 @@ def registry(project: Path) -> Registry:
 
 @pytest.fixture
 def artifacts(registry: Registry) -> Path:
-    """Where the tracker keeps version 1."""
+    """The folder in which the tracker keeps version 1."""
     return place(registry, registry.versions(NAME)[0])
 
 
@@ -45,14 +45,16 @@ def fetch(registry: Registry, project: Path) -> Callable[[], versions.VersionFil
     return again
 
 
-def test_what_was_registered_is_fetched(fetch: Callable[[], versions.VersionFiles], project: Path) -> None:
+def test_a_fetched_version_has_the_registered_files_and_claims(
+    fetch: Callable[[], versions.VersionFiles], project: Path
+) -> None:
     fetched = fetch()
     assert (fetched.folder / "adapter_config.json").read_text() == '{"r": 2}'
     assert (fetched.evidence / "README.md").read_text() == "# A card"
     assert fetched.claims["outcome"] == "pass"
 
 
-def test_a_changed_byte_is_refused_wherever_it_is(artifacts: Path, fetch: Callable[[], versions.VersionFiles]) -> None:
+def test_a_changed_byte_in_any_file_is_refused(artifacts: Path, fetch: Callable[[], versions.VersionFiles]) -> None:
     files = [path for path in sorted(artifacts.rglob("*")) if path.is_file()]
     places = [(path, offset) for path in files for offset in range(path.stat().st_size)]
     refused = 0
@@ -69,7 +71,7 @@ def test_a_changed_byte_is_refused_wherever_it_is(artifacts: Path, fetch: Callab
 
 
 def link(path: Path) -> None:
-    """Put a link to the same bytes in a file's place."""
+    """Replace a file by a link to the same bytes."""
     elsewhere = path.parent.parent.parent / path.name
     path.rename(elsewhere)
     path.symlink_to(elsewhere)
@@ -110,7 +112,7 @@ def evidence(artifacts: Path) -> Path:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-def test_files_added_removed_renamed_and_linked_are_refused(
+def test_added_removed_renamed_and_linked_files_are_refused(
     artifacts: Path, fetch: Callable[[], versions.VersionFiles], registry: Registry, change: Callable[[Path], object]
 ) -> None:
     change(artifacts)
@@ -123,15 +125,18 @@ def test_files_added_removed_renamed_and_linked_are_refused(
 @pytest.mark.parametrize(
     ("tag", "value"), [("tunesmith.digest", "0" * 64), ("tunesmith.statement", "0" * 64), ("tunesmith.statement", "..")]
 )
-def test_tags_that_name_something_else_are_refused(registry: Registry, project: Path, tag: str, value: str) -> None:
+def test_tags_of_another_model_or_statement_are_refused(
+    registry: Registry, project: Path, tag: str, value: str
+) -> None:
     registry.client.set_model_version_tag(NAME, "1", tag, value)
     [version] = registry.versions(NAME)
     with pytest.raises(TunesmithError):
         versions.fetch(registry, NAME, version, project, SIGNING)
 
 
-def test_another_versions_files_are_refused(registry: Registry, project: Path, artifacts: Path) -> None:
-    """All of them whole and well signed, but about another model."""
+def test_the_validly_signed_files_of_another_version_are_refused(
+    registry: Registry, project: Path, artifacts: Path
+) -> None:
     register(registry, folder(project, b"other weights"), "k2", outcome="fail")
     bad = next(version for version in registry.versions(NAME) if version.number == "2")
     good = next(version for version in registry.versions(NAME) if version.number == "1")

@@ -8,7 +8,7 @@ from pathlib import Path
 import adapters
 import pytest
 import yaml
-from versions_made import NAME, SIGNING, register
+from registered_versions import NAME, SIGNING, register
 
 from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import IntegrityError, ServingError

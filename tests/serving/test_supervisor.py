@@ -16,8 +16,8 @@ import httpx2
 import openai
 import pytest
 import yaml
+from registered_versions import NAME, SIGNING, unprobed
 from serving_settings import ASKED, SETTINGS, until
-from versions_made import NAME, SIGNING, unprobed
 
 from tunesmith.core import files, manifest
 from tunesmith.core.errors import (

@@ -134,7 +134,10 @@ def _ids(folder: Path) -> dict[str, int]:
         vocabulary = tokenizer["model"]["vocab"]  # Unigram: a list of (token, score); otherwise ids by token
         if not isinstance(vocabulary, dict):
             vocabulary = {token: index for index, (token, _) in enumerate(vocabulary)}
-        return vocabulary | {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+        ids: dict[str, int] = vocabulary | {
+            token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])
+        }
+        return ids
     except (KeyError, TypeError, ValueError) as error:
         raise RegistryError(f"{path}: not a tokenizer ({error!r})", fix=AGAIN) from None
 

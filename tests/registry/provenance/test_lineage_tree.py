@@ -1,3 +1,5 @@
+"""The tree of a model's lineage: every part, with its digest and its check."""
+
 from typing import Any
 
 import pytest
@@ -26,7 +28,7 @@ ENTRY = Entry(
     statement="signed",
     nonce="n",
 )
-ISSUE = ["base model", "data", "code", "params", "lock", "image", "hardware", "parent models"]
+PARTS = ["base model", "data", "code", "params", "lock", "image", "hardware", "parent models"]
 
 
 def tree(origin: dict[str, Any] | None = ORIGIN, **more: Any) -> Node:
@@ -34,17 +36,17 @@ def tree(origin: dict[str, Any] | None = ORIGIN, **more: Any) -> Node:
 
 
 def child(node: Node, name: str) -> Node:
-    [found] = [one for one in node.children if one.name == name]
-    return found
+    [match] = [child for child in node.children if child.name == name]
+    return match
 
 
-def test_every_part_that_a_model_is_made_of_is_there_in_one_order() -> None:
-    assert [one.name for one in tree().children] == ISSUE
-    judged = tree(claims=CLAIMS, entries=(ENTRY,), aliases=("champion",))
-    assert [one.name for one in judged.children] == [*ISSUE, "evaluation", "promotion"]
+def test_every_part_of_a_model_is_shown_in_a_fixed_order() -> None:
+    assert [part.name for part in tree().children] == PARTS
+    registered = tree(claims=CLAIMS, entries=(ENTRY,), aliases=("champion",))
+    assert [part.name for part in registered.children] == [*PARTS, "evaluation", "promotion"]
 
 
-def test_each_part_has_its_digest_and_what_checks_it() -> None:
+def test_each_part_has_its_digest_and_its_check() -> None:
     node = tree(claims=CLAIMS, entries=(ENTRY,), aliases=("champion",))
     assert (node.digest, node.check) == ("d", Files(VERSION, "d", ORIGIN))
     assert (child(node, "base model").digest, child(node, "base model").check) == (
@@ -63,9 +65,9 @@ def test_each_part_has_its_digest_and_what_checks_it() -> None:
     assert child(node, "promotion").digest == ENTRY.hash
 
 
-def test_equal_params_have_one_digest_in_whatever_order() -> None:
-    turned = ORIGIN | {"params": dict(reversed(ORIGIN["params"].items()))}
-    assert child(tree(turned), "params").digest == child(tree(), "params").digest
+def test_the_digest_of_params_does_not_depend_on_their_order() -> None:
+    reordered = ORIGIN | {"params": dict(reversed(ORIGIN["params"].items()))}
+    assert child(tree(reordered), "params").digest == child(tree(), "params").digest
     other = ORIGIN | {"params": ORIGIN["params"] | {"lora": {"rank": 3}}}
     assert child(tree(other), "params").digest != child(tree(), "params").digest
 
@@ -78,25 +80,25 @@ def test_equal_params_have_one_digest_in_whatever_order() -> None:
         ({"commit": "c" * 40, "clean": True}, "all committed"),
     ],
 )
-def test_code_says_whether_the_commit_is_all_of_it(code: dict[str, Any], says: str) -> None:
+def test_code_says_whether_everything_was_committed(code: dict[str, Any], says: str) -> None:
     assert child(tree(ORIGIN | {"code": code}), "code").what == says
 
 
-def test_an_image_has_its_digest_and_the_host_has_none() -> None:
+def test_an_image_has_a_digest_and_the_host_has_none() -> None:
     assert child(tree(), "image") == Node("image", "none: made on the host")
     inside = ORIGIN | {"environment": ORIGIN["environment"] | {"image_digest": "sha256:i"}}
     assert child(tree(inside), "image").check == Image("sha256:i")
 
 
-def test_what_is_not_recorded_has_nothing_to_check() -> None:
+def test_an_unrecorded_part_has_no_check() -> None:
     bare = ORIGIN | {"environment": ORIGIN["environment"] | {"lock_sha256": None}}
     assert child(tree(bare), "lock").check is None
 
 
-def test_a_parent_is_a_tree_of_its_own() -> None:
+def test_a_parent_is_shown_with_its_own_tree() -> None:
     parent = Record("sft-lora", "version 1", None, "p", ORIGIN, parents=(Record("older", "nowhere", None, "o", None),))
     [shown] = child(tree(parents=(parent,)), "parent models").children
-    assert [one.name for one in shown.children] == ISSUE
+    assert [part.name for part in shown.children] == PARTS
     [oldest] = child(shown, "parent models").children
     assert (oldest.name, oldest.digest, oldest.children) == ("older", "o", ())
 
@@ -110,11 +112,11 @@ def test_a_parent_is_a_tree_of_its_own() -> None:
         ({"faults": ("version 2 of m-promotions is not an entry",)}, "never promoted; the history was edited"),
     ],
 )
-def test_promotion_says_what_is_now(more: dict[str, Any], says: str) -> None:
+def test_promotion_shows_the_current_state(more: dict[str, Any], says: str) -> None:
     assert child(tree(claims=CLAIMS, **more), "promotion").what.startswith(says)
 
 
-def test_walking_meets_every_node_once() -> None:
+def test_walk_yields_every_node_once() -> None:
     node = tree(parents=(Record("older", "nowhere", None, "o", None),))
-    assert [one.name for one in node.walk()].count("older") == 1
-    assert len(list(node.walk())) == 1 + len(ISSUE) + 2
+    assert [part.name for part in node.walk()].count("older") == 1
+    assert len(list(node.walk())) == 1 + len(PARTS) + 2

@@ -1,3 +1,5 @@
+"""A rebuilt model is compared by bytes, by lineage and by scores."""
+
 from typing import Any
 
 import pytest
@@ -20,21 +22,21 @@ FILES = {"adapter_model.safetensors": "w1", "tokenizer.json": "t1", "training.js
 
 
 def files(**changed: str | None) -> Manifest:
-    """The folder; a name with `_` for `.`, None for a file that is not there."""
+    """A manifest with changed digests; a file name is written with `__` for `.`, and None removes the file."""
     named = {name.replace("__", "."): digest for name, digest in changed.items()}
     kept = {name: digest for name, digest in (FILES | named).items() if digest is not None}
     return Manifest({name: {"sha256": digest, "bytes": 1} for name, digest in kept.items()})
 
 
-def compare(now: Manifest, **made: Any) -> sameness.Likeness:
-    return sameness.compare(files(), now, ORIGIN, ORIGIN | made)
+def compare(now: Manifest, **changes: Any) -> sameness.Likeness:
+    return sameness.compare(files(), now, ORIGIN, ORIGIN | changes)
 
 
 def test_the_same_weights_under_another_journal_are_the_same_model() -> None:
-    found = compare(files(training__jsonl="j2", lineage__json="l2"), created="now", command=["other"])
-    assert found.identical
-    assert found.expected == ("lineage.json", "training.jsonl")
-    assert (found.differ, found.origin) == ((), ())
+    comparison = compare(files(training__jsonl="j2", lineage__json="l2"), created="now", command=["other"])
+    assert comparison.identical
+    assert comparison.expected == ("lineage.json", "training.jsonl")
+    assert (comparison.differ, comparison.origin) == ((), ())
 
 
 @pytest.mark.parametrize(
@@ -50,9 +52,9 @@ def test_the_same_weights_under_another_journal_are_the_same_model() -> None:
 def test_any_other_file_that_differs_makes_it_another_model(
     changed: dict[str, str | None], differ: tuple[str, ...]
 ) -> None:
-    found = compare(files(**changed))
-    assert not found.identical
-    assert found.differ == differ
+    comparison = compare(files(**changed))
+    assert not comparison.identical
+    assert comparison.differ == differ
 
 
 def test_a_folder_without_weights_is_never_the_same_model() -> None:
@@ -61,7 +63,7 @@ def test_a_folder_without_weights_is_never_the_same_model() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "changes"),
+    ("changes", "expected"),
     [
         ({"environment": ENVIRONMENT | {"lock_sha256": "m"}}, [Change("environment.lock_sha256", "l", "m")]),
         ({"hardware": CPU | {"system": "Darwin"}}, [Change("hardware.system", "Linux", "Darwin")]),
@@ -73,24 +75,24 @@ def test_a_folder_without_weights_is_never_the_same_model() -> None:
         ({"inputs": {}}, None),
     ],
 )
-def test_what_two_lineages_say_differently_is_named(made: dict[str, Any], changes: list[Change] | None) -> None:
-    found = sameness.changes(ORIGIN, ORIGIN | made)
-    if changes is None:
-        assert {(change.then, change.now) for change in found} == {("d1", None), ("md5:1", None)}
+def test_the_differences_of_two_lineages_are_named(changes: dict[str, Any], expected: list[Change] | None) -> None:
+    differences = sameness.changes(ORIGIN, ORIGIN | changes)
+    if expected is None:
+        assert {(change.then, change.now) for change in differences} == {("d1", None), ("md5:1", None)}
     else:
-        assert found == changes
+        assert differences == expected
 
 
 @pytest.mark.parametrize(
-    ("made", "exact"),
+    ("changes", "exact"),
     [
         ({}, True),
         ({"hardware": CPU | {"device": "AMD EPYC x 4, bfloat16"}}, False),
         ({"environment": ENVIRONMENT | {"libraries": {"torch": "2.14.0"}}}, False),
     ],
 )
-def test_bytes_should_be_equal_on_the_same_cpu_with_the_same_libraries(made: dict[str, Any], exact: bool) -> None:
-    assert compare(files(), **made).exact is exact
+def test_bytes_should_be_equal_on_the_same_cpu_with_the_same_libraries(changes: dict[str, Any], exact: bool) -> None:
+    assert compare(files(), **changes).exact is exact
 
 
 def test_on_a_gpu_bytes_need_not_be_equal() -> None:
@@ -102,18 +104,18 @@ def scores(*right: int) -> dict[str, float]:
     return {str(number): float(value) for number, value in enumerate(right)}
 
 
-def test_scores_are_held_against_the_largest_change_of_the_base_against_itself() -> None:
+def test_the_noise_floor_is_the_largest_change_of_the_base_against_itself() -> None:
     base, repeats = scores(1, 0, 0, 0), [scores(1, 0, 0, 0), scores(0, 1, 1, 0)]
-    [found] = sameness.measure({"s": scores(1, 1, 0, 0)}, {"s": scores(1, 0, 1, 1)}, {"s": base}, {"s": repeats})
-    assert found == Measured("s", then=0.5, now=0.75, floor=0.25, flipped=0.75)
-    assert found.within
+    [measured] = sameness.measure({"s": scores(1, 1, 0, 0)}, {"s": scores(1, 0, 1, 1)}, {"s": base}, {"s": repeats})
+    assert measured == Measured("s", then=0.5, now=0.75, floor=0.25, flipped=0.75)
+    assert measured.within
 
 
-def test_without_a_measured_floor_only_the_same_score_is_within() -> None:
-    [found] = sameness.measure({"s": scores(1, 0)}, {"s": scores(0, 1)}, {"s": scores(1, 1)}, {})
-    assert (found.floor, found.within) == (None, True)
-    [found] = sameness.measure({"s": scores(1, 0)}, {"s": scores(1, 1)}, {"s": scores(1, 1)}, {})
-    assert not found.within
+def test_without_a_measured_floor_only_an_equal_score_is_within() -> None:
+    [measured] = sameness.measure({"s": scores(1, 0)}, {"s": scores(0, 1)}, {"s": scores(1, 1)}, {})
+    assert (measured.floor, measured.within) == (None, True)
+    [measured] = sameness.measure({"s": scores(1, 0)}, {"s": scores(1, 1)}, {"s": scores(1, 1)}, {})
+    assert not measured.within
 
 
 @pytest.mark.parametrize(
@@ -125,12 +127,12 @@ def test_without_a_measured_floor_only_the_same_score_is_within() -> None:
         ({"s": {"a": 1.0}}, {"s": {"b": 1.0}}),
     ],
 )
-def test_what_was_graded_in_one_of_the_two_only_proves_nothing(then: Any, now: Any) -> None:
+def test_prompts_graded_for_only_one_model_prevent_a_match(then: Any, now: Any) -> None:
     base = {"s": scores(1, 1, 1), "code": scores(1)}
-    assert not all(found.within for found in sameness.measure(then, now, base, {"s": [scores(1, 1, 1)]}))
+    assert not all(measured.within for measured in sameness.measure(then, now, base, {"s": [scores(1, 1, 1)]}))
 
 
-def test_what_could_not_be_graded_has_no_score() -> None:
+def test_a_sample_that_is_not_gradable_has_no_score() -> None:
     sample = {"suite": "s", "row": {"id": "1"}, "score": 1.0, "status": "scored"}
     assert sameness.scores([sample, sample | {"row": {"id": "2"}, "status": "not_gradable", "score": None}]) == {
         "s": {"1": 1.0}

@@ -90,7 +90,7 @@ def lost(_: object) -> Any:
     raise RegistryError("the tracker is away", fix="start it")
 
 
-def test_a_base_that_is_here_is_checked_to_the_last_byte(root: Path) -> None:
+def test_every_byte_of_a_local_base_is_checked(root: Path) -> None:
     check = Base("a package", digest(root, "base"))
     assert prove(check, root).mark == "verified"
     weights = root / "models" / "base" / "model.safetensors"
@@ -103,12 +103,12 @@ def test_a_base_that_is_here_is_checked_to_the_last_byte(root: Path) -> None:
     assert prove(check, root).mark == "differs"
 
 
-def test_another_base_that_is_here_by_now_is_no_fault(root: Path) -> None:
-    found = prove(Base("another package", "0" * 64), root)
-    assert found == Proof("unreachable", "models/base here is another base: a package")
+def test_another_local_base_is_unreachable_and_not_a_difference(root: Path) -> None:
+    proof = prove(Base("another package", "0" * 64), root)
+    assert proof == Proof("unreachable", "models/base here is another base: a package")
 
 
-def test_a_base_that_is_not_here_is_out_of_reach(root: Path) -> None:
+def test_a_missing_base_is_unreachable(root: Path) -> None:
     (root / "models" / "base").rename(root / "models" / "away")
     assert prove(Base("a package", "d"), root).mark == "unreachable"
 
@@ -117,24 +117,24 @@ def rows(root: Path, cached: str | None = None) -> Data:
     return Data("data/ready/train.jsonl", hashlib.sha256(b"rows\n").hexdigest(), cached)
 
 
-def test_rows_that_are_here_are_verified_and_changed_ones_are_not(root: Path) -> None:
+def test_local_rows_are_verified_and_changed_rows_differ(root: Path) -> None:
     assert prove(rows(root), root) == Proof("verified", "here")
     (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
     assert prove(rows(root), root).mark == "differs"
 
 
-def test_rows_that_were_replaced_are_found_in_the_cache(root: Path) -> None:
+def test_replaced_rows_are_found_in_the_cache(root: Path) -> None:
     (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
     name = hashlib.md5(b"rows\n").hexdigest()
-    kept = root / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
-    kept.parent.mkdir(parents=True)
-    kept.write_text("rows\n")
+    cached = root / ".dvc" / "cache" / "files" / "md5" / name[:2] / name[2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_text("rows\n")
     assert prove(rows(root, f"md5:{name}"), root) == Proof("verified", "in DVC's cache")
-    kept.write_text("tampered\n")
+    cached.write_text("tampered\n")
     assert prove(rows(root, f"md5:{name}"), root).mark == "differs"
 
 
-def test_rows_of_another_data_set_by_now_are_no_fault(root: Path) -> None:
+def test_rows_of_a_later_data_set_are_unreachable_and_not_a_difference(root: Path) -> None:
     (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
     outs = [{"path": "data/ready", "hash": "md5", "md5": "fresh.dir"}]
     (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {"prepare": {"outs": outs}}}))
@@ -145,16 +145,18 @@ def test_rows_of_another_data_set_by_now_are_no_fault(root: Path) -> None:
 @pytest.mark.parametrize(
     ("known", "clean", "mark"), [(True, True, "verified"), (True, False, "unreachable"), (False, True, "unreachable")]
 )
-def test_a_commit_is_verified_where_it_is_here_and_was_all(root: Path, known: bool, clean: bool, mark: str) -> None:
+def test_a_commit_is_verified_if_it_is_here_and_nothing_was_uncommitted(
+    root: Path, known: bool, clean: bool, mark: str
+) -> None:
     assert prove(Code(commit(root) if known else "0" * 40, clean), root).mark == mark
 
 
 @pytest.mark.parametrize("check", [Code(None, False), Params(None, {}), Lock(None, "l")])
-def test_without_a_commit_code_params_and_lock_are_out_of_reach(root: Path, check: Check) -> None:
+def test_without_a_commit_code_params_and_lock_are_unreachable(root: Path, check: Check) -> None:
     assert prove(check, root).mark == "unreachable"
 
 
-def test_params_are_those_of_the_commit_not_of_today(root: Path) -> None:
+def test_params_are_compared_with_the_commit_and_not_with_the_working_tree(root: Path) -> None:
     assert prove(Params(commit(root), PARAMS), root).mark == "verified"
     other = PARAMS | {"lora": {"rank": 3, "alpha": 4.0}}
     assert prove(Params(commit(root), other), root) == Proof(
@@ -165,7 +167,7 @@ def test_params_are_those_of_the_commit_not_of_today(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recorded", "stated", "alike"),
+    ("recorded", "stated", "equal"),
     [
         (1.0, 1, True),
         (0.001, "1e-3", True),
@@ -177,17 +179,17 @@ def test_params_are_those_of_the_commit_not_of_today(root: Path) -> None:
         (None, {}, False),
     ],
 )
-def test_a_param_is_the_same_however_yaml_writes_it(recorded: Any, stated: Any, alike: bool) -> None:
-    assert verification.same(recorded, stated) is alike
+def test_params_are_equal_however_yaml_writes_them(recorded: Any, stated: Any, equal: bool) -> None:
+    assert verification.same(recorded, stated) is equal
 
 
-def test_a_lock_is_that_of_the_commit(root: Path) -> None:
+def test_a_lock_is_compared_with_the_commit(root: Path) -> None:
     (root / "requirements.lock").write_text("torch==2\n")
     assert prove(Lock(commit(root), hashlib.sha256(b"torch==1\n").hexdigest()), root).mark == "verified"
     assert prove(Lock(commit(root), "0" * 64), root).mark == "differs"
 
 
-def test_a_models_folder_is_checked_to_the_last_byte_and_against_what_was_shown(root: Path) -> None:
+def test_every_byte_of_a_model_folder_is_checked_and_the_lineage_that_was_shown(root: Path) -> None:
     folder = root / "models" / "sft"
     check = Files(folder, digest(root, "sft"), LINEAGE)
     assert prove(check, root) == Proof("verified", "2 files, every byte, in models/sft")
@@ -198,9 +200,9 @@ def test_a_models_folder_is_checked_to_the_last_byte_and_against_what_was_shown(
 
 def test_a_version_is_checked_by_fetching_it(root: Path) -> None:
     folder = root / "models" / "sft"
-    fetched = VersionFiles(VERSION, folder, root, digest(root, "sft"), {}, "signer")
+    files = VersionFiles(VERSION, folder, root, digest(root, "sft"), {}, "signer")
     check = Files(VERSION, digest(root, "sft"), LINEAGE)
-    assert prove(check, root, fetch=lambda version: fetched).mark == "verified"
+    assert prove(check, root, fetch=lambda version: files).mark == "verified"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_a_version_is_checked_by_fetching_it(root: Path) -> None:
         (OSError("disk"), "unreachable"),
     ],
 )
-def test_a_fetch_that_fails_tells_tampering_from_absence(root: Path, error: Exception, mark: str) -> None:
+def test_a_failed_fetch_distinguishes_tampering_from_absence(root: Path, error: Exception, mark: str) -> None:
     def fail(version: Version) -> Any:
         raise error
 
@@ -220,11 +222,11 @@ def test_a_fetch_that_fails_tells_tampering_from_absence(root: Path, error: Exce
     assert prove(Evidence(VERSION, {}), root, fetch_claims=fail).mark == mark
 
 
-def test_a_model_that_is_nowhere_is_out_of_reach(root: Path) -> None:
+def test_a_model_without_files_is_unreachable(root: Path) -> None:
     assert prove(Files(None, "d", None), root).mark == "unreachable"
 
 
-def test_what_was_signed_must_be_what_was_shown(root: Path) -> None:
+def test_the_signed_claims_must_be_those_that_were_shown(root: Path) -> None:
     def signed(version: Version) -> tuple[dict[str, Any], str]:
         return {"outcome": "fail"}, "signer"
 
@@ -254,13 +256,13 @@ def test_an_image_that_is_not_found_is_unreachable_and_one_without_a_digest_diff
     assert prove(Image("sha256:i"), root, find_image=fail) == Proof(mark, error.reason)
 
 
-def test_promotions_are_of_these_bytes_in_a_history_without_faults(root: Path) -> None:
+def test_promotions_are_verified_for_the_same_digest_in_a_history_without_faults(root: Path) -> None:
     assert prove(Promotions((entry("d"),), "d", ()), root).mark == "verified"
     assert prove(Promotions((entry("e"),), "d", ()), root).mark == "differs"
     assert prove(Promotions((), "d", ("version 2 was edited",)), root) == Proof("differs", "version 2 was edited")
 
 
-def test_every_node_below_is_checked_and_one_without_a_check_has_no_proof(root: Path) -> None:
+def test_every_node_with_a_check_gets_a_proof(root: Path) -> None:
     node = Node("top", "", None, (Node("plain", ""), Node("code", "", None, (), Code(commit(root), True))))
     top, plain, code = verification.verified(node, Reach(root, lost, lost, lost)).walk()
     assert (top.proof, plain.proof) == (None, None)

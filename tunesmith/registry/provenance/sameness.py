@@ -71,7 +71,7 @@ class Measured:
         return not self.missing and abs(self.now - self.then) <= (self.floor or 0.0)
 
 
-def compare(then: Manifest, now: Manifest, origin: Lineage, made: Lineage) -> Likeness:
+def compare(then: Manifest, now: Manifest, origin: Lineage, rebuilt: Lineage) -> Likeness:
     """Compare the manifest ``then`` and lineage ``origin`` of the original with those of the rebuilt model."""
     names = sorted(then.files.keys() | now.files.keys())
     other = [name for name in names if then.files.get(name) != now.files.get(name)]
@@ -86,8 +86,8 @@ def compare(then: Manifest, now: Manifest, origin: Lineage, made: Lineage) -> Li
             if name not in EXPECTED or (name in then.files) != (name in now.files)
         ),
         weights=then.weights_digest == now.weights_digest and any(name.endswith(WEIGHTS) for name in then.files),
-        origin=tuple(changes(origin, made)),
-        exact=_on_cpu(made) and all(origin.get(part) == made.get(part) for part in ("hardware", "environment")),
+        origin=tuple(changes(origin, rebuilt)),
+        exact=_on_cpu(rebuilt) and all(origin.get(part) == rebuilt.get(part) for part in ("hardware", "environment")),
     )
 
 
@@ -146,9 +146,9 @@ def _flat(values: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _on_cpu(made: Lineage) -> bool:
+def _on_cpu(origin: Lineage) -> bool:
     """Return whether the device is a CPU, which `models.device.detect` names with its threads and precision."""
-    return re.search(r" x \d+, \w+$", made["hardware"]["device"]) is not None
+    return re.search(r" x \d+, \w+$", origin["hardware"]["device"]) is not None
 
 
 def _same_weights(name: str, before: dict[str, object], after: dict[str, object]) -> bool:

@@ -1,4 +1,4 @@
-"""A model folder, registered as a version of ``calculator``, and what tests do with it."""
+"""Register small model folders as versions of ``calculator``, for tests."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ FILES = {"probes.json": "{}", "README.md": "# A card"}
 
 
 def folder(project: Path, content: bytes = b"weights" * 50, model: str = "sft-lora") -> Path:
-    """A small model folder with a manifest."""
+    """Write a small model folder with a manifest."""
     path = project / "models" / model
     path.mkdir(parents=True, exist_ok=True)
     (path / "adapter_model.safetensors").write_bytes(content)
@@ -33,7 +33,7 @@ def register(
     name: str = NAME,
     files: Mapping[str, str] = FILES,
 ) -> str:
-    """Version number of the folder, registered from the run with this key."""
+    """Register a model folder from the run with this key and return the version's number."""
     run = Experiment(EXPERIMENT).run(key, path.name, 0, {})
     return registration.register(
         registry,
@@ -49,5 +49,5 @@ def register(
     )
 
 
-def unprobed(fetched: VersionFiles) -> None:
-    """Takes every model: what serving proves is tested where it is served."""
+def unprobed(files: VersionFiles) -> None:
+    """Accept every version without serving it; tests of serving cover the probes."""

@@ -1,4 +1,4 @@
-"""A process killed at every step of what it does with the tracker: after each call, and amid each upload."""
+"""Simulate a kill at every point of an action on the tracker: after each call, and in the middle of each upload."""
 
 import shutil
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from tunesmith.registry.registered_models import Registry
 
 
 class Killed(BaseException):
-    """Nothing catches it, as nothing catches a kill."""
+    """A simulated kill. Not an Exception, so that no handler of the library catches it."""
 
 
 class Mortal:
-    """A tracking client that dies after its ``step``-th call, or amid its ``step``-th upload."""
+    """A tracking client that raises `Killed` after its ``step``-th call, or in the middle of its ``step``-th upload."""
 
     def __init__(self, client: Any, step: int, when: str) -> None:
         self.client, self.left, self.when = client, step, when
@@ -24,15 +24,15 @@ class Mortal:
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.client, name)
 
-        def call(*given: Any, **named: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
             counts = self.when == "after" or name == "log_artifacts"
             self.left -= counts
             if self.left or not counts:
-                return method(*given, **named)
+                return method(*args, **kwargs)
             if self.when == "after":
-                method(*given, **named)
+                method(*args, **kwargs)
             else:
-                run, source, place = given
+                run, source, place = args
                 first = min(path for path in Path(source).iterdir() if path.is_file())
                 self.client.log_artifact(run, str(first), place)
             raise Killed
@@ -41,7 +41,7 @@ class Mortal:
 
 
 def copied(project: Path, to: Path) -> Path:
-    """The same project elsewhere, as another process would find it: MLflow remembers where a run's artifacts were."""
+    """Copy a project and return the copy, without the artifact paths that MLflow caches in this process."""
     utils._artifact_repos_cache.clear()
     return Path(shutil.copytree(project, to))
 
@@ -52,10 +52,10 @@ def kill_at_every_step(
     start: Callable[[Path], Callable[[Any], None]],
     check: Callable[[Path, Registry, bool], None],
 ) -> int:
-    """For every step: do it in a project of its own, be killed there, check; do it again, check. Returns the kills.
+    """Kill an action at every step, each time in a new copy of the project; check, repeat the action, check again.
 
-    start: makes a project ready, of which the others are copies, and returns what is done. check: takes the project,
-    its registry, whether it completed.
+    start: prepares the project and returns the action. check: takes the project, its registry, and whether the action
+    completed. Returns the number of kills.
     """
     kills, ready = 0, project / "ready"
     ready.mkdir()
@@ -63,7 +63,7 @@ def kill_at_every_step(
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ready)
         act = start(ready)
-    for when in ("amid", "after"):
+    for when in ("during", "after"):
         step = 0
         while True:
             step += 1
@@ -71,7 +71,7 @@ def kill_at_every_step(
             with pytest.MonkeyPatch.context() as patch:
                 patch.chdir(place)
                 registry = Registry("arithmetic")
-                client, registry.local = registry.client, None  # as a server's: all goes through the client
+                client, registry.local = registry.client, None  # as on a server, all requests go through the client
                 registry.client = Mortal(client, step, when)
                 try:
                     act(registry)
