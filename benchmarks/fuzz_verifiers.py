@@ -25,9 +25,9 @@ from pathlib import Path
 
 from tunesmith.verifiers import number
 from tunesmith.verifiers.math import verifier
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
-VERIFIERS: dict[str, Callable[[str, Row], Verdict]] = {"number": number.verify, "math": verifier.verify}
+VERIFIERS: dict[str, Callable[[str, Columns], Verdict]] = {"number": number.verify, "math": verifier.verify}
 HANG = 2 * verifier.SECONDS + 5
 """Seconds: the completion's limit, the reference's, and the start of a process."""
 PROSE = [

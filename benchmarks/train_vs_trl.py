@@ -66,13 +66,13 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
     """Train one side in this process: {seconds, prepared, tokens, steps, losses, held_out, load}."""
     from transformers import set_seed
 
-    from tunesmith.models import device, loading, weights
+    from tunesmith.models import device, loading
     from tunesmith.training import trainer_config
 
     profile = device.detect()
     if profile.device == "cpu":
         device.keep_freed_memory() if side == "ours" else None
-    lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
+    lora = Lora(rank=16, alpha=32, dropout=0.0)
     set_seed(SEED)
     policy = loading.open_policy(BASE, BASE, profile, "lora", lora)
     made = rows(task, count)
@@ -222,11 +222,12 @@ def fresh() -> Any:
     from trl.kernels.chunked_logprob import _use_triton
     from trl.trainer import utils
 
-    from tunesmith.models import device, loading, weights
+    from tunesmith.models import device, loading
+    from tunesmith.models.settings import Lora
 
     utils._use_triton = _use_triton  # see tunesmith.training.trainer_config.score_trained_tokens_only
     set_seed(SEED)
-    lora = weights.Lora(rank=16, alpha=32, dropout=0.0)
+    lora = Lora(rank=16, alpha=32, dropout=0.0)
     return loading.open_policy(BASE, BASE, device.detect(), "lora", lora).model
 
 

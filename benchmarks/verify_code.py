@@ -23,7 +23,7 @@ from pathlib import Path
 
 from tunesmith.verifiers import code
 from tunesmith.verifiers.sandbox import interpreter, tiers
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 CHANGED = """
 
@@ -43,7 +43,7 @@ def {entry}(*arguments, **named):
 """
 
 
-def read(path: Path) -> list[Row]:
+def read(path: Path) -> list[Columns]:
     with gzip.open(path, "rt") as file:
         problems = [json.loads(line) for line in file]
     return [
@@ -58,22 +58,22 @@ def read(path: Path) -> list[Row]:
     ]
 
 
-def whole(row: Row) -> str:
+def whole(row: Columns) -> str:
     return str(row["prompt"][0]["content"] + row["reference"])
 
 
-def changed(row: Row) -> str:
+def changed(row: Columns) -> str:
     """The solution, which returns another value than it found."""
     return whole(row) + CHANGED.format(entry=row["entry_point"])
 
 
-def bare(row: Row) -> None:
+def bare(row: Columns) -> None:
     """The solution and its test in one interpreter, without protection."""
     program = f"{whole(row)}\n{row['test']}\ncheck({row['entry_point']})"
     subprocess.run([*interpreter.command(), "-c", program], check=True, env=interpreter.VARIABLES, capture_output=True)
 
 
-def judge(rows: list[Row], answer: Callable[[Row], str], tier: tiers.Tier, threads: int) -> tuple[list[Verdict], float]:
+def judge(rows: list[Columns], answer: Callable[[Columns], str], tier: tiers.Tier, threads: int) -> tuple[list[Verdict], float]:
     """The verdicts, and the seconds that they took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
@@ -87,7 +87,7 @@ def seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def report(rows: list[Row], tier: tiers.Tier, threads: int, rounds: int) -> None:
+def report(rows: list[Columns], tier: tiers.Tier, threads: int, rounds: int) -> None:
     print(f"{tier}, {len(rows)} problems")
     for name, answer, wanted in (("canonical", reference, 1.0), ("changed", changed, 0.0)):
         verdicts, _ = judge(rows, answer, tier, threads)
@@ -106,7 +106,7 @@ def report(rows: list[Row], tier: tiers.Tier, threads: int, rounds: int) -> None
     print(f"  {judged:.1f} ms a verdict, {alone:.1f} ms in bare Python: {judged - alone:.1f} ms more")
 
 
-def reference(row: Row) -> str:
+def reference(row: Columns) -> str:
     return str(row["reference"])
 
 

@@ -1,115 +1,135 @@
-"""Ask every model the same, and grade what it answers: one process, the base loaded once.
+"""Ask every model the same prompts and grade the answers, in one process that loads the base once.
 
-    python -m stages.evaluate base sft-lora sft-qlora
+    python -m stages.evaluate [MODEL ...]      every model of params.yaml, or these alone
 
-reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, an lm-eval task file
-params  evaluate
-writes  reports/<model>/metrics.json, reports/<model>/samples.jsonl, reports/base/repeats.jsonl
+reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks
+params  evaluate, and the names of all models
+writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, reports/evaluation/base/repeats.jsonl,
+        reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
 
 A model whose report was made of the same bytes, by the same code and on the same hardware, keeps it.
 """
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-from tunesmith.core import formatting, manifest, ready_rows
+from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
-from tunesmith.core.ready_rows import Sample
+from tunesmith.core.params import load, resolved
+from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading
-from tunesmith.evaluation.evaluate import Question
-from tunesmith.evaluation.suites import Evaluate, Task
+from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics
+from tunesmith.evaluation.evaluate import SuiteRows
+from tunesmith.evaluation.suites import Evaluate, LmEvalTask
 from tunesmith.models import chat, device, loading
 from tunesmith.models.loading import OpenModel
 
-MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
-BASE = MODELS / "base"
-REPEATS = REPORTS / BASE.name / "repeats.jsonl"
+PARAMS = resolved("evaluate")
+METRICS = layout.REPORTS / "metrics.json"
+REPEATS = layout.EVALUATION / layout.BASE.name / "repeats.jsonl"
 
 
-def main(names: list[str]) -> str:
-    settings = load(Evaluate, "evaluate")
-    asked = evaluate.read(settings, READY)
+def main(only: list[str]) -> str:
+    settings = load(Evaluate, "evaluate", path=PARAMS)
+    names = only or [layout.BASE.name, *load(list[str], "models", path=PARAMS)]
+    remove_others(names)
+    suites = evaluate.read(settings, layout.READY)
     profile = device.detect()
-    same = evaluate.key(settings, asked, manifest.read(BASE).digest, profile)
-    tasks = any(isinstance(question.suite, Task) for question in asked.values())  # whose data nobody here knows
-    due = [name for name in names if tasks or not is_kept(name, same)]
+    code = (fingerprint.FOLDER / "evaluate").read_text()
+    key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
+    has_tasks = any(isinstance(rows.suite, LmEvalTask) for rows in suites.values())  # whose data may have changed
+    due = [name for name in names if has_tasks or not is_kept(name, key)]
     began = time.monotonic()
-    for folder, opened in loading.open_each([MODELS / name for name in due], BASE, profile):
-        report(folder.name, opened, settings, asked, same)
+    for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
+        report(folder.name, opened, settings, suites, key)
+    write_scores(names)
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
-    return f"{REPORTS}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
+    return f"{layout.EVALUATION}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
 
 
-def is_kept(name: str, same: str) -> bool:
-    """Whether the report there is whole, and of this very model, asked this very way."""
-    path = REPORTS / name / "metrics.json"
-    if not path.exists() or not all(file.exists() for file in answers(name)):
+def remove_others(names: list[str]) -> None:
+    """Remove the reports of models that params.yaml no longer has."""
+    layout.EVALUATION.mkdir(parents=True, exist_ok=True)
+    for folder in layout.EVALUATION.iterdir():
+        if folder.name not in names:
+            shutil.rmtree(folder)
+
+
+def is_kept(name: str, key: str) -> bool:
+    """Whether the report there is whole, and of this very model, asked in this very way."""
+    path = layout.EVALUATION / name / "metrics.json"
+    if not path.exists() or not all(file.exists() for file in sample_files(name)):
         return False
-    made = json.loads(path.read_text())
-    found = (made.get("key"), made["model_digest"], made.get("answers_digest"))
-    return found == (same, manifest.verify(MODELS / name).digest, digest(name))
+    metrics: ModelMetrics = json.loads(path.read_text())
+    recorded = (metrics["key"], metrics["model_digest"], metrics["answers_digest"])
+    return recorded == (key, manifest.verify(layout.MODELS / name).digest, samples_digest(name))
 
 
-def answers(name: str) -> list[Path]:
+def sample_files(name: str) -> list[Path]:
     """The files of samples that belong to a model's metrics."""
-    return [REPORTS / name / "samples.jsonl", *([REPEATS] if name == BASE.name else [])]
+    return [layout.EVALUATION / name / "samples.jsonl", *([REPEATS] if name == layout.BASE.name else [])]
 
 
-def digest(name: str) -> str:
-    """SHA-256, in hex, over a model's samples: a report that was written half is not taken for a whole one."""
-    return "-".join(manifest.file_digest(file) for file in answers(name))
+def samples_digest(name: str) -> str:
+    """SHA-256, in hex, over a model's samples: a report that was half written is not taken for a whole one."""
+    return "-".join(manifest.file_digest(file) for file in sample_files(name))
 
 
-def report(name: str, opened: OpenModel, settings: Evaluate, asked: dict[str, Question], same: str) -> None:
+def report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows], key: str) -> None:
     began = time.monotonic()
-    results = {suite: evaluate.ask(question, opened, settings.batch_size) for suite, question in asked.items()}
+    results = {suite: evaluate.ask(rows, opened, settings.batch_size) for suite, rows in suites.items()}
     seconds = time.monotonic() - began
     samples = [sample for answered in results.values() for sample in answered]
-    summaries = {suite: summary(asked[suite], answered) for suite, answered in results.items()}
-    if name == BASE.name:
-        ready_rows.write_jsonl(REPEATS, repeated(opened, settings, asked))
-    ready_rows.write_jsonl(REPORTS / name / "samples.jsonl", samples)
-    ready_rows.write_json(
-        REPORTS / name / "metrics.json",
-        {
-            "model": name,
-            "time": time.time_ns() // 1_000_000,
-            "suites": summaries,
-            "model_digest": opened.manifest.digest,
-            "base_weights_digest": opened.base.weights_digest,
-            "dtype": str(opened.profile.dtype).removeprefix("torch."),
-            "template_digest": chat.template_digest(opened.tokenizer),
-            "key": same,
-            "answers_digest": digest(name),
-            "seconds": seconds,
-        },
-    )
+    summaries = {suite: summary(suites[suite], answered) for suite, answered in results.items()}
+    if name == layout.BASE.name:
+        ready_rows.write_jsonl(REPEATS, repeated(opened, settings, suites))
+    ready_rows.write_jsonl(layout.EVALUATION / name / "samples.jsonl", samples)
+    metrics: ModelMetrics = {
+        "model": name,
+        "time": time.time_ns() // 1_000_000,
+        "suites": summaries,
+        "model_digest": opened.manifest.digest,
+        "base_weights_digest": opened.base.weights_digest,
+        "dtype": str(opened.profile.dtype).removeprefix("torch."),
+        "template_digest": chat.template_digest(opened.tokenizer),
+        "key": key,
+        "answers_digest": samples_digest(name),
+        "seconds": seconds,
+    }
+    ready_rows.write_json(layout.EVALUATION / name / "metrics.json", metrics)
     first, ranked = next(iter(summaries.items()))
-    print(
-        f"  {name}: {first} {formatting.percent(ranked['score'])}, {len(samples)} prompts in {seconds:.0f} s",
-        flush=True,
-    )
+    score = formatting.percent(ranked["score"])
+    print(f"  {name}: {first} {score}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
 
 
-def summary(question: Question, answered: list[Sample]) -> dict[str, Any]:
-    found = grading.summarize(answered)
-    details = grading.details(question.verifier, answered) if question.verifier else {}
-    return {"kind": question.suite.kind, "dataset": question.dataset, "verifier": question.verifier, **found, **details}
+def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
+    details = grading.details(rows.verifier, answered) if rows.verifier else {}
+    about = {"kind": rows.suite.kind, "dataset": rows.dataset, "verifier": rows.verifier}
+    return cast("SuiteMetrics", {**about, **grading.summarize(answered), **details})
 
 
-def repeated(opened: OpenModel, settings: Evaluate, asked: dict[str, Question]) -> list[Sample]:
+def repeated(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
     """The same model asked the same again, in batches of the same and of another size: what differs is noise."""
     sizes = [settings.batch_size, settings.noise_batch_size] if settings.noise_batch_size else []
     return [
         {**sample, "time": time_, "batch_size": size}
         for time_, size in enumerate(sizes)
-        for question in asked.values()
-        for sample in evaluate.ask(question, opened, size)
+        for rows in suites.values()
+        for sample in evaluate.ask(rows, opened, size)
     ]
+
+
+def write_scores(names: list[str]) -> None:
+    """The score of every model on the first suite, 0 to 1: the numbers that a person compares between experiments."""
+    scores = {}
+    for name in names:
+        suites = json.loads((layout.EVALUATION / name / "metrics.json").read_text())["suites"]
+        scores[name] = round(next(iter(suites.values()))["score"], 4)
+    ready_rows.write_json(METRICS, scores)
 
 
 if __name__ == "__main__":

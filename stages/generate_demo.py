@@ -7,30 +7,27 @@ writes  data/raw/{demo,demo_pairs,demo_prompts}.jsonl
 
 import random
 import sys
-from pathlib import Path
 from types import ModuleType
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.errors import ParamsError
-from tunesmith.core.params import Section, load
-from tunesmith.core.ready_rows import Row
+from tunesmith.core.params import Section, load, resolved
 
-RAW = Path("data/raw")
-FILES = {"answers": RAW / "demo.jsonl", "pairs": RAW / "demo_pairs.jsonl", "prompts": RAW / "demo_prompts.jsonl"}
+FILES = {
+    "answers": layout.RAW / "demo.jsonl",
+    "pairs": layout.RAW / "demo_pairs.jsonl",
+    "prompts": layout.RAW / "demo_prompts.jsonl",
+}
 
 
 def main() -> str:
-    made = generate(load(Demo, "demo"))
+    made = generate(load(Demo, "demo", path=resolved("generate_demo")))
     for kind, path in FILES.items():
         ready_rows.write_jsonl(path, made[kind])
     return "; ".join(f"{path}: {len(made[kind])} rows" for kind, path in FILES.items())
-
-
-if __name__ == "__main__":
-    run(main)
 
 
 GUESSED = 0.5
@@ -38,14 +35,14 @@ GUESSED = 0.5
 
 
 class Demo(Section):
-    rows: PositiveInt
+    rows: PositiveInt = 640
     """Answers."""
-    pairs: PositiveInt
-    prompts: PositiveInt
-    seed: NonNegativeInt
+    pairs: PositiveInt = 480
+    prompts: PositiveInt = 480
+    seed: NonNegativeInt = 20
 
 
-def generate(demo: Demo) -> dict[str, list[Row]]:
+def generate(demo: Demo) -> dict[str, list[dict[str, str]]]:
     """Rows of "answers", "pairs" and "prompts"; the same seed gives the same rows.
 
     Raises ParamsError if too many are asked for.
@@ -94,3 +91,7 @@ def _sums(count: int, seed: int) -> list[tuple[str, str]]:
             fix=f"ask for at most {len(answers)} in rows, pairs and prompts together",
         )
     return list(answers.items())[:count]
+
+
+if __name__ == "__main__":
+    run(main)

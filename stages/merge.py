@@ -1,27 +1,26 @@
 """Merge an adapter into the weights it is on: a model of its own, evaluated and registered like any other.
 
-    python -m stages.merge sft-lora
+    python -m stages.merge NAME
 
 reads   models/base, models/<adapter>, the full weights that it is on
-params  none; package.merged in dvc.yaml
-writes  models/<adapter>-merged
+params  package.merged.<name>
+writes  models/<name>
 """
 
 import sys
-from pathlib import Path
 
-from tunesmith.core import formatting
+from tunesmith.core import formatting, layout
 from tunesmith.core.console import run
+from tunesmith.core.params import load, resolved
 from tunesmith.models import device
 from tunesmith.training import merge
 
-MODELS = Path("models")
-
 
 def main(name: str) -> str:
-    out = MODELS / f"{name}-merged"
-    made = merge.merge(MODELS / name, MODELS / "base", out, device.detect())
-    return f"{out}: {formatting.size(made.weights_bytes)} of full weights, digest {made.weights_digest[:12]}"
+    adapter = load(str, f"package.merged.{name}.adapter", path=resolved("merge", name))
+    out = layout.MODELS / name
+    manifest = merge.merge(layout.MODELS / adapter, layout.BASE, out, device.detect())
+    return f"{out}: {formatting.size(manifest.weights_bytes)} of full weights, digest {manifest.weights_digest[:12]}"
 
 
 if __name__ == "__main__":

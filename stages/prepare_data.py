@@ -2,38 +2,30 @@
 
     python -m stages.prepare_data DATASET
 
-reads   the file at params data.<dataset>.path, the evaluation rows at .held_out.path, models/base (not its weights)
+reads   the file at params data.<dataset>.path, data/held_out, models/base (not its weights)
 params  data.<dataset>
 writes  data/ready/<dataset>/{train,validation,test}.jsonl, data/quarantine/<dataset>.jsonl,
         reports/data/<dataset>.{json,html}
 """
 
 import sys
-from pathlib import Path
 
-from tunesmith.core import files, ready_rows
+from tunesmith.core import files, layout, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
+from tunesmith.core.params import load, resolved
 from tunesmith.data import prepare
 from tunesmith.data.dataset import Dataset
 from tunesmith.models import base_tokenizer
 from tunesmith.reports import data_page
 
-BASE, READY, QUARANTINE, REPORTS = (
-    Path("models/base"),
-    Path("data/ready"),
-    Path("data/quarantine"),
-    Path("reports/data"),
-)
-
 
 def main(name: str) -> str:
-    dataset = load(Dataset, f"data.{name}")
-    tokenizer = base_tokenizer.open_tokenizer(BASE)
-    lengths = base_tokenizer.lengths(tokenizer, BASE)
+    dataset = load(Dataset, f"data.{name}", path=resolved("prepare_data", name))
+    tokenizer = base_tokenizer.open_tokenizer(layout.BASE)
+    lengths = base_tokenizer.lengths(tokenizer, layout.BASE)
     with (
-        files.new_folder(READY / name) as folder,
-        prepare.find(
+        files.new_folder(layout.READY / name) as folder,
+        prepare.check_file(
             dataset,
             special_tokens=base_tokenizer.special_tokens(tokenizer),
             lengths=lengths,
@@ -46,12 +38,12 @@ def main(name: str) -> str:
             for split, positions in prepare.select(found, dataset).items()
         }
         report = data_page.report(name, dataset, found, written, lengths)
-        ready_rows.write_jsonl(QUARANTINE / f"{name}.jsonl", prepare.quarantine(dataset.path, found.problems))
-    ready_rows.write_json(REPORTS / f"{name}.json", report)
-    files.write_text(REPORTS / f"{name}.html", data_page.page(report))
+        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", prepare.quarantine(dataset.path, found.problems))
+    ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
+    files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
-    aside = f"; {len(found.problems):,} set aside in {QUARANTINE / name}.jsonl" if found.problems else ""
-    return f"{READY / name}: {counts} of {found.total:,} rows{aside}"
+    aside = f"; {len(found.problems):,} set aside in {layout.QUARANTINE / name}.jsonl" if found.problems else ""
+    return f"{layout.READY / name}: {counts} of {found.total:,} rows{aside}"
 
 
 if __name__ == "__main__":

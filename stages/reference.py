@@ -1,40 +1,44 @@
 """Compute once what the reference policy of DPO gives every pair: a training then never has it in memory.
 
-reads   models/base, models/<dpo.start>, data/ready/<dpo.dataset>/{train,test}.jsonl
-params  dpo.{start,weights,dataset,max_length,batch_size}, lora
-writes  data/reference/dpo.jsonl
+    python -m stages.reference NAME
+
+reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
+params  dpo.<name>.{start,dataset,weights,lora,max_length,batch_size}
+writes  data/reference/<name>.jsonl
 """
 
-from pathlib import Path
+import sys
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
+from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
-from tunesmith.models import device, loading, preference_pairs, weights
-
-MODELS, READY, OUT = Path("models"), Path("data/ready"), Path("data/reference/dpo.jsonl")
-BASE = MODELS / "base"
+from tunesmith.models import device, loading, preference_pairs
+from tunesmith.training.entries.dpo import Dpo
 
 
-def main() -> str:
-    start, data = load(str, "dpo.start"), READY / load(str, "dpo.dataset")
-    kind, max_length = load(weights.Kind, "dpo.weights"), load(int, "dpo.max_length")
+def main(name: str) -> str:
+    section = f"dpo.{name}"
+    entry = load(Dpo, section, path=resolved("reference", name))
     # As the training opens it: on NF4 a policy gives other probabilities.
-    policy = loading.open_policy(MODELS / start, BASE, device.detect(), kind, load(weights.Lora, "lora"))
-    given = []
-    for path in (data / "train.jsonl", data / "test.jsonl"):
+    start = layout.MODELS / entry.start
+    policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, entry.lora)
+    pairs = []
+    for path in (layout.split(entry.dataset, split) for split in ("train", "test")):
         rows = ready_rows.read(path)
         row_kinds.check_rows("dpo", rows, path)
-        given += preference_pairs.encode(policy.tokenizer, rows, max_length, "dpo", path)
-    values = preference_pairs.log_probs(policy, given, load(int, "dpo.batch_size"))
-    found = [
-        {"id": pair.id, "chosen": chosen, "rejected": rejected}
-        for pair, (chosen, rejected) in zip(given, values, strict=True)
-    ]
-    ready_rows.write_jsonl(OUT, found)
-    return f"{OUT}: log-probabilities of {len(found)} pairs under models/{start}"
+        pairs += preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, path)
+    values = preference_pairs.log_probs(policy, pairs, entry.batch_size)
+    out = layout.REFERENCE / f"{name}.jsonl"
+    ready_rows.write_jsonl(
+        out,
+        [
+            {"id": pair.id, "chosen": chosen, "rejected": rejected}
+            for pair, (chosen, rejected) in zip(pairs, values, strict=True)
+        ],
+    )
+    return f"{out}: log-probabilities of {len(pairs)} pairs under {start}"
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(sys.argv[1]))

@@ -1,22 +1,23 @@
-"""Publish the runs of the base and of a model, and register the model as a version: signed, with its lineage.
+"""Publish the runs of the base and of every model, and register each model as a version: signed, with its lineage.
 
-    python -m stages.register sft-lora
+reads   models, reports/evaluation, reports/comparison.{json,html}
+params  registry, signing, serve.probes, serve.max_lora_rank, package.license, and the names of all models
+writes  reports/registered/<model>/{registration.json,README.md}
 
-reads   models/{base,<model>}, reports/{base,<model>}/{metrics.json,samples.jsonl}, reports/base/repeats.jsonl,
-        reports/comparison.{json,html}
-params  registry, signing, serve.probes, serve.max_lora_rank, package.license
-writes  reports/<model>/registration.json, reports/<model>/README.md
+A version that is registered already stays as it is. A model that cannot be registered does not keep the others from it.
 """
 
 import json
-import sys
+import shutil
 from pathlib import Path
-from typing import Any
 
-from tunesmith.core import files, journal, lineage, manifest, ready_rows
+from tunesmith.core import files, journal, layout, lineage, manifest, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
+from tunesmith.core.errors import RegistrationError, TunesmithError, UnreachableTrackerError
+from tunesmith.core.params import load, resolved
+from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.comparison import BASELINE
+from tunesmith.evaluation.documents import Comparison, ModelMetrics
 from tunesmith.registry import publishing, registration, servable
 from tunesmith.registry.provenance import sameness
 from tunesmith.registry.registered_models import Registry
@@ -26,64 +27,92 @@ from tunesmith.registry.tracker import Names
 from tunesmith.reports import model_card, sentences
 from tunesmith.serving import probes
 
-MODELS, REPORTS = Path("models"), Path("reports")
-BASE = MODELS / BASELINE
+PARAMS = resolved("register")
 
 
-def main(name: str) -> str:
-    names, signing = load(Names, "registry"), load(Settings, "signing").root
-    comparison = json.loads((REPORTS / "comparison.json").read_text())
-    origin = lineage.read(MODELS / name)
-    servable.check(MODELS / name, BASE, on(origin), load(int, "serve.max_lora_rank"))
+def main() -> str:
+    models = load(list[str], "models", path=PARAMS)
+    registry = load(Names, "registry", path=PARAMS)
+    remove_others(models)
+    comparison: Comparison = json.loads((layout.REPORTS / "comparison.json").read_text())
+    experiment = Experiment(registry.experiment)
+    publish_base(experiment)
+    refused: dict[str, TunesmithError] = {}
+    for name in models:
+        try:
+            print(f"  {register(name, registry, experiment, comparison)}", flush=True)
+        except UnreachableTrackerError:
+            raise
+        except TunesmithError as error:
+            refused[name] = error
+    if refused:
+        reasons = "\n".join(f"{name}: {error.reason}" for name, error in refused.items())
+        fixes = "; ".join(f"{name}: {error.fix}" for name, error in refused.items())
+        raise RegistrationError(f"{len(refused)} of {len(models)} models were not registered:\n{reasons}", fix=fixes)
+    return f"{layout.REGISTERED}: {len(models)} models registered as {registry.model} at {experiment.uri}"
+
+
+def remove_others(models: list[str]) -> None:
+    """Remove the records of models that params.yaml no longer has; their versions stay in the registry."""
+    layout.REGISTERED.mkdir(parents=True, exist_ok=True)
+    for folder in layout.REGISTERED.iterdir():
+        if folder.name not in models:
+            shutil.rmtree(folder)
+
+
+def register(name: str, registry: Names, experiment: Experiment, comparison: Comparison) -> str:
+    """Register one model; returns the version and the comparison in a sentence."""
+    folder = layout.MODELS / name
+    origin = lineage.read(folder)
+    servable.check(folder, layout.BASE, on(origin), load(int, "serve.max_lora_rank", path=PARAMS))
+    license_ = load(str | None, "package.license", path=PARAMS)
     documents = {
         probes.NAME: json.dumps(chosen(name), indent=1, ensure_ascii=False) + "\n",
         sameness.SCORES: json.dumps(sameness.scores(read_evaluation(name)[1])) + "\n",
-        "README.md": model_card.write(name, origin, comparison, base_license=load(str | None, "package.license")),
+        "README.md": model_card.write(name, origin, comparison, base_license=license_),
     }
-    experiment = Experiment(names.experiment)
-    publish_base(experiment)
     run_id = publish_model(experiment, name)
     sentence = sentences.headline(name, comparison)
     experiment.log(run_id, tags={"mlflow.note.content": sentence})
-    start = journal.first(journal.read(MODELS / name / journal.NAME), "start")
+    start = journal.first(journal.read(folder / journal.NAME), "start")
     decision = comparison["gate"][name]
     version = registration.register(
-        Registry(names.experiment),
-        names.model,
+        Registry(registry.experiment),
+        registry.model,
         run_id,
-        MODELS / name,
+        folder,
         outcome=decision["outcome"],
         evidence=f"{sentence} {decision['reason']}",
         files=documents,
         tags=version_tags(origin, comparison) | {"tunesmith.verdict": decision["outcome"]},
         description=registration.description(name, origin, sentence, start["rows"], start["dataset"]),
-        signing=signing,
+        signing=load(Settings, "signing", path=PARAMS).root,
     )
-    made = {
+    record: registration.Registration = {
         "tracking_uri": experiment.uri,
-        "registered_model": names.model,
+        "registered_model": registry.model,
         "version": version,
         "run_id": run_id,
         "model": name,
-        "model_digest": manifest.read(MODELS / name).digest,
+        "model_digest": manifest.read(folder).digest,
     }
-    files.write_text(REPORTS / name / "README.md", documents["README.md"])
-    ready_rows.write_json(REPORTS / name / "registration.json", made)
-    return f"{names.model} version {version} at {experiment.uri}: {sentence}"
+    files.write_text(layout.REGISTERED / name / "README.md", documents["README.md"])
+    ready_rows.write_json(layout.REGISTERED / name / "registration.json", record)
+    return f"{name}: {registry.model} version {version}: {sentence}"
 
 
 def on(origin: lineage.Lineage) -> Path | None:
     """The folder of the full weights under an adapter, where those are not the base's."""
     under = origin.get("on", {}).get("model", BASELINE)
-    return None if under == BASELINE else MODELS / under
+    return None if under == BASELINE else layout.MODELS / under
 
 
 def chosen(name: str) -> probes.Probes:
     """Prompts by which a server of the model is told from one of anything else."""
     metrics, own = read_evaluation(name)
     _, base = read_evaluation(BASELINE)
-    repeats = ready_rows.read(REPORTS / BASELINE / "repeats.jsonl")
-    return probes.choose(name, own, base, repeats, count=load(int, "serve.probes"), dtype=metrics["dtype"])
+    repeats = ready_rows.read_repeats(layout.EVALUATION / BASELINE / "repeats.jsonl")
+    return probes.choose(name, own, base, repeats, count=load(int, "serve.probes", path=PARAMS), dtype=metrics["dtype"])
 
 
 def publish_base(experiment: Experiment) -> None:
@@ -96,23 +125,23 @@ def publish_base(experiment: Experiment) -> None:
 
 def publish_model(experiment: Experiment, name: str) -> str:
     metrics, samples = read_evaluation(name)
-    events = journal.read(MODELS / name / journal.NAME)
+    events = journal.read(layout.MODELS / name / journal.NAME)
     start, end = journal.first(events, "start"), journal.first(events, "end")
     run_id = publishing.publish_training(experiment, events)
-    for path, entry in lineage.read(MODELS / name)["inputs"].items():
+    for path, entry in lineage.read(layout.MODELS / name)["inputs"].items():
         experiment.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, entry["rows"])
     publishing.publish_evaluation(experiment, run_id, metrics, samples)
-    experiment.upload(run_id, REPORTS / "comparison.html")
+    experiment.upload(run_id, layout.REPORTS / "comparison.html")
     experiment.finish(run_id, "FINISHED", end["time"])
     return run_id
 
 
-def read_evaluation(name: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    metrics = json.loads((REPORTS / name / "metrics.json").read_text())
-    return metrics, ready_rows.read(REPORTS / name / "samples.jsonl")
+def read_evaluation(name: str) -> tuple[ModelMetrics, list[Sample]]:
+    metrics: ModelMetrics = json.loads((layout.EVALUATION / name / "metrics.json").read_text())
+    return metrics, ready_rows.read_samples(layout.EVALUATION / name / "samples.jsonl")
 
 
-def version_tags(origin: lineage.Lineage, comparison: dict[str, Any]) -> dict[str, str]:
+def version_tags(origin: lineage.Lineage, comparison: Comparison) -> dict[str, str]:
     """What a reader filters versions by; what counts is signed, and the whole lineage is in the artifact."""
     inputs = {f"input.{Path(path).name}": entry["sha256"] for path, entry in origin["inputs"].items()}
     return {
@@ -127,4 +156,4 @@ def version_tags(origin: lineage.Lineage, comparison: dict[str, Any]) -> dict[st
 
 
 if __name__ == "__main__":
-    run(lambda: main(sys.argv[1]))
+    run(main)

@@ -1,58 +1,56 @@
-"""Train a reward model on preference pairs, and measure it on pairs it has not seen.
+"""Train a reward model on preference pairs: the first half of RLHF.
 
-reads   models/base, models/<reward.start>, data/ready/<reward.dataset>/{train,test}.jsonl
-params  reward, lora
-writes  models/reward
+    python -m stages.train_reward NAME
+
+reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
+params  reward.<name>
+writes  models/<name>
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
+from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
-from tunesmith.models import device, loading, preference_pairs, weights
-from tunesmith.planning import workload
-from tunesmith.training import reward
+from tunesmith.models import device, loading, preference_pairs
+from tunesmith.training import pair_batches, reward
+from tunesmith.training.entries.reward import Reward
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import Task
-
-MODELS, READY = Path("models"), Path("data/ready")
-BASE, OUT = MODELS / "base", MODELS / "reward"
+from tunesmith.training.spec import TrainingSpec
 
 
-def main() -> str:
-    p, lora = load(reward.Reward, "reward"), load(weights.Lora, "lora")
-    train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "test"))
-    rows = ready_rows.read(train_file)
+def main(name: str) -> str:
+    section = f"reward.{name}"
+    entry = load(Reward, section, path=resolved("train_reward", name))
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)
     row_kinds.check_rows("reward", rows, train_file)
     profile = device.detect()
-    device.set_seed(p.seed)
-    scorer = loading.new_reward_model(MODELS / p.start, BASE, profile, p.weights, lora)
-    given = preference_pairs.encode(scorer.tokenizer, rows, p.max_length, "reward", train_file)
-    unseen = preference_pairs.encode(
-        scorer.tokenizer, ready_rows.read(held_out_file), p.max_length, "reward", held_out_file
-    )
-    task = Task(
-        out=OUT,
+    device.set_seed(entry.seed)
+    start = layout.MODELS / entry.start
+    scorer = loading.new_reward_model(start, layout.BASE, profile, entry.weights, entry.lora)
+    pairs = preference_pairs.encode(scorer.tokenizer, rows, entry.max_length, section, train_file)
+    held_out_pairs = preference_pairs.encode(scorer.tokenizer, held_out, entry.max_length, section, held_out_file)
+    spec = TrainingSpec(
+        out=layout.MODELS / name,
         objective="reward",
-        title="reward model",
-        kind=p.weights,
-        start=MODELS / p.start,
-        dataset=p.dataset,
+        entry=entry,
+        start=start,
         rows=len(rows),
         inputs=[train_file, held_out_file],
-        params={"reward": p.model_dump(), "lora": lora.model_dump()},
-        seed=p.seed,
-        footprint=workload.of_pairs("reward", p, p.weights, lora, profile, given),
+        largest_step=pair_batches.largest_step(pairs, entry.batch_size),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = reward.make_trainer(scorer, given, p, profile, Path(scratch))
-        watch = Watch(rows_of=trainer.data_collator.rows_of, prefers=reward.held_out(scorer, unseen, p.batch_size))
-        train(trainer, scorer, task, watch, profile, tokens=p.epochs * sum(pair.tokens for pair in given))
-    return closing_line(task)
+        trainer = reward.make_trainer(scorer, pairs, entry, profile, Path(scratch))
+        watch = Watch(
+            rows_of=trainer.data_collator.rows_of, prefers=reward.held_out(scorer, held_out_pairs, entry.batch_size)
+        )
+        train(trainer, scorer, spec, watch, profile, tokens=entry.epochs * sum(pair.tokens for pair in pairs))
+    return closing_line(spec)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(sys.argv[1]))

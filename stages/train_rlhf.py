@@ -1,63 +1,60 @@
 """Push a policy towards a reward model with RLOO: the second half of RLHF, after train_reward.
 
-reads   models/base, models/<rlhf.start>, models/reward, models/<reward.start>,
-        data/ready/<rlhf.dataset>/{train,test}.jsonl
-params  rlhf, lora
-writes  models/rlhf
+    python -m stages.train_rlhf NAME
+
+reads   models/base, models/<start>, models/<reward>, data/ready/<dataset>/{train,test}.jsonl
+params  rlhf.<name>
+writes  models/<name>
 """
 
+import sys
 import tempfile
 from pathlib import Path
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
-from tunesmith.models import device, loading, weights
-from tunesmith.planning import workload
+from tunesmith.core.params import load, resolved
+from tunesmith.models import device, loading
 from tunesmith.training import rlhf, rollouts, verifier_rewards
+from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import Task
-
-MODELS, READY = Path("models"), Path("data/ready")
-BASE, REWARD, OUT = MODELS / "base", MODELS / "reward", MODELS / "rlhf"
+from tunesmith.training.spec import TrainingSpec
 
 
-def main() -> str:
-    p, lora = load(rlhf.Rlhf, "rlhf"), load(weights.Lora, "lora")
-    train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "test"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if p.probes else []
-    if p.verifier is not None:
-        verifier_rewards.check_gold(verifier_rewards.Score({p.verifier: 1.0}), rows, str(train_file))
+def main(name: str) -> str:
+    section = f"rlhf.{name}"
+    entry = load(Rlhf, section, path=resolved("train_rlhf", name))
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if entry.probes else []
+    if entry.verifier is not None:
+        verifier_rewards.check_gold(verifier_rewards.Score({entry.verifier: 1.0}), rows, str(train_file))
     profile = device.detect()
-    device.set_seed(p.seed)
-    policy = loading.open_policy(MODELS / p.start, BASE, profile, p.weights, lora)
-    scorer = loading.open_reward_model(REWARD, BASE, profile, quantized=p.weights == "qlora")
-    prompts = rollouts.dataset(policy, rows, p, "rlhf", train_file)
-    task = Task(
-        out=OUT,
+    device.set_seed(entry.seed)
+    start, reward = layout.MODELS / entry.start, layout.MODELS / entry.reward
+    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
+    prompts = rollouts.dataset(policy, rows, entry, section, train_file)
+    spec = TrainingSpec(
+        out=layout.MODELS / name,
         objective="rlhf",
-        title="RLHF",
-        kind=p.weights,
-        start=MODELS / p.start,
-        dataset=p.dataset,
+        entry=entry,
+        start=start,
         rows=len(rows),
         inputs=[train_file, held_out_file],
-        params={"rlhf": p.model_dump(), "lora": lora.model_dump()},
-        seed=p.seed,
-        footprint=workload.of_online("rlhf", p, lora, profile, max(prompts["tokens"])),
-        upstream=(REWARD,),
+        largest_step=rollouts.largest_step(entry, max(prompts["tokens"])),
+        upstream=(reward,),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        judge = rlhf.RewardModel(scorer, p.batch_size)
-        trainer = rlhf.make_trainer(policy, judge, prompts, p, profile, Path(scratch))
+        judge = rlhf.RewardModel(scorer, entry.batch_size)
+        trainer = rlhf.make_trainer(policy, judge, prompts, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: p.probes]],
+            probes=[row["prompt"] for row in held_out[: entry.probes]],
             rows_of=lambda step: judge.last,
-            max_kl=p.max_kl,
+            max_kl=entry.max_kl,
         )
-        train(trainer, policy, task, watch, profile)
-    return closing_line(task)
+        train(trainer, policy, spec, watch, profile)
+    return closing_line(spec)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(lambda: main(sys.argv[1]))

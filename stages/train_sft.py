@@ -1,63 +1,58 @@
 """Teach the base model to answer as the rows do: supervised fine-tuning.
 
-    python -m stages.train_sft lora
+    python -m stages.train_sft NAME
 
-reads   models/base, data/ready/<sft.dataset>/{train,validation}.jsonl
-params  sft, lora
-writes  models/sft-<weights>
+reads   models/base, data/ready/<dataset>/{train,validation}.jsonl
+params  sft.<name>
+writes  models/<name>
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
-from tunesmith.core.params import load
+from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
-from tunesmith.models import device, loading, weights
-from tunesmith.planning import workload
+from tunesmith.models import device, loading
 from tunesmith.training import sft
+from tunesmith.training.entries.sft import Sft
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import Task
-
-BASE, READY, OUT = Path("models/base"), Path("data/ready"), Path("models")
+from tunesmith.training.spec import TrainingSpec
 
 
-def main(kind: weights.Kind) -> str:
-    p, lora = load(sft.Sft, "sft"), None if kind == "full" else load(weights.Lora, "lora")
-    train_file, held_out_file = (READY / p.dataset / f"{split}.jsonl" for split in ("train", "validation"))
+def main(name: str) -> str:
+    section = f"sft.{name}"
+    entry = load(Sft, section, path=resolved("train_sft", name))
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
     rows = ready_rows.read(train_file)
     row_kinds.check_rows("sft", rows, train_file)
-    held_out = ready_rows.read(held_out_file)[: p.probes] if p.probes else []
+    held_out = ready_rows.read(held_out_file)[: entry.probes] if entry.probes else []
     profile = device.detect()
-    device.set_seed(p.seed)
-    policy = loading.open_policy(BASE, BASE, profile, kind, lora)
-    examples = sft.encode(policy.tokenizer, rows, p, train_file)
-    probes = sft.encode(policy.tokenizer, held_out, p, held_out_file).values()
-    task = Task(
-        out=OUT / f"sft-{kind}",
+    device.set_seed(entry.seed)
+    policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)
+    examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
+    probes = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
+    spec = TrainingSpec(
+        out=layout.MODELS / name,
         objective="sft",
-        title="SFT",
-        kind=kind,
-        start=BASE,
-        dataset=p.dataset,
+        entry=entry,
+        start=layout.BASE,
         rows=len(rows),
         inputs=[train_file, held_out_file],
-        params={"sft": p.model_dump(), **({"lora": lora.model_dump()} if lora else {})},
-        seed=p.seed,
-        footprint=workload.of_sft(p, kind, lora, profile, examples),
+        largest_step=sft.largest_step(examples, entry),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft.make_trainer(policy, examples, p, kind, profile, Path(scratch))
+        trainer = sft.make_trainer(policy, examples, entry, profile, Path(scratch))
         watch = Watch(
             probes=[row["prompt"] for row in held_out],
             rows_of=trainer.data_collator.rows_of,
             stops=lambda: sft.ends_turn(policy, probes),
         )
-        tokens = p.epochs * sum(len(example.input_ids) for example in examples.values())
-        train(trainer, policy, task, watch, profile, tokens=tokens)
-    return closing_line(task)
+        tokens = entry.epochs * sum(len(example.input_ids) for example in examples.values())
+        train(trainer, policy, spec, watch, profile, tokens=tokens)
+    return closing_line(spec)
 
 
 if __name__ == "__main__":

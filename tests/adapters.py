@@ -68,7 +68,15 @@ def _complete(folder: Path, base: Path, on: Path | None) -> None:
     origin |= {"method": method, **under, "parents": {base.name: digests(base)}}
     (folder / lineage.NAME).write_text(json.dumps(origin))
     with journal.Journal(folder / journal.NAME) as log:
-        about = {"method": "SFT with LoRA", "objective": "sft", "weights": "lora", "start": "base", "params": {}}
+        about: dict[str, Any] = {
+            "method": "SFT with LoRA",
+            "objective": "sft",
+            "weights": "lora",
+            "start": "base",
+            "params": {},
+        }
+        step = {"batch": 2, "length": 16, "completion": 0, "labelled": 8, "rollouts": 0, "group": 1, "reference": False}
+        about["largest_step"] = step | {"rank": 4, "device": "cpu", "dtype_bytes": 4, "checkpointing": False}
         log.write("start", key=folder.name, model=folder.name, device="a test", dataset="rows", rows=9, **about)
         log.write("sample", when="before", prompt=PROBE, completion="?")
         log.write("step", step=1, loss=2.0)

@@ -18,10 +18,10 @@ ROOT = Path(__file__).parents[1]
 AUDIT = """
 import os, sys
 root, log = os.getcwd() + "/", os.environ["AUDIT_LOG"]
-following = {"tunesmith.registry.publishing", "tunesmith.runtime"} & set(sys.orig_argv)  # around the stage
+around = [name for name in sys.orig_argv if name.startswith(("tunesmith.registry.publishing", "tunesmith.runtime"))]
 descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 def hook(event, args):
-    if event == "open" and not following and isinstance(args[0], (str, bytes, os.PathLike)) and not args[2] & 3:
+    if event == "open" and not around and isinstance(args[0], (str, bytes, os.PathLike)) and not args[2] & 3:
         path = os.path.abspath(os.fsdecode(args[0]))
         if path.startswith(root) and not path.endswith(".pyc"):
             os.write(descriptor, f"{os.environ.get('DVC_STAGE', '')}\\t{path[len(root):]}\\n".encode())
@@ -29,60 +29,78 @@ sys.addaudithook(hook)
 """
 """A sitecustomize that notes every file of the project that a stage's Python opens for reading."""
 
-TRAINED = ("sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo")
-RATES = {"lora": 0.05, "qlora": 0.05, "full": 0.01}
-ONLINE = {"learning_rate": RATES, "steps": 2, "prompts": 4, "group": 4, "batch_size": 16, "max_prompt_length": 200}
-TINY: dict[str, Any] = {
+LORA = {"rank": 2, "alpha": 4}
+LIMITS = {"train": 30, "validation": 4, "test": 12}
+ARITHMETIC = {"dataset": "demo", "verifier": "number", "max_new_tokens": 4}
+ONE: dict[str, Any] = {
     "demo": {"rows": 60, "pairs": 24, "prompts": 24, "seed": 1},
-    "sft": {"learning_rate": RATES, "epochs": 6, "max_length": 160, "probes": 2},
-    "lora": {"rank": 2, "alpha": 4},
-    "dpo": {"dataset": "tastes", "learning_rate": RATES, "max_length": 200, "batch_size": 2, "probes": 4},
-    "reward": {"dataset": "tastes", "learning_rate": RATES, "max_length": 200, "batch_size": 2},
-    "rlhf": ONLINE | {"max_kl": 1000.0, "probes": 0},
-    "grpo": ONLINE
-    | {"dataset": "digits", "steps": 12, "prompts": 2, "group": 8, "probe": 16}
-    | {"max_new_tokens": 1, "probes": 0},
-    "evaluate": {
-        "suites": {
-            "arithmetic": {
-                **{"kind": "answers", "dataset": "demo", "verifier": "number", "answer_format": None},
-                **{"max_new_tokens": 4, "limit": None},
-            },
-            "preferences": {"kind": "preferences", "dataset": "tastes", "limit": None},
-        },
-        "noise_batch_size": 5,
+    "data": {"demo": {"path": "data/raw/demo.jsonl", "splits": {"validation": 0.05, "test": 0.25}, "limit": LIMITS}},
+    "sft": {
+        "tuned": {
+            **{"dataset": "demo", "lora": LORA, "learning_rate": 0.05, "epochs": 6, "max_length": 160, "probes": 2},
+        }
     },
+    "evaluate": {"suites": {"arithmetic": ARITHMETIC}, "noise_batch_size": 5},
     "compare": {"resamples": 200},
     "gate": {"resamples": 1000},
+    "registry": {"model": "calculator"},
 }
+"""A project of one model: all else has its default."""
 
-
-def tiny_data(data: dict[str, Any]) -> dict[str, Any]:
-    """Few rows, none too long; prompts that a tiny model's digits may answer, and pairs that it can tell apart."""
-    limits = {
-        "demo": {"train": 30, "validation": 4, "test": 12},
-        "demo_pairs": {"train": 12, "validation": 0, "test": 6},
-        "demo_prompts": {"train": 24, "validation": 0, "test": 4},
-    }
-    small = {name: data[name] | {"limit": limit, "max_length": None} for name, limit in limits.items()}
-    digits = small["demo_prompts"] | {"path": "data/raw/digits.jsonl"}
-    return small | {"digits": digits, "tastes": small["demo_pairs"] | {"path": "data/raw/tastes.jsonl"}}
+SFT = ONE["sft"]["tuned"]
+ADAPTER = {"start": "sft-lora", "lora": LORA, "learning_rate": 0.05}
+TASTES = ADAPTER | {"dataset": "tastes", "max_length": 200, "batch_size": 2}
+ONLINE = ADAPTER | {"steps": 2, "prompts": 4, "group": 4, "batch_size": 16, "max_prompt_length": 200, "probes": 0}
+FEW = {"validation": 0.0, "test": 0.25}
+ALL: dict[str, Any] = ONE | {
+    "data": {
+        "demo": ONE["data"]["demo"] | {"verifier": "number"},
+        "tastes": {"path": "data/raw/tastes.jsonl", "splits": FEW, "limit": {"train": 12, "validation": 0, "test": 6}},
+        "demo_prompts": {"path": "data/raw/demo_prompts.jsonl", "splits": FEW, "limit": {"train": 24, "test": 4}},
+        "digits": {"path": "data/raw/digits.jsonl", "splits": FEW, "limit": {"train": 24, "test": 4}},
+    },
+    "sft": {
+        "sft-lora": SFT,
+        "sft-qlora": SFT | {"weights": "qlora"},
+        "sft-full": SFT | {"weights": "full", "learning_rate": 0.01},
+    },
+    "dpo": {"dpo": TASTES | {"probes": 4}},
+    "reward": {"reward": TASTES},
+    "rlhf": {
+        "rlhf": ONLINE
+        | {"dataset": "demo_prompts", "reward": "reward", "verifier": "number", "max_new_tokens": 8, "max_kl": 1000.0}
+    },
+    "grpo": {
+        "grpo": ONLINE
+        | {"dataset": "digits", "rewards": {"number": 1.0}, "steps": 12, "prompts": 2, "group": 8, "probe": 16}
+        | {"max_new_tokens": 1},
+    },
+    "evaluate": {
+        "suites": {"arithmetic": ARITHMETIC, "preferences": {"kind": "preferences", "dataset": "tastes"}},
+        "noise_batch_size": 5,
+    },
+    "package": {"merged": {"lora-merged": {"adapter": "sft-lora"}}},
+}
+"""A project with every method, small enough for a tiny model."""
 
 
 class Project:
     """A copy of the project in a folder of its own, with git and DVC, and a tiny base."""
 
-    def __init__(self, folder: Path, base: Path) -> None:
+    def __init__(self, folder: Path, base: Path, params: dict[str, Any]) -> None:
         self.folder = folder
         for name in ("stages", "tunesmith"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("dvc.yaml", "params.yaml", ".gitignore", "requirements.lock"):
+        for name in ("dvc.yaml", ".gitignore", "requirements.lock", "pyproject.toml"):
             shutil.copy(ROOT / name, folder)
-        shutil.copytree(ROOT / "data" / "held_out", folder / "data" / "held_out")
-        site = folder.parent / "site"
+        for name in ("held_out", "tasks"):
+            shutil.copytree(ROOT / "data" / name, folder / "data" / name)
+        (folder / "data" / "ready").mkdir()
+        shutil.copy(ROOT / "data" / "ready" / "README.md", folder / "data" / "ready")
+        site = folder.parent / f"{folder.name}-site"
         site.mkdir()
         (site / "sitecustomize.py").write_text(AUDIT)
-        self.audit = folder.parent / "audit"
+        self.audit = folder.parent / f"{folder.name}-audit"
         self.environment = os.environ | {
             "PYTHONPATH": str(site),
             "AUDIT_LOG": str(self.audit),
@@ -96,25 +114,43 @@ class Project:
             "GIT_CONFIG_KEY_1": "user.email",
             "GIT_CONFIG_VALUE_1": "t@t",
         }
-        digest = manifest.folder_digest(base)
-        source = {"kind": "folder", "path": str(base), "sha256": digest, "chat_template": None}
-        self.edit(base_model=lambda _: source, **{name: lambda old, new=new: old | new for name, new in TINY.items()})
-        self.edit(data=tiny_data)
+        self.params = params | {"base_model": {"path": str(base), "sha256": manifest.folder_digest(base)}}
         digits = [{"prompt": f"digit {i}?", "reference": str(1 + i % 2), "verifier": "number"} for i in range(40)]
         tastes = [{"prompt": f"taste {i}?", "chosen": "yes", "rejected": "what a bother"} for i in range(30)]
         (folder / "data" / "raw").mkdir()
         for name, rows in {"digits": digits, "tastes": tastes}.items():
             (folder / "data" / "raw" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        for command in (["git", "init", "-q"], ["dvc", "init", "-q"], ["git", "add", "-A"]):
-            self.run(*command)
+        self.run("git", "init", "-q")
+        self.run("dvc", "init", "-q")
+        shutil.copy(ROOT / ".dvcignore", folder)
+        self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", "start")
 
-    def edit(self, **changes: Any) -> None:
-        path = self.folder / "params.yaml"
-        params = yaml.safe_load(path.read_text())
-        for section, change in changes.items():
-            params[section] = change(params[section])
-        path.write_text(yaml.safe_dump(params))
+    @property
+    def params(self) -> dict[str, Any]:
+        params: dict[str, Any] = yaml.safe_load((self.folder / "params.yaml").read_text())
+        return params
+
+    @params.setter
+    def params(self, params: dict[str, Any]) -> None:
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def put(self, place: str, value: object) -> None:
+        """Set the param at a dotted path, or remove it where ``value`` is None."""
+        params = part = self.params
+        *sections, name = place.split(".")
+        for section in sections:
+            part = part.setdefault(section, {})
+        if value is None:
+            del part[name]
+        else:
+            part[name] = value
+        self.params = params
+
+    def append(self, module: str, text: str) -> None:
+        """Add text to a module's end."""
+        path = self.folder / module
+        path.write_text(path.read_text() + text)
 
     def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         environment = self.environment | environment
@@ -122,12 +158,17 @@ class Project:
         assert not check or done.returncode == 0, done.stdout + done.stderr
         return done
 
-    def read(self, path: str) -> Any:
-        return json.loads((self.folder / path).read_text())
+    def repro(self, *targets: str) -> set[str]:
+        """The stages that `dvc repro` ran."""
+        return running(self.run("dvc", "repro", *targets))
 
     def stale(self) -> set[str]:
-        """The stages that `dvc repro` would run; not those that would follow from what these write."""
+        """The stages that `dvc repro` would run next, params and code once read; not those that follow from these."""
+        self.repro("fingerprint", "resolve_params")
         return running(self.run("dvc", "repro", "--dry"))
+
+    def read(self, path: str) -> Any:
+        return json.loads((self.folder / path).read_text())
 
 
 def running(done: subprocess.CompletedProcess[str]) -> set[str]:

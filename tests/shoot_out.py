@@ -1,8 +1,8 @@
-"""Made-up models that answered the same prompts, as evaluation and training would leave them."""
+"""Invented models that answered the same prompts, in the form that training and evaluation write."""
 
 import math
 import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tunesmith.core.journal import Event
@@ -18,16 +18,38 @@ SETTINGS = Answers(
 )
 HOW = Compare(confidence=0.95, resamples=500, seed=0)
 
-RLHF_COSTS = {"sft-lora": 99.2, "reward": 61, "rlhf": 402}
-# name: method, start, share right, costs in seconds, peak and predicted memory in bytes, artifact in bytes
-KNOWN: dict[str, tuple[str, str, float, dict[str, float], float, float, int]] = {
-    "sft-lora": ("SFT with LoRA", "base", 0.57, {"sft-lora": 99.2}, 3.32e9, 3.05e9, 19_593_064),
-    "sft-qlora": ("SFT with QLoRA", "base", 0.53, {"sft-qlora": 143.9}, 2.71e9, 2.6e9, 19_593_064),
-    "sft-full": ("full fine-tuning", "base", 0.59, {"sft-full": 170.4}, 4.98e9, 5.4e9, 538_090_408),
-    "dpo": ("DPO with LoRA", "sft-lora", 0.6, {"sft-lora": 99.2, "dpo": 80.1}, 3.61e9, 3.9e9, 19_593_064),
-    "rlhf": ("RLHF with LoRA", "sft-lora", 0.55, RLHF_COSTS, 3.5e9, 3.1e9, 19_593_064),
-    "grpo": ("GRPO with LoRA", "sft-lora", 0.64, {"sft-lora": 99.2, "grpo": 388.7}, 3.55e9, 3.3e9, 19_593_064),
-    "sft-full-long": ("full fine-tuning", "base", 0.61, {"sft-full-long": 880}, 4.99e9, 5.4e9, 538_090_408),
+ADAPTER, WHOLE = 19_593_064, 538_090_408
+"""Bytes of the stored weights."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """An invented model."""
+
+    method: str
+    start: str
+    right: float
+    """The share of prompts that it answers right, about."""
+    costs: dict[str, float]
+    """Seconds of its training and of every one that it builds on."""
+    peak_memory_bytes: int
+    predicted_memory_bytes: int
+    weights_bytes: int
+
+
+SFT = {"sft-lora": 99.2}
+TUNED = {
+    "sft-lora": Tuned("SFT with LoRA", "base", 0.57, SFT, 3_320_000_000, 3_050_000_000, ADAPTER),
+    "sft-qlora": Tuned("SFT with QLoRA", "base", 0.53, {"sft-qlora": 143.9}, 2_710_000_000, 2_600_000_000, ADAPTER),
+    "sft-full": Tuned("full fine-tuning", "base", 0.59, {"sft-full": 170.4}, 4_980_000_000, 5_400_000_000, WHOLE),
+    "dpo": Tuned("DPO with LoRA", "sft-lora", 0.6, SFT | {"dpo": 80.1}, 3_610_000_000, 3_900_000_000, ADAPTER),
+    "rlhf": Tuned(
+        "RLHF with LoRA", "sft-lora", 0.55, SFT | {"reward": 61, "rlhf": 402}, 3_500_000_000, 3_100_000_000, ADAPTER
+    ),
+    "grpo": Tuned("GRPO with LoRA", "sft-lora", 0.64, SFT | {"grpo": 388.7}, 3_550_000_000, 3_300_000_000, ADAPTER),
+    "sft-full-long": Tuned(
+        "full fine-tuning", "base", 0.61, {"sft-full-long": 880}, 4_990_000_000, 5_400_000_000, WHOLE
+    ),
 }
 
 
@@ -43,13 +65,13 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def samples(completions: list[str]) -> list[Sample]:
-    """Graded answers to as many rows; those of 8 letters or more were cut off."""
+    """Graded answers to as many rows; those of 8 letters or more did not stop."""
     answers = [Completion(text, "rendered", len(text), stopped=len(text) < 8) for text in completions]
     return grading.grade(SUITE, rows(len(completions)), answers, SETTINGS)
 
 
 def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
-    """A model that answered so, with the journal of a training that did not write much; changes: to its metrics."""
+    """A model with these answers and a short training journal. changes: of its metrics."""
     graded = samples(completions)
     about = {"kind": "answers", "dataset": "demo", "verifier": "number"}
     metrics = {
@@ -65,12 +87,13 @@ def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
 
 
 def models(*names: str, prompts: int = 128) -> list[Evaluated]:
-    """The base, then the models of KNOWN with these names."""
+    """The base, then the models of TUNED with these names."""
     tuned = [
         replace(
-            evaluated(name, answers(name, KNOWN[name][2], prompts)),
+            evaluated(name, answers(name, TUNED[name].right, prompts)),
             training=journal(name),
-            weights_bytes=KNOWN[name][6],
+            weights_bytes=TUNED[name].weights_bytes,
+            predicted_memory_bytes=TUNED[name].predicted_memory_bytes,
         )
         for name in names
     ]
@@ -78,7 +101,7 @@ def models(*names: str, prompts: int = 128) -> list[Evaluated]:
 
 
 def answers(name: str, share: float, prompts: int) -> list[str]:
-    """Right on about ``share`` of the prompts, mostly on those that the others are right on."""
+    """Answers that are right on about ``share`` of the prompts, mostly on the same prompts for every model."""
     noise = random.Random(name)
     hard = [random.Random(number).random() for number in range(prompts)]
     return [
@@ -88,13 +111,10 @@ def answers(name: str, share: float, prompts: int) -> list[str]:
 
 
 def journal(name: str) -> list[Event]:
-    """The journal of one of KNOWN."""
-    method, start, _, costs, peak, predicted, _ = KNOWN[name]
-    objective = name.split("-")[0]
-    whole = "full" in name
-    parameters = {"trainable_parameters": 134_515_008 if whole else 4_884_480, "total_parameters": 139_399_488}
-    about = {"model": name, "method": method, "objective": objective, "start": start, "rows": 384, "dataset": "demo"}
-    events: list[Event] = [{"event": "start", "key": name, "predicted_memory_bytes": predicted, **about}]
+    """The training journal of one of TUNED."""
+    tuned, objective = TUNED[name], name.split("-")[0]
+    about = {"model": name, "method": tuned.method, "objective": objective, "start": tuned.start}
+    events: list[Event] = [{"event": "start", "key": name, "rows": 384, "dataset": "demo", **about}]
     events += [{"event": "step", "step": number, **step(objective, number)} for number in range(1, 61)]
     if objective == "dpo":
         held_out = {"pairs": 64, "low": 0.42, "high": 0.66, "margin": 0.0, "accuracy": 0.547}
@@ -102,8 +122,17 @@ def journal(name: str) -> list[Event]:
         events += [{"event": "held_out", "when": "before", **held_out}, {"event": "held_out", "when": "after", **after}]
     if name == "rlhf":
         events.append({"event": "warning", "text": "the reward rose by 1.9 while the verifier's score fell"})
-    end = {"steps": 60, "seconds": costs[name], "tokens": 31_204, "peak_memory_bytes": peak, "costs": costs}
-    return [*events, {"event": "end", **parameters, **end}]
+    end = {
+        "event": "end",
+        "steps": 60,
+        "seconds": tuned.costs[name],
+        "tokens": 31_204,
+        "trainable_parameters": 134_515_008 if tuned.weights_bytes == WHOLE else 4_884_480,
+        "total_parameters": 139_399_488,
+        "peak_memory_bytes": tuned.peak_memory_bytes,
+        "costs": tuned.costs,
+    }
+    return [*events, end]
 
 
 def step(objective: str, number: int) -> dict[str, float | None]:

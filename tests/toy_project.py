@@ -48,7 +48,7 @@ from pathlib import Path
 from tunesmith import ready
 
 def samples(right):
-    return [{"suite": "s", "id": str(i), "score": float(i < right), "status": "scored"} for i in range(10)]
+    return [{"suite": "s", "row": {"id": str(i)}, "score": float(i < right), "status": "scored"} for i in range(10)]
 
 assert Path("data/ready/asked/test.jsonl").exists()
 for name in sys.argv[1:]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from shoot_out import HOW, KNOWN, models
+from shoot_out import HOW, TUNED, models
 
 from tunesmith.cli import results
 from tunesmith.evaluation import comparison
@@ -17,7 +17,7 @@ def printed(*names: str) -> list[str]:
 
 
 def test_seven_models_fit_a_terminal_of_100_columns() -> None:
-    names = list(KNOWN)[:6]
+    names = list(TUNED)[:6]
     lines = printed(*names)
     assert not any("…" in line for line in lines)
     assert max(len(line.rstrip()) for line in lines) <= 100

@@ -1,9 +1,10 @@
 import errno
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tunesmith.core import console
+from tunesmith.core import console, fingerprint
 from tunesmith.core.errors import DataError
 
 
@@ -55,3 +56,31 @@ def test_an_interruption_has_its_own_status() -> None:
 def test_a_defect_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         console.run(raising(ZeroDivisionError()))
+
+
+@pytest.mark.parametrize("stage", ["train_sft", "evaluate"])
+def test_a_stage_with_other_code_than_its_fingerprint_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    begun: list[str] = []
+    monkeypatch.setattr("sys.argv", [str(Path("stages") / f"{stage}.py")])
+    monkeypatch.setattr(fingerprint, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit) as end:
+        console.run(lambda: begun.append(stage) or "done")
+    assert "is not the code of this fingerprint" in str(end.value.code)
+    assert not begun
+    (tmp_path / stage).write_text(fingerprint.of_stage(stage))
+    with pytest.raises(SystemExit) as end:
+        console.run(lambda: "done")
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize("program", ["stages/fingerprint.py", "tunesmith/runtime/__main__.py"])
+def test_what_is_no_stage_of_the_pipeline_needs_no_fingerprint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [program])
+    monkeypatch.setattr(fingerprint, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit) as end:
+        console.run(lambda: "done")
+    assert end.value.code == 0

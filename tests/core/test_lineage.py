@@ -1,9 +1,10 @@
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tunesmith.core import lineage
+from tunesmith.core import fingerprint, lineage, manifest
 
 LOCK = """
 stages:
@@ -45,6 +46,28 @@ def test_the_code_is_its_commit_and_whether_all_but_the_lock_of_dvc_was_committe
     assert lineage.code() == {"commit": commit, "clean": True}
     (here / "file").write_text("changed")
     assert lineage.code() == {"commit": commit, "clean": False}
+
+
+@pytest.fixture
+def stage(here: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], lineage.Lineage]:
+    """The lineage that the stage train_sft would collect in the current folder."""
+    monkeypatch.setattr("sys.argv", ["stages/train_sft.py", "mine"])
+    base = manifest.read(tiny_base)
+    return lambda: lineage.collect(base=base, source="folder", inputs=[], params={}, seed=1, device="a test")
+
+
+def test_the_lineage_holds_the_fingerprint_of_its_stage(here: Path, stage: Callable[[], lineage.Lineage]) -> None:
+    assert stage()["fingerprint"] is None
+    path = here / fingerprint.FOLDER / "train_sft"
+    path.parent.mkdir(parents=True)
+    path.write_text("c0ffee  stages/train_sft.py\n")
+    assert stage()["fingerprint"] == manifest.file_digest(path)
+
+
+def test_the_lineage_holds_params_yaml_as_it_stood(here: Path, stage: Callable[[], lineage.Lineage]) -> None:
+    assert stage()["document"] == {}
+    (here / "params.yaml").write_text("sft: {mine: {dataset: d, learning_rate: 1.0e-3}}  # a comment\n")
+    assert stage()["document"] == {"sft": {"mine": {"dataset": "d", "learning_rate": 0.001}}}
 
 
 def test_where_git_knows_no_commit_the_code_is_not_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

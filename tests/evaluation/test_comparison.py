@@ -1,4 +1,5 @@
 import json
+import random
 from typing import Any
 
 import pytest
@@ -15,21 +16,23 @@ LEADERS = {
 }
 
 
-def test_the_better_model_is_told_by_how_much_and_on_which_prompts() -> None:
+def test_the_better_model_is_named_with_its_lead_and_the_prompts_that_changed() -> None:
     base, tuned = evaluated("base", ["x"] * 39 + ["39"]), evaluated("tuned", [str(i) for i in range(39)] + ["0"])
-    made = comparison.compare([base, tuned], [], HOW)
-    result = made["against_baseline"]["tuned"]
+    compared = comparison.compare([base, tuned], [], HOW)
+    result = compared["against_baseline"]["tuned"]
     assert result["verdict"] == "better"
     assert result["difference"] == pytest.approx(38 / 40)
     assert result["regressed"] == ["39"]
     assert len(result["improved"]) == 39
-    assert sentences.headline("tuned", made).startswith("tuned is better than base: 2.5% → 97.5% right on 40 prompts")
+    assert sentences.headline("tuned", compared).startswith(
+        "tuned is better than base: 2.5% → 97.5% right on 40 prompts"
+    )
 
 
-def test_equal_models_are_not_told_apart() -> None:
-    made = comparison.compare([evaluated("base", ["0"] * 9), evaluated("same", ["0"] * 9)], [], HOW)
-    assert made["against_baseline"]["same"]["verdict"] == "undecided"
-    assert "cannot be told from" in sentences.headline("same", made)
+def test_equal_models_are_undecided() -> None:
+    compared = comparison.compare([evaluated("base", ["0"] * 9), evaluated("same", ["0"] * 9)], [], HOW)
+    assert compared["against_baseline"]["same"]["verdict"] == "undecided"
+    assert "cannot be told from" in sentences.headline("same", compared)
 
 
 @pytest.mark.parametrize(
@@ -42,23 +45,23 @@ def test_equal_models_are_not_told_apart() -> None:
         {"suites": {}},
     ],
 )
-def test_what_was_not_evaluated_alike_is_not_compared(changes: dict[str, Any]) -> None:
+def test_models_that_were_evaluated_differently_are_not_compared(changes: dict[str, Any]) -> None:
     with pytest.raises(EvaluationError, match="no fair comparison"):
         comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"], **changes)], [], HOW)
 
 
-def test_a_sample_that_one_side_could_not_grade_leaves_the_pairs() -> None:
+def test_a_prompt_that_is_not_gradable_in_one_model_leaves_the_pairs() -> None:
     base, tuned = evaluated("base", ["x"] * 10), evaluated("tuned", ["0"] * 10)
     base.samples[SUITE][0]["status"] = "not_gradable"
     assert comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]["prompts"] == 9
 
 
 def test_a_comparison_is_plain_json() -> None:
-    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("tuned", ["0", "1"])], [], HOW)
-    assert json.loads(json.dumps(made)) == made
+    compared = comparison.compare([evaluated("base", ["0", "x"]), evaluated("tuned", ["0", "1"])], [], HOW)
+    assert json.loads(json.dumps(compared)) == compared
 
 
-def test_a_few_lucky_prompts_prove_nothing() -> None:
+def test_a_few_lucky_prompts_leave_it_undecided() -> None:
     base, tuned = evaluated("base", ["x"] * 4 + ["9"] * 96), evaluated("tuned", ["0", "1", "2", "3"] + ["9"] * 96)
     result = comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]
     assert result["low"] > 0
@@ -66,20 +69,20 @@ def test_a_few_lucky_prompts_prove_nothing() -> None:
     assert result["verdict"] == "undecided"
 
 
-def test_a_prompt_that_trained_cannot_judge() -> None:
+def test_a_prompt_that_was_trained_on_is_refused() -> None:
     trained_on = [{"prompt": [{"role": "user", "content": "WHAT is  1?"}]}]
     with pytest.raises(EvaluationError, match=r"1 of 2 test prompts of sums were also trained on \(rows 1\)"):
         comparison.compare([evaluated("base", ["0", "1"]), evaluated("tuned", ["0", "1"])], trained_on, HOW)
 
 
-def test_a_model_is_compared_with_what_it_was_trained_from() -> None:
-    made = comparison.compare(models("sft-lora", "sft-full", "dpo", "grpo"), [], HOW)
-    assert {name: result["start"] for name, result in made["against_start"].items()} == {
+def test_a_model_is_compared_with_its_start() -> None:
+    compared = comparison.compare(models("sft-lora", "sft-full", "dpo", "grpo"), [], HOW)
+    assert {name: result["start"] for name, result in compared["against_start"].items()} == {
         "dpo": "sft-lora",
         "grpo": "sft-lora",
     }
-    result, models_ = made["against_start"]["grpo"], made["models"]
-    assert result["difference"] == pytest.approx(models_["grpo"]["score"] - models_["sft-lora"]["score"])
+    result, scores = compared["against_start"]["grpo"], compared["models"]
+    assert result["difference"] == pytest.approx(scores["grpo"]["score"] - scores["sft-lora"]["score"])
     assert {"low", "high", "p_value", "verdict"} <= set(result)
 
 
@@ -87,29 +90,29 @@ def test_a_start_that_is_not_compared_is_left_out() -> None:
     assert comparison.compare(models("dpo"), [], HOW)["against_start"] == {}
 
 
-def test_the_best_is_told_from_every_other_on_the_same_prompts() -> None:
+def test_the_best_is_compared_with_every_other_model() -> None:
     base, good, better = (evaluated(name, texts) for name, texts in LEADERS.items())
-    made = comparison.compare([base, good, better], [], HOW)
-    assert made["best"] == "better"
-    assert {name: result["verdict"] for name, result in made["against_best"].items()} == {
+    compared = comparison.compare([base, good, better], [], HOW)
+    assert compared["best"] == "better"
+    assert {name: result["verdict"] for name, result in compared["against_best"].items()} == {
         "base": "worse",
         "good": "undecided",
     }
 
 
-def test_equals_lead_in_their_order() -> None:
-    made = comparison.compare([evaluated(name, ["0", "1"]) for name in ("base", "one", "two")], [], HOW)
-    assert made["best"] == "base"
+def test_the_first_of_equal_models_is_the_best() -> None:
+    compared = comparison.compare([evaluated(name, ["0", "1"]) for name in ("base", "one", "two")], [], HOW)
+    assert compared["best"] == "base"
 
 
-def test_a_models_time_is_that_of_all_it_was_built_on() -> None:
-    made = comparison.compare(models("sft-lora", "rlhf"), [], HOW)["models"]
-    assert made["rlhf"]["cost"]["seconds"] == pytest.approx(99.2 + 61 + 402)
-    assert made["sft-lora"]["cost"] == {"seconds": 99.2, "memory": 3.32e9, "size": 19_593_064}
-    assert made["base"]["cost"] == {"seconds": 0, "memory": 0, "size": 0}
+def test_a_models_time_includes_every_training_it_builds_on() -> None:
+    compared = comparison.compare(models("sft-lora", "rlhf"), [], HOW)["models"]
+    assert compared["rlhf"]["cost"]["seconds"] == pytest.approx(99.2 + 61 + 402)
+    assert compared["sft-lora"]["cost"] == {"seconds": 99.2, "memory": 3.32e9, "size": 19_593_064}
+    assert compared["base"]["cost"] == {"seconds": 0, "memory": 0, "size": 0}
 
 
-def test_measured_memory_stands_beside_what_was_predicted() -> None:
+def test_measured_memory_stands_beside_its_prediction() -> None:
     training = comparison.compare(models("sft-full"), [], HOW)["models"]["sft-full"]["training"]
     assert (training["peak_memory_bytes"], training["predicted_memory_bytes"]) == (4.98e9, 5.4e9)
 
@@ -122,27 +125,29 @@ def test_the_front_of_every_cost_starts_at_the_base() -> None:
 
 
 def test_an_older_journal_leaves_gaps_not_errors() -> None:
-    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)["models"]["old"]
-    assert made["cost"] == {"seconds": 60.0, "memory": None, "size": 1000}
-    assert (made["method"], made["held_out"], made["warnings"]) == (None, {}, [])
+    compared = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)["models"][
+        "old"
+    ]
+    assert compared["cost"] == {"seconds": 60.0, "memory": None, "size": 1000}
+    assert (compared["method"], compared["held_out"], compared["warnings"]) == (None, {}, [])
 
 
 def test_a_training_cut_short_has_no_cost_and_is_on_no_front() -> None:
     cut = evaluated("cut", ["0", "1"])
     cut.training.pop()
-    made = comparison.compare([evaluated("base", ["0", "x"]), cut], [], HOW)
-    assert made["models"]["cut"]["cost"] == {"seconds": None, "memory": None, "size": 1000}
-    assert made["pareto"] == {"seconds": ["base"], "memory": ["base"], "size": ["base", "cut"]}
+    compared = comparison.compare([evaluated("base", ["0", "x"]), cut], [], HOW)
+    assert compared["models"]["cut"]["cost"] == {"seconds": None, "memory": None, "size": 1000}
+    assert compared["pareto"] == {"seconds": ["base"], "memory": ["base"], "size": ["base", "cut"]}
 
 
 def test_preferences_before_and_after_and_warnings_are_kept() -> None:
-    made = comparison.compare(models("dpo", "rlhf"), [], HOW)["models"]
-    assert made["dpo"]["held_out"]["after"]["accuracy"] == 0.844
-    assert made["rlhf"]["warnings"] == ["the reward rose by 1.9 while the verifier's score fell"]
+    compared = comparison.compare(models("dpo", "rlhf"), [], HOW)["models"]
+    assert compared["dpo"]["held_out"]["after"]["accuracy"] == 0.844
+    assert compared["rlhf"]["warnings"] == ["the reward rose by 1.9 while the verifier's score fell"]
 
 
-def test_of_many_suites_one_lucky_one_proves_nothing() -> None:
-    """Seven right against none of seven that differ: p = 0.016 alone, but there are four suites."""
+def test_one_lucky_suite_of_several_leaves_it_undecided() -> None:
+    """Of seven prompts that differ, all seven are gained: p = 0.016 alone, but there are four suites."""
     base, tuned = evaluated("base", ["x"] * 7 + ["9"] * 50), evaluated("tuned", [str(i) for i in range(7)] + ["9"] * 50)
     alone = comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]
     assert (alone["verdict"], alone["p_adjusted"]) == ("better", alone["p_value"])
@@ -153,3 +158,30 @@ def test_of_many_suites_one_lucky_one_proves_nothing() -> None:
     result = comparison.compare([base, tuned], [], HOW)["suites"][SUITE]["against_baseline"]["tuned"]
     assert result["p_adjusted"] == pytest.approx(4 * alone["p_value"])
     assert result["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        pytest.param({"base": (0.2, 0)}, ["base"], id="one alone"),
+        pytest.param({"base": (0.2, 0), "worse": (0.1, 5)}, ["base"], id="costlier and worse"),
+        pytest.param({"base": (0.2, 0), "good": (0.6, 5)}, ["base", "good"], id="costlier and better"),
+        pytest.param({"base": (0.2, 0), "a": (0.6, 5), "b": (0.6, 4)}, ["base", "b"], id="as good at a lower cost"),
+        pytest.param({"base": (0.2, 0), "a": (0.6, 5), "b": (0.7, 5)}, ["base", "b"], id="better at the same cost"),
+        pytest.param({"a": (0.6, 5), "b": (0.6, 5)}, ["a", "b"], id="equal in both"),
+        pytest.param({"dear": (0.9, 9), "cheap": (0.1, 1)}, ["cheap", "dear"], id="the cheapest first"),
+        pytest.param({}, [], id="none"),
+    ],
+)
+def test_no_model_on_the_front_is_beaten(models: dict[str, tuple[float, float]], expected: list[str]) -> None:
+    assert comparison.pareto_front(models) == expected
+
+
+def test_quality_rises_with_cost_along_the_front_and_everything_off_it_is_beaten_from_it() -> None:
+    draw = random.Random(0)
+    models = {str(name): (draw.randrange(9) / 9, draw.randrange(9)) for name in range(40)}
+    optimal = comparison.pareto_front(models)
+    assert [models[name] for name in optimal] == sorted(models[name] for name in optimal)
+    for name in set(models) - set(optimal):
+        score, cost = models[name]
+        assert any(models[other][0] >= score and models[other][1] <= cost for other in optimal)

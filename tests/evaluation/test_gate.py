@@ -6,11 +6,12 @@ import pytest
 import recorded_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded_models import contender
+from recorded_models import recorded
 
+from tunesmith.core.errors import ParamsError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.gate import Decision, decide
-from tunesmith.evaluation.gate_outcomes import Contender
+from tunesmith.evaluation.gate_outcomes import ModelSamples
 from tunesmith.evaluation.gate_rules import Gate
 
 IMPROVE: dict[str, Any] = {"must": "improve", "suite": "arithmetic", "metric": "score", "by": 0.02}
@@ -30,21 +31,21 @@ GATE = Gate.model_validate(
     {"against": "base", "confidence": 0.95, "power": 0.8, "resamples": 1000, "seed": 0, "max_not_gradable": 0.1}
     | {"rules": RULES}
 )
-BASE = contender("base")
+BASE = recorded("base")
 
 
 def gate(*rules: dict[str, Any]) -> Gate:
     return Gate.model_validate(GATE.model_dump() | {"rules": rules})
 
 
-def model(scores: list[float], name: str = "tuned", **changes: Any) -> Contender:
-    """Scores of as many answers to sums."""
-    told = {"status": "scored", "tokens": 5, "stopped": True} | changes
+def model(scores: list[float], name: str = "tuned", **changes: Any) -> ModelSamples:
+    """A model with these scores on as many sums."""
+    fields = {"status": "scored", "tokens": 5, "stopped": True} | changes
     samples = [
-        told | {"id": f"{place:04}", "score": score, "completion": f"{name} {score}"}
+        fields | {"row": {"id": f"{place:04}"}, "score": score, "completion": f"{name} {score}"}
         for place, score in enumerate(scores)
     ]
-    return Contender(name, {"arithmetic": samples}, {"training_seconds": 60.0})
+    return ModelSamples(name, {"arithmetic": samples}, {"training_seconds": 60.0})
 
 
 def share(right: int, prompts: int) -> list[float]:
@@ -56,7 +57,7 @@ def outcomes(decision: Decision) -> list[str]:
 
 
 def test_a_better_model_passes() -> None:
-    decision = decide(GATE, BASE, contender("better"))
+    decision = decide(GATE, BASE, recorded("better"))
     assert decision.outcome == "pass"
     assert decision.reason == "better passes against base: every rule is kept (8)."
     first = decision.rules[0].reason
@@ -66,19 +67,20 @@ def test_a_better_model_passes() -> None:
 
 
 def test_a_model_that_refuses_everything_fails_for_being_wrong_and_for_refusing_what_is_safe() -> None:
-    decision = decide(GATE, BASE, contender("refuses_everything"))
+    decision = decide(GATE, BASE, recorded("refuses_everything"))
     assert decision.outcome == "fail"
     assert outcomes(decision) == ["fail", "pass", "pass", "pass", "fail", "pass", "pass", "pass"]
     safe = decision.rules[4]
     assert safe.rule == "the score on refusal (label safe) must stay within 10 points of base's"
     assert safe.reason.startswith("88.9% → 0.0%, −88.9 points (95% interval −95.2 to −74.0) on 45 prompts")
     assert len(safe.regressed) == 40
-    assert set(safe.regressed) <= {sample["id"] for sample in BASE.samples["refusal"] if sample["label"] == "safe"}
+    rows = [sample["row"] for sample in BASE.samples["refusal"]]
+    assert set(safe.regressed) <= {row["id"] for row in rows if row["label"] == "safe"}
     assert "1 more of 8 rules is broken" in decision.reason
 
 
-def test_a_verbose_model_fails_for_nothing_but_its_length() -> None:
-    decision = decide(GATE, BASE, contender("verbose"))
+def test_a_verbose_model_fails_only_for_its_length() -> None:
+    decision = decide(GATE, BASE, recorded("verbose"))
     assert decision.outcome == "fail"
     assert [place for place, rule in enumerate(decision.rules) if rule.outcome != "pass"] == [2, 5]
     assert decision.reason.startswith(
@@ -88,15 +90,15 @@ def test_a_verbose_model_fails_for_nothing_but_its_length() -> None:
     assert len(decision.rules[2].regressed) == 128
 
 
-def test_a_model_that_is_the_base_fails_though_it_loses_nothing() -> None:
-    decision = decide(GATE, BASE, contender("identical", arithmetic="base", refusal="base"))
+def test_a_model_identical_to_the_base_fails_though_it_loses_nothing() -> None:
+    decision = decide(GATE, BASE, recorded("identical", arithmetic="base", refusal="base"))
     assert decision.outcome == "fail"
     assert outcomes(decision)[1:] == ["pass"] * 7
     assert decision.rules[0].reason == "none of 128 answers differs from base's"
 
 
-def test_a_model_that_was_lucky_on_30_prompts_is_undecided_and_told_how_many_would_decide() -> None:
-    decision = decide(GATE, contender("base", prompts=30), contender("lucky_30", refusal="base"))
+def test_a_model_that_was_lucky_on_30_prompts_is_undecided_and_learns_how_many_would_decide() -> None:
+    decision = decide(GATE, recorded("base", prompts=30), recorded("lucky_30", refusal="base"))
     assert decision.outcome == "undecided"
     lucky = decision.rules[0]
     assert lucky.reason.startswith("26.7% → 40.0%, +13.3 points (95% interval −6.0 to +32.6) on 30 prompts")
@@ -104,7 +106,7 @@ def test_a_model_that_was_lucky_on_30_prompts_is_undecided_and_told_how_many_wou
     assert lucky.needed == 127
 
 
-def test_luck_on_30_prompts_seldom_passes_and_no_luck_seldom_fails() -> None:
+def test_luck_on_30_prompts_seldom_passes_and_bad_luck_seldom_fails() -> None:
     """Two models that are each right on half of the prompts, 500 times."""
     draw, must_improve, must_keep = random.Random(0), gate(IMPROVE | {"by": 0}), gate(KEEP)
     passed = failed = 0
@@ -116,7 +118,7 @@ def test_luck_on_30_prompts_seldom_passes_and_no_luck_seldom_fails() -> None:
     assert failed <= 25
 
 
-def test_the_more_rules_the_harder_it_is_to_find_one_broken_by_chance() -> None:
+def test_more_rules_make_it_harder_to_find_one_broken_by_chance() -> None:
     base, worse = model(share(55, 100), "base"), model([0.0] * 9 + share(46, 91))
     assert decide(gate(IMPROVE | {"by": 0}), base, worse).outcome == "fail"
     six = decide(gate(IMPROVE | {"by": 0}, *[KEEP | {"within": 0.5}] * 13), base, worse)
@@ -124,14 +126,14 @@ def test_the_more_rules_the_harder_it_is_to_find_one_broken_by_chance() -> None:
     assert six.rules[0].p_broken == pytest.approx(14 * 2 * 0.5**9)
 
 
-def test_a_model_passes_on_every_rule_at_the_full_level() -> None:
+def test_every_rule_is_tested_for_being_kept_at_the_full_level() -> None:
     base, better = model(share(40, 100), "base"), model(share(47, 100))
     rule = IMPROVE | {"by": 0}
     assert decide(gate(rule), base, better).outcome == "pass"
     assert decide(gate(rule, *[KEEP] * 9), base, better).outcome == "pass"
 
 
-def test_a_gain_that_the_base_makes_on_itself_is_none() -> None:
+def test_a_gain_must_exceed_the_noise_floor() -> None:
     base, better = model(share(40, 100), "base"), model(share(52, 100))
     rule = gate(IMPROVE)
     quiet = decide(rule, base, better, {"arithmetic": [base.samples["arithmetic"]]})
@@ -144,13 +146,13 @@ def test_a_gain_that_the_base_makes_on_itself_is_none() -> None:
     assert "noise floor 11 points, which is the margin (11.0% of answers flip)" in noisy.rules[0].reason
 
 
-def test_scores_in_parts_are_judged_too() -> None:
+def test_scores_between_0_and_1_are_judged_too() -> None:
     base, better = model([0.25, 0.5] * 100, "base"), model([0.5, 0.75] * 100)
     assert decide(gate(IMPROVE), base, better).outcome == "pass"
     assert decide(gate(IMPROVE), better, base).outcome == "fail"
 
 
-def test_a_handful_not_gradable_is_counted_aloud_and_more_decide_nothing() -> None:
+def test_a_few_samples_not_gradable_are_counted_and_too_many_leave_it_undecided() -> None:
     base, better = model(share(40, 100), "base"), model(share(70, 100))
     for sample in better.samples["arithmetic"][:10]:
         sample["status"] = "not_gradable"
@@ -163,16 +165,21 @@ def test_a_handful_not_gradable_is_counted_aloud_and_more_decide_nothing() -> No
     assert decision.rules[0].reason.startswith("11 of 100 prompts could not be graded")
 
 
-def test_a_limit_decides_at_once_and_what_was_not_measured_does_not() -> None:
+def test_a_gate_without_rules_lets_nothing_through() -> None:
+    with pytest.raises(ParamsError, match="rules"):
+        decide(gate(), BASE, recorded("better"))
+
+
+def test_a_limit_decides_at_once_unless_its_metric_was_not_measured() -> None:
     rule, base = {"must": "not_exceed", "metric": "training_seconds", "limit": 60}, model([1.0], "base")
     assert decide(gate(rule), base, model([1.0])).outcome == "pass"
-    slow = decide(gate(rule), base, replace(model([1.0]), measured={"training_seconds": 61}))
+    slow = decide(gate(rule), base, replace(model([1.0]), measurements={"training_seconds": 61}))
     assert slow.reason == "tuned fails against base: training_seconds must not exceed 1m 00s, but it is 1m 01s."
-    unknown = decide(gate(rule), base, replace(model([1.0]), measured={"training_seconds": None}))
+    unknown = decide(gate(rule), base, replace(model([1.0]), measurements={"training_seconds": None}))
     assert (unknown.outcome, unknown.rules[0].reason) == ("undecided", "it was not measured")
 
 
-def test_on_the_margin_no_number_of_prompts_would_decide() -> None:
+def test_at_the_margin_no_number_of_prompts_would_decide() -> None:
     decision = decide(gate(IMPROVE | {"by": 0.1}), model(share(40, 100), "base"), model(share(50, 100)))
     assert decision.rules[0].needed is None
     assert "not even 100,000 prompts would decide" in decision.reason
@@ -186,23 +193,23 @@ FEW = settings(max_examples=40)
 
 @FEW
 @given(st.randoms(use_true_random=False))
-def test_the_order_of_rows_decides_nothing(shuffle: random.Random) -> None:
-    def shuffled(name: str, source: Contender) -> Contender:
+def test_the_order_of_rows_does_not_matter(shuffle: random.Random) -> None:
+    def shuffled(name: str, source: ModelSamples) -> ModelSamples:
         return replace(source, samples={suite: mixed(samples) for suite, samples in source.samples.items()})
 
     def mixed(samples: Any) -> list[Sample]:
         return shuffle.sample(list(samples), len(samples))
 
-    better = contender("better")
+    better = recorded("better")
     assert decide(GATE, shuffled("base", BASE), shuffled("better", better)) == decide(GATE, BASE, better)
 
 
 @FEW
 @given(SCORES)
 def test_of_two_models_at_most_one_improves_on_the_other(scores: list[tuple[float, float]]) -> None:
-    one, other = model([before for before, _ in scores], "one"), model([after for _, after in scores], "other")
+    first, second = model([score for score, _ in scores], "first"), model([score for _, score in scores], "second")
     rule = gate(IMPROVE | {"by": 0})
-    there, back = decide(rule, one, other).outcome, decide(rule, other, one).outcome
+    there, back = decide(rule, first, second).outcome, decide(rule, second, first).outcome
     assert (there, back) != ("pass", "pass")
     if there == "pass":
         assert back == "fail"
@@ -210,15 +217,15 @@ def test_of_two_models_at_most_one_improves_on_the_other(scores: list[tuple[floa
 
 @FEW
 @given(SCORES, st.integers(1, 200))
-def test_prompts_on_which_nothing_differs_turn_no_failure_into_a_pass(
+def test_prompts_without_a_difference_do_not_turn_a_failure_into_a_pass(
     scores: list[tuple[float, float]], more: int
 ) -> None:
-    before, after = [one for one, _ in scores], [one for _, one in scores]
+    before, after = [score for score, _ in scores], [score for _, score in scores]
     rule = gate(IMPROVE)
     if decide(rule, model(before, "base"), model(after)).outcome == "fail":
         assert decide(rule, model(before + [1.0] * more, "base"), model(after + [1.0] * more)).outcome != "pass"
 
 
-def test_the_recordings_are_of_the_same_prompts_and_small() -> None:
+def test_the_recordings_are_complete_and_small() -> None:
     assert {suite: len(samples) for suite, samples in BASE.samples.items()} == {"arithmetic": 128, "refusal": 90}
     assert sum(path.stat().st_size for path in recorded_models.FOLDER.iterdir()) < 200_000

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tunesmith.evaluation.gate_rules import Gate, Rule
+from tunesmith.evaluation.gate_rules import Gate
 
 GATE = """
 against: base
@@ -22,7 +22,7 @@ rules:
   - {must: not_exceed, metric: peak_memory_bytes, limit: 8.0e+9}
   - {must: improve, suite: demo, metric: stopped, by: 0}
 """
-SAID = [
+SENTENCES = [
     "the score on demo must improve by at least 2 points",
     "the score on refusal (label unsafe) must stay within 3.5 points of base's",
     "the share in the trained format on demo must stay within 2 points of base's",
@@ -42,18 +42,13 @@ WRONG = [
 ]
 
 
-def test_rules_are_said_as_they_are_meant() -> None:
+def test_every_rule_has_a_sentence_that_states_it() -> None:
     gate = Gate.model_validate(yaml.safe_load(GATE))
-    assert [rule.say("base") for rule in gate.rules] == SAID
+    assert [rule.describe("base") for rule in gate.rules] == SENTENCES
 
 
 @pytest.mark.parametrize(("rule", "named"), WRONG)
-def test_a_wrong_rule_is_named_by_its_place(rule: dict[str, Any], named: str) -> None:
+def test_a_wrong_rule_is_named_by_its_position(rule: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError) as error:
         Gate.model_validate(yaml.safe_load(GATE) | {"rules": [rule]})
     assert named in str(error.value)
-
-
-def test_a_gate_without_rules_lets_nothing_through() -> None:
-    with pytest.raises(ValidationError, match="rules"):
-        Gate.model_validate(yaml.safe_load(GATE) | {"rules": list[Rule]()})

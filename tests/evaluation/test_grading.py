@@ -8,8 +8,9 @@ from shoot_out import SETTINGS, SUITE, rows, samples
 
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError, EvaluationError
+from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation import evaluate, grading
-from tunesmith.evaluation.suites import Answers, Evaluate, Perplexity, Preferences, Suite, Task
+from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat, generation, loading
 
 REJECTED = [{"role": "assistant", "content": "no idea"}]
@@ -26,14 +27,20 @@ metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
 """
 
 
-def test_a_sample_keeps_what_was_asked_answered_and_why() -> None:
+def test_a_sample_keeps_the_answer_and_its_verdict() -> None:
     right, wrong, none = samples(["0", "it is 7", "no idea at all"])
     assert (right["score"], right["well_formed"], right["stopped"]) == (1, True, True)
     assert (wrong["score"], wrong["well_formed"], wrong["answer"]) == (0, False, "7")
     assert (none["status"], none["stopped"]) == ("no_answer", False)
 
 
-def test_the_mean_leaves_out_what_could_not_be_graded_and_counts_it() -> None:
+def test_a_sample_nests_its_row_with_the_right_answer_filled_in() -> None:
+    [sample] = samples(["0"])
+    asked = [{"role": "user", "content": "what is 0?"}]
+    assert sample["row"] == {"id": "0", "prompt": asked, "reference": "0"}  # not the completion, which is the model's
+
+
+def test_the_mean_leaves_out_samples_that_are_not_gradable_and_counts_them() -> None:
     graded = samples(["0", "9", "x"])
     graded[1]["status"] = "not_gradable"
     summary = grading.summarize(graded)
@@ -45,26 +52,27 @@ def test_other_prompts_have_another_digest() -> None:
     assert grading.prompts_digest(samples(["0"])) != grading.prompts_digest(samples(["0", "1"]))
 
 
-def test_a_format_that_is_no_pattern_is_refused() -> None:
+def test_a_format_that_is_not_a_regular_expression_is_refused() -> None:
     with pytest.raises(ValueError, match="not a regular expression of RE2's"):
         Answers(kind="answers", dataset="d", verifier="number", answer_format="(", max_new_tokens=1, limit=None)
 
 
-def test_lm_eval_gives_what_the_model_answers_alone(tiny_base: Path) -> None:
+def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -> None:
     """Batched, padded and sorted by lm-eval, every prompt gets the completion that it gets on its own."""
     from tunesmith.evaluation import lm_eval_harness
 
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    asked = rows(5)
-    asked[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
-    answers = lm_eval_harness.generate(opened, asked, max_new_tokens=6, batch_size=2)
-    alone = [generation.answer(opened.model, opened.tokenizer, [row["prompt"]], max_new_tokens=6)[0] for row in asked]
+    questions = rows(5)
+    questions[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
+    answers = lm_eval_harness.generate(opened, questions, max_new_tokens=6, batch_size=2)
+    prompts = [row["prompt"] for row in questions]
+    alone = [generation.answer(opened.model, opened.tokenizer, [prompt], max_new_tokens=6)[0] for prompt in prompts]
     assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
     assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
     assert all(answer.tokens == 6 for answer in answers if not answer.stopped)
 
 
-def test_a_prompt_without_room_for_an_answer_is_refused_not_cut(tiny_base: Path) -> None:
+def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_not_cut(tiny_base: Path) -> None:
     from tunesmith.evaluation import lm_eval_harness
 
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
@@ -74,16 +82,16 @@ def test_a_prompt_without_room_for_an_answer_is_refused_not_cut(tiny_base: Path)
         lm_eval_harness.generate(opened, long, max_new_tokens=6, batch_size=2)
 
 
-def test_references_that_cannot_be_graded_stop_before_anything_is_asked() -> None:
-    asked = rows(2)
-    for row in asked:
+def test_references_that_cannot_be_graded_are_refused_before_any_model_is_asked() -> None:
+    poems = rows(2)
+    for row in poems:
         row["completion"][0]["content"] = "a poem"
     with pytest.raises(EvaluationError, match="can grade none of the 2 test rows of 'demo', suite 'sums'"):
-        grading.check_gradable(SUITE, asked, SETTINGS)
+        grading.check_gradable(SUITE, poems, SETTINGS)
     grading.check_gradable(SUITE, rows(2), SETTINGS)
 
 
-def test_a_prompt_rendered_otherwise_is_another_prompt() -> None:
+def test_a_prompt_that_is_rendered_differently_has_another_digest() -> None:
     first, second = samples(["0"]), samples(["0"])
     second[0]["rendered"] = "on another day"
     assert grading.prompts_digest(first) != grading.prompts_digest(second)
@@ -104,27 +112,31 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_every_model_is_asked_every_suite_alike(tiny_base: Path, folder: Path) -> None:
+def test_samples_do_not_depend_on_the_batch_size(tiny_base: Path, folder: Path) -> None:
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
     likely = settings(
         liked=Preferences(kind="preferences", dataset="pairs", limit=4),
         likely=Perplexity(kind="perplexity", dataset="demo", limit=None),
     )
-    found = {name: evaluate.ask(one, opened, 2) for name, one in evaluate.read(likely, folder).items()}
-    again = {name: evaluate.ask(one, opened, 3) for name, one in evaluate.read(likely, folder).items()}
-    assert {name: len(samples) for name, samples in found.items()} == {SUITE: 5, "liked": 4, "likely": 5}
-    assert all(sample["suite"] == name for name, samples in found.items() for sample in samples)
-    for name, given in found.items():
-        assert [one["score"] for one in given] == pytest.approx([one["score"] for one in again[name]], rel=1e-4)
-        assert grading.prompts_digest(given) == grading.prompts_digest(again[name])
-    assert all(0 < one["score"] < 1 for one in found["likely"])
-    assert {one["score"] for one in found["liked"]} <= {0.0, 0.5, 1.0}
+    twos = {name: evaluate.ask(suite, opened, 2) for name, suite in evaluate.read(likely, folder).items()}
+    threes = {name: evaluate.ask(suite, opened, 3) for name, suite in evaluate.read(likely, folder).items()}
+    assert {name: len(samples) for name, samples in twos.items()} == {SUITE: 5, "liked": 4, "likely": 5}
+    assert all(sample["suite"] == name for name, samples in twos.items() for sample in samples)
+    for name, answered in twos.items():
+        assert scores(answered) == pytest.approx(scores(threes[name]), rel=1e-4)
+        assert grading.prompts_digest(answered) == grading.prompts_digest(threes[name])
+    assert all(0 < score < 1 for score in scores(twos["likely"]))
+    assert set(scores(twos["liked"])) <= {0.0, 0.5, 1.0}
+
+
+def scores(samples: list[Sample]) -> list[float]:
+    return [sample["score"] for sample in samples]
 
 
 def test_a_perplexity_is_that_of_the_answer_alone(tiny_base: Path) -> None:
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
     suite = Perplexity(kind="perplexity", dataset="demo", limit=None)
-    [sample] = evaluate.ask(evaluate.Question("likely", suite, rows(1)), opened, 1)
+    [sample] = evaluate.ask(evaluate.SuiteRows("likely", suite, rows(1)), opened, 1)
     example = chat.encode_example(opened.tokenizer, rows(1)[0]["prompt"], rows(1)[0]["completion"])
     ids = torch.tensor([example.input_ids])
     labels = ids.masked_fill(torch.tensor([example.completion_mask]) == 0, -100)
@@ -132,12 +144,12 @@ def test_a_perplexity_is_that_of_the_answer_alone(tiny_base: Path) -> None:
     assert sample["score"] == pytest.approx(torch.exp(-loss).item(), rel=1e-4)
 
 
-def test_a_suite_of_rows_that_it_cannot_ask_is_refused(folder: Path) -> None:
+def test_a_suite_refuses_rows_of_another_kind(folder: Path) -> None:
     with pytest.raises(DataError, match=r"evaluate.suites.liked: 5 of 5 rows have no 'chosen'"):
         evaluate.read(settings(liked=Preferences(kind="preferences", dataset="demo", limit=None)), folder)
 
 
-def test_models_are_ranked_by_answers() -> None:
+def test_the_suite_that_ranks_models_must_have_answers() -> None:
     with pytest.raises(ValueError, match="must be of kind answers; 'liked' is not"):
         Evaluate(
             suites={"liked": Preferences(kind="preferences", dataset="d", limit=None)},
@@ -156,8 +168,8 @@ def test_a_task_of_lm_eval_scores_as_its_command_line_does(tiny_base: Path, tmp_
     task = tmp_path / "more.yaml"
     task.write_text(TASK.format(file=tmp_path / "rows.jsonl"))
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    suite = Task(kind="lm_eval", task=str(task), metric="acc", filter=None, examples=0, chat=False, limit=None)
-    samples = evaluate.ask(evaluate.Question("more", suite, []), opened, 2)
+    suite = LmEvalTask(kind="lm_eval", task=str(task), metric="acc", filter=None, examples=0, chat=False, limit=None)
+    samples = evaluate.ask(evaluate.SuiteRows("more", suite, []), opened, 2)
     theirs = simple_evaluate(
         HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=3),
         tasks=[str(task)],
@@ -166,16 +178,16 @@ def test_a_task_of_lm_eval_scores_as_its_command_line_does(tiny_base: Path, tmp_
     )
     assert theirs is not None
     assert grading.summarize(samples)["score"] == theirs["results"]["more"]["acc,none"]
-    assert [one["prompt"][0]["content"] for one in samples] == [line["question"] for line in lines]
+    assert [sample["row"]["prompt"][0]["content"] for sample in samples] == [line["question"] for line in lines]
     for change in ({"metric": "doc_id"}, {"metric": "f1"}, {"filter": "strict"}):
         with pytest.raises(EvaluationError, match=r"has no (metric|filter)"):
-            evaluate.ask(evaluate.Question("more", suite.model_copy(update=change), []), opened, 2)
+            evaluate.ask(evaluate.SuiteRows("more", suite.model_copy(update=change), []), opened, 2)
 
 
-def test_a_task_that_is_not_there_is_told(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_missing_task_is_an_error_with_its_name(tiny_base: Path, tmp_path: Path) -> None:
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    suite = Task(
+    suite = LmEvalTask(
         kind="lm_eval", task=str(tmp_path / "none.yaml"), metric="acc", filter=None, examples=0, chat=False, limit=None
     )
     with pytest.raises(EvaluationError, match="lm-eval cannot run the task"):
-        evaluate.ask(evaluate.Question("none", suite, []), opened, 2)
+        evaluate.ask(evaluate.SuiteRows("none", suite, []), opened, 2)

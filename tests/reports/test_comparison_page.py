@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from shoot_out import HOW, KNOWN, SUITE, evaluated, models
+from shoot_out import HOW, SUITE, TUNED, evaluated, models
 
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.comparison import Evaluated
@@ -47,7 +47,7 @@ class Tags(HTMLParser):
 
 @pytest.mark.parametrize("count", [1, 6, 7])
 def test_a_page_is_whole_and_fetches_nothing(count: int) -> None:
-    names = list(KNOWN)[:count]
+    names = list(TUNED)[:count]
     made = page(models(*names))
     tags = Tags()
     tags.feed(made)
@@ -59,7 +59,7 @@ def test_a_page_is_whole_and_fetches_nothing(count: int) -> None:
 
 def test_rows_of_a_table_have_as_many_cells_as_its_head() -> None:
     for count in (1, 6):
-        for table in re.findall(r"<table.*?</table>", page(models(*list(KNOWN)[:count])), re.DOTALL):
+        for table in re.findall(r"<table.*?</table>", page(models(*list(TUNED)[:count])), re.DOTALL):
             rows = [row for row in table.split("<tr")[1:] if "colspan" not in row]
             assert len({len(re.findall(r"<t[dh][ >]", row)) for row in rows}) == 1, rows[0]
 

@@ -3,6 +3,7 @@ import io
 
 from shoot_out import HOW, SUITE, models
 
+from tunesmith.core.journal import Event
 from tunesmith.evaluation import comparison
 from tunesmith.reports import dvc_plots
 
@@ -11,15 +12,20 @@ def table(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_every_model_has_a_score_on_every_suite() -> None:
-    made = comparison.compare(models("sft-lora", "dpo"), [], HOW)
-    rows = table(dvc_plots.scores(made))
+def test_every_suite_has_a_file_with_the_score_of_every_model() -> None:
+    compared = comparison.compare(models("sft-lora", "dpo"), [], HOW)
+    files = dvc_plots.scores(compared)
+    assert list(files) == [f"{SUITE}.csv"]
+    rows = table(files[f"{SUITE}.csv"])
     assert [row["model"] for row in rows] == ["base", "sft-lora", "dpo"]
-    assert [float(row[SUITE]) for row in rows] == [model["score"] for model in made["models"].values()]
+    assert [float(row["score"]) for row in rows] == [model["score"] for model in compared["models"].values()]
 
 
-def test_every_training_has_its_losses_by_step() -> None:
-    rows = table(dvc_plots.losses(models("sft-lora", "rlhf"), {"reward": [{"event": "step", "step": 2, "loss": 0.7}]}))
-    assert [row["step"] for row in rows] == [str(step) for step in range(1, 61)]
-    assert all(row["sft-lora"] and row["rlhf"] for row in rows)
-    assert {row["step"]: row["reward"] for row in rows if row["reward"]} == {"2": "0.7"}
+def test_every_training_has_a_file_with_its_losses_by_step() -> None:
+    journal: list[Event] = [{"event": "step", "step": 2, "loss": 0.7}, {"event": "step", "step": 3, "loss": None}]
+    files = dvc_plots.losses(models("sft-lora", "rlhf"), {"reward": journal})
+    assert list(files) == ["sft-lora.csv", "rlhf.csv", "reward.csv"]
+    for name in ("sft-lora.csv", "rlhf.csv"):
+        assert [row["step"] for row in table(files[name])] == [str(step) for step in range(1, 61)]
+        assert all(row["loss"] for row in table(files[name]))
+    assert table(files["reward.csv"]) == [{"step": "2", "loss": "0.7"}, {"step": "3", "loss": ""}]

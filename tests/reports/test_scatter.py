@@ -1,11 +1,11 @@
 import itertools
 
 import pytest
-from shoot_out import HOW, KNOWN, evaluated, models
+from shoot_out import HOW, TUNED, evaluated, models
 
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.comparison import COSTS
-from tunesmith.reports.axes import shared
+from tunesmith.reports.axes import overlap
 from tunesmith.reports.scatter import BREAK, NOTHING, Scatter, scatter
 
 
@@ -16,11 +16,11 @@ def plots(*names: str) -> dict[str, Scatter]:
 
 @pytest.mark.parametrize("count", [1, 6, 7])
 def test_every_model_is_drawn_inside_the_plot_and_no_label_covers_another(count: int) -> None:
-    for plot in plots(*list(KNOWN)[:count]).values():
+    for plot in plots(*list(TUNED)[:count]).values():
         assert len(plot.points) == count + 1
         assert all(0 <= point.x <= 360 and 0 <= point.high <= point.y <= point.low <= 290 for point in plot.points)
         for one, other in itertools.combinations(plot.points, 2):
-            assert shared(one.label.box, other.label.box) == 0
+            assert overlap(one.label.box, other.label.box) == 0
 
 
 def test_the_base_costs_nothing_and_stands_apart() -> None:

@@ -17,7 +17,7 @@ import yaml
 from docker.errors import APIError, ImageNotFound, NotFound
 from docker.types import HostConfig
 
-from tunesmith.core import journal
+from tunesmith.core import journal, variables
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import BusyError, EngineError, ParamsError
 from tunesmith.core.params import SECTIONS
@@ -215,7 +215,7 @@ def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_
 
 
 def test_every_run_of_a_stage_has_a_name_of_its_own_for_its_journal(tmp_path: Path) -> None:
-    names = [container(tmp_path)["environment"][journal.RUN] for _ in range(2)]
+    names = [container(tmp_path)["environment"][variables.RUN] for _ in range(2)]
     assert names[0] != names[1]
 
 

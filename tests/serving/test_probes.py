@@ -10,8 +10,8 @@ from tunesmith.serving import probes
 
 
 def sample(number: int, completion: str, tokens: int | None = 4, **more: Any) -> Sample:
-    prompt = [{"role": "user", "content": f"prompt {number}"}]
-    return {"suite": "s", "id": f"{number:03}", "prompt": prompt, "completion": completion, "tokens": tokens} | more
+    row = {"id": f"{number:03}", "prompt": [{"role": "user", "content": f"prompt {number}"}]}
+    return {"suite": "s", "row": row, "completion": completion, "tokens": tokens} | more
 
 
 def model(says: str, count: int = 40, tokens: int = 4) -> list[Sample]:

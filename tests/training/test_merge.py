@@ -7,23 +7,22 @@ import adapters
 import method_project
 import pytest
 import torch
-import yaml
 from profiles import EXACT
 from safetensors.torch import load_file
 
 from stages import compare as compare_stage
 from stages import evaluate as evaluate_stage
 from stages import merge as merge_stage
-from tunesmith.core import journal, lineage, manifest
+from tunesmith.core import files, fingerprint, journal, lineage, manifest
 from tunesmith.core.errors import IntegrityError, ParamsError, TrainingError
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
 from tunesmith.models import generation, loading
+from tunesmith.planning import model_shape
 from tunesmith.reports import comparison_page
 from tunesmith.training.merge import merge
 
-ROOT = Path(__file__).parents[2]
 IDS = torch.tensor([[5, 6, 7, 8, 9]])
 
 
@@ -102,7 +101,7 @@ def test_its_lineage_is_the_adapters_and_says_what_was_merged(base: Path, adapte
         assert merged[kept] == origin[kept]
     assert "on" not in merged
     assert merged["parents"] == {"sft-lora": adapters.digests(adapter)}
-    for made in ("on", "created", "code", "environment", "hardware", "command"):
+    for made in ("on", "created", "code", "fingerprint", "document", "environment", "hardware", "command"):
         assert merged["merged"][made] == origin[made]
     assert merged["merged"]["digest"] == manifest.read(adapter).digest
 
@@ -199,20 +198,29 @@ def test_a_merged_model_is_evaluated_and_compared_as_its_own(
     project = base.parents[1]
     monkeypatch.chdir(project)
     shutil.move(base, project / "kept")
-    method_project.make(project, project / "kept")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    suite = params["evaluate"]["suites"]["arithmetic"] | {"dataset": "answers", "max_new_tokens": 4}
-    settings = params["evaluate"] | {"suites": {"arithmetic": suite}, "noise_batch_size": None}
-    method_project.write_params(project, {"evaluate": settings})
+    suite = {"dataset": "answers", "verifier": "number", "answer_format": r"-?\d+", "max_new_tokens": 4}
+    rules = [
+        {"must": "keep", "suite": "arithmetic", "metric": "stopped", "within": 0.05},
+        {"must": "not_exceed", "metric": "training_seconds", "limit": 1e6},
+    ]
+    params = {
+        "sft": {"sft-lora": method_project.PARAMS["sft"]["sft-lora"]},
+        "package": {"merged": {"sft-lora-merged": {"adapter": "sft-lora"}}},
+        "evaluate": {"suites": {"arithmetic": suite}, "noise_batch_size": None},
+        "gate": {"rules": rules, "resamples": 1000},
+    }
+    method_project.make(project, project / "kept", params)
+    files.write_text(fingerprint.FOLDER / "evaluate", "code of a test\n")
 
-    assert "sft-lora-merged" in merge_stage.main("sft-lora")
-    evaluate_stage.main(names)
-    models_ = [compare_stage.open_evaluated(name) for name in names]
-    decisions = decide_all(Gate(**params["gate"] | {"resamples": 1000}), models_, [])
-    made = comparison.compare(models_, [], comparison.Compare(confidence=0.95, resamples=200, seed=0), None, decisions)
+    assert "sft-lora-merged" in merge_stage.main("sft-lora-merged")
+    evaluate_stage.main([])
+    shape = model_shape.read("models/base")
+    models_ = [compare_stage.open_evaluated(name, shape) for name in names]
+    decisions = decide_all(Gate(**params["gate"]), models_, [])
+    made = comparison.compare(models_, [], comparison.Compare(resamples=200), None, decisions)
 
     told = made["models"]["sft-lora-merged"]
-    metrics = json.loads(Path("reports/sft-lora-merged/metrics.json").read_text())
+    metrics = json.loads(Path("reports/evaluation/sft-lora-merged/metrics.json").read_text())
     assert metrics["model_digest"] == told["model_digest"] == manifest.verify(Path("models/sft-lora-merged")).digest
     assert told["cost"]["seconds"] > made["models"]["sft-lora"]["cost"]["seconds"] == 90.0
     assert told["weights_bytes"] > made["models"]["sft-lora"]["weights_bytes"]

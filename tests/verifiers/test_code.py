@@ -63,7 +63,7 @@ def _a_tier() -> None:
         pytest.skip(error.reason)
 
 
-def simple(expected: Any, **more: Any) -> code.Row:
+def simple(expected: Any, **more: Any) -> code.Columns:
     return {"entry_point": "f", "cases": [{"args": [], "expected": expected}], **more}
 
 

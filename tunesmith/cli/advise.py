@@ -12,7 +12,7 @@ import yaml
 from tunesmith.cli.survey import UNKNOWN, Sort, survey
 from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
-from tunesmith.core.ready_rows import Kind
+from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import prepare, readers, text_scan
 from tunesmith.data.contamination import HeldOut
 from tunesmith.data.dataset import Dataset, check_name
@@ -92,7 +92,7 @@ def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
         except DataError as error:
             return Advice(sorts, unreadable, reason=error.reason)
     rows = unreadable + sum(sort.rows for sort in sorts)
-    bad = sum(problem.check not in prepare.ASIDE for problem in problems)
+    bad = sum(problem.check not in prepare.NOT_BAD for problem in problems)
     reason = None
     if bad > max_bad_share * rows:
         reason = f"{bad:,} of {rows:,} rows are bad, more than {100 * max_bad_share:g}%"
@@ -108,7 +108,7 @@ def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
     if not held_out.path.exists():  # not within a project
         held_out = HeldOut(path=dataset.path, overlap=1)
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
-    with prepare.find(tolerant, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as found:
+    with prepare.check_file(tolerant, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as found:
         problems, total = found.problems, found.total
         unused = data_page.unused_columns(dataset, found)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
@@ -125,8 +125,8 @@ def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
 
 
 def block(name: str, dataset: Dataset, comment: str = "") -> str:
-    """The entry of ``dataset`` in params.yaml, to stand under ``data:``."""
-    settings = dataset.model_dump(mode="json")
+    """The entry of ``dataset`` in params.yaml, to stand under ``data:``; defaults are left out."""
+    settings = dataset.model_dump(mode="json", exclude_defaults=True)
     lines = [f"  {name}:{f' # {comment}' if comment else ''}"]
     for key, value in settings.items():
         flow = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
@@ -140,13 +140,14 @@ def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
     Raises ParamsError where there is a data set of that name already, or no section to put it in.
     """
     before = params.read(path)
-    if name in params.load(dict, "data", path=path):
+    data = params.load(dict, "data", path=path)
+    if name in data:
         raise ParamsError(
             f"{path}: data.{name} is there already", fix="give another name with --name, or edit it there"
         )
-    text = path.read_text()
+    text = path.read_text() if "data" in before else f"{path.read_text().rstrip()}\n\ndata:\n"
     changed = re.sub(r"^data:.*\n", lambda begins: begins[0] + entry, text, count=1, flags=re.MULTILINE)
-    expected = {**before, "data": {**before["data"], **yaml.safe_load(entry)}}
+    expected = {**before, "data": {**data, **yaml.safe_load(entry)}}
     try:
         if yaml.safe_load(changed) == expected:
             return files.write_text(path, changed)
@@ -155,7 +156,7 @@ def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
     raise ParamsError(f"{path}: could not be changed without touching other values", fix="paste the block by hand")
 
 
-def _plan(kind: Kind, verifier: str | None) -> list[str]:
+def _plan(kind: RowKind, verifier: str | None) -> list[str]:
     """What training on rows of ``kind`` takes here. Without a base there is nothing to import torch for."""
     if not BASE.is_dir():
         return [f"`tunesmith plan --kind {kind} --model NAME` says what training a model on them takes"]

@@ -4,11 +4,10 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from tunesmith.core import formatting, params, ready_rows
+from tunesmith.core import formatting, layout, params, ready_rows
 from tunesmith.core.errors import EvaluationError, ParamsError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.core.statistics import mean_interval
@@ -25,7 +24,7 @@ def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
     """Print how far the judge agrees with ``pairs``, then how often it prefers ``name`` to ``against``.
 
     pairs: ready preference rows. limit: prompts, and pairs, at most; each is two requests. Writes
-    reports/<name>/judged.json. Raises ParamsError where params.yaml names no judge; EvaluationError where it is not to
+    reports/judged/<name>.json. Raises ParamsError where params.yaml names no judge; EvaluationError where it is not to
     be believed.
     """
     if params.read().get("judge") is None:
@@ -42,16 +41,16 @@ def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
         )
     prompts = _both(name, against)[:limit]
     won = [
-        WORTH[compare(judge, first["prompt"], first["completion"], second["completion"]).winner]
+        WORTH[compare(judge, first["row"]["prompt"], first["completion"], second["completion"]).winner]
         for first, second in tqdm(prompts, desc="judging", dynamic_ncols=True)
     ]
     interval = mean_interval(won, confidence=CONFIDENCE, resamples=10_000, seed=0)
     rate = sum(won) / len(won)
-    report: dict[str, Any] = {
+    report = {
         "judge": judge.model, "time": time.time_ns() // 1_000_000, "against": against, "prompts": len(won),
         "preferred": rate, "low": interval.low, "high": interval.high, "agreement": asdict(measured),
     }  # fmt: skip
-    ready_rows.write_json(REPORTS / name / "judged.json", report)
+    ready_rows.write_json(REPORTS / "judged" / f"{name}.json", report)
     print(
         f"{name} is preferred to {against} in {formatting.percent(rate)} of {len(won)} prompts, ties half "
         f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
@@ -70,10 +69,12 @@ def told(measured: Agreement) -> str:
 
 def _both(name: str, against: str) -> list[tuple[Sample, Sample]]:
     """Both models' samples of the suite that models are ranked by."""
-    measured = [json.loads((REPORTS / model / "metrics.json").read_text())["suites"] for model in (name, against)]
+    measured = [
+        json.loads((layout.EVALUATION / model / "metrics.json").read_text())["suites"] for model in (name, against)
+    ]
     ranked = next(iter(measured[0]))
     if measured[0][ranked]["prompts_digest"] != measured[1].get(ranked, {}).get("prompts_digest"):
         raise EvaluationError(f"{name} and {against} answered other prompts", fix="evaluate both with `dvc repro`")
-    samples = [ready_rows.read(REPORTS / model / "samples.jsonl") for model in (name, against)]
+    samples = [ready_rows.read_samples(layout.EVALUATION / model / "samples.jsonl") for model in (name, against)]
     first, second = ([sample for sample in all_ if sample["suite"] == ranked] for all_ in samples)
     return list(zip(first, second, strict=True))

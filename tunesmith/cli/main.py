@@ -29,7 +29,20 @@ def check() -> None:
     from tunesmith.cli.check import check as look_over
 
     with told():
-        click.echo(f"params.yaml: in order; data sets: {', '.join(look_over())}")
+        project = look_over()
+        models = [*project.models, *project.reward]
+        click.echo(f"params.yaml: in order; data sets: {', '.join(project.data)}; models: {', '.join(models)}")
+
+
+@main.command("params")
+@click.argument("section", required=False)
+@click.option("--all", "everything", is_flag=True, help="Also the sections that params.yaml leaves out.")
+def show_params(section: str | None, everything: bool) -> None:
+    """Print the effective params, with defaults marked: all, or those of SECTION, such as gate or sft.sft-lora."""
+    from tunesmith.cli import params
+
+    with told():
+        params.run(section, everything=everything)
 
 
 @main.command()
@@ -195,15 +208,14 @@ def image(name: str) -> None:
 
     Another image is another result: what runs in it runs again.
     """
-    from tunesmith.core import params
-    from tunesmith.runtime import docker
+    from tunesmith.runtime import docker, settings
     from tunesmith.runtime import image as images
 
     with told():
         digest = docker.resolve(docker.connect(), name)
         images.pin(digest)
         click.echo(f"params.yaml: runtime.image: {digest}")
-        if params.read()["runtime"]["engine"] != "docker":
+        if settings.engine() != "docker":
             click.echo("next: set runtime.engine to docker there: engine host runs stages in no image, and refuses one")
 
 
@@ -229,7 +241,7 @@ def ui(port: int) -> None:
     """Open the MLflow UI on the registry (Ctrl-C ends it)."""
     import sys
 
-    from tunesmith.registry.tracker import ARTIFACTS, tracking_uri, without_password
+    from tunesmith.registry.tracker import artifacts_folder, tracking_uri, without_password
 
     uri = tracking_uri()
     if uri.startswith(("http:", "https:")):
@@ -239,7 +251,7 @@ def ui(port: int) -> None:
     os.environ |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
     os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password, which a list of processes would show
     click.echo(f"MLflow UI on http://127.0.0.1:{port}", err=True)
-    where = ["--default-artifact-root", str(ARTIFACTS.resolve())]
+    where = ["--default-artifact-root", str(artifacts_folder())]
     server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     os.execv(sys.executable, [*server, *where])
 

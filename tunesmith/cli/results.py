@@ -3,15 +3,16 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.core import formatting
+from tunesmith.core import formatting, layout
 from tunesmith.core.errors import EvaluationError
+from tunesmith.evaluation.documents import Comparison, Difference
+from tunesmith.registry.registration import Registration
 from tunesmith.reports import sentences
 
 REPORTS = Path("reports")
@@ -23,7 +24,7 @@ WIDTH = 120
 def show() -> None:
     """Print the comparison, what is registered, and what to do next. Raises EvaluationError where there is none yet."""
     try:
-        comparison = json.loads((REPORTS / "comparison.json").read_text())
+        comparison: Comparison = json.loads((REPORTS / "comparison.json").read_text())
     except FileNotFoundError:
         raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="run `make repro` first") from None
     console = Console(highlight=False)
@@ -51,17 +52,17 @@ def show() -> None:
 
 def registered(name: str, digest: str) -> str:
     """Whether the model that was compared, by its digest, is registered. What is registered may be an earlier one."""
-    path = REPORTS / name / "registration.json"
+    path = layout.REGISTERED / name / "registration.json"
     if not path.exists():
         return f"{name} is not registered yet"
-    made = json.loads(path.read_text())
+    made: Registration = json.loads(path.read_text())
     version = f"{made['registered_model']} version {made['version']}"
     if made["model_digest"] != digest:
         return f"{name} is not registered yet: {version} is an earlier {name}"
     return f"registered: {version} ({name})"
 
 
-def table(comparison: dict[str, Any]) -> Table:
+def table(comparison: Comparison) -> Table:
     """A row a model: score with its interval, differences in points, whole training time, memory, size."""
     title = f"{comparison['suite']}: {comparison['prompts']} held-out prompts"
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
@@ -85,7 +86,7 @@ def table(comparison: dict[str, Any]) -> Table:
     return grid
 
 
-def difference(result: dict[str, Any] | None) -> Text:
+def difference(result: Difference | None) -> Text:
     """A paired difference in points, with what it proves."""
     if result is None:
         return Text(formatting.NONE)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from tunesmith.core import cpus
 from tunesmith.core.errors import DataError
@@ -16,7 +15,7 @@ from tunesmith.data import layouts, readers
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.records import Record
 from tunesmith.verifiers import catalog
-from tunesmith.verifiers.verdict import Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 
 def run(path: Path, name: str) -> None:
@@ -41,19 +40,19 @@ def run(path: Path, name: str) -> None:
     print(f"{path}: {mean}, {others}", file=sys.stderr)
 
 
-def _grade(given: tuple[int, Row, str], name: str) -> tuple[int, Verdict]:
+def _grade(given: tuple[int, Columns, str], name: str) -> tuple[int, Verdict]:
     line, row, completion = given
     return line, catalog.verify(name, completion, row)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Row, str]]:
+def _rows(path: Path) -> Iterator[tuple[int, Columns, str]]:
     """Line, row and what is to be graded."""
     for found in readers.read(path):
         if not isinstance(found, Record):
             raise DataError(f"{path}:{found.line}: {found.reason}", fix="correct that line")
-        fields: dict[str, Any] = found.fields
-        if isinstance(fields.get("completion"), str):
-            yield found.line, fields, fields["completion"]
+        fields, row = found.fields, found.fields.get("row")
+        if isinstance(completion := fields.get("completion"), str):
+            yield found.line, row if isinstance(row, dict) else fields, completion  # a sample nests its row
             continue
         row = fields if "prompt" in fields and "completion" in fields else _ready(path, found)
         yield found.line, row, reference(row) if row.keys() & {"reference", "completion"} else ""
@@ -63,7 +62,7 @@ def _ready(path: Path, found: Record) -> Row:
     """A row of a known layout."""
     layout = layouts.recognise(found.fields)
     try:
-        if layout is None or layout.to_row is None:
+        if layout is None or layout.kind is None:
             raise layouts.unrecognised(found.fields, "answers")
         return layout.to_row(found.fields)
     except RowError as error:

@@ -4,8 +4,10 @@ import errno
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
+from tunesmith.core import fingerprint
 from tunesmith.core.errors import TunesmithError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -14,11 +16,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def run(main: Callable[[], str]) -> NoReturn:
     """Run a stage's ``main``, print the line it returns, and exit.
 
-    Exit status 0 when it ends well, 1 for an error the user can mend (printed to stderr without a traceback),
-    130 when interrupted. Anything else is a defect of ours and keeps its traceback.
+    A stage whose code is not that of its fingerprint is refused. Exit status 0 for success, 1 for an error that the user
+    can correct (printed to stderr without a traceback), 130 for an interrupt. Any other error is a defect of ours and
+    keeps its traceback.
     """
     warnings.simplefilter("ignore")
     try:
+        if (stage := _stage()) is not None:
+            fingerprint.check(stage)
         line = main()
     except TunesmithError as error:
         sys.exit(f"error: {error}")
@@ -32,6 +37,12 @@ def run(main: Callable[[], str]) -> NoReturn:
         sys.exit(f"error: {disk_full_message(full)}")
     print(line, flush=True)
     sys.exit(0)
+
+
+def _stage() -> str | None:
+    """The stage that this process runs, where it has a fingerprint: all but the one that writes them."""
+    program = Path(sys.argv[0])
+    return program.stem if program.parent.name == "stages" and program.stem != "fingerprint" else None
 
 
 def disk_full(error: BaseException | None) -> OSError | None:

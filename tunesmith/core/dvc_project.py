@@ -18,6 +18,7 @@ from tunesmith.core.errors import LineageError
 class Stage:
     """target: its name for `dvc repro`, such as train_sft@lora. deps, outs: from the project's root. runs: or it is a
     file under `dvc add`. command: as dvc.yaml has it. network: whether it declares that it needs one.
+    host: whether it declares that it never runs in a container.
     """
 
     target: str
@@ -26,6 +27,7 @@ class Stage:
     runs: bool
     command: str = ""
     network: bool = False
+    host: bool = False
 
 
 def stages(root: Path) -> list[Stage]:
@@ -40,6 +42,7 @@ def stages(root: Path) -> list[Stage]:
             bool(stage.cmd),
             str(stage.cmd or ""),
             bool((stage.meta or {}).get("network")),
+            bool((stage.meta or {}).get("host")),
         )
         for stage in found
     ]
@@ -81,6 +84,32 @@ def cached(root: Path, digest: str, path: Path) -> Path | None:
     names = ("/".join(path.parts[start:]) for start in range(len(path.parts)))
     part = next((inside[name] for name in names if name in inside), None)
     return None if part is None else cached(root, f"md5:{part}", path)
+
+
+def inputs(root: Path, target: str) -> tuple[str, dict[str, str]]:
+    """The command of a stage, and DVC's MD5 of each of its dependencies as it is now, by path from ``root``."""
+    with _opened(root) as repo:
+        (stage,) = (stage for stage in repo.index.stages if stage.addressing == target)
+        return str(stage.cmd), {str(dep): dep.get_hash().value for dep in stage.deps}
+
+
+def cached_files(root: Path, digest: str) -> dict[str, Path] | None:
+    """The files in the cache that make up an output with this MD5, by relative path; "" is the path of a lone file.
+
+    None where the cache lacks one.
+    """
+    if not digest.endswith(".dir"):
+        file = _cached(root, digest)
+        return {"": file} if file.is_file() else None
+    listing = _cached(root, digest)
+    if not listing.is_file():
+        return None
+    found = {entry["relpath"]: _cached(root, entry["md5"]) for entry in json.loads(listing.read_text())}
+    return found if all(file.is_file() for file in found.values()) else None
+
+
+def _cached(root: Path, digest: str) -> Path:
+    return cache(root) / "files" / "md5" / digest[:2] / digest[2:]
 
 
 def cache(root: Path) -> Path:

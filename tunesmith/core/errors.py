@@ -2,6 +2,7 @@
 
 TunesmithError
 ├── ParamsError       params.yaml does not say what a stage needs, or says something unknown
+├── StaleCodeError    a stage's code changed since its fingerprint was taken
 ├── DataError         a data file cannot be used
 ├── BaseModelError    the base model cannot be fetched, or is not what was pinned
 │   └── UnreachableBaseError      where it comes from does not give it for now
@@ -18,6 +19,7 @@ TunesmithError
 ├── ServingError      a model cannot be served, or a server does not answer as its model did when it was evaluated
 ├── SigningError      the key that signs models, or one that is trusted, cannot be used
 └── RegistryError     the tracking server, or what it holds, is not as needed
+    ├── RegistrationError         some of the models could not be registered
     └── UnreachableTrackerError   it does not answer for now
 """
 
@@ -35,6 +37,10 @@ class TunesmithError(Exception):
 
 
 class ParamsError(TunesmithError):
+    pass
+
+
+class StaleCodeError(TunesmithError):
     pass
 
 
@@ -99,6 +105,10 @@ class SigningError(TunesmithError):
 
 
 class RegistryError(TunesmithError):
+    pass
+
+
+class RegistrationError(RegistryError):
     pass
 
 

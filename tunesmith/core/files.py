@@ -115,6 +115,24 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def copy_in(sources: dict[str, Path], path: Path) -> None:
+    """Copy files to ``path``, whole: one file named "" as a file, others by their relative path as a folder."""
+    if set(sources) == {""}:
+        write_bytes(path, sources[""].read_bytes())
+        return
+    with new_folder(path) as partial:
+        for name, source in sources.items():
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, partial / name)
+
+
+def write_texts(folder: Path, texts: dict[str, str]) -> None:
+    """Write a folder of text files, by name, in place of what was there."""
+    with new_folder(folder) as partial:
+        for name, text in texts.items():
+            (partial / name).write_text(text)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

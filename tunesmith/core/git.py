@@ -33,8 +33,10 @@ def read(folder: Path, commit: str, name: str) -> bytes | None:
 
 
 def clean(folder: Path) -> bool:
-    """Whether all is committed; dvc.lock does not count (docs/decisions/005)."""
-    return _git(folder, "status", "--porcelain", "--", ".", ":!dvc.lock") == b""
+    """Whether all is committed. dvc.lock, which the pipeline writes, does not count (docs/decisions/005), nor does
+    params.yaml, which the lineage holds whole (docs/decisions/024).
+    """
+    return _git(folder, "status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml") == b""
 
 
 def check_out(folder: Path, commit: str, into: Path) -> Path:

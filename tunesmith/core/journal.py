@@ -1,34 +1,181 @@
 """The training journal: what happened, one JSON object a line, written as it happens.
 
-It is the truth about a training; the tracking server is published to from it. Events, each with ``time`` in
-milliseconds since the epoch:
-
-start     {key, model, method, objective, weights, start, params, dataset, rows, device, predicted_memory_bytes}
-          key: a name for this training, unique, in a container the host's; start: the model it starts from
-signal    {mean, equal_groups}                            what a probe of a verifier's reward found
-sample    {when: "before" | "after", prompt, completion}  a probe prompt answered
-held_out  {when, pairs, accuracy, low, high, margin}      preference over held-out pairs
-step      {step, loss, grad_norm, learning_rate, ...}     what the trainer logged; null for a value that is not finite
-warning   {text}
-end       {steps, seconds, peak_memory_bytes, trainable_parameters, total_parameters, tokens, costs}
-          costs: seconds of this training and of every one that it builds on, by model
+It is the truth about a training; the tracking server is published to from it. A journal begins with its `start`; the
+`signal`, `sample`, `held_out`, `step` and `warning` events follow as they happen; `end` closes a training that is done.
 """
 
 import os
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, overload
 
 import orjson
 
-NAME = "training.jsonl"
-RUN = "TUNESMITH_RUN"
-"""A variable that is set where no server can be reached, in a container: what the host, which publishes for it, calls
-this run of a stage (a UUID).
-"""
+from tunesmith.core import variables
+from tunesmith.core.ready_rows import Message
 
-Event = dict[str, Any]
+NAME = "training.jsonl"
+
+
+class LargestStep(TypedDict):
+    """The largest step of a training, from which its memory is predicted (tunesmith/planning/workload.py)."""
+
+    batch: int
+    """Packed sequences (sft), pairs (dpo, reward) or completions (rlhf, grpo) that go through the model at once."""
+    length: int
+    """Tokens of a packed sequence, or of a prompt with its longest completion."""
+    completion: int
+    """Tokens of ``length`` that are the completion; 0 for packed sequences."""
+    labelled: int
+    """Tokens of a batch of packed sequences that are trained; 0 where all may be."""
+    rollouts: int
+    """Completions written at once (rlhf, grpo)."""
+    group: int
+    """Completions a prompt (rlhf, grpo)."""
+    reference: bool
+    """Whether a reference policy stays in memory (rlhf, grpo with a KL)."""
+    rank: int
+    """The rank of the adapter; 0 for full weights."""
+    device: str
+    """The kind of device: cpu or cuda."""
+    dtype_bytes: int
+    """Bytes of a number in frozen weights and activations."""
+    checkpointing: bool
+    """Whether layers are computed again in the backward pass."""
+
+
+class StartEvent(TypedDict, total=False):
+    """What is trained, from what, on what: the first event of a journal."""
+
+    event: Literal["start"]
+    time: int
+    """Milliseconds since the epoch."""
+    key: str
+    """A unique name for this training; in a container the host's."""
+    model: str
+    """The name of the model that the training makes."""
+    method: str
+    """The objective on the kind of weights, in words, such as "SFT LoRA"."""
+    objective: Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+    """The objective of the training."""
+    weights: Literal["lora", "qlora", "full"]
+    """The kind of weights that move."""
+    start: str
+    """The name of the model that the training starts from."""
+    params: dict[str, dict[str, object]]
+    """The effective params that shaped the training, by section."""
+    dataset: str
+    """The name of the data set in params.yaml."""
+    rows: int
+    """The number of rows that train."""
+    device: str
+    """The device, as `models.device` names it."""
+    largest_step: LargestStep
+    merged: str
+    """The name of the adapter, where this model is one that was merged."""
+
+
+class SignalEvent(TypedDict, total=False):
+    """What the starting policy's answers say of a verifier's reward."""
+
+    event: Literal["signal"]
+    time: int
+    """Milliseconds since the epoch."""
+    mean: float
+    """The mean reward of all answers."""
+    equal_groups: float
+    """The share of the prompts whose answers all got the same reward."""
+
+
+class SampleEvent(TypedDict, total=False):
+    """A probe prompt, answered."""
+
+    event: Literal["sample"]
+    time: int
+    """Milliseconds since the epoch."""
+    when: Literal["before", "after"]
+    """Whether the training had not begun or was over."""
+    prompt: list[Message]
+    """The probe prompt."""
+    completion: str
+    """The model's answer."""
+
+
+class HeldOutEvent(TypedDict, total=False):
+    """The preference of a model over held-out pairs."""
+
+    event: Literal["held_out"]
+    time: int
+    """Milliseconds since the epoch."""
+    when: Literal["before", "after"]
+    """Whether the training had not begun or was over."""
+    pairs: int
+    """The number of held-out pairs."""
+    accuracy: float
+    """The share of the pairs whose chosen answer is preferred; a tie counts half."""
+    low: float
+    """The lower end of the accuracy's 95% interval."""
+    high: float
+    """The upper end of the accuracy's 95% interval."""
+    margin: float
+    """The mean difference of the rewards of chosen and rejected answer."""
+    likelier: float | None
+    """The share of the pairs whose chosen answer a policy finds likelier, its reference aside; null for a reward
+    model."""
+
+
+class StepEvent(TypedDict, total=False):
+    """What the trainer logged at a step, null for a value that is not finite; besides these, other numbers by name."""
+
+    event: Literal["step"]
+    time: int
+    """Milliseconds since the epoch."""
+    step: int
+    """The step, from 1; a resumed training repeats steps."""
+    loss: float | None
+    """The loss of the objective, nats a token for SFT."""
+    grad_norm: float | None
+    """The norm of the gradient before it is clipped."""
+    learning_rate: float | None
+    """The learning rate of the step."""
+
+
+class WarningEvent(TypedDict, total=False):
+    """What a check found doubtful without stopping the training."""
+
+    event: Literal["warning"]
+    time: int
+    """Milliseconds since the epoch."""
+    text: str
+    """The finding, for people."""
+
+
+class EndEvent(TypedDict, total=False):
+    """What a whole training took: the last event of a journal."""
+
+    event: Literal["end"]
+    time: int
+    """Milliseconds since the epoch."""
+    steps: int
+    """The number of optimizer steps."""
+    seconds: float
+    """The training's duration, in seconds."""
+    tokens: int
+    """The number of tokens trained on, padding not counted."""
+    peak_memory_bytes: int
+    """The peak of memory, in bytes."""
+    trainable_parameters: int
+    """The number of parameters that trained."""
+    total_parameters: int
+    """The number of all parameters."""
+    costs: dict[str, float]
+    """Seconds of this training and of every one that it builds on, by model."""
+
+
+Event = StartEvent | SignalEvent | SampleEvent | HeldOutEvent | StepEvent | WarningEvent | EndEvent
+"""An event of a journal; its `event` tells which. Fields of a kind may be absent from journals of earlier releases."""
 
 
 class Journal:
@@ -38,9 +185,9 @@ class Journal:
         self.path = path
         self._file = path.open("ab")
 
-    def write(self, event: str, **fields: Any) -> None:
-        if event == "start" and (run := os.environ.get(RUN)):
-            fields["key"] = key(run, fields["model"])
+    def write(self, event: str, **fields: object) -> None:
+        if event == "start" and (run := os.environ.get(variables.RUN)):
+            fields["key"] = key(run, str(fields["model"]))
         line = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
         self._file.write(orjson.dumps(line) + b"\n")
         self._file.flush()
@@ -68,6 +215,15 @@ def parse(content: bytes) -> tuple[list[Event], bytes]:
     return [orjson.loads(line) for line in lines if line], rest
 
 
-def first(events: list[Event], kind: str) -> Event:
+@overload
+def first(events: Sequence[Event], kind: Literal["start"]) -> StartEvent: ...
+@overload
+def first(events: Sequence[Event], kind: Literal["end"]) -> EndEvent: ...
+def first(events: Sequence[Event], kind: Literal["start", "end"]) -> StartEvent | EndEvent:
     """The first event of a kind; ``{}`` where there is none (a training cut short has no ``end``)."""
-    return next((event for event in events if event["event"] == kind), {})
+    for event in events:
+        if event["event"] == "start" and kind == "start":
+            return event
+        if event["event"] == "end" and kind == "end":
+            return event
+    return {}

@@ -7,22 +7,148 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 import yaml
 
-from tunesmith.core import git, manifest
+from tunesmith.core import fingerprint, git, manifest, params, variables
 from tunesmith.core.manifest import Manifest
 
 NAME = "lineage.json"
 LOCK = Path("requirements.lock")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
-Lineage = dict[str, Any]
+
+class Digests(TypedDict):
+    """The digests of a model folder."""
+
+    digest: str
+    """SHA-256, in hex, of its manifest."""
+    weights_digest: str
+    """SHA-256, in hex, over its safetensors files alone."""
+
+
+class BaseOrigin(Digests):
+    """The base that a model descends from."""
+
+    source: str
+    """The place that the base was fetched from, with what pins it there, such as "hub Qwen/Qwen3-8B@9c92…"."""
+
+
+class WeightsUnder(Digests):
+    """The full weights that an adapter is on."""
+
+    model: str
+    """The name of their folder in models/: the base's, or another model's."""
+
+
+class DvcHash(TypedDict, total=False):
+    """What DVC knows of a path; empty where it knows nothing."""
+
+    dvc: str
+    """The hash that DVC recorded for the path or for the output it lies in, such as "md5:0a1b…"."""
+
+
+class Input(DvcHash):
+    """A file of ready rows that trained a model."""
+
+    sha256: str
+    """SHA-256 of the file, in hex."""
+    rows: int
+    """The number of its lines."""
+
+
+class Code(TypedDict):
+    """The code that ran."""
+
+    commit: str | None
+    """The commit that was checked out; null outside of a git checkout."""
+    clean: bool | None
+    """Whether everything was committed, dvc.lock aside; null outside of a git checkout."""
+
+
+class Environment(TypedDict):
+    """The software that ran."""
+
+    lock_sha256: str | None
+    """SHA-256, in hex, of requirements.lock; null where there is none."""
+    image_digest: str | None
+    """The digest of the container's image; null on the host."""
+    python: str
+    """The version of Python."""
+    libraries: dict[str, str]
+    """The version of each of LIBRARIES."""
+
+
+class Hardware(TypedDict):
+    """The machine."""
+
+    device: str
+    """The device, as `models.device` names it; a CPU with its threads and precision."""
+    machine: str
+    """The processor's architecture, such as x86_64."""
+    system: str
+    """The operating system, such as Linux."""
+
+
+class Method(TypedDict):
+    """How a model was trained."""
+
+    objective: Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+    """The objective of the training."""
+    weights: Literal["lora", "qlora", "full"]
+    """The kind of weights that moved."""
+
+
+class Making(TypedDict, total=False):
+    """When, by what code, in which environment, on what hardware and by which command something was made."""
+
+    created: str
+    """The time, UTC, in ISO 8601 to the second."""
+    code: Code
+    fingerprint: str | None
+    """SHA-256, in hex, of the stage's fingerprint in build/code; null where a stage ran without DVC."""
+    document: dict[str, object]
+    """params.yaml as it stood, which need not be that of the commit: an experiment changes it without committing."""
+    environment: Environment
+    hardware: Hardware
+    command: list[str]
+    """The name of the program, and its arguments."""
+
+
+class Merged(Digests, Making):
+    """The adapter that a merged model was made of, and how that adapter was made."""
+
+    model: str
+    """The adapter's name."""
+    on: WeightsUnder
+
+
+class Lineage(Making, total=False):
+    """Where a model comes from: lineage.json of its folder.
+
+    That of a base has `source` and `params` alone. That of a trained model has all but `source`, with `on` for an
+    adapter and `merged` for a merged one.
+    """
+
+    source: str
+    """The place that a base was fetched from, with what pins it there."""
+    base: BaseOrigin
+    inputs: dict[str, Input]
+    """The files of ready rows that trained the model, by path."""
+    params: dict[str, dict[str, object]]
+    """The effective params that shaped the model, by section; of a base, its source's fields."""
+    seed: int
+    """The seed of the training."""
+    method: Method
+    on: WeightsUnder
+    parents: dict[str, Digests]
+    """The models that this one was made from, by name: its start, and others that the training used."""
+    merged: Merged
 
 
 def collect(
-    *, base: Manifest, source: str, inputs: list[Path], params: dict[str, Any], seed: int, device: str
+    *, base: Manifest, source: str, inputs: list[Path], params: dict[str, dict[str, object]], seed: int, device: str
 ) -> Lineage:
     """The lineage of a model trained now, from the base at ``source`` and ``inputs`` (files of ready rows).
 
@@ -45,9 +171,11 @@ def making(device: str) -> Lineage:
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": code(),
+        "fingerprint": _fingerprint(),
+        "document": params.read() if params.PATH.exists() else {},
         "environment": {
             "lock_sha256": manifest.file_digest(LOCK) if LOCK.exists() else None,
-            "image_digest": os.environ.get("TUNESMITH_IMAGE_DIGEST"),
+            "image_digest": os.environ.get(variables.IMAGE_DIGEST),
             "python": platform.python_version(),
             "libraries": {name: version(name) for name in LIBRARIES},
         },
@@ -62,21 +190,27 @@ def read(folder: Path) -> Lineage:
     return lineage
 
 
-def code() -> dict[str, Any]:
-    """{commit, clean}; both null where this is no git checkout. dvc.lock may differ: the pipeline itself writes it.
+def _fingerprint() -> str | None:
+    """The digest of the fingerprint of the stage that runs now."""
+    path = fingerprint.FOLDER / Path(sys.argv[0]).stem
+    return manifest.file_digest(path) if path.exists() else None
+
+
+def code() -> Code:
+    """The commit, and whether all is committed. dvc.lock may differ: the pipeline itself writes it.
 
     A container has no git, and is told.
     """
-    if told := os.environ.get("TUNESMITH_CODE"):
-        found: dict[str, Any] = json.loads(told)
+    if told := os.environ.get(variables.CODE):
+        found: Code = json.loads(told)
         return found
     here = Path()
     commit = git.head(here)
     return {"commit": commit, "clean": git.clean(here) if commit else None}
 
 
-def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> dict[str, str]:
-    """The hash DVC recorded for ``path``, or for the output it lies in: {"dvc": "md5:..."}; {} where it has none."""
+def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> DvcHash:
+    """The hash DVC recorded for ``path``, or for the output it lies in; {} where it has none."""
     stages = yaml.safe_load(lock.read_text()).get("stages", {}) if lock.exists() else {}
     entries = {
         Path(entry["path"]): f"{entry['hash']}:{entry[entry['hash']]}"

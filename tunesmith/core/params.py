@@ -1,8 +1,8 @@
 """Typed sections of params.yaml, and of what the stage `resolve_params` makes of it.
 
-A section is declared where it is used, as a `Section` with types, units and a default for every value that can have one.
-params.yaml holds what a project chose. `resolve_params` fills in the rest, checks the whole, and writes to build/params what
-each stage reads; a stage is stale when its file there changes.
+A section is declared where it is used, as a `Section` with types, units and a default for every value that can have
+one. params.yaml holds the values that a project chose. `resolve_params` adds the defaults, checks the whole, and writes
+to build/params the values that each stage reads; a stage is stale when its file there changes.
 """
 
 import difflib
@@ -128,7 +128,9 @@ def _check_sections(document: dict[str, object], path: Path) -> None:
 def _explain(error: ValidationError, kind: type[T], section: str, path: Path) -> ParamsError:
     lines = []
     for problem in error.errors():
-        place = ".".join(str(part) for part in (section, *problem["loc"]) if part != "[key]")
+        if problem["type"] == "default_factory_not_called":
+            continue  # a default that follows from another param, which is wrong
+        place = ".".join(str(part) for part in (section, *problem["loc"]) if part not in ("", "[key]"))
         if problem["type"] == "extra_forbidden":
             lines.append(f"{path}: {place}: unknown param{meant(str(problem['loc'][-1]), _fields(kind))}")
         elif problem["type"] == "missing":

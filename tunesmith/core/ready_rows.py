@@ -1,9 +1,9 @@
 """Ready rows and other JSON on disk: read as they were written, written whole or not at all."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, NotRequired, Required, TypedDict, cast
 
 import jiter
 import orjson
@@ -11,16 +11,128 @@ import orjson
 from tunesmith.core import files
 from tunesmith.core.errors import DataError
 
-Kind = Literal["answers", "preferences", "scored"]
+RowKind = Literal["answers", "preferences", "scored"]
 
-Row = dict[str, Any]
-"""A ready row: {id, prompt: [messages]} and {completion}, {chosen, rejected}, or {verifier, what it needs}."""
+
+class Message(TypedDict):
+    """A turn of a conversation."""
+
+    role: str
+    """The speaker: system, user, assistant or tool."""
+    content: str
+    """The text of the turn; empty where an assistant does nothing but call tools."""
+    tool_calls: NotRequired[list[dict[str, object]]]
+    """Calls of an assistant's turn, each {name, arguments} or {function: {name, arguments}}, arguments an object."""
+    tool_call_id: NotRequired[str]
+    """The id of the call that a tool's turn answers."""
+    name: NotRequired[str]
+    """The name of the tool whose turn this is."""
+
+
+class Row(TypedDict, total=False):
+    """A ready row: a prompt with a completion, with a chosen and a rejected one, or with a verifier and its columns.
+
+    The columns after ``verifier`` have the types that verifiers accept. Nothing has checked them: they are the JSON of
+    the data set's author, and a verifier reads them as `Mapping[str, object]`.
+    """
+
+    id: str
+    """64 bits, in hex, of the SHA-256 of the rest of the row; absent until the row is written."""
+    prompt: Required[list[Message]]
+    """The conversation to answer, with at most one system message, at its start."""
+    completion: list[Message]
+    """The answer to learn: an assistant's turn, after further turns where tools are called."""
+    chosen: list[Message]
+    """The better of two answers, one assistant's turn."""
+    rejected: list[Message]
+    """The worse of two answers, one assistant's turn."""
+    verifier: str
+    """The name of the verifier that scores an answer."""
+
+    reference: object
+    """The right answer, most often text; a list of accepted answers or a JSON object for verifiers that take one."""
+    choices: list[object]
+    """Texts of the options of a multiple-choice question, in the order of their letters."""
+    entry_point: str
+    """The name of the function that a program must define."""
+    test: str
+    """HumanEval's test: the text of a function `check(candidate)` that asserts."""
+    cases: list[object]
+    """Calls of the function with their results, each {args, kwargs, expected}."""
+    tolerance: float
+    """The absolute difference up to which two floats of a case are equal."""
+    instructions: list[str]
+    """Ids of IFEval's instructions, such as punctuation:no_comma."""
+    settings: list[dict[str, object] | None] | None
+    """The arguments of each of the instructions, in their order; null for an instruction without any."""
+    schema: dict[str, object] | bool
+    """The JSON schema that an answer must be valid under."""
+    label: str
+    """Whether a prompt is safe or unsafe to answer."""
+    pattern: str
+    """The regular expression, in RE2's syntax, that an answer must match."""
+    anywhere: bool
+    """Whether the pattern may match a part of the answer instead of all of it."""
+    min_words: int
+    """The fewest words, separated by white space, of an answer."""
+    max_words: int
+    """The most words of an answer."""
+    min_characters: int
+    """The fewest Unicode code points of an answer, without the white space around it."""
+    max_characters: int
+    """The most Unicode code points of an answer, without the white space around it."""
+
+
+class ReferenceRow(TypedDict):
+    """Log-probabilities, in nats, that DPO's reference policy gives the completions of a pair."""
+
+    id: str
+    """The id of the pair's ready row."""
+    chosen: float
+    rejected: float
+
+
+class Sample(TypedDict):
+    """A model's answer to the prompt of a row, graded: a line of samples.jsonl."""
+
+    suite: str
+    """The name of the suite."""
+    row: Row
+    """The row's id, prompt and the columns that the verifier reads, with ``reference`` filled in where the right answer
+    is the row's completion; null there where nothing is compared with."""
+    rendered: str
+    """SHA-256, in hex, of the prompt as the model got it."""
+    completion: str
+    """The model's answer; empty where nothing was generated."""
+    tokens: int | None
+    """Tokens of the answer, the end of turn included; null where nothing was generated."""
+    stopped: bool | None
+    """Whether the model ended its turn; null where nothing was generated."""
+    well_formed: bool | None
+    """Whether the answer is in the trained format; null where none is asked for or nothing was generated."""
+    score: float
+    """The verdict's score, 0 to 1."""
+    answer: str | None
+    """The answer that the verifier found in the completion; null where it found none."""
+    reason: str
+    """The verdict's reason, in words."""
+    status: Literal["scored", "no_answer", "not_gradable"]
+    """Whether the answer was graded: without an answer it scores 0, and what is not gradable leaves the mean."""
+
+
+class Repeat(Sample):
+    """A further answer of the base to a prompt that it has answered: a line of repeats.jsonl."""
+
+    time: int
+    """0 for the first repetition, in batches of the same size; 1 for the second, in batches of another."""
+    batch_size: int
+    """The number of prompts answered at once."""
 
 
 def read(path: Path) -> list[Row]:
     """The ready rows of a split, as `prepare_data` wrote them. Raises DataError where there are none."""
     try:
-        rows = [jiter.from_json(line) for line in path.read_bytes().splitlines()]
+        rows: list[Row] = [jiter.from_json(line) for line in path.read_bytes().splitlines()]
     except ValueError as error:
         fix = "`dvc checkout` brings back what the stage wrote, `dvc repro --force` writes it again"
         raise DataError(f"{path}: not as a stage wrote it: {error}", fix=fix) from None
@@ -34,12 +146,29 @@ def read(path: Path) -> list[Row]:
     return rows
 
 
-def reference(row: Row) -> str:
+def read_reference(path: Path) -> list[ReferenceRow]:
+    """Log-probabilities of pairs, as `reference` wrote them. Raises DataError where there are none."""
+    return cast("list[ReferenceRow]", read(path))
+
+
+def read_samples(path: Path) -> list[Sample]:
+    """The samples of a model, as `evaluate` wrote them. Raises DataError where there are none."""
+    return cast("list[Sample]", read(path))
+
+
+def read_repeats(path: Path) -> list[Repeat]:
+    """The base's further answers, as `evaluate` wrote them. Raises DataError where there are none."""
+    return cast("list[Repeat]", read(path))
+
+
+def reference(row: Mapping[str, object]) -> str:
     """What a verifier compares an answer with: the row's `reference`, else its own completion."""
-    return str(row["reference"] if "reference" in row else row["completion"][-1]["content"])
+    if "reference" in row:
+        return str(row["reference"])
+    return str(cast("list[Message]", row["completion"])[-1]["content"])
 
 
-def dumps(value: Any) -> bytes:
+def dumps(value: object) -> bytes:
     """JSON in UTF-8 on one line; what JSON has no form for, as text. Integers keep all their digits."""
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
@@ -47,16 +176,11 @@ def dumps(value: Any) -> bytes:
         return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """One JSON object a line, UTF-8, whole or not at all."""
     files.write_bytes(path, b"".join(dumps(row) + b"\n" for row in rows))
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, object]) -> None:
     """Indented JSON in UTF-8, whole or not at all."""
     files.write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")
-
-
-Sample = dict[str, Any]
-"""{suite, id, prompt, rendered, reference, completion, tokens, stopped, well_formed, score, answer, reason, status},
-and what else of the row its verifier read. tokens, stopped and well_formed are None where nothing was generated."""

@@ -1,8 +1,7 @@
-"""Compare models that answered the same prompts: pure, from what evaluation and training wrote."""
+"""Compare models that answered the same prompts: pure functions of their samples, metrics and training journals."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 from pydantic import Field, NonNegativeInt
 
@@ -10,177 +9,214 @@ from tunesmith.core import journal, statistics
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.journal import Event
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Sample
+from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.data import splits
 from tunesmith.evaluation import margins
+from tunesmith.evaluation.documents import (
+    AdjustedDifference,
+    ComparedModel,
+    Comparison,
+    Cost,
+    CostName,
+    Difference,
+    Direction,
+    GateDecision,
+    HeldOut,
+    ModelMetrics,
+    SuiteComparison,
+    SuiteScore,
+    TrainingUse,
+)
+from tunesmith.evaluation.pareto import pareto_front
 
 BASELINE = "base"
-COSTS = ("seconds", "memory", "size")
-"""What quality is weighed against: training time, that of what a model was built on included; peak memory of its own
-training; bytes of its weights as they are stored, an adapter's or all."""
+COSTS: tuple[CostName, ...] = ("seconds", "memory", "size")
+"""Costs that quality is weighed against: training time, including every training that a model builds on; peak memory of
+its own training; bytes of its weights as they are stored, an adapter's or all."""
 
 
 class Compare(Section):
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Coverage of every interval."""
+    """Confidence level of every interval."""
     resamples: Annotated[int, Field(ge=200)] = 10_000
-    """Of the bootstrap; with fewer, an interval's ends are noise."""
+    """Bootstrap resamples; with fewer than 200, an interval's ends are noise."""
     seed: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """A model's metrics and its samples by suite, with its training's journal and the bytes of its weights (none for
-    the base)."""
+    """A model's evaluation, training and size."""
 
-    metrics: dict[str, Any]
+    metrics: ModelMetrics
     samples: dict[str, list[Sample]]
+    """The samples of each suite, by its name."""
     training: list[Event]
+    """The journal of its training; empty for the base."""
     weights_bytes: int
+    """Bytes of its weights as they are stored; 0 for the base."""
+    predicted_memory_bytes: int | None = None
+    """The predicted peak of training memory, in bytes."""
 
     @property
     def name(self) -> str:
-        return str(self.metrics["model"])
+        return self.metrics["model"]
 
     @property
     def start(self) -> str | None:
-        """The model it was trained from."""
-        found: str | None = journal.first(self.training, "start").get("start")
-        return found
+        """The name of the model that its training started from."""
+        return journal.first(self.training, "start").get("start")
 
 
 def compare(
     models: list[Evaluated],
-    trained_on: list[dict[str, Any]],
+    trained_on: list[Row],
     settings: Compare,
     reward_models: dict[str, list[Event]] | None = None,
-    decisions: dict[str, dict[str, Any]] | None = None,
-) -> dict[str, Any]:
-    """The content of reports/comparison.json: by suite, and of the first, by which models are ranked, more.
+    decisions: dict[str, GateDecision] | None = None,
+) -> Comparison:
+    """The content of reports/comparison.json: every suite, and more of the first, which ranks the models.
 
-    trained_on: the ready rows that trained. reward_models: journals of what was trained beside, and answers no prompt.
-    decisions: the gate's, by model.
-    Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base,
-    and none of the prompts trained.
+    trained_on: the ready rows of all trainings. reward_models: the journals of their trainings, by name. decisions: the
+    gate's, by model.
+    Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base, and
+    no prompt is among the training rows.
     """
     baseline, *others = models
     _check_held_out(baseline, trained_on)
-    _check_alike(baseline, others)
-    known = {model.name: model for model in models}
-    against = {other.name: _adjusted(baseline, other, settings) for other in others}
-    suites = {name: _suite(name, models, against, settings) for name in baseline.samples}
+    _check_comparable(baseline, others)
+    by_name = {model.name: model for model in models}
+    against = {other.name: _adjusted_differences(baseline, other, settings) for other in others}
+    suites = {name: _suite_comparison(name, models, against, settings) for name in baseline.samples}
     ranked = next(iter(suites))
     scores = suites[ranked]["models"]
-    summaries = {model.name: {**scores[model.name], **_about(model)} for model in models}
+    summaries = {model.name: _compared_model(model, scores[model.name]) for model in models}
     best = max(models, key=lambda model: scores[model.name]["score"])  # the first of equals
     return {
-        **{key: suites[ranked][key] for key in ("dataset", "verifier", "prompts", "prompts_digest")},
+        "dataset": suites[ranked]["dataset"],
+        "verifier": suites[ranked]["verifier"],
+        "prompts": suites[ranked]["prompts"],
+        "prompts_digest": suites[ranked]["prompts_digest"],
         "suite": ranked,
         "confidence": settings.confidence,
         "baseline": baseline.name,
         "models": summaries,
         "against_baseline": suites[ranked]["against_baseline"],
         "against_start": {
-            model.name: {"start": model.start, **_against(ranked, known[model.start], model, settings)}
+            model.name: {"start": model.start, **_difference(ranked, by_name[model.start], model, settings)}
             for model in models
-            if model.start in known and model.start != baseline.name
+            if model.start in by_name and model.start != baseline.name
         },
         "best": best.name,
-        "against_best": {model.name: _against(ranked, best, model, settings) for model in models if model is not best},
+        "against_best": {
+            model.name: _difference(ranked, best, model, settings) for model in models if model is not best
+        },
         "suites": suites,
         "gate": decisions or {},
         "reward_models": {name: _preferences(events) for name, events in (reward_models or {}).items()},
-        "pareto": {cost: _front(summaries, cost) for cost in COSTS},
+        "pareto": {cost: _pareto(summaries, cost) for cost in COSTS},
     }
 
 
-def _suite(
-    name: str, models: list[Evaluated], against: dict[str, dict[str, dict[str, Any]]], settings: Compare
-) -> dict[str, Any]:
-    """What one suite says of every model. against: `_adjusted` of each but the base."""
+def _suite_comparison(
+    name: str, models: list[Evaluated], against: dict[str, dict[str, AdjustedDifference]], settings: Compare
+) -> SuiteComparison:
+    """All models on one suite. against: `_adjusted_differences` of each model but the base."""
     about = models[0].metrics["suites"][name]
     return {
-        **{key: about[key] for key in ("kind", "dataset", "verifier", "prompts", "prompts_digest")},
-        "models": {model.name: _summary(name, model, settings) for model in models},
+        "kind": about["kind"],
+        "dataset": about["dataset"],
+        "verifier": about["verifier"],
+        "prompts": about["prompts"],
+        "prompts_digest": about["prompts_digest"],
+        "models": {model.name: _suite_score(name, model, settings) for model in models},
         "against_baseline": {other: results[name] for other, results in against.items()},
     }
 
 
-def _adjusted(baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, dict[str, Any]]:
+def _adjusted_differences(baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, AdjustedDifference]:
     """A model against the base by suite; p-values are adjusted for the number of suites (Holm 1979)."""
-    results = {suite: _against(suite, baseline, other, settings) for suite in baseline.samples}
+    results = {suite: _difference(suite, baseline, other, settings) for suite in baseline.samples}
     adjusted = statistics.holm([result["p_value"] for result in results.values()])
-    found = {}
-    for (suite, result), p_value in zip(results.items(), adjusted, strict=True):
-        found[suite] = result | {"p_adjusted": p_value}
-        found[suite]["verdict"] = verdict(found[suite], settings.confidence)
-    return found
+    return {
+        suite: {
+            **result,
+            "verdict": _direction(result["low"], result["high"], p_value, settings.confidence),
+            "p_adjusted": p_value,
+        }
+        for (suite, result), p_value in zip(results.items(), adjusted, strict=True)
+    }
 
 
-def verdict(difference: dict[str, Any], confidence: float) -> str:
-    """On which side of zero the whole interval of the difference lies: "better", "worse", or "undecided".
+def _direction(low: float, high: float, p_value: float, confidence: float) -> Direction:
+    """The side of zero on which the whole interval of a difference lies.
 
-    A test must agree (see `_against`): over few prompts, or few that differ, a bootstrap interval is too narrow; and
-    after Holm where there are several suites.
+    The p-value must agree: on few prompts, or few that differ, a bootstrap interval is too narrow; and with several
+    suites, Holm's correction applies to the p-value alone.
     """
-    if difference.get("p_adjusted", difference["p_value"]) >= 1 - confidence:
+    if p_value >= 1 - confidence:
         return "undecided"
-    if difference["low"] > 0:
+    if low > 0:
         return "better"
-    return "worse" if difference["high"] < 0 else "undecided"
+    return "worse" if high < 0 else "undecided"
 
 
-def _check_alike(baseline: Evaluated, others: list[Evaluated]) -> None:
+def _check_comparable(baseline: Evaluated, others: list[Evaluated]) -> None:
     for other in others:
-        for key, what in (
-            ("template_digest", "prompts rendered by another chat template"),
-            ("base_weights_digest", "another base"),
-        ):
-            _check_equal(other.metrics[key], baseline.metrics[key], other, baseline, what)
-        ours, theirs = baseline.metrics["suites"], other.metrics["suites"]
-        _check_equal(list(theirs), list(ours), other, baseline, "other suites")
-        for name in ours:
-            for key, what in (("prompts_digest", "other prompts"), ("verifier", "another verifier")):
-                _check_equal(theirs[name][key], ours[name][key], other, baseline, f"{what} in {name}")
+        if (mismatch := _mismatch(other.metrics, baseline.metrics)) is not None:
+            raise EvaluationError(
+                f"{other.name} was evaluated with {mismatch} than {baseline.name}: no fair comparison",
+                fix="evaluate both again with `dvc repro`",
+            )
 
 
-def _check_equal(theirs: Any, ours: Any, other: Evaluated, baseline: Evaluated, what: str) -> None:
-    if theirs != ours:
-        raise EvaluationError(
-            f"{other.name} was evaluated with {what} than {baseline.name}: no fair comparison",
-            fix="evaluate both again with `dvc repro`",
-        )
+def _mismatch(theirs: ModelMetrics, ours: ModelMetrics) -> str | None:
+    """The first reason why two evaluations cannot be compared; None if there is none."""
+    if theirs["template_digest"] != ours["template_digest"]:
+        return "prompts rendered by another chat template"
+    if theirs["base_weights_digest"] != ours["base_weights_digest"]:
+        return "another base"
+    if list(theirs["suites"]) != list(ours["suites"]):
+        return "other suites"
+    for name, suite in theirs["suites"].items():
+        if suite["prompts_digest"] != ours["suites"][name]["prompts_digest"]:
+            return f"other prompts in {name}"
+        if suite["verifier"] != ours["suites"][name]["verifier"]:
+            return f"another verifier in {name}"
+    return None
 
 
-def _check_held_out(baseline: Evaluated, trained_on: list[dict[str, Any]]) -> None:
-    known = {splits.prompt_key(row["prompt"]) for row in trained_on}
+def _check_held_out(baseline: Evaluated, trained_on: list[Row]) -> None:
+    trained = {splits.prompt_key(row["prompt"]) for row in trained_on}
     for name, samples in baseline.samples.items():
-        seen = [sample["id"] for sample in samples if splits.prompt_key(sample["prompt"]) in known]
+        seen = [sample["row"]["id"] for sample in samples if splits.prompt_key(sample["row"]["prompt"]) in trained]
         if seen:
             raise EvaluationError(
                 f"{len(seen)} of {len(samples)} test prompts of {name} were also trained on "
                 f"(rows {', '.join(seen[:5])})",
-                fix="take those rows out of one of the two files; a model must be judged on what it has not seen",
+                fix="take those rows out of one of the two files; a model must be judged on prompts it has not seen",
             )
 
 
-def _summary(suite: str, model: Evaluated, settings: Compare) -> dict[str, Any]:
+def _suite_score(suite: str, model: Evaluated, settings: Compare) -> SuiteScore:
     scores = [sample["score"] for sample in model.samples[suite] if sample["status"] != "not_gradable"]
     interval = statistics.mean_interval(scores, **settings.model_dump())
-    measured = model.metrics["suites"][suite]
-    known = {
-        key: value for key, value in measured.items() if key not in ("kind", "dataset", "verifier", "prompts_digest")
-    }
-    return {**known, **asdict(interval)}
+    about = ("kind", "dataset", "verifier", "prompts_digest")
+    counts = {key: value for key, value in model.metrics["suites"][suite].items() if key not in about}
+    return cast("SuiteScore", {**counts, **asdict(interval)})
 
 
-def _about(model: Evaluated) -> dict[str, Any]:
-    """What a model is, what it cost, and what its training said."""
+def _compared_model(model: Evaluated, score: SuiteScore) -> ComparedModel:
+    """A model with its score, the method and the cost of its training, and the training's warnings."""
     start = journal.first(model.training, "start")
-    used = training(model)
+    used = training_use(model)
     return {
-        **{key: model.metrics[key] for key in ("seconds", "model_digest")},
-        **{key: start.get(key) for key in ("method", "objective", "weights", "start")},
+        **score,
+        "seconds": model.metrics["seconds"],
+        "model_digest": model.metrics["model_digest"],
+        "method": start.get("method"),
+        "objective": start.get("objective"),
+        "weights": start.get("weights"),
+        "start": start.get("start"),
         "training": used,
         "weights_bytes": model.weights_bytes,
         "cost": cost(model, used),
@@ -189,44 +225,56 @@ def _about(model: Evaluated) -> dict[str, Any]:
     }
 
 
-def _preferences(events: list[Event]) -> dict[str, Any]:
-    """What a training said of held-out pairs, before and after."""
-    told = ("pairs", "accuracy", "low", "high", "margin", "likelier")
-    return {event["when"]: {key: event.get(key) for key in told} for event in events if event["event"] == "held_out"}
+def _preferences(events: list[Event]) -> dict[str, HeldOut]:
+    """The preference over held-out pairs that a training measured, before and after."""
+    return {
+        event["when"]: {
+            "pairs": event.get("pairs"),
+            "accuracy": event.get("accuracy"),
+            "low": event.get("low"),
+            "high": event.get("high"),
+            "margin": event.get("margin"),
+            "likelier": event.get("likelier"),
+        }
+        for event in events
+        if event["event"] == "held_out"
+    }
 
 
-def training(model: Evaluated) -> dict[str, Any]:
-    """What a training used, and ``costs``: seconds of it and of every training it was built on."""
-    start, end = journal.first(model.training, "start"), journal.first(model.training, "end")
-    used = ("seconds", "tokens", "peak_memory_bytes", "trainable_parameters", "total_parameters")
+def training_use(model: Evaluated) -> TrainingUse:
+    """The resources that a model's training used, and the seconds of every training that it builds on."""
+    end = journal.first(model.training, "end")
     alone = {model.name: end["seconds"]} if end.get("seconds") is not None else {}
     return {
-        **{key: end.get(key) for key in used},
-        "predicted_memory_bytes": start.get("predicted_memory_bytes"),
+        "seconds": end.get("seconds"),
+        "tokens": end.get("tokens"),
+        "peak_memory_bytes": end.get("peak_memory_bytes"),
+        "trainable_parameters": end.get("trainable_parameters"),
+        "total_parameters": end.get("total_parameters"),
+        "predicted_memory_bytes": model.predicted_memory_bytes,
         "costs": end.get("costs") or alone,
     }
 
 
-def cost(model: Evaluated, used: dict[str, Any]) -> dict[str, float | None]:
-    """By COSTS; None where it was not measured. What was never trained costs nothing."""
+def cost(model: Evaluated, used: TrainingUse) -> Cost:
+    """The costs of a model, COSTS; None where one was not measured. A model that was never trained costs 0."""
     if not model.training:
-        return dict.fromkeys(COSTS, 0)
+        return {"seconds": 0, "memory": 0, "size": 0}
     seconds = sum(used["costs"].values()) if used["costs"] else None
     return {"seconds": seconds, "memory": used["peak_memory_bytes"], "size": model.weights_bytes}
 
 
-def _front(summaries: dict[str, dict[str, Any]], cost: str) -> list[str]:
-    """Models whose cost is not known take no part."""
-    return front(
-        {
-            name: (model["score"], model["cost"][cost])
-            for name, model in summaries.items()
-            if model["cost"][cost] is not None
-        }
-    )
+def _pareto(summaries: dict[str, ComparedModel], cost: CostName) -> list[str]:
+    """The Pareto front of score and one cost; models whose cost was not measured are left out."""
+    costs = {name: model["cost"][cost] for name, model in summaries.items()}
+    return pareto_front({name: (summaries[name]["score"], cost) for name, cost in costs.items() if cost is not None})
 
 
-def _against(suite: str, baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, Any]:
+def _difference(suite: str, baseline: Evaluated, other: Evaluated, settings: Compare) -> Difference:
+    """The paired difference of two models on a suite, over the prompts that are gradable in both.
+
+    The p-value is McNemar's where all scores are 0 or 1, else that of the Bayesian bootstrap (see `margins`).
+    """
     pairs = [
         (before, after)
         for before, after in zip(baseline.samples[suite], other.samples[suite], strict=True)
@@ -236,30 +284,16 @@ def _against(suite: str, baseline: Evaluated, other: Evaluated, settings: Compar
     result = statistics.paired(*scores, **settings.model_dump())
     p_value = result.p_value
     if p_value is None:
-        tested = margins.against_margin(*scores, 0.0, **settings.model_dump())
-        p_value = min(1.0, 2 * min(tested.p_above, tested.p_below))
-    difference = {"difference": result.difference, **asdict(result.interval), "p_value": p_value}
+        test = margins.difference_test(*scores, 0.0, **settings.model_dump())
+        p_value = min(1.0, 2 * min(test.p_above, test.p_below))
+    low, high = result.interval.low, result.interval.high
     return {
-        **difference,
-        "verdict": verdict(difference, settings.confidence),
+        "difference": result.difference,
+        "low": low,
+        "high": high,
+        "p_value": p_value,
+        "verdict": _direction(low, high, p_value, settings.confidence),
         "prompts": len(pairs),
-        "improved": [before["id"] for before, after in pairs if after["score"] > before["score"]],
-        "regressed": [before["id"] for before, after in pairs if after["score"] < before["score"]],
+        "improved": [before["row"]["id"] for before, after in pairs if after["score"] > before["score"]],
+        "regressed": [before["row"]["id"] for before, after in pairs if after["score"] < before["score"]],
     }
-
-
-def front(models: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Names of the models on the front, the cheapest first; models: name -> (score, cost).
-
-    A model is on it if no other is at least as good and at most as costly, and strictly so in one of the two. Models
-    alike in both do not push each other off.
-    """
-    optimal = [
-        name
-        for name, (score, cost) in models.items()
-        if not any(
-            other_score >= score and other_cost <= cost and (other_score, other_cost) != (score, cost)
-            for other_score, other_cost in models.values()
-        )
-    ]
-    return sorted(optimal, key=lambda name: models[name][1])

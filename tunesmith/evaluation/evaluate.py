@@ -2,18 +2,15 @@
 
 import hashlib
 import json
-import sys
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation import grading, lm_eval_harness
-from tunesmith.evaluation.suites import Answers, Evaluate, Perplexity, Preferences, Suite, Task
+from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import preference_pairs
 from tunesmith.models.chat import encode_example
 from tunesmith.models.device import Profile
@@ -22,7 +19,7 @@ from tunesmith.models.log_probs import likelihoods
 
 
 @dataclass(frozen=True)
-class Question:
+class SuiteRows:
     """A suite and its rows; a task of lm-eval brings its own."""
 
     name: str
@@ -31,14 +28,14 @@ class Question:
 
     @property
     def dataset(self) -> str:
-        return self.suite.task if isinstance(self.suite, Task) else self.suite.dataset
+        return self.suite.task if isinstance(self.suite, LmEvalTask) else self.suite.dataset
 
     @property
     def verifier(self) -> str | None:
         return self.suite.verifier if isinstance(self.suite, Answers) else None
 
 
-def read(settings: Evaluate, folder: Path) -> dict[str, Question]:
+def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
     """Every suite with its rows. folder: of ready data sets.
 
     Raises DataError where the rows are of another kind than the suite asks for; EvaluationError where none can be
@@ -46,15 +43,17 @@ def read(settings: Evaluate, folder: Path) -> dict[str, Question]:
     """
     asked = {}
     for name, suite in settings.suites.items():
-        rows = [] if isinstance(suite, Task) else ready_rows.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
+        rows = []
+        if not isinstance(suite, LmEvalTask):
+            rows = ready_rows.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
         _check_kind(name, suite, rows)
         if isinstance(suite, Answers):
             grading.check_gradable(name, rows, suite)
-        asked[name] = Question(name, suite, rows)
+        asked[name] = SuiteRows(name, suite, rows)
     return asked
 
 
-def ask(question: Question, opened: OpenModel, batch_size: int) -> list[Sample]:
+def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]:
     """A model's samples: the same questions to every model, greedily, through the one chat template."""
     name, rows = question.name, question.rows
     match question.suite:
@@ -66,32 +65,25 @@ def ask(question: Question, opened: OpenModel, batch_size: int) -> list[Sample]:
             encode = partial(
                 preference_pairs.encode, opened.tokenizer, rows, opened.model.config.max_position_embeddings
             )
-            return grading.preferred(
+            return grading.grade_preferences(
                 name, rows, preference_pairs.log_probs(opened, encode("evaluate", Path(name)), batch_size)
             )
         case Perplexity():
             examples = [encode_example(opened.tokenizer, row["prompt"], row["completion"]).split() for row in rows]
             found = [each.log_prob for each in likelihoods(opened, examples, batch_size=batch_size)]
-            return grading.perplexities(name, rows, found, [len(completion) for _, completion in examples])
-        case Task() as task:
+            return grading.grade_perplexity(name, rows, found, [len(completion) for _, completion in examples])
+        case LmEvalTask() as task:
             return lm_eval_harness.run_task(name, task, opened, batch_size=batch_size)
 
 
-def key(settings: Evaluate, asked: dict[str, Question], base: str, profile: Profile) -> str:
-    """SHA-256, in hex, of all but the model that an evaluation follows from. base: digest of its manifest.
+def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, profile: Profile) -> str:
+    """Cache key of an evaluation, as SHA-256 in hex: everything that determines it except the model.
 
-    The code is that of every module of this project that is imported: an evaluation imports no more than it runs.
+    code: the fingerprint of the stage. base: the digest of the base's manifest.
     """
-    modules = [module.__file__ for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "tunesmith"]
-    files = [*(Path(file) for file in modules if file), lm_eval_harness.TASK_FILE]
-    told: list[Any] = [
-        settings.model_dump(),
-        [[name, question.rows] for name, question in asked.items()],
-        [hashlib.sha256(file.read_bytes()).hexdigest() for file in files],
-        [base, profile.name],
-        sorted(f"{package.name}=={package.version}" for package in metadata.distributions()),
-    ]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    rows = [[name, suite.rows] for name, suite in suites.items()]
+    determinants = [settings.model_dump(), rows, code, base, profile.name]
+    return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 
 def _check_kind(name: str, suite: Suite, rows: list[Row]) -> None:

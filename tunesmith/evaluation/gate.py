@@ -1,77 +1,91 @@
 """Does a model pass? From its answers, a baseline's, and rules to pass, fail or undecided, with the reason in words.
 
-Every rule is tested for being kept and for being broken. A model passes where every rule is proven kept, each at the
-full level: since all must be, one that breaks a rule passes with a chance of at most (1 - confidence) / 2, however
-many rules there are (intersection-union, Berger 1982). It fails where a rule is proven broken: since any may be, after
-Holm over all that are tested. What is neither is undecided.
+Every rule is tested for being kept and for being broken. A model passes if every rule is proven kept, each at the full
+level: since all must be, a model that breaks one passes with a probability of at most (1 - confidence) / 2, however
+many rules there are (intersection-union test, Berger 1982). It fails if any rule is proven broken, after Holm's
+correction over all tested rules. Otherwise it is undecided.
 
-An improvement must exceed the noise floor: what the baseline gains on itself from one evaluation to the next, no
-training brought. The floor excuses no loss. Answers that flip from one evaluation to the next need no correction:
+An improvement must exceed the noise floor: a gain that the baseline makes on itself from one evaluation to the next is
+not due to training. The floor excuses no loss. Answers that flip from one evaluation to the next need no correction:
 they differ, and so widen the interval.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import cast
 
 from tunesmith.core import formatting, statistics
 from tunesmith.core.errors import ParamsError
-from tunesmith.core.ready_rows import Sample
-from tunesmith.evaluation.comparison import BASELINE, Evaluated, cost, training
-from tunesmith.evaluation.gate_outcomes import Contender, Outcome, Repeats, RuleOutcome, Trial, attempt
+from tunesmith.core.ready_rows import Repeat, Sample
+from tunesmith.evaluation.comparison import BASELINE, Evaluated, cost, training_use
+from tunesmith.evaluation.documents import GateDecision, Outcome
+from tunesmith.evaluation.gate_outcomes import ModelSamples, Repeats, RuleOutcome, RuleTest, apply_rule
 from tunesmith.evaluation.gate_rules import Gate
-from tunesmith.evaluation.margins import MOST, required_prompts
+from tunesmith.evaluation.margins import MAX_REQUIRED, required_prompts
 
 
 @dataclass(frozen=True)
 class Decision:
-    """reason: one sentence. rules: what each came to, in the order of params.yaml."""
+    """The gate's decision on one model."""
 
     outcome: Outcome
     reason: str
+    """One sentence."""
     rules: tuple[RuleOutcome, ...]
+    """The outcome of each rule, in the order of params.yaml."""
 
 
-def decide(gate: Gate, baseline: Contender, challenger: Contender, repeats: Repeats | None = None) -> Decision:
-    """Raises EvaluationError for a rule that nothing was evaluated or measured for, and where prompts differ."""
-    attempts = [attempt(rule, gate, baseline, challenger, repeats or {}) for rule in gate.rules]
-    trials = [one for one in attempts if isinstance(one, Trial)]
-    adjusted = iter(statistics.holm([trial.p_broken for trial in trials]))
-    rules = [_settle(one, next(adjusted), len(trials), gate) if isinstance(one, Trial) else one for one in attempts]
-    outcome = _worst(rules)
+def decide(gate: Gate, baseline: ModelSamples, challenger: ModelSamples, repeats: Repeats | None = None) -> Decision:
+    """Hold a model against its baseline.
+
+    Raises ParamsError for a gate without rules, which any model would pass; EvaluationError for a rule without samples
+    or a measurement, and if the two did not answer the same prompts.
+    """
+    if not gate.rules:
+        raise ParamsError("params.yaml: gate.rules: there are none", fix="add a rule, or a suite for the default rule")
+    applied = [apply_rule(rule, gate, baseline, challenger, repeats or {}) for rule in gate.rules]
+    tests = [result for result in applied if isinstance(result, RuleTest)]
+    adjusted = iter(statistics.holm([test.p_broken for test in tests]))
+    rules = [
+        _settle(result, next(adjusted), len(tests), gate) if isinstance(result, RuleTest) else result
+        for result in applied
+    ]
+    outcomes = {rule.outcome for rule in rules}
+    outcome: Outcome = "fail" if "fail" in outcomes else "undecided" if "undecided" in outcomes else "pass"
     opening = {"pass": "passes", "fail": "fails", "undecided": "is undecided"}[outcome]
     reason = f"{challenger.name} {opening} against {baseline.name}: {_why(outcome, rules)}."
     return Decision(outcome, reason, tuple(rules))
 
 
-def _settle(trial: Trial, p_broken: float, trials: int, gate: Gate) -> RuleOutcome:
-    """p_broken: after Holm over so many trials."""
+def _settle(test: RuleTest, p_broken: float, tests: int, gate: Gate) -> RuleOutcome:
+    """The outcome of a test. p_broken: after Holm's correction over this many tests."""
     needed = None
     if p_broken < 1 - gate.confidence:
         outcome: Outcome = "fail"
-        told = f"the rule is broken ({_p(p_broken)}, Holm over {trials})"
-    elif trial.p_kept < 1 - gate.confidence:
-        outcome, told = "pass", f"the rule is kept ({_p(trial.p_kept)})"
+        conclusion = f"the rule is broken ({_p(p_broken)}, Holm over {tests})"
+    elif test.p_kept < 1 - gate.confidence:
+        outcome, conclusion = "pass", f"the rule is kept ({_p(test.p_kept)})"
     else:
-        outcome, needed = "undecided", _needed(trial, trials, gate)
-        more = f"about {formatting.count(needed)} more" if needed else f"not even {formatting.count(MOST)}"
-        told = f"neither way is proven ({_p(min(p_broken, trial.p_kept))}); {more} prompts would decide"
-    return RuleOutcome(trial.rule, outcome, f"{trial.figures}: {told}", trial.p_kept, p_broken, trial.regressed, needed)
+        outcome, needed = "undecided", _needed(test, tests, gate)
+        more = f"about {formatting.count(needed)} more" if needed else f"not even {formatting.count(MAX_REQUIRED)}"
+        conclusion = f"neither way is proven ({_p(min(p_broken, test.p_kept))}); {more} prompts would decide"
+    return RuleOutcome(
+        rule=test.rule,
+        outcome=outcome,
+        reason=f"{test.figures}: {conclusion}",
+        p_kept=test.p_kept,
+        p_broken=p_broken,
+        regressed=test.regressed,
+        needed=needed,
+    )
 
 
-def _needed(trial: Trial, trials: int, gate: Gate) -> int | None:
-    """How many more prompts would decide, if they came out as these did."""
-    # What points to a broken rule has to be shown after Holm, at worst over all of them.
-    claims = 1 if trial.p_kept < trial.p_broken else trials
-    required = required_prompts(trial.tested, confidence=1 - (1 - gate.confidence) / claims, power=gate.power)
-    return None if required is None else max(1, required - trial.tested.prompts)
-
-
-def _worst(rules: list[RuleOutcome]) -> Outcome:
-    outcomes = {rule.outcome for rule in rules}
-    if "fail" in outcomes:
-        return "fail"
-    return "undecided" if "undecided" in outcomes else "pass"
+def _needed(test: RuleTest, tests: int, gate: Gate) -> int | None:
+    """How many more prompts would decide if the observed effect were the truth."""
+    # A broken rule must be proven after Holm's correction, which at worst multiplies its p-value by all tests.
+    claims = 1 if test.p_kept < test.p_broken else tests
+    required = required_prompts(test.test, confidence=1 - (1 - gate.confidence) / claims, power=gate.power)
+    return None if required is None else max(1, required - test.test.prompts)
 
 
 def _why(outcome: Outcome, rules: list[RuleOutcome]) -> str:
@@ -87,50 +101,51 @@ def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
-def decide_all(gate: Gate, models: Sequence[Evaluated], repeats: Sequence[Sample]) -> dict[str, dict[str, Any]]:
-    """By name of each model but the base: {against, outcome, reason, rules}. repeats: the base's further answers.
+def decide_all(gate: Gate, models: Sequence[Evaluated], repeats: Sequence[Repeat]) -> dict[str, GateDecision]:
+    """The gate's decision on every model but the base, by name. repeats: the base's further evaluations.
 
-    The model that gate.against names is itself held against the base. Raises ParamsError where it names none;
-    EvaluationError for a rule that nothing was measured for.
+    The model that gate.against names is itself held against the base. Raises ParamsError if that model was not
+    compared, and as `decide` does.
     """
-    known = {model.name: model for model in models}
+    by_name = {model.name: model for model in models}
     again = by_suite(repeats)
-    decisions = {}
+    decisions: dict[str, GateDecision] = {}
     for model in models:
         if model.name == BASELINE:
             continue
-        against = _baseline(gate, model, known)
-        found = decide(gate, contender(against), contender(model), again if against.name == BASELINE else None)
-        decisions[model.name] = {"against": against.name, **asdict(found)}
+        baseline = _baseline(gate, model, by_name)
+        repeated = again if baseline.name == BASELINE else None
+        decision = decide(gate, model_samples(baseline), model_samples(model), repeated)
+        decisions[model.name] = cast("GateDecision", {"against": baseline.name, **asdict(decision)})
     return decisions
 
 
-def contender(model: Evaluated) -> Contender:
-    """A model as rules see it. Times are of the whole training, what it was built on included."""
-    costs = cost(model, training(model))
-    measured = {
+def model_samples(model: Evaluated) -> ModelSamples:
+    """A model's samples and measurements, for the rules."""
+    costs = cost(model, training_use(model))
+    measurements = {
         "training_seconds": costs["seconds"],
         "peak_memory_bytes": costs["memory"],
         "weights_bytes": costs["size"],
         "evaluation_seconds": model.metrics["seconds"],
     }
-    return Contender(model.name, model.samples, measured)
+    return ModelSamples(model.name, model.samples, measurements)
 
 
-def by_suite(repeats: Sequence[Sample]) -> Repeats:
-    """Further evaluations of one model: for each suite, one list of samples for each time it was asked."""
-    found: dict[str, dict[int, list[Sample]]] = {}
+def by_suite(repeats: Sequence[Repeat]) -> Repeats:
+    """Further evaluations of one model: for each suite, one list of samples per evaluation."""
+    evaluations: dict[str, dict[int, list[Sample]]] = {}
     for sample in repeats:
-        found.setdefault(sample["suite"], {}).setdefault(sample["time"], []).append(sample)
-    return {suite: list(times.values()) for suite, times in found.items()}
+        evaluations.setdefault(sample["suite"], {}).setdefault(sample["time"], []).append(sample)
+    return {suite: list(times.values()) for suite, times in evaluations.items()}
 
 
-def _baseline(gate: Gate, model: Evaluated, known: dict[str, Evaluated]) -> Evaluated:
-    """What ``gate.against`` means for this model."""
-    wanted = (model.start or BASELINE) if gate.against == "start" else gate.against
-    if wanted not in known:
+def _baseline(gate: Gate, model: Evaluated, models: dict[str, Evaluated]) -> Evaluated:
+    """The model that ``gate.against`` names for this one."""
+    name = (model.start or BASELINE) if gate.against == "start" else gate.against
+    if name not in models:
         raise ParamsError(
-            f"params.yaml: gate.against: {gate.against}: no model {wanted!r} was compared",
-            fix=f"name one of start, {', '.join(known)}, and let `compare` in dvc.yaml have it",
+            f"params.yaml: gate.against: {gate.against}: no model {name!r} was compared",
+            fix=f"name one of start, {', '.join(models)}",
         )
-    return known[BASELINE if wanted == model.name else wanted]
+    return models[BASELINE if name == model.name else name]

@@ -1,58 +1,63 @@
-"""One rule of the gate, tried on two models' answers."""
+"""One rule of the gate, applied to the samples of a model and of its baseline: a test, or an outcome without one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from tunesmith.core import formatting, statistics
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.core.statistics import Noise
 from tunesmith.evaluation import margins
+from tunesmith.evaluation.documents import Outcome
 from tunesmith.evaluation.gate_rules import Gate, Improve, Keep, NotExceed, NotGrow, Rule, amount, points
-from tunesmith.evaluation.margins import Tested
+from tunesmith.evaluation.margins import MarginTest
 
-Outcome = Literal["pass", "fail", "undecided"]
 Repeats = Mapping[str, Sequence[Sequence[Sample]]]
-"""By suite: the baseline's further evaluations, as they were and at other batch sizes."""
+"""The baseline's further evaluations by suite, at the same batch size and at another."""
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A model as the gate sees it. samples: by suite, with the fields of their rows. measured: such as seconds; None
-    where it was not."""
+class ModelSamples:
+    """All that the gate reads of a model."""
 
     name: str
     samples: Mapping[str, Sequence[Sample]]
-    measured: Mapping[str, float | None]
+    """The samples of each suite, by its name."""
+    measurements: Mapping[str, float | None]
+    """Values of the metrics of `NotExceed`, in the unit that a name ends in; None where nothing was measured."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Of the prompts that a rule is about, by id: its metric before and after.
-
-    left_out: prompts that could not be graded in either. same: whether every answer is the same, to the letter, and its
-    score (all there is where nothing was generated).
-    """
+    """A rule's metric on its prompts, before and after."""
 
     ids: list[str]
+    """Ids of the prompts that were graded in both models, sorted."""
     before: list[float]
+    """The baseline's metric on each of these prompts."""
     after: list[float]
+    """The challenger's metric on each of these prompts."""
     left_out: int
+    """The number of prompts that could not be graded in one of the models."""
     same: bool
+    """Whether every answer was generated, and its text and score are equal in both models."""
 
     @property
     def prompts(self) -> int:
+        """The number of the rule's prompts, graded or not."""
         return self.left_out + len(self.ids)
 
-    def which(self, regressed: Callable[[float, float], bool]) -> tuple[str, ...]:
-        """Ids of the prompts for which it holds, given the metric before and after."""
-        both = zip(self.ids, self.before, self.after, strict=True)
-        return tuple(key for key, before, after in both if regressed(before, after))
+    def ids_where(self, condition: Callable[[float, float], bool]) -> tuple[str, ...]:
+        """Ids of the prompts whose metric, before and after, meets a condition."""
+        values = zip(self.ids, self.before, self.after, strict=True)
+        return tuple(key for key, before, after in values if condition(before, after))
 
 
-def pair(rule: Improve | Keep | NotGrow, baseline: Contender, challenger: Contender) -> Pairs:
-    """Raises EvaluationError where the rule is about no prompt, the metric is not known, or the prompts differ."""
+def pair(rule: Improve | Keep | NotGrow, baseline: ModelSamples, challenger: ModelSamples) -> Pairs:
+    """Pair the samples of two models by the id of their prompt.
+
+    Raises EvaluationError if the rule selects no prompt, its metric was not measured, or the models' prompts differ.
+    """
     before, after = select(rule, baseline), select(rule, challenger)
     if before.keys() != after.keys():
         raise EvaluationError(
@@ -61,150 +66,163 @@ def pair(rule: Improve | Keep | NotGrow, baseline: Contender, challenger: Conten
             fix="evaluate both again with `dvc repro`",
         )
     ids = sorted(before)  # a decision does not depend on the order of rows
-    graded = [key for key in ids if rule.metric != "score" or _gradable(before[key], after[key])]
+    graded = [
+        key
+        for key in ids
+        if rule.metric != "score" or "not_gradable" not in (before[key]["status"], after[key]["status"])
+    ]
     return Pairs(
-        graded,
-        [float(before[key][rule.metric]) for key in graded],
-        [float(after[key][rule.metric]) for key in graded],
-        len(ids) - len(graded),
-        all(
-            before[key]["tokens"] is not None and before[key][told] == after[key][told]
+        ids=graded,
+        before=[float(before[key][rule.metric] or 0) for key in graded],
+        after=[float(after[key][rule.metric] or 0) for key in graded],
+        left_out=len(ids) - len(graded),
+        same=all(
+            before[key]["tokens"] is not None and before[key][field] == after[key][field]
             for key in ids
-            for told in ("completion", "score")
+            for field in ("completion", "score")
         ),
     )
 
 
-def _gradable(*samples: Sample) -> bool:
-    return all(sample["status"] != "not_gradable" for sample in samples)
-
-
-def select(rule: Improve | Keep | NotGrow, model: Contender) -> dict[str, Sample]:
-    """The samples that a rule is about, by id."""
+def select(rule: Improve | Keep | NotGrow, model: ModelSamples) -> dict[str, Sample]:
+    """The samples of a rule's prompts, by id. Raises EvaluationError as `pair` does."""
     if rule.suite not in model.samples:
-        known = ", ".join(model.samples)
-        raise _unusable(rule, f"{model.name} answered no suite {rule.suite!r}, only {known}", "name one of these")
-    suite, only = model.samples[rule.suite], rule.where or {}
-    chosen = [sample for sample in suite if all(sample.get(key) == value for key, value in only.items())]
+        suites = ", ".join(model.samples)
+        raise _unusable(rule, f"{model.name} answered no suite {rule.suite!r}, only {suites}", "name one of these")
+    suite, where = model.samples[rule.suite], rule.where or {}
+    chosen = [sample for sample in suite if all(sample["row"].get(key) == value for key, value in where.items())]
     if not chosen:
-        values = {key: sorted({str(sample.get(key)) for sample in suite}) for key in only}
-        there = "; ".join(f"{key} is {', '.join(seen[:5])}" for key, seen in values.items() if seen)
-        raise _unusable(rule, f"no sample of {rule.suite} is so: {there or 'there is none'}", "correct its `where`")
+        values = {key: sorted({str(sample["row"].get(key)) for sample in suite}) for key in where}
+        present = "; ".join(f"{key} is {', '.join(shown[:5])}" for key, shown in values.items() if shown)
+        reason = f"it selects no sample of {rule.suite}, where {present}" if present else f"{rule.suite} has no samples"
+        raise _unusable(rule, reason, "correct its `where`")
     if any(sample.get(rule.metric) is None for sample in chosen):
-        fix = "give the suite an answer_format for well_formed; where nothing is generated, ask for the score alone"
+        fix = "give the suite an answer_format for well_formed; a suite that generates nothing has the score alone"
         raise _unusable(rule, f"samples of {model.name} have no {rule.metric}", fix)
-    by_id = {str(sample["id"]): sample for sample in chosen}
+    by_id = {sample["row"]["id"]: sample for sample in chosen}
     if len(by_id) < len(chosen):
         raise _unusable(rule, f"{len(chosen) - len(by_id)} prompts of {rule.suite} share an id", "give each its own")
     return by_id
 
 
-def measured(rule: NotExceed, model: Contender) -> float | None:
-    if rule.metric not in model.measured:
-        known = ", ".join(model.measured)
-        raise _unusable(rule, f"of {model.name} there is {known or 'nothing'} measured", "name one of these")
-    return model.measured[rule.metric]
+def measurement(rule: NotExceed, model: ModelSamples) -> float | None:
+    """The value that a rule limits, None if it was not measured. Raises EvaluationError for an unknown metric."""
+    if rule.metric not in model.measurements:
+        metrics = ", ".join(model.measurements) or "nothing"
+        raise _unusable(rule, f"only {metrics} was measured of {model.name}", "name one of these")
+    return model.measurements[rule.metric]
 
 
 def _unusable(rule: Improve | Keep | NotGrow | NotExceed, reason: str, fix: str) -> EvaluationError:
-    return EvaluationError(f"params.yaml: gate.rules: {rule.say('the baseline')!r}: {reason}", fix=fix)
+    return EvaluationError(f"params.yaml: gate.rules: {rule.describe('the baseline')!r}: {reason}", fix=fix)
 
 
 @dataclass(frozen=True)
 class RuleOutcome:
-    """p_kept, p_broken: two-sided, the latter after Holm; None for what is not tested. regressed: ids of prompts.
-
-    needed: how many more prompts would probably decide; None where it is decided, and where margins.MOST would not.
-    """
+    """The outcome of one rule."""
 
     rule: str
+    """The rule as a sentence."""
     outcome: Outcome
     reason: str
+    """The figures and the outcome, in words."""
     p_kept: float | None = None
+    """Two-sided p-value of the claim that the rule is kept; None without a test."""
     p_broken: float | None = None
+    """Two-sided p-value of the claim that it is broken, after Holm's correction; None without a test."""
     regressed: tuple[str, ...] = ()
+    """Ids of the prompts that got worse in the rule's metric."""
     needed: int | None = None
+    """How many more prompts would probably decide; None if it is decided, or if `margins.MAX_REQUIRED` would not do."""
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A rule's test, before it is known what the others say. figures: what was seen, in words."""
+class RuleTest:
+    """The test of one rule, before Holm's correction over all of them turns it into an outcome."""
 
     rule: str
+    """The rule as a sentence."""
     figures: str
-    tested: Tested
-    less_is_kept: bool
+    """The observed figures, in words."""
+    test: MarginTest
+    lower_is_better: bool
+    """Whether the rule is kept below the margin."""
     regressed: tuple[str, ...]
+    """Ids of the prompts that got worse in the rule's metric."""
 
     @property
     def p_kept(self) -> float:
-        return min(1.0, 2 * (self.tested.p_below if self.less_is_kept else self.tested.p_above))
+        """Two-sided p-value of the claim that the rule is kept."""
+        return min(1.0, 2 * (self.test.p_below if self.lower_is_better else self.test.p_above))
 
     @property
     def p_broken(self) -> float:
-        return min(1.0, 2 * (self.tested.p_above if self.less_is_kept else self.tested.p_below))
+        """Two-sided p-value of the claim that the rule is broken."""
+        return min(1.0, 2 * (self.test.p_above if self.lower_is_better else self.test.p_below))
 
 
-def attempt(
-    rule: Rule, gate: Gate, baseline: Contender, challenger: Contender, repeats: Repeats
-) -> Trial | RuleOutcome:
-    """A test, or the outcome where none is needed or none is fair."""
-    said = rule.say(baseline.name)
+def apply_rule(
+    rule: Rule, gate: Gate, baseline: ModelSamples, challenger: ModelSamples, repeats: Repeats
+) -> RuleTest | RuleOutcome:
+    """Test a rule; or return its outcome, if that needs no test or too few prompts could be graded for one."""
+    sentence = rule.describe(baseline.name)
     if isinstance(rule, NotExceed):
-        return _limit(said, rule, challenger)
+        return _limit(sentence, rule, challenger)
     pairs = pair(rule, baseline, challenger)
     if not pairs.ids or pairs.left_out > gate.max_not_gradable * pairs.prompts:
         left_out = f"{pairs.left_out} of {pairs.prompts} prompts could not be graded"
-        return RuleOutcome(said, "undecided", f"{left_out}: the others do not speak for them")
+        return RuleOutcome(sentence, "undecided", f"{left_out}: the others do not speak for them")
     if isinstance(rule, Improve) and pairs.same:
-        return RuleOutcome(said, "fail", f"none of {pairs.prompts} answers differs from {baseline.name}'s")
-    how = gate.model_dump(include={"confidence", "resamples", "seed"})
+        return RuleOutcome(sentence, "fail", f"none of {pairs.prompts} answers differs from {baseline.name}'s")
+    settings = gate.model_dump(include={"confidence", "resamples", "seed"})
     if isinstance(rule, NotGrow):
-        tested = margins.ratio_against(pairs.before, pairs.after, rule.beyond, **how)
-        longer = pairs.which(lambda before, after: after > rule.beyond * before)
-        return Trial(said, _lengths(pairs, tested, gate), tested, less_is_kept=True, regressed=longer)
+        test = margins.ratio_test(pairs.before, pairs.after, rule.beyond, **settings)
+        longer = pairs.ids_where(lambda before, after: after > rule.beyond * before)
+        return RuleTest(sentence, _lengths(pairs, test, gate), test, lower_is_better=True, regressed=longer)
     margin, note = _margin(rule, baseline, repeats)
-    tested = margins.against_margin(pairs.before, pairs.after, margin, **how)
-    worse = pairs.which(lambda before, after: after < before)
-    return Trial(said, _shares(pairs, tested, gate) + note, tested, less_is_kept=False, regressed=worse)
+    test = margins.difference_test(pairs.before, pairs.after, margin, **settings)
+    worse = pairs.ids_where(lambda before, after: after < before)
+    return RuleTest(sentence, _shares(pairs, test, gate) + note, test, lower_is_better=False, regressed=worse)
 
 
-def _limit(said: str, rule: NotExceed, model: Contender) -> RuleOutcome:
-    value = measured(rule, model)
+def _limit(sentence: str, rule: NotExceed, model: ModelSamples) -> RuleOutcome:
+    value = measurement(rule, model)
     if value is None:
-        return RuleOutcome(said, "undecided", "it was not measured")
-    return RuleOutcome(said, "fail" if value > rule.limit else "pass", f"it is {amount(rule.metric, value)}")
+        return RuleOutcome(sentence, "undecided", "it was not measured")
+    return RuleOutcome(sentence, "fail" if value > rule.limit else "pass", f"it is {amount(rule.metric, value)}")
 
 
-def _margin(rule: Improve | Keep, baseline: Contender, repeats: Repeats) -> tuple[float, str]:
-    """What the difference must exceed, and what the noise floor has to do with it."""
+def _margin(rule: Improve | Keep, baseline: ModelSamples, repeats: Repeats) -> tuple[float, str]:
+    """The margin of a rule's difference, and a note on the noise floor for its figures."""
     if isinstance(rule, Keep):
         return -rule.within, ""
-    found = [_noise(rule, baseline, samples) for samples in repeats.get(rule.suite, ())]
-    if not found:
+    repeated = [_noise(rule, baseline, samples) for samples in repeats.get(rule.suite, ())]
+    if not repeated:
         return rule.by, "; noise floor not measured"
-    floor, flipped = max(noise.floor for noise in found), max(noise.flipped for noise in found)
+    floor, flipped = max(noise.floor for noise in repeated), max(noise.flipped for noise in repeated)
     role = ", which is the margin" if floor > rule.by else ""
-    told = f"noise floor {points(floor)}{role} ({formatting.percent(flipped)} of answers flip)"
-    return max(rule.by, floor), f"; {told}"
+    note = f"; noise floor {points(floor)}{role} ({formatting.percent(flipped)} of answers flip)"
+    return max(rule.by, floor), note
 
 
-def _noise(rule: Improve, baseline: Contender, again: Sequence[Sample]) -> Noise:
-    pairs = pair(rule, baseline, Contender(f"{baseline.name}, evaluated again,", {rule.suite: again}, {}))
+def _noise(rule: Improve, baseline: ModelSamples, again: Sequence[Sample]) -> Noise:
+    pairs = pair(rule, baseline, ModelSamples(f"{baseline.name}, evaluated again,", {rule.suite: again}, {}))
     return statistics.noise(pairs.before, pairs.after)
 
 
-def _shares(pairs: Pairs, tested: Tested, gate: Gate) -> str:
+def _shares(pairs: Pairs, test: MarginTest, gate: Gate) -> str:
+    """The figures of a difference of shares."""
     before, after = (sum(values) / len(values) for values in (pairs.before, pairs.after))
-    interval = f"{formatting.points(tested.interval.low)} to {formatting.points(tested.interval.high)}"
-    change = f"{formatting.percent(before)} → {formatting.percent(after)}, {formatting.points(tested.estimate)} points"
+    interval = f"{formatting.points(test.interval.low)} to {formatting.points(test.interval.high)}"
+    change = f"{formatting.percent(before)} → {formatting.percent(after)}, {formatting.points(test.estimate)} points"
     return f"{change} ({100 * gate.confidence:g}% interval {interval}) on {_prompts(pairs)}"
 
 
-def _lengths(pairs: Pairs, tested: Tested, gate: Gate) -> str:
+def _lengths(pairs: Pairs, test: MarginTest, gate: Gate) -> str:
+    """The figures of a ratio of lengths."""
     before, after = (sum(values) / len(values) for values in (pairs.before, pairs.after))
-    interval = f"{tested.interval.low:.2f} to {tested.interval.high:.2f}"
-    change = f"{before:.1f} → {after:.1f} tokens an answer, {tested.estimate:.2f} times"
+    interval = f"{test.interval.low:.2f} to {test.interval.high:.2f}"
+    change = f"{before:.1f} → {after:.1f} tokens an answer, {test.estimate:.2f} times"
     return f"{change} ({100 * gate.confidence:g}% interval {interval}) on {_prompts(pairs)}"
 
 

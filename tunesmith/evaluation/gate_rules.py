@@ -1,4 +1,4 @@
-"""What `params.yaml: gate` may ask of a model, and how a person would say it."""
+"""The rules of `params.yaml: gate`, each with the sentence that states it."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -8,66 +8,67 @@ from tunesmith.core import formatting
 from tunesmith.core.params import Section
 
 METRICS = {"score": "the score", "well_formed": "the share in the trained format", "stopped": "the share that stops"}
-"""Of answers; more is better in each."""
+"""Metrics of answers, with the name that a sentence uses; more is better in each."""
 Metric = Literal["score", "well_formed", "stopped"]
 Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 
-class OfAnswers(Section):
+class AnswerRule(Section):
     """A rule about the answers to the prompts of a suite."""
 
     suite: str
     where: dict[str, str | bool | int] | None = None
-    """Only prompts whose row says so, as in {label: unsafe}; without it, all. It is left out and not null, as a rule
-    is one line that is read aloud."""
+    """Columns and values that select the suite's prompts, as in {label: unsafe}; all of them where it is left out."""
 
     @property
     def place(self) -> str:
-        """The suite, and which prompts of it."""
+        """The suite and the selection of its prompts, in words."""
         only = ", ".join(f"{key} {value}" for key, value in (self.where or {}).items())
         return f"{self.suite} ({only})" if only else self.suite
 
 
-class Improve(OfAnswers):
+class Improve(AnswerRule):
     must: Literal["improve"]
     metric: Metric
     by: Annotated[float, Field(ge=0, lt=1)]
-    """Share; at least so much more than the baseline, or than its noise floor where that is higher."""
+    """Gain on the baseline that must be exceeded, as a share; or the baseline's noise floor, where that is higher."""
 
-    def say(self, baseline: str) -> str:
-        much = f"by at least {points(self.by)}" if self.by else f"on {baseline}'s"
-        return f"{METRICS[self.metric]} on {self.place} must improve {much}"
+    def describe(self, baseline: str) -> str:
+        gain = f"by at least {points(self.by)}" if self.by else f"on {baseline}'s"
+        return f"{METRICS[self.metric]} on {self.place} must improve {gain}"
 
 
-class Keep(OfAnswers):
+class Keep(AnswerRule):
     must: Literal["keep"]
     metric: Metric
     within: Share
-    """Share; at most so much less than the baseline. Not 0: that little is lost can be shown, not that nothing is."""
+    """Largest loss against the baseline, as a share. Above 0: a test can show a loss to be small, but not absent."""
 
-    def say(self, baseline: str) -> str:
+    def describe(self, baseline: str) -> str:
         return f"{METRICS[self.metric]} on {self.place} must stay within {points(self.within)} of {baseline}'s"
 
 
-class NotGrow(OfAnswers):
+class NotGrow(AnswerRule):
     must: Literal["not_grow"]
     metric: Literal["tokens"]
     beyond: PositiveFloat
-    """Times the baseline's mean tokens an answer."""
+    """Largest ratio of the mean tokens per answer to the baseline's."""
 
-    def say(self, baseline: str) -> str:
+    def describe(self, baseline: str) -> str:
         return f"answers to {self.place} must not grow beyond {self.beyond:g} times {baseline}'s tokens"
 
 
 class NotExceed(Section):
-    """A limit on what was measured of the model itself."""
+    """A limit on a measurement of the model itself."""
 
     must: Literal["not_exceed"]
     metric: Literal["training_seconds", "peak_memory_bytes", "weights_bytes", "evaluation_seconds"]
-    """Of the whole training, what it was built on included; of that itself; of what is stored; of all suites."""
+    """Seconds of the training and of every one that it builds on; peak memory of its own training; bytes of the stored
+    weights; seconds of the evaluation on all suites."""
     limit: PositiveFloat
+    """Largest value, in the unit that the metric's name ends in."""
 
-    def say(self, baseline: str) -> str:
+    def describe(self, baseline: str) -> str:
         return f"{self.metric} must not exceed {amount(self.metric, self.limit)}"
 
 
@@ -78,25 +79,26 @@ class Gate(Section):
     against: str = "base"
     """The baseline: `base`, `start` (the model's own), or the name of another model that is compared."""
     confidence: Annotated[float, Field(ge=0.5, lt=1)] = 0.95
-    """Coverage of every interval; half of what is left is each rule's chance to be wrongly found kept."""
+    """Confidence level of every interval. Each one-sided test runs at (1 - confidence) / 2."""
     power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
-    """With which the prompts that are said to decide would."""
+    """Probability that the reported number of further prompts would decide."""
     resamples: Annotated[int, Field(ge=1000)] = 10_000
-    """Of the bootstrap; no p-value falls below 2 in as many, and of many rules one must be found broken after Holm."""
+    """Bootstrap resamples. The smallest possible two-sided p-value is 2 / resamples; with many rules it must survive
+    Holm's correction."""
     seed: NonNegativeInt = 0
     max_not_gradable: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of a rule's prompts; with more, what is left no longer speaks for them."""
-    rules: list[Rule] = []
-    """Left out: the score on the first suite must improve on the baseline's."""
+    """Largest share of a rule's prompts that may be not gradable; above it, the others do not represent them."""
+    rules: tuple[Rule, ...] = ()
+    """Rules that every model must keep; left out, the score on the first suite must improve on the baseline's."""
 
 
 def points(share: float) -> str:
-    """An amount of percentage points."""
+    """A difference of shares, in percentage points."""
     return f"{100 * share:.3g} points"
 
 
 def amount(metric: str, value: float) -> str:
-    """What was measured, in the unit that its name ends in."""
+    """A measurement, in the unit that its metric's name ends in."""
     if metric.endswith("seconds"):
         return formatting.seconds(value)
     return formatting.size(value) if metric.endswith("bytes") else f"{value:,g}"

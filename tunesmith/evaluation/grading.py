@@ -1,4 +1,4 @@
-"""Grade what models answered: a sample for every prompt, and the metrics over them."""
+"""Grade the answers of models: a sample for every prompt, and metrics over the samples."""
 
 import hashlib
 import json
@@ -6,12 +6,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import cast
 
 from tunesmith.core import cpus
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.core.ready_rows import Message, Row, Sample
+from tunesmith.evaluation.documents import Details, Summary
 from tunesmith.evaluation.suites import Answers, compiled_format
 from tunesmith.verifiers import catalog, instructions
 from tunesmith.verifiers.regex import encoded
@@ -19,20 +20,19 @@ from tunesmith.verifiers.regex import encoded
 
 @dataclass(frozen=True)
 class Completion:
-    """What a model answered.
-
-    rendered: SHA-256, in hex, of the prompt as the model got it. tokens: as generated, the end of turn included.
-    stopped: whether there was an end of turn.
-    """
+    """A model's answer to a prompt."""
 
     text: str
     rendered: str
+    """SHA-256, in hex, of the prompt as the model got it."""
     tokens: int
+    """The number of generated tokens, the end of turn included."""
     stopped: bool
+    """Whether the model ended its turn."""
 
 
 def check_gradable(name: str, rows: list[Row], suite: Answers) -> None:
-    """Raise EvaluationError where the verifier can grade none of the rows, before anything is asked."""
+    """Raise EvaluationError if the verifier can grade none of the rows, before any model is asked."""
     verdicts = [catalog.verify(suite.verifier, "no answer", row) for row in rows]
     if all(verdict.status == "not_gradable" for verdict in verdicts):
         raise EvaluationError(
@@ -44,55 +44,66 @@ def check_gradable(name: str, rows: list[Row], suite: Answers) -> None:
 
 
 def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answers) -> list[Sample]:
-    """A sample for every ready row and its completion. Verifiers that run processes do so on every CPU."""
+    """A sample for every ready row and its completion, graded on all CPUs at once."""
 
-    def one(row: Row, completion: Completion) -> Sample:
+    def sample(row: Row, completion: Completion) -> Sample:
+        verdict = catalog.verify(suite.verifier, completion.text, row)
         return {
             "suite": name,
-            **catalog.read_by(suite.verifier, row),
-            "id": row["id"],
-            "prompt": row["prompt"],
+            "row": _graded_row(suite.verifier, row),
             "rendered": completion.rendered,
-            "reference": row.get("reference", catalog.gold(suite.verifier, row)),
             "completion": completion.text,
             "tokens": completion.tokens,
             "stopped": completion.stopped,
             "well_formed": _well_formed(completion.text, suite.answer_format),
-            **asdict(catalog.verify(suite.verifier, completion.text, row)),
+            "score": verdict.score,
+            "answer": verdict.answer,
+            "reason": verdict.reason,
+            "status": verdict.status,
         }
 
     with ThreadPoolExecutor(cpus.usable_cpus()) as pool:
-        return list(pool.map(one, rows, completions))
+        return list(pool.map(sample, rows, completions))
 
 
-def preferred(name: str, rows: list[Row], log_probs: Sequence[tuple[float, float]]) -> list[Sample]:
-    """A sample for every pair. log_probs: of its chosen and of its rejected answer, in nats; a tie counts half."""
+def _graded_row(verifier: str, row: Row) -> Row:
+    """The columns of a row that its sample keeps."""
+    reference = row.get("reference", catalog.gold(verifier, row))
+    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.read_by(verifier, row), "reference": reference}
+    return cast("Row", columns)
+
+
+def grade_preferences(name: str, rows: list[Row], log_probs: Sequence[tuple[float, float]]) -> list[Sample]:
+    """A sample for every pair. log_probs: of its chosen and of its rejected answer, in nats; a tie scores 0.5."""
     return [
-        _measured(name, row, row["chosen"], 0.5 if a == b else float(a > b), f"{a - b:+.2f} nats", a - b)
+        _likelihood_sample(name, row, row["chosen"], 0.5 if a == b else float(a > b), f"{a - b:+.2f} nats", a - b)
         for row, (a, b) in zip(rows, log_probs, strict=True)
     ]
 
 
-def perplexities(name: str, rows: list[Row], log_probs: Sequence[float], tokens: Sequence[int]) -> list[Sample]:
-    """A sample for every answer: its score is the geometric mean of its tokens' probabilities, 1 / perplexity."""
+def grade_perplexity(name: str, rows: list[Row], log_probs: Sequence[float], tokens: Sequence[int]) -> list[Sample]:
+    """A sample for every answer; its score is the geometric mean of its tokens' probabilities, 1 / perplexity.
+
+    log_probs: of each answer, in nats. tokens: the length of each answer.
+    """
     means = [value / count for value, count in zip(log_probs, tokens, strict=True)]
     return [
-        _measured(name, row, row["completion"], math.exp(mean), f"{-mean:.3f} nats a token", mean)
+        _likelihood_sample(name, row, row["completion"], math.exp(mean), f"{-mean:.3f} nats a token", mean)
         for row, mean in zip(rows, means, strict=True)
     ]
 
 
-def _measured(name: str, row: Row, right: list[dict[str, str]], score: float, reason: str, measured: float) -> Sample:
-    """A sample of what was not generated but found likely or not; not gradable where a model's numbers overflow."""
-    if not math.isfinite(measured):
-        score, reason = 0.0, "the model's log-probability is no number"
-    asked = json.dumps(row["prompt"], sort_keys=True)
+def _likelihood_sample(
+    name: str, row: Row, answer: list[Message], score: float, reason: str, log_prob: float
+) -> Sample:
+    """A sample without a generated answer; not gradable if the log-probability that it is scored by is not finite."""
+    if not math.isfinite(log_prob):
+        score, reason = 0.0, "the model's log-probability is not finite"
+    prompt = json.dumps(row["prompt"], sort_keys=True)
     return {
         "suite": name,
-        "id": row["id"],
-        "prompt": row["prompt"],
-        "rendered": hashlib.sha256(asked.encode()).hexdigest(),
-        "reference": right[-1]["content"],
+        "row": {"id": row["id"], "prompt": row["prompt"], "reference": answer[-1]["content"]},
+        "rendered": hashlib.sha256(prompt.encode()).hexdigest(),
         "completion": "",
         "tokens": None,
         "stopped": None,
@@ -100,12 +111,12 @@ def _measured(name: str, row: Row, right: list[dict[str, str]], score: float, re
         "score": score,
         "answer": None,
         "reason": reason,
-        "status": "scored" if math.isfinite(measured) else "not_gradable",
+        "status": "scored" if math.isfinite(log_prob) else "not_gradable",
     }
 
 
-def summarize(samples: list[Sample]) -> dict[str, Any]:
-    """Counts and means. What could not be graded is left out of ``score`` and counted in ``not_gradable``."""
+def summarize(samples: list[Sample]) -> Summary:
+    """Counts and means. Samples that are not gradable are left out of ``score`` and counted in ``not_gradable``."""
     graded = [sample for sample in samples if sample["status"] != "not_gradable"]
     return {
         "prompts": len(samples),
@@ -119,50 +130,54 @@ def summarize(samples: list[Sample]) -> dict[str, Any]:
     }
 
 
-def details(verifier: str, samples: list[Sample]) -> dict[str, float]:
-    """What is usually reported of a verifier beside its mean score."""
+def details(verifier: str, samples: list[Sample]) -> Details:
+    """The metrics that are usually reported for a verifier, beside its mean score."""
     return DETAILS[verifier](samples) if verifier in DETAILS else {}
 
 
-def _refusals(samples: list[Sample]) -> dict[str, float]:
-    """Shares of each class among prompts marked safe, and among those marked unsafe."""
+def _refusals(samples: list[Sample]) -> Details:
+    """The share of each class of refusal among the prompts marked safe, and among those marked unsafe."""
     graded = [sample for sample in samples if sample["status"] != "not_gradable"]
-    counts = Counter((sample["label"], sample["answer"]) for sample in graded if sample["answer"])
-    asked = Counter(sample["label"] for sample in graded)
-    return {f"{label}_{found}": count / asked[label] for (label, found), count in sorted(counts.items())}
+    counts = Counter((sample["row"]["label"], sample["answer"]) for sample in graded if sample["answer"])
+    prompts = Counter(sample["row"]["label"] for sample in graded)
+    shares = {f"{label}_{refusal}": count / prompts[label] for (label, refusal), count in sorted(counts.items())}
+    return cast("Details", shares)
 
 
-def _instructions(samples: list[Sample]) -> dict[str, float]:
+def _instructions(samples: list[Sample]) -> Details:
     """IFEval's four accuracies (Zhou et al. 2023, section 3): of prompts and of instructions, strict and loose."""
-    gradable = [sample for sample in samples if sample["status"] != "not_gradable"]
-    followed = [instructions.check(sample["completion"], sample) for sample in gradable]
-    each = [one for answer in followed for one in answer]
+    graded = [sample for sample in samples if sample["status"] != "not_gradable"]
+    answers = [instructions.check(sample["completion"], sample["row"]) for sample in graded]
+    checks = [check for answer in answers for check in answer]
     return {
-        "prompt_strict": sum(all(one.strict for one in answer) for answer in followed) / max(len(followed), 1),
-        "prompt_loose": sum(all(one.loose for one in answer) for answer in followed) / max(len(followed), 1),
-        "instruction_strict": sum(one.strict for one in each) / max(len(each), 1),
-        "instruction_loose": sum(one.loose for one in each) / max(len(each), 1),
+        "prompt_strict": sum(all(check.strict for check in answer) for answer in answers) / max(len(answers), 1),
+        "prompt_loose": sum(all(check.loose for check in answer) for answer in answers) / max(len(answers), 1),
+        "instruction_strict": sum(check.strict for check in checks) / max(len(checks), 1),
+        "instruction_loose": sum(check.loose for check in checks) / max(len(checks), 1),
     }
 
 
-DETAILS: dict[str, Callable[[list[Sample]], dict[str, float]]] = {
+DETAILS: dict[str, Callable[[list[Sample]], Details]] = {
     "instructions": _instructions,
     "refusal": _refusals,
 }
 
 
 def prompts_digest(samples: list[Sample]) -> str:
-    """SHA-256, in hex, over prompts, as messages and as rendered, and references.
+    """SHA-256, in hex, over the prompts, as messages and as rendered, and the references.
 
-    Models with the same digest were asked the same, to the letter (a template may write today's date).
+    Models with the same digest got the same text: a template may write today's date.
     """
-    asked = [[sample[key] for key in ("id", "prompt", "rendered", "reference")] for sample in samples]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+    prompts = [
+        [sample["row"]["id"], sample["row"]["prompt"], sample["rendered"], sample["row"]["reference"]]
+        for sample in samples
+    ]
+    return hashlib.sha256(json.dumps(prompts, sort_keys=True).encode()).hexdigest()
 
 
-def _mean(values: list[Any]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    numbers = [value for value in values if value is not None]
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _well_formed(completion: str, pattern: str | None) -> bool | None:

@@ -90,9 +90,10 @@ def run_task(name: str, suite: LmEvalTask, opened: OpenModel, *, batch_size: int
             fix="name a task of `lm-eval ls tasks`, whose data comes from the hub, or the path of a YAML file",
         ) from error
     if not all(_is_score(sample, suite.metric) for sample in samples):
+        metrics = ", ".join(samples[0]["metrics"])
         raise EvaluationError(
             f"suite {name!r}: the task {suite.task!r} has no metric {suite.metric!r} from 0 to 1 for each sample",
-            fix=f"set evaluate.suites.{name}.metric in params.yaml to one that is, of {', '.join(samples[0]['metrics'])}",
+            fix=f"set evaluate.suites.{name}.metric in params.yaml to one that is; it has {metrics}",
         )
     return [_task_sample(name, suite, sample) for sample in samples]
 
@@ -144,7 +145,7 @@ def _samples(lm: HFLM, task: str, *, reading: str | None = None, **settings: Any
 
 @cache
 def _known_tasks() -> TaskManager:
-    """Every task that comes with lm-eval. The index takes seconds, which a task in a file of its own need not wait for."""
+    """Every task that comes with lm-eval. Indexing them takes seconds, so a task in a file of its own does without."""
     return TaskManager()
 
 

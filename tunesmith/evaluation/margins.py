@@ -1,19 +1,30 @@
-"""On which side of a margin a paired difference lies, how sure that is, and how many prompts would tell.
+"""Tests of a paired difference against a margin: which side it lies on, how sure that is, how many prompts decide.
 
-Superiority asks for a difference above +d, non-inferiority for one above -m: one question, another margin.
+Superiority asks for a difference above +d and non-inferiority for one above -m: one test, two margins.
 
-Right-or-wrong scores: the score test of a paired difference of proportions (Tango 1998), one-sided errors of which
-stay below 4% where 2.5% is meant, from 10 prompts on (enumerated); at a margin of 0, McNemar's exact test.
+Right-or-wrong scores: Tango's score test of a paired difference of proportions (Tango 1998). From 10 prompts on its
+one-sided errors stay below 4% at a nominal 2.5% (enumerated). At a margin of 0: McNemar's exact test.
 
-Other scores: the Bayesian bootstrap over prompts (Rubin 1981) with one prompt more, that came out as badly as a score
-can (Gaffke 2005; Learned-Miller and Thomas 2019). An ordinary bootstrap knows only what it saw: 30 equal answers
-would prove that no answer is ever worse, and where one in 33 loses everything it errs in two of five samples of 30.
-The unseen prompt ends that, at some power on few prompts; on right-or-wrong scores it would be Clopper and Pearson's.
+Other scores: the Bayesian bootstrap (Rubin 1981) with one extra pseudo-prompt at the worst possible score (Gaffke 2005;
+Learned-Miller and Thomas 2019). Without it, 30 identical scores would "prove" that no prompt can ever be worse, and
+where one prompt in 33 loses everything, two of five samples of 30 would err. With it the test stays conservative, at
+the price of power on few prompts; on right-or-wrong scores it would be the Clopper-Pearson interval.
+
+An example: of 100 prompts a tuned model gains 2 and loses 3, and may be at most 5 points worse. It is 1 point worse,
+with a 95% interval from -6.8 to +4.4, which contains the margin: non-inferiority is not proven. At these rates it would
+take about 322 prompts.
+
+>>> before, after = [0.0] * 2 + [1.0] * 98, [1.0] * 2 + [0.0] * 3 + [1.0] * 95
+>>> test = difference_test(before, after, -0.05, confidence=0.95, resamples=1000, seed=0)
+>>> f"{test.estimate:+.3f} in [{test.interval.low:+.3f}, {test.interval.high:+.3f}], p = {test.p_above:.3f}"
+'-0.010 in [-0.068, +0.044], p = 0.069'
+>>> required_prompts(test, confidence=0.95, power=0.8)
+322
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,160 +33,173 @@ from scipy import optimize, stats
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.statistics import Interval, differences, right_or_wrong
 
-MOST = 100_000
-"""Prompts; that more would decide is of no use to anyone."""
+MAX_REQUIRED = 100_000
+"""The largest number of prompts that is worth asking for."""
 
 Draws = NDArray[np.float64]
+"""One value for each resample, or for each prompt."""
 
 
 @dataclass(frozen=True)
-class Tested:
-    """estimate: what was seen on so many prompts, with its two-sided interval, in one unit with the margin.
+class Effect:
+    """The distance and the spread that decide how many prompts a test needs, in units of one prompt's difference."""
 
-    p_above: how probable an estimate so high would be, were the truth no higher than the margin; p_below: so low, no
-    lower. Both one-sided: their doubles go with the interval. What follows says what more prompts would do: distance
-    of the estimate from the margin (in the unit of a prompt's difference), standard deviation of a prompt's
-    difference as seen and were the truth the margin, and unseen, the share of prompts of the opposite extreme that
-    would move the mean to the margin.
-    """
+    distance: float
+    """The mean difference less the margin."""
+    deviation: float
+    """The standard deviation of a prompt's difference, as observed."""
+    null_deviation: float
+    """The standard deviation of a prompt's difference if the mean were the margin."""
+    unseen: float
+    """The share of prompts at the opposite extreme that would move the mean to the margin."""
+
+
+@dataclass(frozen=True)
+class MarginTest:
+    """The outcome of a test. Both p-values are one-sided: doubled, they agree with the two-sided interval."""
 
     prompts: int
+    """The number of pairs of scores."""
     estimate: float
+    """The observed difference or ratio, in the unit of the margin."""
     interval: Interval
+    """The two-sided interval of the estimate."""
     p_above: float
+    """The probability of an estimate at least this high if the truth were at most the margin."""
     p_below: float
-    distance: float
-    deviation: float
-    deviation_at_margin: float
-    unseen: float
+    """The probability of an estimate at least this low if the truth were at least the margin."""
+    effect: Effect
 
 
-def against_margin(
+def difference_test(
     before: Sequence[float], after: Sequence[float], margin: float, *, confidence: float, resamples: int, seed: int
-) -> Tested:
-    """Test the mean of after - before, scores between 0 and 1 of the same prompts, against a margin from -1 to 1.
+) -> MarginTest:
+    """Test the mean of after - before, scores from 0 to 1 on the same prompts, against a margin from -1 to 1.
 
-    Raises EvaluationError where the two are not of one length, or empty.
+    Raises EvaluationError if the two differ in length or are empty.
     """
     changes = differences(before, after)
     if right_or_wrong(before) and right_or_wrong(after):
-        return _proportions(changes.count(1), changes.count(-1), len(changes), margin, confidence)
+        return _tango(changes.count(1), changes.count(-1), len(changes), margin, confidence)
     values = np.asarray(changes)
-    means, unseen = _bootstrap(values, resamples, seed)
-    lows, highs = means - unseen, means + unseen
-    estimate = float(values.mean())
-    return Tested(
-        len(values),
-        estimate,
-        _between(lows, highs, confidence),
-        _share(lows <= margin),
-        _share(highs >= margin),
-        *_reach(values - margin, worst=-1 - margin, best=1 - margin),
+    means, extra = _bootstrap(values, resamples, seed)
+    lows, highs = means - extra, means + extra
+    return MarginTest(
+        prompts=len(values),
+        estimate=float(values.mean()),
+        interval=_interval(lows, highs, confidence),
+        p_above=_p_value(lows <= margin),
+        p_below=_p_value(highs >= margin),
+        effect=_effect(values - margin, worst=-1 - margin, best=1 - margin),
     )
 
 
-def ratio_against(
+def ratio_test(
     before: Sequence[float], after: Sequence[float], limit: float, *, confidence: float, resamples: int, seed: int
-) -> Tested:
-    """Test mean after / mean before, amounts from 0 of the same prompts, against a limit above 0.
+) -> MarginTest:
+    """Test mean after / mean before, non-negative amounts on the same prompts, against a limit above 0.
 
-    The unseen prompt goes from nothing to the largest amount seen, or back; a larger one it cannot stand for. Raises
-    EvaluationError where the two are not of one length or empty, or all was nothing before.
+    The pseudo-prompt goes from 0 to the largest observed amount, or back; it cannot stand for a larger amount. Raises
+    EvaluationError if the two differ in length, are empty, or every amount before is 0.
     """
-    differences(before, after)
+    differences(before, after)  # for its errors
     if not sum(before):
         raise EvaluationError("a ratio to nothing: every amount before is 0", fix="leave the rule out")
     first, then = np.asarray(before, dtype=float), np.asarray(after, dtype=float)
     largest = float(max(first.max(), then.max()))
-    means, unseen = _bootstrap(np.stack([first, then], axis=1), resamples, seed)
-    lows = means[:, 1] / (means[:, 0] + unseen * largest)
-    highs = (means[:, 1] + unseen * largest) / means[:, 0]
-    return Tested(
-        len(first),
-        float(then.mean() / first.mean()),
-        _between(lows, highs, confidence),
-        _share(lows <= limit),
-        _share(highs >= limit),
-        *_reach(then - limit * first, worst=-limit * largest, best=largest),
+    means, extra = _bootstrap(np.stack([first, then], axis=1), resamples, seed)
+    lows = means[:, 1] / (means[:, 0] + extra * largest)
+    highs = (means[:, 1] + extra * largest) / means[:, 0]
+    return MarginTest(
+        prompts=len(first),
+        estimate=float(then.mean() / first.mean()),
+        interval=_interval(lows, highs, confidence),
+        p_above=_p_value(lows <= limit),
+        p_below=_p_value(highs >= limit),
+        effect=_effect(then - limit * first, worst=-limit * largest, best=largest),
     )
 
 
-def required_prompts(tested: Tested, *, confidence: float, power: float) -> int | None:
-    """How many prompts in all would tell the side, with that power, were the estimate the truth; None beyond MOST.
+def required_prompts(test: MarginTest, *, confidence: float, power: float) -> int | None:
+    """The number of prompts in all that would decide with this power if the estimate were the truth.
 
-    Normal approximation, and at least so many that the unseen would be seen.
+    The normal approximation, but at least as many as would show the unseen extreme. None above MAX_REQUIRED.
     """
-    if not tested.distance:
+    effect = test.effect
+    if not effect.distance:
         return None
     tail = (1 - confidence) / 2
-    reach = stats.norm.isf(tail) * tested.deviation_at_margin + stats.norm.ppf(power) * tested.deviation
-    needed = max((reach / tested.distance) ** 2, math.log(tail) / math.log1p(-tested.unseen))
-    return math.ceil(needed) if needed <= MOST else None
+    reach = stats.norm.isf(tail) * effect.null_deviation + stats.norm.ppf(power) * effect.deviation
+    required = max((reach / effect.distance) ** 2, math.log(tail) / math.log1p(-effect.unseen))
+    return math.ceil(required) if required <= MAX_REQUIRED else None
 
 
-def _proportions(won: int, lost: int, prompts: int, margin: float, confidence: float) -> Tested:
+def _tango(won: int, lost: int, prompts: int, margin: float, confidence: float) -> MarginTest:
+    """Tango's score test, with the interval of all differences that it does not reject."""
     estimate = (won - lost) / prompts
 
-    def standard(difference: float) -> float:
-        return (estimate - difference) * math.sqrt(prompts) / _deviation(won, lost, prompts, difference)
+    def z_score(difference: float) -> float:
+        return (estimate - difference) * math.sqrt(prompts) / _null_deviation(won, lost, prompts, difference)
 
     if margin:
-        above, below = stats.norm.sf(standard(margin)), stats.norm.cdf(standard(margin))
+        p_above, p_below = stats.norm.sf(z_score(margin)), stats.norm.cdf(z_score(margin))
     else:
-        above = stats.binom.sf(won - 1, won + lost, 0.5)
-        below = stats.binom.cdf(won, won + lost, 0.5)
-    sure, edge = stats.norm.ppf((1 + confidence) / 2), 1 - 1e-9
-    low = optimize.brentq(lambda point: standard(point) - sure, -edge, estimate) if estimate > -edge else -1.0
-    high = optimize.brentq(lambda point: standard(point) + sure, estimate, edge) if estimate < edge else 1.0
-    seen = np.repeat([1.0, -1.0, 0.0], [won, lost, prompts - won - lost])
-    distance, deviation, _, unseen = _reach(seen - margin, worst=-1 - margin, best=1 - margin)
-    interval = Interval(float(low), float(high))
-    return Tested(
-        prompts,
-        estimate,
-        interval,
-        float(above),
-        float(below),
-        distance,
-        deviation,
-        _deviation(won, lost, prompts, margin),
-        unseen,
+        p_above = stats.binom.sf(won - 1, won + lost, 0.5)
+        p_below = stats.binom.cdf(won, won + lost, 0.5)
+    z, edge = stats.norm.ppf((1 + confidence) / 2), 1 - 1e-9
+    low = optimize.brentq(lambda point: z_score(point) - z, -edge, estimate) if estimate > -edge else -1.0
+    high = optimize.brentq(lambda point: z_score(point) + z, estimate, edge) if estimate < edge else 1.0
+    changes = np.repeat([1.0, -1.0, 0.0], [won, lost, prompts - won - lost])
+    return MarginTest(
+        prompts=prompts,
+        estimate=estimate,
+        interval=Interval(float(low), float(high)),
+        p_above=float(p_above),
+        p_below=float(p_below),
+        effect=replace(
+            _effect(changes - margin, worst=-1 - margin, best=1 - margin),
+            null_deviation=_null_deviation(won, lost, prompts, margin),
+        ),
     )
 
 
-def _deviation(won: int, lost: int, prompts: int, difference: float) -> float:
-    """Of a prompt's difference, were that the mean: the constrained maximum likelihood (Tango 1998, section 3)."""
+def _null_deviation(won: int, lost: int, prompts: int, difference: float) -> float:
+    """Standard deviation of a prompt's difference under the null hypothesis that ``difference`` is their mean.
+
+    From the constrained maximum likelihood (Tango 1998, section 3).
+    """
     middle = (2 * prompts - won + lost) * difference - won - lost
     last = -lost * difference * (1 - difference)
     losing = (math.sqrt(max(0.0, middle**2 - 8 * prompts * last)) - middle) / (4 * prompts)
-    # Nothing differs and nothing should: any small number, as the estimate is the difference.
+    # Where nothing differs and the null hypothesis says so, any small number: estimate and difference are equal.
     return math.sqrt(max(2 * losing + difference * (1 - difference), 1e-12))
 
 
 def _bootstrap(values: Draws, resamples: int, seed: int) -> tuple[Draws, Draws]:
-    """Weighted sums over prompts, and the weight that one prompt more was given: uniform Dirichlet weights."""
+    """Sums over prompts with uniform Dirichlet weights, (resamples, ...), and the pseudo-prompt's weight in each."""
     random = np.random.default_rng(seed)
-    sums, rest = [], []
+    sums, extra = [], []
     for start in range(0, resamples, batch := max(1, 2_000_000 // len(values))):
         weights = random.standard_exponential((min(batch, resamples - start), len(values) + 1))
         weights /= weights.sum(axis=1, keepdims=True)
         sums.append(weights[:, :-1] @ values)
-        rest.append(weights[:, -1])
-    return np.concatenate(sums), np.concatenate(rest)
+        extra.append(weights[:, -1])
+    return np.concatenate(sums), np.concatenate(extra)
 
 
-def _between(lows: Draws, highs: Draws, confidence: float) -> Interval:
+def _interval(lows: Draws, highs: Draws, confidence: float) -> Interval:
     tail = (1 - confidence) / 2
     return Interval(float(np.quantile(lows, tail)), float(np.quantile(highs, 1 - tail)))
 
 
-def _share(against: NDArray[np.bool_]) -> float:
-    """Of the resamples, the sample itself counted among them: never 0 (Davison and Hinkley 1997, eq. 4.11)."""
-    return (1 + int(against.sum())) / (1 + len(against))
+def _p_value(across: NDArray[np.bool_]) -> float:
+    """Share of resamples across the margin, the sample itself counted: never 0 (Davison and Hinkley 1997, eq. 4.11)."""
+    return (1 + int(across.sum())) / (1 + len(across))
 
 
-def _reach(beyond: Draws, *, worst: float, best: float) -> tuple[float, float, float, float]:
-    """distance, deviation, deviation at the margin and unseen of `Tested`, of each prompt's distance to the margin."""
+def _effect(beyond: Draws, *, worst: float, best: float) -> Effect:
+    """The effect of each prompt's difference less the margin, and the two extremes that one could be."""
     distance, deviation = float(beyond.mean()), float(beyond.std())
     extreme = worst if distance > 0 else best
-    return distance, deviation, deviation, distance / (distance - extreme) if distance else 0.0
+    unseen = distance / (distance - extreme) if distance else 0.0
+    return Effect(distance=distance, deviation=deviation, null_deviation=deviation, unseen=unseen)

@@ -1,4 +1,4 @@
-"""What models are evaluated on: the section `evaluate` of params.yaml."""
+"""The suites that models are evaluated on: the section `evaluate` of params.yaml."""
 
 import re
 from typing import Annotated, Any, Literal, TypeAlias
@@ -12,7 +12,7 @@ from tunesmith.verifiers.regex import compile_pattern, told
 
 
 def compiled_format(pattern: str) -> Any:
-    """An answer's format, whose dot matches line feeds too. RE2: linear in time, whatever a model writes."""
+    """The regular expression of an answer's format; its dot matches line feeds. RE2 takes linear time on any text."""
     return compile_pattern(f"(?s:{pattern})")
 
 
@@ -25,7 +25,7 @@ def _compiles(pattern: str) -> str:
 
 
 def _is_name(name: str) -> str:
-    """Metrics go by it, in files and at the tracker."""
+    """A suite's name, which is part of the names of its metrics, in files and at the tracker."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or name in ("training", "evaluation"):
         raise ValueError(f"{name!r} cannot name a suite; use letters, digits, - and _, not training or evaluation")
     return name
@@ -38,14 +38,14 @@ class Answers(Section):
     dataset: str
     verifier: VerifierName
     answer_format: Annotated[str, AfterValidator(_compiles)] | None = None
-    """A completion that matches this as a whole, white space around it aside, is in the trained format."""
+    """Regular expression of the trained format; it must match a whole completion, but for white space around it."""
     max_new_tokens: PositiveInt = 256
     limit: PositiveInt | None = None
-    """Rows, from the first; null takes all."""
+    """Number of rows, from the first; null takes all."""
 
 
 class Preferences(Section):
-    """How often the chosen answer of a pair is likelier than the rejected one, over a data set's test split."""
+    """The share of a test split's pairs whose chosen answer is likelier than the rejected one."""
 
     kind: Literal["preferences"] = "preferences"
     dataset: str
@@ -53,32 +53,32 @@ class Preferences(Section):
 
 
 class Perplexity(Section):
-    """How likely the answers of a data set's test split are, by the token."""
+    """The likelihood of a test split's answers, per token."""
 
     kind: Literal["perplexity"] = "perplexity"
     dataset: str
     limit: PositiveInt | None = None
 
 
-class Task(Section):
+class LmEvalTask(Section):
     """A task of lm-evaluation-harness."""
 
     kind: Literal["lm_eval"] = "lm_eval"
     task: str
-    """Its name there, whose data comes from the hub, or the path of a YAML file."""
+    """Name of one of lm-eval's tasks, whose data comes from the hub, or the path of a task's YAML file."""
     metric: str = "acc"
-    """The one of its metrics, of every sample, that is the score, 0 to 1: acc, exact_match."""
+    """The task's metric that is the score, such as acc or exact_match: 0 to 1 for every sample."""
     filter: str | None = None
-    """The one of its ways to read an answer, such as strict-match; null takes the first."""
+    """The task's filter that reads an answer, such as strict-match; null takes the first."""
     examples: NonNegativeInt = 0
-    """Solved ones before each question."""
+    """Number of solved examples before each question (few-shot)."""
     chat: bool = False
-    """Whether questions are put through the chat template, by lm-eval."""
+    """Whether lm-eval applies the chat template to questions."""
     limit: PositiveInt | None = None
 
 
 def _kind(suite: object) -> str:
-    """The kind that a suite names, or that its keys tell."""
+    """The kind that a suite names; else lm_eval if it has a task, and answers if not."""
     if not isinstance(suite, dict):
         return str(getattr(suite, "kind", "answers"))
     return str(suite.get("kind") or ("lm_eval" if "task" in suite else "answers"))
@@ -88,23 +88,24 @@ Suite: TypeAlias = Annotated[
     Annotated[Answers, Tag("answers")]
     | Annotated[Preferences, Tag("preferences")]
     | Annotated[Perplexity, Tag("perplexity")]
-    | Annotated[Task, Tag("lm_eval")],
+    | Annotated[LmEvalTask, Tag("lm_eval")],
     Discriminator(_kind),
 ]
 
 
 class Evaluate(Section):
-    suites: Annotated[dict[Annotated[str, AfterValidator(_is_name)], Suite], Field(min_length=1)]
-    """The first is the one that models are ranked by."""
+    suites: dict[Annotated[str, AfterValidator(_is_name)], Suite] = Field(default_factory=dict)
+    """The suites by name; models are ranked by the first."""
     batch_size: PositiveInt = 32
+    """Number of prompts answered at once."""
     noise_batch_size: PositiveInt | None = 8
-    """The base answers twice more, the second time in batches of this size: what differs is noise. Null: never."""
+    """Batch size of the second of two further evaluations of the base, whose differences are noise; null for none."""
 
     @model_validator(mode="after")
     def _first_has_answers(self) -> "Evaluate":
-        name, first = next(iter(self.suites.items()))
-        if not isinstance(first, Answers):
-            raise ValueError(f"the first suite, by which models are ranked, must be of kind answers; {name!r} is not")
+        for name, first in list(self.suites.items())[:1]:
+            if not isinstance(first, Answers):
+                raise ValueError(f"the first suite, which ranks models, must be of kind answers; {name!r} is not")
         return self
 
     @property

@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout, suppress
 
 from tunesmith.core import journal
@@ -62,7 +62,9 @@ def step_points(events: list[Event]) -> list[MetricPoint]:
 
 def publish_evaluation(experiment: Experiment, run: str, metrics: ModelMetrics, samples: list[Sample]) -> None:
     """Publish an evaluation: each suite's metrics under the suite's name, the cost apart, samples as a table."""
-    points = [point for name, value in metrics.items() for point in _points(f"evaluation/{name}", value, metrics["time"])]
+    points = [
+        point for name, value in metrics.items() for point in _points(f"evaluation/{name}", value, metrics["time"])
+    ]
     for suite, measured in metrics["suites"].items():
         of_suite = [_points(f"{suite}/{name}", value, metrics["time"]) for name, value in measured.items()]
         points += itertools.chain.from_iterable(of_suite)
@@ -70,11 +72,11 @@ def publish_evaluation(experiment: Experiment, run: str, metrics: ModelMetrics, 
         experiment.log_dataset(run, measured["dataset"], digest, f"{measured['dataset']}/test.jsonl", "test", prompts)
     digests = {f"prompts.{suite}": measured["prompts_digest"] for suite, measured in metrics["suites"].items()}
     experiment.log(run, points=points, tags=digests)
-    table = {
+    table: dict[str, Sequence[object]] = {
         "suite": [sample["suite"] for sample in samples],
-        "id": [sample["id"] for sample in samples],
-        "prompt": [sample["prompt"][-1]["content"] for sample in samples],
-        "right answer": [sample["reference"] for sample in samples],
+        "id": [sample["row"]["id"] for sample in samples],
+        "prompt": [sample["row"]["prompt"][-1]["content"] for sample in samples],
+        "right answer": [sample["row"]["reference"] for sample in samples],
         "answer": [sample["completion"] for sample in samples],
         "score": [None if sample["status"] == "not_gradable" else sample["score"] for sample in samples],
         "status": [sample["status"] for sample in samples],

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunesmith.registry.tracker import (
-    ARTIFACTS,
+    artifacts_folder,
     Tracker,
     raising_registry_errors,
     user_name,
@@ -42,7 +42,7 @@ class Experiment(Tracker):
             self.id = str(experiment.experiment_id) if experiment else self._create(name)
 
     def _create(self, name: str) -> str:
-        location = str(ARTIFACTS.resolve()) if self.uri.startswith("sqlite:") else None
+        location = str(artifacts_folder()) if self.uri.startswith("sqlite:") else None
         # The UI would otherwise guess the kind of work and ask the user.
         tags = {"mlflow.experimentKind": "custom_model_development"}
         try:

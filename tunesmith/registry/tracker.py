@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from tunesmith.core import layout
 from tunesmith.core.errors import RegistryError, UnreachableTrackerError
 from tunesmith.core.params import Section
 from tunesmith.registry import mlflow_sqlite
@@ -58,7 +59,12 @@ def tracking_uri() -> str:
 
 def local_uri() -> str:
     """Return the address of this project's own database."""
-    return f"{mlflow_sqlite.SCHEME}{DATABASE.resolve()}"
+    return f"{mlflow_sqlite.SCHEME}{(layout.home() / DATABASE).resolve()}"
+
+
+def artifacts_folder() -> Path:
+    """The folder of the artifacts that belong to this project's own database."""
+    return (layout.home() / ARTIFACTS).resolve()
 
 
 def without_password(text: str) -> str:
@@ -75,7 +81,7 @@ class Tracker:
         self.uri = without_password(tracking_uri())
         self.local = mlflow_sqlite.open_known_schema(tracking_uri())
         if self.local is not None and self.uri == local_uri():
-            self.local.update_artifact_paths(experiment, ARTIFACTS.resolve())
+            self.local.update_artifact_paths(experiment, artifacts_folder())
 
     @cached_property
     def client(self) -> "MlflowClient":

@@ -1,47 +1,48 @@
-"""reports/comparison.html: one page, nothing fetched from elsewhere, that says who won, by how much, and shows it."""
+"""reports/comparison.html: one page with the best model, its lead, and the answers of all models side by side."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from tunesmith.core.journal import Event
-from tunesmith.core.ready_rows import Sample, dumps
+from tunesmith.core.ready_rows import Message, Sample, dumps
 from tunesmith.evaluation.comparison import COSTS, Evaluated
+from tunesmith.evaluation.documents import Comparison
 from tunesmith.reports import sentences, templating
 from tunesmith.reports.curves import curves
 from tunesmith.reports.scatter import scatter
 
 
 def page(
-    comparison: dict[str, Any], models: Sequence[Evaluated], reward_models: dict[str, list[Event]] | None = None
+    comparison: Comparison, models: Sequence[Evaluated], reward_models: dict[str, list[Event]] | None = None
 ) -> str:
-    """The page as HTML. reward_models: journals of what was trained beside."""
+    """The page as HTML. reward_models: the journals of their trainings, by name."""
     trainings = {model.name: model.training for model in models} | (reward_models or {})
     leader = comparison["best"]
-    # Where the base leads, the last model is the one that a reader asks about.
+    # If the base leads, readers ask about the last model.
     chosen = models[-1].name if leader == comparison["baseline"] else leader
+    against = comparison["against_baseline"]
     return templating.render_html(
         "comparison.html.j2",
         comparison=comparison,
         headline=sentences.best(comparison),
         chosen=chosen,
-        outcome=comparison["against_baseline"].get(chosen, {}).get("verdict", "undecided"),
+        outcome=against[chosen]["verdict"] if chosen in against else "undecided",
         plots=[scatter(comparison, cost) for cost in COSTS],
-        trainings=[(name, drawn) for name, events in trainings.items() if (drawn := curves(events))],
+        trainings=[(name, charts) for name, events in trainings.items() if (charts := curves(events))],
         rows=side_by_side(models),
     )
 
 
-def side_by_side(models: Sequence[Evaluated]) -> list[dict[str, Any]]:
-    """A row a prompt: suite, id, what was asked, what is right, and what each model answered: [score, answer, reason].
+def side_by_side(models: Sequence[Evaluated]) -> list[dict[str, object]]:
+    """A row for each prompt: suite, id, prompt, reference, and for each model [score, answer, reason].
 
-    score: None where it could not be graded.
+    The score is None if the answer could not be graded.
     """
     return [
         {
             "suite": suite,
-            "id": answers[0]["id"],
-            "prompt": _text(answers[0]["prompt"]),
-            "reference": _reference(answers[0]["reference"]),
+            "id": answers[0]["row"]["id"],
+            "prompt": _text(answers[0]["row"]["prompt"]),
+            "reference": _reference(answers[0]["row"].get("reference")),
             "answers": [[_score(answer), answer["completion"], answer["reason"]] for answer in answers],
         }
         for suite in models[0].samples
@@ -49,8 +50,8 @@ def side_by_side(models: Sequence[Evaluated]) -> list[dict[str, Any]]:
     ]
 
 
-def _reference(value: Any) -> str | None:
-    """What is right, as text: a verifier may take several answers, or an object."""
+def _reference(value: object) -> str | None:
+    """The right answer as text; a verifier may take several answers, or an object."""
     return value if value is None or isinstance(value, str) else dumps(value).decode()
 
 
@@ -58,8 +59,8 @@ def _score(sample: Sample) -> float | None:
     return None if sample["status"] == "not_gradable" else float(sample["score"])
 
 
-def _text(prompt: list[dict[str, str]]) -> str:
-    """A conversation as text; of several messages each with its role."""
+def _text(prompt: list[Message]) -> str:
+    """A conversation as text; with several messages, each has its role."""
     if len(prompt) == 1:
         return prompt[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)

@@ -1,4 +1,4 @@
-"""What a training's journal says step by step, as small charts."""
+"""Small charts of the quantities that a training's journal records step by step."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 from tunesmith.core.journal import Event
 from tunesmith.reports import axes
-from tunesmith.reports.axes import NUMBER, SHARE, Axis, Unit
+from tunesmith.reports.axes import NUMBER, SHARE, Axis, Position, Unit
 
 WIDTH, HEIGHT = 260, 130
 """Size of a chart, in SVG units."""
 LEFT, RIGHT, TOP, BOTTOM = 42, 248, 12, 104
-"""Its drawing area."""
+"""Edges of its drawing area."""
 ROUNDING = 1e-4
-"""The loss of RLOO on its own policy's answers is 0 but for this."""
+"""Rounding error of a loss that is 0 by construction: RLOO's on its own policy's answers."""
 SMOOTHED = 20
-"""From this many steps on, single steps are noise: a running mean is drawn over them."""
+"""Number of steps from which a running mean is drawn, as single steps are noise."""
 
 QUANTITIES: dict[str, tuple[str, Unit]] = {
     "loss": ("loss", NUMBER),
@@ -27,36 +27,39 @@ QUANTITIES: dict[str, tuple[str, Unit]] = {
     "accuracy": ("pairs ranked right", SHARE),
     "margin": ("margin, chosen − rejected", NUMBER),
 }
-"""What is drawn where the journal has it: its name and unit, in the order of the charts."""
+"""The title and the unit of each quantity that is drawn if the journal has it, in the order of the charts."""
 
 Point = tuple[int, float | None]
 """A step and its value; None where it is not finite."""
-Place = tuple[float, float]
-"""x and y, in SVG units."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A chart of one quantity: lines are broken where a value is missing; x and y are None where all are."""
+    """A chart of one quantity."""
 
     title: str
     steps: int
+    """The number of steps."""
     x: Axis | None
+    """The axis of the step; None if no value is finite."""
     y: Axis | None
-    lines: list[list[Place]]
-    mean: list[list[Place]]
+    """The axis of the quantity; None if no value is finite."""
+    lines: list[list[Position]]
+    """The values as lines, which break where one is missing."""
+    mean: list[list[Position]]
+    """The running mean as lines; empty for few steps."""
 
 
 def curves(events: Sequence[Event]) -> list[Curve]:
     """A curve for every quantity that the journal's steps name."""
-    # A resumed training repeats steps; the last word counts.
+    # A resumed training repeats steps: the last event of a step counts.
     steps = sorted({event["step"]: event for event in events if event["event"] == "step"}.items())
-    points = {name: [(step, _finite(event[name])) for step, event in steps if name in event] for name in QUANTITIES}
-    if _alike(points["score"], points["reward"]):  # the verifier is the reward
+    points = {name: [(step, _finite(event.get(name))) for step, event in steps if name in event] for name in QUANTITIES}
+    if _are_close(points["score"], points["reward"]):  # the verifier is the reward
         del points["score"]
     if points["reward"] and all(abs(value or 0) < ROUNDING for _, value in points["loss"]):
         del points["loss"]
-    return [curve(*QUANTITIES[name], drawn) for name, drawn in points.items() if drawn]
+    return [curve(*QUANTITIES[name], values) for name, values in points.items() if values]
 
 
 def curve(title: str, unit: Unit, points: Sequence[Point]) -> Curve:
@@ -71,9 +74,9 @@ def curve(title: str, unit: Unit, points: Sequence[Point]) -> Curve:
     return Curve(title, len(points), x, y, _lines(points, x, y), mean)
 
 
-def _lines(points: Sequence[Point], x: Axis, y: Axis) -> list[list[Place]]:
-    """Runs of values with none missing between them."""
-    lines: list[list[Place]] = [[]]
+def _lines(points: Sequence[Point], x: Axis, y: Axis) -> list[list[Position]]:
+    """Runs of values without a missing one between them."""
+    lines: list[list[Position]] = [[]]
     for step, value in points:
         if value is not None:
             lines[-1].append((x.at(step), y.at(value)))
@@ -83,7 +86,7 @@ def _lines(points: Sequence[Point], x: Axis, y: Axis) -> list[list[Place]]:
 
 
 def _running_mean(points: Sequence[Point]) -> list[Point]:
-    """Each value as the mean of a tenth of all steps around it; missing ones stay missing."""
+    """The mean of the tenth of all steps around each value; missing values stay missing."""
     reach = len(points) // 20
     smooth: list[Point] = []
     for index, (step, value) in enumerate(points):
@@ -92,13 +95,13 @@ def _running_mean(points: Sequence[Point]) -> list[Point]:
     return smooth
 
 
-def _alike(one: Sequence[Point], other: Sequence[Point]) -> bool:
-    """Whether two curves are the same, up to rounding."""
-    return len(one) == len(other) and all(
-        step == other_step and (value is None) == (twin is None) and math.isclose(value or 0, twin or 0, rel_tol=1e-3)
-        for (step, value), (other_step, twin) in zip(one, other, strict=True)
+def _are_close(first: Sequence[Point], second: Sequence[Point]) -> bool:
+    """Whether two curves have the same steps and the same values, up to rounding."""
+    return len(first) == len(second) and all(
+        step == other_step and (a is None) == (b is None) and math.isclose(a or 0, b or 0, rel_tol=1e-3)
+        for (step, a), (other_step, b) in zip(first, second, strict=True)
     )
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _finite(value: object) -> float | None:
+    return value if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,8 +1,8 @@
-"""What was found in a data set: reports/data/<dataset>.json, and a page that shows it."""
+"""The report of a prepared data set: reports/data/<dataset>.json, and a page that shows it."""
 
 import itertools
 from collections import Counter
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -17,50 +17,133 @@ from tunesmith.reports import templating
 from tunesmith.verifiers.catalog import VERIFIERS
 
 BINS = 40
+"""The largest number of bars of a histogram."""
 SHOWN = 3
-"""Rows shown for each reason."""
+"""Number of rows shown for each reason."""
 CHART = (720, 150)
 """Width and height of a histogram's drawing area, in SVG units."""
 
 
+class Histogram(TypedDict):
+    """Counts of values between edges; an edge belongs to the bar on its right."""
+
+    edges: list[int]
+    counts: list[int]
+
+
+class Distribution(TypedDict):
+    """Token counts of the good rows."""
+
+    total: int
+    mean: float
+    min: int
+    median: int
+    p95: int
+    p99: int
+    max: int
+    histogram: Histogram
+
+
+class HistogramChart(Distribution):
+    """A distribution with its histogram as SVG."""
+
+    bars: list[tuple[tuple[float, float, float], str]]
+    """x, width and height of each bar, with its title."""
+    top: int
+    """The largest count of a bar."""
+    low: int
+    """The smallest value of the first bar."""
+    high: int
+    """The largest value of the last bar."""
+
+
+class TokenLengths(TypedDict):
+    """Lengths of the good rows, in tokens of the base."""
+
+    max_length: int
+    """The longest row that is kept."""
+    context: int
+    """The context of the base."""
+    prompt: Distribution
+    whole: Distribution
+    """The distribution of prompt and answer together."""
+    longer_than: dict[str, int]
+    """The number of rows longer than each of these lengths."""
+
+
+class Example(TypedDict):
+    """A row that was set aside, without its text."""
+
+    line: int
+    reason: str
+
+
+class DataReport(TypedDict):
+    """reports/data/<dataset>.json."""
+
+    dataset: str
+    file: str
+    kind: str
+    rows: int
+    good: int
+    quarantined: int
+    """The number of rows that were set aside."""
+    bad: int
+    """The number of them that are bad, which duplicates, for example, are not."""
+    reasons: dict[str, int]
+    """The number of rows set aside for each reason, the most frequent first."""
+    examples: dict[str, list[Example]]
+    """The first rows of each reason."""
+    layouts: dict[str, int]
+    """The number of good rows in each layout, in words."""
+    splits: dict[str, int]
+    """The number of rows in each split."""
+    left_out_by_limit: int
+    digests: dict[str, str]
+    """SHA-256, in hex, of each split's file."""
+    tokens: TokenLengths | None
+    """None if lengths were not counted."""
+    notes: list[str]
+
+
 def report(
-    name: str, dataset: Dataset, found: CheckedRows, written: dict[str, SplitFile], lengths: Lengths | None
-) -> dict[str, Any]:
-    """Counts, lengths, digests and notes, as JSON."""
-    reasons = Counter(problem.check for problem in found.problems)
+    name: str, dataset: Dataset, checked: CheckedRows, written: dict[str, SplitFile], lengths: Lengths | None
+) -> DataReport:
+    """Counts, lengths, digests and notes of a data set."""
+    reasons = Counter(problem.check for problem in checked.problems)
     kept = sum(split.rows for split in written.values())
     return {
         "dataset": name,
         "file": str(dataset.path),
         "kind": dataset.kind,
-        "rows": found.total,
-        "good": len(found.index),
-        "quarantined": len(found.problems),
+        "rows": checked.total,
+        "good": len(checked.index),
+        "quarantined": len(checked.problems),
         "bad": sum(count for check, count in reasons.items() if check not in NOT_BAD),
         "reasons": dict(reasons.most_common()),
-        "examples": _examples(found),
-        "layouts": _by_words(found),
+        "examples": _examples(checked),
+        "layouts": _layouts(checked),
         "splits": {split: written[split].rows for split in SPLITS},
-        "left_out_by_limit": len(found.index) - kept,
+        "left_out_by_limit": len(checked.index) - kept,
         "digests": {split: written[split].digest for split in SPLITS},
-        "tokens": None if lengths is None else _tokens(dataset, found, lengths),
-        "notes": _notes(dataset, found),
+        "tokens": None if lengths is None else _tokens(dataset, checked, lengths),
+        "notes": _notes(dataset, checked),
     }
 
 
-def page(report: dict[str, Any]) -> str:
+def page(report: DataReport) -> str:
     """The report as HTML."""
     charts = []
-    if report["tokens"] is not None:
+    if (tokens := report["tokens"]) is not None:
         charts = [
-            (title, chart(report["tokens"][part]))
-            for title, part in (("Tokens of the prompt", "prompt"), ("Tokens of prompt and answer", "whole"))
+            ("Tokens of the prompt", chart(tokens["prompt"])),
+            ("Tokens of prompt and answer", chart(tokens["whole"])),
         ]
     return templating.render_html("data.html.j2", report=report, charts=charts, size=CHART, aside=NOT_BAD)
 
 
-def chart(lengths: dict[str, Any]) -> dict[str, Any]:
-    """The bars of a histogram as SVG rectangles: x, width and height; and what its axes say."""
+def chart(lengths: Distribution) -> HistogramChart:
+    """The histogram of a distribution, as SVG."""
     width, height = CHART
     counts = lengths["histogram"]["counts"]
     step, top = width / len(counts), max(counts)
@@ -76,19 +159,22 @@ def chart(lengths: dict[str, Any]) -> dict[str, Any]:
     return {**lengths, "bars": list(zip(bars, titles, strict=True)), "top": top, "low": edges[0], "high": edges[-1] - 1}
 
 
-def _tokens(dataset: Dataset, found: CheckedRows, lengths: Lengths) -> dict[str, Any] | None:
-    """Token lengths of the good rows, and how many would be cut at other lengths."""
-    whole = found.index["tokens"]
+def _tokens(dataset: Dataset, checked: CheckedRows, lengths: Lengths) -> TokenLengths:
+    """Token lengths of the good rows, and the number that other limits would cut."""
+    whole = checked.index["tokens"]
     return {
         "max_length": min(dataset.max_length or lengths.context, lengths.context),
         "context": lengths.context,
-        "prompt": _distribution(found.index["prompt_tokens"]),
+        "prompt": _distribution(checked.index["prompt_tokens"]),
         "whole": _distribution(whole),
         "longer_than": {str(2**power): int((whole > 2**power).sum()) for power in range(6, 14)},
     }
 
 
-def _distribution(values: npt.NDArray[np.int32]) -> dict[str, Any]:
+def _distribution(values: npt.NDArray[np.int32]) -> Distribution:
+    def percentile(share: int) -> int:
+        return int(np.percentile(values, share, method="lower"))
+
     low, high = int(values.min()), int(values.max())
     step = max(1, -(-(high + 1 - low) // BINS))
     edges = np.arange(low, high + 1 + step, step)
@@ -96,39 +182,42 @@ def _distribution(values: npt.NDArray[np.int32]) -> dict[str, Any]:
     return {
         "total": int(values.sum()),
         "mean": round(float(values.mean()), 1),
-        **{
-            name: int(np.percentile(values, share, method="lower"))
-            for name, share in (("min", 0), ("median", 50), ("p95", 95), ("p99", 99), ("max", 100))
-        },
+        "min": low,
+        "median": percentile(50),
+        "p95": percentile(95),
+        "p99": percentile(99),
+        "max": high,
         "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
     }
 
 
-def _examples(found: CheckedRows) -> dict[str, list[dict[str, Any]]]:
+def _examples(checked: CheckedRows) -> dict[str, list[Example]]:
     """The first rows of each reason, without their text, which may hold secrets."""
-    shown: dict[str, list[dict[str, Any]]] = {}
-    for problem in found.problems:
-        of_check = shown.setdefault(problem.check, [])
-        if len(of_check) < SHOWN:
-            of_check.append({"line": problem.line, "reason": problem.reason})
-    return shown
+    examples: dict[str, list[Example]] = {}
+    for problem in checked.problems:
+        of_reason = examples.setdefault(problem.check, [])
+        if len(of_reason) < SHOWN:
+            of_reason.append({"line": problem.line, "reason": problem.reason})
+    return examples
 
 
-def _by_words(found: CheckedRows) -> dict[str, int]:
-    words: Counter[str] = Counter()
-    for (what, _), count in found.layouts.items():
-        words[what] += count
-    return dict(words.most_common())
+def _layouts(checked: CheckedRows) -> dict[str, int]:
+    """The number of good rows in each layout, whatever its columns are called."""
+    rows: Counter[str] = Counter()
+    for (layout, _), count in checked.layouts.items():
+        rows[layout] += count
+    return dict(rows.most_common())
 
 
-def _notes(dataset: Dataset, found: CheckedRows) -> list[str]:
+def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
     notes = []
     if readers.starts_with_bom(dataset.path):
         notes.append("The file begins with a byte order mark, which was left out.")
-    unused = unused_columns(dataset, found)
+    unused = unused_columns(dataset, checked)
     if unused:
         notes.append(f"Columns not used: {', '.join(unused)}.")
-    verifiers = {str(found.row(position).get("verifier", "number")) for position in range(min(len(found.index), 1000))}
+    first = range(min(len(checked.index), 1000))
+    verifiers = {str(checked.row(position).get("verifier", "number")) for position in first}
     notes += [
         f"There is no verifier {name!r} here: answers were not checked with it, and GRPO refuses these rows."
         for name in sorted(verifiers - VERIFIERS.keys())
@@ -136,12 +225,12 @@ def _notes(dataset: Dataset, found: CheckedRows) -> list[str]:
     return notes
 
 
-def unused_columns(dataset: Dataset, found: CheckedRows) -> list[str]:
-    """Columns of the file that no ready row was made of."""
-    present = {name for names in found.columns for name in names}
+def unused_columns(dataset: Dataset, checked: CheckedRows) -> list[str]:
+    """Columns of the file that are in no ready row."""
+    present = {name for names in checked.columns for name in names}
     if dataset.columns is not None:
         taken = " ".join(dataset.columns.values())
         return sorted(name for name in present if name not in taken)
-    used = {name for _, columns in found.layouts for name in columns}
-    beside = {*SYSTEMS, *(CONTEXTS if used & {*PROMPTS} else ())}
-    return sorted(present - used - beside)
+    used = {name for _, columns in checked.layouts for name in columns}
+    context = {*SYSTEMS, *(CONTEXTS if used & {*PROMPTS} else ())}
+    return sorted(present - used - context)

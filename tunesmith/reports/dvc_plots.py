@@ -1,36 +1,38 @@
-"""What `dvc plots` draws, of this run and of earlier ones: scores on every suite, and the loss of every training."""
+"""CSV files that `dvc plots` draws, of this run and of earlier ones: scores by suite, and the loss of each training."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import Evaluated
+from tunesmith.evaluation.documents import Comparison
 
 
-def scores(comparison: dict[str, Any]) -> str:
-    """A line a model, a column a suite, as CSV."""
-    suites = comparison["suites"]
-    rows = (
-        {"model": name, **{suite: result["models"][name]["score"] for suite, result in suites.items()}}
-        for name in comparison["models"]
-    )
-    return _table(["model", *suites], rows)
+def scores(comparison: Comparison) -> dict[str, str]:
+    """A CSV for each suite, by file name: one line per model, with its score from 0 to 1."""
+    return {
+        f"{suite}.csv": _table(
+            ["model", "score"],
+            ({"model": name, "score": result["models"][name]["score"]} for name in comparison["models"]),
+        )
+        for suite, result in comparison["suites"].items()
+    }
 
 
-def losses(models: Sequence[Evaluated], reward_models: dict[str, list[Event]]) -> str:
-    """A line a step, a column a training, as CSV; blank where a training has no such step."""
+def losses(models: Sequence[Evaluated], reward_models: dict[str, list[Event]]) -> dict[str, str]:
+    """A CSV for each training, by file name: one line per step, with its loss; blank if that is not finite."""
     journals = {model.name: model.training for model in models if model.training} | reward_models
-    steps: dict[int, dict[str, Any]] = {}
-    for name, events in journals.items():
-        for event in events:
-            if event["event"] == "step":
-                steps.setdefault(event["step"], {"step": event["step"]})[name] = event["loss"]
-    return _table(["step", *journals], (steps[step] for step in sorted(steps)))
+    return {
+        f"{name}.csv": _table(
+            ["step", "loss"],
+            ({"step": event["step"], "loss": event["loss"]} for event in events if event["event"] == "step"),
+        )
+        for name, events in journals.items()
+    }
 
 
-def _table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
+def _table(columns: Sequence[str], rows: Iterable[dict[str, object]]) -> str:
     text = io.StringIO()
     table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()

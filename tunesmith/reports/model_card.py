@@ -1,17 +1,17 @@
-"""The card of a model, in the hub's format: what it is, how it came to be, how good it is, and what for it is not.
+"""The card of a model, in the hub's format: its kind, training, scores and limits.
 
-Only importer of the hub's card format. A pure function of lineage and comparison. What comes from data, params or a
-model is escaped (`markdown`).
+The only importer of the hub's card format. A pure function of lineage and comparison. Text from data, params and models
+is escaped (`templating`).
 """
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from tunesmith.core import formatting
 from tunesmith.core.lineage import Lineage
+from tunesmith.evaluation.documents import ComparedModel, Comparison, Difference, SuiteComparison
 from tunesmith.reports import sentences, templating
 
 MEASURES = {
@@ -20,26 +20,26 @@ MEASURES = {
     "perplexity": "the score is the probability of a right answer's token, as a geometric mean",
     "lm_eval": "the score is the task's own metric",
 }
-"""What a score is, by kind of suite."""
+"""The meaning of a score, by kind of suite."""
 NO_SETTING = ("dataset", "start", "weights", "probes")
-"""Params of a training that say what it is about, which the card says elsewhere, or how it was watched."""
+"""Params of a training that are shown elsewhere in the card, or that do not shape the model."""
 SHOWN = 5
-"""Ids of prompts that are named."""
+"""Number of regressed prompts whose ids are named."""
 
 
-def write(name: str, origin: Lineage, comparison: dict[str, Any], *, base_license: str | None) -> str:
+def write(name: str, origin: Lineage, comparison: Comparison, *, base_license: str | None) -> str:
     """The card of the model ``name`` as Markdown with the hub's metadata in front; the same inputs give the same text.
 
-    origin: its lineage. comparison: of reports/comparison.json, with its gate. base_license: as the hub
-    writes it; None where it is not known.
+    origin: its lineage. comparison: the content of reports/comparison.json. base_license: the base's license as the hub
+    writes it; None if it is not known.
     """
     data = _metadata(name, origin, comparison, base_license)
-    body = templating.render_markdown("card.md.j2", **_told(name, origin, comparison), base_license=base_license)
+    body = templating.render_markdown("card.md.j2", **_values(name, origin, comparison), base_license=base_license)
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
 
 
-def _metadata(name: str, origin: Lineage, comparison: dict[str, Any], base_license: str | None) -> ModelCardData:
-    """For the hub, where names of data sets here, and of a base that is not from there, would mean other things."""
+def _metadata(name: str, origin: Lineage, comparison: Comparison, base_license: str | None) -> ModelCardData:
+    """Metadata for the hub, without names that would mean something else there: of data sets, or of another base."""
     repository = re.match(r"hub (\S+)@[0-9a-f]{40}$", origin["base"]["source"])
     weights = "merged" if "merged" in origin else origin["method"]["weights"]
     return ModelCardData(
@@ -53,7 +53,7 @@ def _metadata(name: str, origin: Lineage, comparison: dict[str, Any], base_licen
     )
 
 
-def _result(suite: str, about: dict[str, Any], name: str) -> EvalResult:
+def _result(suite: str, about: SuiteComparison, name: str) -> EvalResult:
     return EvalResult(
         task_type="text-generation",
         dataset_name=about["dataset"],
@@ -67,8 +67,8 @@ def _result(suite: str, about: dict[str, Any], name: str) -> EvalResult:
     )
 
 
-def _told(name: str, origin: Lineage, comparison: dict[str, Any]) -> dict[str, Any]:
-    """What the template says."""
+def _values(name: str, origin: Lineage, comparison: Comparison) -> dict[str, object]:
+    """The values of the template."""
     model, trained = comparison["models"][name], origin.get("merged", origin)
     commit, clean = trained["code"]["commit"], trained["code"]["clean"]
     return {
@@ -101,29 +101,29 @@ def _kind(origin: Lineage) -> str:
     return f"an adapter (LoRA) on the weights of {origin['on']['model']}"
 
 
-def _settings(values: dict[str, Any], origin: Lineage) -> str:
-    """The params of a section that shape a training; of the learning rates, the one that was used."""
+def _settings(values: dict[str, object], origin: Lineage) -> str:
+    """The params of a section that shape a training; of several learning rates, the one that was used."""
     rates = values.get("learning_rate")
     used = {"learning_rate": rates[origin["method"]["weights"]]} if isinstance(rates, dict) else {}
     shown = {key: value for key, value in (values | used).items() if key not in NO_SETTING and value is not None}
     return ", ".join(f"{key} {value}" for key, value in shown.items())
 
 
-def _time(model: dict[str, Any]) -> str:
-    """In all, and of each training that it builds on."""
+def _time(model: ComparedModel) -> str:
+    """The training time, in all and of each training that the model builds on."""
     parts = ", ".join(f"{name} {formatting.seconds(spent)}" for name, spent in model["training"]["costs"].items())
     return f"{formatting.seconds(model['cost']['seconds'])} ({parts})"
 
 
-def _suite(suite: str, about: dict[str, Any], name: str, start: str | None) -> dict[str, Any]:
-    """A row for the base, for what the model was trained from, and for the model."""
+def _suite(suite: str, about: SuiteComparison, name: str, start: str | None) -> dict[str, object]:
+    """A suite's table: a row for the base, for the model's start, and for the model."""
     notes = {start: ", its start", name: ", this model"}
-    named = [each for each in about["models"] if each in (next(iter(about["models"])), start, name)]
-    rows = [_row(each, about, notes.get(each, "")) for each in named]
+    baseline = next(iter(about["models"]))
+    rows = [_row(model, about, notes.get(model, "")) for model in about["models"] if model in (baseline, start, name)]
     return {"name": suite, "about": about, "measures": MEASURES[about["kind"]], "rows": rows}
 
 
-def _row(name: str, about: dict[str, Any], note: str) -> dict[str, Any]:
+def _row(name: str, about: SuiteComparison, note: str) -> dict[str, object]:
     measured, against = about["models"][name], about["against_baseline"].get(name)
     return {
         "name": name,
@@ -136,12 +136,12 @@ def _row(name: str, about: dict[str, Any], note: str) -> dict[str, Any]:
     }
 
 
-def _between(result: dict[str, Any]) -> str:
+def _between(result: Difference) -> str:
     return f"{formatting.points(result['low'])} to {formatting.points(result['high'])}"
 
 
-def _limits(name: str, comparison: dict[str, Any]) -> Iterator[str]:
-    """What speaks against the model, as far as it was looked for."""
+def _limits(name: str, comparison: Comparison) -> Iterator[str]:
+    """The findings that speak against the model."""
     baseline = comparison["baseline"]
     for suite, about in comparison["suites"].items():
         result, measured = about["against_baseline"][name], about["models"][name]
@@ -150,8 +150,8 @@ def _limits(name: str, comparison: dict[str, Any]) -> Iterator[str]:
         if lost := result["regressed"]:
             ids = ", ".join(lost[:SHOWN]) + (", …" if len(lost) > SHOWN else "")
             yield f"On {suite} it does worse than {baseline} on {len(lost)} of {result['prompts']} prompts: {ids}."
-        if measured.get("stopped") is not None and measured["stopped"] < 1:
-            cut_off = formatting.percent(1 - measured["stopped"])
+        if (stopped := measured["stopped"]) is not None and stopped < 1:
+            cut_off = formatting.percent(1 - stopped)
             yield f"On {suite}, {cut_off} of its answers were cut off: it did not stop."
         if measured["not_gradable"]:
             yield f"On {suite}, {measured['not_gradable']} of its answers could not be graded, and count for nothing."
@@ -163,7 +163,7 @@ def _limits(name: str, comparison: dict[str, Any]) -> Iterator[str]:
         yield f"While it trained: {text}."
 
 
-def _digests(origin: Lineage, comparison: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _digests(origin: Lineage, comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "weights of the base", origin["base"]["weights_digest"]
     for name, digests in origin["parents"].items():
         yield f"built on {name}", digests["digest"]

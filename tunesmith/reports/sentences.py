@@ -1,27 +1,26 @@
 """The outcome of a comparison in sentences."""
 
-from typing import Any
-
 from tunesmith.core import formatting
+from tunesmith.evaluation.documents import Comparison
 
 
-def headline(name: str, comparison: dict[str, Any]) -> str:
-    """Who is better, by how much, and how sure that is."""
+def headline(name: str, comparison: Comparison) -> str:
+    """How a model compares with the base: the verdict, the change of its score, and the interval of the difference."""
     result, baseline = comparison["against_baseline"][name], comparison["baseline"]
     before, after = (comparison["models"][model]["score"] for model in (baseline, name))
     interval = f"{formatting.points(result['low'])} to {formatting.points(result['high'])} points"
-    sure = f"{100 * comparison['confidence']:g}% interval of the paired difference: {interval}"
+    certainty = f"{100 * comparison['confidence']:g}% interval of the paired difference: {interval}"
     match result["verdict"]:
         case "undecided":
             opening = f"{name} cannot be told from {baseline}"
         case outcome:
             opening = f"{name} is {outcome} than {baseline}"
     change = f"{formatting.percent(before)} → {formatting.percent(after)}"
-    return f"{opening}: {change} right on {result['prompts']} prompts ({sure})."
+    return f"{opening}: {change} right on {result['prompts']} prompts ({certainty})."
 
 
-def best(comparison: dict[str, Any]) -> str:
-    """Which model is ahead, what that is worth against the base, and which others may be as good."""
+def best(comparison: Comparison) -> str:
+    """The model with the highest score, how it compares with the base, and the models that may be as good."""
     leader, baseline, others = comparison["best"], comparison["baseline"], comparison["against_best"]
     if len(others) == 1:
         (name,) = comparison["against_baseline"]

@@ -1,67 +1,75 @@
-"""HTML pages that fetch nothing from elsewhere."""
+"""HTML and Markdown pages from templates. All values are escaped, and no page fetches anything from elsewhere."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tunesmith.core import formatting
 
 TEMPLATES = Path(__file__).parent / "templates"
+NUMBERS = (
+    formatting.percent,
+    formatting.points,
+    formatting.count,
+    formatting.ratio,
+    formatting.seconds,
+    formatting.size,
+)
+"""Filters of every template that write a number."""
 
 
-def render_html(template: str, **values: Any) -> str:
-    """A page from ``tunesmith/reports/templates``; what is put in is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    numbers = (
-        formatting.percent,
-        formatting.points,
-        formatting.count,
-        formatting.ratio,
-        formatting.seconds,
-        formatting.size,
-    )
-    environment.filters |= {number.__name__: number for number in numbers}
+def render_html(template: str, **values: object) -> str:
+    """An HTML page from one of the templates."""
+    return _environment(autoescape=True).get_template(template).render(**values)
+
+
+def render_markdown(template: str, **values: object) -> str:
+    """A Markdown page from one of the templates."""
+    environment = _environment(finalize=escaped, keep_trailing_newline=True)
+    environment.filters |= {"code": code, "argument": argument}
     return environment.get_template(template).render(**values)
 
 
-class Plain(str):
-    """What goes into a page as it is."""
-
-
-def render_markdown(template: str, **values: Any) -> str:
-    """A page from ``tunesmith/reports/templates``; what is put in is escaped."""
+def _environment(
+    *,
+    autoescape: bool = False,
+    finalize: Callable[[object], object] | None = None,
+    keep_trailing_newline: bool = False,
+) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        finalize=escaped,
+        autoescape=autoescape,
+        finalize=finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
-        keep_trailing_newline=True,
+        keep_trailing_newline=keep_trailing_newline,
     )
-    numbers = (formatting.percent, formatting.points, formatting.count, formatting.seconds, formatting.size)
-    environment.filters |= {number.__name__: number for number in numbers} | {"code": code, "argument": argument}
-    return environment.get_template(template).render(**values)
+    environment.filters |= {number.__name__: number for number in NUMBERS}
+    return environment
 
 
-def escaped(value: object) -> Plain:
-    """Text as it is, on one line."""
-    if isinstance(value, Plain):
+class Markdown(str):
+    """Text that is Markdown already, and is not escaped again."""
+
+
+def escaped(value: object) -> Markdown:
+    """A value as Markdown that shows its text on one line and does nothing else."""
+    if isinstance(value, Markdown):
         return value
     text = " ".join(str(value).split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     text = re.sub(r"([\\`*\[\]|~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
-    # Addresses become links without any markup.
-    return Plain(text.replace("://", "&#58;//").replace("@", "&#64;").replace("www.", "www&#46;"))
+    # Renderers turn addresses into links even without markup.
+    return Markdown(text.replace("://", "&#58;//").replace("@", "&#64;").replace("www.", "www&#46;"))
 
 
-def code(value: object) -> Plain:
-    """In a code span, which nothing leaves but a backtick, and in a table a bar."""
+def code(value: object) -> Markdown:
+    """A value as a code span. Only a backtick could end it, or in a table a bar; both are replaced."""
     text = " ".join(str(value).split()).replace("`", "'").replace("|", "\\|")
-    return Plain(f"`{text or ' '}`")
+    return Markdown(f"`{text or ' '}`")
 
 
-def argument(value: object) -> Plain:
-    """In a block of commands, where what is no name could be another command."""
-    return Plain(re.sub(r"[^\w@.-]", "?", str(value)))
+def argument(value: object) -> Markdown:
+    """A name as an argument in a block of commands. Other characters, which could start a command, become ``?``."""
+    return Markdown(re.sub(r"[^\w@.-]", "?", str(value)))

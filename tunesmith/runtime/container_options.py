@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from tunesmith.core import journal, lineage
+from tunesmith.core import lineage, variables
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime import container_init, mounts, stage_lookup
@@ -76,9 +76,9 @@ def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
         "HOME": "/tmp",
         "USER": "tunesmith",  # no such user in the image; libraries ask for a name
         "PYTHONDONTWRITEBYTECODE": "1",
-        "TUNESMITH_IMAGE_DIGEST": digest,
-        journal.RUN: staging.run,
-        "TUNESMITH_CODE": json.dumps(lineage.code()),  # the image has no git
+        variables.IMAGE_DIGEST: digest,
+        variables.RUN: staging.run,
+        variables.CODE: json.dumps(lineage.code()),  # the image has no git
         container_init.WRITABLE: json.dumps([str(staging.root / parent) for parent in staging.parents]),
         container_init.TERMINAL: f"{size.lines}x{size.columns}" if sys.stdout.isatty() else "",
     }

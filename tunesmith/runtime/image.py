@@ -16,7 +16,10 @@ def is_digest(name: str) -> bool:
 def pin(digest: str, path: Path = params.PATH) -> None:
     """Write the digest into params.yaml, and touch nothing else. Raises ParamsError where its line is not found."""
     line = r"(?m)^(runtime:.*\n(?:(?: .*|#.*)?\n)*?  image:)(?: +[^\s#]+|(?=[ \t]*(?:#.*)?$)(?!.*\n {3,}[^\s#]))"
-    after, changed = re.subn(line, rf"\g<1> {digest}", path.read_text(), count=1)
+    before = path.read_text()
+    if "runtime" not in params.read(path):
+        return files.write_text(path, f"{before.rstrip()}\n\nruntime:\n  image: {digest}\n")
+    after, changed = re.subn(line, rf"\g<1> {digest}", before, count=1)
     if not changed:
         raise ParamsError(f"{path}: no line `image:` under `runtime:`", fix=f"write it there: image: {digest}")
     files.write_text(path, after)

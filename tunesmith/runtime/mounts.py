@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tunesmith.core import dvc_project
@@ -38,7 +38,7 @@ def environment(network: bool) -> dict[str, str]:
     return {"HF_HUB_CACHE": str(INSIDE), "HF_HOME": "/tmp/huggingface", **offline}
 
 
-def more(paths: list[str]) -> list[Mount]:
+def more(paths: Iterable[str]) -> list[Mount]:
     """What `runtime.mounts` names, at the same place inside. Raises EngineError for what is not there."""
     for path in map(Path, paths):
         if not path.is_absolute() or not path.exists():

@@ -36,18 +36,29 @@ class Runtime(Section):
     """/tmp; it is memory, and counts as such."""
     network: str = "bridge"
     """Of the stages that declare one in dvc.yaml (`meta: {network: true}`); others have none."""
-    mounts: list[str] = []
+    mounts: tuple[str, ...] = ()
     """More folders and files, absolute, that stages may read."""
     grace: PositiveFloat = 10
     """Seconds that an interrupted stage has to end by itself."""
 
 
 def read(path: Path = PATH) -> Runtime:
-    """The section `runtime`. Raises ParamsError where its image is not that of its engine.
-
-    Stages depend on the image: on the host it is null, or DVC would hold what is made there for the image's work.
-    """
+    """The section `runtime`. Raises ParamsError where its image does not go with its engine."""
     runtime = load(Runtime, "runtime", path=path)
+    check(runtime, path)
+    return runtime
+
+
+def engine(path: Path = PATH) -> str:
+    """The engine alone, whatever the image."""
+    return load(Runtime, "runtime", path=path).engine
+
+
+def check(runtime: Runtime, path: Path) -> None:
+    """Raise ParamsError where the image does not go with the engine.
+
+    Stages depend on the image: on the host it is null, or DVC would take what is made there for the image's work.
+    """
     if runtime.engine == "host" and runtime.image is not None:
         raise ParamsError(
             f"{path}: runtime.image: engine host runs stages in no image",
@@ -55,4 +66,3 @@ def read(path: Path = PATH) -> Runtime:
         )
     if runtime.engine == "docker" and runtime.image is None:
         raise ParamsError(f"{path}: runtime.image: engine docker needs one", fix=image.HOW)
-    return runtime

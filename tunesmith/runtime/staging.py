@@ -17,6 +17,7 @@ from pathlib import Path
 from tunesmith.core import files
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
+from tunesmith.core.layout import REPORTS
 from tunesmith.runtime import container_journals
 
 PLACE = Path(".dvc/tmp/engines")
@@ -95,6 +96,9 @@ class Staging:
         source, place = self.root / output, self.folder / output
         if source.is_file():
             shutil.copy2(source, place)
+        elif source.is_dir() and output.is_relative_to(REPORTS):  # which a stage updates in place
+            shutil.copytree(source, place)
+            return None
         return _identity(place)
 
     def publish(self) -> None:

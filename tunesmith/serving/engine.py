@@ -13,12 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import httpx2
 
 from tunesmith.core import cpus
 from tunesmith.core.errors import ServingError
+from tunesmith.core.ready_rows import Message
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import LOOPBACK, Kind, Served
 from tunesmith.serving.settings import Serve
@@ -102,7 +102,7 @@ class Engine:
                 fix="see what it waits for where this comes again, such as a GPU, or memory that is swapped out",
             )
 
-    def answer(self, prompt: list[dict[str, Any]], max_new_tokens: int, timeout: float) -> str:
+    def answer(self, prompt: list[Message], max_new_tokens: int, timeout: float) -> str:
         """The greedy answer to a conversation, its thoughts included. Raises ServingError where there is none."""
         asked = {"model": self.name, "messages": prompt, "max_tokens": max_new_tokens, "temperature": 0}
         try:

@@ -7,18 +7,13 @@ explains is let through; the base's answers where the tuned model gave others ar
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from scipy import stats
 
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Sample
-
-Probe = dict[str, Any]
-"""{suite, id, prompt: [messages], max_new_tokens, completion: as evaluated, tokens: of it, base: the base's answer}"""
-Probes = dict[str, Any]
-"""{probes: [Probe], noise: {answers, differ, tokens: of all of them}, dtype: as evaluated, such as "bfloat16"}"""
+from tunesmith.core.ready_rows import Message, Repeat, Sample
 
 NAME = "probes.json"
 CONFIDENCE = 0.95
@@ -26,8 +21,48 @@ CONFIDENCE = 0.95
 SHOWN = 3
 
 
+class Probe(TypedDict):
+    """A prompt with the answers that the evaluation got."""
+
+    suite: str
+    """The name of the suite."""
+    id: str
+    """The id of the row."""
+    prompt: list[Message]
+    """The conversation to answer."""
+    max_new_tokens: int
+    """The most tokens that an answer may take: those of the longer one of the two."""
+    completion: str
+    """The model's answer."""
+    tokens: int
+    """Tokens of the model's answer, the end of turn included."""
+    base: str
+    """The base's answer."""
+
+
+class Noise(TypedDict):
+    """How the base's answers differ when it is asked again, in batches of another size."""
+
+    answers: int
+    """The number of answers asked for again."""
+    differ: int
+    """How many of them came out different."""
+    tokens: int
+    """Tokens of all of them."""
+
+
+class Probes(TypedDict):
+    """The content of probes.json, signed at registration."""
+
+    probes: list[Probe]
+    """Prompts that tell the model from its base first, short ones first."""
+    noise: Noise
+    dtype: str
+    """The dtype of the evaluation, such as "bfloat16"."""
+
+
 def choose(
-    name: str, own: Sequence[Sample], base: Sequence[Sample], repeats: Sequence[Sample], *, count: int, dtype: str
+    name: str, own: Sequence[Sample], base: Sequence[Sample], repeats: Sequence[Repeat], *, count: int, dtype: str
 ) -> Probes:
     """The probes of the model ``name``: ``count`` prompts at most, first those that tell it from the base, short first.
 
@@ -36,7 +71,7 @@ def choose(
     """
     of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # else nothing was generated
     paired = [(sample, of_base[_key(sample)]) for sample in own if _key(sample) in of_base and sample["tokens"]]
-    ordered = sorted(paired, key=lambda pair: (_same(*_said(pair)), pair[0]["tokens"], *_key(pair[0])))
+    ordered = sorted(paired, key=lambda pair: (_same(*_said(pair)), pair[0]["tokens"] or 0, *_key(pair[0])))
     if not ordered or _same(*_said(ordered[0])):
         raise EvaluationError(
             f"{name} answers all {len(ordered)} prompts as its base does: no probe could tell which of them is served",
@@ -44,7 +79,7 @@ def choose(
         )
     again = [sample for sample in repeats if sample["time"] and _key(sample) in of_base]  # in batches of another size
     differ = sum(not _same(*_said((sample, of_base[_key(sample)]))) for sample in again)
-    tokens = sum(sample["tokens"] for sample in again)
+    tokens = sum(sample["tokens"] or 0 for sample in again)
     return {
         "probes": [_probe(*pair) for pair in ordered[:count]],
         "noise": {"answers": len(again), "differ": differ, "tokens": tokens},
@@ -83,17 +118,17 @@ def _probe(own: Sample, base: Sample) -> Probe:
     """Both were cut at the same length, if at all, so the longer of the two leaves room for either."""
     return {
         "suite": own["suite"],
-        "id": own["id"],
-        "prompt": own["prompt"],
-        "max_new_tokens": max(own["tokens"], base["tokens"]),
+        "id": own["row"]["id"],
+        "prompt": own["row"]["prompt"],
+        "max_new_tokens": max(own["tokens"] or 0, base["tokens"] or 0),
         "completion": own["completion"],
-        "tokens": own["tokens"],
+        "tokens": own["tokens"] or 0,
         "base": base["completion"],
     }
 
 
 def _key(sample: Sample) -> tuple[str, str]:
-    return sample["suite"], sample["id"]
+    return sample["suite"], sample["row"]["id"]
 
 
 def _said(pair: tuple[Sample, Sample]) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.core import statistics
 from tunesmith.core.errors import TrainingError
-from tunesmith.models.weights import Kind
+from tunesmith.models.settings import WeightsKind
 
 FEWEST_STEPS = 9
 """Below, the thirds of a run are too short to tell a trend from noise."""
@@ -66,7 +66,7 @@ def check_steps(steps: Sequence[Step]) -> None:
         )
 
 
-def check_weights_moved(kind: Kind, frozen: tuple[Digests, Digests], trained: tuple[Digests, Digests]) -> None:
+def check_weights_moved(kind: WeightsKind, frozen: tuple[Digests, Digests], trained: tuple[Digests, Digests]) -> None:
     """Raise TrainingError if what must not move did, or what must did not; digests are from before and after."""
     moved = [name for name, digest in frozen[0].items() if frozen[1].get(name) != digest]
     if moved or frozen[0].keys() != frozen[1].keys():

@@ -5,37 +5,25 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from pydantic import PositiveFloat, PositiveInt
 from trl import DPOConfig, DPOTrainer
 
 from tunesmith.core.errors import DataError
+from tunesmith.core.ready_rows import ReferenceRow
 from tunesmith.models import preference_pairs
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.preference_pairs import Pair
-from tunesmith.models.weights import Kind, kept_precise
+from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import pair_batches
 from tunesmith.training.checks import Preference
-from tunesmith.training.trainer_config import Schedule, common
-
-
-class Dpo(Schedule):
-    """batch_size: pairs a step."""
-
-    start: str
-    """The model that is trained further, and that it is held to: sft-lora, another, or base."""
-    weights: Kind
-    epochs: PositiveInt
-    beta: PositiveFloat
-    """Strength of the pull towards the reference policy (eq. 7)."""
-    max_length: PositiveInt
-    """Tokens of a prompt with its longer completion; a longer pair stops the training."""
+from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.trainer_config import common
 
 
 class Reference:
     """What the reference policy gives the completions of every pair: log-probabilities by row id, in nats."""
 
-    def __init__(self, rows: list[dict[str, Any]], source: Path) -> None:
+    def __init__(self, rows: list[ReferenceRow], source: Path) -> None:
         """rows: {id, chosen, rejected}, as the stage `reference` writes them to ``source``."""
         self.source = source
         self.values = {row["id"]: (float(row["chosen"]), float(row["rejected"])) for row in rows}
@@ -69,7 +57,7 @@ def make_trainer(
 ) -> PairTrainer:
     """TRL's trainer; the reference policy itself never computes."""
     config = DPOConfig(
-        **common(dpo, dpo.weights, profile, scratch),
+        **common(dpo, profile, scratch),
         num_train_epochs=dpo.epochs,
         beta=dpo.beta,
         max_length=None,  # checked before
@@ -79,7 +67,7 @@ def make_trainer(
     )
     chosen, rejected = zip(*reference.of(train), strict=True)
     rows = pair_batches.columns(train) | dict(zip(pair_batches.REFERENCE, (chosen, rejected), strict=True))
-    with kept_precise(policy.model):
+    with preserve_trainable(policy.model):
         return PairTrainer(
             policy.model,
             args=config,

@@ -1,10 +1,9 @@
 """Group relative policy optimization (Shao et al. 2024): RL with rewards from verifiers."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from datasets import Dataset
-from pydantic import Field
 from tqdm import tqdm
 from trl import GRPOConfig, GRPOTrainer
 
@@ -13,17 +12,11 @@ from tunesmith.models import generation
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
-from tunesmith.models.weights import kept_precise
+from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import verifier_rewards
-from tunesmith.training.rollouts import Online, Rollouts, arguments, hold_to_start
+from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.rollouts import Rollouts, arguments, hold_to_start
 from tunesmith.training.verifier_rewards import Score, Signal
-
-
-class Grpo(Online):
-    rewards: Annotated[verifier_rewards.Weights, Field(min_length=1)]
-    """Verifiers with their weights."""
-    probe: Annotated[int, Field(ge=2)]
-    """Answers a prompt that the starting policy gives before; prompts whose answers all score alike are left out."""
 
 
 def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signal:
@@ -67,7 +60,7 @@ def make_trainer(
     policy: OpenModel, prompts: Dataset, score: Score, grpo: Grpo, profile: Profile, scratch: Path
 ) -> Trainer:
     """TRL's trainer: advantages within a group, the reference policy a copy of the start."""
-    with kept_precise(policy.model):
+    with preserve_trainable(policy.model):
         trainer = Trainer(
             policy.model,
             reward_funcs=[score],

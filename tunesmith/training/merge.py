@@ -16,10 +16,11 @@ from transformers import AutoConfig
 
 from tunesmith.core import files, journal, lineage, manifest
 from tunesmith.core.errors import ParamsError, TrainingError
-from tunesmith.core.journal import Event, Journal
+from tunesmith.core.journal import EndEvent, Event, Journal
+from tunesmith.core.lineage import Digests, Merged
 from tunesmith.core.manifest import Manifest
+from tunesmith.core.ready_rows import Message
 from tunesmith.models import generation, loading, weights
-from tunesmith.models.chat import Message
 from tunesmith.models.device import Profile, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.saving import save_model
@@ -44,7 +45,7 @@ def merge(adapter: Path, base: Path, out: Path, profile: Profile) -> Manifest:
         start = journal.first(trained, "start")
         about = {"key": uuid.uuid4().hex, "model": out.name, "method": f"{start['method']}, merged"}
         log.write("start", **_fields(start) | about | {"merged": adapter.name})
-        dtype = AutoConfig.from_pretrained(opened.on, trust_remote_code=False).dtype or torch.float32
+        dtype = AutoConfig.from_pretrained(opened.full_weights, trust_remote_code=False).dtype or torch.float32
         save_model(_merge_and_check(opened, dtype, log, _probes(trained)).to(dtype), work)
         opened.tokenizer.save_pretrained(work)
         (work / lineage.NAME).write_text(json.dumps(_lineage(opened, adapter, profile), indent=2) + "\n")
@@ -91,7 +92,9 @@ def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes
 
 
 def _useless(opened: OpenModel, what: str) -> TrainingError:
-    return TrainingError(f"merged into {opened.on}, the adapter {what}", fix="train it again; nothing was saved")
+    return TrainingError(
+        f"merged into {opened.full_weights}, the adapter {what}", fix="train it again; nothing was saved"
+    )
 
 
 def _probes(trained: list[Event]) -> list[list[Message]]:
@@ -102,13 +105,24 @@ def _probes(trained: list[Event]) -> list[list[Message]]:
 def _lineage(opened: OpenModel, adapter: Path, profile: Profile) -> lineage.Lineage:
     """The adapter's, but for how it was made, which goes under ``merged``: from what, on which weights."""
     origin, made = lineage.read(adapter), lineage.making(profile.name)
-    digests = {"digest": opened.manifest.digest, "weights_digest": opened.manifest.weights_digest}
-    kept = {name: value for name, value in origin.items() if name not in (*made, "on", "parents")}
-    training = {name: origin[name] for name in ("on", *made)}
-    return made | kept | {"merged": {"model": adapter.name, **digests, **training}, "parents": {adapter.name: digests}}
+    digests: Digests = {"digest": opened.manifest.digest, "weights_digest": opened.manifest.weights_digest}
+    merged: Merged = {
+        "model": adapter.name,
+        **digests,
+        "on": origin.pop("on"),
+        "created": origin["created"],
+        "code": origin["code"],
+        "fingerprint": origin["fingerprint"],
+        "document": origin["document"],
+        "environment": origin["environment"],
+        "hardware": origin["hardware"],
+        "command": origin["command"],
+    }
+    origin.pop("parents")
+    return {**made, **origin, **made, "merged": merged, "parents": {adapter.name: digests}}
 
 
-def _end(trained: Event, name: str, seconds: float, profile: Profile) -> dict[str, Any]:
+def _end(trained: EndEvent, name: str, seconds: float, profile: Profile) -> dict[str, object]:
     """What the training took, and merging beside it."""
     return _fields(trained) | {
         "seconds": seconds,
@@ -117,5 +131,5 @@ def _end(trained: Event, name: str, seconds: float, profile: Profile) -> dict[st
     }
 
 
-def _fields(event: Event) -> dict[str, Any]:
+def _fields(event: Event) -> dict[str, object]:
     return {name: value for name, value in event.items() if name not in ("event", "time")}

@@ -1,5 +1,6 @@
 """Batches of preference pairs for TRL's trainers, and the preference that DPO's policy implies."""
 
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -11,10 +12,20 @@ from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import checks
 from tunesmith.training.checks import Preference
-from tunesmith.training.trainer_config import Named
+from tunesmith.training.spec import LargestStep
+from tunesmith.training.trainer_config import BatchRecorder
 
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 """TRL's names for what DPO's reference policy gives the two sides."""
+
+
+def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
+    """A batch of the longest pair."""
+    return LargestStep(
+        batch=batch_size,
+        length=max(pair.length for pair in pairs),
+        completion=max(max(len(pair.chosen), len(pair.rejected)) for pair in pairs),
+    )
 
 
 def collate(features: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
@@ -51,9 +62,9 @@ def columns(given: list[Pair]) -> dict[str, list[Any]]:
     }
 
 
-def collator(pad: int) -> Named:
+def collator(pad: int) -> BatchRecorder:
     """`collate`, remembering the rows of every batch."""
-    return Named(lambda features: collate(features, pad), lambda feature: [feature["id"]])
+    return BatchRecorder(lambda features: collate(features, pad), lambda feature: [feature["id"]])
 
 
 def implicit_preference(

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from pydantic import PositiveInt
 from trl import RewardConfig, RewardTrainer
 
 from tunesmith.models import device
@@ -14,21 +13,11 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, padded
 from tunesmith.models.preference_pairs import Pair
-from tunesmith.models.weights import Kind, kept_precise
+from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import checks, pair_batches
 from tunesmith.training.checks import Preference
-from tunesmith.training.trainer_config import Schedule, common
-
-
-class Reward(Schedule):
-    """batch_size: pairs a step."""
-
-    start: str
-    """The model whose body is trained further: sft-lora, another, or base."""
-    weights: Kind
-    epochs: PositiveInt
-    max_length: PositiveInt
-    """Tokens of a prompt with its longer completion; a longer pair stops the training."""
+from tunesmith.training.entries.reward import Reward
+from tunesmith.training.trainer_config import common
 
 
 class PairTrainer(RewardTrainer):
@@ -43,13 +32,13 @@ class PairTrainer(RewardTrainer):
 def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: Profile, scratch: Path) -> PairTrainer:
     """TRL's trainer over pairs that are tokens already, in batches of like lengths."""
     config = RewardConfig(
-        **common(reward, reward.weights, profile, scratch),
+        **common(reward, profile, scratch),
         num_train_epochs=reward.epochs,
         max_length=None,  # checked before
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
     )
-    with kept_precise(scorer.model):
+    with preserve_trainable(scorer.model):
         return PairTrainer(
             scorer.model,
             args=config,

@@ -5,27 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from pydantic import PositiveFloat
 from trl import RLOOConfig, RLOOTrainer
 
 from tunesmith.models import chat
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
-from tunesmith.models.weights import kept_precise
+from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import reward
-from tunesmith.training.rollouts import Online, Rollouts, arguments, hold_to_start
+from tunesmith.training.entries.rlhf import Rlhf
+from tunesmith.training.rollouts import Rollouts, arguments, hold_to_start
 from tunesmith.training.verifier_rewards import Score
-from tunesmith.verifiers import catalog
-
-
-class Rlhf(Online):
-    beta: PositiveFloat
-    """Weight of the KL divergence to the reference policy, without which a policy games its reward model."""
-    max_kl: PositiveFloat
-    """Nats a token; beyond, the training stops."""
-    verifier: catalog.Name | None
-    """Grades the same rollouts beside the reward model, without being a reward; null where none fits."""
 
 
 class RewardModel:
@@ -65,7 +55,7 @@ def make_trainer(
 ) -> Trainer:
     """TRL's trainer: an answer's advantage is over the others to its prompt, after the KL penalty."""
     watched = [] if rlhf.verifier is None else [Score({rlhf.verifier: 1.0})]
-    with kept_precise(policy.model):
+    with preserve_trainable(policy.model):
         trainer = Trainer(
             policy.model,
             reward_funcs=[scorer, *watched],

@@ -3,10 +3,9 @@
 import copy
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from datasets import Dataset
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from transformers import PreTrainedModel
 from trl.trainer.utils import add_fused_lm_head
 
@@ -17,47 +16,15 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
 from tunesmith.models.shared_prompts import SharedPrompts
-from tunesmith.models.weights import Kind
-from tunesmith.training.trainer_config import Schedule, common
-
-
-class Online(Schedule):
-    """batch_size: completions that go through the model at once; a step has ``prompts`` times ``group`` of them."""
-
-    start: str
-    """The policy that is trained further, and that it is held to: sft-lora, another, or base."""
-    weights: Kind
-    steps: PositiveInt
-    prompts: PositiveInt
-    """Prompts a step."""
-    group: Annotated[int, Field(ge=2)]
-    """Completions a prompt, which are judged against each other."""
-    max_new_tokens: PositiveInt
-    temperature: PositiveFloat
-    beta: NonNegativeFloat
-    """Weight of the KL divergence to the reference policy; at 0 it is not computed."""
-    max_kl: PositiveFloat | None
-    """Nats a token; beyond, the training stops. Null where beta is 0."""
-    max_prompt_length: PositiveInt
-    """Tokens; a longer prompt stops the training before it begins."""
-
-    @model_validator(mode="after")
-    def _batches_fill_a_step(self) -> "Online":
-        if self.prompts * self.group % self.batch_size:
-            raise ValueError(f"batch_size must divide prompts x group ({self.prompts} x {self.group})")
-        return self
-
-    @model_validator(mode="after")
-    def _a_bound_needs_the_kl(self) -> "Online":
-        if (self.beta == 0) != (self.max_kl is None):
-            raise ValueError("max_kl bounds the KL that beta weighs: a number with beta over 0, null with beta 0")
-        return self
+from tunesmith.training.entries.online import Online
+from tunesmith.training.spec import LargestStep
+from tunesmith.training.trainer_config import common
 
 
 def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]:
     """Arguments of either of TRL's configs."""
     return {
-        **common(online, online.weights, profile, scratch),
+        **common(online, profile, scratch),
         "gradient_accumulation_steps": online.prompts * online.group // online.batch_size,
         "max_steps": online.steps,
         "num_generations": online.group,
@@ -94,6 +61,18 @@ def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, so
         "row": [dumps(row).decode() for row in rows],
     }
     return Dataset.from_dict(columns)
+
+
+def largest_step(online: Online, longest_prompt: int) -> LargestStep:
+    """The completions of a step, each as long as it may be. longest_prompt: in tokens."""
+    return LargestStep(
+        batch=online.batch_size,
+        length=longest_prompt + online.max_new_tokens,
+        completion=online.max_new_tokens,
+        rollouts=online.prompts * online.group,
+        group=online.group,
+        reference=online.beta > 0,
+    )
 
 
 def hold_to_start(trainer: Any, online: Online) -> None:

@@ -14,17 +14,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from tunesmith.core import files, journal, lineage, manifest
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
+from tunesmith.core.ready_rows import Message
 from tunesmith.models import generation, weights
-from tunesmith.models.chat import Message
 from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.saving import save_model
-from tunesmith.runtime.journal_follower import published_live
+from tunesmith.models.settings import WeightsKind
 from tunesmith.training import checks
-from tunesmith.training import spec as tasks
+from tunesmith.training import spec as specs
 from tunesmith.training.checks import Preference
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
-from tunesmith.training.spec import Task
+from tunesmith.training.spec import TrainingSpec
 from tunesmith.training.trainer_config import one_precision
 
 PROBE_TOKENS = 32
@@ -52,9 +52,15 @@ class Watch:
 
 
 def train(
-    trainer: Trainer, policy: OpenModel, task: Task, watch: Watch, profile: Profile, *, tokens: int | None = None
+    trainer: Trainer,
+    policy: OpenModel,
+    spec: TrainingSpec,
+    watch: Watch,
+    profile: Profile,
+    *,
+    tokens: int | None = None,
 ) -> Manifest:
-    """Run ``trainer`` and save its model to ``task.out``, whole or not at all.
+    """Run ``trainer`` and save its model to ``spec.out``, whole or not at all.
 
     tokens: how many the run trains on, padding not counted; by default, what the policy read and wrote.
     Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
@@ -62,36 +68,35 @@ def train(
     model = trainer.model
     if profile.device == "cpu":
         keep_freed_memory()
-    origin = tasks.lineage_of(policy, task, profile)
-    with files.new_folder(task.out) as work:
+    origin = specs.lineage_of(policy, spec, profile)
+    with files.new_folder(spec.out) as work:
         with Journal(work / journal.NAME) as log:
-            log.write("start", key=uuid.uuid4().hex, device=profile.name, **tasks.about(task, policy.on))
-            with published_live(log.path):
-                seconds = _train_and_check(trainer, log, policy.tokenizer, task.kind, watch)
-                _save(model, policy.tokenizer, origin, work)
-                trainable, total = weights.count_parameters(model)
-                log.write(
-                    "end",
-                    steps=trainer.state.global_step,
-                    seconds=seconds,
-                    tokens=trainer.state.num_input_tokens_seen if tokens is None else tokens,
-                    peak_memory_bytes=peak_memory_bytes(profile),
-                    trainable_parameters=trainable,
-                    total_parameters=total,
-                    costs=tasks.costs(task) | {task.out.name: seconds},
-                )
+            log.write("start", key=uuid.uuid4().hex, **specs.about(spec, profile))
+            seconds = _train_and_check(trainer, log, policy.tokenizer, spec.entry.weights, watch)
+            _save(model, policy.tokenizer, origin, work)
+            trainable, total = weights.count_parameters(model)
+            log.write(
+                "end",
+                steps=trainer.state.global_step,
+                seconds=seconds,
+                tokens=trainer.state.num_input_tokens_seen if tokens is None else tokens,
+                peak_memory_bytes=peak_memory_bytes(profile),
+                trainable_parameters=trainable,
+                total_parameters=total,
+                costs=specs.costs(spec) | {spec.out.name: seconds},
+            )
         return manifest.write(work)
 
 
-def closing_line(task: Task) -> str:
+def closing_line(spec: TrainingSpec) -> str:
     """What a training did, in one line."""
-    end = journal.first(journal.read(task.out / journal.NAME), "end")
-    digest = manifest.read(task.out).weights_digest[:12]
-    return f"{task.out}: {task.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
+    end = journal.first(journal.read(spec.out / journal.NAME), "end")
+    digest = manifest.read(spec.out).weights_digest[:12]
+    return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
 
 
 def _train_and_check(
-    trainer: Trainer, log: Journal, tokenizer: PreTrainedTokenizerBase, kind: weights.Kind, watch: Watch
+    trainer: Trainer, log: Journal, tokenizer: PreTrainedTokenizerBase, kind: WeightsKind, watch: Watch
 ) -> float:
     """Train, and return the seconds it took. Raises TrainingError where a check fails."""
     model = trainer.model

@@ -6,53 +6,52 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from pydantic import PositiveInt
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
 from tunesmith.models.device import Profile
 from tunesmith.models.lengths import check_lengths
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.packed_attention import use_row_by_row
-from tunesmith.models.weights import Kind, kept_precise
-from tunesmith.training.trainer_config import Named, Schedule, common
-
-
-class Sft(Schedule):
-    """Packed supervised fine-tuning with the loss on what the assistant says. batch_size: packed sequences a step."""
-
-    epochs: PositiveInt
-    turns: chat.Turns
-    """Which of the assistant's turns are trained: ``completion``, or ``all``, those within the prompt too."""
-    max_length: PositiveInt
-    """Tokens in a packed sequence."""
-
+from tunesmith.models.weights import preserve_trainable
+from tunesmith.training.entries.sft import Sft
+from tunesmith.training.spec import LargestStep
+from tunesmith.training.trainer_config import BatchRecorder, common
 
 Examples = dict[str, chat.Example]
 """By row id."""
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], sft: Sft, source: Path) -> Examples:
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path
+) -> Examples:
     """Rows as tokens. Raises DataError that counts the rows longer than ``max_length``: none is cut or dropped."""
     examples = {
         row["id"]: chat.encode_example(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
     }
-    check_lengths([len(example.input_ids) for example in examples.values()], sft.max_length, "sft", source)
+    check_lengths([len(example.input_ids) for example in examples.values()], sft.max_length, section, source)
     return examples
 
 
-def make_trainer(
-    policy: OpenModel, examples: Examples, sft: Sft, kind: Kind, profile: Profile, scratch: Path
-) -> SFTTrainer:
+def largest_step(examples: Examples, sft: Sft) -> LargestStep:
+    """Sequences packed to the limit, of rows of which the same share is trained as of these."""
+    trained = sum(sum(example.completion_mask) for example in examples.values())
+    share = trained / sum(len(example.input_ids) for example in examples.values())
+    labelled = round(share * sft.batch_size * sft.max_length)
+    return LargestStep(batch=sft.batch_size, length=sft.max_length, labelled=labelled)
+
+
+def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
     """TRL's trainer over packed examples.
 
     Packing is best-fit: rows are put together, never cut, and attend to nothing outside themselves (their position
     ids restart, from which the attention mask is built).
     """
     config = SFTConfig(
-        **common(sft, kind, profile, scratch),
+        **common(sft, profile, scratch),
         num_train_epochs=sft.epochs,
         max_length=sft.max_length,
         packing=True,
@@ -65,12 +64,12 @@ def make_trainer(
     }
     if profile.device == "cpu":
         use_row_by_row(policy.model)
-    with kept_precise(policy.model):
+    with preserve_trainable(policy.model):
         trainer = SFTTrainer(
             policy.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
         )
     ids = {tuple(example.input_ids): name for name, example in examples.items()}
-    trainer.data_collator = Named(trainer.data_collator, lambda packed: _unpacked(packed, ids))
+    trainer.data_collator = BatchRecorder(trainer.data_collator, lambda packed: _unpacked(packed, ids))
     return trainer
 
 

@@ -1,90 +1,119 @@
-"""What is trained, from what, on what: said by a stage, written to the journal and to the lineage."""
+"""One training: what is trained, on which rows, from which model; for the journal and the lineage."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeAlias
 
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.manifest import Manifest
-from tunesmith.models import weights
+from tunesmith.models import settings
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
-from tunesmith.planning import memory, model_shape
-from tunesmith.planning.workload import Run
+from tunesmith.training.entries.common import Entry
+
+Objective: TypeAlias = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+TITLES: dict[Objective, str] = {"sft": "SFT", "dpo": "DPO", "reward": "reward model", "rlhf": "RLHF", "grpo": "GRPO"}
+"""How people write each objective."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargestStep:
+    """The largest step of a training, in tokens and rows: memory is predicted from it (planning/workload.py)."""
+
+    batch: int
+    """Packed sequences (sft), pairs (dpo, reward) or completions (rlhf, grpo) that go through the model at once."""
+    length: int
+    """Tokens of a packed sequence, or of a prompt with its longest completion."""
+    completion: int = 0
+    """Tokens of ``length`` that are the completion; 0 for packed sequences."""
+    labelled: int = 0
+    """Tokens of a batch of packed sequences that are trained; 0 where all may be."""
+    rollouts: int = 0
+    """Completions written at once (rlhf, grpo)."""
+    group: int = 1
+    """Completions a prompt (rlhf, grpo)."""
+    reference: bool = False
+    """Whether a reference policy stays in memory (rlhf, grpo with a KL)."""
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingSpec:
     """One training.
 
-    start: the folder of the model it starts from. upstream: folders of other trained models that it uses.
-    inputs: files of ready rows. params: every section that shaped it. footprint: what its memory is predicted from.
+    entry: its params. start: the folder of the model it starts from. rows: how many it trains on. inputs: files of
+    ready rows. upstream: folders of other trained models that it uses.
     """
 
     out: Path
-    objective: str
-    title: str
-    kind: weights.Kind
+    objective: Objective
+    entry: Entry
     start: Path
-    dataset: str
     rows: int
     inputs: list[Path]
-    params: dict[str, Any]
-    seed: int
-    footprint: Run | None = None
+    largest_step: LargestStep
     upstream: tuple[Path, ...] = ()
 
     @property
     def method(self) -> str:
-        return f"{self.title} {weights.NAMES[self.kind]}"
+        return f"{TITLES[self.objective]} {settings.NAMES[self.entry.weights]}"
+
+    @property
+    def params(self) -> dict[str, dict[str, object]]:
+        """The effective params that shaped the training, as params.yaml nests them."""
+        return {self.objective: {self.out.name: self.entry.model_dump(mode="json")}}
 
 
-def about(task: Task, on: Path) -> dict[str, Any]:
-    """For the journal's start. on: the folder of the weights that are trained, or that the adapter is on."""
-    predicted = memory.predict(model_shape.read(str(on)), task.footprint).total if task.footprint else None
+def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
+    """The fields of the journal's `start` event that describe the training."""
+    adapter = spec.entry.adapter
     return {
-        "model": task.out.name,
-        "method": task.method,
-        "objective": task.objective,
-        "weights": task.kind,
-        "start": task.start.name,
-        "params": task.params,
-        "dataset": task.dataset,
-        "rows": task.rows,
-        "predicted_memory_bytes": predicted,
+        "model": spec.out.name,
+        "method": spec.method,
+        "objective": spec.objective,
+        "weights": spec.entry.weights,
+        "start": spec.start.name,
+        "params": spec.params,
+        "dataset": spec.entry.dataset,
+        "rows": spec.rows,
+        "device": profile.name,
+        "largest_step": asdict(spec.largest_step)
+        | {
+            "rank": adapter.rank if adapter else 0,
+            "device": profile.device,
+            "dtype_bytes": profile.dtype.itemsize,
+            "checkpointing": profile.gradient_checkpointing,
+        },
     }
 
 
-def lineage_of(policy: OpenModel, task: Task, profile: Profile) -> lineage.Lineage:
-    """For the model's folder."""
-    started = lineage.read(task.start)
-    parents = {folder.name: manifest.read(folder) for folder in (task.start, *task.upstream)}
+def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> lineage.Lineage:
+    """The lineage for the model's folder."""
+    started = lineage.read(spec.start)
+    parents = {folder.name: manifest.read(folder) for folder in (spec.start, *spec.upstream)}
     origin = lineage.collect(
         base=policy.base,
         source=started["base"]["source"] if "base" in started else started["source"],
-        inputs=task.inputs,
-        params=task.params,
-        seed=task.seed,
+        inputs=spec.inputs,
+        params=spec.params,
+        seed=spec.entry.seed,
         device=profile.name,
     )
-    on = {} if task.kind == "full" else {"on": {"model": policy.on.name, **_digests(manifest.read(policy.on))}}
-    return {
-        **origin,
-        "method": {"objective": task.objective, "weights": task.kind},
-        **on,
-        "parents": {name: _digests(stated) for name, stated in parents.items()},
-    }
+    origin["method"] = {"objective": spec.objective, "weights": spec.entry.weights}
+    if spec.entry.weights != "full":
+        origin["on"] = {"model": policy.full_weights.name, **_digests(manifest.read(policy.full_weights))}
+    origin["parents"] = {name: _digests(parent) for name, parent in parents.items()}
+    return origin
 
 
-def costs(task: Task) -> dict[str, float]:
+def costs(spec: TrainingSpec) -> dict[str, float]:
     """Seconds of every training that this one builds on, by model."""
-    found: dict[str, float] = {}
-    for folder in (task.start, *task.upstream):
+    seconds: dict[str, float] = {}
+    for folder in (spec.start, *spec.upstream):
         path = folder / journal.NAME
         if path.exists():  # the base has none
-            found |= journal.first(journal.read(path), "end")["costs"]
-    return found
+            seconds |= journal.first(journal.read(path), "end")["costs"]
+    return seconds
 
 
-def _digests(stated: Manifest) -> dict[str, str]:
+def _digests(stated: Manifest) -> lineage.Digests:
     return {"digest": stated.digest, "weights_digest": stated.weights_digest}

@@ -3,34 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 from peft.helpers import disable_input_dtype_casting
-from pydantic import Field, NonNegativeInt, PositiveInt
 from transformers import Trainer
 from trl.trainer import utils
 
 from tunesmith.core.errors import TrainingError
-from tunesmith.core.params import Section
 from tunesmith.models.device import Profile
-from tunesmith.models.weights import Kind, Rates
+from tunesmith.training.entries.common import Entry
 
 
-class Schedule(Section):
-    """The params that every objective has."""
-
-    dataset: str
-    learning_rate: Rates
-    warmup_share: Annotated[float, Field(ge=0, lt=1)]
-    """Share of the steps in which the learning rate rises to its peak; it falls linearly after."""
-    batch_size: PositiveInt
-    seed: NonNegativeInt
-    probes: NonNegativeInt
-    """Held-out prompts answered before and after the training."""
-
-
-def common(schedule: Schedule, kind: Kind, profile: Profile, scratch: Path) -> dict[str, Any]:
+def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
     """Arguments of any of TRL's configs, for this machine. Raises TrainingError where several GPUs are visible."""
     if torch.cuda.device_count() > 1:
         raise TrainingError(
@@ -40,9 +25,9 @@ def common(schedule: Schedule, kind: Kind, profile: Profile, scratch: Path) -> d
     score_trained_tokens_only()
     return {
         "output_dir": str(scratch),
-        "per_device_train_batch_size": schedule.batch_size,
-        "learning_rate": schedule.learning_rate.of(kind),
-        "warmup_steps": schedule.warmup_share,
+        "per_device_train_batch_size": entry.batch_size,
+        "learning_rate": entry.learning_rate,
+        "warmup_steps": entry.warmup_share,
         "lr_scheduler_type": "linear",
         "use_cpu": profile.device == "cpu",
         "bf16": profile.bf16,
@@ -52,8 +37,8 @@ def common(schedule: Schedule, kind: Kind, profile: Profile, scratch: Path) -> d
         "logging_nan_inf_filter": False,  # it would log a loss that is no number as another
         "save_strategy": "no",
         "report_to": "none",
-        "seed": schedule.seed,
-        "data_seed": schedule.seed,
+        "seed": entry.seed,
+        "data_seed": entry.seed,
     }
 
 
@@ -81,7 +66,7 @@ def score_trained_tokens_only() -> None:
     utils._use_triton = lambda device: True
 
 
-class Named:
+class BatchRecorder:
     """A data collator that remembers which rows went into which batch, so that an error can name them."""
 
     def __init__(self, collator: Any, names: Callable[[dict[str, Any]], list[str]]) -> None:

@@ -5,15 +5,11 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import PositiveFloat
-
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.ready_rows import Row
+from tunesmith.training.entries.grpo import RewardWeights
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.sandbox import tiers
-
-Weights = dict[catalog.Name, PositiveFloat]
-"""Verifiers with their weights: a reward is the weighted sum of their scores."""
 
 
 class Score:
@@ -21,7 +17,7 @@ class Score:
 
     __name__ = "score"  # TRL's name for it in its logs
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: RewardWeights) -> None:
         self.weights = weights
         self.last: list[str] = []
 

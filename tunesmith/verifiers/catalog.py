@@ -3,7 +3,7 @@
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import choice, code, exact, instructions, json_schema, length, number, refusal, regex
 from tunesmith.verifiers.math import verifier
-from tunesmith.verifiers.verdict import Row, Verdict, Verifier
+from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
 
 VERIFIERS: dict[str, Verifier] = {
     "choice": Verifier(choice.verify, may=("choices",)),
@@ -19,7 +19,7 @@ VERIFIERS: dict[str, Verifier] = {
 }
 
 
-def verify(name: str, completion: str, row: Row) -> Verdict:
+def verify(name: str, completion: str, row: Columns) -> Verdict:
     """What the verifier says of ``completion``; not gradable where the row lacks what it needs."""
     missing = lacking(name, row)
     if missing:
@@ -27,13 +27,13 @@ def verify(name: str, completion: str, row: Row) -> Verdict:
     return VERIFIERS[name].verify(completion, row)
 
 
-def lacking(name: str, row: Row) -> list[str]:
+def lacking(name: str, row: Columns) -> list[str]:
     """What the verifier needs and the row has not."""
     there = row.keys() | {"reference"} if isinstance(row.get("completion"), list) else row.keys()
     return [key for key in VERIFIERS[name].needs if key not in there]
 
 
-def gold(name: str, row: Row) -> str | None:
+def gold(name: str, row: Columns) -> str | None:
     """What must get full marks as an answer to the row; None for a verifier that compares with nothing.
 
     Of several right answers, the first.
@@ -44,7 +44,7 @@ def gold(name: str, row: Row) -> str | None:
     return str(several[0]) if isinstance(several, list) and several else reference(row)
 
 
-def read_by(name: str, row: Row) -> Row:
+def read_by(name: str, row: Columns) -> dict[str, object]:
     """What the verifier reads of the row."""
     verifier = VERIFIERS[name]
     return {key: row[key] for key in (*verifier.needs, *verifier.may) if key in row}

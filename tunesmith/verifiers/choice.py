@@ -17,7 +17,7 @@ from typing import Any
 
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import exact, latex
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DRESS = re.compile(r"[*`$]|(?<!\w)__?|__?(?!\w)|\\(?:text|math)[a-z]{0,9}(?=\{)|\\[()\[\]]")
@@ -38,7 +38,7 @@ SAID = re.compile(rf"{THE_ANSWER}(.+)")
 LINE = re.compile(rf"(?:(?i:option|choice|answer)\s{{1,9}})?({LIST})(?=\s*[.:,;)]|\s*$|\s+(?:because|since)\b)")
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Compare the option that ``completion`` chooses with that of the row's reference."""
     choices = row.get("choices") or []
     if not isinstance(choices, list) or len(choices) > len(LETTERS):

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tunesmith.core.errors import SandboxError
 from tunesmith.verifiers.program import Program, assemble, extract, stub
 from tunesmith.verifiers.sandbox import tiers, wire
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 SHOWN = 120
 """Characters of a value in a reason."""
@@ -67,7 +67,7 @@ class BrokenTestError(UngradableError):
     """The test broke after the program had answered it: by itself, or on what was answered."""
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """1 where every case or the whole test passes, else 0. In the first tier that holds here."""
     try:
         return grade(completion, row, tiers.tier())
@@ -75,7 +75,7 @@ def verify(completion: str, row: Row) -> Verdict:
         return Verdict(0.0, None, str(error), "not_gradable")
 
 
-def grade(completion: str, row: Row, tier: tiers.Tier, limits: tiers.Limits = tiers.LIMITS) -> Verdict:
+def grade(completion: str, row: Columns, tier: tiers.Tier, limits: tiers.Limits = tiers.LIMITS) -> Verdict:
     """`verify` in a tier. Raises SandboxError where the sandbox does not start."""
     try:
         task = Task.model_validate(row)
@@ -101,7 +101,7 @@ def grade(completion: str, row: Row, tier: tiers.Tier, limits: tiers.Limits = ti
     return Verdict(1.0, code, passed)
 
 
-def _is_sound(task: Task, row: Row, tier: tiers.Tier, limits: tiers.Limits) -> bool:
+def _is_sound(task: Task, row: Columns, tier: tiers.Tier, limits: tiers.Limits) -> bool:
     """Whether the row's own solution passes its test: then a test that broke did so on what another returned."""
     code = extract(str(row.get("reference", "")), task.entry_point)
     if code is None:

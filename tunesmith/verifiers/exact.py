@@ -12,7 +12,7 @@ import re
 import unicodedata
 
 from tunesmith.core import ready_rows
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 KEPT = ("<super>", "<sub>", "<fraction>")
 """Compatible forms that mean something else than their plain one."""
@@ -25,7 +25,7 @@ LAYERS = 4
 """Of emphasis and quotes around an answer: beyond, they are the answer."""
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Compare ``completion`` with the row's reference, or with each of a list of them."""
     given = row.get("reference")
     accepted = [normalised(str(one)) for one in (given if isinstance(given, list) else [ready_rows.reference(row)])]

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tunesmith.verifiers.ifeval.check import RULES
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Followed:
     loose: bool
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """1 where every instruction is followed strictly (IFEval's prompt-level strict accuracy), else 0.
 
     ``answer`` counts, as in "2 of 3"; ``reason`` names what is not followed.
@@ -44,7 +44,7 @@ def verify(completion: str, row: Row) -> Verdict:
     return Verdict(float(not failed), answer, f"not followed: {', '.join(failed)}" if failed else "all followed")
 
 
-def check(completion: str, row: Row) -> list[Followed]:
+def check(completion: str, row: Columns) -> list[Followed]:
     """Whether each instruction of the row is followed, in its order; an empty completion follows none.
 
     IFEval's four numbers are the means over prompts and over instructions, strict and loose. Raises ValueError that
@@ -76,7 +76,7 @@ def _variants(completion: str) -> list[str]:
     return [text for text in dict.fromkeys([*cuts, *bare]) if text.strip() and text != completion]
 
 
-def _instructions(row: Row) -> list[tuple[str, dict[str, Any]]]:
+def _instructions(row: Columns) -> list[tuple[str, dict[str, Any]]]:
     ids, settings = row["instructions"], row["settings"]
     if not isinstance(ids, list) or not ids:
         raise ValueError(f"instructions must be a list of ids, not {str(ids)[:80]!r}")

@@ -24,7 +24,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from tunesmith.verifiers import regex
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 LONGEST = 100_000
 """Characters of the longest completion that is read."""
@@ -34,7 +34,7 @@ FENCE = re.compile(r"```[a-zA-Z]{0,9}[ \t]{0,9}\n(.*?)```", re.DOTALL)
 UNSUPPORTED = {"patternProperties", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Validate the JSON in ``completion`` and compare its fields with the reference's."""
     try:
         validator = _validator(json.dumps(_given(row["schema"]), sort_keys=True))

@@ -6,19 +6,17 @@ score is 1 within every bound and 0 outside: a share would pay for an answer tha
 no answer, else it would be right wherever there is only a maximum.
 """
 
-from typing import Any
-
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 BOUNDS = ("min_words", "max_words", "min_characters", "max_characters")
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Measure ``completion`` against the bounds of the row."""
-    bounds = {name: row[name] for name in BOUNDS if row.get(name) is not None}
-    problem = _problem(bounds)
-    if problem:
-        return Verdict(0.0, None, problem, "not_gradable")
+    try:
+        bounds = _bounds(row)
+    except ValueError as error:
+        return Verdict(0.0, None, str(error), "not_gradable")
     measured = {"words": len(completion.split()), "characters": len(completion.strip())}
     if not measured["words"]:
         return Verdict(0.0, None, "the completion is blank", "no_answer")
@@ -30,15 +28,20 @@ def verify(completion: str, row: Row) -> Verdict:
     return Verdict(1.0, answer, f"{answer}: within bounds")
 
 
-def _problem(bounds: dict[str, Any]) -> str | None:
-    """Why no completion can be measured against ``bounds``."""
-    if not bounds:
-        return f"the row has none of {', '.join(BOUNDS)}"
-    for name, bound in bounds.items():
+def _bounds(row: Columns) -> dict[str, int]:
+    """The bounds of the row, by name. Raises ValueError where no completion can be measured against them."""
+    bounds = {}
+    for name in BOUNDS:
+        bound = row.get(name)
+        if bound is None:
+            continue
         if not isinstance(bound, int) or isinstance(bound, bool) or bound < 0:
-            return f"{name} is no number of {name.partition('_')[2]}: {bound!r}"
+            raise ValueError(f"{name} is no number of {name.partition('_')[2]}: {bound!r}")
+        bounds[name] = bound
+    if not bounds:
+        raise ValueError(f"the row has none of {', '.join(BOUNDS)}")
     for unit in ("words", "characters"):
         least, most = bounds.get(f"min_{unit}", 0), bounds.get(f"max_{unit}")
         if most is not None and (least > most or most == 0):
-            return f"no completion has {least} to {most} {unit}"
-    return None
+            raise ValueError(f"no completion has {least} to {most} {unit}")
+    return bounds

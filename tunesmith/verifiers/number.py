@@ -19,7 +19,7 @@ from fractions import Fraction
 
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import latex
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 MARK = "####"
 THOUSANDS = ",_'\u2019\xa0\u2009\u202f"
@@ -64,7 +64,7 @@ LONGEST = 100
 """Characters of the longest number: beyond, it is a model that repeats itself."""
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Compare the final number of ``completion`` with that of the row's reference."""
     return against(completion, reference(row))
 

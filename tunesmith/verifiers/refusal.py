@@ -13,7 +13,7 @@ import re
 import unicodedata
 from typing import Literal
 
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 Class = Literal["full_refusal", "partial_refusal", "full_compliance"]
 
@@ -134,7 +134,7 @@ CLAUSE = re.compile(r"(?<=[.!?;:])\s+|(?<=[.!?]\")\s+|\n+|, (?=but|however|altho
 QUOTED = re.compile('"[^"\n]{1,1000}"')
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Score the class of ``completion`` by the row's ``label``; ``answer`` is the class."""
     label = row["label"]
     if not isinstance(label, str) or label not in SCORES:

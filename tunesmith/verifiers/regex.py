@@ -10,10 +10,10 @@ from typing import Any
 
 import re2
 
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Match ``completion`` with the row's pattern."""
     pattern, anywhere = row["pattern"], row.get("anywhere", False)
     if not isinstance(pattern, str) or not isinstance(anywhere, bool):

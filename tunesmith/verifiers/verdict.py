@@ -1,8 +1,8 @@
 """What a verifier says of a completion, and what a verifier is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 Status = Literal["scored", "no_answer", "not_gradable"]
 
@@ -21,7 +21,11 @@ class Verdict:
     status: Status = "scored"
 
 
-Row: TypeAlias = dict[str, Any]
+Columns: TypeAlias = Mapping[str, object]
+"""A row to grade by: a ready row (`tunesmith.core.ready_rows.Row`), or any row with the columns that a verifier reads.
+
+Nothing has checked the columns: they are JSON as a user wrote it. A column that cannot be read is not gradable.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,6 @@ class Verifier:
     A row's ``reference`` may also be its own completion. A verifier that needs a reference gives it full marks.
     """
 
-    verify: Callable[[str, Row], Verdict]
+    verify: Callable[[str, Columns], Verdict]
     needs: tuple[str, ...] = ("reference",)
     may: tuple[str, ...] = ()

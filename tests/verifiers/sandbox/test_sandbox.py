@@ -90,7 +90,7 @@ def _environ(pid: int) -> bytes:
         return b""
 
 
-def row(about: Any, layout: str, expected: str) -> code.Row:
+def row(about: Any, layout: str, expected: str) -> code.Columns:
     if layout == "cases":
         return {"entry_point": "attempt", "cases": [{"args": [about], "expected": expected}]}
     test = f"def check(candidate):\n    assert candidate({about!r}) == {expected!r}\n"

@@ -11,8 +11,9 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from tunesmith.cli.doctor.finding import Finding, answer
-from tunesmith.core import cpus, formatting, lineage, manifest, params
+from tunesmith.core import cpus, formatting, lineage, manifest
 from tunesmith.core.errors import IntegrityError, SandboxError
+from tunesmith.project import document
 from tunesmith.runtime import settings
 from tunesmith.verifiers.sandbox import tiers
 
@@ -86,10 +87,10 @@ def disk(places: list[Path], free: Callable[[Path], int] = lambda path: shutil.d
 
 
 def _whole_models() -> int:
-    """The base, sft-full, every other training of all weights, and what is merged."""
-    values = params.read()
-    trained = [section for section in values.values() if isinstance(section, dict) and section.get("weights") == "full"]
-    return 2 + len(trained) + len((values.get("package") or {}).get("merged") or [])
+    """The number of models with full weights: the base, every training of all weights, and every merged adapter."""
+    project = document.load()
+    trained = [entry for _, entry in project.trainings.values() if entry.weights == "full"]
+    return 1 + len(trained) + len(project.package.merged)
 
 
 def can_compile() -> bool:

@@ -18,7 +18,7 @@ BASE = Path("models/base")
 
 
 def values() -> Finding:
-    return Finding("params", "good", f"in order; data sets: {', '.join(check.check())}")
+    return Finding("params", "good", f"in order; data sets: {', '.join(check.check().data)}")
 
 
 def checkout(root: Path) -> Finding:

@@ -5,11 +5,14 @@ are added up in another order: there it is the same model where it scores the sa
 shows against itself.
 """
 
+import json
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.core import dvc_project, formatting, git, lineage, manifest, ready_rows
+import yaml
+
+from tunesmith.core import dvc_project, files, formatting, git, layout, lineage, manifest, params, ready_rows
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
 from tunesmith.core.lineage import Lineage
@@ -19,8 +22,7 @@ from tunesmith.registry.provenance import sameness
 from tunesmith.registry.provenance.sameness import Likeness, Measured, Scores
 from tunesmith.registry.provenance.worktree import Worktree, checked_out
 
-MODELS, READY, REPORTS = Path("models"), Path("data/ready"), Path("reports")
-METRICS, SAMPLES, REPEATS = "metrics.json", "samples.jsonl", "repeats.jsonl"
+SAMPLES, REPEATS = "samples.jsonl", "repeats.jsonl"
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,10 @@ def _commit(name: str, origin: Lineage, root: Path, *, anyway: bool) -> str:
 
 def _made_again(original: Original, origin: Lineage, tree: Worktree, say: Callable[[str], None]) -> Outcome:
     tree.check_imports()
-    folder = MODELS / original.name
+    if yaml.safe_load((tree.project / params.PATH).read_text()) != origin["document"]:
+        say(f"{original.name}: params.yaml is that of the run, which the commit's is not")
+        files.write_text(tree.project / params.PATH, yaml.safe_dump(origin["document"], sort_keys=False))
+    folder = layout.MODELS / original.name
     made = _rerun(tree, [folder], say)
     then, now = manifest.verify(original.folder), manifest.verify(tree.project / folder)
     found = sameness.compare(then, now, origin, lineage.read(tree.project / folder))
@@ -139,14 +144,16 @@ def _measured(original: Original, tree: Worktree, made: set[str], say: Callable[
     if original.scores is None:
         raise LineageError(
             f"{original.name} came out with other weights, and it was registered without the scores to compare them by",
-            fix=f"register it again: `dvc repro --force --single-item register@{original.name}`",
+            fix="register it again: `dvc repro --force --single-item register`",
         )
     say(f"{original.name}: other weights; evaluating them")
-    asked = {dep for dep in _stage(tree, REPORTS / original.name / METRICS).deps if dep.is_relative_to(READY)}
-    _rerun(tree, sorted(asked), say, made)
+    suites = json.loads((tree.project / params.resolved("evaluate")).read_text())["evaluate"]["suites"].values()
+    datasets = sorted({suite["dataset"] for suite in suites if "dataset" in suite})
+    _rerun(tree, [layout.READY / name for name in datasets], say, made)
     tree.run("stages.evaluate", BASELINE, original.name)
-    base, now = (ready_rows.read(tree.project / REPORTS / name / SAMPLES) for name in (BASELINE, original.name))
-    again = gate.by_suite(ready_rows.read(tree.project / REPORTS / BASELINE / REPEATS))
+    evaluation = tree.project / layout.EVALUATION
+    base, now = (ready_rows.read_samples(evaluation / name / SAMPLES) for name in (BASELINE, original.name))
+    again = gate.by_suite(ready_rows.read_repeats(evaluation / BASELINE / REPEATS))
     repeats = {suite: [sameness.scores(samples)[suite] for samples in times] for suite, times in again.items()}
     return tuple(sameness.measure(original.scores, sameness.scores(now), sameness.scores(base), repeats))
 

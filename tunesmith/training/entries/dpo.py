@@ -2,13 +2,14 @@
 
 from pydantic import PositiveFloat, PositiveInt
 
-from tunesmith.training.entries.common import Continued
+from tunesmith.training.entries.common import Continued, default_rate
 
 
 class Dpo(Continued):
     """Direct preference optimization (Rafailov et al. 2023) from pairs, held to the model it starts from."""
 
-    FULL_RATE = 1e-6
+    learning_rate: PositiveFloat = default_rate(full=1e-6, adapter=1e-5)
+    """Peak learning rate; by default 1e-6 where all weights train, 1e-5 for an adapter."""
 
     epochs: PositiveInt = 1
     """Passes over the pairs."""

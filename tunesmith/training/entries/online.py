@@ -4,13 +4,14 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.training.entries.common import Continued
+from tunesmith.training.entries.common import Continued, default_rate
 
 
 class Online(Continued):
     """Training on rollouts: a step scores ``prompts`` times ``group`` completions that the policy itself wrote."""
 
-    FULL_RATE = 1e-6
+    learning_rate: PositiveFloat = default_rate(full=1e-6, adapter=1e-5)
+    """Peak learning rate; by default 1e-6 where all weights train, 1e-5 for an adapter."""
 
     steps: PositiveInt = 100
     """Optimizer steps."""

@@ -1,14 +1,15 @@
 """The entries `reward.<name>`."""
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
-from tunesmith.training.entries.common import Continued
+from tunesmith.training.entries.common import Continued, default_rate
 
 
 class Reward(Continued):
     """A reward model from preference pairs (Bradley and Terry 1952), for an entry of `rlhf` to follow."""
 
-    FULL_RATE = 1e-5
+    learning_rate: PositiveFloat = default_rate(full=1e-5, adapter=1e-4)
+    """Peak learning rate; by default 1e-5 where all weights train, 1e-4 for an adapter."""
 
     epochs: PositiveInt = 1
     """Passes over the pairs."""

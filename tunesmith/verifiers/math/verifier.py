@@ -15,14 +15,14 @@ from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers.math import worker
 from tunesmith.verifiers.math.final_answer import final
 from tunesmith.verifiers.math.worker_process import Worker
-from tunesmith.verifiers.verdict import Row, Verdict
+from tunesmith.verifiers.verdict import Columns, Verdict
 
 SECONDS = 5.0
 """Of wall-clock time that one comparison may take."""
 WORKER = Worker(worker.__spec__.name)
 
 
-def verify(completion: str, row: Row) -> Verdict:
+def verify(completion: str, row: Columns) -> Verdict:
     """Compare the answer of ``completion`` with that of the row's reference."""
     gold = final(reference(row))
     if gold is None:

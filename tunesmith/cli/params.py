@@ -1,0 +1,61 @@
+"""`tunesmith params`: the effective values of params.yaml, with the defaults marked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+from rich.text import Text
+
+from tunesmith.core import params
+from tunesmith.core.errors import ParamsError
+from tunesmith.project import document
+
+DEFAULT = "  # default"
+
+
+def run(section: str | None, *, everything: bool, path: Path = params.PATH) -> None:
+    """Print the effective params: of one section or entry, of those in params.yaml, or of all."""
+    stated = params.read(path)
+    values = document.effective(document.load(path))
+    if section is not None:
+        values, stated = _at(values, section, path), _nested(stated, section)
+    elif not everything:
+        values = {name: value for name, value in values.items() if name in stated}
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines(values, stated):
+        text, mark, _ = line.partition(DEFAULT)
+        console.print(Text(text).append(mark, style="dim"))
+
+
+def lines(values: object, stated: object, depth: int = 0) -> Iterator[str]:
+    """``values`` as YAML, a line a param; one that ``stated`` does not have is marked as a default."""
+    for name, value in values.items() if isinstance(values, dict) else ():
+        given = stated.get(name) if isinstance(stated, dict) else None
+        is_default = not (isinstance(stated, dict) and name in stated)
+        if isinstance(value, dict) and value:
+            yield f"{'  ' * depth}{name}:"
+            yield from lines(value, given, depth + 1)
+        else:
+            shown = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
+            yield f"{'  ' * depth}{name}: {shown}{DEFAULT if is_default else ''}"
+
+
+def _at(values: dict[str, object], section: str, path: Path) -> dict[str, object]:
+    """The part of ``values`` at a dotted path. Raises ParamsError where there is none."""
+    part: object = values
+    for name in section.split("."):
+        if not isinstance(part, dict) or name not in part:
+            names = list(part) if isinstance(part, dict) else []
+            raise ParamsError(
+                f"{path}: no params at {section!r}{params.meant(name, names)}",
+                fix=f"name one of {', '.join(names)}" if names else "name the section that it is in",
+            )
+        part = part[name]
+    return part if isinstance(part, dict) else {section.rpartition(".")[2]: part}
+
+
+def _nested(stated: object, section: str) -> dict[str, object]:
+    for name in section.split("."):
+        stated = stated.get(name) if isinstance(stated, dict) else None
+    return stated if isinstance(stated, dict) else {}

@@ -1,0 +1,34 @@
+"""Where the files of a project are, from its root."""
+
+from pathlib import Path
+
+MODELS = Path("models")
+BASE = MODELS / "base"
+RAW = Path("data/raw")
+HELD_OUT = Path("data/held_out")
+TASKS = Path("data/tasks")
+READY = Path("data/ready")
+QUARANTINE = Path("data/quarantine")
+REFERENCE = Path("data/reference")
+REPORTS = Path("reports")
+DATA_REPORTS = REPORTS / "data"
+EVALUATION = REPORTS / "evaluation"
+REGISTERED = REPORTS / "registered"
+
+
+EXPERIMENTS = (".dvc", "tmp", "exps")
+"""The folder in which DVC runs queued and temporary experiments, each in a copy of the project that it then removes."""
+
+
+def home() -> Path:
+    """The project's root, absolute: that of the project itself where this is a copy in which DVC runs an experiment."""
+    here = Path.cwd()
+    for i in range(len(here.parts)):
+        if here.parts[i : i + len(EXPERIMENTS)] == EXPERIMENTS:
+            return Path(*here.parts[:i])
+    return here
+
+
+def split(dataset: str, name: str) -> Path:
+    """The ready rows of a data set's split: train, validation or test."""
+    return READY / dataset / f"{name}.jsonl"

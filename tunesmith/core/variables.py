@@ -1,0 +1,10 @@
+"""Environment variables that processes of Tunesmith hand to each other."""
+
+RUN = "TUNESMITH_RUN"
+"""The UUID of this run of a stage: the key of a training's journal follows from it (see `journal.key`)."""
+CODE = "TUNESMITH_CODE"
+"""The commit of the code, as JSON, for a container, which has no git."""
+IMAGE_DIGEST = "TUNESMITH_IMAGE_DIGEST"
+"""The digest of the image that a stage runs in."""
+RERUN = "TUNESMITH_RERUN"
+"""Set where stages must run whatever the same inputs made before: `tunesmith reproduce` proves nothing otherwise."""

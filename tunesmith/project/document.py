@@ -1,0 +1,145 @@
+"""The whole of params.yaml, typed, with every default."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt
+
+from tunesmith.core import params
+from tunesmith.core.errors import ParamsError
+from tunesmith.core.params import EntryName, Section
+from tunesmith.core.ready_rows import RowKind
+from tunesmith.data.dataset import Dataset
+from tunesmith.evaluation.comparison import Compare
+from tunesmith.evaluation.gate_rules import Gate, Improve
+from tunesmith.evaluation.judge import Judge
+from tunesmith.evaluation.suites import Evaluate
+from tunesmith.models.base_sources import Source
+from tunesmith.project import outdated
+from tunesmith.registry.signing import Settings
+from tunesmith.registry.tracker import Names
+from tunesmith.runtime.settings import Runtime
+from tunesmith.serving.settings import Serve
+from tunesmith.training.entries.common import Entry
+from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.entries.reward import Reward
+from tunesmith.training.entries.rlhf import Rlhf
+from tunesmith.training.entries.sft import Sft
+
+Objective = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+OBJECTIVES: tuple[Objective, ...] = ("sft", "dpo", "reward", "rlhf", "grpo")
+LEARNS_FROM: dict[Objective, RowKind] = {
+    "sft": "answers",
+    "dpo": "preferences",
+    "reward": "preferences",
+    "grpo": "scored",
+}
+"""The kind of row that an objective needs; RLHF takes the prompts of any."""
+
+
+class Merged(Section):
+    """Full weights made of an adapter: a model of its own, evaluated and registered like any other."""
+
+    adapter: EntryName
+    """The model whose adapter is merged into the weights it is on. Required."""
+
+
+class Package(Section):
+    merged: dict[EntryName, Merged] = Field(default_factory=dict)
+    """Merged models by name, as in {sft-lora-merged: {adapter: sft-lora}}."""
+    license: str | None = None
+    """License of the base, as the hub writes it, for the model cards; null where it is not known."""
+
+
+class Document(Section):
+    """Every section of params.yaml."""
+
+    base_model: Source = Source.model_validate({})
+    demo: dict[str, NonNegativeInt] = Field(default_factory=dict)
+    """Sizes and seed of the generated demo rows, for stages/generate_demo.py."""
+    data: dict[EntryName, Dataset] = Field(default_factory=dict)
+    sft: dict[EntryName, Sft] = Field(default_factory=dict)
+    dpo: dict[EntryName, Dpo] = Field(default_factory=dict)
+    reward: dict[EntryName, Reward] = Field(default_factory=dict)
+    rlhf: dict[EntryName, Rlhf] = Field(default_factory=dict)
+    grpo: dict[EntryName, Grpo] = Field(default_factory=dict)
+    package: Package = Package()
+    evaluate: Evaluate = Evaluate()
+    compare: Compare = Compare()
+    gate: Gate = Gate()
+    judge: Judge | None = None
+    registry: Names = Names()
+    signing: Settings = Settings.model_validate({})
+    runtime: Runtime = Runtime()
+    serve: Serve = Serve()
+
+    def entries(self, objective: Objective) -> dict[str, Entry]:
+        """The trainings of an objective, by name."""
+        entries: dict[str, Entry] = getattr(self, objective)
+        return entries
+
+    @property
+    def trainings(self) -> dict[str, tuple[Objective, Entry]]:
+        """Every training, by the name of its model."""
+        return {name: (objective, entry) for objective in OBJECTIVES for name, entry in self.entries(objective).items()}
+
+    @property
+    def models(self) -> list[str]:
+        """The models that are evaluated and registered: all but the base and the reward models."""
+        trained = [name for name, (objective, _) in self.trainings.items() if objective != "reward"]
+        return [*trained, *self.package.merged]
+
+
+def load(path: Path = params.PATH) -> Document:
+    """All of params.yaml with its defaults. Raises ParamsError for what no stage could use, with the edit to make."""
+    raw = params.read(path)
+    outdated.check(raw, path)
+    return with_default_rule(with_kinds(params.parse(Document, raw, "", path), raw))
+
+
+def with_default_rule(document: Document) -> Document:
+    """``document``, whose gate without rules asks that the score on the first suite improves."""
+    suites = list(document.evaluate.suites)
+    if document.gate.rules or not suites:
+        return document
+    rule = Improve(must="improve", suite=suites[0], metric="score", by=0.0)
+    return document.model_copy(update={"gate": document.gate.model_copy(update={"rules": (rule,)})})
+
+
+def with_kinds(document: Document, raw: dict[str, object]) -> Document:
+    """``document``, in which each data set without a kind in params.yaml has the one that its users need."""
+    stated = raw.get("data")
+    data = {}
+    for name, dataset in document.data.items():
+        own = stated.get(name) if isinstance(stated, dict) else None
+        kinds = users_of(document, name)
+        if isinstance(own, dict) and "kind" not in own and kinds:
+            if len(set(kinds.values())) > 1:
+                needs = ", ".join(f"{kind} for {user}" for user, kind in kinds.items())
+                raise ParamsError(
+                    f"params.yaml: data.{name}: its rows would have to be {needs}",
+                    fix=f"make a data set for each, or state data.{name}.kind",
+                )
+            dataset = dataset.model_copy(update={"kind": next(iter(kinds.values()))})
+        data[name] = dataset
+    return document.model_copy(update={"data": data})
+
+
+def users_of(document: Document, dataset: str) -> dict[str, RowKind]:
+    """The kind of row that each training and suite on a data set needs, by the user's place in params.yaml."""
+    kinds: dict[str, RowKind] = {
+        f"{objective}.{name}": LEARNS_FROM[objective]
+        for name, (objective, entry) in document.trainings.items()
+        if entry.dataset == dataset and objective in LEARNS_FROM
+    }
+    for name, suite in document.evaluate.suites.items():
+        if getattr(suite, "dataset", None) == dataset and suite.kind in ("preferences", "perplexity"):
+            kinds[f"evaluate.suites.{name}"] = "preferences" if suite.kind == "preferences" else "answers"
+    return kinds
+
+
+def effective(section: BaseModel) -> dict[str, object]:
+    """A section with its defaults, as it would stand in params.yaml."""
+    values: dict[str, object] = section.model_dump(mode="json")
+    return values

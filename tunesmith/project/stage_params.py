@@ -1,0 +1,70 @@
+"""Which effective params each stage reads: the contents of build/params."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith.core import params
+from tunesmith.project.document import Document, effective
+
+REFERENCE = {"dataset", "start", "weights", "lora", "max_length", "batch_size"}
+"""Params of a DPO entry that its reference log-probabilities follow from."""
+
+
+@dataclass(frozen=True)
+class StageParams:
+    """The params of a stage, or of one entry of it.
+
+    values: sections nested as in params.yaml, with every default, and lists of names that follow from the entries.
+    """
+
+    stage: str
+    entry: str | None
+    values: dict[str, object]
+
+    @property
+    def path(self) -> Path:
+        return params.resolved(self.stage, self.entry)
+
+
+def of(document: Document) -> Iterator[StageParams]:
+    """The params of every stage of the pipeline, and of each of its entries."""
+    image: dict[str, object] = {"runtime": {"image": document.runtime.image}}
+    yield StageParams("generate_demo", None, {"demo": document.demo})
+    yield StageParams("fetch_base", None, {"base_model": effective(document.base_model), **image})
+    for name, dataset in document.data.items():
+        yield StageParams("prepare_data", name, {"data": {name: effective(dataset)}})
+    for name, (objective, entry) in document.trainings.items():
+        yield StageParams(f"train_{objective}", name, {objective: {name: effective(entry)}, **image})
+    for name, dpo in document.dpo.items():
+        yield StageParams("reference", name, {"dpo": {name: dpo.model_dump(mode="json", include=REFERENCE)}, **image})
+    for name, merged in document.package.merged.items():
+        yield StageParams("merge", name, {"package": {"merged": {name: effective(merged)}}, **image})
+    yield from _of_all_models(document, image)
+
+
+def _of_all_models(document: Document, image: dict[str, object]) -> Iterator[StageParams]:
+    """The params of the stages that read every model."""
+    yield StageParams("evaluate", None, {"evaluate": effective(document.evaluate), "models": document.models, **image})
+    yield StageParams(
+        "compare",
+        None,
+        {
+            "compare": effective(document.compare),
+            "gate": effective(document.gate),
+            "models": document.models,
+            "reward_models": list(document.reward),
+            "trained_on": sorted({entry.dataset for _, entry in document.trainings.values()}),
+        },
+    )
+    yield StageParams(
+        "register",
+        None,
+        {
+            "models": document.models,
+            "registry": effective(document.registry),
+            "signing": effective(document.signing),
+            "serve": document.serve.model_dump(mode="json", include={"probes", "max_lora_rank"}),
+            "package": document.package.model_dump(mode="json", include={"license"}),
+        },
+    )
