@@ -1,5 +1,4 @@
 import json
-import random
 from typing import Any
 
 import pytest
@@ -125,11 +124,10 @@ def test_the_front_of_every_cost_starts_at_the_base() -> None:
 
 
 def test_an_older_journal_leaves_gaps_not_errors() -> None:
-    compared = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)["models"][
-        "old"
-    ]
-    assert compared["cost"] == {"seconds": 60.0, "memory": None, "size": 1000}
-    assert (compared["method"], compared["held_out"], compared["warnings"]) == (None, {}, [])
+    compared = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)
+    old = compared["models"]["old"]
+    assert old["cost"] == {"seconds": 60.0, "memory": None, "size": 1000}
+    assert (old["method"], old["held_out"], old["warnings"]) == (None, {}, [])
 
 
 def test_a_training_cut_short_has_no_cost_and_is_on_no_front() -> None:
@@ -158,30 +156,3 @@ def test_one_lucky_suite_of_several_leaves_it_undecided() -> None:
     result = comparison.compare([base, tuned], [], HOW)["suites"][SUITE]["against_baseline"]["tuned"]
     assert result["p_adjusted"] == pytest.approx(4 * alone["p_value"])
     assert result["verdict"] == "undecided"
-
-
-@pytest.mark.parametrize(
-    ("models", "expected"),
-    [
-        pytest.param({"base": (0.2, 0)}, ["base"], id="one alone"),
-        pytest.param({"base": (0.2, 0), "worse": (0.1, 5)}, ["base"], id="costlier and worse"),
-        pytest.param({"base": (0.2, 0), "good": (0.6, 5)}, ["base", "good"], id="costlier and better"),
-        pytest.param({"base": (0.2, 0), "a": (0.6, 5), "b": (0.6, 4)}, ["base", "b"], id="as good at a lower cost"),
-        pytest.param({"base": (0.2, 0), "a": (0.6, 5), "b": (0.7, 5)}, ["base", "b"], id="better at the same cost"),
-        pytest.param({"a": (0.6, 5), "b": (0.6, 5)}, ["a", "b"], id="equal in both"),
-        pytest.param({"dear": (0.9, 9), "cheap": (0.1, 1)}, ["cheap", "dear"], id="the cheapest first"),
-        pytest.param({}, [], id="none"),
-    ],
-)
-def test_no_model_on_the_front_is_beaten(models: dict[str, tuple[float, float]], expected: list[str]) -> None:
-    assert comparison.pareto_front(models) == expected
-
-
-def test_quality_rises_with_cost_along_the_front_and_everything_off_it_is_beaten_from_it() -> None:
-    draw = random.Random(0)
-    models = {str(name): (draw.randrange(9) / 9, draw.randrange(9)) for name in range(40)}
-    optimal = comparison.pareto_front(models)
-    assert [models[name] for name in optimal] == sorted(models[name] for name in optimal)
-    for name in set(models) - set(optimal):
-        score, cost = models[name]
-        assert any(models[other][0] >= score and models[other][1] <= cost for other in optimal)
