@@ -20,7 +20,7 @@ def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
-def entry(parent: Entry | None, version: str, nonce: str = "", kind: str = "promotion") -> Entry:
+def entry(parent: Entry | None, version: str, nonce: str = "", kind: ledger.Move = "promotion") -> Entry:
     texts = dict.fromkeys(("model", "who", "when", "why", "evidence", "digest", "statement"), "x")
     return Entry(
         parent=parent.hash if parent else None,

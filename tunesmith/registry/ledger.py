@@ -31,6 +31,8 @@ APPEND_ATTEMPTS = 20
 READ_ATTEMPTS = 5
 """Reads of a chain that looks edited, before it is reported as edited."""
 
+Move = Literal["promotion", "rollback"]
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -41,7 +43,7 @@ class Entry:
     of: str
     """The registered model."""
     alias: str
-    kind: Literal["promotion", "rollback"]
+    kind: Move
     model: str
     """The name of the promoted model, such as sft-lora."""
     version: str

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from tunesmith.core.errors import IntegrityError, RegistryError
 from tunesmith.registry import ledger, versions
-from tunesmith.registry.ledger import CHAMPION, Chain, Entry
+from tunesmith.registry.ledger import CHAMPION, Chain, Entry, Move
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.tracker import user_name
@@ -122,13 +122,13 @@ def _complete(registry: Registry, name: str, alias: str, head: Entry, signing: S
     return head
 
 
-def _draft(chain: Chain, alias: str, kind: str, version: Version, files: VersionFiles, why: str) -> Entry:
+def _draft(chain: Chain, alias: str, kind: Move, version: Version, files: VersionFiles, why: str) -> Entry:
     head = chain.head(alias)
     return Entry(
         parent=chain.last,
         of=files.claims["of"],
         alias=alias,
-        kind="rollback" if kind == "rollback" else "promotion",
+        kind=kind,
         model=files.claims["model"],
         version=version.number,
         previous=head.version if head else None,

@@ -6,7 +6,7 @@ import pytest
 
 from tunesmith.core.manifest import Manifest
 from tunesmith.registry.provenance import sameness
-from tunesmith.registry.provenance.sameness import Change, Measured
+from tunesmith.registry.provenance.sameness import Change, ScoreComparison
 
 CPU = {"device": "AMD EPYC x 2, bfloat16", "machine": "x86_64", "system": "Linux"}
 ENVIRONMENT: dict[str, Any] = {"lock_sha256": "l", "image_digest": None, "libraries": {"torch": "2.13.0"}}
@@ -28,7 +28,7 @@ def files(**changed: str | None) -> Manifest:
     return Manifest({name: {"sha256": digest, "bytes": 1} for name, digest in kept.items()})
 
 
-def compare(now: Manifest, **changes: Any) -> sameness.Likeness:
+def compare(now: Manifest, **changes: Any) -> sameness.FileComparison:
     return sameness.compare(files(), now, ORIGIN, ORIGIN | changes)
 
 
@@ -107,7 +107,7 @@ def scores(*right: int) -> dict[str, float]:
 def test_the_noise_floor_is_the_largest_change_of_the_base_against_itself() -> None:
     base, repeats = scores(1, 0, 0, 0), [scores(1, 0, 0, 0), scores(0, 1, 1, 0)]
     [measured] = sameness.measure({"s": scores(1, 1, 0, 0)}, {"s": scores(1, 0, 1, 1)}, {"s": base}, {"s": repeats})
-    assert measured == Measured("s", then=0.5, now=0.75, floor=0.25, flipped=0.75)
+    assert measured == ScoreComparison("s", then=0.5, now=0.75, floor=0.25, flipped=0.75)
     assert measured.within
 
 

@@ -19,7 +19,7 @@ from tunesmith.core.lineage import Lineage
 from tunesmith.evaluation import gate
 from tunesmith.evaluation.comparison import BASELINE
 from tunesmith.registry.provenance import sameness
-from tunesmith.registry.provenance.sameness import Likeness, Measured, Scores
+from tunesmith.registry.provenance.sameness import FileComparison, ScoreComparison, Scores
 from tunesmith.registry.provenance.worktree import Worktree, checked_out
 
 SAMPLES, REPEATS = "samples.jsonl", "repeats.jsonl"
@@ -39,8 +39,8 @@ class Outcome:
     """measured: scores against scores, where the weights are others. kept: the work tree, if it is still there."""
 
     name: str
-    likeness: Likeness
-    measured: tuple[Measured, ...]
+    likeness: FileComparison
+    measured: tuple[ScoreComparison, ...]
     kept: Worktree | None
 
     @property
@@ -139,7 +139,9 @@ def _made_again(original: Original, origin: Lineage, tree: Worktree, say: Callab
     return Outcome(original.name, found, measured, None)
 
 
-def _measured(original: Original, tree: Worktree, made: set[str], say: Callable[[str], None]) -> tuple[Measured, ...]:
+def _measured(
+    original: Original, tree: Worktree, made: set[str], say: Callable[[str], None]
+) -> tuple[ScoreComparison, ...]:
     """Evaluate the model there, and the base with its repeats, which say how far scores move by themselves."""
     if original.scores is None:
         raise LineageError(

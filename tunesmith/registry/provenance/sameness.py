@@ -31,7 +31,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Likeness:
+class FileComparison:
     """The comparison of two models by files and lineage."""
 
     same: tuple[str, ...]
@@ -53,7 +53,7 @@ class Likeness:
 
 
 @dataclass(frozen=True)
-class Measured:
+class ScoreComparison:
     """The comparison of two models by their mean scores on a suite."""
 
     suite: str
@@ -71,11 +71,11 @@ class Measured:
         return not self.missing and abs(self.now - self.then) <= (self.floor or 0.0)
 
 
-def compare(then: Manifest, now: Manifest, origin: Lineage, rebuilt: Lineage) -> Likeness:
+def compare(then: Manifest, now: Manifest, origin: Lineage, rebuilt: Lineage) -> FileComparison:
     """Compare the manifest ``then`` and lineage ``origin`` of the original with those of the rebuilt model."""
     names = sorted(then.files.keys() | now.files.keys())
     other = [name for name in names if then.files.get(name) != now.files.get(name)]
-    return Likeness(
+    return FileComparison(
         same=tuple(name for name in names if name not in other),
         expected=tuple(name for name in other if name in EXPECTED and name in then.files and name in now.files),
         differ=tuple(
@@ -105,7 +105,7 @@ def changes(then: Lineage, now: Lineage) -> list[Change]:
 
 def measure(
     then: dict[str, Scores], now: dict[str, Scores], base: dict[str, Scores], repeats: dict[str, list[Scores]]
-) -> list[Measured]:
+) -> list[ScoreComparison]:
     """Compare the mean scores of each suite over the prompts that both models answered.
 
     The noise floor is the largest change of the base against its own repeats.
@@ -116,7 +116,7 @@ def measure(
         missing = len(old.keys() ^ new.keys())
         shared = sorted(old.keys() & new.keys())
         if not shared:
-            comparisons.append(Measured(suite, math.nan, math.nan, None, 1.0, missing))
+            comparisons.append(ScoreComparison(suite, math.nan, math.nan, None, 1.0, missing))
             continue
         noises = [
             statistics.noise([base[suite][key] for key in both], [repeat[key] for key in both])
@@ -126,7 +126,7 @@ def measure(
         before, after = ([scores[key] for key in shared] for scores in (old, new))
         floor = max((noise.floor for noise in noises), default=None)
         means = sum(before) / len(shared), sum(after) / len(shared)
-        comparisons.append(Measured(suite, *means, floor, statistics.noise(before, after).flipped, missing))
+        comparisons.append(ScoreComparison(suite, *means, floor, statistics.noise(before, after).flipped, missing))
     return sorted(comparisons, key=lambda comparison: comparison.suite)
 
 
