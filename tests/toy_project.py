@@ -14,7 +14,7 @@ MAKE = '''
 """Writes models/toy, whose weights follow from the rows, the params and what NOISE in the environment says."""
 import json, os, sys, time
 from pathlib import Path
-from tunesmith import atomic, lineage, manifest
+from tunesmith.core import files, lineage, manifest
 from tunesmith.core.params import read
 
 rows = Path("data/rows.jsonl").read_bytes() + Path("data/more.jsonl").read_bytes()
@@ -23,9 +23,10 @@ if os.environ.get("FAIL"):
 if os.environ.get("STARTED"):
     Path(os.environ["STARTED"]).touch()
     time.sleep(600)
-with atomic.new_folder(Path("models/toy")) as out:
+with files.new_folder(Path("models/toy")) as out:
     noise = os.environ.get("NOISE", "")
-    (out / "adapter_model.safetensors").write_bytes(rows + str(read()["lora"]["rank"]).encode() + noise.encode())
+    entry = read()["sft"]["toy"]
+    (out / "adapter_model.safetensors").write_bytes(rows + str(entry["lora"]["rank"]).encode() + noise.encode())
     (out / "adapter_config.json").write_text("{}")
     (out / "training.jsonl").write_text(json.dumps({"time": time.time_ns()}))
     origin = {
@@ -33,7 +34,8 @@ with atomic.new_folder(Path("models/toy")) as out:
         "code": lineage.code(),
         "base": {"source": "none", "digest": "b", "weights_digest": "w"},
         "inputs": {},
-        "params": {"lora": read()["lora"]},
+        "params": {"sft": {"toy": entry | {"seed": 20}}},
+        "document": read(),
         "environment": {"lock_sha256": None, "image_digest": None, "python": "3", "libraries": {}},
         "hardware": {"device": os.environ.get("DEVICE", "a CPU x 1, float32")},
         "where": os.getcwd() if noise else "",
@@ -45,19 +47,29 @@ EVALUATE = '''
 """Ten prompts; the first of them is right but for SCORES in the environment. The base flips one between two times."""
 import os, sys
 from pathlib import Path
-from tunesmith import ready
+from tunesmith.core import ready_rows
 
 def samples(right):
     return [{"suite": "s", "row": {"id": str(i)}, "score": float(i < right), "status": "scored"} for i in range(10)]
 
 assert Path("data/ready/asked/test.jsonl").exists()
 for name in sys.argv[1:]:
-    ready.write_jsonl(Path("reports", name, "samples.jsonl"), samples(int(os.environ.get("SCORES", 5))))
+    ready_rows.write_jsonl(Path("reports/evaluation", name, "samples.jsonl"), samples(int(os.environ.get("SCORES", 5))))
 again = [{**sample, "time": 0, "batch_size": 4} for sample in samples(int(os.environ.get("SCORES", 5)) - 1)]
-ready.write_jsonl(Path("reports/base/repeats.jsonl"), again)
+ready_rows.write_jsonl(Path("reports/evaluation/base/repeats.jsonl"), again)
+'''
+RESOLVE = '''
+"""Writes the effective params of the stage evaluate."""
+from tunesmith.core import params, ready_rows
+
+ready_rows.write_json(params.resolved("evaluate"), {"evaluate": params.read()["evaluate"]})
 '''
 PIPELINE = """
 stages:
+  resolve_params:
+    cmd: python -m stages.resolve_params
+    deps: [params.yaml]
+    outs: [build/params]
   ask:
     cmd: mkdir -p data/ready/asked && touch data/ready/asked/test.jsonl
     outs: [data/ready/asked]
@@ -65,16 +77,17 @@ stages:
     foreach: [toy]
     do:
       cmd: python -m stages.make
-      deps: [stages/make.py, data/rows.jsonl, data/more.jsonl]
-      params: [lora]
+      deps: [stages/make.py, data/rows.jsonl, data/more.jsonl, build/params]
+      params: [sft.toy]
       outs: ["models/${item}"]
   evaluate:
     cmd: python -m stages.evaluate base toy other
     deps: [models/toy, data/ready/asked/test.jsonl]
-    outs: [reports/toy/metrics.json]
+    outs: [reports/evaluation/toy/metrics.json]
 """
 PARAMS = """
-lora: {rank: 2}
+sft: {toy: {dataset: rows, lora: {rank: 2}}}
+evaluate: {suites: {s: {dataset: asked}}}
 registry: {experiment: arithmetic, model: calculator}
 signing: {kind: key, private: null, trusted: []}
 """
@@ -87,8 +100,9 @@ class Toy:
         self.folder, self.original = folder, folder.parent / "original"
         shutil.copytree(ROOT / "tunesmith", folder / "tunesmith", ignore=shutil.ignore_patterns("__pycache__"))
         files = {"stages/make.py": MAKE, "stages/evaluate.py": EVALUATE, "dvc.yaml": PIPELINE}
+        files |= {"stages/resolve_params.py": RESOLVE}
         files |= {"params.yaml": PARAMS, "data/rows.jsonl": "rows\n", "data/more.jsonl": "more\n"}
-        files |= {".gitignore": "__pycache__/\n/mlflow.db*\ndata/more.jsonl\ndata/ready\nmodels\nreports\n"}
+        files |= {".gitignore": "__pycache__/\n/mlflow.db*\ndata/more.jsonl\ndata/ready\nmodels\nreports\nbuild\n"}
         for name, content in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content)

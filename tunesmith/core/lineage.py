@@ -64,7 +64,7 @@ class Code(TypedDict):
     commit: str | None
     """The commit that was checked out; null outside of a git checkout."""
     clean: bool | None
-    """Whether everything was committed, dvc.lock aside; null outside of a git checkout."""
+    """Whether everything but dvc.lock and params.yaml was committed; null outside of a git checkout."""
 
 
 class Environment(TypedDict):
@@ -197,7 +197,7 @@ def _fingerprint() -> str | None:
 
 
 def code() -> Code:
-    """The commit, and whether all is committed. dvc.lock may differ: the pipeline itself writes it.
+    """The commit, and whether all is committed, but for what `git.clean` leaves out.
 
     A container has no git, and is told.
     """
