@@ -56,10 +56,10 @@ def ours(names: list[str], count: int) -> dict[str, list[str]]:
     suite = Answers(
         kind="answers", dataset="demo", verifier="number", answer_format=None, max_new_tokens=MAX_NEW_TOKENS, limit=None
     )
-    asked = evaluate.Question("prompts", suite, prompts(count))
+    rows = evaluate.SuiteRows("prompts", suite, prompts(count))
     folders = [MODELS / name for name in names]
     return {
-        folder.name: [sample["completion"] for sample in evaluate.ask(asked, opened, BATCH_SIZE)]
+        folder.name: [sample["completion"] for sample in evaluate.ask(rows, opened, BATCH_SIZE)]
         for folder, opened in loading.open_each(folders, MODELS / "base", device.detect())
     }
 

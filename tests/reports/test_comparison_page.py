@@ -17,14 +17,14 @@ def page(models_: list[Evaluated]) -> str:
     return comparison_page.page(comparison.compare(models_, [], HOW), models_)
 
 
-def drawn(html: str) -> list[dict[str, Any]]:
+def script_rows(html: str) -> list[dict[str, Any]]:
     """The rows that the page's script draws."""
     rows: list[dict[str, Any]] = json.loads(html.split('id="rows">')[1].split("</script>")[0])
     return rows
 
 
 class Tags(HTMLParser):
-    """Checks that tags nest and notes every attribute that could fetch something."""
+    """Check that tags nest, and record every attribute that could fetch something."""
 
     VOID = ("meta", "input", "br", "line", "circle", "path", "polyline")
 
@@ -46,15 +46,15 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.parametrize("count", [1, 6, 7])
-def test_a_page_is_whole_and_fetches_nothing(count: int) -> None:
+def test_a_page_is_well_formed_and_fetches_nothing(count: int) -> None:
     names = list(TUNED)[:count]
-    made = page(models(*names))
+    html = page(models(*names))
     tags = Tags()
-    tags.feed(made)
+    tags.feed(html)
     assert (tags.open, tags.fetched) == ([], [])
-    assert "url(" not in made
+    assert "url(" not in html
     for name in names:
-        assert made.count(f"<th>{name}<br>") == 1
+        assert html.count(f"<th>{name}<br>") == 1
 
 
 def test_rows_of_a_table_have_as_many_cells_as_its_head() -> None:
@@ -70,36 +70,37 @@ def test_hostile_answers_are_shown_as_text() -> None:
     models_[1].training.insert(0, {"event": "warning", "text": attack})
     models_[1].training.insert(0, {"event": "start", "method": attack})
     models_[0].samples[SUITE][1]["reason"] = '"></script><script>alert(1)</script>'
-    made = page(models_)
-    assert attack not in made
-    assert made.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 1
-    assert made.count("<script") == made.count("</script>") == 2
+    html = page(models_)
+    assert attack not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 1
+    assert html.count("<script") == html.count("</script>") == 2
 
 
-def test_every_row_tells_every_models_score_answer_and_reason() -> None:
+def test_every_row_has_every_models_score_answer_and_reason() -> None:
     models_ = [evaluated(name, texts) for name, texts in {"base": ["x", "1", "x"], "one": ["0", "1", "x"]}.items()]
     models_[1].samples[SUITE][1]["status"] = "not_gradable"
-    rows = drawn(page(models_))
+    rows = script_rows(page(models_))
     assert [[score for score, *_ in row["answers"]] for row in rows] == [[0.0, 1.0], [1.0, None], [0.0, 0.0]]
     assert rows[0]["answers"][1] == [1.0, "0", "0 is 0"]
     assert (rows[1]["suite"], rows[1]["prompt"], rows[1]["reference"]) == (SUITE, "what is 1?", "1")
 
 
-def test_what_the_gate_decided_is_told_with_every_rule() -> None:
+def test_the_gates_decisions_are_shown_with_every_rule() -> None:
     models_ = models("sft-lora", "grpo")
     rules = [
         {"must": "improve", "suite": SUITE, "metric": "score", "by": 0.02},
         {"must": "not_exceed", "metric": "training_seconds", "limit": 200},
     ]
     gate = Gate(against="base", confidence=0.95, power=0.8, resamples=1000, seed=0, max_not_gradable=0.1, rules=rules)
-    made = comparison.compare(models_, [], HOW, decisions=decide_all(gate, models_, []))
-    assert {name: one["outcome"] for name, one in made["gate"].items()} == {"sft-lora": "pass", "grpo": "fail"}
-    html = comparison_page.page(made, models_)
+    compared = comparison.compare(models_, [], HOW, decisions=decide_all(gate, models_, []))
+    outcomes = {name: decision["outcome"] for name, decision in compared["gate"].items()}
+    assert outcomes == {"sft-lora": "pass", "grpo": "fail"}
+    html = comparison_page.page(compared, models_)
     assert "grpo fails against base: training_seconds must not exceed 3m 20s" in html
     assert "the score on sums must improve by at least 2 points" in html
 
 
-def test_the_best_is_chosen_for_the_filter() -> None:
+def test_the_filter_selects_the_best_model() -> None:
     assert re.search(r'<option value="2" selected>grpo</option>', page(models("sft-lora", "grpo", "rlhf")))
 
 
@@ -109,19 +110,19 @@ def test_memory_is_shown_beside_its_prediction() -> None:
 
 
 def test_warnings_and_held_out_preferences_are_shown() -> None:
-    made = page(models("dpo", "rlhf"))
-    assert "⚠ rlhf: the reward rose" in made
-    assert "54.7%" in made
-    assert "84.4%" in made
+    html = page(models("dpo", "rlhf"))
+    assert "⚠ rlhf: the reward rose" in html
+    assert "54.7%" in html
+    assert "84.4%" in html
 
 
-def test_what_an_older_journal_does_not_know_is_a_dash() -> None:
-    made = page([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])])
-    assert "None" not in made
-    assert made.count("Not measured, not drawn: old.") == 1
+def test_values_that_an_older_journal_lacks_are_dashes() -> None:
+    html = page([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])])
+    assert "None" not in html
+    assert html.count("Not measured, not drawn: old.") == 1
 
 
-def test_a_loss_that_was_never_finite_is_said_not_drawn() -> None:
+def test_a_loss_that_was_never_finite_is_named_not_drawn() -> None:
     lost = evaluated("lost", ["0", "1"])
     lost.training[0]["loss"] = None
     assert "not finite at any of 1 steps" in page([evaluated("base", ["0", "x"]), lost])
@@ -134,8 +135,8 @@ def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
         {"event": "held_out", "when": "after", "pairs": 40, "accuracy": 0.775, "low": 0.6, "high": 0.9, "margin": 1.2},
     ]
     trained = models()
-    made = comparison.compare(trained, [], HOW, {"reward": journal})
-    assert made["reward_models"]["reward"]["after"]["accuracy"] == 0.775
-    html = comparison_page.page(made, trained, {"reward": journal})
+    compared = comparison.compare(trained, [], HOW, {"reward": journal})
+    assert compared["reward_models"]["reward"]["after"]["accuracy"] == 0.775
+    html = comparison_page.page(compared, trained, {"reward": journal})
     assert "77.5%" in html
     assert "<b>reward</b>" in html

@@ -7,14 +7,14 @@ from shoot_out import journal
 from tunesmith.reports.curves import BOTTOM, LEFT, RIGHT, SMOOTHED, TOP, Curve, curves
 
 
-def drawn(**quantities: list[float | None]) -> dict[str, Curve]:
-    """Curves of a journal with these values, by title."""
+def by_title(**quantities: list[float | None]) -> dict[str, Curve]:
+    """The curves of a journal with these values, by title."""
     count = max(len(values) for values in quantities.values())
     events: list[dict[str, Any]] = [
         {"event": "step", "step": step + 1, **{name: values[step] for name, values in quantities.items()}}
         for step in range(count)
     ]
-    return {made.title: made for made in curves(events)}
+    return {curve.title: curve for curve in curves(events)}
 
 
 @pytest.mark.parametrize(
@@ -35,42 +35,42 @@ def drawn(**quantities: list[float | None]) -> dict[str, Curve]:
         ),
     ],
 )
-def test_every_objective_shows_what_it_logs(name: str, titles: list[str]) -> None:
-    assert [made.title for made in curves(journal(name))] == titles
+def test_every_objective_shows_the_quantities_that_it_logs(name: str, titles: list[str]) -> None:
+    assert [curve.title for curve in curves(journal(name))] == titles
 
 
 def test_a_score_that_is_the_reward_is_drawn_once() -> None:
-    assert "score by the verifier" not in {made.title for made in curves(journal("grpo"))}
+    assert "score by the verifier" not in {curve.title for curve in curves(journal("grpo"))}
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf])
 def test_a_line_breaks_where_a_value_is_missing(missing: float | None) -> None:
-    made = drawn(loss=[3.0, 2.0, missing, 1.0])["loss"]
-    assert [len(line) for line in made.lines] == [2, 1]
+    curve = by_title(loss=[3.0, 2.0, missing, 1.0])["loss"]
+    assert [len(line) for line in curve.lines] == [2, 1]
 
 
-def test_a_quantity_that_was_never_finite_says_so() -> None:
-    made = drawn(loss=[None, None])["loss"]
-    assert (made.lines, made.steps, made.y) == ([], 2, None)
+def test_a_quantity_that_was_never_finite_has_no_axis() -> None:
+    curve = by_title(loss=[None, None])["loss"]
+    assert (curve.lines, curve.steps, curve.y) == ([], 2, None)
 
 
 def test_one_step_is_one_point_inside_the_chart() -> None:
-    (line,) = drawn(loss=[0.7])["loss"].lines
+    (line,) = by_title(loss=[0.7])["loss"].lines
     ((x, y),) = line
     assert LEFT <= x <= RIGHT
     assert TOP <= y <= BOTTOM
 
 
-def test_a_step_that_was_repeated_counts_as_it_was_last() -> None:
-    (made,) = curves([{"event": "step", "step": 1, "loss": 9.0}, {"event": "step", "step": 1, "loss": 1.0}])
-    assert made.y is not None
-    assert [len(line) for line in made.lines] == [1]
-    assert made.y.high == 1
+def test_the_last_value_of_a_repeated_step_counts() -> None:
+    (curve,) = curves([{"event": "step", "step": 1, "loss": 9.0}, {"event": "step", "step": 1, "loss": 1.0}])
+    assert curve.y is not None
+    assert [len(line) for line in curve.lines] == [1]
+    assert curve.y.high == 1
 
 
 def test_many_steps_get_a_running_mean_that_keeps_gaps() -> None:
-    few = drawn(loss=[1.0, 3.0] * (SMOOTHED // 2 - 1))["loss"]
-    many = drawn(loss=[1.0, 3.0] * 20 + [None] + [1.0, 3.0] * 20)["loss"]
+    few = by_title(loss=[1.0, 3.0] * (SMOOTHED // 2 - 1))["loss"]
+    many = by_title(loss=[1.0, 3.0] * 20 + [None] + [1.0, 3.0] * 20)["loss"]
     assert few.mean == []
     assert [len(line) for line in many.mean] == [40, 40]
     middle = [y for _, y in many.mean[0][5:35]]

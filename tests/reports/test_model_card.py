@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 from shoot_out import HOW, SUITE, models
 
 from tunesmith.evaluation import comparison
+from tunesmith.evaluation.documents import Comparison
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
 from tunesmith.reports import model_card
@@ -24,12 +25,12 @@ NAMES = ("sft-lora", "sft-full", "dpo", "rlhf")
 DIGEST = 64 * "a"
 
 
-def compared() -> dict[str, Any]:
-    made = models(*NAMES)
-    return comparison.compare(made, [], HOW, None, decide_all(GATE, made, []))
+def compared() -> Comparison:
+    evaluated = models(*NAMES)
+    return comparison.compare(evaluated, [], HOW, None, decide_all(GATE, evaluated, []))
 
 
-MADE = compared()
+COMPARISON = compared()
 
 
 def lineage(**changes: Any) -> dict[str, Any]:
@@ -49,8 +50,10 @@ def lineage(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in (origin | changes).items() if value is not None}
 
 
-def written(name: str = "sft-lora", made: dict[str, Any] = MADE, known: str | None = "mit", **changes: Any) -> str:
-    return model_card.write(name, lineage(**changes), made, base_license=known)
+def card(
+    name: str = "sft-lora", comparison: Comparison = COMPARISON, base_license: str | None = "mit", **changes: Any
+) -> str:
+    return model_card.write(name, lineage(**changes), comparison, base_license=base_license)
 
 
 def metadata(text: str) -> Any:
@@ -67,21 +70,21 @@ def html(text: str) -> str:
 
 
 def test_the_hub_reads_its_metadata() -> None:
-    data = ModelCard(written()).data
+    data = ModelCard(card()).data
     assert (data.base_model, data.license, data.library_name) == ("org/base", "mit", "peft")
     assert data.tags == ["tunesmith", "sft", "lora"]
     assert data.model_name == "sft-lora"
     (result,) = data.eval_results
     assert (result.dataset_name, result.dataset_config, result.metric_type) == ("demo", SUITE, "accuracy")
-    assert result.metric_value == pytest.approx(MADE["models"]["sft-lora"]["score"], abs=1e-4)
+    assert result.metric_value == pytest.approx(COMPARISON["models"]["sft-lora"]["score"], abs=1e-4)
 
 
 def test_the_same_inputs_give_the_same_card() -> None:
-    assert written() == written(made=compared())
+    assert card() == card(comparison=compared())
 
 
-def test_what_the_hub_does_not_have_is_not_named_as_if_it_did() -> None:
-    data = metadata(written(known=None, base=lineage()["base"] | {"source": "package p==1 sha256:x"}))
+def test_names_that_are_not_the_hubs_are_left_out_of_its_metadata() -> None:
+    data = metadata(card(base_license=None, base=lineage()["base"] | {"source": "package p==1 sha256:x"}))
     assert not {"base_model", "license", "datasets"} & data.keys()
 
 
@@ -92,46 +95,46 @@ def test_what_the_hub_does_not_have_is_not_named_as_if_it_did() -> None:
         ({"on": None, "method": {"objective": "sft", "weights": "full"}}, "transformers", "full weights,"),
     ],
 )
-def test_it_says_what_kind_of_weights_they_are(changes: dict[str, Any], library: str, kind: str) -> None:
-    text = written(**changes)
+def test_the_kind_of_weights_is_named(changes: dict[str, Any], library: str, kind: str) -> None:
+    text = card(**changes)
     assert metadata(text)["library_name"] == library
     assert f"| kind | {kind}" in text
 
 
-def test_a_merged_model_says_where_its_adapter_was_trained() -> None:
+def test_a_merged_model_names_the_training_of_its_adapter() -> None:
     adapter = {"model": "sft-lora", "digest": DIGEST, "weights_digest": DIGEST, "on": lineage()["on"]}
     making = {"code": {"commit": "0ld", "clean": False}, "hardware": {"device": "a GPU"}}
-    text = written("sft-full", on=None, merged=adapter | making, parents={"sft-lora": {"digest": DIGEST}})
+    text = card("sft-full", on=None, merged=adapter | making, parents={"sft-lora": {"digest": DIGEST}})
     assert metadata(text)["library_name"] == "transformers"
     assert "merged" in metadata(text)["tags"]
-    for told in ("an adapter merged into them", "| merged from | `sft-lora`", "a GPU", "commit 0ld, with uncommitted"):
-        assert told in text
+    for part in ("an adapter merged into them", "| merged from | `sft-lora`", "a GPU", "commit 0ld, with uncommitted"):
+        assert part in text
 
 
-def test_the_base_the_start_and_the_model_are_in_its_tables_and_no_other() -> None:
-    rows = [line for line in written("dpo").splitlines() if line.startswith("| `")]
+def test_the_tables_have_the_base_the_start_and_the_model_and_no_other() -> None:
+    rows = [line for line in card("dpo").splitlines() if line.startswith("| `")]
     assert [row.split("`")[1] for row in rows[:3]] == ["base", "sft-lora", "dpo"]
-    assert "From its start, `sft-lora`, on sums:" in written("dpo")
-    assert "sft-full" not in written("dpo")
+    assert "From its start, `sft-lora`, on sums:" in card("dpo")
+    assert "sft-full" not in card("dpo")
 
 
 def test_scores_come_with_intervals_and_the_paired_difference() -> None:
-    result = MADE["against_baseline"]["sft-lora"]
-    row = next(line for line in written().splitlines() if line.startswith("| `sft-lora`, this model"))
-    score = MADE["models"]["sft-lora"]
+    result = COMPARISON["against_baseline"]["sft-lora"]
+    row = next(line for line in card().splitlines() if line.startswith("| `sft-lora`, this model"))
+    score = COMPARISON["models"]["sft-lora"]
     assert f"{100 * score['score']:.1f}%" in row
     assert f"{100 * score['low']:.1f} to {100 * score['high']:.1f}%" in row
     assert f"{100 * result['difference']:+.1f} | {100 * result['low']:+.1f} to {100 * result['high']:+.1f}" in row
     assert row.endswith("| better |")
 
 
-def test_what_speaks_against_a_model_is_told() -> None:
-    made = copy.deepcopy(MADE)
-    about = made["suites"][SUITE]
+def test_findings_against_a_model_are_listed() -> None:
+    changed = copy.deepcopy(COMPARISON)
+    about = changed["suites"][SUITE]
     about["against_baseline"]["rlhf"] |= {"verdict": "worse", "difference": -0.2, "regressed": list("abcdefg")}
     about["models"]["rlhf"] |= {"stopped": 0.9, "not_gradable": 3}
-    limits = body(written("rlhf", made)).split("## What it is not good for")[1].split("##")[0]
-    for told in (
+    limits = body(card("rlhf", changed)).split("## What it is not good for")[1].split("##")[0]
+    for part in (
         "On sums it is worse than base: −20.0 points",
         "does worse than base on 7 of 128 prompts: a, b, c, d, e, …",
         "10.0% of its answers were cut off",
@@ -140,17 +143,17 @@ def test_what_speaks_against_a_model_is_told() -> None:
         "While it trained: the reward rose by 1.9",
         "Nothing else was measured",
     ):
-        assert told in limits
+        assert part in limits
 
 
 def test_only_the_learning_rate_that_was_used_is_named() -> None:
-    assert "learning_rate 0.001" in written()
-    assert "0.0001" not in written()
+    assert "learning_rate 0.001" in card()
+    assert "0.0001" not in card()
 
 
 def test_every_table_has_as_many_cells_in_each_row_as_in_its_head() -> None:
     for name in NAMES:
-        for block in re.findall(r"(?:^\|.*\n)+", written(name), re.MULTILINE):
+        for block in re.findall(r"(?:^\|.*\n)+", card(name), re.MULTILINE):
             assert len({row.replace("\\|", "").count("|") for row in block.splitlines()}) == 1
 
 
@@ -168,14 +171,14 @@ HOSTILE = [
 ]
 
 
-def saying(text: str) -> str:
-    """A card into which a text got everywhere that it can."""
-    made = copy.deepcopy(MADE)
-    made["models"]["rlhf"]["warnings"] = [text]
-    made["suites"][SUITE]["against_baseline"]["rlhf"]["regressed"] = [text]
-    made["gate"]["rlhf"]["rules"][0]["reason"] = text
+def card_with(text: str) -> str:
+    """A card with a text in every place that can hold one."""
+    changed = copy.deepcopy(COMPARISON)
+    changed["models"]["rlhf"]["warnings"] = [text]
+    changed["suites"][SUITE]["against_baseline"]["rlhf"]["regressed"] = [text]
+    changed["gate"]["rlhf"]["rules"][0]["reason"] = text
     changes = {"hardware": {"device": text}, "params": {"sft": {"note": text}}, "parents": {text: {"digest": DIGEST}}}
-    return written("rlhf", made, **changes)
+    return card("rlhf", changed, **changes)
 
 
 def tags(page: str) -> list[str]:
@@ -183,9 +186,9 @@ def tags(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_text_from_data_is_shown_as_it_is_and_does_nothing(text: str) -> None:
-    hostile = saying(text)
-    assert tags(html(hostile)) == tags(html(saying("text")))
+def test_text_from_data_is_shown_as_it_is_and_has_no_effect(text: str) -> None:
+    hostile = card_with(text)
+    assert tags(html(hostile)) == tags(html(card_with("text")))
     shown = re.sub(r"\s+", " ", text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     assert html(hostile).count(shown) == 6
     assert not re.search(r"https?://|www\.|a@", body(hostile))
@@ -193,12 +196,12 @@ def test_text_from_data_is_shown_as_it_is_and_does_nothing(text: str) -> None:
 
 @pytest.mark.parametrize("name", ["a\n---\nlicense: evil\n---\n", "x: [y", "'\"`|", "$(rm -rf ~); a"])
 def test_a_name_cannot_write_metadata_or_commands(name: str) -> None:
-    made = copy.deepcopy(MADE)
-    for part in (made["models"], made["gate"], made["against_baseline"]):
+    changed = copy.deepcopy(COMPARISON)
+    for part in (changed["models"], changed["gate"], changed["against_baseline"]):
         part[name] = part["sft-lora"]
-    for part in (made["suites"][SUITE]["models"], made["suites"][SUITE]["against_baseline"]):
+    for part in (changed["suites"][SUITE]["models"], changed["suites"][SUITE]["against_baseline"]):
         part[name] = part["sft-lora"]
-    text = written(name, made)
+    text = card(name, changed)
     data = ModelCard(text).data
     assert (data.license, data.model_name) == ("mit", name)
     commands = re.findall(r"```\n(.*?)```", text, re.DOTALL)[0]

@@ -10,8 +10,8 @@ from tunesmith.reports.scatter import BREAK, NOTHING, Scatter, scatter
 
 
 def plots(*names: str) -> dict[str, Scatter]:
-    made = comparison.compare(models(*names), [], HOW)
-    return {cost: scatter(made, cost) for cost in COSTS}
+    compared = comparison.compare(models(*names), [], HOW)
+    return {cost: scatter(compared, cost) for cost in COSTS}
 
 
 @pytest.mark.parametrize("count", [1, 6, 7])
@@ -19,8 +19,8 @@ def test_every_model_is_drawn_inside_the_plot_and_no_label_covers_another(count:
     for plot in plots(*list(TUNED)[:count]).values():
         assert len(plot.points) == count + 1
         assert all(0 <= point.x <= 360 and 0 <= point.high <= point.y <= point.low <= 290 for point in plot.points)
-        for one, other in itertools.combinations(plot.points, 2):
-            assert overlap(one.label.box, other.label.box) == 0
+        for first, second in itertools.combinations(plot.points, 2):
+            assert overlap(first.label.box, second.label.box) == 0
 
 
 def test_the_base_costs_nothing_and_stands_apart() -> None:
@@ -32,8 +32,8 @@ def test_the_base_costs_nothing_and_stands_apart() -> None:
 
 
 def test_costs_far_apart_get_a_logarithmic_axis() -> None:
-    made = plots("sft-lora", "sft-full", "rlhf")
-    logarithmic = {cost: plot.x is not None and plot.x.logarithmic for cost, plot in made.items()}
+    by_cost = plots("sft-lora", "sft-full", "rlhf")
+    logarithmic = {cost: plot.x is not None and plot.x.logarithmic for cost, plot in by_cost.items()}
     assert logarithmic == {"seconds": True, "memory": False, "size": True}
 
 
@@ -45,8 +45,8 @@ def test_the_front_is_drawn_as_steps_through_its_models() -> None:
         assert f"H{point.x}V{point.y}" in plot.front
 
 
-def test_a_cost_that_nobody_measured_leaves_the_base_alone() -> None:
-    made = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)
-    plot = scatter(made, "memory")
+def test_a_cost_that_was_not_measured_leaves_only_the_base() -> None:
+    compared = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)
+    plot = scatter(compared, "memory")
     assert [point.label.text for point in plot.points] == ["base"]
     assert (plot.x, plot.missing) == (None, ["old"])
