@@ -77,8 +77,7 @@ stages:
     foreach: [toy]
     do:
       cmd: python -m stages.make
-      deps: [stages/make.py, data/rows.jsonl, data/more.jsonl, build/params]
-      params: [sft.toy]
+      deps: [stages/make.py, data/rows.jsonl, data/more.jsonl, build/params, params.yaml]
       outs: ["models/${item}"]
   evaluate:
     cmd: python -m stages.evaluate base toy other

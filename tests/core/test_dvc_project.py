@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 from toy_project import Toy
 
 from tunesmith.core import dvc_project
@@ -47,15 +48,13 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 def test_stages_are_as_dvc_reads_them_items_and_added_data_included(toy: Toy) -> None:
     found = {stage.target: stage for stage in dvc_project.stages(toy.folder)}
-    assert set(found) == {"ask", "train@toy", "evaluate", "data/rows.jsonl.dvc"}
+    assert set(found) == {"resolve_params", "ask", "train@toy", "evaluate", "data/rows.jsonl.dvc"}
     assert found["train@toy"].outs == (Path("models/toy"),)
     assert Path("data/rows.jsonl") in found["train@toy"].deps
     assert [stage.runs for stage in found.values()].count(False) == 1
 
 
 def test_a_file_is_found_in_the_cache_by_its_own_hash_or_its_folders(toy: Toy) -> None:
-    import yaml
-
     lock = yaml.safe_load((toy.folder / "dvc.lock").read_text())["stages"]["train@toy"]["outs"][0]
     name = Path("models/toy/adapter_config.json")
     kept = dvc_project.cached(toy.folder, f"md5:{lock['md5']}", name)
@@ -91,3 +90,33 @@ def test_a_pipeline_that_dvc_cannot_read_is_an_error_of_ours(tmp_path: Path) -> 
     (tmp_path / "dvc.yaml").write_text("stages: [")
     with pytest.raises(LineageError, match="DVC cannot read it"):
         dvc_project.stages(tmp_path)
+
+
+def test_the_inputs_of_a_stage_are_its_command_and_the_hashes_of_its_dependencies_now(toy: Toy) -> None:
+    entry = yaml.safe_load((toy.folder / "dvc.lock").read_text())["stages"]["train@toy"]
+    recorded = {dep["path"]: dep["md5"] for dep in entry["deps"]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(toy.folder)
+        assert dvc_project.inputs(toy.folder, "train@toy") == ("python -m stages.make", recorded)
+        before = (toy.folder / "data" / "more.jsonl").read_text()
+        (toy.folder / "data" / "more.jsonl").write_text("other\n")
+        assert dvc_project.inputs(toy.folder, "train@toy")[1] != recorded
+        (toy.folder / "data" / "more.jsonl").write_text(before)
+
+
+def test_all_files_of_an_output_are_found_in_the_cache_or_none(toy: Toy) -> None:
+    entry = yaml.safe_load((toy.folder / "dvc.lock").read_text())["stages"]["train@toy"]["outs"][0]
+    found = dvc_project.cached_files(toy.folder, entry["md5"])
+    assert found is not None
+    assert {name: file.read_bytes() for name, file in found.items()} == {
+        path.name: path.read_bytes() for path in (toy.folder / "models" / "toy").iterdir()
+    }
+    away = found["manifest.json"].rename(toy.folder / "away")
+    assert dvc_project.cached_files(toy.folder, entry["md5"]) is None
+    away.rename(found["manifest.json"])
+    rows = yaml.safe_load((toy.folder / "data" / "rows.jsonl.dvc").read_text())["outs"][0]["md5"]
+    lone = dvc_project.cached_files(toy.folder, rows)
+    assert lone is not None
+    assert lone[""].read_text() == "rows\n"
+    assert dvc_project.cached_files(toy.folder, HASH) is None
+    assert dvc_project.cached_files(toy.folder, f"{HASH}.dir") is None

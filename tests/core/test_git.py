@@ -33,6 +33,14 @@ def test_a_file_is_read_as_it_was_at_a_commit(project: Path) -> None:
     assert not git.clean(project)
 
 
+def test_the_lock_of_dvc_and_params_yaml_do_not_count_as_changes(project: Path) -> None:
+    for name in ("dvc.lock", "params.yaml"):
+        (project / name).write_text("changed")
+        assert git.clean(project)
+    (project / "other.yaml").write_text("changed")
+    assert not git.clean(project)
+
+
 @pytest.mark.parametrize("commit", ["HEAD", "", "--help", "0" * 40, "f" * 39, "F" * 40])
 def test_only_a_whole_hash_that_is_here_is_a_commit(project: Path, commit: str) -> None:
     assert not git.knows(project, commit)

@@ -36,13 +36,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_code_is_its_commit_and_whether_all_but_the_lock_of_dvc_was_committed(here: Path) -> None:
+def test_the_code_is_its_commit_and_whether_all_but_dvcs_lock_and_the_params_was_committed(here: Path) -> None:
     (here / "file").touch()
     person = ["-c", "user.name=t", "-c", "user.email=t@t"]
     for command in (["init", "-q"], ["add", "."], [*person, "commit", "-q", "-m", "first"]):
         subprocess.run(["git", *command], check=True)
     commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
     (here / "dvc.lock").touch()
+    (here / "params.yaml").touch()  # the lineage holds it
     assert lineage.code() == {"commit": commit, "clean": True}
     (here / "file").write_text("changed")
     assert lineage.code() == {"commit": commit, "clean": False}
