@@ -36,8 +36,8 @@ def test_a_sample_keeps_the_answer_and_its_verdict() -> None:
 
 def test_a_sample_nests_its_row_with_the_right_answer_filled_in() -> None:
     [sample] = samples(["0"])
-    asked = [{"role": "user", "content": "what is 0?"}]
-    assert sample["row"] == {"id": "0", "prompt": asked, "reference": "0"}  # not the completion, which is the model's
+    prompt = [{"role": "user", "content": "what is 0?"}]
+    assert sample["row"] == {"id": "0", "prompt": prompt, "reference": "0"}  # not the completion, which is the model's
 
 
 def test_the_mean_leaves_out_samples_that_are_not_gradable_and_counts_them() -> None:
@@ -63,6 +63,7 @@ def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -
 
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
     questions = rows(5)
+    questions[4]["prompt"] = questions[0]["prompt"]
     questions[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
     answers = lm_eval_harness.generate(opened, questions, max_new_tokens=6, batch_size=2)
     prompts = [row["prompt"] for row in questions]

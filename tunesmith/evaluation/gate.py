@@ -42,7 +42,7 @@ def decide(gate: Gate, baseline: ModelSamples, challenger: ModelSamples, repeats
     or a measurement, and if the two did not answer the same prompts.
     """
     if not gate.rules:
-        raise ParamsError("params.yaml: gate.rules: there are none", fix="add a rule, or a suite for the default rule")
+        raise ParamsError("params.yaml: gate: it has no rules", fix="add a rule to gate.rules")
     applied = [apply_rule(rule, gate, baseline, challenger, repeats or {}) for rule in gate.rules]
     tests = [result for result in applied if isinstance(result, RuleTest)]
     adjusted = iter(statistics.holm([test.p_broken for test in tests]))

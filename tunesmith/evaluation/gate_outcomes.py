@@ -131,7 +131,7 @@ class RuleOutcome:
     p_broken: float | None = None
     """Two-sided p-value of the claim that it is broken, after Holm's correction; None without a test."""
     regressed: tuple[str, ...] = ()
-    """Ids of the prompts that got worse in the rule's metric."""
+    """Ids of the prompts that speak against the rule."""
     needed: int | None = None
     """How many more prompts would probably decide; None if it is decided, or if `margins.MAX_REQUIRED` would not do."""
 
@@ -148,7 +148,7 @@ class RuleTest:
     lower_is_better: bool
     """Whether the rule is kept below the margin."""
     regressed: tuple[str, ...]
-    """Ids of the prompts that got worse in the rule's metric."""
+    """Ids of the prompts that speak against the rule."""
 
     @property
     def p_kept(self) -> float:

@@ -63,7 +63,7 @@ class CountingLM(HFLM):
 def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_size: int) -> list[Completion]:
     """Greedy completions of ``rows``, in their order.
 
-    Raises EvaluationError where a prompt leaves no room for an answer (lm-eval would cut it silently).
+    Raises EvaluationError if a prompt leaves no room for an answer (lm-eval would cut it silently).
     """
     lm = CountingLM(opened, batch_size)
     prompts = [chat.render_prompt(opened.tokenizer, row["prompt"]) for row in rows]
@@ -76,14 +76,14 @@ def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_s
 
 
 def run_task(name: str, suite: LmEvalTask, opened: OpenModel, *, batch_size: int) -> list[Sample]:
-    """A sample for every question of a task of lm-eval, in its order, scored by the suite's metric.
+    """A sample for every document of a task of lm-eval, in its order, scored by the suite's metric.
 
-    Raises EvaluationError where the task is not known, its data cannot be had, or it has no such metric.
+    Raises EvaluationError if the task is not known, its data cannot be loaded, or it has no such metric.
     """
     lm = HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
     settings = {"num_fewshot": suite.examples, "limit": suite.limit, "apply_chat_template": suite.chat}
     try:
-        samples = _samples(lm, suite.task, reading=suite.filter, **settings)
+        samples = _samples(lm, suite.task, filter_name=suite.filter, **settings)
     except (KeyError, OSError, ValueError) as error:  # an unknown name; files and the network; YAML
         raise EvaluationError(
             f"suite {name!r}: lm-eval cannot run the task {suite.task!r}: {error}",
@@ -126,25 +126,25 @@ def _task_sample(name: str, suite: LmEvalTask, sample: dict[str, Any]) -> Sample
     }
 
 
-def _samples(lm: HFLM, task: str, *, reading: str | None = None, **settings: Any) -> list[dict[str, Any]]:
-    """lm-eval's samples of a task, in the order of its documents. reading: the filter; None takes the first."""
-    manager = _known_tasks() if not task.endswith((".yaml", ".yml")) else TaskManager(include_defaults=False)
+def _samples(lm: HFLM, task: str, *, filter_name: str | None, **settings: Any) -> list[dict[str, Any]]:
+    """lm-eval's samples of a task, as one filter read them, in the order of its documents; None is the first filter."""
+    manager = _all_tasks() if not task.endswith((".yaml", ".yml")) else TaskManager(include_defaults=False)
     with single_head_product(lm.model):
         results = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, **settings)
     assert results is not None
     if len(results["samples"]) != 1:
         raise ValueError(f"it is a group of {len(results['samples'])} tasks; make each a suite")
     [samples] = results["samples"].values()
-    chosen = samples[0]["filter"] if reading is None else reading
+    chosen = samples[0]["filter"] if filter_name is None else filter_name
     filtered = [sample for sample in samples if sample["filter"] == chosen]
     if not filtered:
         filters = ", ".join(sorted({sample["filter"] for sample in samples}))
-        raise ValueError(f"it has no filter {reading!r}, only {filters}")
+        raise ValueError(f"it has no filter {filter_name!r}, only {filters}")
     return sorted(filtered, key=lambda sample: int(sample["doc_id"]))
 
 
 @cache
-def _known_tasks() -> TaskManager:
+def _all_tasks() -> TaskManager:
     """Every task that comes with lm-eval. Indexing them takes seconds, so a task in a file of its own does without."""
     return TaskManager()
 
