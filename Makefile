@@ -20,12 +20,13 @@ repro: .venv/runtime
 	@tunesmith results
 
 test: .venv/dev lint
-	pytest -q
+	pytest -q -n 2 --dist loadfile
 
 lint: .venv/dev
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	hadolint Dockerfile .ci/stack/Dockerfile
 
 real: .venv/dev
@@ -63,10 +64,10 @@ image:
 	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-# Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004), pycosat (006).
+# Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004).
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --extra server \
-	  --no-emit-package torch --no-emit-package triton --no-emit-package pycosat \
+	  --no-emit-package torch --no-emit-package triton \
 	  --output-file .venv/all.lock pyproject.toml
 	awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' .venv/all.lock > requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
@@ -75,4 +76,4 @@ lock:
 	  --no-annotate --output-file requirements-sbom.lock -
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -6,8 +6,6 @@ writes  data/raw/{demo,demo_pairs,demo_prompts}.jsonl
 """
 
 import random
-import sys
-from types import ModuleType
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -23,13 +21,9 @@ FILES = {
 }
 
 
-def main() -> str:
-    made = generate(load(Demo, "demo", path=resolved("generate_demo")))
-    for kind, path in FILES.items():
-        ready_rows.write_jsonl(path, made[kind])
-    return "; ".join(f"{path}: {len(made[kind])} rows" for kind, path in FILES.items())
-
-
+DIGITS = (range(1, 10), range(10, 100))
+"""Terms of one digit, and of two."""
+DISTINCT = sum(2 * len(terms) ** 2 for terms in DIGITS)
 GUESSED = 0.5
 """Share of the wrong answers that are far off."""
 
@@ -40,6 +34,13 @@ class Demo(Section):
     pairs: PositiveInt = 480
     prompts: PositiveInt = 480
     seed: NonNegativeInt = 20
+
+
+def main() -> str:
+    made = generate(load(Demo, "demo", path=resolved("generate_demo")))
+    for kind, path in FILES.items():
+        ready_rows.write_jsonl(path, made[kind])
+    return "; ".join(f"{path}: {len(made[kind])} rows" for kind, path in FILES.items())
 
 
 def generate(demo: Demo) -> dict[str, list[dict[str, str]]]:
@@ -75,22 +76,19 @@ def mistaken(answer: str, noise: random.Random) -> str:
 
 
 def _sums(count: int, seed: int) -> list[tuple[str, str]]:
-    """Distinct questions with their answers."""
-    # reasoning-gym imports pycosat for its logic puzzles, which are not used here. It exists as C source alone, so it
-    # is left out of the lock: setting up must not need a compiler (docs/decisions/006).
-    sys.modules.setdefault("pycosat", ModuleType("pycosat"))
-    import reasoning_gym
-
-    source = reasoning_gym.create_dataset(
-        "chain_sum", seed=seed, size=2 * count, min_terms=2, max_terms=2, min_digits=1, max_digits=2
-    )
-    answers = {item["question"]: item["answer"] for item in source}
-    if len(answers) < count:
+    """Distinct questions, of two terms of one digit or of two digits, with their answers."""
+    if count > DISTINCT:
         raise ParamsError(
-            f"params.yaml: demo: {count} distinct rows do not come from {2 * count} draws",
-            fix=f"ask for at most {len(answers)} in rows, pairs and prompts together",
+            f"params.yaml: demo: {count} rows are more than the {DISTINCT} distinct sums that there are",
+            fix=f"ask for at most {DISTINCT} in rows, pairs and prompts together",
         )
-    return list(answers.items())[:count]
+    draw, answers = random.Random(seed), dict[str, str]()
+    while len(answers) < count:
+        terms = draw.choice(DIGITS)
+        first, second, sign = draw.choice(terms), draw.choice(terms), draw.choice("+-")
+        question = f"State the final answer to the following arithmetic problem: {first} {sign} {second} ="
+        answers[question] = str(first + second if sign == "+" else first - second)
+    return list(answers.items())
 
 
 if __name__ == "__main__":
