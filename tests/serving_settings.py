@@ -1,4 +1,4 @@
-"""Settings of `tunesmith serve` for tests, a request, and waiting for what happens in another thread."""
+"""Settings of `tunesmith serve` for tests, the messages of a request, and waiting for another thread."""
 
 import time
 from collections.abc import Callable
@@ -19,12 +19,13 @@ SETTINGS = Serve(
     max_lora_rank=16,
     gpu_memory_share=0.4,
 )
-ASKED: list[Any] = [{"role": "user", "content": "well?"}]
+MESSAGES: list[Any] = [{"role": "user", "content": "well?"}]
 
 
-def until(true: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait up to 10 seconds for a condition, and fail the test otherwise."""
     for _ in range(1000):
-        if true():
+        if condition():
             return
         time.sleep(0.01)
-    pytest.fail("it never came")
+    pytest.fail("it did not happen within 10 seconds")

@@ -1,4 +1,4 @@
-"""The real `transformers serve` on tiny random models: what it answers is what this project evaluates."""
+"""The real `transformers serve` on tiny random models answers as this project's evaluation does."""
 
 import json
 import shutil
@@ -22,14 +22,14 @@ from tunesmith.serving.proxy import Proxy, Upstream, listening
 PROMPTS = [[{"role": "user", "content": f"What is {number} + {number}?"}] for number in range(6)]
 LENGTH = 6
 HALF = "\ufffd"
-"""A character that a random model left unfinished; a stream waits for its end."""
+"""An incomplete character at the end of a random answer, which a stream withholds."""
 
 Fetch = Callable[..., VersionFiles]
 
 
 @pytest.fixture
 def folder(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """models/, with the base, an adapter on it, and full weights."""
+    """The folder models/ with the base, an adapter on it, and full weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
     folder = project / "models"
     shutil.copytree(tiny_base, folder / "base")
@@ -40,15 +40,15 @@ def folder(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def fetch(folder: Path, tmp_path: Path) -> Fetch:
-    """A version, as it is fetched: the bytes of one model, and the probes of another where they are not ``of`` it."""
+    """Build a fetched version: the folder of ``model`` with the probes of ``of``, by default the same model."""
 
     def fetch(model: str, of: str | None = None) -> VersionFiles:
         own, base = (evaluated(folder, name) for name in (of or model, "base"))
         repeats = [sample | {"time": 1} for sample in base]
-        told = probes.choose(model, own, base, repeats, count=SETTINGS.probes, dtype="float32")
-        (tmp_path / probes.NAME).write_text(json.dumps(told))
-        said = {"of": "calculator", "model": model}
-        return VersionFiles(Version("7", "run", {}), folder / model, tmp_path, "d", said, "me")
+        signed_probes = probes.choose(model, own, base, repeats, count=SETTINGS.probes, dtype="float32")
+        (tmp_path / probes.NAME).write_text(json.dumps(signed_probes))
+        claims = {"of": "calculator", "model": model}
+        return VersionFiles(Version("7", "run", {}), folder / model, tmp_path, "d", claims, "me")
 
     return fetch
 
@@ -62,34 +62,34 @@ def evaluated(folder: Path, model: str) -> list[Sample]:
     ]
 
 
-def test_an_adapter_is_served_as_it_was_evaluated_to_a_real_client(fetch: Fetch) -> None:
-    candidate = deployment.candidate(fetch("sft-lora"))
-    with deployment.proven(candidate, SETTINGS) as engine:
+def test_a_client_gets_the_evaluated_answers_of_an_adapter(fetch: Fetch) -> None:
+    candidate = deployment.read_candidate(fetch("sft-lora"))
+    with deployment.probed_engine(candidate, SETTINGS) as engine:
         proxy = Proxy("calculator", "champion")
         proxy.switch(Upstream(engine.url, engine.name, {}))
         with listening(proxy, SETTINGS, 0) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
             for probe in candidate.probes["probes"]:
-                asked = {"model": "calculator", "messages": probe["prompt"], "temperature": 0, "max_tokens": LENGTH}
-                reply = client.chat.completions.create(**asked)
+                request = {"model": "calculator", "messages": probe["prompt"], "temperature": 0, "max_tokens": LENGTH}
+                reply = client.chat.completions.create(**request)
                 assert reply.model == "calculator@7"
                 assert (reply.choices[0].message.content or "").split() == probe["completion"].split()
-                stream = client.chat.completions.create(**asked, stream=True)
+                stream = client.chat.completions.create(**request, stream=True)
                 words = "".join(chunk.choices[0].delta.content or "" for chunk in stream)
                 assert words.rstrip(HALF) == probe["completion"].rstrip(HALF)
 
 
-def test_a_server_that_generates_says_that_it_is_well(fetch: Fetch) -> None:
-    candidate = deployment.candidate(fetch("sft-full"))
-    with deployment.proven(candidate, SETTINGS) as engine:
-        asked = {"model": engine.name, "messages": PROMPTS[0], "temperature": 0, "max_tokens": 400}
+def test_a_server_passes_health_checks_while_it_generates(fetch: Fetch) -> None:
+    candidate = deployment.read_candidate(fetch("sft-full"))
+    with deployment.probed_engine(candidate, SETTINGS) as engine:
+        request = {"model": engine.name, "messages": PROMPTS[0], "temperature": 0, "max_tokens": 400}
         with openai.OpenAI(base_url=f"{engine.url}/v1", api_key="-") as client:
-            stream = client.chat.completions.create(**asked, stream=True)
+            stream = client.chat.completions.create(**request, stream=True)
             next(stream)
-            assert engine.is_well()
+            assert engine.is_healthy()
             assert any(chunk.choices[0].finish_reason for chunk in stream)
 
 
-def test_full_weights_are_served_as_they_were_evaluated(fetch: Fetch) -> None:
+def test_full_weights_answer_their_probes_as_evaluated(fetch: Fetch) -> None:
     deployment.probe(fetch("sft-full"), SETTINGS)
 
 
@@ -99,7 +99,7 @@ def test_a_server_that_does_not_apply_the_adapter_is_refused(fetch: Fetch) -> No
         deployment.probe(fetched, SETTINGS)
 
 
-def test_an_adapter_is_not_put_on_weights_that_were_changed(fetch: Fetch, folder: Path) -> None:
+def test_an_adapter_on_changed_weights_is_refused(fetch: Fetch, folder: Path) -> None:
     fetched = fetch("sft-lora")
     weights = folder / "base" / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -109,11 +109,11 @@ def test_an_adapter_is_not_put_on_weights_that_were_changed(fetch: Fetch, folder
         "base_model: {kind: hub, repo: a/b, commit: " + "a" * 40 + ", chat_template: null}\n"
     )
     with pytest.raises(ServingError, match=r"params\.yaml pins another"):
-        deployment.candidate(fetched)
+        deployment.read_candidate(fetched)
 
 
 def test_a_version_without_probes_is_refused(fetch: Fetch, tmp_path: Path) -> None:
     fetched = fetch("sft-full")
     (tmp_path / probes.NAME).unlink()
     with pytest.raises(ServingError, match="registered without probes"):
-        deployment.candidate(fetched)
+        deployment.read_candidate(fetched)

@@ -1,4 +1,4 @@
-"""What is in the cache stays while it is needed or held, and nothing goes that is no version."""
+"""Cached versions stay while they are needed or held, and nothing but versions is removed."""
 
 import json
 import subprocess
@@ -12,12 +12,12 @@ from tunesmith.serving import model_cache
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 def put(content: str, on: str | None = None, evidence: str = "evidence") -> str:
-    """The digest of a version that was fetched: of an adapter, where it is ``on`` weights with that digest."""
+    """Cache a version as it is fetched, and return its digest. on: the digest of the full weights under an adapter."""
     work = model_cache.folder() / "versions" / "new"
     (model := work / "model").mkdir(parents=True)
     (model / "config.json").write_text(content)
@@ -27,19 +27,20 @@ def put(content: str, on: str | None = None, evidence: str = "evidence") -> str:
     digest = manifest.write(model).digest
     (work / evidence).mkdir()
     (work / evidence / "statement.json").write_text("{}")
-    work.rename(model_cache.version(digest))
+    work.rename(model_cache.version_folder(digest))
     return digest
 
 
-def there() -> set[str]:
+def cached() -> set[str]:
+    """Return the names of the folders of versions in the cache."""
     return {place.name for place in (model_cache.folder() / "versions").iterdir() if not place.name.startswith(".")}
 
 
-def test_what_is_not_kept_goes() -> None:
+def test_versions_that_are_not_to_be_kept_are_removed() -> None:
     kept, first, second = put("kept"), put("first"), put("second", evidence="e1" * 32)
     model_cache.hold(first)
     assert set(model_cache.prune([kept, "not here"])) == {first, second}
-    assert there() == {kept}
+    assert cached() == {kept}
     assert model_cache.prune([kept]) == []
 
 
@@ -54,35 +55,37 @@ def test_the_weights_under_a_kept_adapter_stay() -> None:
     assert set(model_cache.prune([])) == {weights, adapter}
 
 
-def test_what_another_process_holds_stays_until_that_ends() -> None:
+def test_a_version_that_another_process_holds_stays_until_that_process_ends() -> None:
     digest = put("held")
-    script = f"from tunesmith import model_cache; model_cache.hold({digest!r}); print('held', flush=True); input()"
+    script = (
+        f"from tunesmith.serving import model_cache; model_cache.hold({digest!r}); print('held', flush=True); input()"
+    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", script], **pipes) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"held\n"
         model_cache.hold(digest)
         assert model_cache.prune([]) == []
-        assert there() == {digest}
+        assert cached() == {digest}
         holder.kill()
         holder.wait()
     assert model_cache.prune([]) == [digest]
 
 
-def test_what_another_removes_meanwhile_is_held_all_the_same() -> None:
+def test_a_version_that_was_removed_can_still_be_held_and_fetched_again() -> None:
     digest = put("first")
     model_cache.prune([])
     assert not model_cache.hold(digest).exists()
     assert put("first") == digest
-    assert model_cache.hold(digest) == model_cache.version(digest)
+    assert model_cache.hold(digest) == model_cache.version_folder(digest)
 
 
 FOREIGN = ["a file in the model", "a folder beside it", "another name", "a link", "no manifest", "a file"]
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_what_is_not_a_version_as_it_was_fetched_stays(foreign: str, tmp_path: Path) -> None:
-    place = model_cache.version(put("mine"))
+def test_a_folder_that_is_not_a_version_as_it_was_fetched_stays(foreign: str, tmp_path: Path) -> None:
+    place = model_cache.version_folder(put("mine"))
     match foreign:
         case "a file in the model":
             (place / "model" / "notes.txt").write_text("mine")
@@ -99,12 +102,12 @@ def test_what_is_not_a_version_as_it_was_fetched_stays(foreign: str, tmp_path: P
             place.rename(tmp_path / "elsewhere")
             place.write_text("mine")
     assert model_cache.prune([]) == []
-    assert there() == {place.name}
+    assert cached() == {place.name}
 
 
-def test_what_a_kill_left_half_removed_is_in_nobodys_way() -> None:
+def test_a_removal_that_was_killed_is_completed_by_the_next() -> None:
     digest = put("again")
-    left = model_cache.version(digest).with_name(f".{digest}.partial")
-    (left / "model").mkdir(parents=True)
+    remains = model_cache.version_folder(digest).with_name(f".{digest}.partial")
+    (remains / "model").mkdir(parents=True)
     assert model_cache.prune([]) == [digest]
-    assert not left.exists()
+    assert not remains.exists()

@@ -1,4 +1,4 @@
-"""The weights under an adapter are found by what they are, not by where they lie."""
+"""The full weights under an adapter are found by their digest, wherever they are."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import adapters
 import pytest
-import yaml
+from fake_models import edit_params
 from registered_versions import NAME, SIGNING, register
 
 from tunesmith.core import lineage, manifest
@@ -27,79 +27,76 @@ def models(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture
 def fetched(models: Path, project: Path) -> Path:
-    """An adapter on the base, elsewhere."""
+    """An adapter on the base, outside of models/."""
     return adapters.write(project / "fetched", models / "base")
 
 
-def base_is(project: Path, fetched: Path, source: Folder) -> None:
-    """As if the adapter had been trained on what ``source`` gives, and params.yaml pinned it."""
-    stated = lineage.read(fetched)["base"]
-    adapters.edit(fetched, lineage.NAME, base=stated | {"source": base_sources.identify(source)})
-    params(project, base_model=source.model_dump(mode="json"))
+def pin_base(project: Path, fetched: Path, source: Folder) -> None:
+    """Record ``source`` as the base that the adapter was trained on, and pin it in params.yaml."""
+    base = lineage.read(fetched)["base"]
+    adapters.edit(fetched, lineage.NAME, base=base | {"source": base_sources.identify(source)})
+    edit_params(project, base_model=source.model_dump(mode="json"))
 
 
 def folder_at(path: Path) -> Folder:
     return Folder(kind="folder", path=path, sha256=manifest.folder_digest(path), chat_template=None)
 
 
-def params(project: Path, **sections: object) -> None:
-    document = yaml.safe_load((project / "params.yaml").read_text())
-    (project / "params.yaml").write_text(yaml.safe_dump(document | sections))
-
-
-def test_full_weights_stand_on_themselves(models: Path) -> None:
+def test_full_weights_need_no_other_weights(models: Path) -> None:
     assert model_files.full_weights(models / "base") == models / "base"
 
 
-def test_the_base_is_found_whatever_its_folder_is_called(models: Path, fetched: Path) -> None:
+def test_the_base_is_found_whatever_the_name_of_its_folder(models: Path, fetched: Path) -> None:
     (models / "base").rename(models / "another")
     assert model_files.full_weights(fetched) == Path("models/another")
 
 
 @pytest.mark.parametrize("spoiled", ["changed", "missing"])
-def test_a_base_that_is_not_as_it_was_is_fetched_from_its_source_once(
+def test_a_changed_or_missing_base_is_fetched_from_its_source_once(
     models: Path, fetched: Path, tiny_folder: Path, project: Path, spoiled: str
 ) -> None:
-    base_is(project, fetched, folder_at(tiny_folder))
+    pin_base(project, fetched, folder_at(tiny_folder))
     digest = manifest.read(models / "base").digest
     if spoiled == "missing":
         shutil.rmtree(models / "base")
     else:
         (models / "base" / "config.json").write_text("{}")
-    found = model_files.full_weights(fetched)
-    assert found == project / "cache" / "tunesmith" / "bases" / digest
-    assert manifest.verify(found).digest == digest
-    params(project, base_model=None)
-    assert model_files.full_weights(fetched) == found
+    weights = model_files.full_weights(fetched)
+    assert weights == project / "cache" / "tunesmith" / "bases" / digest
+    assert manifest.verify(weights).digest == digest
+    edit_params(project, base_model=None)
+    assert model_files.full_weights(fetched) == weights
 
 
-def test_another_base_than_the_one_trained_on_is_refused(
+def test_a_base_other_than_the_one_trained_on_is_refused(
     models: Path, fetched: Path, project: Path, tiny_folder: Path
 ) -> None:
     other = project / "other"
     shutil.copytree(tiny_folder, other)
     (other / "generation_config.json").write_text('{"eos_token_id": 2, "repetition_penalty": 1.5}')
-    params(project, base_model=folder_at(other).model_dump(mode="json"))
+    edit_params(project, base_model=folder_at(other).model_dump(mode="json"))
     shutil.rmtree(models / "base")
     with pytest.raises(ServingError, match=r"params\.yaml pins another: folder tiny"):
         model_files.full_weights(fetched)
-    base_is(project, fetched, folder_at(other))
+    pin_base(project, fetched, folder_at(other))
     with pytest.raises(IntegrityError, match="which the model was trained on"):
         model_files.full_weights(fetched)
 
 
 def test_an_adapter_on_trained_weights_gets_them_from_the_registry(models: Path, project: Path) -> None:
     full = adapters.write_full(models / "sft-full", models / "base")
-    on_it = adapters.write(project / "fetched", models / "base", on=full)
-    params(project, signing=SIGNING.model_dump(mode="json"))
-    assert model_files.full_weights(on_it) == Path("models/sft-full")
+    adapter = adapters.write(project / "fetched", models / "base", on=full)
+    edit_params(project, signing=SIGNING.model_dump(mode="json"))
+    assert model_files.full_weights(adapter) == Path("models/sft-full")
     registry = Registry("arithmetic")
     digest = manifest.read(full).digest
     full.rename(project / "away")
     with pytest.raises(ServingError, match=f"neither in models/ nor registered as {NAME}"):
-        model_files.full_weights(on_it)
+        model_files.full_weights(adapter)
     register(registry, project / "away")
-    found = model_files.full_weights(on_it)
-    assert found == project / "cache" / "tunesmith" / "versions" / digest / "model"
-    subprocess.run([sys.executable, "-c", "from tunesmith import model_cache; model_cache.prune([])"], check=True)
-    assert manifest.verify(found).digest == digest, "another process leaves it alone"
+    weights = model_files.full_weights(adapter)
+    assert weights == project / "cache" / "tunesmith" / "versions" / digest / "model"
+    subprocess.run(
+        [sys.executable, "-c", "from tunesmith.serving import model_cache; model_cache.prune([])"], check=True
+    )
+    assert manifest.verify(weights).digest == digest, "another process must not remove them"

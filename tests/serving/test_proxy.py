@@ -1,4 +1,4 @@
-"""One address in front of engines that change: nothing is lost, nothing goes where it should not."""
+"""Requests to the proxy reach the current engine, survive a switch, and reach no other route."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ import fake_engine
 import httpx2
 import openai
 import pytest
-from serving_settings import ASKED, SETTINGS, until
+from serving_settings import MESSAGES, SETTINGS, wait_until
 
 from tunesmith.core.errors import ServingError
 from tunesmith.serving.proxy import Proxy, Upstream, listening
 
 
 @contextmanager
-def engine(name: str, **told: Any) -> Iterator[Upstream]:
-    server = fake_engine.server(name, 0, told)
+def engine(name: str, **script: Any) -> Iterator[Upstream]:
+    server = fake_engine.server(name, 0, script)
     Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield Upstream(f"http://127.0.0.1:{server.server_address[1]}", name, {"version": name.partition("@")[2]})
@@ -34,7 +34,7 @@ Start = Callable[..., Upstream]
 @pytest.fixture
 def start() -> Iterator[Start]:
     with ExitStack() as running:
-        yield lambda name, **told: running.enter_context(engine(name, **told))
+        yield lambda name, **script: running.enter_context(engine(name, **script))
 
 
 @pytest.fixture
@@ -55,8 +55,8 @@ def client(url: str) -> Iterator[openai.OpenAI]:
 
 
 def ask(client: openai.OpenAI, model: str = "calculator") -> tuple[str, str | None]:
-    """Who answered, and what."""
-    reply = client.chat.completions.create(model=model, messages=ASKED)
+    """Return the name of the model that answered, and its answer."""
+    reply = client.chat.completions.create(model=model, messages=MESSAGES)
     return reply.model, reply.choices[0].message.content
 
 
@@ -77,7 +77,7 @@ def test_a_model_that_is_not_served_is_not_found(proxy: Proxy, client: openai.Op
     assert upstream.in_flight == 0
 
 
-def test_a_fixed_version_is_nobodys_champion(start: Start) -> None:
+def test_a_fixed_version_is_not_served_as_the_champion(start: Start) -> None:
     proxy = Proxy("calculator", None)
     proxy.switch(start("calculator@3"))
     with (
@@ -89,8 +89,8 @@ def test_a_fixed_version_is_nobodys_champion(start: Start) -> None:
             ask(client, "champion")
 
 
-def test_before_a_model_is_up_requests_are_told_why(proxy: Proxy, client: openai.OpenAI, url: str) -> None:
-    proxy.waiting = "it is being fetched"
+def test_a_request_before_a_model_is_up_gets_the_reason(proxy: Proxy, client: openai.OpenAI, url: str) -> None:
+    proxy.unavailable_reason = "it is being fetched"
     with pytest.raises(openai.InternalServerError, match="it is being fetched") as refused:
         ask(client)
     assert refused.value.status_code == 503
@@ -98,15 +98,15 @@ def test_before_a_model_is_up_requests_are_told_why(proxy: Proxy, client: openai
     assert (health.status_code, health.json()["reason"]) == (503, "it is being fetched")
 
 
-def test_health_says_what_serves_since_when_and_what_failed(proxy: Proxy, url: str, start: Start) -> None:
+def test_health_shows_the_served_version_and_a_failed_one(proxy: Proxy, url: str, start: Start) -> None:
     proxy.switch(start("calculator@3"))
     proxy.failed = {"version": "4", "reason": "it answers like the base"}
     proxy.retrying = ["the tracker is down"]
     reply = httpx2.get(f"{url}/health")
-    told = reply.json()
+    health = reply.json()
     assert reply.status_code == 200
-    assert told.pop("since")
-    assert told == {
+    assert health.pop("since")
+    assert health == {
         "status": "serving",
         "model": "calculator",
         "alias": "champion",
@@ -117,12 +117,12 @@ def test_health_says_what_serves_since_when_and_what_failed(proxy: Proxy, url: s
     }
 
 
-def test_a_stream_comes_word_by_word_and_stays_with_its_engine_to_the_end(
+def test_a_stream_arrives_word_by_word_and_stays_with_its_engine_to_the_end(
     proxy: Proxy, client: openai.OpenAI, start: Start, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     proxy.switch(old := start("calculator@3", otherwise="one two three", gate=str(gate)))
-    stream = client.chat.completions.create(model="calculator", messages=ASKED, stream=True)
+    stream = client.chat.completions.create(model="calculator", messages=MESSAGES, stream=True)
     assert next(stream).choices[0].delta.content == "one ", "before the rest is written"
     assert proxy.switch(start("calculator@4", otherwise="new")) is old
     assert ask(client) == ("calculator@4", "new")
@@ -132,22 +132,22 @@ def test_a_stream_comes_word_by_word_and_stays_with_its_engine_to_the_end(
     assert "".join(chunk.choices[0].delta.content or "" for chunk in rest) == "two three "
     assert {chunk.model for chunk in rest} == {"calculator@3"}
     assert httpx2.get(str(client.base_url).replace("/v1/", "/health")).json()["in_flight"] == 0
-    until(lambda: old.in_flight == 0)
+    wait_until(lambda: old.in_flight == 0)
 
 
-def test_a_stream_that_nobody_reads_any_more_is_not_in_flight(
+def test_a_stream_whose_client_has_left_is_not_in_flight(
     proxy: Proxy, client: openai.OpenAI, start: Start, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     proxy.switch(upstream := start("calculator@3", otherwise="one two three four", gate=str(gate)))
-    stream = client.chat.completions.create(model="calculator", messages=ASKED, stream=True)
+    stream = client.chat.completions.create(model="calculator", messages=MESSAGES, stream=True)
     next(stream)
     stream.close()
     gate.touch()
-    until(lambda: upstream.in_flight == 0)
+    wait_until(lambda: upstream.in_flight == 0)
 
 
-def test_an_engine_that_is_gone_is_a_bad_gateway(proxy: Proxy, client: openai.OpenAI) -> None:
+def test_a_request_to_an_engine_that_is_gone_is_a_bad_gateway(proxy: Proxy, client: openai.OpenAI) -> None:
     with engine("calculator@3") as upstream:
         proxy.switch(upstream)
     with pytest.raises(openai.InternalServerError, match="calculator@3 gave no answer") as refused:
@@ -159,7 +159,7 @@ def test_an_engine_that_is_gone_is_a_bad_gateway(proxy: Proxy, client: openai.Op
 @pytest.mark.parametrize(
     "path", ["/load_model", "/reset", "/v1/audio/transcriptions", "/v1/load_lora_adapter", "/docs"]
 )
-def test_routes_that_load_models_or_change_an_engine_are_not_let_through(
+def test_routes_that_load_models_or_change_an_engine_are_not_passed_on(
     proxy: Proxy, url: str, start: Start, path: str
 ) -> None:
     proxy.switch(start("calculator@3"))
@@ -167,7 +167,7 @@ def test_routes_that_load_models_or_change_an_engine_are_not_let_through(
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"null", b'"x"', b"{", b"\xff", b"[" * 100_000, b'{"model": ["x"]}'])
-def test_a_request_that_is_no_request_is_refused_and_harms_nobody(
+def test_a_malformed_request_is_refused_and_affects_no_other(
     proxy: Proxy, url: str, client: openai.OpenAI, start: Start, body: bytes
 ) -> None:
     proxy.switch(upstream := start("calculator@3", otherwise="four"))
@@ -176,13 +176,13 @@ def test_a_request_that_is_no_request_is_refused_and_harms_nobody(
     assert ask(client) == ("calculator@3", "four")
 
 
-def test_what_an_engine_refuses_comes_back_as_it_said_it(proxy: Proxy, url: str, start: Start) -> None:
+def test_an_error_of_an_engine_is_returned_unchanged(proxy: Proxy, url: str, start: Start) -> None:
     upstream = start("another@1")
     proxy.switch(Upstream(upstream.url, "calculator@3", {}))
-    reply = httpx2.post(f"{url}/v1/chat/completions", json={"model": "calculator", "messages": ASKED})
+    reply = httpx2.post(f"{url}/v1/chat/completions", json={"model": "calculator", "messages": MESSAGES})
     assert (reply.status_code, json.loads(reply.content)) == (400, {"detail": "pinned to another@1"})
 
 
-def test_a_port_that_is_taken_is_said(url: str, proxy: Proxy) -> None:
+def test_a_port_that_is_taken_is_an_error(url: str, proxy: Proxy) -> None:
     with pytest.raises(ServingError, match="in use"), listening(proxy, SETTINGS, int(url.rpartition(":")[2])):
         pass

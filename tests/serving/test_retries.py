@@ -1,4 +1,4 @@
-"""What may pass is waited for, and told once."""
+"""Transient errors are retried and logged once; other errors are raised at once."""
 
 from types import SimpleNamespace
 
@@ -16,9 +16,9 @@ from tunesmith.core.errors import (
 )
 from tunesmith.serving import retries
 from tunesmith.serving.proxy import Proxy
-from tunesmith.serving.retries import Attempts, Troubles
+from tunesmith.serving.retries import Backoff, TransientErrors
 
-PASSING = [
+TRANSIENT = [
     UnreachableTrackerError("the tracker is down", fix="start it"),
     BusyError("another writes it", fix="wait"),
     UnreachableBaseError("the hub does not answer", fix="check the network"),
@@ -27,23 +27,18 @@ PASSING = [
 
 
 @pytest.fixture
-def said() -> list[str]:
-    return []
-
-
-@pytest.fixture
 def proxy() -> Proxy:
     return Proxy("calculator", None)
 
 
 @pytest.fixture
-def met(proxy: Proxy, said: list[str]) -> Troubles:
-    return Troubles(proxy, said.append)
+def errors(proxy: Proxy, log: list[str]) -> TransientErrors:
+    return TransientErrors(proxy, log.append)
 
 
-@pytest.mark.parametrize("error", PASSING, ids=[type(error).__name__ for error in PASSING])
-def test_what_passes_is_waited_for_and_told_once(
-    error: Exception, met: Troubles, proxy: Proxy, said: list[str]
+@pytest.mark.parametrize("error", TRANSIENT, ids=[type(error).__name__ for error in TRANSIENT])
+def test_a_transient_error_is_retried_and_logged_once(
+    error: Exception, errors: TransientErrors, proxy: Proxy, log: list[str]
 ) -> None:
     failures, shown = iter([error, error]), []
 
@@ -53,23 +48,23 @@ def test_what_passes_is_waited_for_and_told_once(
             raise failure
         return "done"
 
-    assert retries.patiently(step, SETTINGS, met) == "done"
-    [line] = said
+    assert retries.retry_transient(step, SETTINGS, errors) == "done"
+    [line] = log
     assert str(error) in line or repr(error) in line
     assert shown == [[], [line], [line]]
     assert proxy.retrying == []
 
 
-def test_what_lasts_is_raised_in_the_end(met: Troubles, said: list[str]) -> None:
+def test_a_transient_error_that_lasts_is_raised_in_the_end(errors: TransientErrors, log: list[str]) -> None:
     def step() -> None:
         raise BusyError("another writes it", fix="wait")
 
     with pytest.raises(BusyError):
-        retries.patiently(step, SETTINGS.model_copy(update={"start_seconds": 0.05}), met)
-    assert len(said) == 1
+        retries.retry_transient(step, SETTINGS.model_copy(update={"start_seconds": 0.05}), errors)
+    assert len(log) == 1
 
 
-LASTING = [
+PERMANENT = [
     IntegrityError("i", fix="f"),
     ServingError("s", fix="f"),
     RegistryError("no such version", fix="f"),
@@ -78,54 +73,56 @@ LASTING = [
 ]
 
 
-@pytest.mark.parametrize("error", LASTING, ids=[type(error).__name__ for error in LASTING])
-def test_what_will_not_pass_is_raised_at_once(error: Exception, met: Troubles, said: list[str]) -> None:
+@pytest.mark.parametrize("error", PERMANENT, ids=[type(error).__name__ for error in PERMANENT])
+def test_a_permanent_error_is_raised_at_once(error: Exception, errors: TransientErrors, log: list[str]) -> None:
     def step() -> None:
         raise error
 
     with pytest.raises(type(error)):
-        retries.patiently(step, SETTINGS, met)
-    assert said == []
+        retries.retry_transient(step, SETTINGS, errors)
+    assert log == []
 
 
-def test_the_same_in_other_numbers_or_by_another_step_is_not_said_again(
-    met: Troubles, proxy: Proxy, said: list[str]
+def test_the_same_error_with_other_numbers_or_in_another_step_is_not_logged_again(
+    errors: TransientErrors, proxy: Proxy, log: list[str]
 ) -> None:
-    met.met("follow", "broken by <HTTPConnection object at 0x7f3b2bb74ad0>, process 12 writes")
-    met.met("follow", "broken by <HTTPConnection object at 0x7f3b2bb75dd0>, process 345 writes")
-    met.met("tidy", "broken by <HTTPConnection object at 0x7f3b2bb76110>, process 345 writes")
-    assert len(said) == 1
-    met.met("follow", "refused")
-    assert said[1:] == ["refused"]
-    met.over("follow")
-    met.over("tidy")
+    errors.report("follow", "broken by <HTTPConnection object at 0x7f3b2bb74ad0>, process 12 writes")
+    errors.report("follow", "broken by <HTTPConnection object at 0x7f3b2bb75dd0>, process 345 writes")
+    errors.report("prune", "broken by <HTTPConnection object at 0x7f3b2bb76110>, process 345 writes")
+    assert len(log) == 1
+    errors.report("follow", "refused")
+    assert log[1:] == ["refused"]
+    errors.resolve("follow")
+    errors.resolve("prune")
     assert proxy.retrying == []
-    met.met("follow", "refused")
-    assert said[2:] == ["refused"], "it is another time"
+    errors.report("follow", "refused")
+    assert log[2:] == ["refused"], "the error was resolved in between"
 
 
-def test_pauses_between_attempts_at_the_same_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[float] = []
+def test_pauses_between_attempts_at_one_key_double_up_to_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[float] = []
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
     monkeypatch.setattr(retries, "time", clock)
+    backoff = Backoff(5)
 
-    def fails() -> None:
-        made.append(clock.now)
-        raise OSError(28, "No space left on device")
+    def attempt(key: str) -> None:
+        with backoff.attempt(key):
+            attempts.append(clock.now)
+            raise OSError(28, "No space left on device")
 
-    attempts = Attempts(5)
     for second in range(1000):
         clock.now = float(second)
         with pytest.raises(OSError, match="No space left"):
-            attempts.make("second", fails)
-    assert made == [0, 5, 15, 35, 75, 155, 315, 615, 915]
+            attempt("second")
+    assert attempts == [0, 5, 15, 35, 75, 155, 315, 615, 915]
     with pytest.raises(OSError, match="No space left"):
-        attempts.make("third", fails)
-    assert made[9:] == [999], "another thing is tried at once"
+        attempt("third")
+    assert attempts[9:] == [999], "another key is tried at once"
     clock.now = 1004.0
-    assert attempts.make("third", lambda: "done") == "done"
+    with backoff.attempt("third"):
+        pass
     with pytest.raises(OSError, match="No space left"):
-        attempts.make("third", fails)
+        attempt("third")
     with pytest.raises(OSError, match="No space left"):
-        attempts.make("third", fails)
-    assert made[10:] == [1004], "after a success it begins anew"
+        attempt("third")
+    assert attempts[10:] == [1004], "a success resets the pause"

@@ -1,4 +1,7 @@
-"""A verified version as a server of its own, which answers its probes as in its evaluation, or is refused."""
+"""A deployment: a verified version in a running engine that answers its probes as in the evaluation.
+
+A version is fetched into a `Candidate`, whose engine is started and probed; one that answers differently is refused.
+"""
 
 import json
 import time
@@ -16,118 +19,147 @@ from tunesmith.registry.signing import Signing
 from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import engine, model_files, probes
 from tunesmith.serving.engine import Engine
-from tunesmith.serving.engine_commands import Served
-from tunesmith.serving.probes import Probes
+from tunesmith.serving.engine_commands import ServedModel
+from tunesmith.serving.probes import Probe, Probes
 from tunesmith.serving.proxy import Upstream
 from tunesmith.serving.settings import Serve
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A verified version, ready to be started. model: such as sft-lora. under: digest of the full weights it is on."""
+    """A verified version, ready to be started."""
 
-    served: Served
+    served: ServedModel
     probes: Probes
     version: str
+    """The number of the version."""
     model: str
+    """The name of the model, such as sft-lora."""
     digest: str
-    under: str
+    """The digest of the model folder's manifest."""
+    full_weights_digest: str
+    """The digest of the full weights under an adapter; otherwise the model's own."""
 
     def __str__(self) -> str:
         return f"version {self.version} ({self.model}), digest {self.digest}"
 
     def verify(self) -> None:
         """Check every byte again. Raises IntegrityError."""
-        for folder, digest in ((self.served.folder, self.digest), (self.served.on, self.under)):
+        digests = (self.served.folder, self.digest), (self.served.full_weights, self.full_weights_digest)
+        for folder, digest in digests:
             if manifest.verify(folder).digest != digest:
                 raise IntegrityError(f"{folder}: changed since it was verified", fix="find out who changed it")
 
 
-def probe(fetched: VersionFiles, settings: Serve) -> None:
-    """Serve a version for a moment. Raises ServingError where it does not answer as it was evaluated, or not at all.
+@dataclass(frozen=True)
+class Deployment:
+    """A candidate in a running engine that has answered the probes."""
 
-    Raises IntegrityError where the weights under it are not those it was trained on.
-    """
-    with proven(candidate(fetched), settings):
-        pass
+    candidate: Candidate
+    engine: Engine
+    upstream: Upstream
+    resources: ExitStack
+    """The engine's process and files; closing it ends them."""
+
+    def __str__(self) -> str:
+        return f"{self.candidate}, by {self.engine.kind} in {self.candidate.served.dtype}"
+
+    def drain(self, seconds: float) -> int:
+        """Stop the engine after its last request, or after ``seconds``. Returns how many requests were cut off."""
+        deadline = time.monotonic() + seconds
+        while self.upstream.in_flight and time.monotonic() < deadline:
+            time.sleep(0.05)
+        lost = self.upstream.in_flight
+        self.stop()
+        return lost
+
+    def stop(self) -> None:
+        """Stop the engine at once."""
+        self.resources.close()
 
 
 def fetch(registry: Registry, name: str, version: Version, signing: Signing) -> Candidate:
-    """The candidate that a version is, brought here. Raises what `local_models.fetch` and `candidate` raise."""
+    """Fetch a version as a candidate. Raises what `model_files.fetch` and `read_candidate` raise."""
     with TemporaryDirectory() as scratch:
-        return candidate(model_files.fetch(registry, name, version, Path(scratch), signing))
+        return read_candidate(model_files.fetch(registry, name, version, Path(scratch), signing))
 
 
-def candidate(fetched: VersionFiles) -> Candidate:
-    """A fetched version with the weights under it. Raises ServingError where those, or its probes, cannot be had."""
-    path, said = fetched.evidence / probes.NAME, fetched.claims
+def read_candidate(fetched: VersionFiles) -> Candidate:
+    """Read the probes of a fetched version and find the full weights under it.
+
+    Raises ServingError where either is missing, IntegrityError where the weights are not those it was trained on.
+    """
+    path, claims = fetched.evidence / probes.NAME, fetched.claims
     if not path.exists():
         raise ServingError(
-            f"version {fetched.version.number} of {said['of']} was registered without probes",
-            fix=f"register it again: `dvc repro --force --single-item register@{said['model']}`",
+            f"version {fetched.version.number} of {claims['of']} was registered without probes",
+            fix="register it again: `dvc repro --force --single-item register`",
         )
-    told: Probes = json.loads(path.read_text())
-    name, on = f"{said['of']}@{fetched.version.number}", model_files.full_weights(fetched.folder)
-    served = Served(name, fetched.folder, on, told["dtype"])
-    under = manifest.read(on).digest
-    return Candidate(served, told, fetched.version.number, said["model"], fetched.digest, under)
+    signed_probes: Probes = json.loads(path.read_text())
+    full_weights = model_files.full_weights(fetched.folder)
+    served = ServedModel(
+        name=f"{claims['of']}@{fetched.version.number}",
+        folder=fetched.folder,
+        full_weights=full_weights,
+        dtype=signed_probes["dtype"],
+    )
+    return Candidate(
+        served,
+        signed_probes,
+        version=fetched.version.number,
+        model=claims["model"],
+        digest=fetched.digest,
+        full_weights_digest=manifest.read(full_weights).digest,
+    )
+
+
+def start(candidate: Candidate, settings: Serve) -> Deployment:
+    """Start the engine of a candidate, probe it, and return the deployment. Raises ServingError as `probe` does."""
+    with ExitStack() as resources:
+        engine = resources.enter_context(probed_engine(candidate, settings))
+        upstream = Upstream(
+            engine.url,
+            engine.name,
+            {
+                "version": candidate.version,
+                "trained": candidate.model,
+                "digest": candidate.digest,
+                "engine": engine.kind,
+                "dtype": candidate.served.dtype,
+            },
+        )
+        return Deployment(candidate, engine, upstream, resources.pop_all())
+
+
+def probe(fetched: VersionFiles, settings: Serve) -> None:
+    """Start a fetched version, probe it, and stop it.
+
+    Raises ServingError where it does not start, or does not answer as in the evaluation, and what `read_candidate`
+    raises.
+    """
+    with probed_engine(read_candidate(fetched), settings):
+        pass
 
 
 @contextmanager
-def proven(starting: Candidate, settings: Serve) -> Iterator[Engine]:
-    """Its engine, after it has answered the probes; it ends with the block. The errors are `probe`'s."""
-    with engine.running(starting.served, settings) as running:
-        _prove(running, starting.probes, settings.start_seconds)
+def probed_engine(candidate: Candidate, settings: Serve) -> Iterator[Engine]:
+    """Start the engine of a candidate, probe it, and yield it; it stops with the block. Raises ServingError."""
+    with engine.running(candidate.served, settings) as running:
+        _check_answers(running, candidate.probes, settings.start_seconds)
         yield running
 
 
-def _prove(running: Engine, told: Probes, timeout: float) -> None:
-    def answer(asked: probes.Probe) -> str:
-        return running.answer(asked["prompt"], asked["max_new_tokens"], timeout)
+def _check_answers(running: Engine, signed_probes: Probes, timeout: float) -> None:
+    def answer(probe: Probe) -> str:
+        return running.answer(probe["prompt"], probe["max_new_tokens"], timeout)
 
-    replies, again = [answer(asked) for asked in told["probes"]], None
-    if running.kind != "transformers":  # another engine than the evaluation's has a noise of its own
+    replies, again = [answer(probe) for probe in signed_probes["probes"]], None
+    if running.kind != "transformers":  # an engine other than the evaluation's has noise of its own
         with ThreadPoolExecutor(len(replies)) as pool:
-            again = list(pool.map(answer, told["probes"]))  # all at once, so in other batches
-    if reason := probes.judge(told, replies, again):
+            again = list(pool.map(answer, signed_probes["probes"]))  # all at once, and so in other batches
+    if reason := probes.judge(signed_probes, replies, again):
         raise ServingError(
             f"{running.name}, served by {running.kind}: {reason}",
             fix="install the libraries of requirements.lock; where a sound model is refused, let the evaluation "
             "measure its noise as servers compute, one by one (evaluate.noise_batch_size: 1), and register it again",
         )
-
-
-@dataclass(frozen=True)
-class Standing:
-    """until: ends its engine."""
-
-    candidate: Candidate
-    engine: Engine
-    upstream: Upstream
-    until: ExitStack
-
-    def drain(self, seconds: float) -> int:
-        """End its engine after its last request, or when the time is up. Returns how many requests were cut off."""
-        deadline = time.monotonic() + seconds
-        while self.upstream.in_flight and time.monotonic() < deadline:
-            time.sleep(0.05)
-        lost = self.upstream.in_flight
-        self.until.close()
-        return lost
-
-    def __str__(self) -> str:
-        return f"{self.candidate}, by {self.engine.kind} in {self.candidate.served.dtype}"
-
-
-def start(candidate: Candidate, settings: Serve) -> Standing:
-    """It, up and proven. Raises what `serving.proven` raises."""
-    with ExitStack() as until:
-        engine = until.enter_context(proven(candidate, settings))
-        about = {
-            "version": candidate.version,
-            "trained": candidate.model,
-            "digest": candidate.digest,
-            "engine": engine.kind,
-            "dtype": candidate.served.dtype,
-        }
-        return Standing(candidate, engine, Upstream(engine.url, engine.name, about), until.pop_all())

@@ -1,6 +1,6 @@
-"""The commands of the engines that serve: `transformers serve`, and vLLM.
+"""Commands of the two engines: `transformers serve` and `vllm serve`.
 
-Both answer to ``<registered model>@<version>``, so that every reply names the version that wrote it.
+Both serve under the name ``<registered model>@<version>``, so that every reply names the version that wrote it.
 """
 
 import importlib.util
@@ -14,69 +14,72 @@ from tunesmith.core.errors import ServingError
 from tunesmith.registry.servable import ADAPTER
 from tunesmith.serving.settings import Serve
 
-Kind = Literal["transformers", "vllm"]
+EngineKind = Literal["transformers", "vllm"]
 LOOPBACK = "127.0.0.1"
-WEIGHTS = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
-OWN = ("adapter_model.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*")
-"""What a server reads of the full weights under an adapter, and what of the adapter's folder."""
+WEIGHT_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
+"""Files that a server reads from the full weights under an adapter."""
+ADAPTER_FILES = ("adapter_model.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*")
+"""Files that a server reads from the adapter's own folder, besides its config."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """What an engine is to serve, all of it verified.
-
-    name: what it answers to. folder: the model. on: the full weights under an adapter; else the folder itself. dtype:
-    what it was evaluated in.
-    """
+class ServedModel:
+    """A verified model for an engine to serve."""
 
     name: str
+    """The model name that requests to the engine use: ``<registered model>@<version>``."""
     folder: Path
-    on: Path
+    """The model folder."""
+    full_weights: Path
+    """The folder of the full weights under an adapter; otherwise the model folder itself."""
     dtype: str
+    """The dtype of the evaluation, such as "bfloat16"."""
 
     @property
     def is_adapter(self) -> bool:
         return (self.folder / ADAPTER).exists()
 
 
-def choose(served: Served, port: int, folder: Path, settings: Serve) -> tuple[Kind, list[str]]:
-    """The engine that `Serve.engine` names, and its command, to be run in ``folder``, an empty one.
+def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tuple[EngineKind, list[str]]:
+    """Return the engine that `Serve.engine` selects and its command, to be run in ``folder``, which is empty.
 
-    Raises ServingError where it is not installed.
+    Raises ServingError where the engine is not installed.
     """
     installed = importlib.util.find_spec("vllm") is not None
     if settings.engine == "vllm" and not installed:
         raise ServingError(
             "params.yaml: serve.engine is vllm, which is not installed here",
-            fix="`pip install vllm` where there is a GPU, or set serve.engine to auto",
+            fix="`pip install vllm` on a machine with a GPU, or set serve.engine to auto",
         )
     if settings.engine == "vllm" or (settings.engine == "auto" and installed and _device() == "cuda"):
         return "vllm", vllm(served, port, settings)
     return "transformers", transformers(served, port, folder)
 
 
-def transformers(served: Served, port: int, folder: Path) -> list[str]:
-    """The command of `transformers serve`, run in ``folder``, where what it loads is put together as links.
+def transformers(served: ServedModel, port: int, folder: Path) -> list[str]:
+    """Return the command of `transformers serve`, to be run in ``folder``, where links to the model's files are made.
 
-    It loads ``<name>`` of ``<name>@<version>``, from the working folder. Weights with an adapter beside them are loaded
-    with it, in one dtype, as `tunesmith.models.loading` does: the adapter's config names no other base.
+    Of ``<name>@<version>`` it loads ``<name>`` from the working folder. Weights with an adapter beside them are loaded
+    with it, in one dtype, as in `tunesmith.models.loading`; the adapter's config names the same folder as its base.
     """
-    together = folder / served.name.partition("@")[0]
-    together.mkdir()
-    parts = [(served.on, WEIGHTS), (served.folder, OWN)] if served.is_adapter else [(served.folder, ("*",))]
-    for source, patterns in parts:
+    links = folder / served.name.partition("@")[0]
+    links.mkdir()
+    sources: list[tuple[Path, tuple[str, ...]]] = [(served.folder, ("*",))]
+    if served.is_adapter:
+        sources = [(served.full_weights, WEIGHT_FILES), (served.folder, ADAPTER_FILES)]
+    for source, patterns in sources:
         for file in sorted({file for pattern in patterns for file in source.glob(pattern)}):
-            (together / file.name).symlink_to(file.resolve())
+            (links / file.name).symlink_to(file.resolve())
     if served.is_adapter:
         config = json.loads((served.folder / ADAPTER).read_text())
-        (together / ADAPTER).write_text(json.dumps(config | {"base_model_name_or_path": str(together)}))
+        (links / ADAPTER).write_text(json.dumps(config | {"base_model_name_or_path": str(links)}))
     command = [sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", served.name]
     return [*command, "--host", LOOPBACK, "--port", str(port), "--device", _device(), "--dtype", served.dtype]
 
 
-def vllm(served: Served, port: int, settings: Serve) -> list[str]:
-    """The command of `vllm serve`. The tokenizer and its template are the model's own, whatever its base has."""
-    command = [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(served.on.resolve())]
+def vllm(served: ServedModel, port: int, settings: Serve) -> list[str]:
+    """Return the command of `vllm serve`, with the model's own tokenizer and chat template, not its base's."""
+    command = [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(served.full_weights.resolve())]
     command += ["--host", LOOPBACK, "--port", str(port), "--dtype", served.dtype]
     command += ["--tokenizer", str(served.folder.resolve())]
     command += ["--gpu-memory-utilization", str(settings.gpu_memory_share)]

@@ -1,7 +1,7 @@
-"""Models that were brought to this machine, each in a folder named by its digest, for all projects of a user.
+"""Cache of fetched models, shared by all projects of a user: each model in a folder named by its digest.
 
-Who needs a version holds it, by a lock on a file beside it that ends with the process, however that ends; what nobody
-holds may be removed.
+A process that needs a version holds it by a lock on a file beside it, which the operating system releases when the
+process ends. A version without a holder may be removed.
 """
 
 import fcntl
@@ -17,81 +17,85 @@ from tunesmith.registry.servable import ADAPTER
 from tunesmith.registry.versions import EVIDENCE_FOLDER, MODEL_FOLDER
 
 STATEMENT_ID = re.compile(r"[0-9a-f]{64}")
-"""The name of a folder of evidence, which some trackers give inside of ``evidence/``, and others without."""
-_held: dict[Path, int] = {}
-"""Descriptors of the locks that this process has, as locks are a process's; by the place of the version."""
+"""The name of a folder of evidence, which some trackers download into ``evidence/``, and others beside the model."""
+_locks: dict[Path, int] = {}
+"""Descriptors of the locks of this process, by the folder of the version; locks belong to a process."""
 
 
 def folder() -> Path:
-    """Outside the project; safe to delete while nothing is served."""
+    """Return the cache's folder, outside the project; safe to delete while nothing is served."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "tunesmith"
 
 
-def base(digest: str) -> Path:
+def base_folder(digest: str) -> Path:
+    """Return the folder of a base, cached or not."""
     return folder() / "bases" / digest
 
 
-def version(digest: str) -> Path:
-    """Where a version lies, the model in ``model/``, if it was brought here."""
+def version_folder(digest: str) -> Path:
+    """Return the folder of a version, cached or not; the model is in ``model/`` there."""
     return folder() / "versions" / digest
 
 
 def hold(digest: str) -> Path:
-    """The place of a version, there or not, which no other process removes until this one ends or prunes it."""
-    place = version(digest)
-    if place not in _held:
+    """Lock a version, cached or not, against removal by other processes, until this one ends or prunes it.
+
+    Returns its folder.
+    """
+    place = version_folder(digest)
+    if place not in _locks:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock = os.open(_lock(place), os.O_RDWR | os.O_CREAT, 0o666)
-        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while it is being removed
-        _held[place] = lock
+        lock = os.open(_lock_file(place), os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process removes the version
+        _locks[place] = lock
     return place
 
 
 def prune(keep: Collection[str]) -> list[str]:
-    """Remove every version but those in ``keep``, the weights under them, and what other processes hold.
+    """Remove every version except those in ``keep``, the weights under them, and those that other processes hold.
 
-    Returns the digests of what was removed: only what is a version as it was fetched, with nothing else in its folder.
+    Only folders that hold a version as it was fetched, and nothing else, are removed. Returns their digests.
     """
-    needed = {*keep, *(on for digest in keep if (on := _under(digest)))}
+    needed = {*keep, *(digest for adapter in keep if (digest := _full_weights_digest(adapter)))}
     others = [place for place in sorted(folder().glob("versions/*")) if place.name not in needed]
-    return [place.name for place in others if _is_ours(place) and _remove(place)]
+    return [place.name for place in others if _is_as_fetched(place) and _remove(place)]
 
 
-def _under(digest: str) -> str | None:
-    """The digest of the weights that a version is an adapter on."""
-    model = version(digest) / MODEL_FOLDER
-    return str(lineage.read(model)["on"]["digest"]) if (model / ADAPTER).exists() else None
+def _full_weights_digest(digest: str) -> str | None:
+    """Return the digest of the full weights under a version; None where it is not a cached adapter."""
+    model = version_folder(digest) / MODEL_FOLDER
+    return lineage.read(model)["on"]["digest"] if (model / ADAPTER).exists() else None
 
 
-def _is_ours(place: Path) -> bool:
-    """Whether it is a version as `local_models` writes it, and nothing of anybody else's lies in it."""
+def _is_as_fetched(place: Path) -> bool:
+    """Return whether a folder holds a version as `model_files` writes it, and nothing else."""
     model = place / MODEL_FOLDER
     try:
-        stated = manifest.read(model)
+        recorded = manifest.read(model)
     except IntegrityError:
         return False
     files = {file.relative_to(model).as_posix() for file in model.rglob("*") if not file.is_dir()}
     parts = {part.name for part in place.iterdir() if not STATEMENT_ID.fullmatch(part.name)}
-    whole = files <= {*stated.files, manifest.NAME} and parts <= {MODEL_FOLDER, EVIDENCE_FOLDER}
-    return whole and stated.digest == place.name and not place.is_symlink()
+    nothing_else = files <= {*recorded.files, manifest.NAME} and parts <= {MODEL_FOLDER, EVIDENCE_FOLDER}
+    return nothing_else and recorded.digest == place.name and not place.is_symlink()
 
 
 def _remove(place: Path) -> bool:
-    """Whether it is gone: not if another process holds it."""
-    if (own := _held.pop(place, None)) is not None:
-        os.close(own)
-    with _lock(place).open("a") as lock:
+    """Remove a version unless another process holds it. Returns whether it was removed."""
+    if (own_lock := _locks.pop(place, None)) is not None:
+        os.close(own_lock)
+    with _lock_file(place).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
-        partial = place.with_name(f".{place.name}.partial")  # what `atomic.new_folder` clears away after a kill here
+        partial = place.with_name(f".{place.name}.partial")  # `files.new_folder` clears it away after a kill here
         shutil.rmtree(partial, ignore_errors=True)
         place.rename(partial)
         shutil.rmtree(partial)
         return True
 
 
-def _lock(place: Path) -> Path:
+def _lock_file(place: Path) -> Path:
     return place.with_name(f".{place.name}.held")

@@ -1,8 +1,9 @@
-"""Probes: prompts with evaluated answers, which a server must give before it is trusted with a request.
+"""Probes: prompts with evaluated answers, which a server must reproduce before it gets a request.
 
-They are chosen at registration among the samples of the evaluation, and signed. Greedy answers repeat, but not to the
-letter: in bfloat16 the same model batched otherwise writes otherwise now and then. How often is measured, and what it
-explains is let through; the base's answers where the tuned model gave others are not.
+Probes are chosen at registration from the samples of the evaluation, and signed. Greedy answers are not always repeated
+to the letter: in bfloat16, the same model in batches of another size sometimes answers differently. That noise is
+measured, and as many differences as it explains are accepted; answers of the base where the tuned model's differ are
+not.
 """
 
 import re
@@ -17,8 +18,10 @@ from tunesmith.core.ready_rows import Message, Repeat, Sample
 
 NAME = "probes.json"
 CONFIDENCE = 0.95
-"""Of the upper limit of the noise, and of the test against it: it takes both to be wrong to refuse a good server."""
-SHOWN = 3
+"""Confidence level of the upper limit of the noise, and of the test against that limit. A good server is refused only
+where both fail."""
+MAX_EXAMPLES = 3
+"""Maximum number of probes that a refusal quotes."""
 
 
 class Probe(TypedDict):
@@ -55,7 +58,7 @@ class Probes(TypedDict):
     """The content of probes.json, signed at registration."""
 
     probes: list[Probe]
-    """Prompts that tell the model from its base first, short ones first."""
+    """The probes: those that tell the model from its base first, and short ones first."""
     noise: Noise
     dtype: str
     """The dtype of the evaluation, such as "bfloat16"."""
@@ -64,21 +67,21 @@ class Probes(TypedDict):
 def choose(
     name: str, own: Sequence[Sample], base: Sequence[Sample], repeats: Sequence[Repeat], *, count: int, dtype: str
 ) -> Probes:
-    """The probes of the model ``name``: ``count`` prompts at most, first those that tell it from the base, short first.
+    """Choose at most ``count`` probes of the model ``name``: first those that tell it from the base, short ones first.
 
-    own, base: samples of both. repeats: the base's answers when it was asked again (reports/base/repeats.jsonl).
-    Raises EvaluationError where no answer tells the model from its base: then none could prove which of them is served.
+    own, base: samples of both. repeats: the base's answers when it was asked again (reports/evaluation/base/repeats.jsonl).
+    Raises EvaluationError where no answer tells the model from its base, so that none can prove which one is served.
     """
-    of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # else nothing was generated
+    of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # None: nothing was generated
     paired = [(sample, of_base[_key(sample)]) for sample in own if _key(sample) in of_base and sample["tokens"]]
-    ordered = sorted(paired, key=lambda pair: (_same(*_said(pair)), pair[0]["tokens"] or 0, *_key(pair[0])))
-    if not ordered or _same(*_said(ordered[0])):
+    ordered = sorted(paired, key=lambda pair: (_same(*_completions(pair)), pair[0]["tokens"] or 0, *_key(pair[0])))
+    if not ordered or _same(*_completions(ordered[0])):
         raise EvaluationError(
-            f"{name} answers all {len(ordered)} prompts as its base does: no probe could tell which of them is served",
-            fix="evaluate on prompts whose answers it has changed: a suite of kind answers in params.yaml, evaluate",
+            f"{name} answers all {len(ordered)} prompts as its base does: no probe could tell which one is served",
+            fix="evaluate on prompts whose answers training changed: a suite of kind answers in params.yaml, evaluate",
         )
     again = [sample for sample in repeats if sample["time"] and _key(sample) in of_base]  # in batches of another size
-    differ = sum(not _same(*_said((sample, of_base[_key(sample)]))) for sample in again)
+    differ = sum(not _same(sample["completion"], of_base[_key(sample)]["completion"]) for sample in again)
     tokens = sum(sample["tokens"] or 0 for sample in again)
     return {
         "probes": [_probe(*pair) for pair in ordered[:count]],
@@ -88,38 +91,38 @@ def choose(
 
 
 def judge(probes: Probes, replies: Sequence[str], again: Sequence[str] | None = None) -> str | None:
-    """Why the replies, one a probe, are not the evaluated model's; None where they are.
+    """Return why the replies, one for each probe, are not the evaluated model's; None where they are.
 
-    again: replies of the same server asked in another way, where it computes otherwise than the evaluation did: what
-    differs between the two is its own noise.
+    again: replies of the same server in other batches, for an engine that computes differently from the evaluation's:
+    differences between the two measure the engine's own noise.
     """
-    asked = list(zip(probes["probes"], replies, strict=True))
-    rate = _limit(probes["noise"]["differ"], probes["noise"]["tokens"])
-    telling = [(probe, reply) for probe, reply in asked if not _same(probe["completion"], probe["base"])]
+    answered = list(zip(probes["probes"], replies, strict=True))
+    rate = _upper_rate(probes["noise"]["differ"], probes["noise"]["tokens"])
+    telling = [(probe, reply) for probe, reply in answered if not _same(probe["completion"], probe["base"])]
     as_base = [(probe, reply) for probe, reply in telling if _same(reply, probe["base"])]
-    if len(as_base) > _explained(rate, telling):
+    if len(as_base) > _max_differing(rate, telling):
         return (
             f"{len(as_base)} of the {len(telling)} probe prompts that tell the model from its base are answered as by "
-            f"the base: the adapter, or the trained weights, are not applied ({_shown(as_base)})"
+            f"the base: the adapter, or the trained weights, are not applied ({_examples(as_base)})"
         )
     if again is not None:
         changed = sum(not _same(*pair) for pair in zip(replies, again, strict=True))
-        rate = max(rate, _limit(changed, sum(probe["tokens"] for probe, _ in asked)))
-    other = [(probe, reply) for probe, reply in asked if not _same(reply, probe["completion"])]
-    if len(other) > (explained := _explained(rate, asked)):
+        rate = max(rate, _upper_rate(changed, sum(probe["tokens"] for probe, _ in answered)))
+    differing = [(probe, reply) for probe, reply in answered if not _same(reply, probe["completion"])]
+    if len(differing) > (explained := _max_differing(rate, answered)):
         return (
-            f"{len(other)} of {len(asked)} probe prompts are answered otherwise than in the evaluation, where noise "
-            f"explains {explained} at most ({_shown(other)})"
+            f"{len(differing)} of {len(answered)} probe prompts are answered differently from the evaluation, where "
+            f"noise explains {explained} at most ({_examples(differing)})"
         )
     return None
 
 
 def _probe(own: Sample, base: Sample) -> Probe:
-    """Both were cut at the same length, if at all, so the longer of the two leaves room for either."""
     return {
         "suite": own["suite"],
         "id": own["row"]["id"],
         "prompt": own["row"]["prompt"],
+        # The evaluation cut both answers at the same length, if at all, so the longer one leaves room for either.
         "max_new_tokens": max(own["tokens"] or 0, base["tokens"] or 0),
         "completion": own["completion"],
         "tokens": own["tokens"] or 0,
@@ -131,20 +134,21 @@ def _key(sample: Sample) -> tuple[str, str]:
     return sample["suite"], sample["row"]["id"]
 
 
-def _said(pair: tuple[Sample, Sample]) -> tuple[str, str]:
+def _completions(pair: tuple[Sample, Sample]) -> tuple[str, str]:
     return pair[0]["completion"], pair[1]["completion"]
 
 
-def _same(one: str, other: str) -> bool:
-    """Servers drop white space around an answer, and hand over thoughts without their marks."""
-    first, second = (re.sub(r"</?think>", " ", text).split() for text in (one, other))
-    return first == second
+def _same(answer: str, other: str) -> bool:
+    """Compare answers by words: servers strip white space, and return reasoning without its tags."""
+    words, other_words = (re.sub(r"</?think>", " ", text).split() for text in (answer, other))
+    return words == other_words
 
 
-def _limit(differ: int, tokens: int) -> float:
-    """The upper limit of the rate, a token, at which an answer leaves its way; what was not measured explains nothing.
+def _upper_rate(differ: int, tokens: int) -> float:
+    """Return the upper confidence limit of the rate per token at which answers diverge; 0 without a measurement.
 
-    Every token counts as one that could have: an answer that had left is counted too long, which the limit covers.
+    Every token counts as a trial, even those after an answer has diverged, which lowers the estimate a little; the
+    confidence limit covers that.
     """
     if not tokens:
         return 0.0
@@ -152,25 +156,26 @@ def _limit(differ: int, tokens: int) -> float:
     return float(interval.high)
 
 
-def _explained(rate: float, asked: Iterable[tuple[Probe, str]]) -> int:
-    """How many of the answers may differ at this rate a token: more is rarer than 1 - `CONFIDENCE`. Exact.
+def _max_differing(rate: float, answered: Iterable[tuple[Probe, str]]) -> int:
+    """Return the number of answers that may differ at this rate per token; more has probability < 1 - `CONFIDENCE`.
 
-    The count is a sum of Bernoulli variables, one a probe, the more likely 1 the longer its answer.
+    The count is a sum of independent Bernoulli variables, one for each probe, with a higher probability for a longer
+    answer. Its distribution is computed exactly, by convolution.
     """
-    counts = np.ones(1)  # the probability of 0, 1, ... that differ
-    for probe, _ in asked:
-        left = 1 - (1 - rate) ** probe["tokens"]
-        counts = np.convolve(counts, [1 - left, left])
+    counts = np.ones(1)  # probabilities of 0, 1, ... differing answers
+    for probe, _ in answered:
+        diverges = 1 - (1 - rate) ** probe["tokens"]
+        counts = np.convolve(counts, [1 - diverges, diverges])
     tails = np.cumsum(counts[::-1])[::-1]
     return int(np.sum(tails >= 1 - CONFIDENCE)) - 1
 
 
-def _shown(differing: Sequence[tuple[Probe, str]]) -> str:
+def _examples(differing: Sequence[tuple[Probe, str]]) -> str:
     lines = [
         f"{_short(probe['prompt'][-1]['content'])}: expected {_short(probe['completion'])}, got {_short(reply)}"
-        for probe, reply in differing[:SHOWN]
+        for probe, reply in differing[:MAX_EXAMPLES]
     ]
-    return "; ".join(lines) + ("; …" if len(differing) > SHOWN else "")
+    return "; ".join(lines) + ("; …" if len(differing) > MAX_EXAMPLES else "")
 
 
 def _short(text: str) -> str:

@@ -1,9 +1,9 @@
-"""`tunesmith serve`: a version behind one address; the champion is followed, and no request is lost at a change.
+"""`tunesmith serve`: serve a version at one address, and follow the champion without losing a request.
 
-A new champion is fetched, checked, started and probed beside the old one before it gets a request; the old one ends
-when its last request has. One that is refused leaves the old one serving, and is not tried again; what only cannot be
-had for now (`troubles.TRANSIENT`) is. An engine that ended or hangs is started again from files that are checked again,
-and brought again where they are no longer what they were.
+A new champion is fetched, verified, started and probed beside the current deployment before it gets a request; the
+current one then stops after its last request. A champion that fails leaves the current deployment serving and is not
+tried again, except after a transient error (`retries.TRANSIENT`). An engine that ended or hangs is restarted from files
+that are verified again, or fetched again where they have changed.
 """
 
 import signal
@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from tunesmith.core import params
@@ -21,47 +22,72 @@ from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
 from tunesmith.serving import deployment, model_cache
-from tunesmith.serving.deployment import Candidate, Standing
+from tunesmith.serving.deployment import Candidate, Deployment
 from tunesmith.serving.proxy import Proxy, listening
-from tunesmith.serving.retries import TRANSIENT, Attempts, Troubles, patiently, words
+from tunesmith.serving.retries import TRANSIENT, Backoff, TransientErrors, error_message, retry_transient
 from tunesmith.serving.settings import Serve
 
-UNSETTLED = (UntrustedError, SigningError, ParamsError)
-"""What adding a key to params.yaml mends, and what is met amid that."""
+TRUST_ERRORS = (UntrustedError, SigningError, ParamsError)
+"""Errors that adding a trusted key to params.yaml resolves, or that occur while that file is being edited."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """No version has been started yet, or all have been stopped."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A version is served."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
+class Restarting:
+    """The engine of a version ended or hung, and the version is not served until it is started again."""
+
+    candidate: Candidate
+
+
+def log_to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def run(which: str, port: int | None, host: str | None = None, wait: bool = False) -> None:
-    """Serve what ``which`` names (`versions.choose`) until interrupted; an alias is followed.
+    """Serve the version that ``which`` names (`versions.choose`) until interrupted; an alias is followed.
 
-    wait: for an alias that nothing has yet. Raises RegistryError, IntegrityError or ServingError where it cannot be
-    served to begin with, and what may pass (`troubles.TRANSIENT`) where it lasts for `Serve.start_seconds`.
+    wait: whether to wait for the first promotion to an alias. Raises RegistryError, IntegrityError or ServingError
+    where the first version cannot be served, and an error of `retries.TRANSIENT` that lasts for `Serve.start_seconds`.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings, names = params.load(Serve, "serve"), params.load(Names, "registry")
     settings = settings.model_copy(update={"host": host or settings.host})
     proxy = Proxy(names.model, which[1:] if which.startswith("@") else None)
     signing = params.load(Settings, "signing").root
-    # Engines end after the proxy, which lets open requests end.
+    # Engines stop after the proxy, which drains its requests.
     with ExitStack() as engines, listening(proxy, settings, settings.port if port is None else port) as url:
         try:
-            registry = patiently(lambda: Registry(names.experiment), settings, Troubles(proxy, _say))
+            errors = TransientErrors(proxy, log_to_stderr)
+            registry = retry_transient(lambda: Registry(names.experiment), settings, errors)
             supervisor = Supervisor(registry, names.model, proxy, settings, signing)
             engines.callback(supervisor.close)
             if wait and proxy.alias:
-                supervisor.await_first(proxy.alias)
-            supervisor.begin(which)
+                supervisor.wait_for_first(proxy.alias)
+            supervisor.start(which)
             print(
-                f"{url}/v1 serves {names.model} {supervisor.standing}\n{url}/health tells; Ctrl-C ends it", flush=True
+                f"{url}/v1 serves {names.model} {supervisor.deployment}\n{url}/health shows the state; Ctrl-C stops it",
+                flush=True,
             )
             while True:
                 time.sleep(settings.poll_seconds)
-                supervisor.look()
+                supervisor.poll()
         except KeyboardInterrupt:
-            _say("ending, when open requests have ended")
+            log_to_stderr("stopping after the requests in flight")
 
 
 class Supervisor:
-    """What runs, and what becomes of it. For one thread, which must live as long as the engines shall."""
+    """Keeps one version of a registered model served. The thread that uses it must live as long as the engines."""
 
     def __init__(
         self,
@@ -70,128 +96,143 @@ class Supervisor:
         proxy: Proxy,
         settings: Serve,
         signing: Signing,
-        say: Callable[[str], None] | None = None,
+        log: Callable[[str], None] = log_to_stderr,
     ) -> None:
         self.registry, self.name, self.proxy = registry, name, proxy
-        self.settings, self.signing, self.say = settings, signing, say or _say
-        self.standing: Standing | None = None
-        self._troubles = Troubles(proxy, self.say)
-        self._starts, self._restarts = Attempts(settings.poll_seconds), Attempts(settings.poll_seconds)
-        self._dead: Candidate | None = None
-        """Whose engine ended or hung, and is to be started again."""
-        self._next: Entry | None = None
-        """The champion that was announced, and waits until it can be had."""
-        self._settled: str | None = None
-        """Hash of the entry whose champion serves, or was refused."""
-        self._served: list[str] = []
-        """Digests of what serves, last, and of what served before it."""
-        self._tidied = True
-        """Whether the cache was seen to since the last change."""
+        self.settings, self.signing, self.log = settings, signing, log
+        self.state: Waiting | Serving | Restarting = Waiting()
+        self._errors = TransientErrors(proxy, log)
+        self._start_backoff, self._restart_backoff = Backoff(settings.poll_seconds), Backoff(settings.poll_seconds)
+        self._pending: Entry | None = None
+        """The ledger entry of the champion that was announced, and is not served yet."""
+        self._settled_hash: str | None = None
+        """The hash of the ledger entry whose champion is served, or was refused."""
+        self._recent_digests: list[str] = []
+        """The digests of the previous deployment, if any, and of the current one."""
+        self._prune_due = False
+        """Whether the cache is to be pruned, because another model took over."""
 
-    def await_first(self, alias: str) -> None:
-        """Return when something has been promoted to ``alias``. What may pass is waited for too.
+    @property
+    def deployment(self) -> Deployment | None:
+        """The current deployment, if a version is served."""
+        return self.state.deployment if isinstance(self.state, Serving) else None
 
-        So is trust: the key that signed first may yet be added to `signing` in params.yaml, which each look reads.
+    def wait_for_first(self, alias: str) -> None:
+        """Wait until something has been promoted to ``alias`` by a trusted key, and the tracker can be reached.
+
+        The trusted keys are read from params.yaml at every poll, so the key may still be added.
         """
-        while reason := self._lacking(alias):
-            before, self.proxy.waiting = self.proxy.waiting, reason
-            if reason != before:
-                self.say(reason)
+        while reason := self._reason_to_wait(alias):
+            previous, self.proxy.unavailable_reason = self.proxy.unavailable_reason, reason
+            if reason != previous:
+                self.log(reason)
             time.sleep(self.settings.poll_seconds)
-        self.proxy.waiting = f"the first {alias} is being started"
+        self.proxy.unavailable_reason = f"the first {alias} is being started"
 
-    def _lacking(self, alias: str) -> str | None:
-        """What keeps ``alias`` from being followed, as things are."""
+    def _reason_to_wait(self, alias: str) -> str | None:
         try:
             self.signing = params.load(Settings, "signing").root
-            head = patiently(self._head, self.settings, self._troubles)
-        except UNSETTLED as error:
-            return words(error)
+            head = retry_transient(self._head, self.settings, self._errors)
+        except TRUST_ERRORS as error:
+            return error_message(error)
         return None if head else f"{self.name} has no {alias} yet: `tunesmith promote MODEL` makes one"
 
-    def begin(self, which: str) -> None:
-        """Bring up what is served first. The errors are `run`'s."""
-        if head := patiently(self._head, self.settings, self._troubles):
-            self._settled = head.hash
+    def start(self, which: str) -> None:
+        """Serve the first version. Raises the errors of `run`."""
+        if head := retry_transient(self._head, self.settings, self._errors):
+            self._settled_hash = head.hash
             fetch = partial(self._fetch, head.version, head.digest)
         else:
-            version = versions.choose(self.registry, self.name, which, self.signing)  # what is not there will not come
+            # Not retried: a version that is missing now will not appear.
+            version = versions.choose(self.registry, self.name, which, self.signing)
             fetch = partial(deployment.fetch, self.registry, self.name, version, self.signing)
-        self._switch(patiently(lambda: deployment.start(fetch(), self.settings), self.settings, self._troubles))
+        first = retry_transient(lambda: deployment.start(fetch(), self.settings), self.settings, self._errors)
+        self._switch(first)
 
-    def look(self) -> None:
-        """See to it that the champion serves: called again and again, raises nothing."""
-        for step in (self._revive, self._follow, self._tidy):
+    def poll(self) -> None:
+        """Restart a dead engine, follow the champion, prune the cache. A failed step is retried at the next poll."""
+        for name, step in (
+            ("restart", self._restart_dead_engine),
+            ("follow", self._follow_champion),
+            ("prune", self._prune_cache),
+        ):
             try:
                 step()
-                self._troubles.over(step.__name__)
-            except Exception as error:  # such as a tracker that is down, or a full disk: what serves needs neither
-                waits = f", version {self._next.version} waits" if self._next else ""
-                self._troubles.met(step.__name__, f"still serving {self._serving}{waits}; {words(error)}")
+            except Exception as error:  # such as an unreachable tracker or a full disk, which the engine does not need
+                waiting = f", version {self._pending.version} waits" if self._pending else ""
+                self._errors.report(name, f"still serving {self._serving}{waiting}; {error_message(error)}")
+            else:
+                self._errors.resolve(name)
 
     def close(self) -> None:
-        if self.standing:
-            self.standing.until.close()
-        self.standing = None
+        """Stop the engine, if one runs."""
+        if isinstance(self.state, Serving):
+            self.state.deployment.stop()
+        self.state = Waiting()
 
-    def _follow(self) -> None:
-        head = self._head()
-        if head is None or head.hash == self._settled:
-            return
-        serves = self.standing and self.standing.candidate
-        if not serves or (serves.version, serves.digest) != (head.version, head.digest):
-            if self._next != head:
-                self.say(f"new champion: version {head.version} ({head.model})")
-            self._next = head
+    def _restart_dead_engine(self) -> None:
+        if isinstance(self.state, Serving):
+            current = self.state.deployment
             try:
-                starting = self._starts.make(
-                    head.hash, lambda: deployment.start(self._fetch(head.version, head.digest), self.settings)
-                )
-            except TRANSIENT:
-                raise  # it is tried again
-            except Exception as error:  # whatever it is, it must not end what serves
-                self._settled, self._next, reason = head.hash, None, words(error)
-                self.proxy.failed = {"version": head.version, "reason": reason}
-                self.say(f"version {head.version} cannot serve; still serving {self._serving}\n{reason}")
-                return
-            self._switch(starting)
-            self.say(f"serving {self.standing}")
-        self._settled, self._next, self.proxy.failed = head.hash, None, None
-
-    def _revive(self) -> None:
-        """Start an engine that ended by itself, or hung, again, from files that are checked again."""
-        if self.standing:
-            try:
-                self.standing.engine.watch()
+                current.engine.check_health()
             except ServingError as error:
-                self.say(str(error))
-                self._dead = self.standing.candidate
-                self.proxy.switch(None, f"{error.reason.partition(';')[0]}; it is started again")
-                self.close()
-        if self._dead:
-            self._switch(self._restarts.make(self._dead.version, partial(self._restart, self._dead)))
-            self.say(f"serving {self.standing} again")
+                self.log(str(error))
+                self.proxy.switch(None, f"{error.reason.partition(';')[0]}; it is being restarted")
+                self.state = Restarting(current.candidate)
+                current.stop()
+        if isinstance(self.state, Restarting):
+            with self._restart_backoff.attempt(self.state.candidate.version):
+                restarted = self._restart(self.state.candidate)
+            self._switch(restarted)
+            self.log(f"serving {restarted} again")
 
-    def _restart(self, dead: Candidate) -> Standing:
+    def _restart(self, candidate: Candidate) -> Deployment:
+        """Start a candidate from files that are verified again, or fetched again where they have changed."""
         try:
-            dead.verify()
-        except IntegrityError as error:  # such as by a training in this project, whose models/ hold what is under it
-            self._dead = dead = self._fetch(dead.version, dead.digest)
-            self.say(f"{error.reason}; it was fetched again")
-        return deployment.start(dead, self.settings)
+            candidate.verify()
+        except IntegrityError as error:  # such as after a training here, which replaces the full weights in models/
+            candidate = self._fetch(candidate.version, candidate.digest)
+            self.state = Restarting(candidate)
+            self.log(f"{error.reason}; it was fetched again")
+        return deployment.start(candidate, self.settings)
 
-    def _tidy(self) -> None:
-        """After a change, keep in the cache what serves, what did before, who is champion, and who a rollback needs."""
-        if self._tidied or self.proxy.alias is None:
+    def _follow_champion(self) -> None:
+        head = self._head()
+        if head is None or head.hash == self._settled_hash:
+            return
+        current = self.deployment.candidate if self.deployment else None
+        if current is None or (current.version, current.digest) != (head.version, head.digest):
+            if self._pending != head:
+                self.log(f"new champion: version {head.version} ({head.model})")
+            self._pending = head
+            try:
+                with self._start_backoff.attempt(head.hash):
+                    champion = deployment.start(self._fetch(head.version, head.digest), self.settings)
+            except TRANSIENT:
+                raise  # retried at a later poll
+            except Exception as error:  # any other failure is final, and must not end the current deployment
+                reason = error_message(error)
+                self._settled_hash, self._pending = head.hash, None
+                self.proxy.failed = {"version": head.version, "reason": reason}
+                self.log(f"version {head.version} cannot serve; still serving {self._serving}\n{reason}")
+                return
+            self._switch(champion)
+            self.log(f"serving {champion}")
+        self._settled_hash, self._pending, self.proxy.failed = head.hash, None, None
+
+    def _prune_cache(self) -> None:
+        """After a switch, keep the current and the previous version, the champion, and the target of a rollback."""
+        if not self._prune_due or self.proxy.alias is None:
             return
         chain, alias = self._chain(), self.proxy.alias
         needed = [entry.digest for entry in (chain.head(alias), chain.rollback_target(alias)) if entry]
-        removed = model_cache.prune({*self._served, *needed})
-        self._tidied = True
+        removed = model_cache.prune({*self._recent_digests, *needed})
+        self._prune_due = False
         if removed:
-            self.say(f"removed from {model_cache.folder()}: {', '.join(digest[:12] for digest in removed)}")
+            self.log(f"removed from {model_cache.folder()}: {', '.join(digest[:12] for digest in removed)}")
 
     def _head(self) -> Entry | None:
+        """Return the ledger entry of the champion, if an alias is followed and something was promoted to it."""
         return self._chain().head(self.proxy.alias) if self.proxy.alias else None
 
     def _chain(self) -> Chain:
@@ -199,24 +240,21 @@ class Supervisor:
 
     def _fetch(self, number: str, digest: str) -> Candidate:
         version = versions.choose(self.registry, self.name, number, self.signing)
-        made = deployment.fetch(self.registry, self.name, version, self.signing)
-        if made.digest != digest:
-            raise versions.changed(self.name, version, f"it had digest {digest[:12]}, not {made.digest[:12]}")
-        return made
+        candidate = deployment.fetch(self.registry, self.name, version, self.signing)
+        if candidate.digest != digest:
+            raise versions.changed(self.name, version, f"it had digest {digest[:12]}, not {candidate.digest[:12]}")
+        return candidate
 
-    def _switch(self, to: Standing) -> None:
-        """Send new requests to it; what served before ends with its last request, or when its time is up."""
-        before, self.standing, self._dead = self.standing, to, None
-        self.proxy.switch(to.upstream)
-        if self._served[-1:] != [to.candidate.digest]:
-            self._served, self._tidied = [*self._served[-1:], to.candidate.digest], False
-        if before and (lost := before.drain(self.settings.drain_seconds)):
-            self.say(f"{lost} requests to {before.upstream.name} were cut off (serve.drain_seconds)")
+    def _switch(self, successor: Deployment) -> None:
+        """Send new requests to ``successor``, and drain the previous deployment for up to `Serve.drain_seconds`."""
+        previous, self.state = self.deployment, Serving(successor)
+        self.proxy.switch(successor.upstream)
+        digest = successor.candidate.digest
+        if self._recent_digests[-1:] != [digest]:
+            self._recent_digests, self._prune_due = [*self._recent_digests[-1:], digest], True
+        if previous and (lost := previous.drain(self.settings.drain_seconds)):
+            self.log(f"{lost} requests to {previous.upstream.name} were cut off (serve.drain_seconds)")
 
     @property
     def _serving(self) -> str:
-        return str(self.standing or "nothing")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+        return str(self.deployment or "nothing")
