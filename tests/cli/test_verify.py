@@ -9,7 +9,10 @@ from tunesmith.core import ready_rows
 
 ANSWERED = {"completion": "so it is 42", "reference": "42"}
 GRADED = {
-    "answers beside their references": ([ANSWERED, ANSWERED | {"completion": "41"}, ANSWERED | {"completion": "none"}], [1.0, 0.0, 0.0]),
+    "answers beside their references": (
+        [ANSWERED, ANSWERED | {"completion": "41"}, ANSWERED | {"completion": "none"}],
+        [1.0, 0.0, 0.0],
+    ),
     "graded samples": ([{"row": {"reference": "42"}, "completion": "42"}], [1.0]),
     "answers of a data set": ([{"question": "6 x 7?", "answer": "6 x 7 = 42\n#### 42"}], [1.0]),
     "ready rows": ([{"id": "a", "prompt": [], "completion": [{"role": "assistant", "content": "42"}]}], [1.0]),

@@ -5,7 +5,6 @@ import shutil
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -171,7 +170,7 @@ def dataset_name(path: Path) -> str:
     return name if re.match("[A-Za-z]", name) else f"data_{name}"
 
 
-def _settings(path: Path, sort: Sort, held_out: Path, max_bad_share: float) -> dict[str, Any]:
+def _settings(path: Path, sort: Sort, held_out: Path, max_bad_share: float) -> dict[str, object]:
     return {
         "path": path,
         "kind": sort.kind,

@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from rich.console import Console
 from rich.text import Text
@@ -76,7 +75,7 @@ def show(node: Node, *, as_json: bool) -> None:
     console.print(drawn(node))
 
 
-def plain(node: Node) -> dict[str, Any]:
+def plain(node: Node) -> dict[str, object]:
     """{name, what, digest, check: {mark, says} or null, children}."""
     return {
         "name": node.name,

@@ -3,12 +3,15 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from tunesmith.core import cpus
 from tunesmith.core.errors import TunesmithError
+
+if TYPE_CHECKING:
+    from tunesmith.core.ready_rows import RowKind
 
 
 @click.group()
@@ -68,7 +71,7 @@ def advise(file: str, write: bool, name: str | None) -> None:
 @click.option("--length", type=click.IntRange(min=1), help="Tokens of a sequence.")
 @click.option("--rank", type=click.IntRange(min=1), help="Of LoRA.")
 @click.option("--kind", type=click.Choice(["answers", "preferences", "scored"]), help="Of your rows; else all.")
-def plan(model: str | None, gpu: float | None, length: int | None, rank: int | None, kind: Any) -> None:
+def plan(model: str | None, gpu: float | None, length: int | None, rank: int | None, kind: "RowKind | None") -> None:
     """Predict what every method takes: memory part by part, what fits, and the lightest that does the job.
 
     No weights are read, and no network is used for a config that is here.

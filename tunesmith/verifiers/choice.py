@@ -13,7 +13,6 @@ chooses nothing unless a choice says so. Letters are upper case, but for one tha
 """
 
 import re
-from typing import Any
 
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import exact, latex
@@ -53,7 +52,7 @@ def verify(completion: str, row: Columns) -> Verdict:
     return Verdict(float(right), found, f"{found} is {'' if right else 'not '}{expected}")
 
 
-def chosen(text: str, choices: list[Any]) -> str | None:
+def chosen(text: str, choices: list[object]) -> str | None:
     """The letter of the option that ``text`` chooses; None for none or several."""
     boxes = latex.boxes(text)
     if boxes:
@@ -71,7 +70,7 @@ def chosen(text: str, choices: list[Any]) -> str | None:
     return _by_line(text, choices)
 
 
-def _alone(text: str, choices: list[Any]) -> str | None:
+def _alone(text: str, choices: list[object]) -> str | None:
     """The letter of the option that is all of ``text``; "" where none is, None where two are."""
     letter, by_text = text.strip("(){}.:! ").upper(), _by_text(text, choices)
     if len(letter) == 1 and letter in LETTERS:
@@ -79,7 +78,7 @@ def _alone(text: str, choices: list[Any]) -> str | None:
     return by_text or ""
 
 
-def _by_line(text: str, choices: list[Any]) -> str | None:
+def _by_line(text: str, choices: list[object]) -> str | None:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     shown = [LINE.match(line) for line in lines]
     if not lines or not (shown[0] or shown[-1]):
@@ -96,7 +95,7 @@ def _only(letters: str) -> str | None:
     return different.pop() if len(different) == 1 else None
 
 
-def _by_text(text: str, choices: list[Any]) -> str | None:
+def _by_text(text: str, choices: list[object]) -> str | None:
     """The letter of the one choice that ``text`` is."""
     said = exact.normalised(text)
     same = [letter for letter, choice in zip(LETTERS, choices, strict=False) if exact.normalised(str(choice)) == said]

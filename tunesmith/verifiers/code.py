@@ -18,7 +18,6 @@ then, if the row's own solution passes it.
 
 import secrets
 import time
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -34,9 +33,9 @@ FORGED = "the program answered for the sandbox"
 
 class Case(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    args: list[Any]
-    kwargs: dict[str, Any] = {}
-    expected: Any
+    args: list[object]
+    kwargs: dict[str, object] = {}
+    expected: object
 
 
 class Task(BaseModel):
@@ -44,7 +43,7 @@ class Task(BaseModel):
 
     model_config = ConfigDict(strict=True)
     entry_point: str
-    prompt: list[dict[str, Any]] = []
+    prompt: list[dict[str, object]] = []
     test: str = ""
     cases: list[Case] = []
     tolerance: float = 0.0
@@ -112,7 +111,7 @@ def _is_sound(task: Task, row: Columns, tier: tiers.Tier, limits: tiers.Limits) 
         return False
 
 
-def same(tree: Any, expected: Any, tolerance: float) -> bool:
+def same(tree: object, expected: object, tolerance: float) -> bool:
     """Whether what `wire` parsed stands for a JSON value, exactly."""
     if isinstance(expected, dict):
         if not (isinstance(tree, dict) and tree.keys() == {"dict"} and len(tree["dict"]) == len(expected)):
@@ -121,9 +120,9 @@ def same(tree: Any, expected: Any, tolerance: float) -> bool:
         return len(dict(items)) == len(expected) and all(same(value, expected[key], tolerance) for key, value in items)
     if type(tree) is not type(expected):
         return False
-    if isinstance(expected, list):
+    if isinstance(expected, list) and isinstance(tree, list):
         return len(tree) == len(expected) and all(map(same, tree, expected, [tolerance] * len(tree)))
-    if isinstance(expected, float) and tolerance:
+    if isinstance(expected, float) and isinstance(tree, float) and tolerance:
         return bool(abs(tree - expected) <= tolerance or tree == expected)
     return bool(tree == expected)
 
@@ -140,7 +139,7 @@ class Candidate:
         if reply != ["loaded"]:
             raise WrongError(f"the program does not load: {_told(reply)}")
 
-    def call(self, arguments: Any, named: Any) -> list[Any]:
+    def call(self, arguments: object, named: object) -> list[object]:
         """["returned", value] or ["raised", type, text], of `wire` trees in and out. Raises WrongError, WireError."""
         self.calls += 1
         reply = self._ask("call", arguments, named)
@@ -154,7 +153,7 @@ class Candidate:
         if self._ask("end") != ["ended", self.calls]:
             raise WrongError(FORGED)
 
-    def _ask(self, *trees: Any) -> list[Any]:
+    def _ask(self, *trees: object) -> list[object]:
         nonce = secrets.token_hex(16)
         try:
             self.process.send(nonce, *trees, deadline=self.deadline)
@@ -214,24 +213,24 @@ def _run_test(task: Task, program: Program, tier: tiers.Tier, limits: tiers.Limi
     return f"the test passes, {calls} calls"
 
 
-def _next(tester: tiers.Process, nonce: str, deadline: float) -> list[Any]:
+def _next(tester: tiers.Process, nonce: str, deadline: float) -> list[object]:
     said = tester.receive(deadline=deadline)
     if said[0] != nonce:
         raise tiers.BrokenOffError("answered with another nonce")
     return said[1:]
 
 
-def _failure(task: Task, reason: list[Any]) -> str:
+def _failure(task: Task, reason: list[object]) -> str:
     """kind, text and line of what a test raised, in words."""
     kind, text, line = reason
-    where = f" in `{task.test.splitlines()[line - 1].strip()[:SHOWN]}`" if line else ""
+    where = f" in `{task.test.splitlines()[line - 1].strip()[:SHOWN]}`" if isinstance(line, int) and line else ""
     return f"{kind}{f': {text}' if text else ''}{where}"
 
 
-def _told(reply: list[Any]) -> str:
+def _told(reply: list[object]) -> str:
     return ": ".join(part for part in reply[1:] if part and isinstance(part, str))
 
 
-def _shown(tree: Any) -> str:
+def _shown(tree: object) -> str:
     text = wire.dump(tree).decode()
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -9,7 +9,6 @@ line, its last line, both, and each of these without asterisks, and is satisfied
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -55,7 +54,7 @@ def check(completion: str, row: Columns) -> list[Followed]:
     return [_followed(id_, settings, completion, variants) for id_, settings in _instructions(row)]
 
 
-def _followed(id_: str, settings: dict[str, Any], completion: str, variants: list[str]) -> Followed:
+def _followed(id_: str, settings: dict[str, object], completion: str, variants: list[str]) -> Followed:
     rule = RULES[id_]
     try:
         strict = rule(completion, **settings) and bool(completion.strip())
@@ -76,7 +75,7 @@ def _variants(completion: str) -> list[str]:
     return [text for text in dict.fromkeys([*cuts, *bare]) if text.strip() and text != completion]
 
 
-def _instructions(row: Columns) -> list[tuple[str, dict[str, Any]]]:
+def _instructions(row: Columns) -> list[tuple[str, dict[str, object]]]:
     ids, settings = row["instructions"], row["settings"]
     if not isinstance(ids, list) or not ids:
         raise ValueError(f"instructions must be a list of ids, not {str(ids)[:80]!r}")

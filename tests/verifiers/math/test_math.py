@@ -190,20 +190,20 @@ def test_a_worker_that_was_killed_is_started_again() -> None:
 
 def test_a_worker_that_does_not_start_is_the_callers_error() -> None:
     with pytest.raises(OSError, match="does not start"):
-        worker_process.Worker("tunesmith.verifiers.catalog.no_such_module").ask({}, 1.0)
+        worker_process.Worker("tunesmith.verifiers.no_such_module").ask({}, 1.0)
 
 
 ORPHANS = {
     "exits": "pass",
-    "forks, and both exit": "os.fork() or mathematics.verify('1', {'reference': '1'})",
+    "forks, and both exit": "os.fork() or verifier.verify('1', {'reference': '1'})",
     "vanishes": "os._exit(0)",
     "is killed at work": "os.write(worker.stdin.fileno(), TOWER); time.sleep(0.5); os.kill(os.getpid(), 9)",
 }
 PARENT = """
 import json, os, time
-from tunesmith.verifiers.catalog import mathematics
-mathematics.verify("5", {"reference": "5"})
-worker = mathematics.WORKER._process
+from tunesmith.verifiers.math import verifier
+verifier.verify("5", {"reference": "5"})
+worker = verifier.WORKER._process
 TOWER = json.dumps({"reference": "5", "completion": "9^{9^{9^{9}}}", "seconds": 3}).encode() + b"\\n"
 print(worker.pid, flush=True)
 """
@@ -228,13 +228,13 @@ def _is_running(process: int) -> bool:
 
 FORK = """
 child = os.fork()
-right = mathematics.verify("7", {"reference": "7"}).score == 1 and mathematics.WORKER._process.pid
+right = verifier.verify("7", {"reference": "7"}).score == 1 and verifier.WORKER._process.pid
 if child == 0:
-    mathematics.WORKER.stop()
+    verifier.WORKER.stop()
     os._exit(0 if right and right != worker.pid else 1)
 assert right == worker.pid
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert mathematics.verify("6", {"reference": "6"}).score == 1
+assert verifier.verify("6", {"reference": "6"}).score == 1
 """
 
 

@@ -145,7 +145,7 @@ def assert_untouched(bait: dict[str, Any], tmp_path: Path) -> None:
 def test_a_killed_caller_leaves_no_process(tier: tiers.Tier, tmp_path: Path) -> None:
     script = f"""
         import time
-        from tunesmith.verifiers.sandbox.tiers import interpreter, process
+        from tunesmith.verifiers.sandbox import interpreter, process
         interpreter.VARIABLES["{MARK}"] = {str(tmp_path)!r}
         with process.started({tier!r}, "candidate") as [candidate]:
             candidate.send("", "", ["import time; time.sleep(60)"], "f", True, deadline=time.monotonic() + 5)

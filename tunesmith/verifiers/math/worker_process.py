@@ -15,7 +15,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 START = 60.0
 """Seconds that a worker may take to say that it is ready: imports, on a busy machine."""
@@ -36,7 +35,7 @@ class Worker:
         atexit.register(self.stop)
         os.register_at_fork(after_in_child=self._forget)
 
-    def ask(self, question: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    def ask(self, question: dict[str, object], seconds: float) -> dict[str, object] | None:
         """The answer; None where there is none in ``seconds``, or the worker dies of the question.
 
         Raises OSError where the worker does not start.

@@ -10,6 +10,7 @@ import builtins
 import os
 import resource
 import sys
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
@@ -27,7 +28,7 @@ class Channel:
         for standard in (0, 1, 2):
             os.dup2(null, standard)
 
-    def send(self, *message: Any, exact: bool = True) -> None:
+    def send(self, *message: object, exact: bool = True) -> None:
         data = dump(tree(list(message), exact=exact))
         data = len(data).to_bytes(SIZE, "big") + data
         while data:
@@ -92,7 +93,7 @@ def serve_tester(channel: Channel) -> None:
     calls = 0
     raised: Exception | None = None
 
-    def candidate(*arguments: Any, **named: Any) -> Any:
+    def candidate(*arguments: object, **named: object) -> object:
         nonlocal calls, raised
         try:
             channel.send(nonce, "call", list(arguments), named)
@@ -123,12 +124,12 @@ def serve_tester(channel: Channel) -> None:
         channel.send(nonce, "passed", calls)
 
 
-def _load(prelude: str, sources: list[str], entry: str) -> Any:
+def _load(prelude: str, sources: list[str], entry: str) -> Callable[..., object]:
     """The function of the first of the sources that compiles."""
     module = sys.modules["candidate"] = type(sys)("candidate")
     _run_if_code(prelude, module.__dict__)
     exec(_compiled(sources), module.__dict__)
-    function = module.__dict__.get(entry)
+    function: object = module.__dict__.get(entry)
     if not callable(function):
         raise NameError(f"the program defines no function {entry!r}")
     return function

@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from types import CodeType
+from typing import Literal
 
 from tunesmith.core.errors import SandboxError
 from tunesmith.verifiers.sandbox import bubblewrap, child, interpreter, landlock, seccomp, wire
@@ -73,7 +74,7 @@ class Process:
         self.requests, self.replies = running.stdin.fileno(), running.stdout.fileno()
         os.set_blocking(self.requests, False)
 
-    def send(self, *trees: Any, deadline: float) -> None:
+    def send(self, *trees: object, deadline: float) -> None:
         """Send a message of `wire` trees. Raises WireError, BrokenOffError."""
         data = wire.dump(list(trees))
         self.write(len(data).to_bytes(child.SIZE, "big") + data, deadline)
@@ -89,7 +90,7 @@ class Process:
             except BlockingIOError:
                 continue
 
-    def receive(self, *, deadline: float) -> list[Any]:
+    def receive(self, *, deadline: float) -> list[object]:
         """The next message, as a parsed tree. Raises BrokenOffError."""
         size = int.from_bytes(self._read(child.SIZE, deadline), "big")
         if size > self.longest:
@@ -204,7 +205,7 @@ def _failed(tier: Tier, reason: str) -> SandboxError:
 
 
 @functools.cache
-def _modules(tier: Tier) -> list[tuple[str, Any]]:
+def _modules(tier: Tier) -> list[tuple[str, CodeType]]:
     """The modules that run inside, compiled: the interpreter inside is this one."""
     modules = [wire, child, *([landlock] if tier == "landlock" else [])]
     return [(module.__name__, compile(inspect.getsource(module), module.__name__, "exec")) for module in modules]

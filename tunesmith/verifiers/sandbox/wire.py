@@ -21,7 +21,7 @@ class WireError(ValueError):
     """What cannot be sent, or what was not sent by this module."""
 
 
-def tree(value: Any, *, exact: bool = True) -> Any:
+def tree(value: object, *, exact: bool = True) -> object:
     """The JSON that stands for a value. Raises WireError for another type, and for nesting too deep.
 
     With ``exact`` false, an instance of a subclass (a Counter, a named tuple) is sent as the built-in that it is.
@@ -29,7 +29,7 @@ def tree(value: Any, *, exact: bool = True) -> Any:
     return _tagged(value, exact, DEEPEST)
 
 
-def dump(tree: Any) -> bytes:
+def dump(tree: object) -> bytes:
     """As text. Raises WireError for an integer of over 4300 digits, which text would take too long to give."""
     try:
         return json.dumps(tree, separators=(",", ":")).encode("ascii")
@@ -37,7 +37,7 @@ def dump(tree: Any) -> bytes:
         raise WireError(str(error)) from None
 
 
-def parse(data: bytes) -> Any:
+def parse(data: bytes) -> object:
     """The JSON, once every part of it is known to stand for a value. Raises WireError."""
     try:
         tree = json.loads(data)
@@ -47,7 +47,7 @@ def parse(data: bytes) -> Any:
     return tree
 
 
-def value(tree: Any) -> Any:
+def value(tree: object) -> object:
     """What a parsed tree stands for. Raises WireError where a member of a set, or a key, cannot be one."""
     if isinstance(tree, list):
         return [value(item) for item in tree]
@@ -64,7 +64,7 @@ def value(tree: Any) -> Any:
         raise WireError(str(error)) from None
 
 
-def _tagged(value: Any, exact: bool, depth: int) -> Any:
+def _tagged(value: Any, exact: bool, depth: int) -> object:
     if depth == 0:
         raise WireError("too deeply nested to be sent")
     kind = type(value)
@@ -83,7 +83,7 @@ def _tagged(value: Any, exact: bool, depth: int) -> Any:
     return items if kind is list else {kind.__name__: items}
 
 
-def _check(tree: Any, depth: int) -> None:
+def _check(tree: object, depth: int) -> None:
     if depth == 0:
         raise WireError("too deeply nested")
     if isinstance(tree, list):
