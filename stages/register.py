@@ -11,6 +11,8 @@ import json
 import shutil
 from pathlib import Path
 
+from pydantic import RootModel
+
 from tunesmith.core import files, journal, layout, lineage, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.errors import RegistrationError, TunesmithError, UnreachableTrackerError
@@ -65,7 +67,7 @@ def register(name: str, registry: Names, experiment: Experiment, comparison: Com
     folder = layout.MODELS / name
     origin = lineage.read(folder)
     servable.check(folder, layout.BASE, on(origin), load(int, "serve.max_lora_rank", path=PARAMS))
-    license_ = load(str | None, "package.license", path=PARAMS)
+    license_ = load(RootModel[str | None], "package.license", path=PARAMS).root
     documents = {
         probes.NAME: json.dumps(chosen(name), indent=1, ensure_ascii=False) + "\n",
         sameness.SCORES: json.dumps(sameness.scores(read_evaluation(name)[1])) + "\n",
@@ -125,9 +127,11 @@ def publish_base(experiment: Experiment) -> None:
 
 def publish_model(experiment: Experiment, name: str) -> str:
     metrics, samples = read_evaluation(name)
-    events = journal.read(layout.MODELS / name / journal.NAME)
+    journal_path = layout.MODELS / name / journal.NAME
+    events = journal.read(journal_path)
     start, end = journal.first(events, "start"), journal.first(events, "end")
-    run_id = publishing.publish_training(experiment, events)
+    with publishing.only_publisher(journal_path):
+        run_id = publishing.publish_training(experiment, events)
     for path, entry in lineage.read(layout.MODELS / name)["inputs"].items():
         experiment.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, entry["rows"])
     publishing.publish_evaluation(experiment, run_id, metrics, samples)
