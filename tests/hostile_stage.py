@@ -1,4 +1,4 @@
-"""A stage that tries what none may: `python -m stages.hostile ATTEMPT`. What came of it is in out/<attempt>.json."""
+"""A stage that tries what no stage may do: `python -m stages.hostile ATTEMPT`. The result is in out/<attempt>.json."""
 
 import ctypes
 import json
@@ -15,6 +15,7 @@ FORBIDDEN = [
     "new-file",
     "out/other.json",
     "stages/hostile.py",
+    "build/code/hostile",
     ".git/hooks/post-commit",
     "/usr/lib/tunesmith/bin/python",
     "/etc/passwd",
@@ -32,7 +33,7 @@ def refused(action: Callable[[], object]) -> bool:
 
 
 def network() -> object:
-    """To a server on the host's loopback, whose port is in a file; and what interfaces there are."""
+    """Connect to a server on the host's loopback, whose port is in a file, and list the network interfaces."""
     port = int(Path("port").read_text())
     return {
         "refused": refused(lambda: socket.create_connection(("127.0.0.1", port), timeout=2)),
@@ -50,15 +51,15 @@ def secrets() -> object:
 
 
 def link() -> object:
-    """An output that points elsewhere would be moved into the project by the host."""
+    """Leave a link as the output, which the host would move into the project."""
     Path("out/link.json").symlink_to("/etc/passwd")
     sys.exit(0)
 
 
 def allocate() -> object:
-    held = []
+    blocks = []
     while True:
-        held.append(b"x" * 2**24)
+        blocks.append(b"x" * 2**24)
 
 
 def fork() -> object:
@@ -83,9 +84,9 @@ def privileges() -> object:
 
 
 def cache() -> object:
-    """The hub's cache, where libraries look for it."""
-    place = Path(os.environ["HF_HUB_CACHE"])
-    return [(place / "model").read_text(), refused(lambda: (place / "poison").touch())]
+    """Read and write the hub's cache where libraries look for it."""
+    folder = Path(os.environ["HF_HUB_CACHE"])
+    return [(folder / "model").read_text(), refused(lambda: (folder / "poison").touch())]
 
 
 def fill() -> object:
@@ -118,7 +119,7 @@ def ignore() -> object:
 
 
 def leave() -> object:
-    """A process of its own session that outlives the stage."""
+    """Leave a process in a session of its own, which would outlive the stage."""
     if os.fork() == 0:
         os.setsid()
         time.sleep(120)
@@ -135,8 +136,8 @@ if __name__ == "__main__":
     from tunesmith.core import console, files
 
     def main() -> str:
-        found = globals()[sys.argv[1]]()
-        files.write_text(Path("out") / f"{sys.argv[1]}.json", json.dumps(found))
+        result = globals()[sys.argv[1]]()
+        files.write_text(Path("out") / f"{sys.argv[1]}.json", json.dumps(result))
         return "done"
 
     console.run(main)

@@ -1,12 +1,11 @@
 """compose.yaml for real: the team's stack in containers, from no passwords to a champion that answers.
 
 Needs a Docker engine with the images of compose.yaml, and in TUNESMITH_TEST_TEAM a copy of the project in which
-`dvc repro` has run; .ci/engine makes all of them. Run in the engine's network, for the ports are on its loopback.
+`dvc repro` has run; .ci/engine makes all of them. Runs in the engine's network, since the ports are on its loopback.
 """
 
 import json
 import os
-import re
 import secrets
 import shutil
 import subprocess
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.stack
 
 
 class Stack:
-    """compose.yaml in ``folder``, the project of a user who has made an .env."""
+    """compose.yaml in ``folder``, the project of a user who wrote an .env."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -57,44 +56,45 @@ class Stack:
         return self.run(*COMPOSE, "--profile", "cpu", *command, fails=fails)
 
     def container(self, service: str) -> dict[str, Any]:
-        named = self.compose("ps", "--all", "--quiet", service).strip()
-        found: dict[str, Any] = json.loads(self.run("docker", "inspect", named))[0]
-        return found
+        container_id = self.compose("ps", "--all", "--quiet", service).strip()
+        inspected: dict[str, Any] = json.loads(self.run("docker", "inspect", container_id))[0]
+        return inspected
 
     def reaches(self, service: str, host: str, port: int) -> bool:
-        """Whether a process in the container of ``service`` can connect there."""
+        """Whether a process in the container of ``service`` can connect to the port of that host."""
         probe = [*COMPOSE, "exec", "-T", service, "python", "-c", CHECK.format(host=host, port=port)]
         return subprocess.run(probe, cwd=self.folder, capture_output=True, check=False).returncode == 0
 
     def mlflow(self, path: str, account: str | None = None, password: str = "", **body: Any) -> requests.Response:
-        """A request to MLflow's REST API, a POST if it has a body."""
-        method, signed = ("POST", {"json": body}) if body else ("GET", {})
+        """The response to a request to MLflow's REST API, a POST if it has a body."""
+        method, content = ("POST", {"json": body}) if body else ("GET", {})
         login = (account, password) if account else None
-        return requests.request(method, f"{MLFLOW}/api/2.0/mlflow/{path}", auth=login, timeout=30, **signed)
+        return requests.request(method, f"{MLFLOW}/api/2.0/mlflow/{path}", auth=login, timeout=30, **content)
 
-    def register(self, model: str) -> None:
-        self.run("dvc", "repro", "--single-item", "--force", f"register@{model}")
+    def register(self) -> None:
+        """Register every model."""
+        self.run("dvc", "repro", "--single-item", "--force", "register")
 
     def trust_own_key(self) -> None:
-        """What README says to do once."""
+        """Name this user's public key in params.yaml, as README asks every team to do once."""
         shutil.copy(Path.home() / ".config/tunesmith/signing.pem.pub", self.folder / "keys" / "me.pub")
-        params = self.folder / "params.yaml"
-        params.write_text(re.sub(r"(?m)^  trusted: \[\]", "  trusted: [keys/me.pub]", params.read_text()))
+        with (self.folder / "params.yaml").open("a") as params:
+            params.write("\nsigning: {trusted: [keys/me.pub]}\n")
         self.compose("restart", "serve")
 
     def health(self) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = requests.get(f"{CHAMPION}/health", timeout=5).json()
+            health: dict[str, Any] = requests.get(f"{CHAMPION}/health", timeout=5).json()
         except requests.RequestException:
             return {}
-        return found
+        return health
 
     def ask(self) -> dict[str, Any]:
         question = {"role": "user", "content": "What is 12 + 34?"}
-        answer = requests.post(f"{CHAMPION}/v1/chat/completions", json={"messages": [question]}, timeout=120)
-        answer.raise_for_status()
-        found: dict[str, Any] = answer.json()
-        return found
+        response = requests.post(f"{CHAMPION}/v1/chat/completions", json={"messages": [question]}, timeout=120)
+        response.raise_for_status()
+        completion: dict[str, Any] = response.json()
+        return completion
 
 
 def eventually(holds: Callable[[], bool], seconds: float, otherwise: Callable[[], object]) -> None:
@@ -117,33 +117,33 @@ def stack() -> Iterator[Stack]:
         stack.compose("up", "--detach", "--no-build")
         yield stack
     finally:
-        print(stack.compose("logs", "--tail", "40"))  # of a test that failed, pytest shows it
+        print(stack.compose("logs", "--tail", "40"))  # pytest shows it where a test failed
         stack.compose("down", "--volumes", "--timeout", "5")
 
 
-def test_every_service_is_well_and_locked_down(stack: Stack) -> None:
+def test_every_service_is_healthy_and_locked_down(stack: Stack) -> None:
     for service in ("postgres", "store", "mlflow"):
-        found = stack.container(service)
-        assert found["State"]["Health"]["Status"] == "healthy"
-        assert found["HostConfig"]["ReadonlyRootfs"]
+        container = stack.container(service)
+        assert container["State"]["Health"]["Status"] == "healthy"
+        assert container["HostConfig"]["ReadonlyRootfs"]
     assert stack.container("prepare")["State"]["ExitCode"] == 0
     users = stack.compose("exec", "-T", "mlflow", "id", "-u").split()
     assert users == ["10001"]
 
 
-def test_mlflow_lets_nobody_in_without_a_login_and_serving_only_read(stack: Stack) -> None:
+def test_mlflow_refuses_requests_without_a_login_and_lets_the_serving_account_only_read(stack: Stack) -> None:
     serving = ("serving", stack.passwords["SERVING_PASSWORD"])
     search = "experiments/search?max_results=1"
     assert stack.mlflow(search).status_code == 401
     assert stack.mlflow(search, "admin", "password1234").status_code == 401  # MLflow's own default
     assert stack.mlflow(search, *serving).status_code == 200
-    made = stack.mlflow("experiments/create", "admin", stack.passwords["MLFLOW_ADMIN_PASSWORD"], name="theirs")
-    assert made.status_code == 200
-    theirs = made.json()["experiment_id"]
-    assert stack.mlflow("runs/create", *serving, experiment_id=theirs).status_code == 403
+    created = stack.mlflow("experiments/create", "admin", stack.passwords["MLFLOW_ADMIN_PASSWORD"], name="other")
+    assert created.status_code == 200
+    experiment = created.json()["experiment_id"]
+    assert stack.mlflow("runs/create", *serving, experiment_id=experiment).status_code == 403
 
 
-def test_the_database_and_the_store_are_reached_by_mlflow_alone(stack: Stack) -> None:
+def test_only_mlflow_reaches_the_database_and_the_store(stack: Stack) -> None:
     for host, port in (("postgres", 5432), ("store", 7070)):
         assert stack.reaches("mlflow", host, port)
         assert not stack.reaches("serve", host, port)
@@ -155,11 +155,10 @@ def test_the_database_and_the_store_are_reached_by_mlflow_alone(stack: Stack) ->
 
 
 def test_the_serving_container_follows_the_champion(stack: Stack) -> None:
+    stack.register()
+    assert stack.health().get("status") != "serving"
+    stack.trust_own_key()
     for model in ("sft-lora", "sft-full"):
-        stack.register(model)
-        if model == "sft-lora":
-            assert stack.health().get("status") != "serving"
-            stack.trust_own_key()
         stack.run("tunesmith", "promote", model, "--reason", "whatever the gate says here")
         eventually(lambda m=model: stack.health().get("trained") == m, 600, lambda: stack.compose("logs", "serve"))
         answer = stack.ask()
@@ -167,7 +166,7 @@ def test_the_serving_container_follows_the_champion(stack: Stack) -> None:
     eventually(lambda: stack.container("serve")["State"]["Health"]["Status"] == "healthy", 60, stack.health)
 
 
-def test_what_was_promoted_is_there_after_a_restart(stack: Stack) -> None:
+def test_promotions_survive_a_restart(stack: Stack) -> None:
     before = stack.run("tunesmith", "history")
     assert "sft-full" in before
     stack.compose("restart", "postgres", "mlflow")
