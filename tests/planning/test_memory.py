@@ -13,10 +13,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from trl.trainer.utils import add_fused_lm_head
 
+from tunesmith.core.params import WeightsKind
 from tunesmith.models import loading, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.packed_attention import use_row_by_row
-from tunesmith.models.settings import Lora, WeightsKind
+from tunesmith.models.settings import Lora
 from tunesmith.planning import activations, memory, model_shape
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import BF16, CPU, FLOAT32, GPU, Machine, Workload

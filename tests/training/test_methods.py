@@ -3,7 +3,7 @@
 import math
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from zlib import crc32
 
 import method_project
@@ -15,14 +15,16 @@ from safetensors.torch import load_file
 from stages import reference, train_dpo, train_grpo, train_reward, train_rlhf, train_sft
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.errors import DataError
+from tunesmith.core.params import WeightsKind
 from tunesmith.models import device, generation, loading, weights
-from tunesmith.models.settings import KINDS, Lora, WeightsKind
+from tunesmith.models.settings import Lora
 from tunesmith.training import checks, reward, sft
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.sft import Sft
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
 
+KINDS = get_args(WeightsKind)
 PROMPT = [{"role": "user", "content": "What is 3 + 4?"}]
 
 

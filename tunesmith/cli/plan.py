@@ -9,13 +9,13 @@ from rich.table import Table
 
 from tunesmith.core import formatting, params
 from tunesmith.core.errors import BaseModelError
+from tunesmith.core.params import Objective
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
 from tunesmith.planning import hardware, methods
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.methods import OBJECTIVE_NAMES, WEIGHTS_NAMES, Method
 from tunesmith.planning.model_shape import KNOWN, Shape, read
-from tunesmith.planning.workload import Objective
 from tunesmith.project import document
 
 BASE = Path("models/base")

@@ -48,7 +48,7 @@ class Sort:
         """The sort, and what it can train, in one line."""
         if self.kind is None:
             return f"{self.what}: not ready"
-        uses = [row_kinds.OBJECTIVES[one][0] for one in row_kinds.objectives(self.kind, self.verifier)]
+        uses = [row_kinds.LEARNS_FROM[one][0] for one in row_kinds.objectives(self.kind, self.verifier)]
         if "GRPO" in uses:
             uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
         if self.kind == "preferences":

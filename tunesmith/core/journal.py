@@ -14,6 +14,7 @@ from typing import Literal, TypedDict, overload
 import orjson
 
 from tunesmith.core import variables
+from tunesmith.core.params import Objective, WeightsKind
 from tunesmith.core.ready_rows import Message
 
 NAME = "training.jsonl"
@@ -58,10 +59,8 @@ class StartEvent(TypedDict, total=False):
     """The name of the model that the training makes."""
     method: str
     """The objective on the kind of weights, in words, such as "SFT LoRA"."""
-    objective: Literal["sft", "dpo", "reward", "rlhf", "grpo"]
-    """The objective of the training."""
-    weights: Literal["lora", "qlora", "full"]
-    """The kind of weights that move."""
+    objective: Objective
+    weights: WeightsKind
     start: str
     """The name of the model that the training starts from."""
     params: dict[str, dict[str, object]]

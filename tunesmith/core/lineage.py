@@ -7,12 +7,13 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import yaml
 
 from tunesmith.core import fingerprint, git, manifest, params, variables
 from tunesmith.core.manifest import Manifest
+from tunesmith.core.params import Objective, WeightsKind
 
 NAME = "lineage.json"
 LOCK = Path("requirements.lock")
@@ -94,10 +95,8 @@ class Hardware(TypedDict):
 class Method(TypedDict):
     """How a model was trained."""
 
-    objective: Literal["sft", "dpo", "reward", "rlhf", "grpo"]
-    """The objective of the training."""
-    weights: Literal["lora", "qlora", "full"]
-    """The kind of weights that moved."""
+    objective: Objective
+    weights: WeightsKind
 
 
 class Making(TypedDict, total=False):

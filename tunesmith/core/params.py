@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -19,15 +19,16 @@ from tunesmith.core.errors import ParamsError
 PATH = Path("params.yaml")
 RESOLVED = Path("build/params")
 """Written by `resolve_params`: <stage>.json, or <stage>/<entry>.json for a stage with entries."""
+Objective: TypeAlias = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+"""The objective of a training, which is the section of params.yaml that its entry is in."""
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+WeightsKind: TypeAlias = Literal["lora", "qlora", "full"]
+"""The weights that a training moves: an adapter, an adapter on a base quantized to 4 bits, or all of them."""
 SECTIONS = (
     "base_model",
     "demo",
     "data",
-    "sft",
-    "dpo",
-    "reward",
-    "rlhf",
-    "grpo",
+    *OBJECTIVES,
     "package",
     "evaluate",
     "compare",
@@ -87,6 +88,14 @@ def read(path: Path = PATH) -> dict[str, object]:
 
     Raises ParamsError where the file is absent, is not YAML, or has an unknown section.
     """
+    document = read_unchecked(path)
+    if path.name == PATH.name:
+        check_sections(document, path)
+    return document
+
+
+def read_unchecked(path: Path) -> dict[str, object]:
+    """All of a file of params, whatever its sections. Raises ParamsError where it is absent or is not YAML."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -98,8 +107,6 @@ def read(path: Path = PATH) -> dict[str, object]:
         raise ParamsError(f"{path}: not YAML: {error}", fix="correct that line") from None
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: holds no sections", fix="restore it with `git checkout params.yaml`")
-    if path.name == PATH.name:
-        _check_sections(document, path)
     return document
 
 
@@ -117,12 +124,12 @@ def meant(name: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _check_sections(document: dict[str, object], path: Path) -> None:
+def check_sections(document: dict[str, object], path: Path) -> None:
+    """Raise ParamsError for a section that params.yaml does not have."""
     for name in document:
         if name not in SECTIONS:
-            raise ParamsError(
-                f"{path}: unknown section {name!r}{meant(str(name), SECTIONS)}", fix="rename or remove it"
-            )
+            fix = "`tunesmith check` prints the edit that it needs" if name == "lora" else "rename or remove it"
+            raise ParamsError(f"{path}: unknown section {name!r}{meant(str(name), SECTIONS)}", fix=fix)
 
 
 def _explain(error: ValidationError, kind: type[T], section: str, path: Path) -> ParamsError:

@@ -3,16 +3,17 @@
 from pathlib import Path
 
 from tunesmith.core.errors import DataError
+from tunesmith.core.params import Objective
 from tunesmith.core.ready_rows import Row, RowKind
 from tunesmith.verifiers.names import NAMES
 
-OBJECTIVES: dict[str, tuple[str, RowKind]] = {
+LEARNS_FROM: dict[Objective, tuple[str, RowKind]] = {
     "sft": ("SFT", "answers"),
     "dpo": ("DPO", "preferences"),
     "reward": ("reward modelling", "preferences"),
     "grpo": ("GRPO", "scored"),
 }
-"""Name of each objective, and the kind of row that it learns from."""
+"""The name of each objective, and the kind of row that it learns from; RLHF takes the prompts of any."""
 
 KINDS: dict[RowKind, str] = {
     "answers": "answers (a prompt and the answer to learn)",
@@ -36,17 +37,17 @@ REMEDIES: dict[tuple[RowKind, RowKind], str] = {
 """Advice where rows of one kind are given to an objective that learns from another: (kind given, kind needed)."""
 
 
-def objectives(kind: RowKind, verifier: str | None) -> list[str]:
+def objectives(kind: RowKind, verifier: str | None) -> list[Objective]:
     """Return the objectives that rows of ``kind`` can train. GRPO needs a verifier that exists here."""
-    allowed = [objective for objective, (_, needed) in OBJECTIVES.items() if kind == needed != "scored"]
+    allowed = [objective for objective, (_, needed) in LEARNS_FROM.items() if kind == needed != "scored"]
     return [*allowed, "grpo"] if verifier in NAMES and kind != "preferences" else allowed
 
 
-def check_trains(objective: str, kind: RowKind, verifier: str | None, where: str) -> None:
+def check_trains(objective: Objective, kind: RowKind, verifier: str | None, where: str) -> None:
     """Raise DataError, with the advice in `REMEDIES`, unless rows of ``kind`` can train ``objective``."""
     if objective in objectives(kind, verifier):
         return
-    name, needed = OBJECTIVES[objective]
+    name, needed = LEARNS_FROM[objective]
     if kind == needed == "scored":
         raise DataError(
             f"{where}: these prompts cannot be scored: there is no verifier {verifier!r}, and {name} needs one",
@@ -55,7 +56,7 @@ def check_trains(objective: str, kind: RowKind, verifier: str | None, where: str
     raise DataError(f"{where}: {name} cannot learn from {KINDS[kind]}", fix=REMEDIES[kind, needed])
 
 
-def check_rows(objective: str, rows: list[Row], path: Path) -> None:
+def check_rows(objective: Objective, rows: list[Row], path: Path) -> None:
     """Raise DataError, as `check_trains` does, unless every ready row of ``path`` can train ``objective``."""
     for kind, verifier in {(kind_of(row), row.get("verifier")) for row in rows}:
         check_trains(objective, kind, verifier, str(path))

@@ -23,9 +23,10 @@ from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import IntegrityError
 from tunesmith.core.lineage import Digests
 from tunesmith.core.manifest import Manifest
+from tunesmith.core.params import WeightsKind
 from tunesmith.models import weights
 from tunesmith.models.device import Profile
-from tunesmith.models.settings import Lora, WeightsKind
+from tunesmith.models.settings import Lora
 
 ADAPTER = "adapter_config.json"
 BASE = "base"

@@ -1,13 +1,11 @@
 """Params about models that stages and commands read without importing torch."""
 
-from typing import Annotated, Literal, TypeAlias, get_args
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, PositiveInt
 
-from tunesmith.core.params import Section
+from tunesmith.core.params import Section, WeightsKind
 
-WeightsKind: TypeAlias = Literal["lora", "qlora", "full"]
-KINDS: tuple[WeightsKind, ...] = get_args(WeightsKind)
 NAMES: dict[WeightsKind, str] = {"lora": "with LoRA", "qlora": "with QLoRA", "full": "of all weights"}
 """How people write each kind of weights, after the objective."""
 

@@ -13,8 +13,9 @@ import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
+from tunesmith.core.params import WeightsKind
 from tunesmith.models.device import Profile
-from tunesmith.models.settings import Lora, WeightsKind
+from tunesmith.models.settings import Lora
 
 HEADS = ("lm_head", "score")
 """Output layers: never quantized, never given an adapter."""

@@ -8,16 +8,15 @@ fine-tuning is there to show its price; LoRA on every layer matches it on data s
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
+from tunesmith.core.params import OBJECTIVES, Objective, WeightsKind
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
-from tunesmith.models.settings import WeightsKind
 from tunesmith.planning import memory
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.memory import Memory
 from tunesmith.planning.model_shape import Shape
-from tunesmith.planning.workload import Machine, Objective, Workload
+from tunesmith.planning.workload import Machine, Workload
 
 SEQUENCES, PAIRS, GROUP = 4, 2, 8
 """The smallest useful batch of a method: packed sequences (SFT), pairs, completions of one prompt."""
@@ -54,13 +53,13 @@ class Method:
 
 def objectives_of_kinds(kinds: Sequence[RowKind]) -> list[Objective]:
     """The objectives that rows of ``kinds`` can train, given a verifier that fits them."""
-    return [name for name in get_args(Objective) if row_kinds.OBJECTIVES[LEARNS_THROUGH.get(name, name)][1] in kinds]
+    return [name for name in OBJECTIVES if row_kinds.LEARNS_FROM[LEARNS_THROUGH.get(name, name)][1] in kinds]
 
 
 def objectives_of_rows(kind: RowKind, verifier: str | None) -> list[Objective]:
     """The objectives that rows of ``kind`` with this verifier can train."""
     trainable = row_kinds.objectives(kind, verifier)
-    return [name for name in get_args(Objective) if LEARNS_THROUGH.get(name, name) in trainable]
+    return [name for name in OBJECTIVES if LEARNS_THROUGH.get(name, name) in trainable]
 
 
 def survey(

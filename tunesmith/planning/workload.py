@@ -1,12 +1,9 @@
 """The workload of a training: the quantities that determine its memory."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from tunesmith.core.journal import StartEvent
-from tunesmith.models.settings import WeightsKind
-
-Objective: TypeAlias = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+from tunesmith.core.params import Objective, WeightsKind
 
 BF16, FLOAT32 = 2, 4
 """Bytes a number."""

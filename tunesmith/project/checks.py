@@ -8,7 +8,7 @@ from tunesmith.core.errors import ParamsError
 from tunesmith.data import row_kinds
 from tunesmith.evaluation.gate_rules import NotExceed
 from tunesmith.evaluation.suites import Answers
-from tunesmith.project.document import OBJECTIVES, Document
+from tunesmith.project.document import Document
 from tunesmith.registry.signing import Key, public_keys
 from tunesmith.runtime import settings
 from tunesmith.training.entries.common import Continued
@@ -35,7 +35,7 @@ def check(document: Document, path: Path = params.PATH) -> None:
 def _check_names(document: Document, path: Path) -> None:
     """A model's name is that of its folder, so no two models share one."""
     places = {BASE: "the base model"}
-    names = [(name, f"{objective}.{name}") for objective in OBJECTIVES for name in document.entries(objective)]
+    names = [(name, f"{objective}.{name}") for objective in params.OBJECTIVES for name in document.entries(objective)]
     for name, place in [*names, *((name, f"package.merged.{name}") for name in document.package.merged)]:
         if name in places:
             raise ParamsError(
@@ -75,7 +75,7 @@ def _check_trainings(document: Document, path: Path) -> None:
             _check_one_of(entry.reward, document.reward, f"{path}: {place}.reward", "reward model")
         dataset = document.data[entry.dataset]
         by_row = dataset.kind == "scored" and dataset.verifier is None  # each row names its own verifier
-        if objective in row_kinds.OBJECTIVES and not by_row:
+        if objective in row_kinds.LEARNS_FROM and not by_row:
             where = f"{path}: {place}.dataset: data.{entry.dataset}"
             row_kinds.check_trains(objective, dataset.kind, dataset.verifier, where)
 

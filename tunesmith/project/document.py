@@ -1,14 +1,14 @@
 """The whole of params.yaml, typed, with every default."""
 
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt
 
 from tunesmith.core import params
 from tunesmith.core.errors import ParamsError
-from tunesmith.core.params import EntryName, Section
+from tunesmith.core.params import OBJECTIVES, EntryName, Objective, Section
 from tunesmith.core.ready_rows import RowKind
+from tunesmith.data import row_kinds
 from tunesmith.data.dataset import Dataset
 from tunesmith.evaluation.comparison import Compare
 from tunesmith.evaluation.gate_rules import Gate, Improve
@@ -26,16 +26,6 @@ from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.entries.sft import Sft
-
-Objective = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
-OBJECTIVES: tuple[Objective, ...] = ("sft", "dpo", "reward", "rlhf", "grpo")
-LEARNS_FROM: dict[Objective, RowKind] = {
-    "sft": "answers",
-    "dpo": "preferences",
-    "reward": "preferences",
-    "grpo": "scored",
-}
-"""The kind of row that an objective needs; RLHF takes the prompts of any."""
 
 
 class Merged(Section):
@@ -93,8 +83,9 @@ class Document(Section):
 
 def load(path: Path = params.PATH) -> Document:
     """All of params.yaml with its defaults. Raises ParamsError for what no stage could use, with the edit to make."""
-    raw = params.read(path)
+    raw = params.read_unchecked(path)
     outdated.check(raw, path)
+    params.check_sections(raw, path)
     return with_default_rule(with_kinds(params.parse(Document, raw, "", path), raw))
 
 
@@ -129,9 +120,9 @@ def with_kinds(document: Document, raw: dict[str, object]) -> Document:
 def users_of(document: Document, dataset: str) -> dict[str, RowKind]:
     """The kind of row that each training and suite on a data set needs, by the user's place in params.yaml."""
     kinds: dict[str, RowKind] = {
-        f"{objective}.{name}": LEARNS_FROM[objective]
+        f"{objective}.{name}": row_kinds.LEARNS_FROM[objective][1]
         for name, (objective, entry) in document.trainings.items()
-        if entry.dataset == dataset and objective in LEARNS_FROM
+        if entry.dataset == dataset and objective in row_kinds.LEARNS_FROM
     }
     for name, suite in document.evaluate.suites.items():
         if getattr(suite, "dataset", None) == dataset and suite.kind in ("preferences", "perplexity"):

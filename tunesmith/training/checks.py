@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, variance
-from typing import Any
 
 from tunesmith.core import statistics
 from tunesmith.core.errors import TrainingError
-from tunesmith.models.settings import WeightsKind
+from tunesmith.core.params import WeightsKind
 
 FEWEST_STEPS = 9
 """Below, the thirds of a run are too short to tell a trend from noise."""
@@ -16,7 +15,7 @@ CHANCE = 0.5
 LONGER = 1.5
 """Completions this many times as long at the end as at the start are a sign of a policy that games its reward."""
 
-Step = dict[str, Any]
+Step = dict[str, float]
 Digests = dict[str, str]
 
 

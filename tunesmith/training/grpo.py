@@ -20,15 +20,18 @@ from tunesmith.training.verifier_rewards import Score, Signal
 
 
 def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signal:
-    """What `scoring.check_rollouts` says of the starting policy's answers to as many rows as the steps will take."""
+    """Check the reward on the starting policy's answers to as many rows as the steps will take.
+
+    Raises TrainingError where `verifier_rewards.check_rollouts` finds no signal.
+    """
     rows = rows[: grpo.steps * grpo.prompts]
-    at_once = max(1, grpo.batch_size // grpo.probe)
+    size = max(1, grpo.batch_size // grpo.probe)
     answers = []
-    for begin in tqdm(range(0, len(rows), at_once), desc="probing the reward", dynamic_ncols=True):
+    for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True):
         answers += generation.sample(
             policy.model,
             policy.tokenizer,
-            [row["prompt"] for row in rows[begin : begin + at_once]],
+            [row["prompt"] for row in rows[begin : begin + size]],
             group=grpo.probe,
             max_new_tokens=grpo.max_new_tokens,
             temperature=grpo.temperature,
@@ -42,18 +45,10 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
 
 
 class Trainer(Rollouts, GRPOTrainer):
-    """TRL's trainer with the rollouts of `online.Rollouts`."""
+    """TRL's trainer with the rollouts of `rollouts.Rollouts`."""
 
     def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> tuple[list[Tokens], None]:
         return self._answer(prompt_ids), None
-
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
-    ) -> Any:
-        with self.accelerator.autocast():
-            return super()._get_per_token_logps_and_entropies(
-                self._sharing(model, kept), ids, mask, kept, *more, **named
-            )
 
 
 def make_trainer(

@@ -42,7 +42,7 @@ class Recorder(TrainerCallback):
         self.log = log
         self.rows_of = rows_of
         self.max_kl = max_kl
-        self.steps: list[dict[str, Any]] = []
+        self.steps: list[dict[str, float]] = []
         self.bar: tqdm[Any] | None = None
 
     def on_train_begin(
@@ -78,7 +78,7 @@ class Recorder(TrainerCallback):
         assert self.bar is not None
         self.bar.close()
 
-    def _check(self, step: int, values: dict[str, Any]) -> None:
+    def _check(self, step: int, values: dict[str, float]) -> None:
         loss, norm = values["loss"], values.get("grad_norm", 0.0)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._stopped(step, f"loss {loss}, gradient norm {norm}: not finite", "lower the learning rate")

@@ -51,7 +51,7 @@ def shared(model: Any, inputs: dict[str, Tensor]) -> SharedPrompts:
     return SharedPrompts(model, inputs["input_ids"].shape[1] - begins)
 
 
-def columns(given: list[Pair]) -> dict[str, list[Any]]:
+def columns(given: list[Pair]) -> dict[str, Sequence[object]]:
     """What `collate` and TRL's sampler read."""
     return {
         "id": [pair.id for pair in given],

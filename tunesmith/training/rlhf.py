@@ -1,4 +1,4 @@
-"""RL from human feedback: RLOO (Ahmadian et al. 2024) against a reward model, with a verifier looking on."""
+"""RL from human feedback: RLOO (Ahmadian et al. 2024) against a reward model, while a verifier grades."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ from tunesmith.training.verifier_rewards import Score
 
 
 class RewardModel:
-    """A reward model as TRL calls a reward function: it scores the tokens that the policy saw and wrote."""
+    """A reward model as a reward function of TRL: it scores the tokens that the policy read and wrote."""
 
     __name__ = "reward_model"
 
@@ -30,30 +30,22 @@ class RewardModel:
     def __call__(self, prompts: list[str], completion_ids: list[Tokens], row_id: list[str], **_: Any) -> list[float]:
         self.last = list(dict.fromkeys(row_id))
         tokenizer = self.scorer.tokenizer
-        asked = [chat.encode_prompt(tokenizer, json.loads(prompt)) for prompt in prompts]
-        whole = [prompt + list(said) for prompt, said in zip(asked, completion_ids, strict=True)]
-        return reward.scores(self.scorer, whole, self.batch_size)
+        prompt_ids = [chat.encode_prompt(tokenizer, json.loads(prompt)) for prompt in prompts]
+        conversations = [prompt + list(answer) for prompt, answer in zip(prompt_ids, completion_ids, strict=True)]
+        return reward.scores(self.scorer, conversations, self.batch_size)
 
 
 class Trainer(Rollouts, RLOOTrainer):
-    """TRL's trainer with the rollouts of `online.Rollouts`."""
+    """TRL's trainer with the rollouts of `rollouts.Rollouts`."""
 
     def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> list[Tokens]:
         return self._answer(prompt_ids)
-
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, ids: Any, mask: Any, kept: int, *more: Any, **named: Any
-    ) -> Any:
-        with self.accelerator.autocast():
-            return super()._get_per_token_logps_and_entropies(
-                self._sharing(model, kept), ids, mask, kept, *more, **named
-            )
 
 
 def make_trainer(
     policy: OpenModel, scorer: RewardModel, prompts: Dataset, rlhf: Rlhf, profile: Profile, scratch: Path
 ) -> Trainer:
-    """TRL's trainer: an answer's advantage is over the others to its prompt, after the KL penalty."""
+    """TRL's trainer: an answer's advantage is over the other answers to its prompt, after the KL penalty."""
     watched = [] if rlhf.verifier is None else [Score({rlhf.verifier: 1.0})]
     with preserve_trainable(policy.model):
         trainer = Trainer(

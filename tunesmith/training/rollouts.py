@@ -1,4 +1,4 @@
-"""What GRPO and RLOO share: prompts that the policy answers itself, several times each, and a reward an answer."""
+"""Rollouts, shared by GRPO and RLOO: the policy answers each prompt several times, and each answer has a reward."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ from tunesmith.training.trainer_config import common
 
 
 def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]:
-    """Arguments of either of TRL's configs."""
+    """Arguments for TRL's GRPOConfig and RLOOConfig alike."""
     return {
         **common(online, profile, scratch),
         "gradient_accumulation_steps": online.prompts * online.group // online.batch_size,
@@ -37,9 +37,10 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
 
 
 def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> Dataset:
-    """Columns: row_id, prompt (its messages as JSON: Arrow would make all messages alike), its tokens, row (as JSON).
+    """The prompts as a data set with columns row_id, prompt, tokens (the prompt's number of tokens) and row.
 
-    Raises DataError that counts prompts too long, or where there are not enough for a step.
+    prompt and row are JSON, since Arrow would give all messages the same fields. Raises DataError that counts the
+    prompts that are too long, or where there are too few for a step.
     """
     lengths = [len(chat.encode_prompt(policy.tokenizer, row["prompt"])) for row in rows]
     long = [length for length in lengths if length > online.max_prompt_length]
@@ -76,7 +77,7 @@ def largest_step(online: Online, longest_prompt: int) -> LargestStep:
 
 
 def hold_to_start(trainer: Any, online: Online) -> None:
-    """Give a policy of full weights a frozen copy of its start as reference; an adapter's copy is TRL's own doing."""
+    """Give a policy of full weights a frozen copy of its start as reference. TRL itself copies an adapter."""
     if online.weights != "full" or online.beta == 0:
         return
     frozen = copy.deepcopy(trainer.model).eval().requires_grad_(False)
@@ -84,13 +85,13 @@ def hold_to_start(trainer: Any, online: Online) -> None:
 
 
 def _with_fused_head(model: PreTrainedModel, temperature: float) -> PreTrainedModel:
-    del model.forward  # it would compute with the policy, whose forward it has kept
+    del model.forward  # copied from the policy, it would compute with the policy's weights
     add_fused_lm_head(model, temperature=temperature)
     return model
 
 
 class Rollouts:
-    """Put before one of TRL's online trainers: prompts are rendered by `models.chat`, and computed once a group."""
+    """Mixin for TRL's online trainers: prompts are rendered by `models.chat`, and computed once for each group."""
 
     accelerator: Any
     args: Any
@@ -102,14 +103,20 @@ class Rollouts:
         return [chat.encode_prompt(self.processing_class, json.loads(prompt)) for prompt in prompts], None, {}
 
     def _answer(self, prompts: list[Tokens]) -> list[Tokens]:
-        at_once, said = self.args.per_device_train_batch_size, list[Tokens]()
-        for begin in range(0, len(prompts), at_once):
-            asked = prompts[begin : begin + at_once]
+        size, completions = self.args.per_device_train_batch_size, list[Tokens]()
+        for begin in range(0, len(prompts), size):
+            batch = prompts[begin : begin + size]
             with self.accelerator.autocast():
-                said += generation.generate(
-                    self.model, asked, self.processing_class, generation_config=self.generation_config
+                completions += generation.generate(
+                    self.model, batch, self.processing_class, generation_config=self.generation_config
                 )
-        return said
+        return completions
 
-    def _sharing(self, model: Any, completion: int) -> SharedPrompts:
-        return SharedPrompts(self.accelerator.unwrap_model(model), completion)
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: Any, mask: Any, completion: int, *args: Any, **options: Any
+    ) -> Any:
+        """completion: tokens of a row that are the completion."""
+        shared = SharedPrompts(self.accelerator.unwrap_model(model), completion)
+        trainer: Any = super()
+        with self.accelerator.autocast():
+            return trainer._get_per_token_logps_and_entropies(shared, ids, mask, completion, *args, **options)

@@ -1,4 +1,4 @@
-"""What all trainings share: the journal, the checks that it did what it should, and the atomic save."""
+"""One training from start to end, whatever the objective: the journal, the checks of its outcome, the atomic save."""
 
 import json
 import time
@@ -6,7 +6,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
@@ -14,18 +13,18 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallba
 from tunesmith.core import files, journal, lineage, manifest
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
+from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import Message
 from tunesmith.models import generation, weights
 from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.saving import save_model
-from tunesmith.models.settings import WeightsKind
 from tunesmith.training import checks
 from tunesmith.training import spec as specs
 from tunesmith.training.checks import Preference
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
 from tunesmith.training.spec import TrainingSpec
-from tunesmith.training.trainer_config import one_precision
+from tunesmith.training.trainer_config import one_precision, patch_trl
 
 PROBE_TOKENS = 32
 """Longest answer to a probe prompt."""
@@ -35,20 +34,22 @@ SHOWN = 4
 
 @dataclass(frozen=True)
 class Watch:
-    """What is looked at before, during and after a training.
-
-    probes: prompts answered before and after (none for a reward model). stops: whether the model ends its turn after
-    right answers. prefers: held-out preference; preferred: what it is before, where that is known. max_kl: see
-    `recording.Recorder`. signal: what a probe of the reward found, for the journal.
-    """
+    """The measurements of a training before, during and after its steps. Those left out are not taken."""
 
     probes: list[list[Message]] = field(default_factory=list)
+    """Prompts answered before and after the training; empty for a reward model."""
     rows_of: RowsOfStep = lambda step: []
+    """The rows of a step, for errors."""
     stops: Callable[[], list[bool]] | None = None
+    """Measures whether the trained model ends its turn after each of some right answers."""
     prefers: Callable[[], Preference] | None = None
+    """Measures the preference over held-out pairs."""
     preferred: Preference | None = None
+    """The preference over held-out pairs at the start, where it is known without measuring."""
     max_kl: float | None = None
+    """The KL divergence to the reference policy, in nats a token, above which the training stops."""
     signal: dict[str, float] | None = None
+    """The journal's `signal` event, where the reward was probed."""
 
 
 def train(
@@ -62,12 +63,14 @@ def train(
 ) -> Manifest:
     """Run ``trainer`` and save its model to ``spec.out``, whole or not at all.
 
-    tokens: how many the run trains on, padding not counted; by default, what the policy read and wrote.
+    tokens: the number of tokens that the run trains on, padding not counted; by default, of those that the policy read
+    and wrote.
     Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
     """
     model = trainer.model
     if profile.device == "cpu":
         keep_freed_memory()
+        patch_trl()
     origin = specs.lineage_of(policy, spec, profile)
     with files.new_folder(spec.out) as work:
         with Journal(work / journal.NAME) as log:
@@ -89,7 +92,7 @@ def train(
 
 
 def closing_line(spec: TrainingSpec) -> str:
-    """What a training did, in one line."""
+    """One line about a finished training, for its stage to print."""
     end = journal.first(journal.read(spec.out / journal.NAME), "end")
     digest = manifest.read(spec.out).weights_digest[:12]
     return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
@@ -126,8 +129,8 @@ def _train_and_check(
     return seconds
 
 
-def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, Any]]:
-    """Train; the steps as they were logged."""
+def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, float]]:
+    """Train, and return the steps as they were logged."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl)
@@ -171,7 +174,7 @@ def _save(
 ) -> None:
     if isinstance(model, PeftModel):
         save_model(model, folder, selected_adapters=["default"])  # not the copy that served as the reference
-        (folder / "README.md").unlink(missing_ok=True)  # peft's template of a model card: all blanks
+        (folder / "README.md").unlink(missing_ok=True)  # peft's model card, an empty template
         config = folder / "adapter_config.json"
         settings = json.loads(config.read_text())
         settings["target_modules"] = sorted(settings["target_modules"])  # peft writes a set, in a new order each time

@@ -25,9 +25,7 @@ Examples = dict[str, chat.Example]
 """By row id."""
 
 
-def encode(
-    tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path
-) -> Examples:
+def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path) -> Examples:
     """Rows as tokens. Raises DataError that counts the rows longer than ``max_length``: none is cut or dropped."""
     examples = {
         row["id"]: chat.encode_example(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows

@@ -2,16 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.manifest import Manifest
+from tunesmith.core.params import Objective
 from tunesmith.models import settings
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.training.entries.common import Entry
 
-Objective: TypeAlias = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
 TITLES: dict[Objective, str] = {"sft": "SFT", "dpo": "DPO", "reward": "reward model", "rlhf": "RLHF", "grpo": "GRPO"}
 """How people write each objective."""
 

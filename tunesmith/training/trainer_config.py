@@ -1,4 +1,4 @@
-"""What every trainer is told alike: where and in what precision to run, how often to log, what to leave alone."""
+"""Settings of every trainer: its arguments for this machine, its precision, and a record of its batches."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,7 +22,6 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
             f"{torch.cuda.device_count()} GPUs are visible, and a training takes one",
             fix="set CUDA_VISIBLE_DEVICES=0 (or another) in the environment of `dvc repro`",
         )
-    score_trained_tokens_only()
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": entry.batch_size,
@@ -34,7 +33,7 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
         "gradient_checkpointing": profile.gradient_checkpointing,
         "dataloader_pin_memory": profile.device == "cuda",
         "logging_steps": 1,
-        "logging_nan_inf_filter": False,  # it would log a loss that is no number as another
+        "logging_nan_inf_filter": False,  # True would log a NaN loss as the running average
         "save_strategy": "no",
         "report_to": "none",
         "seed": entry.seed,
@@ -44,11 +43,11 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
 
 @contextmanager
 def one_precision(trainer: Trainer) -> Iterator[None]:
-    """Compute all that a trainer forwards under its autocast, and let that alone choose the dtype of products.
+    """Run a trainer's whole loss under its autocast, which alone chooses the dtype of products.
 
-    accelerate puts the call of the model under autocast; a prompt that is computed once before (`shared_prompts`),
-    is outside it. Then peft need not cast every adapter's input to float32, only for autocast to cast it back: a
-    fifth of the time of a step on a CPU, and a copy of the input for every layer.
+    accelerate puts only the call of the model under autocast, and not the prompt that is computed before
+    (`models.shared_prompts`). With all under it, peft need not cast every adapter's input to float32 for autocast to
+    cast it back: a fifth of the time of a step on a CPU, and a copy of the input for every layer.
     """
     mixed = trainer.accelerator.mixed_precision != "no"
     trainer.autocast_smart_context_manager = lambda *_, **__: trainer.accelerator.autocast()
@@ -56,10 +55,10 @@ def one_precision(trainer: Trainer) -> Iterator[None]:
         yield
 
 
-def score_trained_tokens_only() -> None:
-    """Let TRL's fused output head project the tokens that have a label alone, on a CPU too.
+def patch_trl() -> None:
+    """Make TRL's fused output head project only the tokens that have a label on a CPU too, in this whole process.
 
-    On a GPU it does. Elsewhere it projects every position, lest shapes that vary make a compiler compile anew (TRL
+    On a GPU it always does. Elsewhere it projects every position, so that shapes stay the same for a compiler (TRL
     1.16, `trl.trainer.utils.add_fused_lm_head`); a CPU compiles nothing, and a prompt costs as much as an answer: with
     a vocabulary of 49,152 the head is a fifth of SmolLM2-135M's arithmetic.
     """
@@ -67,17 +66,17 @@ def score_trained_tokens_only() -> None:
 
 
 class BatchRecorder:
-    """A data collator that remembers which rows went into which batch, so that an error can name them."""
+    """A data collator that records which rows went into which batch, so that an error can name them."""
 
-    def __init__(self, collator: Any, names: Callable[[dict[str, Any]], list[str]]) -> None:
-        """names: the ids of the rows in a feature."""
-        self.collator, self.names = collator, names
+    def __init__(self, collator: Any, ids: Callable[[dict[str, Any]], list[str]]) -> None:
+        """ids: the ids of the rows in a feature."""
+        self.collator, self.ids = collator, ids
         self.batches: list[list[str]] = []
 
     def __call__(self, features: list[dict[str, Any]]) -> Any:
-        self.batches.append([name for feature in features for name in self.names(feature)])
+        self.batches.append([row for feature in features for row in self.ids(feature)])
         return self.collator(features)
 
     def rows_of(self, step: int) -> list[str]:
-        """The rows of a step, counted from 1; a step is one batch."""
+        """The ids of the rows of a step, counted from 1; a step is one batch."""
         return self.batches[step - 1] if step <= len(self.batches) else []

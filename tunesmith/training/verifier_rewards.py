@@ -3,7 +3,6 @@
 import json
 import random
 from dataclasses import dataclass
-from typing import Any
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.ready_rows import Row
@@ -21,7 +20,7 @@ class Score:
         self.weights = weights
         self.last: list[str] = []
 
-    def __call__(self, completions: list[str], row: list[str], **_: Any) -> list[float | None]:
+    def __call__(self, completions: list[str], row: list[str], **_: object) -> list[float | None]:
         """row: ready rows, each as JSON."""
         rows = [json.loads(one) for one in row]
         self.last = list(dict.fromkeys(one["id"] for one in rows))
@@ -125,7 +124,7 @@ def _remedy(mean: float, full: float, answers: list[list[str]]) -> str:
     return "take a verifier that tells better from worse answers, or other prompts"
 
 
-def _check_same(first: Any, again: Any) -> None:
+def _check_same(first: object, again: object) -> None:
     if first != again:
         raise TrainingError(
             "grading the same answers twice gives other scores: there is no solid reward",

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from tunesmith.core.params import EntryName, Section
-from tunesmith.models.settings import Lora, WeightsKind
+from tunesmith.core.params import EntryName, Section, WeightsKind
+from tunesmith.models.settings import Lora
 
 
 def default_rate(*, full: float, adapter: float) -> Any:
