@@ -1,6 +1,7 @@
 # make repro   set up and run the whole pipeline, then show what came out
 # make test    set up and run lint, types and tests
 # make ui      open the MLflow UI on the local registry
+# make experiments   the experiments of `dvc exp run`: what they changed, and every model's score
 # make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it;
 #              without CUDA: CPU_INDEX=, the address of the index of PyTorch's CPU builds
 # make lock    choose the pinned versions again
@@ -12,7 +13,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint real ui image lock clean
+.PHONY: repro test lint real ui experiments image lock clean
 
 repro: .venv/runtime
 	@tunesmith check
@@ -34,6 +35,10 @@ real: .venv/dev
 
 ui: .venv/runtime
 	@tunesmith ui
+
+# Left out: the hashes of folders that stages read.
+experiments: .venv/runtime
+	@dvc exp show --only-changed --no-pager --drop '^(models|data/ready|params.yaml|stages|tunesmith|requirements.lock|pyproject.toml)$$'
 
 # TARGET is train, test or serve. IMAGE_OPTIONS: more for docker build, such as --build-arg BASE_IMAGE=..., or
 # --secret id=pip,src=pip.conf where pip needs a configuration of its own.
