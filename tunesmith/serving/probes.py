@@ -69,7 +69,7 @@ def choose(
 ) -> Probes:
     """Choose at most ``count`` probes of the model ``name``: first those that tell it from the base, short ones first.
 
-    own, base: samples of both. repeats: the base's answers when it was asked again (reports/evaluation/base/repeats.jsonl).
+    own, base: samples of both. repeats: the base's repeated answers (reports/evaluation/base/repeats.jsonl).
     Raises EvaluationError where no answer tells the model from its base, so that none can prove which one is served.
     """
     of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # None: nothing was generated

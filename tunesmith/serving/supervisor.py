@@ -150,7 +150,7 @@ class Supervisor:
         self._switch(first)
 
     def poll(self) -> None:
-        """Restart a dead engine, follow the champion, prune the cache. Raises nothing: a failed step is retried later."""
+        """Restart a dead engine, follow the champion, prune the cache. Raises nothing; failed steps are retried."""
         for name, step in (
             ("restart", self._restart_dead_engine),
             ("follow", self._follow_champion),
