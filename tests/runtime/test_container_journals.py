@@ -28,7 +28,7 @@ PARTIAL, DONE = Path("models/.dpo.partial") / journal.NAME, Path("models/dpo") /
 
 @pytest.fixture
 def staging(project: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
-    monkeypatch.setattr(container_journals, "LOOK", 0.05)
+    monkeypatch.setattr(container_journals, "POLL_SECONDS", 0.05)
     return Staging(project, DPO)
 
 

@@ -35,7 +35,7 @@ from tunesmith.runtime.staging import Staging
 
 ROOT = Path(__file__).parents[2]
 DIGEST = "sha256:" + "a" * 64
-GIVEN: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]
+GIVEN: dict[str, Any] = settings.Runtime().model_dump(mode="json")
 STAGE = Stage("train@x", (), (Path("models/x"),), runs=True, command='exec python -m tunesmith.runtime train "x"')
 
 
@@ -52,8 +52,10 @@ def params(folder: Path, **changes: Any) -> Path:
 # Params.
 
 
-def test_the_project_runs_on_the_host() -> None:
+def test_the_project_runs_on_the_host_as_any_does_that_says_nothing_else(tmp_path: Path) -> None:
     assert settings.read(ROOT / "params.yaml").engine == "host"
+    (tmp_path / "params.yaml").write_text("sft: {}\n")
+    assert settings.read(tmp_path / "params.yaml") == settings.Runtime()
     assert "runtime" in SECTIONS
 
 
@@ -77,13 +79,23 @@ def test_params_that_cannot_be_are_refused(changes: dict[str, Any], message: str
 def test_pinning_an_image_changes_one_value(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     before = (ROOT / "params.yaml").read_text()
+    before += "\nruntime: # where stages run\n  engine: docker\n  image: null # by digest\n  gpus: all\n"
     path.write_text(before)
     image.pin(DIGEST, path)
     after = path.read_text()
-    assert yaml.safe_load(after)["runtime"] == GIVEN | {"image": DIGEST}
+    assert yaml.safe_load(after)["runtime"] == {"engine": "docker", "image": DIGEST, "gpus": "all"}
     changed = [(a, b) for a, b in zip(before.splitlines(), after.splitlines(), strict=True) if a != b]
     ((old, new),) = changed
     assert old.split("#")[1] == new.split("#")[1]  # its comment stays
+
+
+def test_pinning_an_image_adds_the_section_to_params_without_one(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    before = (ROOT / "params.yaml").read_text()
+    path.write_text(before)
+    image.pin(DIGEST, path)
+    assert path.read_text().startswith(before)
+    assert yaml.safe_load(path.read_text()) == yaml.safe_load(before) | {"runtime": {"image": DIGEST}}
 
 
 def test_a_value_on_a_line_of_its_own_is_left_to_its_writer(tmp_path: Path) -> None:
@@ -104,7 +116,7 @@ def test_pinning_an_image_where_there_is_none_yet(line: str, tmp_path: Path) -> 
 
 def test_pinning_where_there_is_no_line_for_it_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
-    path.write_text("runtime: {image: null}\nother:\n  image: null\n")
+    path.write_text("runtime: {image: null}\nserve:\n  image: null\n")
     with pytest.raises(ParamsError, match="no line `image:`"):
         image.pin(DIGEST, path)
 
@@ -208,7 +220,7 @@ def test_only_a_stage_that_declares_it_has_a_network_its_secrets_and_a_cache_to_
     assert online["network_mode"] == "host"
     assert "HF_TOKEN" not in alone["environment"]
     assert online["environment"]["HF_TOKEN"] == "secret"
-    cache = {"Type": "bind", "Source": str(tmp_path / "hub"), "Target": str(mounts.INSIDE)}
+    cache = {"Type": "bind", "Source": str(tmp_path / "hub"), "Target": str(mounts.HUB_TARGET)}
     assert cache | {"ReadOnly": True} in alone["mounts"]
     assert cache | {"ReadOnly": False} in online["mounts"]
     assert alone["environment"]["HF_HUB_OFFLINE"] == "1"
@@ -254,17 +266,17 @@ def test_a_mount_that_is_not_there_is_refused(tmp_path: Path) -> None:
 )
 def test_a_status_that_the_stage_cannot_explain_is_put_into_words(status: int, message: str) -> None:
     with pytest.raises(EngineError, match=message):
-        container_options.explained(status, STAGE, runtime(memory="2g"), Path("/project"))
+        container_options.check_status(status, STAGE, runtime(memory="2g"), Path("/project"))
 
 
 def test_want_of_memory_without_a_limit_is_the_machines() -> None:
     with pytest.raises(EngineError, match="the machine ran out of memory"):
-        container_options.explained(container_init.OUT_OF_MEMORY, STAGE, runtime(memory=None), Path("/project"))
+        container_options.check_status(container_init.OUT_OF_MEMORY, STAGE, runtime(memory=None), Path("/project"))
 
 
 @pytest.mark.parametrize("status", [0, 1, 7, 128, 130])
 def test_the_stages_own_status_is_passed_on(status: int) -> None:
-    assert container_options.explained(status, STAGE, runtime(), Path("/project")) == status
+    assert container_options.check_status(status, STAGE, runtime(), Path("/project")) == status
 
 
 # Process 1.
@@ -282,11 +294,11 @@ def test_what_the_image_compiled_is_where_triton_looks_and_can_be_added_to(
     monkeypatch.delenv("TRITON_HOME", raising=False)
     monkeypatch.delenv("TRITON_CACHE_DIR", raising=False)
     made = tmp_path / "made"
-    container_init.give_compiled(made)
+    container_init.copy_triton_cache(made)
     assert list(tmp_path.iterdir()) == []
     (made / "key").mkdir(parents=True)
     (made / "key" / "cuda_utils.so").write_text("compiled")
-    container_init.give_compiled(made)
+    container_init.copy_triton_cache(made)
     cache = tmp_path / ".triton" / "cache"
     assert (cache / "key" / "cuda_utils.so").read_text() == "compiled"
     (cache / "kernel").mkdir()
@@ -309,7 +321,7 @@ def test_a_limit_that_struck_is_read_from_the_kernels_counters(
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).write_text(content)
     assert [
-        name for name, counters in container_init.COUNTERS.items() if container_init.struck(counters, tmp_path)
+        name for name, counters in container_init.COUNTERS.items() if container_init.is_counted(counters, tmp_path)
     ] == ([limit] if limit else [])
 
 
@@ -330,7 +342,7 @@ def test_a_full_disk_with_a_limit_of_its_own_is_named(
     monkeypatch.setattr(
         container_init.shutil, "disk_usage", lambda path: SimpleNamespace(free=free[str(path)], total=total)
     )
-    assert container_init.limit_met() == limit
+    assert container_init.exceeded_limit() == limit
 
 
 # Interrupts, and whoever started it.
@@ -348,7 +360,7 @@ class Interrupted:
             self.over.set()
 
     def follow(self, grace: float) -> int:
-        with docker._interrupts_reach(self, grace):
+        with docker._forwarding_interrupts(self, grace):
             os.kill(os.getpid(), signal.SIGINT)
             self.over.wait()
             return 137 if self.told[-1] == "SIGKILL" else 130
@@ -365,7 +377,7 @@ def test_an_interrupt_ends_what_does_not_end_by_itself_and_is_no_want_of_memory(
     container = Interrupted(*hears)
     with pytest.raises(KeyboardInterrupt):
         container.follow(0.05)
-    assert container.told == list(docker.ENDING)
+    assert container.told == list(docker.SIGNALS)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -485,8 +497,8 @@ def test_of_several_registries_digests_that_of_the_name_is_taken() -> None:
         ("write /var/lib/docker/tmp: no space left on device", "the disk of the Docker engine is full"),
         ("invalid mount config: bind source path does not exist: /x", "the Docker engine does not see this folder"),
         ('exec: "python": executable file not found in $PATH', "the image has no Python where it should be"),
-        ("could not find a network matching team: network team not found", "has not the network"),
-        ("network 3f2a not found", "has not the network"),
+        ("could not find a network matching team: network team not found", "does not have the network"),
+        ("network 3f2a not found", "does not have the network"),
         (
             'error mounting "/home/me/neural-networks/models" to rootfs: permission denied',
             "may not reach a folder of the project",
@@ -496,7 +508,7 @@ def test_of_several_registries_digests_that_of_the_name_is_taken() -> None:
         ("nvidia-container-cli: device error: 7: unknown device", "or not these GPUs"),
         ("Range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available", "does not take a limit"),
         ("Minimum memory limit allowed is 6MB", "does not take a limit"),
-        ("something else", "the Docker engine did not do what was asked: something else"),
+        ("something else", "the Docker engine refused: something else"),
     ],
 )
 def test_what_an_engine_refuses_is_put_into_words_and_nothing_is_lost(
@@ -559,7 +571,7 @@ class Late(Fake):
     ("sure", "message", "weights"),
     [
         (True, "the Docker engine answers too late: Read timed out", "after"),
-        (False, r"the container tunesmith-train-x-\w+ may still be there, so nothing .* taken over", "before"),
+        (False, r"the container tunesmith-train-x-\w+ may still be there, so none .* taken over", "before"),
     ],
 )
 def test_an_engine_that_answers_late_is_told_and_outputs_move_only_when_the_container_is_gone(
@@ -586,8 +598,8 @@ def test_an_engine_that_answers_late_about_an_image_is_told(monkeypatch: pytest.
 
 def test_a_stage_that_runs_already_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tunesmith.core import files
-    from tunesmith.runtime.staging import PLACE
+    from tunesmith.runtime.staging import STAGING
 
     monkeypatch.setattr(docker, "connect", lambda: Fake())
-    with files.only_writer(tmp_path / PLACE / STAGE.target), pytest.raises(BusyError, match="is writing it"):
+    with files.only_writer(tmp_path / STAGING / STAGE.target), pytest.raises(BusyError, match="is writing it"):
         docker.run(STAGE, runtime(), tmp_path)

@@ -1,4 +1,4 @@
-"""Run a stage where params.yaml says: python -m tunesmith.runtime train_sft lora."""
+"""Run a stage where params.yaml says: python -m tunesmith.runtime train_sft sft-lora."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Process 1 of a stage's container: it runs the stage, and ends with whoever started it.
+"""Process 1 of a stage's container: it runs the stage, and ends together with the process that started it.
 
-Its standard input is a pipe from the engine's process on the host. When that dies, of whatever, the pipe ends, this
-process exits, and the kernel ends all others in the container with it.
+Its standard input is a pipe from that process on the host. However that one dies, the pipe ends, this process exits,
+and the kernel ends all other processes of the container.
 """
 
 import ctypes
@@ -16,34 +16,34 @@ import sys
 import termios
 import threading
 from pathlib import Path
-from typing import Any
 
 from tunesmith.core import cpus
 
 OUT_OF_MEMORY, OUT_OF_PIDS, NOT_WRITABLE, SCRATCH_FULL, SHARED_MEMORY_FULL = 241, 242, 243, 244, 245
-"""Exit statuses that the engine puts into words."""
+"""Exit statuses that `container_options.check_status` turns into errors."""
 WRITABLE, TERMINAL = "TUNESMITH_WRITABLE", "TUNESMITH_TERMINAL"
-"""Variables: folders that must be writable, as JSON; lines x columns of the caller's terminal, or empty."""
+"""Variables: the folders that must be writable, as JSON; lines x columns of the caller's terminal, or empty."""
 COUNTERS = {
     OUT_OF_MEMORY: [("memory.events", "oom_kill"), ("memory/memory.oom_control", "oom_kill")],
     OUT_OF_PIDS: [("pids.events", "max"), ("pids/pids.events", "max")],
 }
-"""Where the kernel counts how often a limit struck, in the unified hierarchy of control groups and in the first."""
+"""The kernel's counters of how often a limit was hit, by exit status: (file, name) in cgroups version 2, then 1."""
 DISKS = {SCRATCH_FULL: Path("/tmp"), SHARED_MEMORY_FULL: Path("/dev/shm")}
-"""Which have limits of their own."""
+"""Disks with limits of their own, by exit status."""
 FULL = 2**20
-"""Bytes: with fewer left, or with less than a sixteenth of it if that is less, a disk is full for what did not fit."""
+"""Free bytes below which a disk counts as full; on a small disk, a sixteenth of its size."""
 PR_SET_DUMPABLE = 4
 TRITON = Path("/usr/lib/triton")
-"""What Triton would compile with a compiler that the image does not have: made with it, as Triton's cache keeps it."""
+"""A Triton cache that was compiled when the image was built, since the image has no compiler."""
 
 
 def main(command: list[str]) -> int:
+    """Run the stage and return its exit status, or the one of the limit that ended it."""
     if not all(os.access(folder, os.W_OK) for folder in json.loads(os.environ[WRITABLE])):
         return NOT_WRITABLE
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the stage has the same user, and must not meddle here
-    threading.Thread(target=_end_with_the_engine, daemon=True).start()
-    give_compiled(TRITON)
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the stage, of the same user, must not trace this process
+    threading.Thread(target=_exit_with_pipe, daemon=True).start()
+    copy_triton_cache(TRITON)
     output, copying = _terminal()
     child = subprocess.Popen(
         command,
@@ -59,13 +59,13 @@ def main(command: list[str]) -> int:
         os.close(output)
     status = _wait(child)
     if copying is not None:
-        copying.join(timeout=1)  # what the stage left running may hold the terminal open
-    return (limit_met() if status not in (0, 128 + signal.SIGINT) else None) or status
+        copying.join(timeout=1)  # a process that the stage left running may hold the terminal open
+    return (exceeded_limit() if status not in (0, 128 + signal.SIGINT) else None) or status
 
 
-def limit_met() -> int | None:
-    """The limit that a stage which failed has met, by its exit status."""
-    counted = (limit for limit, counters in COUNTERS.items() if struck(counters))
+def exceeded_limit() -> int | None:
+    """The exit status of the limit that a failed stage ran into; None where it ran into no limit."""
+    counted = (limit for limit, counters in COUNTERS.items() if is_counted(counters))
     full = (limit for limit, disk in DISKS.items() if os.path.ismount(disk) and is_full(disk))
     return next(itertools.chain(counted, full), None)
 
@@ -75,20 +75,21 @@ def is_full(disk: Path) -> bool:
     return usage.free < min(FULL, usage.total / 16)
 
 
-def give_compiled(made: Path) -> None:
-    """Put it where Triton looks; an image that is not ours may have none. Triton adds to it, so it is a copy."""
-    if made.is_dir():
-        shutil.copytree(made, Path.home() / ".triton" / "cache", dirs_exist_ok=True)
+def copy_triton_cache(compiled: Path) -> None:
+    """Copy the compiled cache, if the image has one, to where Triton looks for it and adds to it."""
+    if compiled.is_dir():
+        shutil.copytree(compiled, Path.home() / ".triton" / "cache", dirs_exist_ok=True)
 
 
-def _end_with_the_engine() -> None:
+def _exit_with_pipe() -> None:
+    """Exit when the pipe from the host ends."""
     while os.read(0, 4096):
         pass
     os._exit(128 + signal.SIGKILL)
 
 
 def _terminal() -> tuple[int | None, threading.Thread | None]:
-    """A terminal for the stage where the caller has one, copied to standard output: bars are drawn as they would be."""
+    """A terminal for the stage where the caller has one, copied to standard output, so that progress bars work."""
     if not os.environ.get(TERMINAL):
         return None, None
     ours, stages = pty.openpty()
@@ -108,18 +109,19 @@ def _copy(terminal: int) -> None:
 
 
 def _wait(child: "subprocess.Popen[bytes]") -> int:
-    """The exit status of the stage, 128 + n where signal n ended it. Orphans end here too: it is process 1."""
+    """The exit status of the stage, 128 + n where signal n ended it. Also reaps orphans, as process 1 must."""
     while True:
-        ended, status = os.wait()
-        if ended == child.pid:
+        process, status = os.wait()
+        if process == child.pid:
             child.returncode = os.waitstatus_to_exitcode(status)
             return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
-def struck(counters: list[tuple[str, str]], root: Path = cpus.CGROUPS) -> bool:
+def is_counted(counters: list[tuple[str, str]], root: Path = cpus.CGROUPS) -> bool:
+    """Whether one of the kernel's counters is above zero."""
     for file, name in counters:
         try:
-            values: dict[str, Any] = dict(line.split() for line in (root / file).read_text().splitlines())
+            values = dict(line.split(maxsplit=1) for line in (root / file).read_text().splitlines())
         except OSError:
             continue
         if int(values.get(name, 0)):

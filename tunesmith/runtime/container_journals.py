@@ -1,7 +1,7 @@
-"""Publish from the host what a training in a container writes to its journal: the container has no network.
+"""Publish the journal of a training in a container from the host, since the container has no network.
 
-The journal is the word of a stage that is not trusted. It is published only as the training of the model that the
-output is, under the key that this run of the stage was given, and so to a run of the tracker that nobody else has.
+The stage that writes the journal is not trusted. It is published only as the training of the output's model, under the
+key of this run of the stage, and so to a run of the tracker that no other training has.
 """
 
 import os
@@ -18,18 +18,18 @@ from tunesmith.core.errors import EngineError
 from tunesmith.registry.journal_reader import JournalReader
 from tunesmith.runtime import journal_follower
 
-LOOK = 0.5
-"""Seconds between two looks for a journal."""
+POLL_SECONDS = 0.5
+"""Time between two looks for a journal."""
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would otherwise wait for its writer
 
 
 @contextmanager
 def followed(folder: Path, outputs: Sequence[Path], run: str) -> Iterator[None]:
-    """While the block runs, whatever training writes to one of ``outputs`` in ``folder`` is published.
+    """While the block runs, publish the journal of every training that writes one of ``outputs`` in ``folder``.
 
-    run: what this run of the stage is called. A journal that is refused is told and not published, and the stage goes
-    on: what it leaves in place of an output is judged at its end (`check`).
+    run: the ID of this run of the stage. A refused journal is not published, and a note says why; the stage goes on,
+    and its outputs are checked at its end (`check`).
     """
     over = threading.Event()
     follower = threading.Thread(target=_follow, args=[folder, list(outputs), run, over])
@@ -42,12 +42,12 @@ def followed(folder: Path, outputs: Sequence[Path], run: str) -> Iterator[None]:
 
 
 def check(folder: Path, output: Path, run: str) -> None:
-    """Raises EngineError where the journal in an output, a model's folder, is refused, or is not whole.
+    """Raise EngineError where the journal in an output, a model's folder, is refused or incomplete.
 
-    The output is then not taken in: `register` would publish that journal under the key that it names.
+    Such an output must not be published: `register` would publish its journal under the key that the journal names.
     """
     try:
-        file = _opened(folder, output / journal.NAME)
+        file = _open(folder, output / journal.NAME)
     except FileNotFoundError:  # no training wrote this folder
         return
     reader = JournalReader(file, output.name, journal.key(run, output.name))
@@ -58,10 +58,11 @@ def check(folder: Path, output: Path, run: str) -> None:
 
 
 def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event) -> None:
-    while not over.wait(LOOK):
+    """Follow the journal of each awaited output in turn, until ``over`` is set."""
+    while not over.wait(POLL_SECONDS):
         for output in list(awaited):
             try:
-                file = _opened(folder, output.with_name(f".{output.name}.partial") / journal.NAME)
+                file = _open(folder, output.with_name(f".{output.name}.partial") / journal.NAME)
             except FileNotFoundError:
                 continue
             except EngineError as error:
@@ -69,37 +70,37 @@ def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event) 
             else:
                 with file:
                     follower = journal_follower.follow(file, output.name, journal.key(run, output.name))
-                while follower.poll() is None and not over.wait(LOOK):
+                while follower.poll() is None and not over.wait(POLL_SECONDS):
                     pass
                 journal_follower.end(follower)
             awaited.remove(output)
 
 
-def _opened(folder: Path, path: Path) -> BinaryIO:
-    """Open a plain file in ``folder``, by way of no link: what that leads to is not the stage's.
+def _open(folder: Path, path: Path) -> BinaryIO:
+    """Open a plain file in ``folder`` without following links, which would lead to files that are not the stage's.
 
-    Raises EngineError where there is anything else, and FileNotFoundError where there is nothing yet.
+    Raises EngineError for a link or anything else, and FileNotFoundError where the path does not exist yet.
     """
     try:
-        found = os.open(folder, FOLDER)
+        descriptor = os.open(folder, FOLDER)
         for name, flags in [*((part, FOLDER) for part in path.parent.parts), (path.name, FILE)]:
-            above = found
+            above = descriptor
             try:
-                found = os.open(name, flags, dir_fd=above)
+                descriptor = os.open(name, flags, dir_fd=above)
             finally:
                 os.close(above)
     except FileNotFoundError:
         raise
     except OSError as error:  # a link: "Too many levels of symbolic links", or "Not a directory"
         raise _refused(path, str(error.strerror)) from None
-    if not stat.S_ISREG(os.fstat(found).st_mode):
-        os.close(found)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise _refused(path, "Not a file")
-    return os.fdopen(found, "rb")
+    return os.fdopen(descriptor, "rb")
 
 
 def _refused(path: Path, reason: str) -> EngineError:
     return EngineError(
-        f"{path} is refused: not a plain file, reached by way of no link ({reason})",
-        fix="no training writes that: look at what else the stage runs",
+        f"{path} is refused: not a plain file that is reached without links ({reason})",
+        fix="no training of ours writes that: find out what else the stage runs",
     )

@@ -1,4 +1,4 @@
-"""What the container of a stage may see, use and do, as plain data for the engine."""
+"""The options of a stage's container: what it may see, use and do, as plain data for the engine."""
 
 import json
 import os
@@ -7,7 +7,6 @@ import signal
 import sys
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 from tunesmith.core import lineage, variables
 from tunesmith.core.dvc_project import Stage
@@ -17,22 +16,23 @@ from tunesmith.runtime.settings import Runtime
 from tunesmith.runtime.staging import Staging
 
 PASSED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "TERM")
-"""Variables of the caller that a stage sees, where set."""
+"""Variables that a stage gets from the caller, where they are set."""
 PASSED_WITH_NETWORK = (
     *("HF_TOKEN", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "PIP_INDEX_URL"),
-    *("PIP_CONFIG_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),  # files, where runtime.mounts shows them
+    *("PIP_CONFIG_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"),  # files, visible if runtime.mounts names them
 )
+"""Further variables for a stage with a network, in upper and lower case."""
 
 
 def name(stage: Stage, root: Path) -> str:
-    """What the container of this stage of this project is called: a second one of that name, an engine refuses."""
+    """The name of the container of this stage of this project; an engine refuses a second one of the same name."""
     return f"tunesmith-{stage.target.replace('@', '-')}-{sha256(str(root).encode()).hexdigest()[:8]}"
 
 
-def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, Any]:
-    """All that the container is made with: what it may see, use and do."""
-    outside = [*mounts.mounts(stage.network), *mounts.of_dvc(staging.root), *mounts.more(runtime.mounts)]
-    shown = list({mount.target: mount for mount in [*staging.mounts, *outside]}.values())  # what the user names wins
+def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, object]:
+    """The arguments of the engine's call that creates the container."""
+    outside = [*mounts.of_hub(stage.network), *mounts.of_dvc(staging.root), *mounts.of_user(runtime.mounts)]
+    visible = list({mount.target: mount for mount in [*staging.mounts, *outside]}.values())  # the user's mounts win
     return {
         "image": digest,
         "name": name(stage, staging.root),
@@ -41,20 +41,20 @@ def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> d
         "environment": _environment(stage, digest, staging),
         "working_dir": str(staging.root),
         "user": f"{os.getuid()}:{os.getgid()}",
-        "stdin_open": True,  # the other end of the pipe that process 1 watches
+        "stdin_open": True,  # the pipe that process 1 watches
         "auto_remove": True,
         "read_only": True,
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "network_mode": runtime.network if stage.network else "none",
         "mem_limit": runtime.memory,
-        "memswap_limit": runtime.memory,  # no swap beside it
+        "memswap_limit": runtime.memory,  # which leaves no swap
         "nano_cpus": round(runtime.cpus * 1e9) if runtime.cpus else None,
         "pids_limit": runtime.pids,
         "shm_size": runtime.shared_memory,
         "tmpfs": {"/tmp": f"rw,nosuid,nodev,exec,mode=1777,size={runtime.scratch}"},
         "device_requests": _gpus(runtime),
-        "log_config": {"type": "none"},  # what it says streams through, and is not kept twice
+        "log_config": {"type": "none"},  # its output is streamed, so the engine need not store it
         "mounts": [
             {
                 "Type": "bind",
@@ -62,7 +62,7 @@ def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> d
                 "Target": str(mount.target),
                 "ReadOnly": not mount.writable,
             }
-            for mount in [*shown, *mounts.of(shown)]
+            for mount in [*visible, *mounts.submounts(visible)]
         ],
     }
 
@@ -72,9 +72,9 @@ def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
     size = shutil.get_terminal_size()
     return {
         **{name: os.environ[name] for name in passed if name in os.environ},
-        **mounts.environment(stage.network),
+        **mounts.hub_environment(stage.network),
         "HOME": "/tmp",
-        "USER": "tunesmith",  # no such user in the image; libraries ask for a name
+        "USER": "tunesmith",  # the image may lack the user; libraries need a name
         "PYTHONDONTWRITEBYTECODE": "1",
         variables.IMAGE_DIGEST: digest,
         variables.RUN: staging.run,
@@ -84,39 +84,39 @@ def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
     }
 
 
-def _gpus(runtime: Runtime) -> list[dict[str, Any]]:
+def _gpus(runtime: Runtime) -> list[dict[str, object]]:
     if runtime.gpus is None:
         return []
-    asked = (
+    devices: dict[str, object] = (
         {"device_ids": runtime.gpus}
         if isinstance(runtime.gpus, list)
         else {"count": -1 if runtime.gpus == "all" else runtime.gpus}
     )
-    return [{"capabilities": [["gpu"]], **asked}]
+    return [{"capabilities": [["gpu"]], **devices}]
 
 
-def explained(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
-    """The stage's own exit status. Raises EngineError for what it could not say itself."""
+def check_status(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
+    """Return the stage's own exit status. Raises EngineError for an end that the stage could not report itself."""
     match status:
         case container_init.OUT_OF_MEMORY if runtime.memory is None:
             raise EngineError(
                 f"{stage.target} was killed: the machine ran out of memory",
-                fix="`tunesmith plan` says what it takes: lower batch_size or max_length",
+                fix="`tunesmith plan` predicts what it takes: lower batch_size or max_length",
             )
         case container_init.OUT_OF_MEMORY:
             raise EngineError(
                 f"{stage.target} was killed: it needed more memory than runtime.memory ({runtime.memory}) gives",
-                fix="`tunesmith plan` says what it takes: raise the limit, or lower batch_size or max_length",
+                fix="`tunesmith plan` predicts what it takes: raise the limit, or lower batch_size or max_length",
             )
         case container_init.OUT_OF_PIDS:
             raise EngineError(
-                f"{stage.target} failed: it wanted more processes and threads than runtime.pids ({runtime.pids})",
-                fix="raise the limit if the stage is one of yours; else find out what it started",
+                f"{stage.target} failed: it needed more processes and threads than runtime.pids ({runtime.pids})",
+                fix="raise the limit if the stage is one of yours; otherwise find out what it started",
             )
         case container_init.SCRATCH_FULL:
             raise EngineError(
                 f"{stage.target} failed with /tmp full: runtime.scratch is {runtime.scratch}",
-                fix="raise it; it is memory, and counts as such",
+                fix="raise it; it is memory, and counts towards runtime.memory",
             )
         case container_init.SHARED_MEMORY_FULL:
             raise EngineError(
@@ -126,12 +126,12 @@ def explained(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
         case container_init.NOT_WRITABLE:
             raise EngineError(
                 f"{root}: the container cannot write there as user {os.getuid()}",
-                fix="an engine that maps users, or a network disk, may forbid it: use a folder that it can write",
+                fix="an engine that maps users, or a network disk, may forbid it: use another folder",
             )
         case _ if status > 128 and status != 128 + signal.SIGINT:
             name = signal.Signals(status - 128).name if status - 128 in list(signal.Signals) else status
             raise EngineError(
                 f"{stage.target} was ended by {name}",
-                fix="if nobody ended it, the machine was short of memory: set runtime.memory, and see `dmesg`",
+                fix="unless somebody ended it, the machine ran out of memory: see `dmesg`, and set runtime.memory",
             )
     return status

@@ -24,52 +24,52 @@ from tunesmith.runtime import container_options, image, parent_watch
 from tunesmith.runtime.container_journals import followed
 from tunesmith.runtime.docker_errors import explain
 from tunesmith.runtime.settings import Runtime
-from tunesmith.runtime.staging import PLACE, Staging
+from tunesmith.runtime.staging import STAGING, Staging
 
-LOOK = 0.2
-"""Seconds between two looks at what should change."""
-REMOVAL = 60.0
-"""Seconds that an engine may take to remove a container."""
-PARTING = 5.0
-"""Seconds that an engine may take to answer a process that is about to end."""
-ENDING = ("SIGINT", "SIGKILL")
-"""What interrupts send to a stage, one after the other."""
+POLL_SECONDS = 0.2
+"""Time between two attempts to remove a container."""
+REMOVAL_SECONDS = 60.0
+"""Timeout for the engine to remove a container."""
+EXIT_SECONDS = 5.0
+"""Timeout for each answer of the engine while this process exits."""
+SIGNALS = ("SIGINT", "SIGKILL")
+"""Signals that the first and the second interrupt send to a stage."""
 
 
 def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
-    """Run a stage in ``runtime.image`` and return its exit status; its outputs are then in place.
+    """Run a stage in ``runtime.image``, move its outputs to their places, and return its exit status.
 
-    Raises EngineError where the engine, the image or the machine cannot, or where a limit ended the stage; BusyError
+    Raises EngineError where the engine, the image or the machine cannot run it, or where a limit ended it; BusyError
     while the same stage of this project runs already.
     """
     root = (root or Path()).resolve()
     client = connect()
     digest = check_image(client, str(runtime.image))
-    name, making = container_options.name(stage, root), threading.Lock()
+    name, creation = container_options.name(stage, root), threading.Lock()
 
     def clean_up() -> None:
-        making.acquire(timeout=PARTING)  # and not released: none is made any more
-        _remove(connect(timeout=PARTING), name)
+        creation.acquire(timeout=EXIT_SECONDS)  # and never released: no container is created from here on
+        _remove(connect(timeout=EXIT_SECONDS), name)
 
-    with files.only_writer(root / PLACE / stage.target), parent_watch.ended_with(clean_up):
-        _remove(client, name)  # nobody else runs this stage now: of an engine that was killed a moment ago
+    with files.only_writer(root / STAGING / stage.target), parent_watch.exiting_with_parent(clean_up):
+        _remove(client, name)  # left by an engine that was killed: no other process runs this stage now
         staging = Staging(root, stage)
-        given = container_options.settings(stage, runtime, digest, staging)
+        options = container_options.settings(stage, runtime, digest, staging)
         try:
             with followed(staging.folder, staging.outputs, staging.run):
-                with making:
-                    container = client.containers.create(**given)
+                with creation:
+                    container = client.containers.create(**options)
                 status = _follow(container, runtime.grace)
         except (requests.RequestException, ConnectionResetError) as error:  # APIError is one
             raise explain(error) from None
         finally:
-            _remove(client, name)  # or nothing is published: what still runs could write on
+            _remove(client, name)  # if that fails, nothing is published: the stage could still be writing
             staging.publish()
-    return container_options.explained(status, stage, runtime, root)
+    return container_options.check_status(status, stage, runtime, root)
 
 
 def connect(timeout: float | None = None) -> Any:
-    """A client of the engine that DOCKER_HOST names, or of the one here. timeout: seconds, else the SDK's own."""
+    """A client of the engine that DOCKER_HOST names, else of this machine's. timeout: seconds; None: the SDK's own."""
     try:
         return docker.from_env() if timeout is None else docker.from_env(timeout=timeout)
     except DockerException as error:
@@ -80,33 +80,33 @@ def connect(timeout: float | None = None) -> Any:
 
 
 def check_image(client: Any, name: str) -> str:
-    """``name`` as it stands, if it is the digest of an image that the engine has and can run. Raises EngineError."""
-    found = resolve(client, name)
+    """Return ``name`` if it is the digest of an image that the engine has and can run. Raises EngineError otherwise."""
+    digest = resolve(client, name)
     if not image.is_digest(name):
         raise EngineError(
             f"params.yaml: runtime.image: {name} is a tag, and may mean another image tomorrow",
-            fix=f"put its digest there: {found}",
+            fix=f"put its digest there: {digest}",
         )
     return name
 
 
 def resolve(client: Any, name: str) -> str:
-    """The digest of the image that ``name`` means here now: the registry's where it comes from one, else the engine's.
+    """The digest of the image that has this name now: the registry's where it was pulled from one, else the engine's.
 
-    Raises EngineError where the engine has no such image, or where it is built for another processor.
+    Raises EngineError where the engine has no such image, or one for another processor.
     """
     try:
-        attributes, here = client.images.get(name).attrs, client.version()["Arch"]
+        attributes, architecture = client.images.get(name).attrs, client.version()["Arch"]
     except APIError as error:
         raise EngineError(
             f"the engine has no image {name}: {error.explanation}",
-            fix=f"`docker pull {name}`, if it is in a registry; {image.HOW}",
+            fix=f"`docker pull {name}`, if it is in a registry; {image.HOW_TO_SET}",
         ) from None
     except requests.RequestException as error:
         raise explain(error) from None
-    if attributes["Architecture"] != here:
+    if attributes["Architecture"] != architecture:
         raise EngineError(
-            f"the image {name} is built for {attributes['Architecture']}; this engine runs {here}",
+            f"the image {name} is built for {attributes['Architecture']}; this engine runs {architecture}",
             fix="build it here with `make image`, or pull the one for this processor",
         )
     pulled = attributes.get("RepoDigests") or []
@@ -114,8 +114,8 @@ def resolve(client: Any, name: str) -> str:
 
 
 def _remove(client: Any, name: str) -> None:
-    """Remove the container of this name, if there is one. Raises EngineError unless the engine says that it is gone."""
-    deadline = time.monotonic() + REMOVAL
+    """Remove the container of this name, if any. Raises EngineError unless the engine confirms that it is gone."""
+    deadline = time.monotonic() + REMOVAL_SECONDS
     while True:
         try:
             client.containers.get(name).remove(force=True)
@@ -125,33 +125,36 @@ def _remove(client: Any, name: str) -> None:
             being_removed = isinstance(error, APIError) and error.status_code == 409
             if not being_removed or time.monotonic() > deadline:
                 raise EngineError(
-                    f"the container {name} may still be there, so nothing that it wrote is taken over: {error}",
+                    f"the container {name} may still be there, so none of its outputs are taken over: {error}",
                     fix=f"`docker rm --force {name}` once the engine answers, then run the stage again",
                 ) from None
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
 
 
 def _follow(container: Container, grace: float) -> int:
-    """Start it, pass on what it prints until it ends, and return its exit status."""
+    """Start a container, pass on its output until it ends, and return its exit status."""
     stream = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-    status = _awaited(container)
+    status = _exit_status(container)
     container.start()
-    with _interrupts_reach(container, grace):
+    with _forwarding_interrupts(container, grace):
         for source, text in frames_iter(stream, tty=False):
-            to = sys.stderr if source == STDERR else sys.stdout
-            to.buffer.write(text)
-            to.buffer.flush()
+            output = (sys.stderr if source == STDERR else sys.stdout).buffer
+            output.write(text)
+            output.flush()
         return status.result()["StatusCode"]
 
 
-def _awaited(container: Container) -> "Future[dict[str, int]]":
-    """How it ends, which is asked before it starts: it removes itself. An engine that never says holds up no exit."""
+def _exit_status(container: Container) -> "Future[dict[str, int]]":
+    """The exit status of a container, requested before it starts, since it removes itself.
+
+    The request is made in a daemon thread: an engine that never answers does not delay this process's exit.
+    """
     status: Future[dict[str, int]] = Future()
 
     def wait() -> None:
         try:
             status.set_result(container.wait(condition="removed", timeout=None))
-        except Exception as error:  # raised where the status is asked for
+        except Exception as error:  # raised again where the result is read
             status.set_exception(error)
 
     threading.Thread(target=wait, daemon=True).start()
@@ -159,16 +162,16 @@ def _awaited(container: Container) -> "Future[dict[str, int]]":
 
 
 @contextmanager
-def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
-    """The first Ctrl-C interrupts the stage; the next one, or the end of its grace, ends the container; one more leaves
-    that to the engine, which has not done it. Raises KeyboardInterrupt where the stage did not end by itself.
+def _forwarding_interrupts(container: Container, grace: float) -> Iterator[None]:
+    """Forward Ctrl-C. The first interrupts the stage; the next, or the end of its grace period, kills the container;
+    one more stops waiting for the engine to do so. Raises KeyboardInterrupt where the stage did not end by itself.
     """
     sent: list[str] = []
 
     def stop(number: int, frame: Any) -> None:
-        if len(sent) == len(ENDING):
+        if len(sent) == len(SIGNALS):
             raise KeyboardInterrupt
-        sent.append(ENDING[len(sent)])
+        sent.append(SIGNALS[len(sent)])
         with suppress(requests.RequestException):
             container.kill(sent[-1])
         signal.setitimer(signal.ITIMER_REAL, grace)
@@ -176,7 +179,7 @@ def _interrupts_reach(container: Container, grace: float) -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGALRM)}
     try:
         yield
-        if len(sent) == len(ENDING):  # else its end would be taken for one for want of memory
+        if len(sent) == len(SIGNALS):  # otherwise the kill would look like one for lack of memory
             raise KeyboardInterrupt
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

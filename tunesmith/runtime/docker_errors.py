@@ -1,31 +1,35 @@
-"""What an engine that refuses means, and what to do."""
+"""Explanations of a Docker engine's refusals, each with a fix."""
 
 import re
 
 from tunesmith.core.errors import EngineError
 
 FAILURES = (
-    ("timed out", "the Docker engine answers too late", "see what keeps it busy; DOCKER_HOST says which one was asked"),
+    (
+        "timed out",
+        "the Docker engine answers too late",
+        "see what keeps it busy; DOCKER_HOST names the engine that was asked",
+    ),
     (
         "could not select device driver|nvidia-container-cli|no cdi devices|failed to inject cdi",
         "the Docker engine has no GPU driver, or not these GPUs",
-        "`nvidia-smi` must work, and NVIDIA's container toolkit; restart the engine, or set runtime.gpus to null",
+        "make `nvidia-smi` and NVIDIA's container toolkit work, then restart the engine; or set runtime.gpus to null",
     ),
     (
         "range of cpus|minimum memory limit|invalid memory|invalid pids",
         "the Docker engine does not take a limit of `runtime`",
-        "correct runtime.memory, cpus or pids in params.yaml to what this machine has",
+        "set runtime.memory, cpus and pids in params.yaml within the limits of this machine",
     ),
-    ("no space left on device", "the disk of the Docker engine is full", "`docker system df` shows what takes it"),
+    ("no space left on device", "the disk of the Docker engine is full", "`docker system df` shows what fills it"),
     (
         "bind source path does not exist",
         "the Docker engine does not see this folder",
-        "use an engine on this machine (DOCKER_HOST says which one was asked), and check runtime.mounts",
+        "use an engine on this machine (DOCKER_HOST names the one that was asked), and check runtime.mounts",
     ),
     (
         r"(error mounting|invalid mount config).*permission denied|error while creating mount source path",
         "the Docker engine may not reach a folder of the project",
-        "root itself may not read some network disks and mounts of users (FUSE): use a folder that it can read",
+        "even root may not read some network disks and users' mounts (FUSE): use a folder that it can read",
     ),
     (
         "executable file not found",
@@ -34,17 +38,17 @@ FAILURES = (
     ),
     (
         r"could not find a network|network \S+ not found",
-        "the Docker engine has not the network that the stage needs",
-        "name one that `docker network ls` shows in runtime.network",
+        "the Docker engine does not have the network that the stage needs",
+        "set runtime.network to one that `docker network ls` shows",
     ),
 )
-"""What an engine answers, as a pattern; what it means, and what to do."""
+"""Patterns of an engine's answers, each with its meaning and the fix."""
 
 
 def explain(error: Exception) -> EngineError:
-    """What an engine's refusal means."""
-    said = str(getattr(error, "explanation", None) or error)
-    for words, meaning, fix in FAILURES:
-        if re.search(words, said.lower()):
-            return EngineError(f"{meaning}: {said}", fix=fix)
-    return EngineError(f"the Docker engine did not do what was asked: {said}", fix="its log says more")
+    """The error to raise for an engine's refusal."""
+    message = str(getattr(error, "explanation", None) or error)
+    for pattern, meaning, fix in FAILURES:
+        if re.search(pattern, message.lower()):
+            return EngineError(f"{meaning}: {message}", fix=fix)
+    return EngineError(f"the Docker engine refused: {message}", fix="read its log")

@@ -1,10 +1,10 @@
 """Publish a training's journal while it grows, from a process of its own.
 
-    python -m tunesmith.runtime.journal_follower FOLDER RUN
+    python -m tunesmith.runtime.journal_follower FOLDER RUN TRAINER
 
-waits for the journal that the parent process, a training of this run, writes for the model FOLDER, and becomes its
-publisher. Training never imports the tracking client and never waits for a server: registration publishes what the
-follower could not, and publishing twice adds nothing.
+waits for the journal that its parent, the process with the ID TRAINER, writes in this run for the model FOLDER, and
+becomes its publisher. Training never imports the tracking client and never waits for a server: registration publishes
+whatever the follower could not, and publishing twice adds nothing.
 """
 
 import os
@@ -18,17 +18,18 @@ import orjson
 
 from tunesmith.core import journal
 
-PATIENCE = 4.0
-"""Seconds that the host waits, at the end of a training in a container, for its follower to publish the last lines."""
-LOOK = 0.5
-"""Seconds between two looks for a journal."""
+DRAIN_SECONDS = 4.0
+"""Time that a follower has, after a training in a container, to publish the last lines."""
+POLL_SECONDS = 0.5
+"""Time between two looks for a journal."""
 PUBLISHER = "tunesmith.registry.publishing"
+"""The module whose process follows and publishes a journal."""
 
 
 def start(folder: Path, run: str) -> None:
-    """Start a follower of the journal that this process, once it is the training, writes for the model ``folder``."""
+    """Start a follower of the journal that this process, about to become the training, writes for ``folder``."""
     subprocess.Popen(
-        [sys.executable, "-m", "tunesmith.runtime.journal_follower", str(folder), run],
+        [sys.executable, "-m", "tunesmith.runtime.journal_follower", str(folder), run, str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -36,36 +37,46 @@ def start(folder: Path, run: str) -> None:
     )
 
 
-def main(folder: Path, run: str) -> None:
-    """Wait for the journal, then become its publisher; end without one where the training ends first."""
-    training, key = os.getppid(), journal.key(run, folder.name)
+def main(folder: Path, run: str, training: int) -> None:
+    """Wait for the journal, then become its publisher; return where the training ends first."""
+    key = journal.key(run, folder.name)
     path = folder.with_name(f".{folder.name}.partial") / journal.NAME
     while os.getppid() == training:
-        file = _opened(path, key)
+        file = _open(path, key)
         if file is not None:
-            os.dup2(file.fileno(), 0)
+            with file:
+                os.dup2(file.fileno(), 0)
             os.execv(sys.executable, [sys.executable, "-m", PUBLISHER, str(training), folder.name, key])
-        time.sleep(LOOK)
+        time.sleep(POLL_SECONDS)
 
 
-def _opened(path: Path, key: str) -> BinaryIO | None:
-    """The journal, at its beginning; None before its first line is there, or where it is that of an earlier run."""
+def _open(path: Path, key: str) -> BinaryIO | None:
+    """Open the journal at its beginning; None before its first line is whole, and for the journal of an earlier run."""
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return None
     first = file.readline()
-    if not first.endswith(b"\n") or orjson.loads(first).get("key") != key:
+    if not first.endswith(b"\n") or _key(first) != key:
         file.close()
         return None
     os.lseek(file.fileno(), 0, os.SEEK_SET)
     return file
 
 
-def follow(file: BinaryIO, *whose: str) -> "subprocess.Popen[str]":
-    """Publish the journal that ``file`` is, of a training in a container. whose: its model and key."""
+def _key(line: bytes) -> object:
+    """The key in a journal's first line; None where the line holds none."""
+    try:
+        start = orjson.loads(line)
+    except orjson.JSONDecodeError:  # left by a disk that was full
+        return None
+    return start.get("key") if isinstance(start, dict) else None
+
+
+def follow(file: BinaryIO, model: str, key: str) -> "subprocess.Popen[str]":
+    """Start a publisher of the open journal of a training in a container."""
     return subprocess.Popen(
-        [sys.executable, "-m", PUBLISHER, str(os.getpid()), *whose],
+        [sys.executable, "-m", PUBLISHER, str(os.getpid()), model, key],
         stdin=file,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -75,13 +86,13 @@ def follow(file: BinaryIO, *whose: str) -> "subprocess.Popen[str]":
 
 
 def end(follower: "subprocess.Popen[str]") -> None:
-    """Tell a publisher that the training is over, wait a while for it to end, and print why it refused a journal.
+    """End a publisher once the training is over, and print the reason where it refused the journal.
 
-    A journal without an `end` is published as that of a killed run.
+    It has DRAIN_SECONDS for the last lines, and publishes a journal without an `end` as that of a killed run.
     """
     follower.terminate()
     try:
-        refusal, _ = follower.communicate(timeout=PATIENCE)
+        refusal, _ = follower.communicate(timeout=DRAIN_SECONDS)
     except subprocess.TimeoutExpired:
         follower.kill()
         refusal, _ = follower.communicate()
@@ -90,4 +101,4 @@ def end(follower: "subprocess.Popen[str]") -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))

@@ -9,37 +9,39 @@ from tunesmith.core import dvc_project
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime.staging import Mount
 
-INSIDE = Path("/caches/hub")
+HUB_TARGET = Path("/caches/hub")
+"""The hub's cache as a container sees it."""
+MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
-def hub() -> Path:
-    """Where huggingface_hub keeps what it downloads, as it finds that out itself."""
+def hub_cache() -> Path:
+    """The folder of huggingface_hub's downloads, by the same variables and defaults as that library's."""
     home = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return Path(os.environ.get("HF_HUB_CACHE", f"{home}/hub")).expanduser().absolute()
 
 
-def mounts(network: bool) -> list[Mount]:
-    """The hub's cache: to read, where it is; to write, for a stage that has a network to fill it from."""
+def of_hub(network: bool) -> list[Mount]:
+    """The hub's cache: read-only where it exists; writable, and created, for a stage with a network to fill it from."""
     if network:
-        hub().mkdir(parents=True, exist_ok=True)
-    return [Mount(hub(), INSIDE, writable=network)] if hub().is_dir() else []
+        hub_cache().mkdir(parents=True, exist_ok=True)
+    return [Mount(hub_cache(), HUB_TARGET, writable=network)] if hub_cache().is_dir() else []
 
 
 def of_dvc(root: Path) -> list[Mount]:
-    """DVC's cache, if what the project holds are links into it, and it is elsewhere."""
-    found = dvc_project.cache(root)
-    outside = found.is_dir() and not found.is_relative_to(root)
-    return [Mount(found, found, writable=False)] if outside and dvc_project.links(root) else []
+    """DVC's cache, where it is outside the project and files of the project may be links into it."""
+    cache = dvc_project.cache(root)
+    outside = cache.is_dir() and not cache.is_relative_to(root)
+    return [Mount(cache, cache, writable=False)] if outside and dvc_project.uses_symlinks(root) else []
 
 
-def environment(network: bool) -> dict[str, str]:
-    """The rest of the hub's folders is scratch. Without a network nothing is asked for one."""
+def hub_environment(network: bool) -> dict[str, str]:
+    """The variables by which libraries find the hub's cache; its other folders are scratch. No network: offline."""
     offline = {} if network else {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    return {"HF_HUB_CACHE": str(INSIDE), "HF_HOME": "/tmp/huggingface", **offline}
+    return {"HF_HUB_CACHE": str(HUB_TARGET), "HF_HOME": "/tmp/huggingface", **offline}
 
 
-def more(paths: Iterable[str]) -> list[Mount]:
-    """What `runtime.mounts` names, at the same place inside. Raises EngineError for what is not there."""
+def of_user(paths: Iterable[str]) -> list[Mount]:
+    """The paths of `runtime.mounts`, at the same place inside. Raises EngineError for one that does not exist."""
     for path in map(Path, paths):
         if not path.is_absolute() or not path.exists():
             raise EngineError(
@@ -49,29 +51,28 @@ def more(paths: Iterable[str]) -> list[Mount]:
     return [Mount(Path(path), Path(path), writable=False) for path in paths]
 
 
-TABLE = Path("/proc/self/mountinfo")
+def submounts(
+    mounts: Sequence[Mount], table: Path = MOUNT_TABLE, exists: Callable[[Path], bool] = os.path.exists
+) -> list[Mount]:
+    """Read-only mounts of the file systems that are mounted below read-only ``mounts`` and are not among them.
 
-
-def of(mounts: Sequence[Mount], table: Path = TABLE, there: Callable[[Path], bool] = os.path.exists) -> list[Mount]:
-    """What is mounted below those of ``mounts`` that are not to be written, and is not among them.
-
-    there: whether a place is, for one may be hidden by a later mount, or deleted.
+    exists: whether a mount point is there, since a later mount may hide it, or it may have been deleted.
     """
-    points = _points(table)
-    found = []
+    points = _mount_points(table)
+    below = []
     for mount in mounts:
         for point in points if not mount.writable else []:
-            if point != mount.source and point.is_relative_to(mount.source) and there(point):
+            if point != mount.source and point.is_relative_to(mount.source) and exists(point):
                 target = mount.target / point.relative_to(mount.source)
                 above = [other for other in mounts if target.is_relative_to(other.target)]
                 if max(above, key=lambda other: len(other.target.parts)) is mount:
-                    found.append(Mount(point, target, writable=False))
-    return found
+                    below.append(Mount(point, target, writable=False))
+    return below
 
 
-def _points(table: Path) -> list[Path]:
-    """Where something is mounted; a place with blanks is written with octal numbers (proc_pid_mountinfo(5))."""
-    if not table.exists():  # not Linux, so the engine's machine is another one
+def _mount_points(table: Path) -> list[Path]:
+    """The mount points of this machine; the table writes blanks as octal numbers (proc_pid_mountinfo(5))."""
+    if not table.exists():  # not Linux, so the engine runs on another machine
         return []
     places = (line.split()[4] for line in table.read_text().splitlines())
     return sorted({Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), place)) for place in places})

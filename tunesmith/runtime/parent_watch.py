@@ -1,6 +1,6 @@
-"""A stage's engine ends when whoever started it does: a killed `dvc` leaves nothing running.
+"""End a stage's engine together with its parent process, so that a killed `dvc` leaves nothing running.
 
-That must be DVC itself, so a shell between them has to make way (`exec` in dvc.yaml).
+The parent must be DVC itself: `exec` in dvc.yaml replaces the shell between them.
 """
 
 import os
@@ -12,17 +12,17 @@ from contextlib import contextmanager
 
 from tunesmith.core.errors import EngineError
 
-LOOK = 0.2
-"""Seconds between two looks at the parent."""
+POLL_SECONDS = 0.2
+"""Time between two looks at the parent."""
 
 
 @contextmanager
-def ended_with(clean_up: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, end this process when its parent does. clean_up: is called first; may raise EngineError."""
+def exiting_with_parent(clean_up: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, call ``clean_up`` and exit when the parent process ends. clean_up may raise EngineError."""
     parent, over = os.getppid(), threading.Event()
 
     def watch() -> None:
-        while not over.wait(LOOK):
+        while not over.wait(POLL_SECONDS):
             if os.getppid() != parent:
                 try:
                     clean_up()
@@ -32,7 +32,7 @@ def ended_with(clean_up: Callable[[], None]) -> Iterator[None]:
                     os._exit(128 + signal.SIGHUP)
 
     if is_gone(parent):
-        print("note: DVC is gone, so its stage does not begin", file=sys.stderr)
+        print("note: DVC has ended, so its stage does not start", file=sys.stderr)
         sys.exit(128 + signal.SIGHUP)
     threading.Thread(target=watch, daemon=True).start()
     try:
@@ -42,8 +42,8 @@ def ended_with(clean_up: Callable[[], None]) -> Iterator[None]:
 
 
 def is_gone(parent: int) -> bool:
-    """Whether DVC died before its stage came here. It is of the same group of processes as what it starts; whoever
-    adopts orphans hardly ever is.
+    """Whether DVC ended before its stage got here. DVC is in the process group of the stages that it starts; the
+    process that adopts orphans hardly ever is.
     """
     try:
         return "DVC_STAGE" in os.environ and os.getpgid(parent) != os.getpgrp()

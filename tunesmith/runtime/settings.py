@@ -1,8 +1,8 @@
-"""Where a stage runs: here, or in a container.
+"""The section `runtime` of params.yaml: whether stages run on this host or in a container, and with which limits.
 
-    python -m tunesmith.runtime train_sft lora      what dvc.yaml says; runs `python -m stages.train_sft lora`
+    python -m tunesmith.runtime train_sft sft-lora      in dvc.yaml; runs `python -m stages.train_sft sft-lora`
 
-A stage knows nothing of it, and depends on no module here: an engine decides where bytes are made, never which.
+A stage imports no module of this package: an engine decides where bytes are made, never which bytes.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ from tunesmith.core.params import PATH, Section, load
 from tunesmith.runtime import image
 
 Size = Annotated[str, StringConstraints(pattern=r"^\d+[bkmg]$")]
-"""Bytes, with a unit: 512m, 16g."""
+"""A number of bytes with a unit: 512m, 16g."""
 
 
 class Runtime(Section):
@@ -23,41 +23,43 @@ class Runtime(Section):
 
     engine: Literal["host", "docker"] = "host"
     image: str | None = None
-    """By digest: ``sha256:...`` of an image that is here, or ``name@sha256:...``; null on the host alone."""
+    """Image by digest: ``sha256:...`` of one that the engine has, or ``name@sha256:...``; null with engine host."""
     gpus: Literal["all"] | PositiveInt | list[str] | None = None
-    """All, so many, or those with these ids."""
+    """GPUs that a stage may use: all, a number of them, or a list of IDs; null: none."""
     memory: Size | None = None
+    """Limit on memory; null: the machine's."""
     cpus: PositiveFloat | None = None
+    """Limit on CPUs, fractions included; null: all."""
     pids: PositiveInt = 4096
-    """Processes and threads."""
+    """Limit on processes and threads."""
     shared_memory: Size = "1g"
-    """/dev/shm, through which data loaders hand batches over."""
+    """Size of /dev/shm, through which data loaders pass batches."""
     scratch: Size = "2g"
-    """/tmp; it is memory, and counts as such."""
+    """Size of /tmp, which is memory and counts towards its limit."""
     network: str = "bridge"
-    """Of the stages that declare one in dvc.yaml (`meta: {network: true}`); others have none."""
+    """Network of the stages that declare one in dvc.yaml (`meta: {network: true}`); others have no network."""
     mounts: tuple[str, ...] = ()
-    """More folders and files, absolute, that stages may read."""
+    """Further folders and files that stages may read, as absolute paths."""
     grace: PositiveFloat = 10
     """Seconds that an interrupted stage has to end by itself."""
 
 
 def read(path: Path = PATH) -> Runtime:
-    """The section `runtime`. Raises ParamsError where its image does not go with its engine."""
+    """Load the section `runtime`. Raises ParamsError where its image does not go with its engine."""
     runtime = load(Runtime, "runtime", path=path)
     check(runtime, path)
     return runtime
 
 
 def engine(path: Path = PATH) -> str:
-    """The engine alone, whatever the image."""
+    """Load the engine alone, even where the image does not go with it."""
     return load(Runtime, "runtime", path=path).engine
 
 
 def check(runtime: Runtime, path: Path) -> None:
     """Raise ParamsError where the image does not go with the engine.
 
-    Stages depend on the image: on the host it is null, or DVC would take what is made there for the image's work.
+    Stages depend on the image: with engine host it must be null, or DVC would take the host's outputs for the image's.
     """
     if runtime.engine == "host" and runtime.image is not None:
         raise ParamsError(
@@ -65,4 +67,4 @@ def check(runtime: Runtime, path: Path) -> None:
             fix="set runtime.image to null, or runtime.engine to docker",
         )
     if runtime.engine == "docker" and runtime.image is None:
-        raise ParamsError(f"{path}: runtime.image: engine docker needs one", fix=image.HOW)
+        raise ParamsError(f"{path}: runtime.image: engine docker needs one", fix=image.HOW_TO_SET)

@@ -1,4 +1,4 @@
-"""Which stage of dvc.yaml runs, and as what module."""
+"""Find the stage of dvc.yaml that a command runs, and the module that it is."""
 
 import shlex
 from pathlib import Path
@@ -7,25 +7,25 @@ from tunesmith.core import dvc_project
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 
-ENGINE = ["exec", "python", "-m", "tunesmith.runtime"]
-"""How the command of a stage begins that runs where `runtime` says. exec: else some shells stay between it and DVC,
-and outlive a DVC that is killed.
+PREFIX = ["exec", "python", "-m", "tunesmith.runtime"]
+"""Beginning of the command of a stage that runs where `runtime` says. Without exec some shells would stay between it
+and DVC, and outlive a DVC that is killed.
 """
 
 
 def find(name: str, arguments: list[str], root: Path = Path()) -> Stage:
-    """The stage in dvc.yaml whose command is this one. Raises EngineError where there is none."""
-    command = [*ENGINE, name, *arguments]
+    """The stage in dvc.yaml that has this command. Raises EngineError where no stage has it."""
+    command = [*PREFIX, name, *arguments]
     for stage in dvc_project.stages(root):
         if shlex.split(stage.command) == command:
             return stage
     raise EngineError(
-        f"dvc.yaml: no stage runs `{shlex.join(command)}`, so what it may write is not known",
-        fix="run a stage of dvc.yaml with its own arguments, its command written so; or set runtime.engine to host",
+        f"dvc.yaml: no stage runs `{shlex.join(command)}`, so its outputs are not known",
+        fix="run a stage of dvc.yaml with its own arguments and exactly that command; or set runtime.engine to host",
     )
 
 
 def module(stage: Stage) -> list[str]:
-    """The module that a stage is, and its arguments: what follows `python -m` in its container."""
-    name, *arguments = shlex.split(stage.command)[len(ENGINE) :]
+    """The module of a stage, and its arguments: the words after `python -m` in its container."""
+    name, *arguments = shlex.split(stage.command)[len(PREFIX) :]
     return [f"stages.{name}", *arguments]

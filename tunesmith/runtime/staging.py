@@ -1,9 +1,9 @@
-"""What a stage in a container may write: its outputs, and nothing beside them.
+"""The folder that a stage in a container may write: its outputs go from there to the project, and nothing else does.
 
 Outputs appear by a rename within the folder they lie in, so that folder must be writable, and with it its other
 entries. The container therefore gets a folder of its own in that place, in which the other entries are mounted
-read-only; afterwards the outputs, and nothing else, move to where they belong. Files that the stage wrote before are
-there; folders are not, since a stage replaces them whole.
+read-only; afterwards the outputs, and nothing else, move to where they belong. The files that the stage wrote in an
+earlier run are there; folders are not, since a stage replaces them whole.
 """
 
 import errno
@@ -20,17 +20,17 @@ from tunesmith.core.errors import EngineError
 from tunesmith.core.layout import REPORTS
 from tunesmith.runtime import container_journals
 
-PLACE = Path(".dvc/tmp/engines")
-"""In the project, and out of sight of git and DVC."""
+STAGING = Path(".dvc/tmp/engines")
+"""Folder of the project, ignored by git and DVC, in which every stage has its staging folder."""
 SECRETS = (".env*", ".dvc/config.local", ".git/config", "*.pem", "*.key", "keys/*.pem", "keys/*.key", "deploy/.env*")
-"""Files of the project that may hold passwords or private keys. No stage needs one, so each is shown empty."""
+"""Files of the project that may hold passwords or private keys. No stage needs one, so containers see them empty."""
 DEPTH = 32
-"""Folders within one another in an output, at most: what copies or removes it goes down by recursion."""
+"""Limit on nested folders in an output, since copying and removing it are recursive."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """source: here. target: where the container sees it. Both absolute."""
+    """A file or folder of this machine (source) and its place in the container (target), both as absolute paths."""
 
     source: Path
     target: Path
@@ -38,14 +38,14 @@ class Mount:
 
 
 class Staging:
-    """The writable side of one run of a stage, in ``root``, an absolute path.
+    """The writable side of one run of a stage of the project at ``root``, an absolute path.
 
-    run: what this run is called, as no other is.
+    run: a UUID for this run.
     """
 
     def __init__(self, root: Path, stage: Stage) -> None:
         self.root, self.outputs, self.run = root, stage.outs, str(uuid.uuid4())
-        self.folder = root / PLACE / stage.target
+        self.folder = root / STAGING / stage.target
         _remove(self.folder)
         self.parents = sorted({output.parent for output in stage.outs})
         self.mounts = [Mount(root, root, writable=False)]
@@ -56,25 +56,25 @@ class Staging:
             (root / parent).mkdir(parents=True, exist_ok=True)
             (self.folder / parent).mkdir(parents=True, exist_ok=True)
             self.mounts.append(Mount(self.folder / parent, root / parent, writable=True))
-            self.mounts += [self._shown(parent / entry.name) for entry in self._others(parent)]
+            self.mounts += [self._read_only(parent / entry.name) for entry in self._others(parent)]
         hidden = self._hidden()
         self.mounts = [*(mount for mount in self.mounts if mount.target not in hidden), *hidden.values()]
         self.before = {output: self._seed(output) for output in self.outputs}
 
     def _others(self, parent: Path) -> list[Path]:
-        """Entries beside the outputs; not what atomic keeps beside them, nor folders that are staged themselves."""
-        mine = [output.name for output in self.outputs if output.parent == parent]
+        """Entries beside the outputs, except their temporary files, and folders that are staged themselves."""
+        own = [output.name for output in self.outputs if output.parent == parent]
         return [
             entry
             for entry in sorted((self.root / parent).iterdir())
-            if entry.name not in mine
-            and not any(entry.name.startswith(f".{name}.") for name in mine)
+            if entry.name not in own
+            and not any(entry.name.startswith(f".{name}.") for name in own)
             and parent / entry.name not in self.parents
             and entry.exists()
         ]
 
-    def _shown(self, path: Path) -> Mount:
-        """A mount of what is not to be written. Its place is made here: made by the engine, it would be root's."""
+    def _read_only(self, path: Path) -> Mount:
+        """A read-only mount. Its mount point is created here: the engine would create it as root."""
         place = self.folder / path
         if (self.root / path).is_dir():
             place.mkdir()
@@ -83,30 +83,31 @@ class Staging:
         return Mount(self.root / path, self.root / path, writable=False)
 
     def _hidden(self) -> dict[Path, Mount]:
-        """By target: an empty file in the place of every secret, where it really lies if that is in the project.
+        """Mounts of an empty file over every secret of the project, links resolved, by target.
 
-        A secret that is put there while the stage runs is not hidden.
+        A secret that is written while the stage runs is not hidden.
         """
-        empty = self.root / PLACE / ".empty"
+        empty = self.root / STAGING / ".empty"
         empty.touch()
-        found = {path.resolve() for name in SECRETS for path in self.root.glob(name) if path.is_file()}
-        return {path: Mount(empty, path, writable=False) for path in sorted(found) if path.is_relative_to(self.root)}
+        secrets = {path.resolve() for name in SECRETS for path in self.root.glob(name) if path.is_file()}
+        return {path: Mount(empty, path, writable=False) for path in sorted(secrets) if path.is_relative_to(self.root)}
 
     def _seed(self, output: Path) -> tuple[int, int] | None:
+        """Copy an output that the stage updates in place; return the identity of the file in the staging folder."""
         source, place = self.root / output, self.folder / output
         if source.is_file():
             shutil.copy2(source, place)
-        elif source.is_dir() and output.is_relative_to(REPORTS):  # which a stage updates in place
+        elif source.is_dir() and output.is_relative_to(REPORTS):  # stages update it in place
             shutil.copytree(source, place)
             return None
         return _identity(place)
 
     def publish(self) -> None:
-        """Move the outputs that are there now to where they belong, each whole; none, if one of them is refused.
+        """Move the outputs of this run to where they belong, each whole; move none if one is refused.
 
-        Called when no process of the stage is left. Raises EngineError for an output that is a link or a device, or
-        holds one: what it points to is not the stage's; for a folder in place of a file, or the other way round; and
-        for a model whose journal is not of this run, or not whole.
+        Must be called when no process of the stage is left. Raises EngineError for an output that is or holds a link,
+        which could lead to files that are not the stage's, or a device; for a folder in place of a file, or the other
+        way round; and for a model whose journal is incomplete or not of this run.
         """
         written = [
             output for output in self.outputs if _identity(self.folder / output) not in (None, self.before[output])
@@ -121,23 +122,24 @@ class Staging:
             if place.is_dir():
                 with files.new_folder(self.root / output) as partial:
                     for entry in place.iterdir():
-                        _bring(entry, partial / entry.name)
+                        _move(entry, partial / entry.name)
             else:
                 partial = self.root / output.with_name(f".{output.name}.partial")
-                _bring(place, partial)
+                _move(place, partial)
                 partial.replace(self.root / output)
         _remove(self.folder)
 
     def _check_kind(self, output: Path) -> None:
         before, now = self.root / output, self.folder / output
         if before.exists() and before.is_dir() != now.is_dir():
-            what = "folder in place of a file" if now.is_dir() else "file in place of a folder"
-            raise self._refused(output, f"the stage wrote a {what} (if it is meant, remove the old one)")
+            change = "folder in place of a file" if now.is_dir() else "file in place of a folder"
+            raise self._refused(output, f"the stage wrote a {change} (if that is intended, remove the old one)")
 
     def _check_plain(self, output: Path) -> None:
-        """From the top down, so that no link is followed; folders are opened, then read, so that none is skipped.
+        """Refuse links and devices in an output, and clear its files' set-user-ID bits.
 
-        What passes, nobody else runs as this user.
+        Goes from the top down, so that no link is followed, and makes each folder readable before it is read, so that
+        nothing is skipped.
         """
         waiting = [output, *output.parents]
         try:
@@ -148,22 +150,22 @@ class Staging:
                 if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
                     raise self._refused(path, "the stage wrote a link or a device")
                 if len(path.parts) > DEPTH:
-                    raise self._refused(output, f"the stage wrote more than {DEPTH} folders within one another")
+                    raise self._refused(output, f"the stage wrote more than {DEPTH} nested folders")
                 place.chmod(mode & 0o777 | (0o700 if stat.S_ISDIR(mode) else 0o600))
                 if stat.S_ISDIR(mode) and path.is_relative_to(output):
                     waiting += [path / entry.name for entry in place.iterdir()]
         except OSError as error:  # such as a path that is too long
-            raise self._refused(output, f"what the stage wrote cannot be read: {error.strerror}") from None
+            raise self._refused(output, f"the stage's output cannot be read: {error.strerror}") from None
 
     def _refused(self, path: Path, reason: str) -> EngineError:
         return EngineError(
             f"{self.root / path}: {reason}; its outputs stay as they were",
-            fix=f"let the stage write plain files and folders; what it wrote is in {self.folder}",
+            fix=f"let the stage write plain files and folders; its output is in {self.folder}",
         )
 
 
-def _bring(source: Path, to: Path) -> None:
-    """Rename it, or copy it to another disk; it then stays here until all is there."""
+def _move(source: Path, to: Path) -> None:
+    """Rename a file or folder, or copy it to another disk and leave the original until everything is copied."""
     try:
         source.rename(to)
     except OSError as error:
@@ -176,16 +178,16 @@ def _bring(source: Path, to: Path) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Told now, and not when a training has run for hours. Raises EngineError."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not os.access(there, os.W_OK, effective_ids=True):
-        raise EngineError(f"{there} cannot be written by user {os.getuid()}", fix="make it theirs")
+    """Raise EngineError for a folder that cannot be written, before a training runs for hours."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK, effective_ids=True):
+        raise EngineError(f"{existing} cannot be written by user {os.getuid()}", fix="change its owner or its mode")
 
 
 def _remove(folder: Path) -> None:
-    """Remove what a stage left, all of it: in what stays, the next run would be shown or given what is not its own.
+    """Remove everything that a stage left, so that the next run finds nothing of it.
 
-    Folders may be closed, and so many within one another that no path reaches the last: each moves up, then is read.
+    Folders may be unreadable, or nested so deep that no path reaches the last: each is moved up before it is read.
     """
     if not folder.exists():
         return
@@ -198,7 +200,7 @@ def _remove(folder: Path) -> None:
             entry.chmod(0o700)
             for inner in entry.iterdir():
                 if _is_folder(inner):
-                    inner.chmod(0o700)  # a folder that is moved is written to
+                    inner.chmod(0o700)  # moving a folder writes to it
                 inner.rename(folder / str(uuid.uuid4()))
             entry.rmdir()
     folder.rmdir()
@@ -209,7 +211,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Which file this is, and when it was written; None where there is none."""
+    """The inode and modification time of a file or folder; None where there is none."""
     try:
         status = path.lstat()
     except OSError:

@@ -15,17 +15,17 @@ TABLE = r"""
 """
 
 
-def test_what_is_mounted_within_what_is_shown_is_shown_once_more_and_not_to_be_written(tmp_path: Path) -> None:
+def test_file_systems_mounted_below_a_read_only_mount_are_mounted_read_only_too(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(TABLE.lstrip())
     project, staged = Path("/project"), Path("/project/.dvc/tmp/engines/train/models")
-    given = [
+    mounted = [
         Mount(project, project, writable=False),
         Mount(staged, project / "models", writable=True),
         Mount(project / "models/base", project / "models/base", writable=False),
         Mount(Path("/more"), Path("/inside"), writable=False),
     ]
-    assert mounts.of(given, table, lambda place: "gone" not in str(place)) == [
+    assert mounts.submounts(mounted, table, lambda path: "gone" not in str(path)) == [
         Mount(project / "data", project / "data", writable=False),
         Mount(project / "data/raw/two words", project / "data/raw/two words", writable=False),
         Mount(project / "models/base/cache", project / "models/base/cache", writable=False),
@@ -33,10 +33,10 @@ def test_what_is_mounted_within_what_is_shown_is_shown_once_more_and_not_to_be_w
     ]
 
 
-def test_this_machines_table_is_understood() -> None:
-    found = mounts.of([Mount(Path("/"), Path("/"), writable=False)])
-    assert Path("/proc") in [mount.source for mount in found]
+def test_the_table_of_this_machine_can_be_read() -> None:
+    below = mounts.submounts([Mount(Path("/"), Path("/"), writable=False)])
+    assert Path("/proc") in [mount.source for mount in below]
 
 
-def test_without_a_table_there_is_nothing_to_show(tmp_path: Path) -> None:
-    assert mounts.of([Mount(Path("/"), Path("/"), writable=False)], tmp_path / "none") == []
+def test_without_a_table_there_are_no_submounts(tmp_path: Path) -> None:
+    assert mounts.submounts([Mount(Path("/"), Path("/"), writable=False)], tmp_path / "none") == []
