@@ -21,9 +21,9 @@ from tunesmith.verifiers.verdict import Columns, Verdict
 def run(path: Path, name: str) -> None:
     """Print a verdict for every row of ``path`` as a JSON line, and what they come to on standard error.
 
-    A row brings its ``completion``, as text, and what the verifier needs, as samples.jsonl does; of any other layout
-    that is known its own answer is graded, which must get full marks. Raises DataError that names a line that is
-    neither.
+    A line brings its ``completion``, as text, and the columns that the verifier needs, beside it or, as in
+    samples.jsonl, in its ``row``; of any other known layout the row's own answer is graded, which must get full marks.
+    Raises DataError that names a line that is neither.
     """
     if name not in catalog.VERIFIERS:
         raise DataError(f"there is no verifier {name!r}", fix=f"name one of {', '.join(catalog.VERIFIERS)}")
