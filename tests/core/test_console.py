@@ -19,7 +19,7 @@ def wrapped() -> str:
     try:
         raise OSError(errno.ENOSPC, "No space left on device", "models/base")
     except OSError as error:
-        raise RuntimeError("a library says it in its own way") from error
+        raise RuntimeError("an error of a library") from error
 
 
 @pytest.fixture(autouse=True)
@@ -27,27 +27,27 @@ def warnings_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("warnings.simplefilter", lambda _: None)
 
 
-def test_a_stage_that_ends_well_says_so_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_that_succeeds_prints_its_closing_line(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         console.run(lambda: "done")
     assert end.value.code == 0
     assert capsys.readouterr().out == "done\n"
 
 
-def test_an_error_of_ours_is_told_without_a_traceback() -> None:
+def test_an_error_of_ours_is_printed_without_a_traceback() -> None:
     with pytest.raises(SystemExit) as end:
-        console.run(raising(DataError("rows.csv:3: bad", fix="mend it")))
-    assert end.value.code == "error: rows.csv:3: bad\n  fix: mend it"
+        console.run(raising(DataError("rows.csv:3: bad", fix="correct it")))
+    assert end.value.code == "error: rows.csv:3: bad\n  fix: correct it"
 
 
 @pytest.mark.parametrize("main", [raising(OSError(errno.ENOSPC, "full", "models/base")), wrapped])
-def test_a_full_disk_is_told_even_when_a_library_wraps_it(main: Callable[[], str]) -> None:
+def test_a_full_disk_is_named_even_when_a_library_wraps_the_error(main: Callable[[], str]) -> None:
     with pytest.raises(SystemExit) as end:
         console.run(main)
     assert "the disk is full while writing models/base" in str(end.value.code)
 
 
-def test_an_interruption_has_its_own_status() -> None:
+def test_an_interrupt_has_its_own_exit_status() -> None:
     with pytest.raises(SystemExit) as end:
         console.run(raising(KeyboardInterrupt()))
     assert end.value.code == 130
@@ -76,7 +76,7 @@ def test_a_stage_with_other_code_than_its_fingerprint_is_refused_before_it_begin
 
 
 @pytest.mark.parametrize("program", ["stages/fingerprint.py", "tunesmith/runtime/__main__.py"])
-def test_what_is_no_stage_of_the_pipeline_needs_no_fingerprint(
+def test_programs_that_are_not_fingerprinted_stages_run_without_a_fingerprint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     monkeypatch.setattr("sys.argv", [program])

@@ -27,7 +27,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("membership", "files", "expected"), CASES.values(), ids=CASES)
-def test_the_least_of_affinity_and_quotas_counts(
+def test_usable_cpus_are_the_smallest_of_affinity_and_quotas(
     membership: str, files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
@@ -38,38 +38,39 @@ def test_the_least_of_affinity_and_quotas_counts(
     assert cpus.usable_cpus(tmp_path, tmp_path / "membership") == expected
 
 
-def test_what_the_user_has_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_that_the_user_has_set_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    chosen = cpus.environment()
-    assert (chosen["OMP_NUM_THREADS"], chosen["OMP_WAIT_POLICY"]) == ("7", "PASSIVE")
+    variables = cpus.environment()
+    assert (variables["OMP_NUM_THREADS"], variables["OMP_WAIT_POLICY"]) == ("7", "PASSIVE")
 
 
 COMMAND = """
-from tunesmith import cli, threads
-threads.usable_cpus = lambda: 1
+from tunesmith.cli.main import main
+from tunesmith.core import cpus
+cpus.usable_cpus = lambda: 1
 
-@cli.main.command()
+@main.command()
 def count():
     import torch
     print(torch.get_num_threads())
 
-cli.main(["count"])
+main(["count"])
 """
 
 
-def test_a_command_that_imports_torch_has_pools_of_that_size() -> None:
+def test_a_command_that_imports_torch_has_a_thread_for_each_usable_cpu() -> None:
     unset = {name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-    told = subprocess.run([sys.executable, "-c", COMMAND], env=unset, capture_output=True, text=True, check=True)
-    assert told.stdout == "1\n"
+    done = subprocess.run([sys.executable, "-c", COMMAND], env=unset, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
 
 
-def test_a_command_whose_stages_run_elsewhere_hands_on_what_the_user_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container with a quota of two CPUs would take the sixteen of its host for the user's choice."""
-    found: dict[str, str] = {}
+def test_reproduce_passes_only_the_users_own_thread_counts_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container with a quota of two CPUs would take its host's sixteen for the user's choice."""
+    variables: dict[str, str] = {}
 
     def run(*_: object, **__: object) -> bool:
-        found.update(Worktree(Path(), Path(), Path(), keep=False).environment())
+        variables.update(Worktree(Path(), Path(), Path(), keep=False).environment())
         return True
 
     monkeypatch.setattr(reproduce, "run", run)
@@ -77,12 +78,12 @@ def test_a_command_whose_stages_run_elsewhere_hands_on_what_the_user_has_set(mon
     monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "3")
     assert CliRunner().invoke(main.main, ["reproduce", "toy"]).exit_code == 0
-    assert {name: found.get(name) for name in cpus.environment()} == {
+    assert {name: variables.get(name) for name in cpus.environment()} == {
         "OMP_NUM_THREADS": None,
         "MKL_NUM_THREADS": "3",
         "OMP_WAIT_POLICY": None,
     }
 
 
-def test_here_there_is_at_least_one() -> None:
+def test_this_machine_has_at_least_one_usable_cpu() -> None:
     assert 1 <= cpus.usable_cpus() <= (os.cpu_count() or 1)

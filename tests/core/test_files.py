@@ -39,7 +39,9 @@ def fail_half_way(out: Path, error: BaseException) -> None:
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
-def test_files_are_read_by_whoever_may_read_new_files_here(tmp_path: Path, mask: int, mode: int) -> None:
+def test_files_in_a_new_folder_can_be_read_by_everyone_who_can_read_the_folder(
+    tmp_path: Path, mask: int, mode: int
+) -> None:
     before = os.umask(mask)
     try:
         with files.new_folder(tmp_path / "out") as partial:
@@ -51,20 +53,20 @@ def test_files_are_read_by_whoever_may_read_new_files_here(tmp_path: Path, mask:
     assert (tmp_path / "out" / "sub" / "weights").stat().st_mode & 0o777 == mode
 
 
-def test_a_link_or_a_pipe_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+def test_links_and_pipes_in_a_new_folder_are_left_as_they_are(tmp_path: Path) -> None:
     (tmp_path / "victim").touch(mode=0o600)
     with files.new_folder(tmp_path / "out") as partial:
         (partial / "sub").mkdir(mode=0o700)
         (partial / "sub" / "link").symlink_to(tmp_path / "victim")
         (partial / "dangling").symlink_to("nowhere")
         os.mkfifo(partial / "pipe")
-        held = os.open(partial / "pipe", os.O_RDWR)  # or opening it would wait for ever
+        held = os.open(partial / "pipe", os.O_RDWR)  # opening it alone would block for ever
     os.close(held)
     assert (tmp_path / "victim").stat().st_mode & 0o777 == 0o600
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"sub", "dangling", "pipe"}
 
 
-def test_a_folder_that_its_owner_cannot_list_is_not_passed_over() -> None:
+def test_a_subfolder_that_its_owner_cannot_list_is_not_skipped() -> None:
     with unprivileged.folder() as place:
         with files.new_folder(place / "out") as partial:
             (partial / "sub" / "deeper").mkdir(parents=True)
@@ -84,7 +86,7 @@ def test_a_failure_leaves_the_previous_folder_and_no_other(tmp_path: Path, error
     assert names(tmp_path) == ["out"]
 
 
-def test_a_kill_between_the_two_renames_is_mended_by_the_next_run(tmp_path: Path) -> None:
+def test_a_kill_between_the_two_renames_is_repaired_by_the_next_run(tmp_path: Path) -> None:
     (tmp_path / ".out.previous").mkdir()
     (tmp_path / ".out.previous" / "a").write_text("good")
     (tmp_path / ".out.partial").mkdir()

@@ -42,24 +42,24 @@ def test_the_lock_of_dvc_and_params_yaml_do_not_count_as_changes(project: Path) 
 
 
 @pytest.mark.parametrize("commit", ["HEAD", "", "--help", "0" * 40, "f" * 39, "F" * 40])
-def test_only_a_whole_hash_that_is_here_is_a_commit(project: Path, commit: str) -> None:
+def test_only_a_whole_hash_of_this_repository_is_a_commit(project: Path, commit: str) -> None:
     assert not git.knows(project, commit)
     assert git.read(project, commit, "file") is None
 
 
-def test_a_tree_is_no_commit(project: Path) -> None:
+def test_the_hash_of_a_tree_is_not_a_commit(project: Path) -> None:
     assert not git.knows(project, run(project, "rev-parse", "HEAD^{tree}"))
 
 
-def test_a_work_tree_has_the_project_where_the_repository_has_it_and_goes_without_a_trace(
+def test_a_work_tree_holds_the_project_at_its_place_and_is_removed_without_a_trace(
     project: Path, tmp_path: Path
 ) -> None:
     commit = run(project, "rev-parse", "HEAD")
     (project / "file").write_text("second")
-    found = git.check_out(project, commit, tmp_path / "tree")
-    assert found == tmp_path / "tree" / "project"
-    assert (found / "file").read_text() == "first"
-    (found / "new").write_text("made there")
+    folder = git.check_out(project, commit, tmp_path / "tree")
+    assert folder == tmp_path / "tree" / "project"
+    assert (folder / "file").read_text() == "first"
+    (folder / "new").write_text("new")
     git.remove(project, tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
     assert len(run(project, "worktree", "list").splitlines()) == 1
@@ -74,23 +74,23 @@ def test_hooks_of_the_repository_do_not_run_in_a_work_tree(project: Path, tmp_pa
     assert not (tmp_path / "ran").exists()
 
 
-def test_what_git_refuses_is_told_in_its_words(project: Path, tmp_path: Path) -> None:
+def test_a_refusal_of_git_is_an_error_with_gits_words(project: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(LineageError, match="already exists"):
         git.check_out(project, run(project, "rev-parse", "HEAD"), tmp_path / "taken")
 
 
-def test_the_commit_that_is_checked_out_is_named_whole(project: Path) -> None:
+def test_head_is_the_whole_hash_of_the_commit_that_is_checked_out(project: Path) -> None:
     assert git.head(project) == run(project, "rev-parse", "HEAD")
 
 
-def test_before_the_first_commit_none_is_checked_out(tmp_path: Path) -> None:
+def test_before_the_first_commit_there_is_no_head(tmp_path: Path) -> None:
     run(tmp_path, "init", "-q")
     assert git.head(tmp_path) is None
 
 
-def test_outside_of_a_checkout_nothing_is_known(tmp_path: Path) -> None:
+def test_outside_of_a_checkout_there_is_no_root_head_or_commit(tmp_path: Path) -> None:
     assert git.root(tmp_path) is None
     assert git.head(tmp_path) is None
     assert not git.knows(tmp_path, "0" * 40)

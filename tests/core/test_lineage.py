@@ -17,11 +17,11 @@ stages:
 
 def test_the_dvc_hash_is_that_of_the_last_output_not_of_an_earlier_use(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text(LOCK)
-    found = lineage.dvc_hash(Path("data/ready/demo/train.jsonl"), tmp_path / "dvc.lock")
-    assert found == {"dvc": "md5:fresh.dir"}
+    recorded = lineage.dvc_hash(Path("data/ready/demo/train.jsonl"), tmp_path / "dvc.lock")
+    assert recorded == {"dvc": "md5:fresh.dir"}
 
 
-def test_what_dvc_does_not_know_has_no_hash(tmp_path: Path) -> None:
+def test_a_path_that_dvc_does_not_know_has_no_hash(tmp_path: Path) -> None:
     (tmp_path / "dvc.lock").write_text(LOCK)
     assert lineage.dvc_hash(Path("elsewhere"), tmp_path / "dvc.lock") == {}
     assert lineage.dvc_hash(Path("elsewhere"), tmp_path / "none") == {}
@@ -36,7 +36,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_code_is_its_commit_and_whether_all_but_dvcs_lock_and_the_params_was_committed(here: Path) -> None:
+def test_code_is_clean_where_only_dvc_lock_and_params_yaml_changed(here: Path) -> None:
     (here / "file").touch()
     person = ["-c", "user.name=t", "-c", "user.email=t@t"]
     for command in (["init", "-q"], ["add", "."], [*person, "commit", "-q", "-m", "first"]):
@@ -71,7 +71,7 @@ def test_the_lineage_holds_params_yaml_as_it_stood(here: Path, stage: Callable[[
     assert stage()["document"] == {"sft": {"mine": {"dataset": "d", "learning_rate": 0.001}}}
 
 
-def test_where_git_knows_no_commit_the_code_is_not_known(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_or_a_commit_the_code_is_unknown(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     unknown = {"commit": None, "clean": None}
     assert lineage.code() == unknown
     subprocess.run(["git", "init", "-q"], check=True)
@@ -80,6 +80,6 @@ def test_where_git_knows_no_commit_the_code_is_not_known(here: Path, monkeypatch
     assert lineage.code() == unknown
 
 
-def test_a_container_is_told_its_code(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_gets_its_code_from_the_host(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNESMITH_CODE", '{"commit": "c0ffee", "clean": true}')
     assert lineage.code() == {"commit": "c0ffee", "clean": True}

@@ -21,7 +21,7 @@ def test_an_untouched_folder_verifies(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tamper", "told"),
+    ("tamper", "message"),
     [
         (lambda folder: (folder / "model.safetensors").write_bytes(b"Weights"), "model.safetensors (changed)"),
         (lambda folder: (folder / "config.json").unlink(), "config.json (missing)"),
@@ -32,11 +32,11 @@ def test_an_untouched_folder_verifies(folder: Path) -> None:
         (lambda folder: (folder / "manifest.json").unlink(), "no readable manifest"),
     ],
 )
-def test_any_change_is_refused_by_name(folder: Path, tamper: Callable[[Path], None], told: str) -> None:
+def test_any_change_is_refused_by_name(folder: Path, tamper: Callable[[Path], None], message: str) -> None:
     tamper(folder)
     with pytest.raises(IntegrityError) as error:
         manifest.verify(folder)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_pickle_gets_no_manifest(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_pickle_gets_no_manifest(tmp_path: Path) -> None:
         manifest.write(tmp_path)
 
 
-def test_the_weights_digest_is_blind_to_all_but_weights(folder: Path) -> None:
+def test_the_weights_digest_depends_on_the_weights_alone(folder: Path) -> None:
     before = manifest.verify(folder)
     (folder / "config.json").write_text(json.dumps({"a": 1}))
     after = manifest.write(folder)

@@ -16,7 +16,7 @@ def test_the_wilson_interval_of_a_known_case() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.5313, 0.8881), abs=1e-4)
 
 
-def test_all_wrong_is_not_certainly_zero() -> None:
+def test_the_interval_of_all_wrong_answers_is_wider_than_zero() -> None:
     interval = statistics.mean_interval([0.0] * 20, **HOW)
     assert interval.low == 0
     assert interval.high > 0.1
@@ -32,7 +32,7 @@ def test_mcnemar_is_exact_over_the_discordant_pairs() -> None:
     assert statistics.paired(before, after, **HOW).p_value == pytest.approx(2 * 0.5**6)
 
 
-def test_a_paired_difference_is_surer_than_two_intervals() -> None:
+def test_a_paired_difference_is_significant_where_two_intervals_overlap() -> None:
     before = [1.0, 0.0] * 100
     after = [1.0, 0.0] * 90 + [1.0, 1.0] * 10
     result = statistics.paired(before, after, **HOW)
@@ -42,7 +42,7 @@ def test_a_paired_difference_is_surer_than_two_intervals() -> None:
     assert first.high > second.low
 
 
-def test_equal_answers_differ_by_nothing() -> None:
+def test_equal_scores_have_a_difference_of_zero() -> None:
     result = statistics.paired([1.0, 0.0], [1.0, 0.0], **HOW)
     assert (result.difference, result.interval.low, result.interval.high, result.p_value) == (0, 0, 0, 1)
 
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert first == statistics.paired([0.0] * 50, [0.0, 1.0] * 25, **HOW)
 
 
-def test_unequal_or_no_scores_are_refused() -> None:
+def test_scores_of_different_or_no_length_are_refused() -> None:
     with pytest.raises(EvaluationError):
         statistics.paired([1.0], [1.0, 0.0], **HOW)
     with pytest.raises(EvaluationError):
@@ -83,7 +83,7 @@ def test_holm_keeps_the_order_and_lowers_nothing(p_values: list[float]) -> None:
     assert [adjusted[place] for place in ranked] == sorted(adjusted)
 
 
-def test_the_noise_floor_is_what_a_model_gains_on_itself() -> None:
+def test_the_noise_floor_is_the_difference_of_a_model_to_itself() -> None:
     noise = statistics.noise([1.0, 0.0, 1.0, 1.0], [0.0, 1.0, 0.0, 1.0])
     assert (noise.floor, noise.flipped) == (0.25, 0.75)
     assert statistics.noise([1.0, 0.0], [1.0, 0.0]) == statistics.Noise(0, 0)

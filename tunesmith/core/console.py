@@ -16,7 +16,7 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 def run(main: Callable[[], str]) -> NoReturn:
     """Run a stage's ``main``, print the line it returns, and exit.
 
-    A stage whose code is not that of its fingerprint is refused. Exit status 0 for success, 1 for an error that the user
+    A stage whose code differs from its fingerprint is refused. Exit status 0 for success, 1 for an error that the user
     can correct (printed to stderr without a traceback), 130 for an interrupt. Any other error is a defect of ours and
     keeps its traceback.
     """
@@ -30,7 +30,7 @@ def run(main: Callable[[], str]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
-    except Exception as error:  # libraries wrap a full disk in errors of their own; everything else goes on up
+    except Exception as error:  # libraries wrap a full disk in errors of their own; every other error rises
         full = disk_full(error)
         if full is None:
             raise
@@ -40,13 +40,13 @@ def run(main: Callable[[], str]) -> NoReturn:
 
 
 def _stage() -> str | None:
-    """The stage that this process runs, where it has a fingerprint: all but the one that writes them."""
+    """The stage that this process runs; None for `fingerprint`, which has no fingerprint, and outside of a stage."""
     program = Path(sys.argv[0])
     return program.stem if program.parent.name == "stages" and program.stem != "fingerprint" else None
 
 
 def disk_full(error: BaseException | None) -> OSError | None:
-    """The full disk behind an error, which libraries wrap in errors of their own; None where there is none."""
+    """The error of a full disk that caused ``error``, or None."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             return error
@@ -55,9 +55,9 @@ def disk_full(error: BaseException | None) -> OSError | None:
 
 
 def disk_full_message(error: OSError) -> str:
-    """What to tell a user whose disk is full; ``error.filename`` is the file that did not fit, where known."""
-    what = f" while writing {error.filename}" if error.filename else ""
+    """The message for a user whose disk is full. It names the file that did not fit, where the error has it."""
+    where = f" while writing {error.filename}" if error.filename else ""
     return (
-        f"the disk is full{what}; nothing half-written was kept, and the previous output is untouched\n"
+        f"the disk is full{where}; nothing half-written was kept, and the previous output is untouched\n"
         "  fix: free some space (`df -h .` shows it, `dvc gc --workspace` drops unused cached outputs), then run again"
     )

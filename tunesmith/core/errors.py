@@ -1,33 +1,33 @@
-"""What can go wrong, in one tree.
+"""Every error that a user can act on, in one tree.
 
 TunesmithError
-├── ParamsError       params.yaml does not say what a stage needs, or says something unknown
+├── ParamsError       params.yaml lacks a value that a stage needs, or holds one that is unknown or wrong
 ├── StaleCodeError    a stage's code changed since its fingerprint was taken
 ├── DataError         a data file cannot be used
-├── BaseModelError    the base model cannot be fetched, or is not what was pinned
-│   └── UnreachableBaseError      where it comes from does not give it for now
+├── BaseModelError    the base model cannot be fetched, or differs from its pin
+│   └── UnreachableBaseError      its source cannot be reached for now
 ├── ChatError         the chat template cannot express a conversation, or does not end a turn
 ├── BusyError         another process is writing the same output
-├── IntegrityError    a folder's bytes are not those its manifest names, or not those that were signed
-│   ├── SupersededError  something newer was signed of the same
+├── IntegrityError    a folder's bytes differ from its manifest, or from the bytes that were signed
+│   ├── SupersededError  a newer statement about the same was signed
 │   └── UntrustedError   signed by someone who is not trusted here
-├── TrainingError     training went wrong, or moved what it must not move
-├── EvaluationError   models cannot be scored, or not compared with each other
-├── EngineError       a stage cannot run where it should, or went over a limit there
-├── LineageError      a model cannot be made again from what is recorded of it
-├── SandboxError      no sandbox for generated code holds on this machine, or it failed to start
-├── ServingError      a model cannot be served, or a server does not answer as its model did when it was evaluated
-├── SigningError      the key that signs models, or one that is trusted, cannot be used
-└── RegistryError     the tracking server, or what it holds, is not as needed
+├── TrainingError     a training went wrong, or moved weights that must not move
+├── EvaluationError   models cannot be scored, or cannot be compared with each other
+├── EngineError       a stage cannot run in its container, or exceeded a limit there
+├── LineageError      a model cannot be made again from its lineage
+├── SandboxError      no sandbox can hold generated code on this machine, or it failed to start
+├── ServingError      a model cannot be served, or a server answers otherwise than its model did in the evaluation
+├── SigningError      the key that signs models, or a trusted one, cannot be used
+└── RegistryError     the tracking server cannot be used, or its contents are wrong
     ├── RegistrationError         some of the models could not be registered
-    └── UnreachableTrackerError   it does not answer for now
+    └── UnreachableTrackerError   the tracking server cannot be reached for now
 """
 
 
 class TunesmithError(Exception):
-    """An error a user can act on: where and why, then how to mend it.
+    """An error that a user can act on: where and why it arose, then how to fix it.
 
-    ``str(error)`` is what the user reads; it never needs a traceback beside it.
+    ``str(error)`` is the message for the user, who needs no traceback beside it.
     """
 
     def __init__(self, reason: str, *, fix: str) -> None:

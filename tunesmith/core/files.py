@@ -33,7 +33,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def recover(path: Path) -> None:
-    """Put back what a replacement took away that was cut short between its two renames, if one was.
+    """Put back the previous folder where a replacement was killed between its two renames.
 
     Raises BusyError while another process writes the same folder.
     """
@@ -50,7 +50,7 @@ def _put_back(path: Path) -> None:
 
 @contextmanager
 def only_writer(path: Path) -> Iterator[None]:
-    """While the block runs, nobody else writes ``path``. Raises BusyError where another process does now."""
+    """Hold the lock on writing ``path`` while the block runs. Raises BusyError while another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("a+") as lock:
         try:
@@ -80,9 +80,10 @@ def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
 
 
 def _settle(folder: Path) -> None:
-    """Sync a folder and the files and folders in it. Nothing else is touched, and nothing behind a link.
+    """Sync a folder and the files and folders in it, and nothing else: no pipe, nothing behind a link.
 
-    They are then read by whoever reads the folder: safetensors lets its owner alone read, and a server may be another.
+    Whoever may read the folder may then read all of it: safetensors makes files that only their owner can read, and a
+    server may run as another user.
     """
     readers = folder.stat().st_mode & 0o444
     for place, folders, files in os.walk(folder, onerror=_raise):  # top down: made readable, then read

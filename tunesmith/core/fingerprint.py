@@ -1,9 +1,9 @@
 """The fingerprint of a stage's code: a digest of every module that the stage imports, and the pins of its libraries.
 
 A stage depends on its fingerprint, so it is stale when code that it runs changes, and only then. A module's digest is
-of its syntax tree without docstrings: comments, docstrings and layout change nothing. Two rules find the dependencies
-that are no import: a string that names a module of ours (a process that is started), and a string that names a data
-file of the package (a template), which may in turn name others.
+of its syntax tree without docstrings: comments, docstrings and layout change nothing. Two rules find dependencies that
+are not imports: a string that names a module of ours (a process that is started), and a string that names a data file
+of the package (a template), which may in turn name others.
 """
 
 import ast
@@ -26,13 +26,13 @@ STAGES = Path("stages")
 LOCK, PROJECT = Path("requirements.lock"), Path("pyproject.toml")
 PACKAGE = Path(tunesmith.__path__[0])
 DATA_FILES = (".j2", ".yaml")
-"""Endings of the package's files that are read by path."""
+"""Suffixes of the package's files that are read by path."""
 ACT_THROUGH = {
     "transformers": ("accelerate", "bitsandbytes", "safetensors", "tokenizers"),
     "trl": ("accelerate",),
     "lm_eval": ("evaluate", "sacrebleu"),
 }
-"""Libraries that change results without being imported by our modules, by the one that calls them."""
+"""Libraries that change results though our modules do not import them, by the library that calls them."""
 
 
 def of_stage(stage: str) -> str:
@@ -42,33 +42,33 @@ def of_stage(stage: str) -> str:
 
 
 def stages() -> list[str]:
-    """The names of the stages that have a fingerprint: all but the one that writes it."""
+    """The names of the stages that have a fingerprint: all but `fingerprint`, which writes them."""
     return sorted(path.stem for path in STAGES.glob("*.py") if path.stem not in ("__init__", "fingerprint"))
 
 
 def check(stage: str) -> None:
-    """Raise StaleCodeError where ``stage`` would run other code or libraries than DVC takes it for."""
+    """Raise StaleCodeError where ``stage`` would run other code or libraries than its fingerprint, which DVC trusts."""
     path = FOLDER / stage
-    recorded = path.read_text().splitlines() if path.exists() else []
-    modules, pinned = ({line for line in recorded if (" " in line) is is_module} for is_module in (True, False))
+    lines = path.read_text().splitlines() if path.exists() else []
+    modules = {line for line in lines if " " in line}
     changed = sorted({line.split()[-1] for line in modules ^ set(_module_lines(_closure_of(stage)))})
     if changed:
-        shown = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
+        names = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
         raise StaleCodeError(
-            f"{path}: the code that would run is not the code of this fingerprint ({shown})",
+            f"{path}: the code that would run is not the code of this fingerprint ({names})",
             fix="`dvc repro` (without --single-item) takes the fingerprint again, then runs what it makes stale",
         )
-    for name, number in (line.split("==") for line in sorted(pinned)):
+    for name, number in (line.split("==") for line in lines if line not in modules):
         installed = _installed(name)
         if installed is not None and installed.partition("+")[0] != number.partition("+")[0]:
             raise StaleCodeError(
                 f"{path}: {name} {installed} is installed, and {LOCK} pins {number}",
-                fix=f"install what is pinned (`pip install {name}=={number}`), or pin what is installed",
+                fix=f"install the pinned version (`pip install {name}=={number}`), or pin the installed one",
             )
 
 
 def closure(paths: Iterable[Path]) -> set[Path]:
-    """These files and every module and data file of ours that they need, directly or not."""
+    """These files and every module and data file of ours that they need, directly or indirectly."""
     needed: set[Path] = set()
     waiting = list(paths)
     while waiting:
@@ -87,12 +87,14 @@ def references(path: Path) -> tuple[Path, ...]:
 
 
 def digest(path: Path) -> str:
-    """SHA-256, in hex: of a module's syntax tree without docstrings; of any other file's bytes."""
+    """SHA-256, in hex, of a module's syntax tree without docstrings, or of another file's bytes."""
     return _read(path).digest
 
 
 def pins(paths: Iterable[Path]) -> list[str]:
-    """ "<library>==<version>" of every library that these modules import: as it is pinned, else as it is installed."""
+    """A line "<library>==<version>" for every library that these modules import: its pinned version, or else its
+    installed one.
+    """
     roots = {name.split(".")[0] for path in paths for name in _read(path).imports}
     locked, distributions = _locked(), _distributions()
     libraries = {_normal(name) for root in roots for name in distributions.get(root, ())}
@@ -102,16 +104,19 @@ def pins(paths: Iterable[Path]) -> list[str]:
 
 
 def _closure_of(stage: str) -> list[Path]:
-    return sorted(closure([STAGES / f"{stage}.py"]), key=_shown)
+    return sorted(closure([STAGES / f"{stage}.py"]), key=_relative)
 
 
 def _module_lines(paths: Iterable[Path]) -> list[str]:
-    return [f"{digest(path)}  {_shown(path)}" for path in paths]
+    return [f"{digest(path)}  {_relative(path)}" for path in paths]
 
 
 @dataclass(frozen=True)
 class _Source:
-    """digest: see `digest`. imports: the modules that a file imports, by name. strings: names of files or modules."""
+    """A file as a fingerprint sees it.
+
+    digest: see `digest`. imports: the names of imported modules. strings: strings that may name a file or a module.
+    """
 
     digest: str
     imports: tuple[str, ...]
@@ -124,7 +129,7 @@ def _read(path: Path) -> _Source:
 
 @cache
 def _read_once(path: Path, modified: int) -> _Source:
-    """modified: when, in nanoseconds, so that a file is read again after an edit."""
+    """modified: the time of the last change, in nanoseconds, so that a file is read again after an edit."""
     content = path.read_bytes()
     if path.suffix != ".py":
         words = re.findall(r"[\w./-]+", content.decode())
@@ -135,7 +140,7 @@ def _read_once(path: Path, modified: int) -> _Source:
 
 
 def _imports(tree: ast.Module) -> Iterator[str]:
-    """The names that a module imports: ``a.b`` for ``import a.b``; ``a`` and ``a.b`` for ``from a import b``."""
+    """The names of imported modules: ``a.b`` for ``import a.b``; ``a`` and ``a.b`` for ``from a import b``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -163,12 +168,12 @@ def _module(name: str) -> Path | None:
 
 @cache
 def _data_files() -> dict[str, Path]:
-    """The package's data files by their own name, which no two share."""
+    """The package's data files by file name, which no two of them share."""
     return {path.name: path for path in PACKAGE.rglob("*") if path.suffix in DATA_FILES}
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
-    """``tree``, changed in place: no module, class, function or field has a docstring."""
+    """``tree`` without the docstrings of modules, classes, functions and fields; changed in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [part for part in node.body if not _is_docstring(part)] or [ast.Pass()]
@@ -180,21 +185,21 @@ def _is_docstring(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def _shown(path: Path) -> str:
-    """The path of a file as a fingerprint has it, wherever the package is installed."""
+def _relative(path: Path) -> str:
+    """The path of a file in a fingerprint, the same wherever the package is installed."""
     return f"tunesmith/{path.relative_to(PACKAGE).as_posix()}" if path.is_relative_to(PACKAGE) else path.as_posix()
 
 
 def _locked() -> dict[str, str]:
-    """The version that each library is pinned to, for this Python: by the lock, and for torch, which no lock has, by
-    pyproject.toml.
+    """The pinned version of each library, for this Python: from the lock, or from pyproject.toml for torch, which is
+    not in the lock.
     """
-    return _locked_once(*(path.stat().st_mtime_ns if path.exists() else 0 for path in (LOCK.absolute(), PROJECT)))
+    return _locked_once(*(path.stat().st_mtime_ns if path.exists() else 0 for path in (LOCK, PROJECT)))
 
 
 @cache
 def _locked_once(lock: int, project: int) -> dict[str, str]:
-    """lock, project: when the files were modified, in nanoseconds."""
+    """lock, project: the times of the files' last changes, in nanoseconds."""
     lines = re.findall(r"^[\w.-]+==[^\\\n]+", LOCK.read_text(), re.MULTILINE) if LOCK.exists() else []
     lines += tomllib.loads(PROJECT.read_text())["project"].get("dependencies", []) if PROJECT.exists() else []
     requirements = [Requirement(line) for line in lines]

@@ -1,7 +1,7 @@
-"""Numbers as people read them, and the outcome of a comparison in a sentence."""
+"""Numbers as people read them."""
 
 NONE = "–"
-"""What is not known."""
+"""The mark for an unknown number."""
 
 
 def percent(share: float | None) -> str:
@@ -32,7 +32,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(count: float | None) -> str:
-    """Bytes in decimal units."""
+    """A number of bytes in decimal units."""
     if count is None:
         return NONE
     for unit in ("B", "kB", "MB"):

@@ -1,4 +1,4 @@
-"""What git keeps: commits, and work trees of them. Nothing here changes a branch, the index or a tracked file."""
+"""Read access to a git repository, and work trees of its commits. No branch, index or tracked file is changed."""
 
 import re
 import subprocess
@@ -7,19 +7,19 @@ from pathlib import Path
 from tunesmith.core.errors import LineageError
 
 SECONDS = 60.0
-"""Longest that git may take to answer; checking a commit out may take longer."""
+"""Timeout of a git command, in seconds; checking out a commit has none."""
 
 
 def root(folder: Path) -> Path | None:
-    """The top of the checkout that a folder is in; None where it is in none."""
-    found = _git(folder, "rev-parse", "--show-toplevel")
-    return Path(found.decode().strip()) if found else None
+    """The top folder of the checkout that a folder is in; None outside of a checkout."""
+    output = _git(folder, "rev-parse", "--show-toplevel")
+    return Path(output.decode().strip()) if output else None
 
 
 def head(folder: Path) -> str | None:
-    """The commit that is checked out; None outside of a checkout, and where nothing is committed yet."""
-    found = _git(folder, "rev-parse", "--verify", "HEAD")
-    return found.decode().strip() if found else None
+    """The commit that is checked out; None outside of a checkout, and before the first commit."""
+    output = _git(folder, "rev-parse", "--verify", "HEAD")
+    return output.decode().strip() if output else None
 
 
 def knows(folder: Path, commit: str) -> bool:
@@ -28,20 +28,20 @@ def knows(folder: Path, commit: str) -> bool:
 
 
 def read(folder: Path, commit: str, name: str) -> bytes | None:
-    """A file as it was at a commit, named from ``folder``; None where there was none."""
+    """The content of a file at a commit; ``name`` is relative to ``folder``. None where the commit has no such file."""
     return _git(folder, "show", f"{commit}:./{name}") if _is_hash(commit) else None
 
 
 def clean(folder: Path) -> bool:
-    """Whether all is committed. dvc.lock, which the pipeline writes, does not count (docs/decisions/005), nor does
+    """Whether everything is committed, apart from dvc.lock, which the pipeline writes (docs/decisions/005), and from
     params.yaml, which the lineage holds whole (docs/decisions/024).
     """
     return _git(folder, "status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml") == b""
 
 
 def check_out(folder: Path, commit: str, into: Path) -> Path:
-    """A work tree of a commit; returns what ``folder`` is in it. Raises LineageError where git refuses."""
-    hooks = ["-c", "core.hooksPath=/dev/null"]  # DVC's own would check data out before the cache is known
+    """Make a work tree of a commit, and return the path of ``folder`` in it. Raises LineageError where git refuses."""
+    hooks = ["-c", "core.hooksPath=/dev/null"]  # DVC's hook would check out data before the tree knows the cache
     command = ["git", *hooks, "worktree", "add", "--quiet", "--detach", str(into.resolve()), commit]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -53,7 +53,7 @@ def check_out(folder: Path, commit: str, into: Path) -> Path:
 
 
 def remove(folder: Path, tree: Path) -> None:
-    """Take a work tree away, with all that is in it."""
+    """Remove a work tree and everything in it."""
     _git(folder, "worktree", "remove", "--force", "--force", str(tree.resolve()))
 
 

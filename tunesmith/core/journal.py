@@ -1,7 +1,7 @@
-"""The training journal: what happened, one JSON object a line, written as it happens.
+"""The training journal: the events of a training, one JSON object a line, written as they happen.
 
-It is the truth about a training; the tracking server is published to from it. A journal begins with its `start`; the
-`signal`, `sample`, `held_out`, `step` and `warning` events follow as they happen; `end` closes a training that is done.
+It is the truth about a training; the tracking server gets a copy. A journal begins with `start`; `signal`, `sample`,
+`held_out`, `step` and `warning` follow as they happen; `end` closes a training that is done.
 """
 
 import os
@@ -21,7 +21,7 @@ NAME = "training.jsonl"
 
 
 class LargestStep(TypedDict):
-    """The largest step of a training, from which its memory is predicted (tunesmith/planning/workload.py)."""
+    """The largest step of a training, from which `planning.workload` predicts its memory."""
 
     batch: int
     """Packed sequences (sft), pairs (dpo, reward) or completions (rlhf, grpo) that go through the model at once."""
@@ -30,13 +30,13 @@ class LargestStep(TypedDict):
     completion: int
     """Tokens of ``length`` that are the completion; 0 for packed sequences."""
     labelled: int
-    """Tokens of a batch of packed sequences that are trained; 0 where all may be."""
+    """Trained tokens in a batch of packed sequences; 0 where the number is unknown and may be all."""
     rollouts: int
-    """Completions written at once (rlhf, grpo)."""
+    """Completions generated at once (rlhf, grpo)."""
     group: int
-    """Completions a prompt (rlhf, grpo)."""
+    """Completions for each prompt (rlhf, grpo)."""
     reference: bool
-    """Whether a reference policy stays in memory (rlhf, grpo with a KL)."""
+    """Whether a reference policy stays in memory for a KL term (rlhf, grpo); DPO computes its reference beforehand."""
     rank: int
     """The rank of the adapter; 0 for full weights."""
     device: str
@@ -44,17 +44,17 @@ class LargestStep(TypedDict):
     dtype_bytes: int
     """Bytes of a number in frozen weights and activations."""
     checkpointing: bool
-    """Whether layers are computed again in the backward pass."""
+    """Whether layers are recomputed in the backward pass."""
 
 
 class StartEvent(TypedDict, total=False):
-    """What is trained, from what, on what: the first event of a journal."""
+    """The training, its start and its rows: the first event of a journal."""
 
     event: Literal["start"]
     time: int
     """Milliseconds since the epoch."""
     key: str
-    """A unique name for this training; in a container the host's."""
+    """The unique key of this training; in a container, the one that the host expects (`key`)."""
     model: str
     """The name of the model that the training makes."""
     method: str
@@ -77,7 +77,7 @@ class StartEvent(TypedDict, total=False):
 
 
 class SignalEvent(TypedDict, total=False):
-    """What the starting policy's answers say of a verifier's reward."""
+    """The rewards of the starting policy's answers, from verifiers."""
 
     event: Literal["signal"]
     time: int
@@ -89,7 +89,7 @@ class SignalEvent(TypedDict, total=False):
 
 
 class SampleEvent(TypedDict, total=False):
-    """A probe prompt, answered."""
+    """An answer to a probe prompt."""
 
     event: Literal["sample"]
     time: int
@@ -126,7 +126,7 @@ class HeldOutEvent(TypedDict, total=False):
 
 
 class StepEvent(TypedDict, total=False):
-    """What the trainer logged at a step, null for a value that is not finite; besides these, other numbers by name."""
+    """The numbers that the trainer logged at a step, these and others by name; null for a value that is not finite."""
 
     event: Literal["step"]
     time: int
@@ -142,7 +142,7 @@ class StepEvent(TypedDict, total=False):
 
 
 class WarningEvent(TypedDict, total=False):
-    """What a check found doubtful without stopping the training."""
+    """A finding of a check that did not stop the training."""
 
     event: Literal["warning"]
     time: int
@@ -152,7 +152,7 @@ class WarningEvent(TypedDict, total=False):
 
 
 class EndEvent(TypedDict, total=False):
-    """What a whole training took: the last event of a journal."""
+    """The cost of a whole training: the last event of a journal."""
 
     event: Literal["end"]
     time: int
@@ -174,7 +174,7 @@ class EndEvent(TypedDict, total=False):
 
 
 Event = StartEvent | SignalEvent | SampleEvent | HeldOutEvent | StepEvent | WarningEvent | EndEvent
-"""An event of a journal; its `event` tells which. Fields of a kind may be absent from journals of earlier releases."""
+"""An event of a journal; its `event` names the kind. Journals of earlier releases may lack fields."""
 
 
 class Journal:
@@ -199,7 +199,7 @@ class Journal:
 
 
 def key(run: str, model: str) -> str:
-    """The only key under which the host publishes the training of ``model`` in what it calls ``run``."""
+    """The key of the training of ``model`` in ``run``, a UUID that the host chose; it publishes no other key."""
     return uuid.uuid5(uuid.UUID(run), model).hex
 
 

@@ -1,4 +1,4 @@
-"""Where the files of a project are, from its root."""
+"""Paths of a project's files, relative to its root."""
 
 from pathlib import Path
 
@@ -14,14 +14,12 @@ REPORTS = Path("reports")
 DATA_REPORTS = REPORTS / "data"
 EVALUATION = REPORTS / "evaluation"
 REGISTERED = REPORTS / "registered"
-
-
 EXPERIMENTS = (".dvc", "tmp", "exps")
 """The folder in which DVC runs queued and temporary experiments, each in a copy of the project that it then removes."""
 
 
 def home() -> Path:
-    """The project's root, absolute: that of the project itself where this is a copy in which DVC runs an experiment."""
+    """The project's root, absolute; in a copy in which DVC runs an experiment, the root of the original."""
     here = Path.cwd()
     for i in range(len(here.parts)):
         if here.parts[i : i + len(EXPERIMENTS)] == EXPERIMENTS:

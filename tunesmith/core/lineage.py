@@ -1,4 +1,4 @@
-"""Where a model comes from: all that is needed to tell it apart and to make it again."""
+"""The lineage of a model: everything needed to identify it and to make it again."""
 
 import json
 import os
@@ -33,7 +33,7 @@ class BaseOrigin(Digests):
     """The base that a model descends from."""
 
     source: str
-    """The place that the base was fetched from, with what pins it there, such as "hub Qwen/Qwen3-8B@9c92…"."""
+    """The place that the base was fetched from, with its pin, such as "hub Qwen/Qwen3-8B@9c92…"."""
 
 
 class WeightsUnder(Digests):
@@ -44,7 +44,7 @@ class WeightsUnder(Digests):
 
 
 class DvcHash(TypedDict, total=False):
-    """What DVC knows of a path; empty where it knows nothing."""
+    """DVC's record of a path; empty where there is none."""
 
     dvc: str
     """The hash that DVC recorded for the path or for the output it lies in, such as "md5:0a1b…"."""
@@ -100,7 +100,7 @@ class Method(TypedDict):
 
 
 class Making(TypedDict, total=False):
-    """When, by what code, in which environment, on what hardware and by which command something was made."""
+    """The time, code, environment, hardware and command by which something was made."""
 
     created: str
     """The time, UTC, in ISO 8601 to the second."""
@@ -108,7 +108,7 @@ class Making(TypedDict, total=False):
     fingerprint: str | None
     """SHA-256, in hex, of the stage's fingerprint in build/code; null where a stage ran without DVC."""
     document: dict[str, object]
-    """params.yaml as it stood, which need not be that of the commit: an experiment changes it without committing."""
+    """params.yaml as it was; it may differ from the commit's, since an experiment changes it without committing."""
     environment: Environment
     hardware: Hardware
     command: list[str]
@@ -124,14 +124,14 @@ class Merged(Digests, Making):
 
 
 class Lineage(Making, total=False):
-    """Where a model comes from: lineage.json of its folder.
+    """The lineage of a model: lineage.json in its folder.
 
     That of a base has `source` and `params` alone. That of a trained model has all but `source`, with `on` for an
     adapter and `merged` for a merged one.
     """
 
     source: str
-    """The place that a base was fetched from, with what pins it there."""
+    """The place that a base was fetched from, with its pin."""
     base: BaseOrigin
     inputs: dict[str, Input]
     """The files of ready rows that trained the model, by path."""
@@ -151,7 +151,7 @@ def collect(
 ) -> Lineage:
     """The lineage of a model trained now, from the base at ``source`` and ``inputs`` (files of ready rows).
 
-    Describes the run, decides nothing: git and dvc.lock are read for the record alone.
+    It describes the run and decides nothing: git and dvc.lock are read only for the record.
     """
     return {
         **making(device),
@@ -166,7 +166,7 @@ def collect(
 
 
 def making(device: str) -> Lineage:
-    """When, by what code, in which environment, on what hardware and by which command this is made, now."""
+    """The time, code, environment, hardware and command of this process."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "code": code(),
@@ -184,7 +184,7 @@ def making(device: str) -> Lineage:
 
 
 def read(folder: Path) -> Lineage:
-    """The lineage saved with a model."""
+    """The lineage in a model's folder."""
     lineage: Lineage = json.loads((folder / NAME).read_text())
     return lineage
 
@@ -196,25 +196,25 @@ def _fingerprint() -> str | None:
 
 
 def code() -> Code:
-    """The commit, and whether all is committed, but for what `git.clean` leaves out.
+    """The commit, and whether everything is committed, as `git.clean` defines it.
 
-    A container has no git, and is told.
+    A container, which has no git, gets both from the host.
     """
-    if told := os.environ.get(variables.CODE):
-        found: Code = json.loads(told)
-        return found
+    if text := os.environ.get(variables.CODE):
+        recorded: Code = json.loads(text)
+        return recorded
     here = Path()
     commit = git.head(here)
     return {"commit": commit, "clean": git.clean(here) if commit else None}
 
 
 def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> DvcHash:
-    """The hash DVC recorded for ``path``, or for the output it lies in; {} where it has none."""
+    """The hash that DVC recorded for ``path``, or for the output that holds it; {} where there is none."""
     stages = yaml.safe_load(lock.read_text()).get("stages", {}) if lock.exists() else {}
     entries = {
         Path(entry["path"]): f"{entry['hash']}:{entry[entry['hash']]}"
         for stage in stages.values()
-        for entry in stage.get("outs", [])  # deps may be of an earlier run
+        for entry in stage.get("outs", [])  # deps may come from an earlier run
     }
     hashes = [entries[place] for place in (path, *path.parents) if place in entries]
     return {"dvc": hashes[0]} if hashes else {}

@@ -1,8 +1,8 @@
-"""Digests of model folders: what is in them, and whether it still is.
+"""Manifests of model folders: the digest of every file, and the check that none has changed.
 
 ``manifest.json`` names every other file of a folder with its SHA-256 and size. The folder's digest is the SHA-256 of
-the manifest itself; its weights digest covers the safetensors files alone, so that two trainings that end in the same
-weights agree in it, whatever their journals say.
+the manifest itself; its weights digest covers only the safetensors files, so that two trainings that end in the same
+weights agree in it, whatever their journals hold.
 """
 
 import hashlib
@@ -21,10 +21,7 @@ PICKLES = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 
 @dataclass(frozen=True)
 class Manifest:
-    """A verified folder.
-
-    files: relative POSIX path -> {"sha256": hex, "bytes": size}.
-    """
+    """The files of a folder: relative POSIX path -> {"sha256": hex, "bytes": size}."""
 
     files: dict[str, dict[str, str | int]]
 
@@ -64,33 +61,33 @@ def write(folder: Path) -> Manifest:
 
 
 def verify(folder: Path, *, weights: bool = True) -> Manifest:
-    """Check every byte of ``folder`` against its manifest; without ``weights``, all but the safetensors.
+    """Check every byte of ``folder`` against its manifest, the safetensors files only with ``weights``.
 
     Raises IntegrityError that names each file added, missing or changed.
     """
     manifest = read(folder)
     skip = () if weights else (WEIGHTS,)
-    stated = {name: entry for name, entry in manifest.files.items() if not name.endswith(skip)}
-    found = _measure(folder, skip)
-    if stated == found:
+    expected = {name: entry for name, entry in manifest.files.items() if not name.endswith(skip)}
+    present = _measure(folder, skip)
+    if expected == present:
         return manifest
     changed = [
-        f"{name} ({'added' if name not in stated else 'missing' if name not in found else 'changed'})"
-        for name in sorted(stated.keys() | found.keys())
-        if stated.get(name) != found.get(name)
+        f"{name} ({'added' if name not in expected else 'missing' if name not in present else 'changed'})"
+        for name in sorted(expected.keys() | present.keys())
+        if expected.get(name) != present.get(name)
     ]
     raise IntegrityError(
-        f"{folder}: not the files its manifest names: {', '.join(changed)}",
+        f"{folder}: differs from its manifest: {', '.join(changed)}",
         fix=f"make it again (`dvc repro`), or bring back the cached copy (`dvc checkout {folder} --force`)",
     )
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest as stated, nothing checked. Raises IntegrityError where it is absent or not a manifest."""
+    """The manifest of ``folder``, unchecked. Raises IntegrityError where it is absent or not a manifest."""
     try:
         text = (folder / NAME).read_text()
         manifest = Manifest(json.loads(text)["files"])
-        if text != manifest._text():  # its digest is of what is written, to the last byte
+        if text != manifest._text():  # the digest covers the manifest to the last byte
             raise ValueError("not as it was written")
         return manifest
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -111,7 +108,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def no_link(path: Path) -> None:
-    """Raises IntegrityError for a link."""
+    """Raise IntegrityError for a link."""
     if path.is_symlink():
         raise IntegrityError(f"{path}: a link, which can point anywhere", fix="put the file itself there")
 

@@ -1,8 +1,8 @@
-"""Typed sections of params.yaml, and of what the stage `resolve_params` makes of it.
+"""Typed sections of params.yaml, and of the effective params that the stage `resolve_params` derives from it.
 
 A section is declared where it is used, as a `Section` with types, units and a default for every value that can have
-one. params.yaml holds the values that a project chose. `resolve_params` adds the defaults, checks the whole, and writes
-to build/params the values that each stage reads; a stage is stale when its file there changes.
+one. params.yaml holds the values that a project chose. `resolve_params` adds the defaults, checks the document, and
+writes the values that each stage reads to build/params; a stage is stale when its file there changes.
 """
 
 import difflib
@@ -18,7 +18,7 @@ from tunesmith.core.errors import ParamsError
 
 PATH = Path("params.yaml")
 RESOLVED = Path("build/params")
-"""Written by `resolve_params`: <stage>.json, or <stage>/<entry>.json for a stage with entries."""
+"""The folder that `resolve_params` writes: <stage>.json, or <stage>/<entry>.json for a stage with entries."""
 Objective: TypeAlias = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
 """The objective of a training, which is the section of params.yaml that its entry is in."""
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
@@ -43,17 +43,19 @@ SECTIONS = (
 
 
 class Section(BaseModel):
+    """A section of params.yaml, immutable; an unknown param is an error."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
 def _check_entry_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-        raise ValueError(f"{name!r} cannot name an entry; begin with a letter, go on with letters, digits, - and _")
+        raise ValueError(f"{name!r} cannot name an entry: a name is a letter, then letters, digits, - and _")
     return name
 
 
 EntryName = Annotated[str, AfterValidator(_check_entry_name)]
-"""The name of a data set or a model: of its stage, `train_sft@<name>`, and of its folder."""
+"""The name of a data set or a model, also in its stage, `train_sft@<name>`, and of its folder."""
 
 T = TypeVar("T")
 
@@ -84,7 +86,7 @@ def resolved(stage: str, entry: str | None = None) -> Path:
 
 
 def read(path: Path = PATH) -> dict[str, object]:
-    """All of params.yaml, or of a stage's resolved params.
+    """The whole of params.yaml, or of a stage's effective params.
 
     Raises ParamsError where the file is absent, is not YAML, or has an unknown section.
     """
@@ -95,7 +97,7 @@ def read(path: Path = PATH) -> dict[str, object]:
 
 
 def read_unchecked(path: Path) -> dict[str, object]:
-    """All of a file of params, whatever its sections. Raises ParamsError where it is absent or is not YAML."""
+    """The whole of a file of params, its sections unchecked. Raises ParamsError where it is absent or is not YAML."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -118,9 +120,9 @@ def parse(kind: type[T], value: object, section: str, path: Path = PATH) -> T:
         raise _explain(error, kind, section, path) from None
 
 
-def meant(name: str, known: Sequence[str]) -> str:
-    """ "; did you mean ...?" for the closest known name; empty where none is close."""
-    close = difflib.get_close_matches(name, known, n=1)
+def meant(name: str, names: Sequence[str]) -> str:
+    """The end of an error, "; did you mean ...?", with the closest of ``names``; empty where no name is close."""
+    close = difflib.get_close_matches(name, names, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -136,7 +138,7 @@ def _explain(error: ValidationError, kind: type[T], section: str, path: Path) ->
     lines = []
     for problem in error.errors():
         if problem["type"] == "default_factory_not_called":
-            continue  # a default that follows from another param, which is wrong
+            continue  # a default that depends on another param, whose own error is in the list
         place = ".".join(str(part) for part in (section, *problem["loc"]) if part not in ("", "[key]"))
         if problem["type"] == "extra_forbidden":
             lines.append(f"{path}: {place}: unknown param{meant(str(problem['loc'][-1]), _fields(kind))}")
@@ -148,7 +150,7 @@ def _explain(error: ValidationError, kind: type[T], section: str, path: Path) ->
 
 
 def _fields(kind: type[T]) -> list[str]:
-    """Names of the fields of a section, of the sections nested in it, and of the members of a union of sections."""
+    """The names of the params of a section, of the sections nested in it, and of the members of a union of sections."""
     schema = TypeAdapter(kind).json_schema()
     nested = [schema, *schema.get("$defs", {}).values()]
     return [name for part in nested for name in part.get("properties", {})]

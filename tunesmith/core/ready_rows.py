@@ -1,4 +1,4 @@
-"""Ready rows and other JSON on disk: read as they were written, written whole or not at all."""
+"""Ready rows, samples and other JSON on disk: their types, reading, and writing whole or not at all."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -135,7 +135,7 @@ def read(path: Path) -> list[Row]:
         rows: list[Row] = [jiter.from_json(line) for line in path.read_bytes().splitlines()]
     except ValueError as error:
         fix = "`dvc checkout` brings back what the stage wrote, `dvc repro --force` writes it again"
-        raise DataError(f"{path}: not as a stage wrote it: {error}", fix=fix) from None
+        raise DataError(f"{path}: not the JSON lines that a stage writes: {error}", fix=fix) from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", fix="`dvc repro` writes it") from None
     if not rows:
@@ -162,25 +162,25 @@ def read_repeats(path: Path) -> list[Repeat]:
 
 
 def reference(row: Mapping[str, object]) -> str:
-    """What a verifier compares an answer with: the row's `reference`, else its own completion."""
+    """The text that a verifier compares an answer with: the row's `reference`, or else its own completion."""
     if "reference" in row:
         return str(row["reference"])
     return str(cast("list[Message]", row["completion"])[-1]["content"])
 
 
 def dumps(value: object) -> bytes:
-    """JSON in UTF-8 on one line; what JSON has no form for, as text. Integers keep all their digits."""
+    """JSON in UTF-8 on one line. Values that JSON cannot express become text; integers keep all their digits."""
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # over 64 bits
+    except TypeError:  # an integer of more than 64 bits
         return json.dumps(value, default=str, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """One JSON object a line, UTF-8, whole or not at all."""
+    """Write a file of one JSON object a line, UTF-8, whole or not at all."""
     files.write_bytes(path, b"".join(dumps(row) + b"\n" for row in rows))
 
 
 def write_json(path: Path, value: Mapping[str, object]) -> None:
-    """Indented JSON in UTF-8, whole or not at all."""
+    """Write a file of indented JSON, UTF-8, whole or not at all."""
     files.write_bytes(path, orjson.dumps(value, option=orjson.OPT_INDENT_2) + b"\n")

@@ -17,10 +17,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Paired:
-    """difference: mean of challenger - champion, with its bootstrap interval.
+    """The comparison of two models on the same prompts.
 
-    p_value: exact McNemar where all scores are 0 or 1 (two-sided binomial over the prompts on which the two differ);
-    None otherwise.
+    difference: mean of challenger - champion, with its bootstrap interval. p_value: exact McNemar where all scores are
+    0 or 1 (two-sided binomial over the prompts on which the two differ); None otherwise.
     """
 
     difference: float
@@ -30,9 +30,9 @@ class Paired:
 
 @dataclass(frozen=True)
 class Noise:
-    """By how much two evaluations of one model differ.
+    """The difference between two evaluations of one model.
 
-    floor: the absolute difference of their mean scores. flipped: the share of prompts whose score is another.
+    floor: the absolute difference of their mean scores. flipped: the share of prompts whose score changed.
     """
 
     floor: float
@@ -45,7 +45,9 @@ def mean_interval(scores: Sequence[float], *, confidence: float, resamples: int,
     Raises EvaluationError for no scores.
     """
     if not scores:
-        raise EvaluationError("no gradable sample to take a mean of", fix="read reports/<model>/samples.jsonl")
+        raise EvaluationError(
+            "no gradable sample to take a mean of", fix="read reports/evaluation/<model>/samples.jsonl"
+        )
     if right_or_wrong(scores):
         ci = stats.binomtest(round(sum(scores)), len(scores)).proportion_ci(confidence, method="wilson")
         return Interval(float(ci.low), float(ci.high))
@@ -57,8 +59,8 @@ def paired(
 ) -> Paired:
     """Compare two models on the same prompts, in the same order.
 
-    The bootstrap resamples prompts, so what is shared by both answers to a prompt cancels (Koehn 2004).
-    Raises EvaluationError where the two are not of one length, or empty.
+    The bootstrap resamples prompts, so a prompt's difficulty, which both answers share, cancels (Koehn 2004).
+    Raises EvaluationError where the two differ in length, or are empty.
     """
     changes = differences(champion, challenger)
     p_value = None
@@ -70,10 +72,10 @@ def paired(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Each p-value adjusted for there being all of them, in their order (Holm 1979).
+    """The p-values, in their order, adjusted for testing all of them at once (Holm 1979).
 
-    Those below 1 - confidence may all be claimed at once: the chance that any claim is false stays below it, whatever
-    the tests have in common.
+    All those below 1 - confidence may be claimed together: the chance that any claim is false stays below it, however
+    the tests depend on each other.
     """
     adjusted, reached = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
@@ -83,16 +85,16 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def noise(first: Sequence[float], again: Sequence[float]) -> Noise:
-    """Between two evaluations of one model on the same prompts: run to run, or at another batch size.
+    """The noise between two evaluations of one model on the same prompts: run to run, or at another batch size.
 
-    Raises EvaluationError where the two are not of one length, or empty.
+    Raises EvaluationError where the two differ in length, or are empty.
     """
     changes = differences(first, again)
     return Noise(abs(float(np.mean(changes))), sum(change != 0 for change in changes) / len(changes))
 
 
 def differences(before: Sequence[float], after: Sequence[float]) -> list[float]:
-    """after - before, prompt by prompt. Raises EvaluationError where the two are not of one length, or empty."""
+    """after - before, prompt by prompt. Raises EvaluationError where the two differ in length, or are empty."""
     if len(before) != len(after) or not before:
         raise EvaluationError(
             f"{len(before)} scores cannot be paired with {len(after)}", fix="evaluate both on the same prompts"

@@ -28,27 +28,19 @@ GPU = Machine("cuda", BF16, checkpointing=True)
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """The largest step of one training."""
+    """The largest step of one training. `tunesmith.core.journal.LargestStep` documents the fields that it records."""
 
     objective: Objective
     weights: WeightsKind
     batch: int
-    """Batch through the model at once: packed sequences (sft), pairs (dpo, reward), completions (rlhf, grpo)."""
     length: int
-    """Tokens of a packed sequence, or of a prompt with its longest completion."""
     machine: Machine
     rank: int
-    """Rank of LoRA's matrices."""
     completion: int = 0
-    """Tokens of ``length`` that are the completion; 0 for packed sequences."""
     labelled: int = 0
-    """Trained tokens in a batch of packed sequences; 0 where the number is unknown and may be all."""
     rollouts: int = 0
-    """Completions generated at once (rlhf, grpo)."""
     group: int = 1
-    """Completions for each prompt (rlhf, grpo)."""
     reference: bool = False
-    """Whether a reference policy stays in memory for a KL term (rlhf, grpo); DPO computes its reference beforehand."""
     trained_bytes: int = FLOAT32
     """Bytes of a number in trained weights; `tunesmith.models.weights.make_trainable_float32` makes it float32."""
 

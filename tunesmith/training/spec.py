@@ -1,4 +1,4 @@
-"""One training: what is trained, on which rows, from which model; for the journal and the lineage."""
+"""The specification of one training, as its journal and its lineage record it."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,35 +12,28 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.training.entries.common import Entry
 
 TITLES: dict[Objective, str] = {"sft": "SFT", "dpo": "DPO", "reward": "reward model", "rlhf": "RLHF", "grpo": "GRPO"}
-"""How people write each objective."""
+"""The name of each objective in the name of a method, such as "SFT with LoRA"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LargestStep:
-    """The largest step of a training, in tokens and rows: memory is predicted from it (planning/workload.py)."""
+    """The part of `journal.LargestStep`, which documents the fields, that an objective knows."""
 
     batch: int
-    """Packed sequences (sft), pairs (dpo, reward) or completions (rlhf, grpo) that go through the model at once."""
     length: int
-    """Tokens of a packed sequence, or of a prompt with its longest completion."""
     completion: int = 0
-    """Tokens of ``length`` that are the completion; 0 for packed sequences."""
     labelled: int = 0
-    """Tokens of a batch of packed sequences that are trained; 0 where all may be."""
     rollouts: int = 0
-    """Completions written at once (rlhf, grpo)."""
     group: int = 1
-    """Completions a prompt (rlhf, grpo)."""
     reference: bool = False
-    """Whether a reference policy stays in memory (rlhf, grpo with a KL)."""
 
 
 @dataclass(frozen=True)
 class TrainingSpec:
     """One training.
 
-    entry: its params. start: the folder of the model it starts from. rows: how many it trains on. inputs: files of
-    ready rows. upstream: folders of other trained models that it uses.
+    out: the folder of the model that it makes. entry: its params. start: the folder of the model that it starts from.
+    rows: the number of rows that train. inputs: files of ready rows. upstream: folders of other trained models in use.
     """
 
     out: Path
@@ -54,6 +47,7 @@ class TrainingSpec:
 
     @property
     def method(self) -> str:
+        """The objective on the kind of weights, in words."""
         return f"{TITLES[self.objective]} {settings.NAMES[self.entry.weights]}"
 
     @property
@@ -105,14 +99,14 @@ def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> linea
 
 
 def costs(spec: TrainingSpec) -> dict[str, float]:
-    """Seconds of every training that this one builds on, by model."""
+    """The duration, in seconds, of every training that this one builds on, by model."""
     seconds: dict[str, float] = {}
     for folder in (spec.start, *spec.upstream):
         path = folder / journal.NAME
-        if path.exists():  # the base has none
+        if path.exists():  # not for the base
             seconds |= journal.first(journal.read(path), "end")["costs"]
     return seconds
 
 
-def _digests(stated: Manifest) -> lineage.Digests:
-    return {"digest": stated.digest, "weights_digest": stated.weights_digest}
+def _digests(folder: Manifest) -> lineage.Digests:
+    return {"digest": folder.digest, "weights_digest": folder.weights_digest}

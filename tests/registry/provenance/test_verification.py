@@ -32,7 +32,9 @@ from tunesmith.registry.registered_models import Version
 from tunesmith.registry.versions import VersionFiles
 
 VERSION = Version("1", "run", {})
-PARAMS = {"lora": {"rank": 2, "alpha": 4.0}, "sft": {"learning_rate": {"lora": 0.001}, "sizes": [1, 2]}}
+PARAMS: dict[str, Any] = {"sft": {"sft-lora": {"lora": {"rank": 2, "alpha": 4.0}, "learning_rate": 0.001}}}
+EFFECTIVE: dict[str, Any] = {"sft": {"sft-lora": PARAMS["sft"]["sft-lora"] | {"seed": 20}}}
+"""With a default."""
 LINEAGE = {"source": "a package"}
 
 
@@ -59,7 +61,7 @@ def root(tmp_path: Path) -> Path:
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "params.yaml", "requirements.lock")
     git(tmp_path, "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "c")
-    (tmp_path / "params.yaml").write_text("lora: {rank: 9}\n")
+    (tmp_path / "params.yaml").write_text("sft: {sft-lora: {lora: {rank: 9}}}\n")
     (tmp_path / ".dvc").mkdir()
     (tmp_path / ".dvc" / "config").touch()
     return tmp_path
@@ -96,7 +98,7 @@ def test_every_byte_of_a_local_base_is_checked(root: Path) -> None:
     weights = root / "models" / "base" / "model.safetensors"
     weights.write_bytes(b"w" * 99 + b"x")
     assert prove(check, root) == Proof(
-        "differs", f"{root}/models/base: not the files its manifest names: model.safetensors (changed)"
+        "differs", f"{root}/models/base: differs from its manifest: model.safetensors (changed)"
     )
     manifest.write(root / "models" / "base")
     assert "expected" in prove(check, root).says
@@ -156,14 +158,56 @@ def test_without_a_commit_code_params_and_lock_are_unreachable(root: Path, check
     assert prove(check, root).mark == "unreachable"
 
 
-def test_params_are_compared_with_the_commit_and_not_with_the_working_tree(root: Path) -> None:
-    assert prove(Params(commit(root), PARAMS), root).mark == "verified"
-    other = PARAMS | {"lora": {"rank": 3, "alpha": 4.0}}
+def test_params_without_a_document_are_compared_with_the_commit_and_not_with_the_working_tree(root: Path) -> None:
+    assert prove(Params(commit(root), EFFECTIVE), root).mark == "verified"
+    other = {"sft": {"sft-lora": EFFECTIVE["sft"]["sft-lora"] | {"lora": {"rank": 3, "alpha": 4.0}}}}
     assert prove(Params(commit(root), other), root) == Proof(
-        "differs", "params.yaml at the commit has other values: lora"
+        "differs", "params.yaml at the commit has other values: sft.sft-lora.lora.rank"
     )
-    assert prove(Params(commit(root), PARAMS | {"dpo": {}}), root).mark == "differs"
-    assert prove(Params("0" * 40, PARAMS), root).mark == "unreachable"
+    assert prove(Params(commit(root), EFFECTIVE | {"dpo": {"dpo": {}}}), root).mark == "differs"
+    assert prove(Params("0" * 40, EFFECTIVE), root).mark == "unreachable"
+
+
+def test_recorded_params_yaml_must_give_the_effective_params(root: Path) -> None:
+    assert prove(Params(commit(root), EFFECTIVE, PARAMS), root) == Proof(
+        "verified", "params.yaml as recorded gives them; it is the commit's"
+    )
+    assert prove(Params(commit(root), EFFECTIVE, PARAMS | {"registry": {"model": "m"}}), root) == Proof(
+        "verified", "params.yaml as recorded gives them; it is not the commit's"
+    )
+    other = {"sft": {"sft-lora": PARAMS["sft"]["sft-lora"] | {"learning_rate": 0.002}}}
+    assert prove(Params(commit(root), EFFECTIVE, other), root) == Proof(
+        "differs", "params.yaml as recorded has other values: sft.sft-lora.learning_rate"
+    )
+
+
+@pytest.mark.parametrize("known", [None, "0" * 40])
+def test_recorded_params_yaml_is_checked_without_its_commit(root: Path, known: str | None) -> None:
+    assert prove(Params(known, EFFECTIVE, PARAMS), root) == Proof(
+        "verified", "params.yaml as recorded gives them; the commit's cannot be read here"
+    )
+    assert prove(Params(known, EFFECTIVE, {}), root).mark == "differs"
+
+
+@pytest.mark.parametrize(
+    ("document", "names"),
+    [
+        ({"sft": {"a": {"rank": 2}}}, []),
+        ({"sft": {"a": {}}, "dpo": {"b": {"rank": 3}}}, []),
+        ({"sft": {"a": {"rank": 3}}}, ["sft.a.rank"]),
+        ({"sft": {"a": {"rank": None}}}, ["sft.a.rank"]),
+        ({"sft": {"a": {"rang": 2}}}, ["sft.a.rang"]),
+        ({"sft": {"a": {"lora": {"alpha": 5}}}}, ["sft.a.lora.alpha"]),
+        ({"sft": {"a": {"lora": None}}}, ["sft.a.lora"]),
+        ({"sft": {"a": None}}, ["sft.a"]),
+        ({"sft": {"b": {"rank": 2}}}, ["sft.a"]),
+        ({"sft": []}, ["sft.a"]),
+        (None, ["sft.a"]),
+    ],
+)
+def test_effective_params_may_add_defaults_and_change_nothing(document: Any, names: list[str]) -> None:
+    recorded = {"sft": {"a": {"rank": 2, "lora": {"alpha": 4, "dropout": 0.0}}}}
+    assert list(verification.differences(recorded, document)) == names
 
 
 @pytest.mark.parametrize(
@@ -172,6 +216,7 @@ def test_params_are_compared_with_the_commit_and_not_with_the_working_tree(root:
         (1.0, 1, True),
         (0.001, "1e-3", True),
         (0.001, "a tenth", False),
+        (2, "2", True),
         ({"a": [1, 2.0]}, {"a": [1, 2]}, True),
         ({"a": 1}, {"a": 1, "b": 2}, False),
         ([1, 2], [1], False),

@@ -43,7 +43,7 @@ def data_versions(root: Path) -> Finding:
     return Finding("DVC", "good", f"{known} stages; the cache is {cache}{apart}")
 
 
-def remote(root: Path, reach: Callable[[Path], bool] = dvc_project.reach) -> Finding:
+def remote(root: Path, reach: Callable[[Path], bool] = dvc_project.remote_exists) -> Finding:
     known = dvc_project.remotes(root)
     if not known:
         fix = "`dvc remote add --default NAME ADDRESS`, then `dvc push`"

@@ -48,7 +48,7 @@ class Worktree:
         tracked = [stage.target for stage in needed if not stage.runs]
         if tracked:
             self.run("dvc", "pull" if dvc_project.remotes(self.root) else "checkout", *tracked)
-        brought = [path for path in dvc_project.loose(known, needed) if not (self.project / path).exists()]
+        brought = [path for path in dvc_project.sources(known, needed) if not (self.project / path).exists()]
         for path in brought:
             if not (self.root / path).exists():
                 raise LineageError(
