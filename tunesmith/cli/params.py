@@ -56,6 +56,10 @@ def _at(values: dict[str, object], section: str, path: Path) -> dict[str, object
 
 
 def _nested(stated: object, section: str) -> dict[str, object]:
+    """The part of params.yaml at a dotted path, a lone value by its name; empty where it has none."""
+    name, parent = "", stated
     for name in section.split("."):
-        stated = stated.get(name) if isinstance(stated, dict) else None
-    return stated if isinstance(stated, dict) else {}
+        parent, stated = stated, stated.get(name) if isinstance(stated, dict) else None
+    if isinstance(stated, dict):
+        return stated
+    return {name: stated} if isinstance(parent, dict) and name in parent else {}

@@ -1,0 +1,154 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tunesmith.core.errors import TunesmithError
+from tunesmith.project import checks, document
+from tunesmith.project.document import Document
+
+ROOT = Path(__file__).parents[2]
+
+
+def check(folder: Path, change: Any) -> Document:
+    """Check the project's own params after a change."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    change(params)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    project = document.load(folder / "params.yaml")
+    checks.check(project, folder / "params.yaml")
+    return project
+
+
+def test_the_projects_own_params_are_in_order(tmp_path: Path) -> None:
+    project = check(tmp_path, lambda p: None)
+    assert list(project.data) == ["demo", "demo_pairs", "demo_prompts"]
+    assert project.models == ["sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo"]
+
+
+def entry(objective: str, name: str, **changes: Any) -> Any:
+    """A change of an entry's values, or a new entry: a copy of the one that has the name of its objective."""
+
+    def change(params: dict[str, Any]) -> None:
+        params[objective][name] = params[objective].get(name, params[objective].get(objective)) | changes
+
+    return change
+
+
+def merged(**entries: str) -> Any:
+    return lambda p: p["package"].update(merged={name: {"adapter": adapter} for name, adapter in entries.items()})
+
+
+def suite(**values: Any) -> Any:
+    return lambda p: p["evaluate"]["suites"].update(other=values)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.update(demmo=p.pop("demo")), "unknown section 'demmo'; did you mean 'demo'?"),
+        (entry("sft", "sft-lora", datset="demo"), "sft.sft-lora.datset: unknown param; did you mean 'dataset'?"),
+        (lambda p: p["sft"]["sft-lora"].pop("dataset"), "sft.sft-lora.dataset: missing; it has no default"),
+        (entry("sft", "sft-lora", dataset="dmo"), "sft.sft-lora.dataset: no data set 'dmo'; did you mean 'demo'?"),
+        (suite(dataset="x", verifier="exact"), "evaluate.suites.other.dataset: no data set 'x'"),
+        (suite(kind="perplexity", dataset="demmo"), "suites.other.dataset: no data set 'demmo'; did you mean 'demo'?"),
+        (suite(task="tasks/mine.yaml"), "suites.other.task: tasks/mine.yaml is not in data/tasks"),
+        (suite(task="data/tasks/../mine.yaml"), "data/tasks/../mine.yaml is not in data/tasks"),
+        (lambda p: p["evaluate"].update(suites={}), "evaluate.suites: missing; models would be trained and not"),
+        (lambda p: p["gate"]["rules"][1].update(suite="preferences"), "the suite 'preferences' has no stopped"),
+        (lambda p: p["gate"]["rules"][3].update(metric="seconds"), "gate.rules.3"),
+        (lambda p: p["gate"]["rules"][0].update(suite="arithmetics"), "no suite 'arithmetics'; did you mean 'arith"),
+        (lambda p: p["gate"].update(against="sft-lroa"), "gate.against: no model 'sft-lroa'; did you mean 'sft-lora'?"),
+        (lambda p: p["gate"].update(against="reward"), "gate.against: no model 'reward'"),
+        (lambda p: p["data"].update({"my.set": p["data"]["demo"]}), "'my.set' cannot name an entry"),
+        (lambda p: p["data"].update({2024: p["data"]["demo"]}), "data.2024"),
+        (lambda p: p["data"]["demo"].update(paht="x"), "data.demo.paht: unknown param; did you mean 'path'?"),
+        (lambda p: p["data"]["demo"].update(path="nowhere.csv"), "data.demo.path: no file nowhere.csv"),
+        (
+            lambda p: p["data"]["demo"].update(held_out={"path": "data/held_out/no"}),
+            "no file or folder data/held_out/no",
+        ),
+        (lambda p: p["data"]["demo"].update(held_out={"path": "README.md"}), "README.md is not in data/held_out"),
+        (lambda p: p["data"]["demo"].update(held_out={"path": "data/held_out/../x"}), "x is not in data/held_out"),
+        (lambda p: p["data"]["demo"].update(verifier="nummer"), "unknown verifier 'nummer'; there is choice"),
+        (lambda p: p["data"]["demo"].update(columns={"prmpt": "q"}), "data.demo.columns.prmpt"),
+        (lambda p: p["data"]["demo"].update(columns={"prompt": "{{ q"}), "not a Jinja template"),
+        (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
+        (
+            lambda p: (p["data"]["demo"].update(kind="answers"), p["dpo"]["dpo"].update(dataset="demo")),
+            "dpo.dpo.dataset: data.demo: DPO cannot learn from answers",
+        ),
+        (
+            lambda p: (
+                p["data"]["demo_pairs"].update(kind="preferences"),
+                p["grpo"]["grpo"].update(dataset="demo_pairs"),
+            ),
+            "grpo.grpo.dataset: data.demo_pairs: GRPO cannot learn from",
+        ),
+        (lambda p: p.update(signing={"trusted": ["keys/ada.pub"]}), "keys/ada.pub: not a readable key in PEM"),
+        (lambda p: p.update(signing={"kind": "pgp"}), "signing: Input tag 'pgp' found using"),
+        (lambda p: p.update(serve={"max_lora_rank": 20}), "serve.max_lora_rank: Input should be 8, 16, 32"),
+        (lambda p: p.update(runtime={"engine": "docker"}), "runtime.image: engine docker needs one"),
+        (entry("rlhf", "rlhf", start="sft-lroa"), "rlhf.rlhf.start: no model to start from 'sft-lroa'; did you mean"),
+        (entry("rlhf", "rlhf", start="reward"), "rlhf.rlhf.start: no model to start from 'reward'"),
+        (entry("rlhf", "rlhf", reward="sft-lora"), "rlhf.rlhf.reward: no reward model 'sft-lora'"),
+        (entry("dpo", "sft-lora", start="base"), "dpo.sft-lora: the name is taken by sft.sft-lora"),
+        (entry("dpo", "base"), "dpo.base: the name is taken by the base model"),
+        (merged(dpo="sft-lora"), "package.merged.dpo: the name is taken by dpo.dpo"),
+        (merged(m="sft-lroa"), "package.merged.m.adapter: no adapter 'sft-lroa'; did you mean 'sft-lora'?"),
+        (merged(m="reward"), "package.merged.m.adapter: no adapter 'reward'"),
+        (merged(m="sft-full"), "package.merged.m.adapter: all weights of sft-full are trained: there is nothing to"),
+    ],
+)
+def test_what_would_stop_the_pipeline_is_named_with_what_was_probably_meant(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    with pytest.raises(TunesmithError) as error:
+        check(tmp_path, change)
+    assert message in str(error.value)
+    assert "fix: " in str(error.value)
+
+
+def test_models_that_start_from_each_other_are_a_circle(tmp_path: Path) -> None:
+    def change(params: dict[str, Any]) -> None:
+        params["dpo"]["a"] = params["dpo"]["dpo"] | {"start": "b"}
+        params["dpo"]["b"] = params["dpo"]["dpo"] | {"start": "a"}
+
+    with pytest.raises(TunesmithError, match="a starts from b starts from a: a circle"):
+        check(tmp_path, change)
+
+
+def test_a_model_that_starts_from_itself_is_a_circle(tmp_path: Path) -> None:
+    with pytest.raises(TunesmithError, match="dpo starts from dpo: a circle"):
+        check(tmp_path, entry("dpo", "dpo", start="dpo"))
+
+
+def test_a_start_may_be_named_before_it_and_may_be_the_base(tmp_path: Path) -> None:
+    def change(params: dict[str, Any]) -> None:
+        params["dpo"] = {"first": params["dpo"]["dpo"] | {"start": "second"}, "second": params["dpo"]["dpo"]}
+        params["dpo"]["second"]["start"] = "base"
+
+    assert {"first", "second"} <= set(check(tmp_path, change).models)
+
+
+def test_a_merged_model_is_evaluated_and_can_be_the_gates_baseline(tmp_path: Path) -> None:
+    def change(params: dict[str, Any]) -> None:
+        merged(whole="sft-lora")(params)
+        params["gate"]["against"] = "whole"
+
+    assert check(tmp_path, change).models[-1] == "whole"
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "data/tasks/mine.yaml"])
+def test_a_task_is_a_name_or_a_file_where_dvc_sees_it_change(tmp_path: Path, task: str) -> None:
+    check(tmp_path, suite(task=task))
+
+
+def test_prompts_that_name_their_own_verifier_train_grpo(tmp_path: Path) -> None:
+    check(tmp_path, lambda p: p["data"]["demo_prompts"].pop("verifier", None))
+
+
+def test_the_default_place_of_held_out_rows_is_there(tmp_path: Path) -> None:
+    project = check(tmp_path, lambda p: None)
+    assert {dataset.held_out.path for dataset in project.data.values()} == {Path("data/held_out")}
