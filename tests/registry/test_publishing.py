@@ -1,5 +1,6 @@
 """Publishing to a real SQLite tracker, a new one for every test, and following a journal."""
 
+import fcntl
 import json
 import math
 import os
@@ -19,7 +20,6 @@ from tunesmith.core.errors import RegistryError
 from tunesmith.registry import journal_reader, publishing
 from tunesmith.registry.runs import CHOSEN, Experiment
 from tunesmith.registry.tracker import Names
-from tunesmith.runtime import journal_follower
 
 DEAD = "http://127.0.0.1:9"
 
@@ -53,6 +53,15 @@ def test_a_run_has_its_params_and_its_cost(project: Path) -> None:
     params = {"model": "sft-lora", "method": "SFT with LoRA", "device": "cpu", "sft.lr": "1"}
     assert data.params == params | {CHOSEN: run}
     assert data.metrics["training/seconds"] == 2.0
+
+
+@pytest.mark.parametrize("about", [{"model": "a"}, {"model": "a-merged", "merged": "a"}])
+def test_params_have_the_same_names_for_every_entry(project: Path, about: dict[str, str]) -> None:
+    with journal.Journal(project / "j") as log:
+        log.write("start", key="k", method="m", device="cpu", params={"sft": {"a": {"lora": {"rank": 2}}}}, **about)
+    experiment = Experiment("arithmetic")
+    run = publishing.publish_training(experiment, journal.read(project / "j"))
+    assert experiment.client.get_run(run).data.params["sft.lora.rank"] == "2"
 
 
 def test_an_evaluation_is_published_once_with_its_samples_as_a_table(project: Path) -> None:
@@ -170,35 +179,43 @@ def test_events_that_wait_for_a_server_are_bounded_and_not_lost(
     assert max(map(len, batches)) < 80
 
 
-def test_a_silent_server_delays_a_training_by_seconds_only(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_outlives_its_training_by_seconds_only_whatever_it_waits_for(project: Path) -> None:
+    """The server accepts connections and never answers; requests would wait longer than the limit."""
+    write_journal(project / "j", 1, ended=True)
+    code = "import sys; from tunesmith.registry import publishing; publishing.LAST_ATTEMPT = 1; publishing.main({})"
+    training = (
+        "import os, subprocess, sys, time; subprocess.Popen([sys.executable, '-c', sys.argv[1].format(os.getpid())]"
+    )
+    training += ", stdin=open('j', 'rb')); time.sleep(float(sys.argv[2]))"
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(journal_follower, "PATIENCE", 0.5)
-        write_journal(project / "j", 1, ended=False)
-        with journal_follower.published_live(project / "j"), journal.Journal(project / "j") as log:
-            log.write("end", steps=1, seconds=1.0)
-        assert no_follower()
+        address = {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        patience = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "300"}
+        environment = os.environ | address | patience
+        with subprocess.Popen([sys.executable, "-c", training, code, "300"], env=environment) as trainer:
+            silent.settimeout(90)
+            connection, _ = silent.accept()  # the follower is in its first request
+            (follower,) = psutil.Process(trainer.pid).children()
+            trainer.kill()
+        with connection:
+            psutil.wait_procs([follower], timeout=30)
+            assert not follower.is_running() or follower.status() == psutil.STATUS_ZOMBIE
 
 
-def test_a_training_that_fails_ends_its_follower_and_keeps_its_error(
-    project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(journal_follower, "PATIENCE", 0.5)
-    write_journal(project / "j", 1, ended=False)
-    with pytest.raises(ZeroDivisionError), journal_follower.published_live(project / "j"):
-        raise ZeroDivisionError
-    assert no_follower()
-
-
-def test_in_a_container_a_training_is_left_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(journal.RUN, "12345678-1234-5678-1234-567812345678")
-    with journal_follower.published_live(tmp_path / "j"):
-        assert no_follower()
-
-
-def no_follower() -> bool:
-    own = psutil.Process().children(recursive=True)
-    return not any("tunesmith.registry.publishing" in child.cmdline() for child in own)
+def test_a_journal_has_one_publisher_at_a_time(project: Path) -> None:
+    path = project / "j"
+    write_journal(path, 2, ended=True)
+    with publishing.only_publisher(path):
+        with start_follower(path) as follower:
+            assert follower.wait(timeout=90) == 0
+        assert not Experiment("arithmetic").client.search_runs([Experiment("arithmetic").id])
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        began = time.monotonic()
+        with publishing.only_publisher(path, patience=0.5):
+            assert 0.5 <= time.monotonic() - began < 10
+    with start_follower(path) as follower:
+        assert follower.wait(timeout=90) == 0
+    assert wait_for_run(Experiment("arithmetic"))
 
 
 def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:

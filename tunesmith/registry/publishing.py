@@ -6,17 +6,20 @@ follows a journal while the process with the id TRAINER lives. A journal of anot
 is all that the command prints on standard output.
 
 Publishing is idempotent: keys and times come from disk, so publishing again, after an outage or an interruption, adds
-only what is missing.
+only what is missing. Two that publish a journal at once would each add it, so a publisher holds a lock on its file.
 """
 
+import fcntl
 import hashlib
 import itertools
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from pathlib import Path
+from typing import BinaryIO
 
 from tunesmith.core import journal
 from tunesmith.core.errors import EngineError, RegistryError
@@ -30,6 +33,8 @@ from tunesmith.registry.tracker import Names
 
 INTERVAL = 1.0
 """Seconds between two reads of a followed journal."""
+LAST_ATTEMPT = 30
+"""Seconds that a follower may still take once its training is gone; then it ends, whatever it waits for."""
 MAX_PENDING = 10_000
 """Limit on the events that wait for a server; at the limit the journal is not read further."""
 
@@ -38,11 +43,12 @@ def publish_training(experiment: Experiment, events: list[Event]) -> str:
     """Publish a journal, complete or still growing, and return the id of its run."""
     start, end = journal.first(events, "start"), journal.first(events, "end")
     run = experiment.run(start["key"], start["model"], start["time"], {"method": start["method"]})
+    entry = start.get("merged", start["model"])  # left out of the names, so that runs of several entries compare
     params = {
         "model": start["model"],
         "method": start["method"],
         "device": start["device"],
-        **_flatten(start["params"]),
+        **_flatten({section: entries.get(entry, entries) for section, entries in start["params"].items()}),
     }
     summary = [point for name, value in end.items() for point in _points(f"training/{name}", value, end["time"])]
     experiment.log(run, points=[*step_points(events), *summary], params=params)
@@ -148,11 +154,55 @@ def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
         raise
 
 
-if __name__ == "__main__":
-    os.nice(10)  # below the training
+@contextmanager
+def only_publisher(path: Path, patience: float = LAST_ATTEMPT + 5) -> Iterator[None]:
+    """Wait for a follower of the journal at ``path`` to end, for ``patience`` seconds at most; keep others out then."""
+    deadline = time.monotonic() + patience
+    with path.open("rb") as file:
+        while not _lock(file) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield
+
+
+def _lock(file: BinaryIO) -> bool:
+    """Whether no other process publishes this journal; then this one does, until it closes ``file``."""
     try:
-        with redirect_stdout(sys.stderr):
-            follow(JournalReader(sys.stdin.buffer, *sys.argv[2:]), load(Names, "registry"), int(sys.argv[1]))
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without such locks, or one where a file that is only read gets none, such as NFS
+        return True
+    return True
+
+
+@contextmanager
+def _ended_soon_after(trainer: int) -> Iterator[None]:
+    """Have SIGALRM end this process LAST_ATTEMPT seconds after its parent ``trainer`` is gone, also amid a request."""
+
+    def look(signal_number: int, frame: object) -> None:
+        if os.getppid() != trainer:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.setitimer(signal.ITIMER_REAL, LAST_ATTEMPT)
+
+    signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, INTERVAL, INTERVAL)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def main(trainer: int, *whose: str) -> None:
+    """Follow the journal on standard input, unless another process publishes it. whose: its model and key."""
+    os.nice(10)  # below the training
+    with _ended_soon_after(trainer), redirect_stdout(sys.stderr):
+        if _lock(sys.stdin.buffer):
+            follow(JournalReader(sys.stdin.buffer, *whose), load(Names, "registry"), trainer)
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]), *sys.argv[2:])
     except EngineError as error:
         print(error, flush=True)
         sys.exit(1)

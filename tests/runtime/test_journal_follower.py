@@ -1,0 +1,168 @@
+"""A training on the host is published beside it: by a process that outlives it shortly, and never holds it up."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tunesmith.core import journal, variables
+from tunesmith.registry.runs import Experiment
+from tunesmith.runtime import journal_follower, run
+
+ROOT = Path(__file__).parents[2]
+RUN = str(uuid.UUID(int=7))
+STAGE = """
+import os, sys, time
+from pathlib import Path
+from tunesmith.core import files
+from tunesmith.core.journal import Journal
+
+time.sleep(float(os.environ.get("BEGINS_AFTER", 0)))
+if os.environ.get("FAILS"):
+    sys.exit(3)
+with files.new_folder(Path("models") / sys.argv[1]) as folder, Journal(folder / "training.jsonl") as log:
+    log.write("start", key="its own", model=sys.argv[1], method="SFT", device="cpu", params={})
+    log.write("step", step=1, loss=0.5)
+    while os.environ.get("WAITS") and not Path("seen").exists():
+        time.sleep(0.1)
+    log.write("end", steps=1, seconds=1.0)
+print(os.getpid())
+"""
+
+
+@pytest.fixture
+def training(project: Path) -> Path:
+    """A project with a stage train_toy that writes a journal in no time."""
+    (project / "stages").mkdir()
+    (project / "models").mkdir()
+    (project / "stages" / "train_toy.py").write_text(STAGE)
+    return project
+
+
+def start(project: Path, **environment: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "tunesmith.runtime", "train_toy", "x"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def followers(project: Path) -> list[psutil.Process]:
+    """The processes that wait for a journal of this project, or publish one."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            names = {"tunesmith.runtime.journal_follower", "tunesmith.registry.publishing"}
+            if names & set(process.cmdline()) and process.cwd() == str(project):
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def wait_until_none(project: Path, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while followers(project):
+        assert time.monotonic() < deadline, "a follower is still there"
+        time.sleep(0.2)
+
+
+def wait_for_run(experiment: Experiment) -> Any:
+    deadline = time.monotonic() + 120
+    while not (runs := experiment.client.search_runs([experiment.id], "metrics.loss >= 0")):
+        assert time.monotonic() < deadline, "nothing was published"
+        time.sleep(0.2)
+    (published,) = runs
+    return published
+
+
+def test_the_journal_of_this_run_is_published_while_it_grows_and_not_that_of_an_earlier_one(training: Path) -> None:
+    left = training / "models" / ".x.partial"
+    left.mkdir()
+    with journal.Journal(left / journal.NAME) as log:
+        log.write("start", key="earlier", model="x", method="SFT", device="cpu", params={})
+        log.write("step", step=1, loss=9.0)
+    experiment = Experiment("arithmetic")
+    with start(training, BEGINS_AFTER="2", WAITS="1") as stage:
+        published = wait_for_run(experiment)
+        assert published.info.status == "RUNNING"
+        (training / "seen").touch()
+        assert stage.communicate(timeout=90)[0] == f"{stage.pid}\n"
+    wait_until_none(training, 90)
+    published = wait_for_run(experiment)
+    assert published.info.status == "FINISHED"
+    assert published.data.metrics["loss"] == 0.5
+
+
+@pytest.mark.parametrize("begins_after", ["0", "3"])
+def test_a_follower_ends_with_a_training_that_dies_before_its_journal(training: Path, begins_after: str) -> None:
+    with start(training, FAILS="1", BEGINS_AFTER=begins_after) as stage:
+        assert stage.wait(timeout=90) == 3
+    wait_until_none(training, 60)
+    assert not Experiment("arithmetic").client.search_runs([Experiment("arithmetic").id])
+
+
+def test_a_silent_server_delays_no_training(training: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with start(training, MLFLOW_TRACKING_URI=address, MLFLOW_HTTP_REQUEST_TIMEOUT="300") as stage:
+            assert stage.wait(timeout=60) == 0
+        for process in followers(training):
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("stage", "environment", "starts"),
+    [("train_sft", {}, True), ("evaluate", {}, False), ("train_sft", {variables.RERUN: "1"}, False)],
+)
+def test_trainings_start_a_follower_of_their_run_and_nothing_else_does(
+    monkeypatch: pytest.MonkeyPatch, stage: str, environment: dict[str, str], starts: bool
+) -> None:
+    started: list[tuple[Path, str]] = []
+    became: list[Any] = []
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(journal_follower, "start", lambda folder, run_id: started.append((folder, run_id)))
+    monkeypatch.setattr(os, "execve", lambda *command: became.append(command))
+    run.run_here(stage, ["x"])
+    ((_, command, given),) = became
+    assert command[1:] == ["-m", f"stages.{stage}", "x"]
+    assert started == ([(Path("models/x"), given[variables.RUN])] if starts else [])
+
+
+def test_a_follower_waits_for_the_first_line_of_its_own_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / ".x.partial" / journal.NAME
+    path.parent.mkdir()
+    key = journal.key(RUN, "x")
+    own = json.dumps({"event": "start", "key": key})
+    contents = iter(["", "not JSON\n", "[]\n", '{"key": "earlier"}\n', own, f"{own}\n"])
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        path.write_text(next(contents))
+
+    def become(*command: Any) -> None:
+        raise SystemExit(command)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(os, "dup2", lambda descriptor, target: None)
+    monkeypatch.setattr(os, "execv", become)
+    with pytest.raises(SystemExit) as end:
+        journal_follower.main(tmp_path / "x", RUN, os.getppid())
+    assert len(looks) == 6
+    assert end.value.code[1][2:] == ["tunesmith.registry.publishing", str(os.getppid()), "x", key]
+
+
+def test_a_follower_whose_training_is_gone_ends_at_once(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    journal_follower.main(tmp_path / "x", RUN, gone.pid)
