@@ -11,9 +11,9 @@ from typing import Any
 import method_project
 import pytest
 import yaml
-from toy_project import ROOT, Toy
+from toy_project import PARAMS, ROOT, Toy
 
-from tunesmith.core import lineage, manifest
+from tunesmith.core import lineage, manifest, variables
 from tunesmith.core.errors import LineageError
 from tunesmith.registry.provenance import rebuild
 from tunesmith.registry.provenance.rebuild import Original, Outcome
@@ -93,6 +93,27 @@ def test_code_params_and_data_are_those_of_the_commit_not_of_today(toy: Toy) -> 
     finally:
         for path, content in before.items():
             path.write_bytes(content)
+
+
+def test_params_are_those_of_the_run_where_the_commits_are_others(toy: Toy, tmp_path: Path) -> None:
+    """As after `dvc exp run -S`: params.yaml changed, and was not committed."""
+    document, said = yaml.safe_load(PARAMS), list[str]()
+    document["sft"]["toy"]["lora"]["rank"] = 7
+    other = edited(toy, tmp_path, document=document, params={"sft": {"toy": document["sft"]["toy"] | {"seed": 20}}})
+    rows = b"rows\nmore\n"
+    (other.original / "adapter_model.safetensors").write_bytes(rows + b"7")
+    manifest.write(other.original)
+    outcome = again(other, say=said.append)
+    assert outcome.reproduced, list(rebuild.told(outcome))
+    assert outcome.likeness.origin == ()
+    assert "toy: params.yaml is that of the run, which differs from the commit's" in said
+
+
+def test_stages_run_in_the_work_tree_whatever_the_same_inputs_made_before(toy: Toy, tmp_path: Path) -> None:
+    outcome = again(toy, into=tmp_path / "into", keep=True)
+    assert outcome.kept is not None
+    assert outcome.kept.environment()[variables.RERUN]
+    toy.run(*outcome.kept.removal.split())
 
 
 def test_another_model_is_told_with_what_differs_and_its_work_tree_stays(
@@ -203,7 +224,7 @@ def test_nothing_is_published_to_the_teams_tracker(toy: Toy, tmp_path: Path, mon
 INTERRUPTED = """
 import os, signal, sys, threading, time
 from pathlib import Path
-from tunesmith import reproduction
+from tunesmith.registry.provenance import rebuild
 from tunesmith.registry.provenance.rebuild import Original
 project, original, into = map(Path, sys.argv[1:])
 def interrupt():
@@ -212,7 +233,7 @@ def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt, daemon=True).start()
 try:
-    reproduction.reproduce(Original("toy", original, {}), project, into=into)
+    rebuild.reproduce(Original("toy", original, {}), project, into=into)
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -239,15 +260,25 @@ def _target(link: Path) -> str:
 
 @pytest.fixture
 def trained(tiny_base: Path, tmp_path: Path) -> Path:
-    """A project with the real stage, and a tiny base under `dvc add`."""
-    folder = method_project.make(tmp_path / "trained", tiny_base)
-    runtime = yaml.safe_load((ROOT / "params.yaml").read_text())["runtime"]
-    method_project.write_params(folder, method_project.PARAMS | {"runtime": runtime})
-    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["train_sft"]
-    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"train_sft": stage}}))
+    """A project with the real stages of a training, and a tiny base under `dvc add`."""
+    answers = {"path": "raw.jsonl", "kind": "answers"}
+    params = {
+        "data": {"answers": answers},
+        "sft": {"sft-lora": method_project.PARAMS["sft"]["sft-lora"]},
+        "evaluate": {"suites": {"sums": {"dataset": "answers", "verifier": "number"}}},
+    }
+    folder = method_project.make(tmp_path / "trained", tiny_base, params)
+    (folder / "raw.jsonl").touch()
+    pipeline = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    stages = {name: pipeline["stages"][name] for name in ("fingerprint", "resolve_params", "train_sft")}
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"vars": pipeline["vars"], "stages": stages}))
     for name in ("tunesmith", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    ignored = "__pycache__/\nmlflow.db*\nmlartifacts/\ndata/\nmodels/*\n!models/*.dvc\n"
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, folder)
+    (folder / "data" / "held_out").mkdir()
+    (folder / "data" / "held_out" / "README.md").touch()
+    ignored = "__pycache__/\nmlflow.db*\nmlartifacts/\nbuild/\ndata/ready/\nmodels/*\n!models/*.dvc\n"
     (folder / ".gitignore").write_text(ignored)
     return folder
 
@@ -259,7 +290,8 @@ def test_a_trained_adapter_comes_out_byte_for_byte(trained: Path) -> None:
     toy.dvc("init", "-q")
     toy.dvc("add", "-q", "models/base")
     toy.commit("start")
-    toy.dvc("repro", "train_sft@lora")
+    shutil.rmtree(trained / "build")
+    toy.dvc("repro", "train_sft@sft-lora")
     model = trained / "models" / "sft-lora"
     outcome = rebuild.reproduce(Original("sft-lora", model, {}), trained)
     assert "adapter_model.safetensors" in outcome.likeness.same

@@ -51,10 +51,11 @@ class Code:
 
 @dataclass(frozen=True)
 class Params:
-    """A check of the params against params.yaml at the commit."""
+    """A check of the effective params against params.yaml: as it was recorded, else as the commit has it."""
 
     commit: str | None
     params: dict[str, dict[str, object]]
+    document: dict[str, object] | None = None
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _origin_nodes(record: Record) -> tuple[Node, ...]:
             ", ".join(origin["params"]) + seed,
             _digest(origin["params"]),
             (),
-            Params(commit, origin["params"]),
+            Params(commit, origin["params"], origin.get("document")),
         ),
         Node("lock", f"Python {environment['python']}, {libraries}", lock, (), Lock(commit, lock) if lock else None),
         Node(

@@ -128,9 +128,10 @@ def _commit(name: str, origin: Lineage, root: Path, *, anyway: bool) -> str:
 
 def _made_again(original: Original, origin: Lineage, tree: Worktree, say: Callable[[str], None]) -> Outcome:
     tree.check_imports()
-    if yaml.safe_load((tree.project / params.PATH).read_text()) != origin["document"]:
-        say(f"{original.name}: params.yaml is that of the run, which the commit's is not")
-        files.write_text(tree.project / params.PATH, yaml.safe_dump(origin["document"], sort_keys=False))
+    document = origin.get("document")  # models of version 0.1.0 have none
+    if document is not None and yaml.safe_load((tree.project / params.PATH).read_text()) != document:
+        say(f"{original.name}: params.yaml is that of the run, which differs from the commit's")
+        files.write_text(tree.project / params.PATH, yaml.safe_dump(document, sort_keys=False))
     folder = layout.MODELS / original.name
     made = _rerun(tree, [folder], say)
     then, now = manifest.verify(original.folder), manifest.verify(tree.project / folder)

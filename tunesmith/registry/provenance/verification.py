@@ -1,7 +1,7 @@
 """Check every digest of a lineage tree that can be reached: verified, differs, or unreachable, and why."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def _check(check: Check, reach: Reach) -> Proof:
             return _base(check, reach.root / BASE)
         case Data():
             return _data(check, reach.root)
-        case Code(commit=None) | Params(commit=None) | Lock(commit=None):
+        case Code(commit=None) | Params(commit=None, document=None) | Lock(commit=None):
             return Proof("unreachable", "it was not made in a git checkout")
         case Code():
             return _code(check, reach.root)
@@ -146,25 +146,62 @@ def _code(check: Code, root: Path) -> Proof:
 
 
 def _params(check: Params, root: Path) -> Proof:
+    """Check that params.yaml gives the effective params, and whether the recorded one is that of the commit."""
     try:
-        committed = yaml.safe_load(_read_at(root, str(check.commit), "params.yaml")) or {}
-        different = sorted(name for name, value in check.params.items() if not same(value, committed.get(name)))
-    except (yaml.YAMLError, AttributeError, UnicodeDecodeError):
-        return Proof("differs", "params.yaml at the commit cannot be read")
-    if different:
-        return Proof("differs", f"params.yaml at the commit has other values: {', '.join(different)}")
-    return Proof("verified", "params.yaml at the commit has them")
+        committed = yaml.safe_load(_read_at(root, str(check.commit), "params.yaml"))
+    except LineageError:
+        if check.document is None:
+            raise
+        committed = None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        if check.document is None:
+            return Proof("differs", "params.yaml at the commit cannot be read")
+        committed = None
+    document, which = (committed, "at the commit") if check.document is None else (check.document, "as recorded")
+    if different := list(differences(check.params, document)):
+        return Proof("differs", f"params.yaml {which} has other values: {', '.join(different)}")
+    if check.document is None:
+        return Proof("verified", "params.yaml at the commit gives them")
+    if committed is None:
+        return Proof("verified", "params.yaml as recorded gives them; the commit's cannot be read here")
+    whose = "is the commit's" if same(check.document, committed) else "is not the commit's"
+    return Proof("verified", f"params.yaml as recorded gives them; it {whose}")
 
 
-def same(recorded: object, committed: object) -> bool:
-    """Return whether params equal those of a file, in which a number may be text (as YAML reads 1e-3)."""
-    if isinstance(recorded, dict) and isinstance(committed, dict):
-        return recorded.keys() == committed.keys() and all(same(recorded[key], committed[key]) for key in recorded)
-    if isinstance(recorded, list) and isinstance(committed, list):
-        return len(recorded) == len(committed) and all(map(same, recorded, committed))
-    if isinstance(recorded, float) and isinstance(committed, str):
-        return _number(committed) == recorded
-    return bool(recorded == committed)
+def differences(recorded: dict[str, dict[str, object]], document: object) -> Iterator[str]:
+    """The dotted names of recorded entries that params.yaml lacks, and of values that it states otherwise.
+
+    recorded: entries by section. Values that params.yaml does not state are defaults of the release that ran.
+    """
+    for section, entries in recorded.items():
+        stated = document.get(section) if isinstance(document, dict) else None
+        for name, entry in entries.items():
+            if not isinstance(stated, dict) or name not in stated:
+                yield f"{section}.{name}"
+            else:
+                yield from _other_values(entry, stated[name], f"{section}.{name}")
+
+
+def _other_values(recorded: object, stated: object, place: str) -> Iterator[str]:
+    if isinstance(recorded, dict) and isinstance(stated, dict):
+        for name, value in stated.items():
+            if name in recorded:
+                yield from _other_values(recorded[name], value, f"{place}.{name}")
+            else:
+                yield f"{place}.{name}"
+    elif not same(recorded, stated):
+        yield place
+
+
+def same(recorded: object, stated: object) -> bool:
+    """Return whether a value equals that of params.yaml, in which a number may be text (as YAML reads 1e-3)."""
+    if isinstance(recorded, dict) and isinstance(stated, dict):
+        return recorded.keys() == stated.keys() and all(same(recorded[key], stated[key]) for key in recorded)
+    if isinstance(recorded, list) and isinstance(stated, list):
+        return len(recorded) == len(stated) and all(map(same, recorded, stated))
+    if isinstance(recorded, int | float) and isinstance(stated, str):
+        return _number(stated) == recorded
+    return bool(recorded == stated)
 
 
 def _number(text: str) -> float | None:
