@@ -2,7 +2,7 @@
 
 reads   reports/evaluation, models/<model>/{training.jsonl,manifest.json,lineage.json}, models/base/config.json,
         data/ready/<dataset>/train.jsonl of every training
-params  compare, gate, and the names of all models and of the data sets that trained them
+params  compare, gate, the names of all models, and those of the data sets that trained them
 writes  reports/comparison.json, reports/comparison.html, reports/scores/<suite>.csv, reports/losses/<model>.csv
 """
 
@@ -42,12 +42,12 @@ def main() -> str:
 
 
 def read_repeats() -> list[Repeat]:
-    """The base's further answers; none where none were asked for."""
+    """The base's further answers; empty where params ask for none."""
     return ready_rows.read_repeats(REPEATS) if REPEATS.read_bytes() else []
 
 
 def trained_on() -> list[Row]:
-    """The rows of every training. A prompt that one of them saw cannot judge any: models are built on models."""
+    """The rows of all trainings. A prompt in one of them can judge no model, since models are built on models."""
     datasets = load(list[str], "trained_on", path=PARAMS)
     return [row for name in datasets for row in ready_rows.read(layout.split(name, "train"))]
 

@@ -1,13 +1,13 @@
 """Ask every model the same prompts and grade the answers, in one process that loads the base once.
 
-    python -m stages.evaluate [MODEL ...]      every model of params.yaml, or these alone
+    python -m stages.evaluate [MODEL ...]      every model of params.yaml, or only these
 
 reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks
 params  evaluate, and the names of all models
 writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, reports/evaluation/base/repeats.jsonl,
         reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
 
-A model whose report was made of the same bytes, by the same code and on the same hardware, keeps it.
+A report stays where the model's bytes, the code, the params, the rows and the hardware are the same.
 """
 
 import json
@@ -35,13 +35,14 @@ REPEATS = layout.EVALUATION / layout.BASE.name / "repeats.jsonl"
 
 def main(only: list[str]) -> str:
     settings = load(Evaluate, "evaluate", path=PARAMS)
-    names = only or [layout.BASE.name, *load(list[str], "models", path=PARAMS)]
-    remove_others(names)
+    models = [layout.BASE.name, *load(list[str], "models", path=PARAMS)]
+    remove_others(models)
+    names = only or models
     suites = evaluate.read(settings, layout.READY)
     profile = device.detect()
     code = (fingerprint.FOLDER / "evaluate").read_text()
     key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
-    has_tasks = any(isinstance(rows.suite, LmEvalTask) for rows in suites.values())  # whose data may have changed
+    has_tasks = any(isinstance(rows.suite, LmEvalTask) for rows in suites.values())  # the data may have changed
     due = [name for name in names if has_tasks or not is_kept(name, key)]
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
@@ -51,16 +52,16 @@ def main(only: list[str]) -> str:
     return f"{layout.EVALUATION}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
 
 
-def remove_others(names: list[str]) -> None:
-    """Remove the reports of models that params.yaml no longer has."""
+def remove_others(models: list[str]) -> None:
+    """Remove the reports of models that params.yaml no longer names."""
     layout.EVALUATION.mkdir(parents=True, exist_ok=True)
     for folder in layout.EVALUATION.iterdir():
-        if folder.name not in names:
+        if folder.name not in models:
             shutil.rmtree(folder)
 
 
 def is_kept(name: str, key: str) -> bool:
-    """Whether the report there is whole, and of this very model, asked in this very way."""
+    """Whether the model's report is whole, and was made of the same model with the same key."""
     path = layout.EVALUATION / name / "metrics.json"
     if not path.exists() or not all(file.exists() for file in sample_files(name)):
         return False
@@ -70,12 +71,12 @@ def is_kept(name: str, key: str) -> bool:
 
 
 def sample_files(name: str) -> list[Path]:
-    """The files of samples that belong to a model's metrics."""
+    """The files of samples that a model's metrics summarize."""
     return [layout.EVALUATION / name / "samples.jsonl", *([REPEATS] if name == layout.BASE.name else [])]
 
 
 def samples_digest(name: str) -> str:
-    """SHA-256, in hex, over a model's samples: a report that was half written is not taken for a whole one."""
+    """The SHA-256, in hex, of each file of a model's samples: it exposes a report that was cut short."""
     return "-".join(manifest.file_digest(file) for file in sample_files(name))
 
 
@@ -113,18 +114,18 @@ def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
 
 
 def repeated(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
-    """The same model asked the same again, in batches of the same and of another size: what differs is noise."""
+    """Further answers of the same model to the same prompts, in batches of the same and of another size."""
     sizes = [settings.batch_size, settings.noise_batch_size] if settings.noise_batch_size else []
     return [
-        {**sample, "time": time_, "batch_size": size}
-        for time_, size in enumerate(sizes)
+        {**sample, "time": repetition, "batch_size": size}
+        for repetition, size in enumerate(sizes)
         for rows in suites.values()
         for sample in evaluate.ask(rows, opened, size)
     ]
 
 
 def write_scores(names: list[str]) -> None:
-    """The score of every model on the first suite, 0 to 1: the numbers that a person compares between experiments."""
+    """Write the score of every model on the first suite, 0 to 1, for comparing experiments."""
     scores = {}
     for name in names:
         suites = json.loads((layout.EVALUATION / name / "metrics.json").read_text())["suites"]

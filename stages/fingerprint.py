@@ -1,4 +1,4 @@
-"""Write the fingerprint of every stage's code: which modules and libraries can change what it makes.
+"""Write the fingerprint of every stage: the modules and libraries that can change its output.
 
 reads   stages, tunesmith, requirements.lock, pyproject.toml
 params  none

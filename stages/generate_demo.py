@@ -19,34 +19,34 @@ FILES = {
     "pairs": layout.RAW / "demo_pairs.jsonl",
     "prompts": layout.RAW / "demo_prompts.jsonl",
 }
-
-
 DIGITS = (range(1, 10), range(10, 100))
 """Terms of one digit, and of two."""
 DISTINCT = sum(2 * len(terms) ** 2 for terms in DIGITS)
+"""The number of distinct questions."""
 GUESSED = 0.5
 """Share of the wrong answers that are far off."""
 
 
 class Demo(Section):
+    """The sizes of the three files, in rows, and the seed of all of them."""
+
     rows: PositiveInt = 640
-    """Answers."""
     pairs: PositiveInt = 480
     prompts: PositiveInt = 480
     seed: NonNegativeInt = 20
 
 
 def main() -> str:
-    made = generate(load(Demo, "demo", path=resolved("generate_demo")))
+    rows = generate(load(Demo, "demo", path=resolved("generate_demo")))
     for kind, path in FILES.items():
-        ready_rows.write_jsonl(path, made[kind])
-    return "; ".join(f"{path}: {len(made[kind])} rows" for kind, path in FILES.items())
+        ready_rows.write_jsonl(path, rows[kind])
+    return "; ".join(f"{path}: {len(rows[kind])} rows" for kind, path in FILES.items())
 
 
 def generate(demo: Demo) -> dict[str, list[dict[str, str]]]:
     """Rows of "answers", "pairs" and "prompts"; the same seed gives the same rows.
 
-    Raises ParamsError if too many are asked for.
+    Raises ParamsError where there are fewer distinct sums than rows.
     """
     sums = _sums(demo.rows + demo.pairs + demo.prompts, demo.seed)
     noise = random.Random(demo.seed)
@@ -64,7 +64,7 @@ def generate(demo: Demo) -> dict[str, list[dict[str, str]]]:
 
 
 def mistaken(answer: str, noise: random.Random) -> str:
-    """A wrong answer: a guess, or a slip (a carry forgotten or made twice, a unit off, a sign lost, digits swapped)."""
+    """A wrong answer: far off, or a slip (a carry forgotten or doubled, off by one, a lost sign, swapped digits)."""
     value = int(answer)
     if noise.random() < GUESSED:
         return str(value + noise.choice((-1, 1)) * noise.randint(21, 99))
@@ -79,8 +79,8 @@ def _sums(count: int, seed: int) -> list[tuple[str, str]]:
     """Distinct questions, of two terms of one digit or of two digits, with their answers."""
     if count > DISTINCT:
         raise ParamsError(
-            f"params.yaml: demo: {count} rows are more than the {DISTINCT} distinct sums that there are",
-            fix=f"ask for at most {DISTINCT} in rows, pairs and prompts together",
+            f"params.yaml: demo: {count} rows are more than the {DISTINCT} distinct sums",
+            fix=f"lower rows, pairs and prompts to at most {DISTINCT} together",
         )
     draw, answers = random.Random(seed), dict[str, str]()
     while len(answers) < count:

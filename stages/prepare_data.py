@@ -1,4 +1,4 @@
-"""Make ready rows of one dataset: recognise and check every row, set bad ones aside, split by the hash of the prompt.
+"""Make ready rows of one data set: recognise and check every row, set bad ones aside, split by hash of the prompt.
 
     python -m stages.prepare_data DATASET
 
@@ -30,20 +30,20 @@ def main(name: str) -> str:
             special_tokens=base_tokenizer.special_tokens(tokenizer),
             lengths=lengths,
             scratch=folder,
-            fork=True,  # nothing has run here yet
-        ) as found,
+            fork=True,  # no thread runs here yet
+        ) as rows,
     ):
         written = {
-            split: prepare.write(folder / f"{split}.jsonl", found, positions)
-            for split, positions in prepare.select(found, dataset).items()
+            split: prepare.write(folder / f"{split}.jsonl", rows, positions)
+            for split, positions in prepare.select(rows, dataset).items()
         }
-        report = data_page.report(name, dataset, found, written, lengths)
-        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", prepare.quarantine(dataset.path, found.problems))
+        report = data_page.report(name, dataset, rows, written, lengths)
+        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", prepare.quarantine(dataset.path, rows.problems))
     ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
     files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
-    aside = f"; {len(found.problems):,} set aside in {layout.QUARANTINE / name}.jsonl" if found.problems else ""
-    return f"{layout.READY / name}: {counts} of {found.total:,} rows{aside}"
+    aside = f"; {len(rows.problems):,} set aside in {layout.QUARANTINE / name}.jsonl" if rows.problems else ""
+    return f"{layout.READY / name}: {counts} of {rows.total:,} rows{aside}"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Compute once what the reference policy of DPO gives every pair: a training then never has it in memory.
+"""Compute log-probabilities of every pair under DPO's reference policy, once: no training then holds it in memory.
 
     python -m stages.reference NAME
 
@@ -20,8 +20,8 @@ from tunesmith.training.entries.dpo import Dpo
 def main(name: str) -> str:
     section = f"dpo.{name}"
     entry = load(Dpo, section, path=resolved("reference", name))
-    # As the training opens it: on NF4 a policy gives other probabilities.
     start = layout.MODELS / entry.start
+    # Opened as the training does, since quantization to NF4 changes probabilities.
     policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, entry.lora)
     pairs = []
     for path in (layout.split(entry.dataset, split) for split in ("train", "test")):

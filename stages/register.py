@@ -4,7 +4,7 @@ reads   models, reports/evaluation, reports/comparison.{json,html}
 params  registry, signing, serve.probes, serve.max_lora_rank, package.license, and the names of all models
 writes  reports/registered/<model>/{registration.json,README.md}
 
-A version that is registered already stays as it is. A model that cannot be registered does not keep the others from it.
+A model that is registered already keeps its version. One that cannot be registered does not stop the others.
 """
 
 import json
@@ -55,7 +55,7 @@ def main() -> str:
 
 
 def remove_others(models: list[str]) -> None:
-    """Remove the records of models that params.yaml no longer has; their versions stay in the registry."""
+    """Remove the records of models that params.yaml no longer names; their versions stay in the registry."""
     layout.REGISTERED.mkdir(parents=True, exist_ok=True)
     for folder in layout.REGISTERED.iterdir():
         if folder.name not in models:
@@ -63,7 +63,7 @@ def remove_others(models: list[str]) -> None:
 
 
 def register(name: str, registry: Names, experiment: Experiment, comparison: Comparison) -> str:
-    """Register one model; returns the version and the comparison in a sentence."""
+    """Register one model; return its version and its comparison in a sentence."""
     folder = layout.MODELS / name
     origin = lineage.read(folder)
     servable.check(folder, layout.BASE, on(origin), load(int, "serve.max_lora_rank", path=PARAMS))
@@ -110,7 +110,7 @@ def on(origin: lineage.Lineage) -> Path | None:
 
 
 def chosen(name: str) -> probes.Probes:
-    """Prompts by which a server of the model is told from one of anything else."""
+    """The probes that distinguish a server of this model from a server of any other."""
     metrics, own = read_evaluation(name)
     _, base = read_evaluation(BASELINE)
     repeats = ready_rows.read_repeats(layout.EVALUATION / BASELINE / "repeats.jsonl")
@@ -146,7 +146,7 @@ def read_evaluation(name: str) -> tuple[ModelMetrics, list[Sample]]:
 
 
 def version_tags(origin: lineage.Lineage, comparison: Comparison) -> dict[str, str]:
-    """What a reader filters versions by; what counts is signed, and the whole lineage is in the artifact."""
+    """Tags to filter versions by. They are not signed; the statement is, and the artifact holds the whole lineage."""
     inputs = {f"input.{Path(path).name}": entry["sha256"] for path, entry in origin["inputs"].items()}
     return {
         "git.commit": str(origin["code"]["commit"]),

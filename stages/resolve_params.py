@@ -1,4 +1,4 @@
-"""Check params.yaml as a whole, and write the effective params of every stage, with their defaults.
+"""Check all of params.yaml, and write the effective params of every stage, defaults included.
 
 reads   params.yaml
 params  all

@@ -1,4 +1,4 @@
-"""Train a policy on rewards from verifiers with GRPO, after proving that their score is solid.
+"""Train a policy on rewards from verifiers with GRPO, after checking that their score can be learned from.
 
     python -m stages.train_grpo NAME
 
@@ -34,7 +34,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
-    rollouts.dataset(policy, rows, entry, section, train_file)  # checks the lengths before the policy answers anything
+    rollouts.dataset(policy, rows, entry, section, train_file)  # checks the lengths before the policy answers
     signal = grpo.probe(policy, rows, score, entry)
     prompts = rollouts.dataset(policy, signal.spread, entry, section, train_file)
     spec = TrainingSpec(

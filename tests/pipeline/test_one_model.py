@@ -41,7 +41,7 @@ def test_one_model_runs_only_what_it_needs(project: Project) -> None:
     project.run("git", "commit", "-q", "-m", "one model")
 
 
-@pytest.mark.real  # half a minute of DVC; test_fingerprint.py asks the same of every module at once
+@pytest.mark.real  # half a minute of DVC; test_fingerprint.py checks the same for all modules at once
 def test_a_docstring_in_every_package_in_turn_runs_the_fingerprint_and_nothing_else(project: Project) -> None:
     for module in EVERY_PACKAGE:
         path = project.folder / module
@@ -77,7 +77,7 @@ def test_a_stage_with_code_that_no_fingerprint_names_is_refused(project: Project
     assert project.repro() == {"fingerprint", "compare", "register"}  # the stages that import it
 
 
-def test_an_entry_added_trains_evaluates_and_registers_it_and_removed_takes_it_away(project: Project) -> None:
+def test_a_new_entry_is_trained_evaluated_and_registered_and_a_removed_one_disappears(project: Project) -> None:
     project.put("sft.second", SFT | {"learning_rate": 0.04})
     done = project.run("dvc", "repro")
     assert running(done) == {"resolve_params", "train_sft@second", "evaluate", "compare", "register"}
@@ -89,7 +89,7 @@ def test_an_entry_added_trains_evaluates_and_registers_it_and_removed_takes_it_a
     assert not (project.folder / "reports/registered/second").exists()
 
 
-def test_a_suite_added_is_asked_of_every_model_and_retrains_none(project: Project) -> None:
+def test_a_new_suite_evaluates_every_model_and_retrains_none(project: Project) -> None:
     project.put("evaluate.suites.likely", {"kind": "perplexity", "dataset": "demo"})
     assert project.repro() == {"resolve_params", "evaluate", "compare", "register"}
     assert set(project.read("reports/evaluation/tuned/metrics.json")["suites"]) == {"arithmetic", "likely"}
@@ -98,7 +98,7 @@ def test_a_suite_added_is_asked_of_every_model_and_retrains_none(project: Projec
     assert project.repro() == {"resolve_params", "evaluate", "compare", "register"}
 
 
-def test_earlier_params_bring_the_earlier_model_back_and_force_trains_it_again(project: Project) -> None:
+def test_earlier_params_restore_the_earlier_model_and_force_trains_it_again(project: Project) -> None:
     model, journal = project.folder / "models/tuned", project.folder / "models/tuned/training.jsonl"
     first, began = manifest.verify(model), journal.read_text()
     project.put("sft.tuned.lora", {"rank": 3, "alpha": 4})
@@ -126,11 +126,10 @@ def test_a_failed_run_loses_no_earlier_output(project: Project) -> None:
     project.repro()
 
 
-def test_an_experiment_apart_is_registered_in_the_projects_registry_and_shown(project: Project) -> None:
+def test_a_temporary_experiment_is_registered_in_the_projects_registry_and_shown(project: Project) -> None:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "as it is now")
-    versions = len(json.loads(project.run("tunesmith", "lineage", "tuned", "--json").stdout)) and True
-    assert versions
+    assert json.loads(project.run("tunesmith", "lineage", "tuned", "--json").stdout)
     project.run("dvc", "exp", "run", "--temp", "-n", "rank-4", "-S", "sft.tuned.lora.rank=4")
     shown = project.run("dvc", "exp", "show", "--csv", "--only-changed").stdout
     header, *rows = shown.splitlines()

@@ -26,7 +26,7 @@ def command(stage: str) -> str:
     return str(entry.get("do", entry)["cmd"])
 
 
-def test_there_is_one_file_a_stage() -> None:
+def test_each_stage_has_a_file() -> None:
     assert {path.stem for path in (ROOT / "stages").glob("*.py")} == set(PIPELINE)
 
 
@@ -99,11 +99,11 @@ def test_every_model_answered_the_same_prompts(project: Project) -> None:
     for key in ("template_digest", "base_weights_digest", "key"):
         assert {metrics[key] for metrics in tuned} == {base[key]}
     assert list(base["suites"]) == ["arithmetic", "preferences"]
-    for suite, asked in base["suites"].items():
-        assert {metrics["suites"][suite]["prompts_digest"] for metrics in tuned} == {asked["prompts_digest"]}
+    for suite, measures in base["suites"].items():
+        assert {metrics["suites"][suite]["prompts_digest"] for metrics in tuned} == {measures["prompts_digest"]}
 
 
-def test_metrics_hold_a_score_a_model_and_plots_a_table_a_suite_and_a_training(project: Project) -> None:
+def test_metrics_hold_each_models_score_and_plots_a_table_for_each_suite_and_training(project: Project) -> None:
     scores = project.read("reports/metrics.json")
     assert set(scores) == {"base", *TRAINED, "lora-merged"}
     assert scores["dpo"] == pytest.approx(project.read("reports/comparison.json")["models"]["dpo"]["score"], abs=1e-4)
@@ -113,7 +113,7 @@ def test_metrics_hold_a_score_a_model_and_plots_a_table_a_suite_and_a_training(p
     assert losses == {*TRAINED, "lora-merged", "reward"}
 
 
-def test_a_model_names_what_it_was_built_on(project: Project) -> None:
+def test_the_lineage_names_the_models_that_a_model_was_built_on(project: Project) -> None:
     lineage = project.read("models/rlhf/lineage.json")
     assert set(lineage["parents"]) == {"sft-lora", "reward"}
     for name, parent in lineage["parents"].items():
@@ -122,7 +122,7 @@ def test_a_model_names_what_it_was_built_on(project: Project) -> None:
     assert lineage["base"]["weights_digest"] == lineage["on"]["weights_digest"] == base
 
 
-def test_the_lineage_says_what_the_model_was_made_of(project: Project) -> None:
+def test_the_lineage_names_code_rows_and_params(project: Project) -> None:
     lineage = project.read("models/sft-lora/lineage.json")
     commit = project.run("git", "rev-parse", "HEAD").stdout.strip()
     assert lineage["code"] == {"commit": commit, "clean": True}
@@ -224,13 +224,13 @@ def test_the_champion_is_promoted_and_remembered(project: Project) -> None:
     assert reason[1] in history
 
 
-def test_the_results_name_what_comes_next(project: Project) -> None:
+def test_the_results_name_the_next_step(project: Project) -> None:
     shown = project.run("tunesmith", "results").stdout
     assert "registered: calculator version 1 (sft-lora)" in shown
     assert "make ui" in shown
 
 
-def test_methods_left_out_and_a_server_that_is_away(project: Project) -> None:
+def test_methods_can_be_left_out_and_an_unreachable_server_stops_only_registration(project: Project) -> None:
     """Last, because it runs part of the pipeline again. The reward model goes, and RLHF that needs it; GRPO changes."""
     project.put("rlhf", None)
     project.put("reward", None)

@@ -11,7 +11,7 @@ def steps(**series: list[float]) -> list[dict[str, Any]]:
     return [dict(zip(series, values, strict=True)) for values in zip(*series.values(), strict=True)]
 
 
-def test_a_falling_loss_is_sound() -> None:
+def test_a_falling_loss_passes() -> None:
     falling = steps(loss=[3, 2.5, 2, 1.5, 1.2, 1, 0.9, 0.9, 0.8])
     checks.check_steps(falling)
     assert checks.warnings(falling) == []
@@ -23,13 +23,13 @@ def test_a_loss_that_does_not_fall_is_an_error(loss: list[float]) -> None:
         checks.check_steps(steps(loss=loss))
 
 
-def test_a_fall_that_noise_may_hide_is_told() -> None:
+def test_a_fall_within_the_noise_is_a_warning() -> None:
     noisy = steps(loss=[0.7, 0.6, 0.8, 0.9, 0.5, 0.7, 0.6, 0.8, 0.71])
     checks.check_steps(noisy)
     assert "cannot be told from noise" in checks.warnings(noisy)[0]
 
 
-def test_a_few_steps_are_no_trend_and_a_policys_loss_says_nothing() -> None:
+def test_losses_of_few_steps_and_of_rl_are_not_checked() -> None:
     checks.check_steps(steps(loss=[1.0, 2.0]))
     checks.check_steps(steps(loss=[0.0] * 12, completion_tokens=[5.0] * 12))
 
@@ -55,14 +55,14 @@ def test_all_weights_must_move_when_all_train() -> None:
         checks.check_weights_moved("lora", ({}, {}), (before, before))
 
 
-def test_the_same_answers_as_before_are_an_error_and_one_new_one_is_enough() -> None:
+def test_answers_that_all_stay_the_same_are_an_error() -> None:
     with pytest.raises(TrainingError, match="all 2 probe prompts exactly as its start does"):
         checks.check_answers_moved(["x", "y"], ["x", "y"])
     checks.check_answers_moved(["x", "y"], ["x", "z"])
     checks.check_answers_moved([], [])
 
 
-def test_an_end_of_turn_never_said_is_an_error() -> None:
+def test_a_model_that_never_ends_its_turn_is_an_error() -> None:
     with pytest.raises(TrainingError, match="after none of 2 right answers"):
         checks.check_stops([False, False])
     checks.check_stops([False, True])
@@ -74,12 +74,12 @@ def prefers(accuracy: float, margin: float = 1.0, low: float = 0.6) -> Preferenc
 
 
 @pytest.mark.parametrize("after", [prefers(0.5), prefers(0.45), prefers(0.7, margin=-0.1)])
-def test_held_out_pairs_told_apart_no_better_than_by_chance_are_an_error(after: Preference) -> None:
+def test_a_held_out_preference_no_better_than_chance_is_an_error(after: Preference) -> None:
     with pytest.raises(TrainingError, match="of 10 held-out pairs are preferred as labelled, by"):
         checks.check_prefers(after)
 
 
-def test_held_out_pairs_told_apart_are_sound_and_doubt_is_told() -> None:
+def test_a_held_out_preference_above_chance_passes_and_one_within_the_noise_is_a_warning() -> None:
     checks.check_prefers(prefers(0.7))
     assert checks.warnings([], prefers(0.7)) == []
     assert "cannot be told from chance" in checks.warnings([], prefers(0.6, low=0.4))[0]
@@ -95,7 +95,7 @@ RISING, FALLING, FLAT = [0.1 * i for i in range(12)], [2 - 0.1 * i for i in rang
 
 
 @pytest.mark.parametrize(
-    ("series", "told"),
+    ("series", "expected"),
     [
         ({"reward": RISING, "score": FALLING}, ["reward hacking?"]),
         ({"reward": RISING, "score": RISING}, []),
@@ -106,7 +106,7 @@ RISING, FALLING, FLAT = [0.1 * i for i in range(12)], [2 - 0.1 * i for i in rang
         ({"reward": RISING[:4], "score": FALLING[:4]}, []),
     ],
 )
-def test_signs_of_a_gamed_reward_are_told(series: dict[str, list[float]], told: list[str]) -> None:
-    found = checks.warnings(steps(**series))
-    assert len(found) == len(told)
-    assert all(part in text for part, text in zip(told, found, strict=True))
+def test_signs_of_a_gamed_reward_are_warnings(series: dict[str, list[float]], expected: list[str]) -> None:
+    warnings = checks.warnings(steps(**series))
+    assert len(warnings) == len(expected)
+    assert all(part in text for part, text in zip(expected, warnings, strict=True))

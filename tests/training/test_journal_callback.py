@@ -13,9 +13,9 @@ from tunesmith.training.journal_callback import SETTLING, SUSTAINED, Recorder
 @pytest.fixture
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     with journal.Journal(tmp_path / journal.NAME) as log:
-        made = Recorder(log, lambda step: ["r1", "r2"], max_kl=0.5)
-        made.on_train_begin(None, SimpleNamespace(max_steps=100), None)
-        yield made
+        recorder = Recorder(log, lambda step: ["r1", "r2"], max_kl=0.5)
+        recorder.on_train_begin(None, SimpleNamespace(max_steps=100), None)
+        yield recorder
 
 
 def log(recorder: Recorder, step: int, **values: float) -> None:
@@ -23,7 +23,7 @@ def log(recorder: Recorder, step: int, **values: float) -> None:
 
 
 @pytest.mark.parametrize("values", [{"loss": math.nan}, {"loss": 0.0, "grad_norm": math.nan}, {"loss": math.inf}])
-def test_what_is_no_number_stops_the_training_and_names_step_and_rows(
+def test_a_loss_or_gradient_that_is_not_finite_stops_the_training_and_names_step_and_rows(
     recorder: Recorder, values: dict[str, float]
 ) -> None:
     with pytest.raises(TrainingError, match=r"step 7 \(rows r1, r2\): loss .* not finite"):
@@ -41,7 +41,7 @@ def test_a_spike_stops_the_training(recorder: Recorder) -> None:
         log(recorder, last, loss=2.2)
 
 
-def test_a_rough_start_and_a_policys_loss_are_no_spike(recorder: Recorder) -> None:
+def test_a_rough_start_or_the_loss_of_rl_is_not_a_spike(recorder: Recorder) -> None:
     log(recorder, 1, loss=1.0)
     log(recorder, 2, loss=9.0)
     for step in range(3, 12):
@@ -50,7 +50,7 @@ def test_a_rough_start_and_a_policys_loss_are_no_spike(recorder: Recorder) -> No
         log(recorder, step, loss=20.0, completion_tokens=5)
 
 
-def test_one_step_of_hard_rows_is_no_spike(recorder: Recorder) -> None:
+def test_one_step_of_hard_rows_is_not_a_spike(recorder: Recorder) -> None:
     for step in range(1, SETTLING + 5):
         log(recorder, step, loss=5.0 if step == SETTLING + 3 else 1.0)
 
@@ -61,7 +61,7 @@ def test_a_policy_too_far_from_its_reference_stops_the_training(recorder: Record
         log(recorder, 2, loss=0.0, reward=1.0, kl=0.6)
 
 
-def test_the_journal_uses_one_name_for_one_thing(recorder: Recorder) -> None:
+def test_the_journal_renames_what_trl_logs_to_names_shared_by_all_objectives(recorder: Recorder) -> None:
     log(recorder, 1, loss=0.5, **{"rewards/accuracies": 0.75, "completions/mean_length": 4, "rewards/score/mean": 0.2})
     step = journal.read(recorder.log.path)[-1]
     assert (step["accuracy"], step["completion_tokens"], step["score"]) == (0.75, 4, 0.2)

@@ -40,8 +40,8 @@ def adapter(base: Path) -> Path:
 
 def logits(folder: Path, base: Path) -> torch.Tensor:
     with torch.inference_mode():
-        found: torch.Tensor = loading.open_model(folder, base, EXACT).model(input_ids=IDS).logits
-    return found
+        values: torch.Tensor = loading.open_model(folder, base, EXACT).model(input_ids=IDS).logits
+    return values
 
 
 def events(folder: Path, kind: str) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def test_merging_leaves_base_and_adapter_as_they_were(base: Path, adapter: Path)
     assert (manifest.verify(base), manifest.verify(adapter)) == before
 
 
-def test_a_merged_folder_holds_what_a_full_one_does(base: Path, adapter: Path) -> None:
+def test_a_merged_folder_has_the_files_of_a_folder_of_full_weights(base: Path, adapter: Path) -> None:
     out, full = base.parent / "m", adapters.write_full(base.parent / "sft-full", base)
     assert merge(adapter, base, out, EXACT).files.keys() == manifest.read(full).files.keys()
     template = "chat_template.jinja"
@@ -70,7 +70,7 @@ def test_a_merged_folder_holds_what_a_full_one_does(base: Path, adapter: Path) -
 
 
 @pytest.mark.parametrize("on_full", [False, True])
-def test_an_adapter_is_merged_on_the_weights_it_is_on(base: Path, on_full: bool) -> None:
+def test_an_adapter_is_merged_into_the_weights_that_it_is_on(base: Path, on_full: bool) -> None:
     full = adapters.write_full(base.parent / "sft-full", base)
     on = full if on_full else base
     adapter = adapters.write(base.parent / "dpo", base, on=on)
@@ -94,19 +94,19 @@ def test_weights_are_rounded_once_to_the_dtype_under_them(tiny_base: Path, tmp_p
     assert torch.equal(saved[f"{name}.weight"], exact.to(torch.bfloat16))
 
 
-def test_its_lineage_is_the_adapters_and_says_what_was_merged(base: Path, adapter: Path) -> None:
+def test_the_lineage_is_the_adapters_with_its_making_under_merged(base: Path, adapter: Path) -> None:
     merge(adapter, base, out := base.parent / "m", EXACT)
     merged, origin = lineage.read(out), lineage.read(adapter)
     for kept in ("base", "inputs", "params", "seed", "method"):
         assert merged[kept] == origin[kept]
     assert "on" not in merged
     assert merged["parents"] == {"sft-lora": adapters.digests(adapter)}
-    for made in ("on", "created", "code", "fingerprint", "document", "environment", "hardware", "command"):
-        assert merged["merged"][made] == origin[made]
+    for field in ("on", "created", "code", "fingerprint", "document", "environment", "hardware", "command"):
+        assert merged["merged"][field] == origin[field]
     assert merged["merged"]["digest"] == manifest.read(adapter).digest
 
 
-def test_its_journal_is_a_run_of_its_own_that_costs_what_the_adapter_did_and_more(base: Path, adapter: Path) -> None:
+def test_the_journal_is_a_run_of_its_own_whose_costs_include_the_adapters(base: Path, adapter: Path) -> None:
     merge(adapter, base, out := base.parent / "m", EXACT)
     (start,), (end,) = events(out, "start"), events(out, "end")
     assert (start["model"], start["merged"], start["start"]) == ("m", "sft-lora", "base")
@@ -121,9 +121,9 @@ def test_its_journal_is_a_run_of_its_own_that_costs_what_the_adapter_did_and_mor
 def test_probes_are_answered_anew_and_journaled(base: Path, adapter: Path) -> None:
     merge(adapter, base, out := base.parent / "m", EXACT)
     before, after = (event["completion"] for event in events(out, "sample"))
-    for folder, said in ((base, before), (out, after)):
+    for folder, answer in ((base, before), (out, after)):
         opened = loading.open_model(folder, base, EXACT)
-        assert generation.answer(opened.model, opened.tokenizer, [adapters.PROBE], max_new_tokens=32) == [said]
+        assert generation.answer(opened.model, opened.tokenizer, [adapters.PROBE], max_new_tokens=32) == [answer]
 
 
 def full(base: Path) -> Path:
@@ -171,7 +171,7 @@ def stranger(base: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "told"),
+    ("make", "error", "message"),
     [
         (full, ParamsError, "nothing to merge"),
         (scorer, ParamsError, "a reward model"),
@@ -184,14 +184,16 @@ def stranger(base: Path) -> Path:
         (lambda base: base.parent / "nowhere", IntegrityError, "no readable manifest"),
     ],
 )
-def test_what_cannot_be_merged_is_refused_and_leaves_nothing(base: Path, make: Any, error: Any, told: str) -> None:
+def test_an_adapter_that_cannot_be_merged_is_refused_and_nothing_is_written(
+    base: Path, make: Any, error: Any, message: str
+) -> None:
     adapter, out = make(base), base.parent / "m"
-    with pytest.raises(error, match=told):
+    with pytest.raises(error, match=message):
         merge(adapter, base, out, EXACT)
     assert not out.exists()
 
 
-def test_a_merged_model_is_evaluated_and_compared_as_its_own(
+def test_a_merged_model_is_evaluated_and_compared_as_a_model_of_its_own(
     base: Path, adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["base", "sft-lora", "sft-lora-merged"]
@@ -215,14 +217,14 @@ def test_a_merged_model_is_evaluated_and_compared_as_its_own(
     assert "sft-lora-merged" in merge_stage.main("sft-lora-merged")
     evaluate_stage.main([])
     shape = model_shape.read("models/base")
-    models_ = [compare_stage.open_evaluated(name, shape) for name in names]
-    decisions = decide_all(Gate(**params["gate"]), models_, [])
-    made = comparison.compare(models_, [], comparison.Compare(resamples=200), None, decisions)
+    evaluated = [compare_stage.open_evaluated(name, shape) for name in names]
+    decisions = decide_all(Gate(**params["gate"]), evaluated, [])
+    result = comparison.compare(evaluated, [], comparison.Compare(resamples=200), None, decisions)
 
-    told = made["models"]["sft-lora-merged"]
+    merged = result["models"]["sft-lora-merged"]
     metrics = json.loads(Path("reports/evaluation/sft-lora-merged/metrics.json").read_text())
-    assert metrics["model_digest"] == told["model_digest"] == manifest.verify(Path("models/sft-lora-merged")).digest
-    assert told["cost"]["seconds"] > made["models"]["sft-lora"]["cost"]["seconds"] == 90.0
-    assert told["weights_bytes"] > made["models"]["sft-lora"]["weights_bytes"]
-    assert set(made["gate"]) == {"sft-lora", "sft-lora-merged"}
-    assert "SFT with LoRA, merged" in comparison_page.page(made, models_)
+    assert metrics["model_digest"] == merged["model_digest"] == manifest.verify(Path("models/sft-lora-merged")).digest
+    assert merged["cost"]["seconds"] > result["models"]["sft-lora"]["cost"]["seconds"] == 90.0
+    assert merged["weights_bytes"] > result["models"]["sft-lora"]["weights_bytes"]
+    assert set(result["gate"]) == {"sft-lora", "sft-lora-merged"}
+    assert "SFT with LoRA, merged" in comparison_page.page(result, evaluated)

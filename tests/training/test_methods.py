@@ -67,14 +67,14 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def parity(completion: str, row: Columns) -> Verdict:
-    """A score with spread even over what a random policy says."""
+    """A score that varies even over the answers of a random policy."""
     right = completion == row["reference"] or crc32(completion.encode()) % 2 == 0
     return Verdict(float(right), completion, "for a test")
 
 
 @pytest.fixture
 def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the check of the weights was given: digests by name, before and after, of what is frozen and what trains."""
+    """The arguments of the check of the weights: digests by name, before and after, of frozen and trained tensors."""
     seen: dict[str, Any] = {}
     check = checks.check_weights_moved
 
@@ -88,7 +88,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
-def test_only_what_should_move_moves_and_what_is_saved_can_be_used(
+def test_only_trained_weights_move_and_the_saved_model_can_be_used(
     project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
@@ -126,7 +126,7 @@ def steps(out: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_policy_begins_as_its_reference_and_leaves_it(project: Path, kind: WeightsKind) -> None:
+def test_a_policy_starts_equal_to_its_reference_and_moves_away(project: Path, kind: WeightsKind) -> None:
     method_project.write_params(project, method_project.with_weights("rlhf", kind))
     first, second = steps(run("rlhf", kind))
     assert first["kl"] == pytest.approx(0, abs=1e-6)
@@ -150,7 +150,7 @@ def test_every_method_trains_in_bfloat16_with_recomputation(
     if objective != "sft":
         method_project.write_params(project, method_project.with_weights(objective, kind))
     first = steps(run(objective, kind))[0]
-    if objective == "dpo":  # a policy prefers nothing over its reference
+    if objective == "dpo":  # the policy still equals its reference
         assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
 
 
@@ -169,26 +169,26 @@ def test_a_training_starts_from_any_policy(
     assert opened(out, base, device.detect()).full_weights.name == start
 
 
-def test_answers_may_go_through_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rollouts_can_be_generated_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
     method_project.write_params(project, method_project.changed("grpo", batch_size=2))
     assert len(steps(run("grpo", "lora"))) == 2
 
 
-def test_too_few_prompts_for_a_step_are_told(project: Path) -> None:
+def test_too_few_prompts_for_a_step_are_an_error(project: Path) -> None:
     method_project.write_params(project, method_project.changed("rlhf", prompts=20))
     with pytest.raises(DataError, match=r"12 prompts to train on, and a step takes 20 \(rlhf\.rlhf\.prompts\)"):
         run("rlhf", "lora")
 
 
-def test_the_wrong_rows_are_told_before_a_reference_is_computed(project: Path) -> None:
+def test_rows_of_the_wrong_kind_are_an_error_before_a_reference_is_computed(project: Path) -> None:
     method_project.write_params(project, method_project.changed("dpo", dataset="answers"))
     with pytest.raises(DataError, match="DPO cannot learn from answers"):
         reference.main("dpo")
 
 
 @pytest.mark.parametrize(("beta", "max_kl"), [(0.0, 1.0), (0.1, None)])
-def test_a_bound_on_the_kl_needs_the_kl(beta: float, max_kl: float | None) -> None:
+def test_a_bound_on_the_kl_needs_a_weight_on_the_kl(beta: float, max_kl: float | None) -> None:
     with pytest.raises(ValidationError, match="max_kl bounds the KL that beta weighs"):
         Grpo(**(method_project.PARAMS["grpo"]["grpo"] | {"beta": beta, "max_kl": max_kl}))
 

@@ -35,14 +35,14 @@ PLAIN: dict[str, Any] = {
 def rows(tiny_base: Path, tmp_path: Path) -> list[dict[str, Any]]:
     """Four pairs whose prompts and answers differ in length."""
     folder = method_project.make(tmp_path / "project", tiny_base)
-    made = ready_rows.read(folder / "data" / "ready" / "pairs" / "train.jsonl")[:4]
-    made[1]["prompt"] = [{"role": "system", "content": "Add."}, *made[1]["prompt"]]
-    return made
+    pairs = ready_rows.read(folder / "data" / "ready" / "pairs" / "train.jsonl")[:4]
+    pairs[1]["prompt"] = [{"role": "system", "content": "Add."}, *pairs[1]["prompt"]]
+    return pairs
 
 
 @pytest.fixture
 def policy(tiny_base: Path) -> OpenModel:
-    """With an adapter that does something, so that the policy is not its reference."""
+    """A policy whose adapter is not zero, so that it differs from its reference."""
     return stirred(loading.open_policy(tiny_base, tiny_base, EXACT, "lora", LORA))
 
 
@@ -55,23 +55,23 @@ def stirred(opened: OpenModel) -> OpenModel:
 
 
 def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
-    found = [p.grad.clone() for p in model.parameters() if p.requires_grad and p.grad is not None]
+    values = [p.grad.clone() for p in model.parameters() if p.requires_grad and p.grad is not None]
     model.zero_grad()
-    return found
+    return values
 
 
-def test_dpo_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
+def test_dpo_has_the_loss_and_gradients_of_trls_own_from_fewer_tokens(
     policy: OpenModel, tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, tokens_read: TokensRead
 ) -> None:
     base = loading.open_model(tiny_base, tiny_base, EXACT)
     settings = Dpo(**method_project.PARAMS["dpo"]["dpo"])
-    given = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
-    chosen_and_rejected = preference_pairs.log_probs(base, given, 2)
+    pairs = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
+    chosen_and_rejected = preference_pairs.log_probs(base, pairs, 2)
     reference = dpo.Reference(
-        [{"id": p.id, "chosen": c, "rejected": r} for p, (c, r) in zip(given, chosen_and_rejected, strict=True)],
+        [{"id": p.id, "chosen": c, "rejected": r} for p, (c, r) in zip(pairs, chosen_and_rejected, strict=True)],
         Path("reference"),
     )
-    ours = dpo.make_trainer(policy, given, reference, settings, EXACT, tmp_path)
+    ours = dpo.make_trainer(policy, pairs, reference, settings, EXACT, tmp_path)
     features = [ours.train_dataset[i] for i in range(4)]
     tokens_read(policy)
     loss = ours.compute_loss(policy.model, ours.data_collator(features))
@@ -103,20 +103,20 @@ def test_dpo_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
     assert ours.data_collator.rows_of(1) == [row["id"] for row in rows]
 
 
-def test_a_reward_model_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
+def test_a_reward_model_has_the_loss_and_gradients_of_trls_own_from_fewer_tokens(
     tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, tokens_read: TokensRead
 ) -> None:
     torch.manual_seed(1)
     scorer = stirred(loading.new_reward_model(tiny_base, tiny_base, EXACT, "lora", LORA))
-    given = preference_pairs.encode(scorer.tokenizer, rows, 200, "reward", Path("rows"))
+    pairs = preference_pairs.encode(scorer.tokenizer, rows, 200, "reward", Path("rows"))
     settings = Reward(**method_project.PARAMS["reward"]["reward"])
-    ours = reward.make_trainer(scorer, given, settings, EXACT, tmp_path)
+    ours = reward.make_trainer(scorer, pairs, settings, EXACT, tmp_path)
     tokens_read(scorer)
     loss = ours.compute_loss(scorer.model, ours.data_collator([ours.train_dataset[i] for i in range(4)]))
     loss.backward()
     learned = gradients(scorer.model)
 
-    tokens = [{"chosen_ids": pair.prompt + pair.chosen, "rejected_ids": pair.prompt + pair.rejected} for pair in given]
+    tokens = [{"chosen_ids": pair.prompt + pair.chosen, "rejected_ids": pair.prompt + pair.rejected} for pair in pairs]
     theirs = RewardTrainer(
         scorer.model,
         args=RewardConfig(str(tmp_path), **PLAIN),
@@ -132,19 +132,19 @@ def test_a_reward_model_loses_and_learns_exactly_as_trls_own_from_fewer_tokens(
     assert shared < 0.75 * whole
 
 
-def test_a_policy_prefers_nothing_over_its_own_reference(policy: OpenModel, rows: list[dict[str, Any]]) -> None:
-    given = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
-    values = preference_pairs.log_probs(policy, given, 2)
+def test_a_policy_equal_to_its_reference_is_indifferent(policy: OpenModel, rows: list[dict[str, Any]]) -> None:
+    pairs = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
+    values = preference_pairs.log_probs(policy, pairs, 2)
     preference = pair_batches.implicit_preference(values, values, 0.1)
     assert (preference.accuracy, preference.margin) == (0.5, 0)
 
 
-def test_pairs_without_reference_are_told(rows: list[dict[str, Any]], policy: OpenModel) -> None:
-    given = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
-    reference = dpo.Reference([{"id": given[0].id, "chosen": -1.0, "rejected": -2.0}], Path("reference.jsonl"))
-    assert reference.of(given[:1]) == [(-1.0, -2.0)]
+def test_pairs_without_reference_values_are_an_error(rows: list[dict[str, Any]], policy: OpenModel) -> None:
+    pairs = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
+    reference = dpo.Reference([{"id": pairs[0].id, "chosen": -1.0, "rejected": -2.0}], Path("reference.jsonl"))
+    assert reference.of(pairs[:1]) == [(-1.0, -2.0)]
     with pytest.raises(DataError, match=r"reference\.jsonl: no log-probabilities for 3 of 4 pairs"):
-        reference.of(given)
+        reference.of(pairs)
 
 
 def test_pairs_too_long_are_counted_before_training(rows: list[dict[str, Any]], policy: OpenModel) -> None:

@@ -73,13 +73,13 @@ def tuned(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "sft-lora"
 
 
-def test_an_adapter_folder_holds_what_its_contract_says(tuned: Path) -> None:
+def test_an_adapter_folder_holds_every_file_of_a_model_folder(tuned: Path) -> None:
     files = set(manifest.verify(tuned).files)
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= files
     assert {"training.jsonl", "lineage.json"} <= files
 
 
-def test_the_journal_tells_the_whole_training(tuned: Path) -> None:
+def test_the_journal_holds_every_event_of_the_training(tuned: Path) -> None:
     events = journal.read(tuned / journal.NAME)
     kinds = [event["event"] for event in events]
     steps = [event for event in events if event["event"] == "step"]
@@ -90,7 +90,7 @@ def test_the_journal_tells_the_whole_training(tuned: Path) -> None:
     assert events[-1]["trainable_parameters"] < events[-1]["total_parameters"]
 
 
-def test_the_base_is_what_it_was_and_the_tuned_model_answers_otherwise(tiny_base: Path, tuned: Path) -> None:
+def test_the_base_is_unchanged_and_the_tuned_model_answers_differently(tiny_base: Path, tuned: Path) -> None:
     manifest.verify(tiny_base)
     profile = device.detect()
     answers = [
@@ -109,7 +109,10 @@ def test_models_that_share_their_weights_answer_as_each_does_alone(
     folders = [tiny_base, tuned, other, tiny_base]
 
     def likely(opened: OpenModel) -> list[float]:
-        return [one.log_prob for one in likelihoods(opened, [([5, 6, 7], [8, 9]), ([5], [6, 7, 8])], batch_size=2)]
+        return [
+            likelihood.log_prob
+            for likelihood in likelihoods(opened, [([5, 6, 7], [8, 9]), ([5], [6, 7, 8])], batch_size=2)
+        ]
 
     alone = [likely(loading.open_model(folder, tiny_base, EXACT)) for folder in folders]
     together = [(folder, likely(opened)) for folder, opened in loading.open_each(folders, tiny_base, EXACT)]
@@ -122,7 +125,7 @@ def test_training_again_ends_in_identical_weights(tiny_base: Path, tuned: Path, 
     assert again.weights_digest == manifest.read(tuned).weights_digest
 
 
-def test_the_template_is_the_bases(tiny_base: Path, tuned: Path) -> None:
+def test_the_chat_template_is_that_of_the_base(tiny_base: Path, tuned: Path) -> None:
     profile = device.detect()
     digests = {chat.template_digest(loading.open_model(f, tiny_base, profile).tokenizer) for f in (tiny_base, tuned)}
     assert len(digests) == 1
@@ -195,7 +198,7 @@ def test_an_error_names_the_rows_of_its_step(packed: tuple[SFTTrainer, Examples]
     assert sorted(trainer.data_collator.rows_of(1)) == sorted(examples)
 
 
-def test_a_gradient_that_is_no_number_stops_the_training_and_saves_nothing(
+def test_a_loss_that_is_not_finite_stops_the_training_and_saves_nothing(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poisoned(self: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
@@ -208,7 +211,7 @@ def test_a_gradient_that_is_no_number_stops_the_training_and_saves_nothing(
     assert not (tmp_path / "sft-lora").exists()
 
 
-def test_whether_a_model_ends_its_turn_is_seen_after_the_right_answer(tiny_base: Path) -> None:
+def test_ending_a_turn_is_measured_after_the_right_answer(tiny_base: Path) -> None:
     policy = loading.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
     examples = list(tokens(policy.tokenizer, ROWS[:2], settings()).values())
     with torch.no_grad():
@@ -219,7 +222,7 @@ def test_whether_a_model_ends_its_turn_is_seen_after_the_right_answer(tiny_base:
     assert ends_turn(policy, [examples[1], other])[1]
 
 
-def test_the_digests_see_one_changed_value(tiny_base: Path) -> None:
+def test_one_changed_value_changes_one_digest(tiny_base: Path) -> None:
     model = loading.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA).model
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     with torch.no_grad():
@@ -231,7 +234,7 @@ def test_the_digests_see_one_changed_value(tiny_base: Path) -> None:
     assert len(weights.digests(model, trained=False).items() - frozen.items()) == 1
 
 
-def test_a_model_of_full_weights_knows_its_base(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_model_of_full_weights_names_its_base(tiny_base: Path, tmp_path: Path) -> None:
     out, profile = tmp_path / "sft-full", device.detect()
     set_seed(1)
     policy = loading.open_policy(tiny_base, tiny_base, profile, "full", LORA)
@@ -247,7 +250,7 @@ def test_only_the_adapter_is_saved(tuned: Path) -> None:
     assert all("lora_" in name for name in load_file(tuned / "adapter_model.safetensors"))
 
 
-def test_a_journal_cut_short_gives_its_whole_lines(tmp_path: Path) -> None:
+def test_a_journal_cut_short_yields_its_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / journal.NAME
     path.write_bytes(b'{"event":"start","time":1}\n{"event":"st')
     assert [event["event"] for event in journal.read(path)] == ["start"]

@@ -18,7 +18,7 @@ ROWS: list[dict[str, Any]] = [
 
 @pytest.fixture
 def fickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A verifier, `fickle`, whose score is another each time."""
+    """A verifier, `fickle`, whose score changes from call to call."""
     calls = count()
     monkeypatch.setitem(
         catalog.VERIFIERS, "fickle", Verifier(lambda completion, row: Verdict(float(next(calls) % 3 > 0), None, ""))
@@ -27,7 +27,9 @@ def fickle(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reward_is_the_weighted_sum_of_verdicts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(
-        catalog.VERIFIERS, "short", Verifier(lambda said, row: Verdict(float(len(said) < 4), None, ""), needs=())
+        catalog.VERIFIERS,
+        "short",
+        Verifier(lambda completion, row: Verdict(float(len(completion) < 4), None, ""), needs=()),
     )
     score = Score({"number": 1.0, "short": 0.5})
     marks = score(completions=["4", "it is 4", "5", "who knows"], row=[json.dumps(ROWS[0])] * 4)
@@ -35,12 +37,12 @@ def test_a_reward_is_the_weighted_sum_of_verdicts(monkeypatch: pytest.MonkeyPatc
     assert (score.full, score.last) == (1.5, ["a"])
 
 
-def test_what_cannot_be_graded_has_no_reward() -> None:
+def test_a_completion_that_cannot_be_graded_has_no_reward() -> None:
     assert Score({"number": 1.0})(completions=["4"], row=['{"id": "a", "reference": "none"}']) == [None]
     assert Score({"number": 1.0})(completions=["4"], row=['{"id": "a"}']) == [None]
 
 
-def test_gold_answers_get_full_marks() -> None:
+def test_rows_whose_own_answers_get_the_full_score_pass() -> None:
     verifier_rewards.check_gold(Score({"number": 2.0}), ROWS, "rows")
 
 
@@ -52,7 +54,7 @@ def test_rows_whose_own_answer_falls_short_are_an_error() -> None:
         verifier_rewards.check_gold(Score({"number": 1.0}), rows, "rows")
 
 
-def test_rows_that_do_not_say_what_is_right_are_an_error() -> None:
+def test_rows_without_what_a_verifier_needs_are_an_error() -> None:
     with pytest.raises(TrainingError, match="1 of 1 rows do not say what is right: number needs 'reference'"):
         verifier_rewards.check_gold(
             Score({"number": 1.0}), [{"id": "p", "prompt": [], "chosen": [], "rejected": []}], "rows"
@@ -60,18 +62,18 @@ def test_rows_that_do_not_say_what_is_right_are_an_error() -> None:
 
 
 @pytest.mark.usefixtures("fickle")
-def test_a_verifier_that_changes_its_mind_is_an_error() -> None:
+def test_a_verifier_with_changing_scores_is_an_error() -> None:
     answers = [["1", "2", "3"], ["1", "2", "3"]]
     with pytest.raises(TrainingError, match="grading the same answers twice"):
         verifier_rewards.check_rollouts(Score({"fickle": 1.0}), ROWS, [*answers[:1], ["1", "2"]])
 
 
-def test_a_probe_says_how_much_signal_there_is_and_in_which_prompts() -> None:
+def test_the_signal_is_the_mean_and_the_prompts_whose_answers_differ_in_score() -> None:
     signal = verifier_rewards.check_rollouts(Score({"number": 1.0}), ROWS, [["4", "3"], ["10", "10"]])
     assert (signal.mean, signal.equal_groups, signal.spread) == (0.75, 0.5, ROWS[:1])
 
 
-def test_what_cannot_be_graded_is_no_spread() -> None:
+def test_an_answer_that_cannot_be_graded_adds_no_spread() -> None:
     rows = [ROWS[0], ROWS[0] | {"reference": "none"}]
     signal = verifier_rewards.check_rollouts(Score({"number": 1.0}), rows, [["4", "3"], ["4", "3"]])
     assert signal.spread == rows[:1]
@@ -82,7 +84,7 @@ def test_what_cannot_be_graded_is_no_spread() -> None:
     [
         ([["1", "2"], ["3", "4"]], "no answer is right yet: start from a policy that has learned the task"),
         ([["4", "it is 4"], ["10", "=10"]], "every answer is right already: take harder prompts"),
-        ([["4", "4"], ["3", "3"]], "the policy always says the same: raise temperature"),
+        ([["4", "4"], ["3", "3"]], "the policy always gives the same answer: raise temperature"),
         ([["4", "= 4"], ["3", "5"]], "take a verifier that tells better from worse"),
     ],
 )

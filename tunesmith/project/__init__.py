@@ -1,3 +1,3 @@
-"""params.yaml as a whole: every section with its defaults, checks across sections, the params of each stage, and the
-edit that an older params.yaml needs. Imports the sections that the packages below declare, and no torch.
+"""params.yaml as one document: every section with its defaults, checks across sections, the params of each stage, and
+the edit that an older params.yaml needs. Imports the sections that other packages declare, and no torch.
 """

@@ -1,4 +1,4 @@
-"""Checks of params.yaml that reach across sections: the names that one entry uses must be those of other entries."""
+"""Checks of params.yaml across its sections: names that an entry uses must be names of other entries."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -15,13 +15,13 @@ from tunesmith.training.entries.common import Continued
 from tunesmith.training.entries.rlhf import Rlhf
 
 GENERATED = {layout.RAW / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts")}
-"""Written by generate_demo, so they need not be there yet."""
+"""Files that `generate_demo` writes, so that they may be absent."""
 BASE = layout.BASE.name
 
 
 def check(document: Document, path: Path = params.PATH) -> None:
-    """Raise ParamsError for the first thing that would stop the pipeline, with what was probably meant."""
-    _check_names(document, path)
+    """Raise ParamsError for the first param that would stop the pipeline, with the name that was probably meant."""
+    _check_model_names(document, path)
     _check_data(document, path)
     _check_trainings(document, path)
     _check_merged(document, path)
@@ -29,11 +29,11 @@ def check(document: Document, path: Path = params.PATH) -> None:
     _check_gate(document, path)
     settings.check(document.runtime, path)
     if isinstance(document.signing.root, Key):
-        public_keys(document.signing.root)  # a colleague's key that is missing would show only at a promotion
+        public_keys(document.signing.root)  # without this, a colleague's missing key would show only at a promotion
 
 
-def _check_names(document: Document, path: Path) -> None:
-    """A model's name is that of its folder, so no two models share one."""
+def _check_model_names(document: Document, path: Path) -> None:
+    """Raise ParamsError where two models share a name, which is also that of their folder."""
     places = {BASE: "the base model"}
     names = [(name, f"{objective}.{name}") for objective in params.OBJECTIVES for name in document.entries(objective)]
     for name, place in [*names, *((name, f"package.merged.{name}") for name in document.package.merged)]:
@@ -70,18 +70,18 @@ def _check_trainings(document: Document, path: Path) -> None:
         _check_one_of(entry.dataset, document.data, f"{path}: {place}.dataset", "data set")
         if isinstance(entry, Continued):
             _check_one_of(entry.start, starts, f"{path}: {place}.start", "model to start from")
-            _check_ends(document, name, path)
+            _check_reaches_base(document, name, path)
         if isinstance(entry, Rlhf):
             _check_one_of(entry.reward, document.reward, f"{path}: {place}.reward", "reward model")
         dataset = document.data[entry.dataset]
-        by_row = dataset.kind == "scored" and dataset.verifier is None  # each row names its own verifier
-        if objective in row_kinds.LEARNS_FROM and not by_row:
+        rows_name_verifiers = dataset.kind == "scored" and dataset.verifier is None
+        if objective in row_kinds.LEARNS_FROM and not rows_name_verifiers:
             where = f"{path}: {place}.dataset: data.{entry.dataset}"
             row_kinds.check_trains(objective, dataset.kind, dataset.verifier, where)
 
 
-def _check_ends(document: Document, name: str, path: Path) -> None:
-    """The models that a training continues lead back to the base."""
+def _check_reaches_base(document: Document, name: str, path: Path) -> None:
+    """Raise ParamsError where the models that a training starts from form a circle instead of ending at the base."""
     chain = [name]
     while chain[-1] != BASE:
         _, entry = document.trainings[chain[-1]]
@@ -91,7 +91,7 @@ def _check_ends(document: Document, name: str, path: Path) -> None:
                 f"{path}: {' starts from '.join([*chain, start])}: a circle", fix=f"let one of them start from {BASE}"
             )
         if start != BASE and start not in document.trainings:
-            return  # its own check names it
+            return  # the check of that entry names it
         chain.append(start)
 
 
@@ -122,7 +122,7 @@ def _check_suites(document: Document, path: Path) -> None:
 
 
 def _check_task(name: str, task: str, path: Path) -> None:
-    """A task that is a file lies where DVC sees it change."""
+    """Raise ParamsError for a task file outside of the folder that the stage `evaluate` depends on."""
     if task.endswith((".yaml", ".yml")) and (not Path(task).is_relative_to(layout.TASKS) or ".." in task):
         raise ParamsError(
             f"{path}: evaluate.suites.{name}.task: {task} is not in {layout.TASKS}, where DVC sees it change",
@@ -131,7 +131,7 @@ def _check_task(name: str, task: str, path: Path) -> None:
 
 
 def _check_gate(document: Document, path: Path) -> None:
-    """Every rule of the gate is about a suite that can tell, and its baseline is compared."""
+    """Raise ParamsError for a rule on a suite that does not measure its metric, or an unknown baseline."""
     suites = document.evaluate.suites
     if document.gate.against != "start":
         _check_one_of(document.gate.against, [BASE, *document.models], f"{path}: gate.against", "model")
@@ -141,15 +141,15 @@ def _check_gate(document: Document, path: Path) -> None:
         _check_one_of(rule.suite, suites, f"{path}: gate.rules", "suite")
         if rule.metric != "score" and not isinstance(suites[rule.suite], Answers):
             raise ParamsError(
-                f"{path}: gate.rules: the suite {rule.suite!r} has no {rule.metric}: nothing is written there",
-                fix="ask it of a suite of kind answers",
+                f"{path}: gate.rules: the suite {rule.suite!r} has no {rule.metric}, since no answers are generated",
+                fix="name a suite of kind answers",
             )
 
 
-def _check_one_of(name: str, names: Collection[str], place: str, what: str) -> None:
+def _check_one_of(name: str, names: Collection[str], place: str, noun: str) -> None:
     if name not in names:
-        listed = list(names)
+        choices = list(names)
         raise ParamsError(
-            f"{place}: no {what} {name!r}{params.meant(name, listed)}",
-            fix=f"name one of {', '.join(listed)}" if listed else f"add the {what}",
+            f"{place}: no {noun} {name!r}{params.meant(name, choices)}",
+            fix=f"name one of {', '.join(choices)}" if choices else f"add the {noun}",
         )

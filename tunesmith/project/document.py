@@ -36,10 +36,12 @@ class Merged(Section):
 
 
 class Package(Section):
+    """Models as others get them: merged ones, and the license on model cards."""
+
     merged: dict[EntryName, Merged] = Field(default_factory=dict)
-    """Merged models by name, as in {sft-lora-merged: {adapter: sft-lora}}."""
+    """Merged models by name, such as {sft-lora-merged: {adapter: sft-lora}}."""
     license: str | None = None
-    """License of the base, as the hub writes it, for the model cards; null where it is not known."""
+    """License of the base, as the hub writes it, for the model cards; null where it is unknown."""
 
 
 class Document(Section):
@@ -82,7 +84,7 @@ class Document(Section):
 
 
 def load(path: Path = params.PATH) -> Document:
-    """All of params.yaml with its defaults. Raises ParamsError for what no stage could use, with the edit to make."""
+    """The whole of params.yaml with its defaults. Raises ParamsError for a wrong value, with the edit to make."""
     raw = params.read_unchecked(path)
     outdated.check(raw, path)
     params.check_sections(raw, path)
@@ -99,13 +101,13 @@ def with_default_rule(document: Document) -> Document:
 
 
 def with_kinds(document: Document, raw: dict[str, object]) -> Document:
-    """``document``, in which each data set without a kind in params.yaml has the one that its users need."""
-    stated = raw.get("data")
+    """``document``, in which each data set without a kind in params.yaml has the kind that its users need."""
+    entries = raw.get("data")
     data = {}
     for name, dataset in document.data.items():
-        own = stated.get(name) if isinstance(stated, dict) else None
+        entry = entries.get(name) if isinstance(entries, dict) else None
         kinds = users_of(document, name)
-        if isinstance(own, dict) and "kind" not in own and kinds:
+        if isinstance(entry, dict) and "kind" not in entry and kinds:
             if len(set(kinds.values())) > 1:
                 needs = ", ".join(f"{kind} for {user}" for user, kind in kinds.items())
                 raise ParamsError(

@@ -1,4 +1,4 @@
-"""Which effective params each stage reads: the contents of build/params."""
+"""The effective params that each stage reads: the contents of build/params."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from tunesmith.core import params
 from tunesmith.project.document import Document, effective
 
 REFERENCE = {"dataset", "start", "weights", "lora", "max_length", "batch_size"}
-"""Params of a DPO entry that its reference log-probabilities follow from."""
+"""Params of a DPO entry that determine its reference log-probabilities."""
 
 
 @dataclass(frozen=True)
 class StageParams:
     """The params of a stage, or of one entry of it.
 
-    values: sections nested as in params.yaml, with every default, and lists of names that follow from the entries.
+    values: sections nested as in params.yaml, with every default, and lists of the names of entries.
     """
 
     stage: str
@@ -24,6 +24,7 @@ class StageParams:
 
     @property
     def path(self) -> Path:
+        """The file in build/params."""
         return params.resolved(self.stage, self.entry)
 
 

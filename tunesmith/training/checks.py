@@ -1,4 +1,4 @@
-"""Did a training do what it should? Pure checks over what it logged and what its model says."""
+"""Checks of a finished training: pure functions over its logged steps, its weights and its model's answers."""
 
 import math
 from collections.abc import Sequence
@@ -10,10 +10,10 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.core.params import WeightsKind
 
 FEWEST_STEPS = 9
-"""Below, the thirds of a run are too short to tell a trend from noise."""
+"""The fewest steps of a run whose thirds are long enough to tell a trend from noise."""
 CHANCE = 0.5
 LONGER = 1.5
-"""Completions this many times as long at the end as at the start are a sign of a policy that games its reward."""
+"""The growth of completions, end over start, from which a policy may be gaming its reward."""
 
 Step = dict[str, float]
 Digests = dict[str, str]
@@ -21,10 +21,11 @@ Digests = dict[str, str]
 
 @dataclass(frozen=True)
 class Preference:
-    """How often, over held-out pairs, the chosen completion is preferred (a tie counts half), and by how much.
+    """The preference of a model for the chosen completions of held-out pairs.
 
-    accuracy: 0 to 1, with its 95% interval. margin: mean difference of the rewards. likelier: share of the pairs whose
-    chosen completion a policy finds likelier, reference or not; None for a reward model.
+    pairs: their number. accuracy: the share, 0 to 1, of pairs whose chosen completion is preferred, a tie counting
+    half; low, high: its 95% interval. margin: mean difference of the rewards. likelier: the share of pairs whose chosen
+    completion the policy finds likelier, whatever its reference does; None for a reward model.
     """
 
     pairs: int
@@ -36,7 +37,7 @@ class Preference:
 
 
 def preference(chosen: Sequence[float], rejected: Sequence[float], *, likelier: float | None = None) -> Preference:
-    """From the rewards of both completions of every pair. Raises EvaluationError where there is none."""
+    """The preference from the rewards of both completions of every pair. Raises EvaluationError without pairs."""
     margins = [better - worse for better, worse in zip(chosen, rejected, strict=True)]
     preferred = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
     interval = statistics.mean_interval(preferred, confidence=0.95, resamples=2000, seed=0)
@@ -44,14 +45,14 @@ def preference(chosen: Sequence[float], rejected: Sequence[float], *, likelier: 
 
 
 def check_steps(steps: Sequence[Step]) -> None:
-    """Raise TrainingError where there was no step, or the loss is higher at the end of a run than at its start.
+    """Raise TrainingError where there was no step, or where the loss rose over the run by one standard error or more.
 
-    Within one standard error of the difference, which few steps cannot see through, `warnings` tells it instead.
+    A smaller change of the loss, which may be noise, is left to `warnings`.
     """
     if not steps:
         raise TrainingError(
             "the training ended without a single step",
-            fix="give it more rows, or take fewer a step (params.yaml); nothing was saved",
+            fix="give it more rows, or lower the rows of a step (params.yaml); nothing was saved",
         )
     losses = _losses(steps)
     if len(losses) < FEWEST_STEPS:
@@ -66,7 +67,7 @@ def check_steps(steps: Sequence[Step]) -> None:
 
 
 def check_weights_moved(kind: WeightsKind, frozen: tuple[Digests, Digests], trained: tuple[Digests, Digests]) -> None:
-    """Raise TrainingError if what must not move did, or what must did not; digests are from before and after."""
+    """Raise TrainingError if a frozen tensor changed, or too few trained ones did. Digests are (before, after)."""
     moved = [name for name, digest in frozen[0].items() if frozen[1].get(name) != digest]
     if moved or frozen[0].keys() != frozen[1].keys():
         names = ", ".join(moved[:3])
@@ -83,7 +84,7 @@ def check_weights_moved(kind: WeightsKind, frozen: tuple[Digests, Digests], trai
 
 
 def check_answers_moved(before: Sequence[str], after: Sequence[str]) -> None:
-    """Raise TrainingError if every probe prompt is answered as it was before the training."""
+    """Raise TrainingError if every probe prompt has the same answer as before the training."""
     if before and list(before) == list(after):
         raise TrainingError(
             f"the tuned model answers all {len(before)} probe prompts exactly as its start does: "
@@ -93,18 +94,18 @@ def check_answers_moved(before: Sequence[str], after: Sequence[str]) -> None:
 
 
 def check_stops(stops: Sequence[bool]) -> None:
-    """Raise TrainingError if a model would end its turn after none of the right answers to the probe prompts."""
+    """Raise TrainingError if the model would not end its turn after any of the right answers to the probe prompts."""
     if stops and not any(stops):
         raise TrainingError(
-            f"after none of {len(stops)} right answers would the model end its turn: the end of turn was not learned",
+            f"the model ends its turn after none of {len(stops)} right answers: the end of turn was not learned",
             fix="train for more epochs, or raise the learning rate in params.yaml; nothing was saved",
         )
 
 
 def check_prefers(after: Preference) -> None:
-    """Raise TrainingError unless held-out pairs are told apart better than at the start, which is by chance.
+    """Raise TrainingError unless held-out pairs are ranked better than at the start, where they are ranked by chance.
 
-    A policy gives both sides of a pair what its reference gives them; a reward model's fresh head knows nothing.
+    A policy starts with the same probabilities as its reference, and a reward model with a random head.
     """
     if after.accuracy > CHANCE and after.margin > 0:
         return
@@ -116,20 +117,20 @@ def check_prefers(after: Preference) -> None:
 
 
 def warnings(steps: Sequence[Step], preference: Preference | None = None) -> list[str]:
-    """What to look at, in words: signs of a policy that games its reward, and what noise may hide."""
-    found = []
+    """Findings that do not stop a training, in words: signs of a gamed reward, and changes that may be noise."""
+    findings = []
     losses = _losses(steps)
     if len(losses) >= FEWEST_STEPS and sum(_rise(losses)) > 0:
-        found.append(f"whether the loss fell over {len(losses)} steps cannot be told from noise")
+        findings.append(f"whether the loss fell over {len(losses)} steps cannot be told from noise")
     if preference is not None and preference.low <= CHANCE:
-        found.append(
+        findings.append(
             f"{100 * preference.accuracy:.1f}% of {preference.pairs} held-out pairs cannot be told from chance"
         )
     rewards, scores = ([step[name] for step in steps if step.get(name) is not None] for name in ("reward", "score"))
     if len(rewards) == len(scores) >= FEWEST_STEPS:
         (low, high), (before, after) = thirds(rewards), thirds(scores)
         if high > low and after < before:
-            found.append(
+            findings.append(
                 f"reward hacking? the reward rose from {low:.3g} to {high:.3g} while the verifier's score fell from "
                 f"{before:.3g} to {after:.3g}"
             )
@@ -137,17 +138,17 @@ def warnings(steps: Sequence[Step], preference: Preference | None = None) -> lis
     if len(lengths) >= FEWEST_STEPS:
         short, long = thirds(lengths)
         if long > LONGER * short:
-            found.append(f"completions grew from {short:.1f} to {long:.1f} tokens: does the reward pay for length?")
-    return found
+            findings.append(f"completions grew from {short:.1f} to {long:.1f} tokens: does the reward pay for length?")
+    return findings
 
 
 def _losses(steps: Sequence[Step]) -> list[float]:
-    """Of a supervised training: a policy's loss does not measure its progress."""
+    """The losses of a supervised training; empty for RL, whose loss does not measure progress."""
     return [step["loss"] for step in steps if "reward" not in step and "completion_tokens" not in step]
 
 
 def _rise(losses: Sequence[float]) -> tuple[float, float]:
-    """By how much the mean of the last third is over that of the first, and the standard error of that."""
+    """The rise of the mean from the first to the last third, and its standard error."""
     part = len(losses) // 3
     before, after = thirds(losses)
     return after - before, math.sqrt((variance(losses[:part]) + variance(losses[-part:])) / part)

@@ -21,26 +21,26 @@ from tunesmith.training.trainer_config import common
 
 
 class Reference:
-    """What the reference policy gives the completions of every pair: log-probabilities by row id, in nats."""
+    """The reference policy's log-probabilities, in nats, of the completions of every pair, by row id."""
 
     def __init__(self, rows: list[ReferenceRow], source: Path) -> None:
-        """rows: {id, chosen, rejected}, as the stage `reference` writes them to ``source``."""
+        """rows: the rows that the stage `reference` wrote to ``source``."""
         self.source = source
         self.values = {row["id"]: (float(row["chosen"]), float(row["rejected"])) for row in rows}
 
-    def of(self, given: list[Pair]) -> list[tuple[float, float]]:
-        """In the order of ``given``. Raises DataError where a pair is not there."""
-        absent = [pair.id for pair in given if pair.id not in self.values]
+    def of(self, pairs: list[Pair]) -> list[tuple[float, float]]:
+        """The values (chosen, rejected) of ``pairs``, in their order. Raises DataError where one is missing."""
+        absent = [pair.id for pair in pairs if pair.id not in self.values]
         if absent:
             raise DataError(
-                f"{self.source}: no log-probabilities for {len(absent)} of {len(given)} pairs (rows {absent[0]}, …)",
+                f"{self.source}: no log-probabilities for {len(absent)} of {len(pairs)} pairs (rows {absent[0]}, …)",
                 fix="`dvc repro` computes them again",
             )
-        return [self.values[pair.id] for pair in given]
+        return [self.values[pair.id] for pair in pairs]
 
 
 class PairTrainer(DPOTrainer):
-    """TRL's trainer over pairs that are tokens already, bring their reference log-probabilities, and share a prompt."""
+    """TRL's trainer over tokenized pairs with their reference log-probabilities; each prompt is computed once."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -55,12 +55,12 @@ class PairTrainer(DPOTrainer):
 def make_trainer(
     policy: OpenModel, train: list[Pair], reference: Reference, dpo: Dpo, profile: Profile, scratch: Path
 ) -> PairTrainer:
-    """TRL's trainer; the reference policy itself never computes."""
+    """TRL's trainer, with the log-probabilities of ``reference`` in place of a reference policy."""
     config = DPOConfig(
         **common(dpo, profile, scratch),
         num_train_epochs=dpo.epochs,
         beta=dpo.beta,
-        max_length=None,  # checked before
+        max_length=None,  # checked by preference_pairs.encode
         precompute_ref_log_probs=True,
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
@@ -78,11 +78,13 @@ def make_trainer(
 
 
 def held_out(
-    policy: OpenModel, given: list[Pair], reference: Reference, dpo: Dpo
+    policy: OpenModel, pairs: list[Pair], reference: Reference, dpo: Dpo
 ) -> tuple[Preference, Callable[[], Preference]]:
-    """Held-out preference by the implicit reward: of the start, which is the reference, and a measure of it."""
-    before = reference.of(given)
+    """The preference over held-out pairs at the start, where the policy is its reference, and a function to measure it
+    again.
+    """
+    before = reference.of(pairs)
     start = pair_batches.implicit_preference(before, before, dpo.beta)
     return start, lambda: pair_batches.implicit_preference(
-        preference_pairs.log_probs(policy, given, dpo.batch_size), before, dpo.beta
+        preference_pairs.log_probs(policy, pairs, dpo.batch_size), before, dpo.beta
     )

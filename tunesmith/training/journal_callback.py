@@ -1,4 +1,4 @@
-"""Writes what a trainer logs to the journal as it happens, and stops a training that has gone wrong."""
+"""The trainer callback that keeps the journal, and stops a training that has gone wrong."""
 
 import math
 import statistics
@@ -18,23 +18,23 @@ NAMES = {
     "frac_reward_zero_std": "equal_groups",
     "rewards/score/mean": "score",
 }
-"""What TRL's trainers log, by the names that the journal uses for all objectives."""
+"""The journal's names for the numbers that TRL's trainers log, the same for all objectives."""
 
 SETTLING = 5
-"""Steps whose losses say where a training started."""
+"""The number of first steps whose losses stand for the start of a training."""
 SPIKE, SUSTAINED = 2.0, 5
-"""A loss this many times the highest of those, over so many steps (their median), has left the course; a single step
-may have had hard rows.
+"""A spike is a median loss over SUSTAINED steps (one step alone may have hard rows) above SPIKE times the highest loss
+of the start.
 """
 
 RowsOfStep = Callable[[int], list[str]]
-"""The ids of the rows that a step (from 1) trained on."""
+"""A function from a step, counted from 1, to the ids of the rows that it trained on."""
 
 
 class Recorder(TrainerCallback):
-    """Keeps the journal, shows one progress bar, and raises TrainingError where a step must be the last.
+    """Writes steps to the journal, shows one progress bar, and raises TrainingError to stop the training.
 
-    A step must where its loss or gradient is not finite, where its loss spikes, and where the policy is further from
+    It stops where the loss or the gradient is not finite, where the loss spikes, and where the policy is further from
     its reference than ``max_kl`` (nats a token). The error names the step and its rows.
     """
 
@@ -81,22 +81,22 @@ class Recorder(TrainerCallback):
     def _check(self, step: int, values: dict[str, float]) -> None:
         loss, norm = values["loss"], values.get("grad_norm", 0.0)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise self._stopped(step, f"loss {loss}, gradient norm {norm}: not finite", "lower the learning rate")
+            raise self._error(step, f"loss {loss}, gradient norm {norm}: not finite", "lower the learning rate")
         losses = [entry["loss"] for entry in self.steps]
-        began, now = losses[:SETTLING], statistics.median(losses[-SUSTAINED:])
-        settled = len(losses) >= SETTLING + SUSTAINED and "completion_tokens" not in values  # a policy's says nothing
-        if settled and now > SPIKE * max(began):
-            was = statistics.median(began)
-            raise self._stopped(step, f"the loss spiked from {was:.3g} to {now:.3g}", "lower the learning rate")
+        start, now = losses[:SETTLING], statistics.median(losses[-SUSTAINED:])
+        is_supervised = "completion_tokens" not in values  # the loss of RL does not measure progress
+        if is_supervised and len(losses) >= SETTLING + SUSTAINED and now > SPIKE * max(start):
+            was = statistics.median(start)
+            raise self._error(step, f"the loss spiked from {was:.3g} to {now:.3g}", "lower the learning rate")
         kl = values.get("kl")
         if self.max_kl is not None and kl is not None and kl > self.max_kl:
             reason = f"the policy is {kl:.3g} nats a token from its reference, more than max_kl ({self.max_kl:g})"
-            raise self._stopped(step, reason, "raise beta, which pulls it back, or lower the learning rate")
+            raise self._error(step, reason, "raise beta, which pulls it back, or lower the learning rate")
 
-    def _stopped(self, step: int, reason: str, fix: str) -> TrainingError:
+    def _error(self, step: int, reason: str, fix: str) -> TrainingError:
         rows = self.rows_of(step)
-        named = f" (rows {', '.join(rows[:8])}{', …' if len(rows) > 8 else ''})" if rows else ""
-        return TrainingError(f"step {step}{named}: {reason}", fix=f"{fix} in params.yaml; nothing was saved")
+        names = f" (rows {', '.join(rows[:8])}{', …' if len(rows) > 8 else ''})" if rows else ""
+        return TrainingError(f"step {step}{names}: {reason}", fix=f"{fix} in params.yaml; nothing was saved")
 
 
 def _is_number(value: Any) -> bool:

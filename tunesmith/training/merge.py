@@ -1,7 +1,7 @@
-"""An adapter merged into the weights it is on: full weights, and a model of its own.
+"""Merge an adapter into the weights that it is on, which makes full weights and a model of its own.
 
-Rounding makes it another model than its adapter, and one trained under QLoRA meets weights that are not quantized
-(docs/decisions/009): it is evaluated, compared and registered as itself, never assumed equal.
+Rounding makes it differ from its adapter, and an adapter of QLoRA meets weights that are not quantized
+(docs/decisions/009). So it is evaluated, compared and registered as itself, never assumed equal.
 """
 
 import json
@@ -27,15 +27,15 @@ from tunesmith.models.saving import save_model
 from tunesmith.training import checks
 
 PROBE_TOKENS = 32
-"""Longest answer to a probe prompt."""
+"""The longest answer to a probe prompt, in tokens."""
 
 
 def merge(adapter: Path, base: Path, out: Path, profile: Profile) -> Manifest:
     """Merge the adapter in folder ``adapter`` and save it to ``out``, whole or not at all.
 
     It is merged in float32 and rounded once, to the dtype of the weights under it. Raises ParamsError where there is
-    nothing to merge, IntegrityError as `models.open_model` does, and TrainingError where what comes out is not finite
-    or is still the weights under it.
+    nothing to merge, IntegrityError as `loading.open_model` does, and TrainingError where the merged weights are not
+    finite or equal the weights under the adapter.
     """
     began = time.monotonic()
     _check_can_merge(adapter)
@@ -70,19 +70,19 @@ def _check_can_merge(adapter: Path) -> None:
 
 
 def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes: list[list[Message]]) -> Any:
-    """The merged model, its weights rounded to ``dtype``, once it is shown to be another than the weights under it."""
+    """The merged model, its weights rounded to ``dtype``, after checking that it differs from the weights under it."""
     adapted: Any = opened.model
     under = set(weights.digests(adapted, trained=False).values())
     with adapted.disable_adapter():
         before = generation.answer(adapted, opened.tokenizer, probes, max_new_tokens=PROBE_TOKENS)
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
-    except ValueError:  # so peft tells of a weight that is not finite
-        raise _useless(opened, "gives weights that are not finite") from None
-    for parameter in merged.parameters():  # in float32 still, so that rounding alone makes no answer differ
+    except ValueError:  # peft's error for a weight that is not finite
+        raise _no_use(opened, "gives weights that are not finite") from None
+    for parameter in merged.parameters():  # still in float32, so that no answer differs by the precision of products
         parameter.data = parameter.data.to(dtype).float()
     if not set(weights.digests(merged, trained=False).values()) - under:
-        raise _useless(opened, "changes no weight")
+        raise _no_use(opened, "changes no weight")
     after = generation.answer(merged, opened.tokenizer, probes, max_new_tokens=PROBE_TOKENS)
     for when, answers in (("before", before), ("after", after)):
         for prompt, completion in zip(probes, answers, strict=True):
@@ -91,20 +91,20 @@ def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes
     return merged
 
 
-def _useless(opened: OpenModel, what: str) -> TrainingError:
+def _no_use(opened: OpenModel, reason: str) -> TrainingError:
     return TrainingError(
-        f"merged into {opened.full_weights}, the adapter {what}", fix="train it again; nothing was saved"
+        f"merged into {opened.full_weights}, the adapter {reason}", fix="train it again; nothing was saved"
     )
 
 
 def _probes(trained: list[Event]) -> list[list[Message]]:
-    """The prompts by which the adapter's training was watched."""
+    """The probe prompts of the adapter's training."""
     return [event["prompt"] for event in trained if event["event"] == "sample" and event["when"] == "after"]
 
 
 def _lineage(opened: OpenModel, adapter: Path, profile: Profile) -> lineage.Lineage:
-    """The adapter's, but for how it was made, which goes under ``merged``: from what, on which weights."""
-    origin, made = lineage.read(adapter), lineage.making(profile.name)
+    """The adapter's lineage, with its own making and weights under it moved to ``merged``."""
+    origin, making = lineage.read(adapter), lineage.making(profile.name)
     digests: Digests = {"digest": opened.manifest.digest, "weights_digest": opened.manifest.weights_digest}
     merged: Merged = {
         "model": adapter.name,
@@ -119,11 +119,11 @@ def _lineage(opened: OpenModel, adapter: Path, profile: Profile) -> lineage.Line
         "command": origin["command"],
     }
     origin.pop("parents")
-    return {**made, **origin, **made, "merged": merged, "parents": {adapter.name: digests}}
+    return {**origin, **making, "merged": merged, "parents": {adapter.name: digests}}
 
 
 def _end(trained: EndEvent, name: str, seconds: float, profile: Profile) -> dict[str, object]:
-    """What the training took, and merging beside it."""
+    """The fields of the `end` event: the adapter's training with the cost of merging."""
     return _fields(trained) | {
         "seconds": seconds,
         "peak_memory_bytes": max(trained["peak_memory_bytes"], peak_memory_bytes(profile)),

@@ -16,11 +16,11 @@ from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder
 
 REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
-"""TRL's names for what DPO's reference policy gives the two sides."""
+"""TRL's names for the reference log-probabilities of the two sides."""
 
 
 def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
-    """A batch of the longest pair."""
+    """A batch of pairs that are all as long as the longest."""
     return LargestStep(
         batch=batch_size,
         length=max(pair.length for pair in pairs),
@@ -31,48 +31,48 @@ def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
 def collate(features: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
     """A batch: the chosen conversations, then the rejected ones, laid out for `tunesmith.models.shared_prompts`.
 
-    input_ids, attention_mask and completion_mask, (2 x pairs, tokens), and what else a pair brings, (pairs).
+    input_ids, attention_mask and completion_mask have the shape (2 x pairs, tokens), reference values (pairs).
     """
     prompts, prompt_mask = padded([feature["prompt_ids"] for feature in features] * 2, pad, left=True)
-    said = [feature[side] for side in ("chosen_ids", "rejected_ids") for feature in features]
-    answers, answer_mask = padded(said, pad, left=False)
-    others = {name: torch.tensor([f[name] for f in features]) for name in REFERENCE if name in features[0]}
+    completions = [feature[side] for side in ("chosen_ids", "rejected_ids") for feature in features]
+    answers, answer_mask = padded(completions, pad, left=False)
+    reference = {name: torch.tensor([f[name] for f in features]) for name in REFERENCE if name in features[0]}
     return {
         "input_ids": torch.cat([prompts, answers], 1),
         "attention_mask": torch.cat([prompt_mask, answer_mask], 1),
         "completion_mask": torch.cat([torch.zeros_like(prompt_mask), answer_mask], 1),
-        **others,
+        **reference,
     }
 
 
 def shared(model: Any, inputs: dict[str, Tensor]) -> SharedPrompts:
-    """``model``, computing the prompt of both sides of a pair once."""
-    begins = int(inputs["completion_mask"].any(0).int().argmax())
-    return SharedPrompts(model, inputs["input_ids"].shape[1] - begins)
+    """``model``, which computes the prompt of a pair once for both sides."""
+    begin = int(inputs["completion_mask"].any(0).int().argmax())
+    return SharedPrompts(model, inputs["input_ids"].shape[1] - begin)
 
 
-def columns(given: list[Pair]) -> dict[str, Sequence[object]]:
-    """What `collate` and TRL's sampler read."""
+def columns(pairs: list[Pair]) -> dict[str, Sequence[object]]:
+    """The columns of the pairs that `collate` and TRL's sampler read."""
     return {
-        "id": [pair.id for pair in given],
-        "length": [pair.length for pair in given],
-        "prompt_ids": [pair.prompt for pair in given],
-        "chosen_ids": [pair.chosen for pair in given],
-        "rejected_ids": [pair.rejected for pair in given],
+        "id": [pair.id for pair in pairs],
+        "length": [pair.length for pair in pairs],
+        "prompt_ids": [pair.prompt for pair in pairs],
+        "chosen_ids": [pair.chosen for pair in pairs],
+        "rejected_ids": [pair.rejected for pair in pairs],
     }
 
 
 def collator(pad: int) -> BatchRecorder:
-    """`collate`, remembering the rows of every batch."""
+    """`collate`, with a record of the rows of every batch."""
     return BatchRecorder(lambda features: collate(features, pad), lambda feature: [feature["id"]])
 
 
 def implicit_preference(
     now: list[tuple[float, float]], reference: list[tuple[float, float]], beta: float
 ) -> Preference:
-    """By DPO's implicit reward, beta times the log-ratio to the reference (Rafailov et al. 2023, eq. 5).
+    """The preference by DPO's implicit reward: beta times the log-ratio to the reference (Rafailov et al. 2023, eq. 5).
 
-    The reference itself prefers nothing: every pair is a tie, which counts half.
+    By its own values the reference is indifferent: every pair is a tie, which counts half.
     """
     chosen, rejected = (
         [beta * (after[side] - before[side]) for after, before in zip(now, reference, strict=True)] for side in (0, 1)

@@ -21,7 +21,7 @@ from tunesmith.training.trainer_config import common
 
 
 class PairTrainer(RewardTrainer):
-    """TRL's trainer over pairs that are tokens already and share a prompt."""
+    """TRL's trainer over tokenized pairs; each prompt is computed once."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **settings: Any) -> Any:
         shared = pair_batches.shared(model, inputs)
@@ -30,11 +30,11 @@ class PairTrainer(RewardTrainer):
 
 
 def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: Profile, scratch: Path) -> PairTrainer:
-    """TRL's trainer over pairs that are tokens already, in batches of like lengths."""
+    """TRL's trainer over tokenized pairs, in batches of similar length."""
     config = RewardConfig(
         **common(reward, profile, scratch),
         num_train_epochs=reward.epochs,
-        max_length=None,  # checked before
+        max_length=None,  # checked by preference_pairs.encode
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
     )
@@ -50,25 +50,25 @@ def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: 
 
 @torch.inference_mode()
 def scores(scorer: OpenModel, conversations: Sequence[Tokens], batch_size: int) -> list[float]:
-    """The reward of every conversation, in their order. Batches are of like lengths, so that little is padding."""
+    """The reward of every conversation, in their order. Batches hold similar lengths, to pad little."""
     model, pad = scorer.model, scorer.tokenizer.pad_token_id
     was_training = model.training
     model.eval()
     order = sorted(range(len(conversations)), key=lambda i: len(conversations[i]))
-    found: dict[int, float] = {}
+    rewards: dict[int, float] = {}
     for begin in range(0, len(order), batch_size):
         chunk = order[begin : begin + batch_size]
         ids, mask = padded([conversations[i] for i in chunk], pad, left=False)
         with device.autocast(scorer.profile):
             logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
-        found |= dict(zip(chunk, logits[:, 0].float().tolist(), strict=True))
+        rewards |= dict(zip(chunk, logits[:, 0].float().tolist(), strict=True))
     model.train(was_training)
-    return [found[i] for i in range(len(conversations))]
+    return [rewards[i] for i in range(len(conversations))]
 
 
-def held_out(scorer: OpenModel, given: list[Pair], batch_size: int) -> Callable[[], Preference]:
-    """A measure of how the model tells held-out pairs apart."""
-    sides = [pair.prompt + side for pair in given for side in (pair.chosen, pair.rejected)]
+def held_out(scorer: OpenModel, pairs: list[Pair], batch_size: int) -> Callable[[], Preference]:
+    """A function that measures the model's preference over held-out pairs."""
+    sides = [pair.prompt + side for pair in pairs for side in (pair.chosen, pair.rejected)]
 
     def measure() -> Preference:
         rewards = scores(scorer, sides, 2 * batch_size)

@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: rows to tokens, and TRL's trainer set up for this machine."""
+"""Supervised fine-tuning: rows become tokens, and TRL's trainer packs them."""
 
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
@@ -22,11 +22,11 @@ from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
 
 Examples = dict[str, chat.Example]
-"""By row id."""
+"""Tokens of rows, by row id."""
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path) -> Examples:
-    """Rows as tokens. Raises DataError that counts the rows longer than ``max_length``: none is cut or dropped."""
+    """Rows as tokens. Raises DataError that counts rows longer than ``max_length``: no row is truncated or dropped."""
     examples = {
         row["id"]: chat.encode_example(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
     }
@@ -35,7 +35,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, sectio
 
 
 def largest_step(examples: Examples, sft: Sft) -> LargestStep:
-    """Sequences packed to the limit, of rows of which the same share is trained as of these."""
+    """A batch of full sequences, in which the share of trained tokens is that of the examples."""
     trained = sum(sum(example.completion_mask) for example in examples.values())
     share = trained / sum(len(example.input_ids) for example in examples.values())
     labelled = round(share * sft.batch_size * sft.max_length)
@@ -45,8 +45,8 @@ def largest_step(examples: Examples, sft: Sft) -> LargestStep:
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
     """TRL's trainer over packed examples.
 
-    Packing is best-fit: rows are put together, never cut, and attend to nothing outside themselves (their position
-    ids restart, from which the attention mask is built).
+    Packing is best-fit: rows are put together, never cut, and attend only to themselves (position ids restart at each
+    row, and the attention mask is built from them).
     """
     config = SFTConfig(
         **common(sft, profile, scratch),
@@ -66,15 +66,15 @@ def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profi
         trainer = SFTTrainer(
             policy.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
         )
-    ids = {tuple(example.input_ids): name for name, example in examples.items()}
+    ids = {tuple(example.input_ids): row for row, example in examples.items()}
     trainer.data_collator = BatchRecorder(trainer.data_collator, lambda packed: _unpacked(packed, ids))
     return trainer
 
 
 def ends_turn(policy: OpenModel, examples: Iterable[chat.Example]) -> list[bool]:
     """Whether, after each completion, the end of turn is the likeliest token."""
-    given = [example.split() for example in examples]
-    return [likelihood.ends for likelihood in likelihoods(policy, given, batch_size=1)]
+    answers = [example.split() for example in examples]
+    return [likelihood.ends for likelihood in likelihoods(policy, answers, batch_size=1)]
 
 
 def _unpacked(packed: dict[str, Any], ids: dict[tuple[int, ...], str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Verifiers as rewards, and the proof that their score is solid before a policy is trained on it."""
+"""Verifiers as rewards, and checks of their score before a policy is trained on it."""
 
 import json
 import random
@@ -12,7 +12,7 @@ from tunesmith.verifiers.sandbox import tiers
 
 
 class Score:
-    """The weighted score of completions, as TRL calls a reward function. It remembers the rows it was last asked of."""
+    """The weighted score of completions, as a reward function of TRL. ``last`` holds the ids of its latest rows."""
 
     __name__ = "score"  # TRL's name for it in its logs
 
@@ -22,33 +22,34 @@ class Score:
 
     def __call__(self, completions: list[str], row: list[str], **_: object) -> list[float | None]:
         """row: ready rows, each as JSON."""
-        rows = [json.loads(one) for one in row]
-        self.last = list(dict.fromkeys(one["id"] for one in rows))
-        return [self.of(text, one) for text, one in zip(completions, rows, strict=True)]
+        rows = [json.loads(text) for text in row]
+        self.last = list(dict.fromkeys(ready["id"] for ready in rows))
+        return [self.of(completion, ready) for completion, ready in zip(completions, rows, strict=True)]
 
     def of(self, completion: str, row: Row) -> float | None:
-        """None where a verifier failed to grade: the completion then neither gains nor loses."""
+        """The score; None where a verifier cannot grade: the completion then neither gains nor loses."""
         verdicts = {name: catalog.verify(name, completion, row) for name in self.weights}
         if any(verdict.status == "not_gradable" for verdict in verdicts.values()):
             return None
         return sum(weight * verdicts[name].score for name, weight in self.weights.items())
 
-    def with_gold(self) -> "Score":
-        """Of the verifiers that compare with a reference alone."""
+    def by_reference(self) -> "Score":
+        """The score of only those verifiers that compare with a reference."""
         return Score(
             {name: weight for name, weight in self.weights.items() if "reference" in catalog.VERIFIERS[name].needs}
         )
 
     @property
     def full(self) -> float:
+        """The highest score."""
         return sum(self.weights.values())
 
 
 def check_gold(score: Score, rows: list[Row], where: str) -> None:
-    """Raise TrainingError unless every row's own answer gets full marks, and the same marks when graded again.
+    """Raise TrainingError unless every row's own answer gets the full score, and the same score when graded again.
 
-    Verifiers that compare with no reference cannot be held to one: of them the rows must bring what they need. Raises
-    SandboxError where programs are to be scored and nothing here can hold them.
+    Verifiers that need no reference have no right answer to grade: for them, rows must only bring the columns that they
+    need. Raises SandboxError where programs are to be scored and no sandbox works here.
     """
     if "code" in score.weights:
         tiers.tier()
@@ -61,29 +62,29 @@ def check_gold(score: Score, rows: list[Row], where: str) -> None:
                 f"(row {without[0]})",
                 fix="grade rows that bring it, or name a verifier that fits these",
             )
-    score = score.with_gold()
+    score = score.by_reference()
     if not score.weights:
         return
     name = next(iter(score.weights))
     golds = [catalog.gold(name, row) or "" for row in rows]
     first, again = ([score.of(gold, row) for gold, row in zip(golds, rows, strict=True)] for _ in range(2))
-    bad = [(row["id"], mark) for row, mark in zip(rows, first, strict=True) if mark != score.full]
+    bad = [(row["id"], value) for row, value in zip(rows, first, strict=True) if value != score.full]
     if bad:
-        name, mark = bad[0]
+        row_id, value = bad[0]
         raise TrainingError(
             f"{where}: {len(bad)} of {len(rows)} rows' own answers do not get full marks from "
-            f"{', '.join(score.weights)} (row {name}: {mark} of {score.full:g}): other answers would be paid for",
-            fix="name a verifier that fits these rows, or mend their answers",
+            f"{', '.join(score.weights)} (row {row_id}: {value} of {score.full:g}): other answers would be rewarded",
+            fix="name a verifier that fits these rows, or correct their answers",
         )
     _check_same(first, again)
 
 
 @dataclass(frozen=True)
 class Signal:
-    """What the starting policy's answers say of a score.
+    """The signal of a score in the starting policy's answers.
 
-    mean: of all marks. equal_groups: share of the prompts whose answers all got the same. spread: the other prompts,
-    which can teach; an answer is only ever judged against its group.
+    mean: the mean score. equal_groups: the share of prompts whose answers all got the same score. spread: the other
+    prompts, which alone can teach, since an answer is judged only against its group.
     """
 
     mean: float
@@ -98,8 +99,8 @@ def check_rollouts(score: Score, rows: list[Row], answers: list[list[str]]) -> S
     """
     graded = [[score.of(text, row) for text in group] for row, group in zip(rows, answers, strict=True)]
     _check_same(graded, [[score.of(t, r) for t in group] for r, group in zip(rows, answers, strict=True)])
-    marks = [mark for group in graded for mark in group if mark is not None]
-    mean = sum(marks) / len(marks) if marks else 0.0
+    values = [value for group in graded for value in group if value is not None]
+    mean = sum(values) / len(values) if values else 0.0
     spread = [row for row, group in zip(rows, graded, strict=True) if len(set(group) - {None}) > 1]
     if not spread:
         raise TrainingError(
@@ -112,7 +113,7 @@ def check_rollouts(score: Score, rows: list[Row], answers: list[list[str]]) -> S
 
 def _remedy(mean: float, full: float, answers: list[list[str]]) -> str:
     if all(len(set(group)) == 1 for group in answers):
-        return "the policy always says the same: raise temperature in params.yaml"
+        return "the policy always gives the same answer: raise temperature in params.yaml"
     if mean == 0:
         example = random.Random(0).choice(answers)[0]
         return (
@@ -127,6 +128,6 @@ def _remedy(mean: float, full: float, answers: list[list[str]]) -> str:
 def _check_same(first: object, again: object) -> None:
     if first != again:
         raise TrainingError(
-            "grading the same answers twice gives other scores: there is no solid reward",
+            "grading the same answers twice gives different scores, so the reward is not reliable",
             fix="use verifiers that depend on the answer alone",
         )
