@@ -67,6 +67,7 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
     from transformers import set_seed
 
     from tunesmith.models import device, loading
+    from tunesmith.models.settings import Lora
     from tunesmith.training import trainer_config
 
     profile = device.detect()
@@ -79,6 +80,8 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         sides = {"sft": sft_trainer, "dpo": dpo_trainer}
         trainer, tokens, held_out, prepared = sides[task](side, policy, made, profile, Path(scratch))
+        if side == "ours" and profile.device == "cpu":
+            trainer_config.patch_trl()
         began = time.monotonic()
         with trainer_config.one_precision(trainer) if side == "ours" else nullcontext():
             trainer.train()
@@ -137,16 +140,13 @@ def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
 
     from tunesmith.models.log_probs import likelihoods
     from tunesmith.training import sft
+    from tunesmith.training.entries.sft import Sft
 
-    rates = dict.fromkeys(("lora", "qlora", "full"), 5e-4)
-    settings = sft.Sft(
-        dataset="rows", turns="completion", epochs=1, learning_rate=rates, warmup_share=0.1, max_length=MAX_LENGTH,
-        batch_size=2, seed=SEED, probes=0,
-    )  # fmt: skip
-    examples = sft.encode(policy.tokenizer, made, settings, Path("rows"))
+    settings = Sft(dataset="rows", learning_rate=5e-4, max_length=MAX_LENGTH, batch_size=2, seed=SEED, probes=0)
+    examples = sft.encode(policy.tokenizer, made, settings, "sft.benchmark", Path("rows"))
     unseen = [example.split() for example in list(examples.values())[-HELD_OUT:]]
     train = dict(list(examples.items())[:-HELD_OUT])
-    trainer = sft.make_trainer(policy, train, settings, "lora", profile, scratch)
+    trainer = sft.make_trainer(policy, train, settings, profile, scratch)
     if side != "ours":
         for _ in trainer.get_train_dataloader():  # which rows go together
             pass
@@ -173,12 +173,11 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
 
     from tunesmith.models import chat, preference_pairs
     from tunesmith.training import dpo
+    from tunesmith.training.entries.dpo import Dpo
 
-    rates = dict.fromkeys(("lora", "qlora", "full"), 5e-4)
-    settings = dpo.Dpo(
-        dataset="rows", start="base", weights="lora", epochs=1, learning_rate=rates, warmup_share=0.1, beta=0.1,
-        max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0,
-    )  # fmt: skip
+    settings = Dpo(
+        dataset="rows", start="base", learning_rate=5e-4, max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0
+    )
     given = preference_pairs.encode(policy.tokenizer, made, settings.max_length, "dpo", Path("rows"))
     train, unseen = given[:-HELD_OUT], given[-HELD_OUT:]
     began = time.monotonic()
@@ -225,7 +224,7 @@ def fresh() -> Any:
     from tunesmith.models import device, loading
     from tunesmith.models.settings import Lora
 
-    utils._use_triton = _use_triton  # see tunesmith.training.trainer_config.score_trained_tokens_only
+    utils._use_triton = _use_triton  # see tunesmith.training.trainer_config.patch_trl
     set_seed(SEED)
     lora = Lora(rank=16, alpha=32, dropout=0.0)
     return loading.open_policy(BASE, BASE, device.detect(), "lora", lora).model

@@ -73,7 +73,9 @@ def bare(row: Columns) -> None:
     subprocess.run([*interpreter.command(), "-c", program], check=True, env=interpreter.VARIABLES, capture_output=True)
 
 
-def judge(rows: list[Columns], answer: Callable[[Columns], str], tier: tiers.Tier, threads: int) -> tuple[list[Verdict], float]:
+def judge(
+    rows: list[Columns], answer: Callable[[Columns], str], tier: tiers.Tier, threads: int
+) -> tuple[list[Verdict], float]:
     """The verdicts, and the seconds that they took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:

@@ -34,11 +34,11 @@ def test_a_tuned_model_beats_the_base(name: str) -> None:
     result = read("reports/comparison.json")["against_baseline"][name]
     assert result["prompts"] >= 100
     assert result["low"] > 0
-    assert read(f"reports/{name}/registration.json")["model"] == name
+    assert read(f"reports/registered/{name}/registration.json")["model"] == name
 
 
 def test_a_tuned_model_stops_and_keeps_the_format() -> None:
-    tuned = read("reports/sft-lora/metrics.json")["suites"]["arithmetic"]
+    tuned = read("reports/evaluation/sft-lora/metrics.json")["suites"]["arithmetic"]
     assert tuned["stopped"] == 1
     assert tuned["well_formed"] > 0.95
 

@@ -1,7 +1,7 @@
 """`tunesmith check`: params.yaml looked over before anything runs.
 
-DVC fills names from params.yaml into dvc.yaml before a stage can speak, and a misspelt one ends in DVC's own words; this
-says what was probably meant.
+DVC fills names from params.yaml into dvc.yaml before a stage can speak, and a misspelt one ends in DVC's own words;
+this says what was probably meant.
 """
 
 from pathlib import Path

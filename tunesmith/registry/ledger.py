@@ -215,7 +215,7 @@ def append(registry: Registry, entry: Entry, source: Version, signing: Signing) 
         raise IntegrityError(
             f"{ledger}, the history of the promotions of {entry.of}, was deleted",
             fix="restore the tracker's database; or start a new history by registering the model again: "
-            f"`dvc repro --force --single-item register@{entry.model}`",
+            "`dvc repro --force --single-item register`",
         )
     tags = {ENTRY_TAG: text, SIGNATURE_TAG: signatures.sign_text(text, signing)}
     move = f"**{entry.alias}** → version {entry.version} ({entry.model}), by {entry.who}, {entry.when}: {entry.why}"

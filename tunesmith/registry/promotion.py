@@ -66,7 +66,7 @@ def promote(
         if alias == CHAMPION and claims["champion"] != (head.hash if head else None):
             raise RegistryError(
                 f"{name} version {version.number} was compared before {_describe_move(head)}",
-                fix=f"compare it with that one: `dvc repro --force --single-item compare register@{claims['model']}`",
+                fix="compare it with that one: `dvc repro --force --single-item compare register`",
             )
         probe(files)
     draft = _draft(chain, alias, "promotion", version, files, reason or "passed the gate")

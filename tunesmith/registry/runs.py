@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tunesmith.registry.tracker import (
-    artifacts_folder,
     Tracker,
+    artifacts_folder,
     raising_registry_errors,
     user_name,
 )  # first: sets what MLflow reads on import

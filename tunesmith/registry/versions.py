@@ -111,7 +111,7 @@ def choose(registry: Registry, name: str, which: str, signing: Signing, chain: C
         registered = ", ".join(f"{v.tags.get(MODEL_TAG)} (version {v.number})" for v in versions) or "none"
         raise RegistryError(
             f"{name} has no version {which!r} at {registry.uri}; registered: {registered}",
-            fix=f"register it with `dvc repro --force --single-item register@{which}`",
+            fix="register it with `dvc repro --force --single-item register`",
         )
     if DIGEST_TAG not in version.tags or STATEMENT_TAG not in version.tags:
         raise RegistryError(
@@ -152,7 +152,7 @@ def fetch_statement(
     if last_sequence(registry, version.run, signing) > claims["sequence"]:
         raise SupersededError(
             f"{name} version {version.number}: evaluated again since the statement that its tag names",
-            fix=f"complete that registration: `dvc repro --force --single-item register@{claims['model']}`",
+            fix="complete that registration: `dvc repro --force --single-item register`",
         )
     digests = {
         path.relative_to(evidence).as_posix(): manifest.file_digest(path)
