@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.core import journal, variables
+from tunesmith.core import journal, layout
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 from tunesmith.registry import publishing
@@ -85,7 +85,7 @@ def told(staging: Staging, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_training_in_a_container_is_published_live_and_again_at_registration_as_one_run(
     staging: Staging, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(variables.RUN, staging.run)  # as confinement does
+    monkeypatch.setenv(layout.RUN_VARIABLE, staging.run)  # as confinement does
     place = staging.folder / PARTIAL
     place.parent.mkdir(parents=True)
     key = journal.key(staging.run, "dpo")

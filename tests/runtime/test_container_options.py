@@ -12,7 +12,7 @@ import pytest
 from docker.types import HostConfig
 from runtime_settings import DIGEST, STAGE, runtime
 
-from tunesmith.core import variables
+from tunesmith.core import layout
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime import (
@@ -73,7 +73,7 @@ def test_only_a_stage_that_declares_a_network_gets_one_with_secrets_and_a_writab
 
 
 def test_every_run_of_a_stage_has_its_own_id(tmp_path: Path) -> None:
-    ids = [container(tmp_path)["environment"][variables.RUN] for _ in range(2)]
+    ids = [container(tmp_path)["environment"][layout.RUN_VARIABLE] for _ in range(2)]
     assert ids[0] != ids[1]
 
 

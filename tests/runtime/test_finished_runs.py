@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tunesmith.core import variables
+from tunesmith.core import layout
 from tunesmith.runtime import finished_runs
 
 ROOT = Path(__file__).parents[2]
@@ -144,7 +144,7 @@ def test_a_stage_whose_outputs_are_not_whole_in_the_cache_runs(project: Project,
 
 
 def test_what_must_run_again_runs(project: Project) -> None:
-    project.repro(text="one", **{variables.RERUN: "1"})
+    project.repro(text="one", **{layout.RERUN_VARIABLE: "1"})
     assert project.runs == ["one", "two", "one"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tunesmith.core import journal, variables
+from tunesmith.core import journal, layout
 from tunesmith.registry.runs import Experiment
 from tunesmith.runtime import journal_follower, run
 
@@ -119,7 +119,7 @@ def test_a_silent_server_delays_no_training(training: Path) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "environment", "starts"),
-    [("train_sft", {}, True), ("evaluate", {}, False), ("train_sft", {variables.RERUN: "1"}, False)],
+    [("train_sft", {}, True), ("evaluate", {}, False), ("train_sft", {layout.RERUN_VARIABLE: "1"}, False)],
 )
 def test_trainings_start_a_follower_of_their_run_and_nothing_else_does(
     monkeypatch: pytest.MonkeyPatch, stage: str, environment: dict[str, str], starts: bool
@@ -133,7 +133,7 @@ def test_trainings_start_a_follower_of_their_run_and_nothing_else_does(
     run.run_here(stage, ["x"])
     ((_, command, given),) = became
     assert command[1:] == ["-m", f"stages.{stage}", "x"]
-    assert started == ([(Path("models/x"), given[variables.RUN])] if starts else [])
+    assert started == ([(Path("models/x"), given[layout.RUN_VARIABLE])] if starts else [])
 
 
 def test_a_follower_waits_for_the_first_line_of_its_own_journal(

@@ -13,7 +13,7 @@ from typing import Literal, TypedDict, overload
 
 import orjson
 
-from tunesmith.core import variables
+from tunesmith.core import layout
 from tunesmith.core.params import Objective, WeightsKind
 from tunesmith.core.ready_rows import Message
 
@@ -185,7 +185,7 @@ class Journal:
         self._file = path.open("ab")
 
     def write(self, event: str, **fields: object) -> None:
-        if event == "start" and (run := os.environ.get(variables.RUN)):
+        if event == "start" and (run := os.environ.get(layout.RUN_VARIABLE)):
             fields["key"] = key(run, str(fields["model"]))
         line = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
         self._file.write(orjson.dumps(line) + b"\n")

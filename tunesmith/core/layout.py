@@ -1,4 +1,4 @@
-"""Paths of a project's files, relative to its root."""
+"""Where a project's files are, relative to its root, and the environment variables that its processes exchange."""
 
 from pathlib import Path
 
@@ -16,6 +16,15 @@ EVALUATION = REPORTS / "evaluation"
 REGISTERED = REPORTS / "registered"
 EXPERIMENTS = (".dvc", "tmp", "exps")
 """The folder in which DVC runs queued and temporary experiments, each in a copy of the project that it then removes."""
+
+RUN_VARIABLE = "TUNESMITH_RUN"
+"""The UUID of this run of a stage, from which the key of a training's journal follows (`journal.key`)."""
+CODE_VARIABLE = "TUNESMITH_CODE"
+"""The commit of the code (`lineage.Code` as JSON), for a container, which has no git."""
+IMAGE_DIGEST_VARIABLE = "TUNESMITH_IMAGE_DIGEST"
+"""The digest of the image that a stage runs in."""
+RERUN_VARIABLE = "TUNESMITH_RERUN"
+"""Set to run stages even where outputs of the same inputs are recorded: `tunesmith reproduce` must compute anew."""
 
 
 def home() -> Path:

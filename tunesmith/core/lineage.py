@@ -11,7 +11,7 @@ from typing import TypedDict
 
 import yaml
 
-from tunesmith.core import fingerprint, git, manifest, params, variables
+from tunesmith.core import fingerprint, git, layout, manifest, params
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import Objective, WeightsKind
 
@@ -174,7 +174,7 @@ def making(device: str) -> Lineage:
         "document": params.read() if params.PATH.exists() else {},
         "environment": {
             "lock_sha256": manifest.file_digest(LOCK) if LOCK.exists() else None,
-            "image_digest": os.environ.get(variables.IMAGE_DIGEST),
+            "image_digest": os.environ.get(layout.IMAGE_DIGEST_VARIABLE),
             "python": platform.python_version(),
             "libraries": {name: version(name) for name in LIBRARIES},
         },
@@ -200,7 +200,7 @@ def code() -> Code:
 
     A container, which has no git, gets both from the host.
     """
-    if text := os.environ.get(variables.CODE):
+    if text := os.environ.get(layout.CODE_VARIABLE):
         recorded: Code = json.loads(text)
         return recorded
     here = Path()

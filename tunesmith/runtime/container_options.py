@@ -8,7 +8,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from tunesmith.core import lineage, variables
+from tunesmith.core import layout, lineage
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime import container_init, mounts, stage_lookup
@@ -76,9 +76,9 @@ def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
         "HOME": "/tmp",
         "USER": "tunesmith",  # the image may lack the user; libraries need a name
         "PYTHONDONTWRITEBYTECODE": "1",
-        variables.IMAGE_DIGEST: digest,
-        variables.RUN: staging.run,
-        variables.CODE: json.dumps(lineage.code()),  # the image has no git
+        layout.IMAGE_DIGEST_VARIABLE: digest,
+        layout.RUN_VARIABLE: staging.run,
+        layout.CODE_VARIABLE: json.dumps(lineage.code()),  # the image has no git
         container_init.WRITABLE: json.dumps([str(staging.root / parent) for parent in staging.parents]),
         container_init.TERMINAL: f"{size.lines}x{size.columns}" if sys.stdout.isatty() else "",
     }

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from tunesmith.core import files
-from tunesmith.core.variables import RERUN
+from tunesmith.core.layout import RERUN_VARIABLE
 
 LOCK = Path("dvc.lock")
 Digests = dict[str, str]
@@ -31,7 +31,7 @@ def restore(root: Path) -> bool:
     store = _store(root)
     for name, entry in locked.items():
         _record(store / name, entry)
-    if os.environ.get(RERUN) or not (store / target).is_dir():
+    if os.environ.get(RERUN_VARIABLE) or not (store / target).is_dir():
         return False
     from tunesmith.core import dvc_project  # half a second, which a first run does not need
 

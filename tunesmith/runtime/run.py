@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import NoReturn
 
-from tunesmith.core import cpus, layout, variables
+from tunesmith.core import cpus, layout
 from tunesmith.runtime import finished_runs, journal_follower, settings
 
 
@@ -33,7 +33,7 @@ def run_here(stage: str, arguments: list[str]) -> NoReturn:
     A stage that `tunesmith reproduce` runs is not published: its work tree is removed when the files are compared.
     """
     run_id = str(uuid.uuid4())
-    if stage.startswith("train_") and not os.environ.get(variables.RERUN):
+    if stage.startswith("train_") and not os.environ.get(layout.RERUN_VARIABLE):
         journal_follower.start(layout.MODELS / arguments[0], run_id)
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
-    os.execve(sys.executable, command, os.environ | cpus.environment() | {variables.RUN: run_id})
+    os.execve(sys.executable, command, os.environ | cpus.environment() | {layout.RUN_VARIABLE: run_id})

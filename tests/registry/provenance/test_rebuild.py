@@ -13,7 +13,7 @@ import pytest
 import yaml
 from toy_project import PARAMS, ROOT, Toy
 
-from tunesmith.core import lineage, manifest, variables
+from tunesmith.core import layout, lineage, manifest
 from tunesmith.core.errors import LineageError
 from tunesmith.registry.provenance import rebuild
 from tunesmith.registry.provenance.rebuild import Original, Outcome
@@ -112,7 +112,7 @@ def test_params_are_those_of_the_run_where_the_commits_are_others(toy: Toy, tmp_
 def test_stages_run_in_the_work_tree_whatever_the_same_inputs_made_before(toy: Toy, tmp_path: Path) -> None:
     outcome = again(toy, into=tmp_path / "into", keep=True)
     assert outcome.kept is not None
-    assert outcome.kept.environment()[variables.RERUN]
+    assert outcome.kept.environment()[layout.RERUN_VARIABLE]
     toy.run(*outcome.kept.removal.split())
 
 

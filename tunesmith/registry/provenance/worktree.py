@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.core import dvc_project, git, variables
+from tunesmith.core import dvc_project, git, layout
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
 
@@ -96,7 +96,7 @@ class Worktree:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.project / 'mlflow.db'}",
             "DVC_NO_ANALYTICS": "1",
-            variables.RERUN: "1",
+            layout.RERUN_VARIABLE: "1",
         }
 
 
