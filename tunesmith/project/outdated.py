@@ -45,8 +45,9 @@ def _entry(section: dict[str, object], weights: str, document: dict[str, object]
     entry = {**section, "weights": weights}
     if isinstance(rates, dict):
         entry["learning_rate"] = rates.get(weights)
-    if weights != "full" and isinstance(document.get("lora"), dict):
-        entry["lora"] = document["lora"]
+    lora = document.get("lora")
+    if weights != "full" and isinstance(lora, dict):
+        entry["lora"] = dict(lora)  # a copy, which YAML writes out
     return entry
 
 
