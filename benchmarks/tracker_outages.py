@@ -12,9 +12,9 @@ after     it goes away at the last steps, and comes back when the training has e
 
 Away is, by turns, killed (connections are refused) and frozen (connections are taken, nothing answers). When the stage
 has ended and the tracker is back, the journal is published as registration does, and every metric that the tracker then
-has is compared with the journal: each point must be there once, in one run. A stage can be held up where it waits for
-the process that publishes, after the last line of its journal; that is what is compared, and its whole time is shown
-beside it, for what a busy machine makes of it.
+has is compared with the journal: each point must be there once, in one run. A stage never waits for the process that
+publishes: its time after the last line of its journal is compared, and its whole time is shown beside it, for what a
+busy machine makes of it.
 """
 
 import argparse
@@ -30,7 +30,6 @@ from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests import conftest, method_project, servers
 from tunesmith.core import journal, manifest
@@ -40,6 +39,7 @@ from tunesmith.registry import publishing
 from tunesmith.registry.runs import Experiment
 
 ROOT = Path(__file__).parent.parent
+MODEL = "sft-lora"
 OUTAGES = {"up": None, "before": (0.0, 0.5), "during": (0.25, 0.5), "after": (0.97, 2.0)}
 """Between which shares of the steps the tracker is away; 2: until the training has ended."""
 
@@ -120,7 +120,11 @@ def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int
     began = time.monotonic()
     with (project / "log").open("wb") as log:
         stage = subprocess.Popen(
-            [sys.executable, "-m", "stages.train_sft", "lora"], cwd=project, env=environment, stdout=log, stderr=log
+            [sys.executable, "-m", "tunesmith.runtime", "train_sft", MODEL],
+            cwd=project,
+            env=environment,
+            stdout=log,
+            stderr=log,
         )
     while stage.poll() is None:
         share = steps_done(project) / steps
@@ -134,7 +138,7 @@ def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int
     seconds, ended = time.monotonic() - began, time.time()
     tracker.start()
     points, wrong = (0, 1) if stage.returncode else compare(tracker, project)
-    last = journal.read(project / "models" / "sft-lora" / journal.NAME)[-1]
+    last = journal.read(project / "models" / MODEL / journal.NAME)[-1]
     held = ended - last["time"] / 1000
     return Run(outage, frozen, stage.returncode, seconds, held, points, wrong, os.getloadavg()[0])
 
@@ -142,17 +146,19 @@ def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int
 def steps_done(project: Path) -> int:
     """Steps in the journal of the training that runs now."""
     with contextlib.suppress(FileNotFoundError):  # not yet, or renamed into place as we look
-        content = (project / "models" / ".sft-lora.partial" / journal.NAME).read_bytes()
+        content = (project / "models" / f".{MODEL}.partial" / journal.NAME).read_bytes()
         return content.count(b'"event":"step"')
     return 0
 
 
 def compare(tracker: Tracker, project: Path) -> tuple[int, int]:
     """Publish as registration does: (points in the journal, how many of them the tracker lacks or has too often)."""
-    events = journal.read(project / "models" / "sft-lora" / journal.NAME)
+    path = project / "models" / MODEL / journal.NAME
+    events = journal.read(path)
     os.environ["MLFLOW_TRACKING_URI"] = tracker.url
     experiment = Experiment("e")
-    run = publishing.publish_training(experiment, events)
+    with publishing.only_publisher(path):
+        run = publishing.publish_training(experiment, events)
     experiment.finish(run, "FINISHED", journal.first(events, "end")["time"])
     expected = Counter((p.name, p.step, p.value, p.time) for p in publishing.step_points(events))
     names = {name for name, *_ in expected}
@@ -172,17 +178,19 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200, help="of two steps each")
     given = parser.parse_args()
-    sft: dict[str, Any] = method_project.PARAMS["sft"] | {"epochs": given.epochs}
+    sft = {MODEL: method_project.PARAMS["sft"][MODEL] | {"epochs": given.epochs}}
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        method_project.make(folder / "project", make_base(folder), method_project.PARAMS | {"sft": sft})
+        project = method_project.make(folder / "project", make_base(folder), method_project.PARAMS | {"sft": sft})
+        (project / "stages").symlink_to(ROOT / "stages")
+        subprocess.run([sys.executable, "-m", "stages.fingerprint"], cwd=project, check=True)
         (folder / "tracker").mkdir()
         tracker = Tracker(folder / "tracker")
         try:
             for repeat in range(given.repeats):
                 for outage in OUTAGES:
-                    run = train(tracker, folder / "project", outage, repeat % 2 == 1, 2 * given.epochs)
+                    run = train(tracker, project, outage, repeat % 2 == 1, 2 * given.epochs)
                     runs.append(run)
                     print(told(run), flush=True)
         finally:

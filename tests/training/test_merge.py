@@ -216,6 +216,8 @@ def test_a_merged_model_is_evaluated_and_compared_as_a_model_of_its_own(
 
     assert "sft-lora-merged" in merge_stage.main("sft-lora-merged")
     evaluate_stage.main([])
+    evaluate_stage.main(["base"])  # the reports and scores of the others stay
+    assert set(json.loads(evaluate_stage.METRICS.read_text())) == set(names)
     shape = model_shape.read("models/base")
     evaluated = [compare_stage.open_evaluated(name, shape) for name in names]
     decisions = decide_all(Gate(**params["gate"]), evaluated, [])
