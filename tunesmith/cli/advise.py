@@ -71,7 +71,7 @@ def run(file: str, *, write: bool, name: str | None) -> None:
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html shows what was found")
     if dataset.kind == "answers":
-        print(f"  sft.dataset: {name}   in params.yaml trains on it")
+        print(f"  sft: {{NAME: {{dataset: {name}}}}}   in params.yaml trains a model NAME on it")
 
 
 def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:

@@ -34,7 +34,7 @@ def read(folder: Path, commit: str, name: str) -> bytes | None:
 
 def clean(folder: Path) -> bool:
     """Whether everything is committed, apart from dvc.lock, which the pipeline writes (docs/decisions/005), and from
-    params.yaml, which the lineage holds whole (docs/decisions/024).
+    params.yaml, which the lineage holds whole (docs/decisions/005).
     """
     return _git(folder, "status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml") == b""
 
