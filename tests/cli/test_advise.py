@@ -103,11 +103,18 @@ def test_a_name_that_no_stage_can_have_is_refused(project: Path, name: str) -> N
     assert "not a name that a stage can have" in shown
 
 
-@pytest.mark.parametrize("text", ["sft: {}\n", "data:\n"])
-def test_params_without_data_sets_are_told_as_that(project: Path, text: str) -> None:
-    (project / "params.yaml").write_text(text)
+def test_an_empty_section_of_data_sets_is_an_error(project: Path) -> None:
+    (project / "params.yaml").write_text("data:\n")
     shown = run(str(data.write(project / "rows.jsonl", SUMS)), "--write")
     assert "error: params.yaml: " in shown
+
+
+def test_params_without_a_section_of_data_sets_get_one(project: Path) -> None:
+    (project / "params.yaml").write_text("sft: {} # none yet")
+    assert "data.rows added" in run(str(data.write(project / "rows.jsonl", SUMS)), "--write")
+    after = (project / "params.yaml").read_text()
+    assert after.startswith("sft: {} # none yet\n\ndata:\n  rows:\n")
+    assert Dataset.model_validate(yaml.safe_load(after)["data"]["rows"]).verifier == "number"
 
 
 def test_no_secret_is_shown(project: Path) -> None:

@@ -6,6 +6,7 @@ from rich.console import Console
 from shoot_out import HOW, TUNED, models
 
 from tunesmith.cli import results
+from tunesmith.core import layout
 from tunesmith.evaluation import comparison
 
 
@@ -33,7 +34,7 @@ def test_a_model_from_the_base_has_no_column_for_its_start() -> None:
 def test_an_earlier_models_registration_is_not_shown_as_this_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(results, "REPORTS", tmp_path)
+    monkeypatch.setattr(layout, "REGISTERED", tmp_path)
     assert results.registered("tuned", "d2") == "tuned is not registered yet"
     (tmp_path / "tuned").mkdir()
     made = {"registered_model": "m", "version": "1", "model_digest": "d1"}
