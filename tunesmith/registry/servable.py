@@ -35,7 +35,7 @@ UNSUPPORTED_FIELDS = {
 }
 """Fields of peft's LoraConfig that must be off, each with a description of an adapter that sets it."""
 
-MERGE = "merge it (package.merged in params.yaml; `tunesmith check` says what dvc.yaml needs) and register that"
+MERGE = "merge it (package.merged in params.yaml) and register that"
 AGAIN = "train it again on this base (`dvc repro`)"
 
 
