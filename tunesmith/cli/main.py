@@ -1,8 +1,9 @@
-"""The command line. Imports are made inside the commands, so that `tunesmith --help` answers at once."""
+"""The command line: options and help of every command. Commands import inside, so that `--help` is fast."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,248 +21,257 @@ if TYPE_CHECKING:
 def main(context: click.Context) -> None:
     """Fine-tune a language model and stand behind the result.
 
-    The pipeline itself is `dvc repro`; these commands show what it made, and promote it.
+    `dvc repro` runs the pipeline; these commands plan it, show its results and promote its models.
     """
-    if context.invoked_subcommand != "reproduce":  # whose stages would take it for what the user has set
-        os.environ |= cpus.environment()  # torch reads it when a command imports it
+    if context.invoked_subcommand != "reproduce":  # its stages would take these variables for the user's own
+        os.environ |= cpus.environment()  # torch reads them when a command imports it
 
 
 @main.command()
 def check() -> None:
-    """Look over params.yaml before anything runs (`make repro` does)."""
-    from tunesmith.cli.check import check as look_over
+    """Check params.yaml before anything runs, as `make repro` does."""
+    from tunesmith.cli import check
 
-    with told():
-        project = look_over()
+    with exit_on_error():
+        project = check.check()
         models = [*project.models, *project.reward]
         click.echo(f"params.yaml: in order; data sets: {', '.join(project.data)}; models: {', '.join(models)}")
 
 
 @main.command("params")
 @click.argument("section", required=False)
-@click.option("--all", "everything", is_flag=True, help="Also the sections that params.yaml leaves out.")
+@click.option("--all", "everything", is_flag=True, help="Include the sections that params.yaml leaves out.")
 def show_params(section: str | None, everything: bool) -> None:
-    """Print the effective params, with defaults marked: all, or those of SECTION, such as gate or sft.sft-lora."""
+    """Print the effective params, defaults marked.
+
+    Prints every section of params.yaml, or only SECTION, such as gate or sft.sft-lora.
+    """
     from tunesmith.cli import params
 
-    with told():
+    with exit_on_error():
         params.run(section, everything=everything)
 
 
 @main.command()
 @click.argument("file")
-@click.option("--write", is_flag=True, help="Put the block into params.yaml.")
-@click.option("--name", help="Of the data set in params.yaml; by default, the file's.")
+@click.option("--write", is_flag=True, help="Add the data set to params.yaml.")
+@click.option("--name", help="Name of the data set in params.yaml. Default: the name of the file.")
 def advise(file: str, write: bool, name: str | None) -> None:
-    """Say what the rows of FILE are, what is wrong with them, and what they can train.
+    """Describe the rows of FILE, and how to train on them.
 
-    FILE is JSONL, JSON, CSV or Parquet, plain or compressed (.gz, .zst), or hub:OWNER/NAME@COMMIT[:FILE].
+    Lists their problems, and prints the entry of params.yaml that prepares them. FILE is JSONL, JSON, CSV or Parquet,
+    plain or compressed (.gz, .zst), or hub:OWNER/NAME@COMMIT[:FILE].
     """
     from tunesmith.cli import advise
 
-    with told():
+    with exit_on_error():
         advise.run(file, write=write, name=name)
 
 
 @main.command()
 @click.option(
-    "--model", help="A folder, a config.json, a hub repository, or a name such as llama-3.1-8b; else models/base."
+    "--model",
+    help="A folder, a config.json, a hub repository, or a name such as llama-3.1-8b. Default: models/base.",
 )
-@click.option("--gpu", type=click.FloatRange(min=0, min_open=True), help="GB of a GPU; else what is here.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of a sequence.")
-@click.option("--rank", type=click.IntRange(min=1), help="Of LoRA.")
-@click.option("--kind", type=click.Choice(["answers", "preferences", "scored"]), help="Of your rows; else all.")
+@click.option(
+    "--gpu",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Memory of a GPU in GB. Default: this machine's hardware.",
+)
+@click.option("--length", type=click.IntRange(min=1), help="Length of a sequence in tokens.")
+@click.option("--rank", type=click.IntRange(min=1), help="Rank of LoRA.")
+@click.option(
+    "--kind", type=click.Choice(["answers", "preferences", "scored"]), help="Kind of your rows. Default: every kind."
+)
 def plan(model: str | None, gpu: float | None, length: int | None, rank: int | None, kind: "RowKind | None") -> None:
-    """Predict what every method takes: memory part by part, what fits, and the lightest that does the job.
+    """Predict the memory of every training method.
 
-    No weights are read, and no network is used for a config that is here.
+    Shows it part by part, the largest batch that fits, and the lightest method that does the job. Reads no weights, and
+    uses no network for a config that is on this machine.
     """
-    from tunesmith.cli import plan as planning
+    from tunesmith.cli import plan
 
-    with told():
-        planning.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
+    with exit_on_error():
+        plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
 
 
 @main.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
-@click.option("--verifier", required=True, help="Such as number; see tunesmith/verifiers.")
-def verify(file: str, verifier: str) -> None:
-    """Grade the answers in FILE: a verdict a line, and what they come to.
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--verifier", required=True, help="Name of a verifier, such as number.")
+def verify(file: Path, verifier: str) -> None:
+    """Grade the answers in FILE.
 
-    A row brings its `completion` and what the verifier needs, as reports/<model>/samples.jsonl does; of any other data
-    set the own answers are graded.
+    Prints a verdict a line, then the mean score. A row has its `completion` and the columns that the verifier needs, as
+    in reports/evaluation/<model>/samples.jsonl. In any other data set, the rows' own answers are graded.
     """
-    from pathlib import Path
-
     from tunesmith.cli import verify
 
-    with told():
-        verify.run(Path(file), verifier)
+    with exit_on_error():
+        verify.run(file, verifier)
 
 
 @main.command()
 @click.argument("model")
-@click.option("--against", default="base", show_default=True, help="Another model.")
+@click.option("--against", default="base", show_default=True, help="Model to compare with.")
 @click.option(
     "--pairs",
     default="data/ready/demo_pairs/test.jsonl",
     show_default=True,
-    type=click.Path(exists=True, dir_okay=False),
-    help="Ready preference rows that the judge is measured on first.",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Ready preference rows on which the judge is measured first.",
 )
-@click.option("--limit", default=100, show_default=True, help="Prompts, and pairs; each is two requests.")
-def judge(model: str, against: str, pairs: str, limit: int) -> None:
-    """Ask the judge in params.yaml whose answers are better, MODEL's or another's, if it can be believed."""
-    from pathlib import Path
+@click.option("--limit", default=100, show_default=True, help="Limit on prompts and on pairs; each takes two requests.")
+def judge(model: str, against: str, pairs: Path, limit: int) -> None:
+    """Ask a judge which of two models answers better.
 
+    The judge in params.yaml is first measured on labelled pairs, and must agree with them well enough.
+    """
     from tunesmith.cli import judge
 
-    with told():
-        judge.run(model, against=against, pairs=Path(pairs), limit=limit)
+    with exit_on_error():
+        judge.run(model, against=against, pairs=pairs, limit=limit)
 
 
 @main.command()
 def results() -> None:
-    """Show base against tuned: score, cost, what is registered."""
-    from tunesmith.cli import results as tables
+    """Compare every model with the base, in one table."""
+    from tunesmith.cli import results
 
-    with told():
-        tables.show()
+    with exit_on_error():
+        results.show()
 
 
 @main.command()
 @click.argument("which")
-@click.option("--to", "alias", default="champion", show_default=True, help="The alias that is moved.")
-@click.option("--reason", help="Why; required for a model that did not pass the gate.")
+@click.option("--to", "alias", default="champion", show_default=True, help="Alias to move.")
+@click.option("--reason", help="Reason, kept in the history; required for a model that did not pass the gate.")
 def promote(which: str, alias: str, reason: str | None) -> None:
-    """Make WHICH the champion: a model's name, such as sft-lora (its newest version), or a version number.
+    """Make WHICH the champion.
 
-    Its bytes, its signature and the gate's decision are checked, and it is served for a moment: it must answer as it
-    did when it was evaluated.
+    WHICH is a model's name, such as sft-lora, for its newest version, or a version number. Its bytes, its signature and
+    the gate's decision are checked, and it is served for a moment: its answers must be those of its evaluation.
     """
     from tunesmith.cli import promote
 
-    with told():
+    with exit_on_error():
         promote.promote(which, alias=alias, reason=reason)
 
 
 @main.command()
-@click.option("--of", "alias", default="champion", show_default=True, help="The alias that is moved.")
-@click.option("--reason", help="Why; the history keeps it.")
+@click.option("--of", "alias", default="champion", show_default=True, help="Alias to move.")
+@click.option("--reason", help="Reason, kept in the history.")
 def rollback(alias: str, reason: str | None) -> None:
-    """Go back to the champion before this one, checked like any other."""
+    """Promote the previous champion again, with the same checks."""
     from tunesmith.cli import promote
 
-    with told():
+    with exit_on_error():
         promote.rollback(alias=alias, reason=reason)
 
 
 @main.command()
 def history() -> None:
-    """Show what was promoted, when, by whom and why; exit with 1 where that was edited."""
+    """Show every promotion: when, by whom and why.
+
+    Exits with 1 where the history was edited.
+    """
     from tunesmith.cli import promote
 
-    with told():
+    with exit_on_error():
         promote.history()
 
 
 @main.command()
 @click.argument("which")
-@click.option("--verify", "check_all", is_flag=True, help="Check every digest that can be reached from here.")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, digests whole.")
-def lineage(which: str, check_all: bool, as_json: bool) -> None:
-    """Show where WHICH comes from: a model's name (its newest version), a version number, or @champion.
+@click.option("--verify", is_flag=True, help="Check every digest that can be reached from this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with whole digests.")
+def lineage(which: str, verify: bool, as_json: bool) -> None:
+    """Show the origin of WHICH as a tree.
 
-    With --verify, exit with 1 where something differs from what was recorded.
+    WHICH is a model's name, for its newest version, a version number, or an alias, such as @champion. With --verify,
+    exits with 1 where something differs from its record.
     """
     from tunesmith.cli import lineage
 
-    with told():
-        raise SystemExit(0 if lineage.run(which, verify=check_all, as_json=as_json) else 1)
+    with exit_on_error():
+        raise SystemExit(0 if lineage.run(which, verify=verify, as_json=as_json) else 1)
 
 
 @main.command()
 @click.argument("which")
-@click.option("--into", type=click.Path(file_okay=False), help="A new folder for the work tree; else a temporary one.")
-@click.option("--keep", is_flag=True, help="Keep the work tree; it stays anyway where another model came out.")
-@click.option("--anyway", is_flag=True, help="Even if the model was made with uncommitted changes.")
-def reproduce(which: str, into: str | None, keep: bool, anyway: bool) -> None:
-    """Make the version WHICH again from its commit, in a work tree of its own; exit with 1 where another comes out."""
-    from pathlib import Path
+@click.option(
+    "--into",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="New folder for the work tree. Default: a temporary folder.",
+)
+@click.option("--keep", is_flag=True, help="Keep the work tree; it is always kept where the model differs.")
+@click.option("--anyway", is_flag=True, help="Go on where the model was trained with uncommitted changes.")
+def reproduce(which: str, into: Path | None, keep: bool, anyway: bool) -> None:
+    """Train the version WHICH again from its commit.
 
+    Works in a separate work tree. Exits with 1 where the model differs.
+    """
     from tunesmith.cli import reproduce
 
-    with told():
-        raise SystemExit(0 if reproduce.run(which, Path(into) if into else None, keep=keep, anyway=anyway) else 1)
+    with exit_on_error():
+        raise SystemExit(0 if reproduce.run(which, into, keep=keep, anyway=anyway) else 1)
 
 
 @main.command()
 def doctor() -> None:
-    """Look over installation, disk, GPU, tracker, keys, sandbox; say what to mend, and exit with 1 where one must."""
-    from tunesmith.cli.doctor import command as looking
+    """Check that this machine and this project work.
 
-    with told():
-        raise SystemExit(0 if looking.run() else 1)
+    Checks libraries, params, git, DVC, disk, GPU, sandbox, engine, tracker, keys and the base model, and prints a fix
+    for every problem. Exits with 1 where something will not work.
+    """
+    from tunesmith.cli.doctor import command
+
+    with exit_on_error():
+        raise SystemExit(0 if command.run() else 1)
 
 
 @main.command()
 @click.argument("name", default="tunesmith")
 def image(name: str) -> None:
-    """Have stages run in the image NAME as it is now: writes its digest into params.yaml, runtime.image.
+    """Set the image that stages run in.
 
-    Another image is another result: what runs in it runs again.
+    Writes the present digest of the image NAME into params.yaml, as runtime.image. Another image is another result, so
+    every stage that runs in it runs again.
     """
-    from tunesmith.runtime import docker, settings
-    from tunesmith.runtime import image as images
+    from tunesmith.cli import image
 
-    with told():
-        digest = docker.resolve(docker.connect(), name)
-        images.pin(digest)
-        click.echo(f"params.yaml: runtime.image: {digest}")
-        if settings.engine() != "docker":
-            click.echo("next: set runtime.engine to docker there: engine host runs stages in no image, and refuses one")
+    with exit_on_error():
+        image.run(name)
 
 
 @main.command()
 @click.argument("which", default="@champion")
-@click.option("--port", type=click.IntRange(0, 65535), help="Instead of serve.port; 0 takes any that is free.")
-@click.option("--host", help="Instead of serve.host: in a container, 0.0.0.0.")
-@click.option("--wait", is_flag=True, help="For the first champion, where there is none yet.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port instead of serve.port; 0 takes a free one.")
+@click.option("--host", help="Address to bind instead of serve.host; in a container, 0.0.0.0.")
+@click.option("--wait", is_flag=True, help="Wait for the first champion where there is none yet.")
 def serve(which: str, port: int | None, host: str | None, wait: bool) -> None:
-    """Serve WHICH through an OpenAI-compatible address: @champion, which is followed, a model's name, or a version.
+    """Serve WHICH at an OpenAI-compatible address.
 
-    Every byte is checked, and it must answer as it did when it was evaluated before it gets a request.
+    WHICH is @champion, which is followed, a model's name, or a version number. A version gets requests once every byte
+    is checked and its answers are those of its evaluation.
     """
     from tunesmith.serving import supervisor
 
-    with told():
+    with exit_on_error():
         supervisor.run(which, port, host, wait)
 
 
 @main.command()
-@click.option("--port", default=5000, show_default=True)
+@click.option("--port", default=5000, show_default=True, help="Port on this machine.")
 def ui(port: int) -> None:
-    """Open the MLflow UI on the registry (Ctrl-C ends it)."""
-    import sys
+    """Open the MLflow UI on the registry; Ctrl-C ends it."""
+    from tunesmith.cli import ui
 
-    from tunesmith.registry.tracker import artifacts_folder, tracking_uri, without_password
-
-    uri = tracking_uri()
-    if uri.startswith(("http:", "https:")):
-        click.echo(f"the registry is a server already: {without_password(uri)}")
-        return
-    # Server-side jobs and unpickling would let a request run code; nothing here needs them.
-    os.environ |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-    os.environ["MLFLOW_BACKEND_STORE_URI"] = uri  # it may hold a password, which a list of processes would show
-    click.echo(f"MLflow UI on http://127.0.0.1:{port}", err=True)
-    where = ["--default-artifact-root", str(artifacts_folder())]
-    server = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    os.execv(sys.executable, [*server, *where])
+    ui.run(port)
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Print an error that the user can mend as its message alone, and exit with status 1."""
+def exit_on_error() -> Iterator[None]:
+    """Turn an error that the user can correct into its message, without a traceback, and exit status 1."""
     try:
         yield
     except TunesmithError as error:
