@@ -63,9 +63,9 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
     ("rows", "reason"),
     [
         ([{"prompt": "q1"}, {"prompt": "q2"}], "not ready: a prompt alone: nothing says what a good answer is"),
-        ([{"foo": 1}] * 3, "not ready: most of its rows are of no layout that is known"),
+        ([{"foo": 1}] * 3, "not ready: most of its rows have an unknown layout"),
         ([{"prompt": "q", "completion": "a", "label": True}], "not ready: a prompt with one answer marked good or bad"),
-        (["{", "["], "not ready: no row of it could be read"),
+        (["{", "["], "not ready: none of its rows could be read"),
         ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark its speakers"),
         ([{"prompt": "", "completion": "a"}] * 3, "not one of 3 rows is good"),
         ([*SUMS, *[{"question": "q", "answer": ""}] * 9], "not ready: 9 of 59 rows are bad, more than 1%"),
@@ -198,7 +198,7 @@ def test_a_hub_data_set_without_a_commit_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("files", "told"),
-    [(["README.md"], "holds no file of rows"), (["a.jsonl", "b.jsonl"], "has several files of rows")],
+    [(["README.md"], "has no file of rows"), (["a.jsonl", "b.jsonl"], "has several files of rows")],
 )
 def test_which_file_of_a_hub_data_set_is_meant_must_be_clear(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str], told: str
@@ -210,5 +210,5 @@ def test_which_file_of_a_hub_data_set_is_meant_must_be_clear(
 
 @pytest.mark.parametrize("file", ["train.jsonl", None])
 def test_a_hub_that_is_away_is_told_as_that(file: str | None) -> None:
-    with pytest.raises(DataError, match="the hub did not give it"):
+    with pytest.raises(DataError, match="the download failed"):
         hub_file.fetch(HubFile("team/sums", COMMIT, file))

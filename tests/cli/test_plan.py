@@ -133,7 +133,7 @@ def test_advice_without_a_base_points_to_the_plan_and_imports_no_torch(outside: 
     )
     command = [sys.executable, "-c", program, str(path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert "`tunesmith plan --kind answers --model NAME` says what" in shown
+    assert "`tunesmith plan --kind answers --model NAME` predicts what" in shown
 
 
 def test_a_container_s_limit_is_the_memory_there_is(outside: Path) -> None:

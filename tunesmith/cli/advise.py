@@ -1,4 +1,4 @@
-"""What a file of rows is, what is wrong with it, what it can train, and the params to train it: `tunesmith advise`."""
+"""`tunesmith advise`: the rows of a file, their problems, how to train on them, and the params to prepare them."""
 
 import re
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from tunesmith.cli.survey import UNKNOWN, Sort, survey
+from tunesmith.cli.survey import UNKNOWN, RowGroup, survey
 from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.ready_rows import RowKind
@@ -19,19 +19,21 @@ from tunesmith.data.records import Problem
 from tunesmith.reports import data_page
 
 WIDTH = 100
-USUAL = 0.05
-"""Beyond this share, what looks like a defect is how the data are."""
+"""Characters of an example."""
+MAX_DEFECTS = 0.05
+"""Share of rows above which duplicates and conflicting answers count as a property of the data, not as defects."""
 RAW, HELD_OUT, BASE = Path("data/raw"), Path("data/held_out"), Path("models/base")
 
 
 @dataclass(frozen=True)
 class Advice:
-    """sorts: most rows first. unreadable: rows that could not be read at all. dataset: params to prepare the main
-    sort with. problems: what preparing it would set aside. notes: what else to know. reason: why the data set is not
-    ready, or None.
+    """Advice on a file.
+
+    groups: largest first. unreadable: number of rows that could not be read. dataset: params to prepare the largest
+    group. problems: the rows that would be set aside. reason: the reason why the data set is not ready, or None.
     """
 
-    sorts: list[Sort]
+    groups: list[RowGroup]
     unreadable: int
     dataset: Dataset | None = None
     problems: list[Problem] = field(default_factory=list)
@@ -40,11 +42,11 @@ class Advice:
 
     @property
     def rows(self) -> int:
-        return self.unreadable + sum(sort.rows for sort in self.sorts)
+        return self.unreadable + sum(group.rows for group in self.groups)
 
 
 def run(file: str, *, write: bool, name: str | None) -> None:
-    """Print the advice on a file, here or on the hub; ``write`` puts the block into params.yaml."""
+    """Print the advice on a file, local or on the hub. write: add the data set to params.yaml."""
     path, comment = Path(file), ""
     if file.startswith("hub:"):
         from tunesmith.cli import hub_file
@@ -55,9 +57,9 @@ def run(file: str, *, write: bool, name: str | None) -> None:
     advice = advise(path, HELD_OUT)
     print("\n".join(describe(comment or path, advice)))
     if advice.dataset is None:
-        raise DataError(f"{file}: nothing to prepare yet", fix="mend what is told above, and ask again")
+        raise DataError(f"{file}: nothing to prepare yet", fix="correct the problem above, then run advise again")
     dataset = advice.dataset
-    print("\n".join(["", *_plan(dataset.kind, advice.sorts[0].verifier)]))
+    print("\n".join(["", *_plan(dataset.kind, advice.groups[0].verifier)]))
     if comment:
         dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
     entry = block(name, dataset, comment)
@@ -69,62 +71,69 @@ def run(file: str, *, write: bool, name: str | None) -> None:
         RAW.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, dataset.path)
     print(f"\nparams.yaml: data.{name} added; next:")
-    print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html shows what was found")
+    print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html lists its problems")
     if dataset.kind == "answers":
         print(f"  sft: {{NAME: {{dataset: {name}}}}}   in params.yaml trains a model NAME on it")
 
 
 def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
-    """Read all of ``path`` and say what it is. Raises DataError where it cannot be read."""
-    sorts, unreadable = survey(path)
-    main = sorts[0] if sorts else None
-    if not sorts and not unreadable:
+    """Read all of ``path`` and return the advice. Raises DataError where it cannot be read."""
+    groups, unreadable = survey(path)
+    main = groups[0] if groups else None
+    if not groups and not unreadable:
         raise DataError(f"{path}: the file has no rows", fix=readers.EMPTY)
     if main is None or main.kind is None:
-        return Advice(sorts, unreadable, reason=_not_ready(main))
-    dataset = Dataset.model_validate(_settings(path, main, held_out, max_bad_share))
+        return Advice(groups, unreadable, reason=_not_ready(main))
+    dataset = Dataset(
+        path=path,
+        kind=main.kind,
+        verifier=main.verifier if main.kind == "answers" else None,
+        near_duplicates=0.8,
+        held_out=HeldOut(path=held_out),
+        max_bad_share=max_bad_share,
+    )
     try:
         dataset, problems, notes = _try(dataset)
-    except DataError:  # not one row is good; perhaps because all prompts have several answers
+    except DataError:  # no row is good, perhaps because every prompt has several answers
         try:
             dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}))
         except DataError as error:
-            return Advice(sorts, unreadable, reason=error.reason)
-    rows = unreadable + sum(sort.rows for sort in sorts)
+            return Advice(groups, unreadable, reason=error.reason)
+    rows = unreadable + sum(group.rows for group in groups)
     bad = sum(problem.check not in prepare.NOT_BAD for problem in problems)
     reason = None
     if bad > max_bad_share * rows:
         reason = f"{bad:,} of {rows:,} rows are bad, more than {100 * max_bad_share:g}%"
-    return Advice(sorts, unreadable, dataset, problems, notes, reason)
+    return Advice(groups, unreadable, dataset, problems, notes, reason)
 
 
 def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
-    """Check the rows as `prepare_data` would; params that fit the data, what would be set aside, and notes.
+    """Check the rows as `prepare_data` would; return params that fit them, the problems that remain, and notes.
 
-    Where many rows are like others, or answer the same prompt otherwise, that is how these data are.
+    Where many rows are similar, or give several answers to a prompt, the params allow it.
     """
     held_out = dataset.held_out
-    if not held_out.path.exists():  # not within a project
+    if not held_out.path.exists():  # not run in a project
         held_out = HeldOut(path=dataset.path, overlap=1)
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
-    with prepare.check_file(tolerant, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as found:
-        problems, total = found.problems, found.total
-        unused = data_page.unused_columns(dataset, found)
+    with prepare.check_file(tolerant, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
+        problems, total = checked.problems, checked.total
+        unused = data_page.unused_columns(dataset, checked)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
-    if dataset.near_duplicates is not None and share.get("near duplicate", 0) > USUAL:
+    if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}))
-    if dataset.one_answer and share.get("conflicting answers", 0) > USUAL:
+    if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"one_answer": False}))
     notes = [f"columns not used: {', '.join(unused)}"] if unused else []
     if dataset.near_duplicates is None:
-        notes.append("many rows are nearly alike, so near duplicates are kept (near_duplicates: null)")
+        notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:
         notes.append("many prompts have several answers, so they are kept (one_answer: false)")
     return dataset, problems, notes
 
 
 def block(name: str, dataset: Dataset, comment: str = "") -> str:
-    """The entry of ``dataset`` in params.yaml, to stand under ``data:``; defaults are left out."""
+    """The entry of ``dataset`` under ``data:`` in params.yaml, without defaults."""
     settings = dataset.model_dump(mode="json", exclude_defaults=True)
     lines = [f"  {name}:{f' # {comment}' if comment else ''}"]
     for key, value in settings.items():
@@ -134,90 +143,74 @@ def block(name: str, dataset: Dataset, comment: str = "") -> str:
 
 
 def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
-    """Put ``entry`` under ``data:``; all else, comments included, stays as it is.
+    """Add ``entry`` under ``data:``, and change nothing else, comments included.
 
-    Raises ParamsError where there is a data set of that name already, or no section to put it in.
+    Raises ParamsError where there is a data set of that name already, or where the text cannot be edited safely.
     """
     before = params.read(path)
     data = params.load(dict, "data", path=path)
     if name in data:
         raise ParamsError(
-            f"{path}: data.{name} is there already", fix="give another name with --name, or edit it there"
+            f"{path}: data.{name} is there already", fix="choose another name with --name, or edit the entry"
         )
     text = path.read_text() if "data" in before else f"{path.read_text().rstrip()}\n\ndata:\n"
-    changed = re.sub(r"^data:.*\n", lambda begins: begins[0] + entry, text, count=1, flags=re.MULTILINE)
+    changed = re.sub(r"^data:.*\n", lambda heading: heading[0] + entry, text, count=1, flags=re.MULTILINE)
     expected = {**before, "data": {**data, **yaml.safe_load(entry)}}
     try:
         if yaml.safe_load(changed) == expected:
-            return files.write_text(path, changed)
+            files.write_text(path, changed)
+            return
     except yaml.YAMLError:
-        pass  # as where `data` is written on one line
-    raise ParamsError(f"{path}: could not be changed without touching other values", fix="paste the block by hand")
+        pass  # such as `data` on one line
+    raise ParamsError(f"{path}: could not be changed without touching other values", fix="paste the entry by hand")
 
 
 def _plan(kind: RowKind, verifier: str | None) -> list[str]:
-    """What training on rows of ``kind`` takes here. Without a base there is nothing to import torch for."""
+    """The plan of a training on rows of ``kind``; without a base model, torch is not imported."""
     if not BASE.is_dir():
-        return [f"`tunesmith plan --kind {kind} --model NAME` says what training a model on them takes"]
+        return [f"`tunesmith plan --kind {kind} --model NAME` predicts what training a model on them takes"]
     from tunesmith.cli import plan
 
     return plan.short(kind, verifier)
 
 
 def dataset_name(path: Path) -> str:
-    """A name for the data set in a file, as a stage can have it."""
+    """A name for the data set in a file that is valid in the name of a stage."""
     name = re.sub(r"[^A-Za-z0-9_]+", "_", path.name.split(".")[0]).strip("_")
     return name if re.match("[A-Za-z]", name) else f"data_{name}"
 
 
-def _settings(path: Path, sort: Sort, held_out: Path, max_bad_share: float) -> dict[str, object]:
-    return {
-        "path": path,
-        "kind": sort.kind,
-        "columns": None,
-        "system": None,
-        "verifier": sort.verifier if sort.kind == "answers" else None,
-        "one_answer": True,
-        "near_duplicates": 0.8,
-        "held_out": {"path": held_out, "overlap": 0.7},
-        "max_length": None,
-        "splits": {"validation": 0.05, "test": 0.1},
-        "limit": {"train": None, "validation": None, "test": None},
-        "max_bad_share": max_bad_share,
-    }
-
-
-def _not_ready(main: Sort | None) -> str:
+def _not_ready(main: RowGroup | None) -> str:
     if main is None:
-        return "no row of it could be read"
-    if main.what == UNKNOWN:
+        return "none of its rows could be read"
+    if main.description == UNKNOWN:
         return (
-            "most of its rows are of no layout that is known; say which columns hold what in data.<dataset>.columns, "
-            "as in {prompt: my_column, completion: '{{ reasoning }} {{ result }}'}"
+            "most of its rows have an unknown layout; name their columns in data.<dataset>.columns, as in "
+            "{prompt: my_column, completion: '{{ reasoning }} {{ result }}'}"
         )
-    return main.what
+    return main.description
 
 
 def _shorten(text: str) -> str:
-    """A text on one line, its middle left out where it is long; secrets are masked first, lest one be half shown."""
-    shown = " ".join(text_scan.mask_secrets(text).split())
-    return shown if len(shown) <= WIDTH else shown[: WIDTH // 2] + " … " + shown[-WIDTH // 2 :]
+    """A text on one line, without its middle if it is long; secrets are masked first, so that none is half visible."""
+    line = " ".join(text_scan.mask_secrets(text).split())
+    return line if len(line) <= WIDTH else line[: WIDTH // 2] + " … " + line[-WIDTH // 2 :]
 
 
 def describe(path: Path | str, advice: Advice) -> list[str]:
-    """The advice as lines for people."""
+    """The advice as lines to print."""
     lines = [f"{path}: {advice.rows:,} rows"]
-    for sort in advice.sorts:
-        lines += ["", f"{sort.rows:,} × {sort.line()}"]
-        lines += [f"  line {line}: {' → '.join(map(_shorten, parts))}" for line, parts in sort.examples]
+    for group in advice.groups:
+        lines += ["", f"{group.rows:,} × {group.line()}"]
+        lines += [f"  line {line}: {' → '.join(map(_shorten, parts))}" for line, parts in group.examples]
     if advice.unreadable:
         lines += ["", f"{advice.unreadable:,} × not readable"]
     if advice.problems:
         lines += ["", "set aside, if you train on it:"]
         first = {problem.check: problem for problem in reversed(advice.problems)}
         for check, count in Counter(problem.check for problem in advice.problems).most_common():
-            why = first[check].reason.removeprefix(f"{check}: ")
-            lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {why}")
+            reason = first[check].reason.removeprefix(f"{check}: ")
+            lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {reason}")
     if advice.notes:
         lines += ["", *(f"note: {note}" for note in advice.notes)]
     if advice.reason is not None:

@@ -1,7 +1,7 @@
-"""`tunesmith check`: params.yaml looked over before anything runs.
+"""`tunesmith check`: check params.yaml before anything runs.
 
-DVC fills names from params.yaml into dvc.yaml before a stage can speak, and a misspelt one ends in DVC's own words;
-this says what was probably meant.
+DVC fills names from params.yaml into dvc.yaml before any stage runs, and reports a misspelt one in its own words; this
+check names the param and the name that was probably meant.
 """
 
 from pathlib import Path
@@ -12,7 +12,7 @@ from tunesmith.project.document import Document
 
 
 def check(path: Path = params.PATH) -> Document:
-    """All of params.yaml. Raises ParamsError for the first thing that would stop the pipeline from starting."""
+    """Load and check all of params.yaml. Raises ParamsError for the first param with which no pipeline could run."""
     project = document.load(path)
     checks.check(project, path)
     return project

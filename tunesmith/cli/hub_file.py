@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from httpx2 import HTTPError  # what the hub's client lets through of its transport
+from httpx2 import HTTPError  # of its transport, which the hub's client passes on
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HFValidationError
 
@@ -17,7 +17,7 @@ FORM = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)@(?P<commit>[0-9a-f]{40})(?::(?
 
 @dataclass(frozen=True)
 class HubFile:
-    """file: within the repository; None until it is known to be the only one."""
+    """A file of a data set on the hub. file: path within the repository; None: its only data file."""
 
     repo: str
     commit: str
@@ -28,7 +28,7 @@ class HubFile:
 
 
 def parse(text: str) -> HubFile:
-    """The hub file that ``text`` names. Raises DataError where it names none at a commit."""
+    """Parse hub:OWNER/NAME@COMMIT[:FILE]. Raises DataError for anything else."""
     match = FORM.fullmatch(text)
     if match is None:
         raise DataError(
@@ -39,9 +39,9 @@ def parse(text: str) -> HubFile:
 
 
 def fetch(source: HubFile) -> tuple[HubFile, Path]:
-    """Download the file, or the only data file of its repository; what it is, and where it lies.
+    """Download the file, or the only data file of its repository; return the file with its name, and its local path.
 
-    Raises DataError where the hub cannot be reached, or several files could be meant.
+    Raises DataError where the hub cannot be reached, or where the repository has several data files.
     """
     try:
         if source.file is None:
@@ -52,21 +52,22 @@ def fetch(source: HubFile) -> tuple[HubFile, Path]:
         if disk_full(error):
             raise
         raise DataError(
-            f"{source}: the hub did not give it, and it is not cached: {error}",
+            f"{source}: the download failed, and it is not cached: {error}",
             fix="check the network, the name, and HF_TOKEN for a gated data set; or download it and name the file",
         ) from None
     return source, Path(path)
 
 
 def _only(source: HubFile, names: list[str]) -> str:
+    """The only data file of a repository, or the only one with "train" in its name."""
     data = [name for name in names if readers.has_known_format(Path(name))]
     training = [name for name in data if "train" in Path(name).name]
-    for found in (data, training):
-        if len(found) == 1:
-            return found[0]
+    for candidates in (data, training):
+        if len(candidates) == 1:
+            return candidates[0]
     if not data:
         raise DataError(
-            f"{source}: holds no file of rows, but {', '.join(names[:10])}", fix="convert it to Parquet or JSONL"
+            f"{source}: has no file of rows among {', '.join(names[:10])}", fix="convert it to Parquet or JSONL"
         )
-    shown = "\n  ".join(f"{source}:{name}" for name in data[:10])
-    raise DataError(f"{source}: has several files of rows", fix=f"name one:\n  {shown}")
+    choices = "\n  ".join(f"{source}:{name}" for name in data[:10])
+    raise DataError(f"{source}: has several files of rows", fix=f"name one:\n  {choices}")

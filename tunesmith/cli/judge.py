@@ -1,4 +1,4 @@
-"""`tunesmith judge`: a judge measured on labelled pairs first, then, where it is believed, asked about two models."""
+"""`tunesmith judge`: measure a judge on labelled pairs and, if it can be believed, let it compare two models."""
 
 import json
 import time
@@ -16,49 +16,49 @@ from tunesmith.evaluation.judge import Agreement, Judge, agreement, compare
 
 REPORTS = Path("reports")
 CONFIDENCE = 0.95
-WORTH = {"first": 1.0, "tie": 0.5, "second": 0.0}
-"""Of a comparison, to the model that was named first."""
+POINTS = {"first": 1.0, "tie": 0.5, "second": 0.0}
+"""Points of the first model in a comparison, by the winner."""
 
 
 def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
-    """Print how far the judge agrees with ``pairs``, then how often it prefers ``name`` to ``against``.
+    """Print the judge's agreement with ``pairs``, then how often it prefers ``name`` to ``against``.
 
-    pairs: ready preference rows. limit: prompts, and pairs, at most; each is two requests. Writes
-    reports/judged/<name>.json. Raises ParamsError where params.yaml names no judge; EvaluationError where it is not to
-    be believed.
+    pairs: ready preference rows. limit: limit on prompts and on pairs; each takes two requests. Writes
+    reports/judged/<name>.json. Raises ParamsError where params.yaml names no judge; EvaluationError where the judge
+    cannot be believed.
     """
     if params.read().get("judge") is None:
         raise ParamsError("params.yaml: judge is null: there is none", fix="describe one as the comment there shows")
     judge = params.load(Judge, "judge")
     labelled = ready_rows.read(pairs)[:limit]
     measured = agreement(judge, tqdm(labelled, desc="measuring the judge", dynamic_ncols=True), confidence=CONFIDENCE)
-    print(told(measured))
+    print(summary(measured))
     if not measured.believed:
         raise EvaluationError(
-            f"{judge.model} is not believed: the interval of its agreement with {pairs} reaches down to "
+            f"{judge.model} cannot be believed: the interval of its agreement with {pairs} reaches down to "
             f"{formatting.percent(measured.interval.low)}, not above {formatting.percent(judge.believed_above)}",
-            fix="measure it on more pairs (--limit), or take a better judge",
+            fix="measure it on more pairs (--limit), or use a better judge",
         )
     prompts = _both(name, against)[:limit]
-    won = [
-        WORTH[compare(judge, first["row"]["prompt"], first["completion"], second["completion"]).winner]
+    points = [
+        POINTS[compare(judge, first["row"]["prompt"], first["completion"], second["completion"]).winner]
         for first, second in tqdm(prompts, desc="judging", dynamic_ncols=True)
     ]
-    interval = mean_interval(won, confidence=CONFIDENCE, resamples=10_000, seed=0)
-    rate = sum(won) / len(won)
+    interval = mean_interval(points, confidence=CONFIDENCE, resamples=10_000, seed=0)
+    rate = sum(points) / len(points)
     report = {
-        "judge": judge.model, "time": time.time_ns() // 1_000_000, "against": against, "prompts": len(won),
+        "judge": judge.model, "time": time.time_ns() // 1_000_000, "against": against, "prompts": len(points),
         "preferred": rate, "low": interval.low, "high": interval.high, "agreement": asdict(measured),
     }  # fmt: skip
     ready_rows.write_json(REPORTS / "judged" / f"{name}.json", report)
     print(
-        f"{name} is preferred to {against} in {formatting.percent(rate)} of {len(won)} prompts, ties half "
+        f"{name} is preferred to {against} in {formatting.percent(rate)} of {len(points)} prompts, ties half "
         f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
     )
 
 
-def told(measured: Agreement) -> str:
-    """What a measurement came to, in a line."""
+def summary(measured: Agreement) -> str:
+    """An agreement in one line."""
     interval = f"[{100 * measured.interval.low:.1f}, {100 * measured.interval.high:.1f}]"
     return (
         f"the judge agrees with {formatting.percent(measured.accuracy)} {interval} of {measured.pairs} labelled pairs; "
@@ -68,13 +68,13 @@ def told(measured: Agreement) -> str:
 
 
 def _both(name: str, against: str) -> list[tuple[Sample, Sample]]:
-    """Both models' samples of the suite that models are ranked by."""
-    measured = [
+    """Both models' samples of the suite by which models are ranked."""
+    suites = [
         json.loads((layout.EVALUATION / model / "metrics.json").read_text())["suites"] for model in (name, against)
     ]
-    ranked = next(iter(measured[0]))
-    if measured[0][ranked]["prompts_digest"] != measured[1].get(ranked, {}).get("prompts_digest"):
-        raise EvaluationError(f"{name} and {against} answered other prompts", fix="evaluate both with `dvc repro`")
+    ranked = next(iter(suites[0]))
+    if suites[0][ranked]["prompts_digest"] != suites[1].get(ranked, {}).get("prompts_digest"):
+        raise EvaluationError(f"{name} and {against} answered different prompts", fix="evaluate both with `dvc repro`")
     samples = [ready_rows.read_samples(layout.EVALUATION / model / "samples.jsonl") for model in (name, against)]
-    first, second = ([sample for sample in all_ if sample["suite"] == ranked] for all_ in samples)
+    first, second = ([sample for sample in own if sample["suite"] == ranked] for own in samples)
     return list(zip(first, second, strict=True))

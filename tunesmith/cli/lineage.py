@@ -1,4 +1,4 @@
-"""`tunesmith lineage`: where a model comes from, as a tree, and whether it is so."""
+"""`tunesmith lineage`: the origin of a model as a tree, and whether each digest in it verifies."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ MARKS = {"verified": ("✓", "green"), "differs": ("✗", "bold red"), "unreacha
 
 
 def run(which: str, *, verify: bool, as_json: bool) -> bool:
-    """Print the ancestry of a model, a version or an alias; whether nothing in it was found to differ."""
+    """Print the lineage of a model, a version or an alias; return whether nothing in it differs from its record."""
     names, signing, root = params.load(Names, "registry"), params.load(Settings, "signing").root, Path.cwd()
     with TemporaryDirectory() as scratch:
         records = Records(Registry(names.experiment), names.model, signing, root, Path(scratch))
@@ -40,18 +40,18 @@ def run(which: str, *, verify: bool, as_json: bool) -> bool:
 
 
 def tree(records: Records, which: str) -> Node:
-    """Raises as `Records.record` does, and IntegrityError where what is recorded is no lineage."""
+    """Build the lineage tree. Raises as `Records.record` does, and IntegrityError for a record that is no lineage."""
     try:
         return lineage_tree.tree(records.record(which))
-    except (LookupError, TypeError, AttributeError, ValueError) as error:  # nothing has been verified yet
+    except (LookupError, TypeError, AttributeError, ValueError) as error:  # the record is not verified yet
         raise IntegrityError(
-            f"{which}: its lineage or its statement lacks something, or is none: {error!r}",
+            f"{which}: its lineage or its statement is incomplete or malformed: {error!r}",
             fix="find out who changed it; register the model again from models/",
         ) from None
 
 
 def find_image(digest: str) -> None:
-    """Raise EngineError where this machine's Docker engine does not have the image, or none answers.
+    """Raise EngineError where this machine's Docker engine does not answer or lacks the image.
 
     Raises IntegrityError where ``digest`` is not an image digest.
     """
@@ -67,45 +67,46 @@ def find_image(digest: str) -> None:
 def show(node: Node, *, as_json: bool) -> None:
     """Print a tree: digests short, or as JSON with all of them whole."""
     if as_json:
-        print(json.dumps(plain(node), indent=2, ensure_ascii=False))
+        print(json.dumps(to_json(node), indent=2, ensure_ascii=False))
         return
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
-    console.print(drawn(node))
+    console.print(rich_tree(node))
 
 
-def plain(node: Node) -> dict[str, object]:
-    """{name, what, digest, check: {mark, says} or null, children}."""
+def to_json(node: Node) -> dict[str, object]:
+    """A node as {name, what, digest, check: {mark, says} or null, children}."""
     return {
         "name": node.name,
         "what": node.what,
         "digest": node.digest,
         "check": None if node.proof is None else {"mark": node.proof.mark, "says": node.proof.says},
-        "children": [plain(child) for child in node.children],
+        "children": [to_json(child) for child in node.children],
     }
 
 
-def drawn(node: Node, onto: Tree | None = None) -> Tree:
+def rich_tree(node: Node, onto: Tree | None = None) -> Tree:
+    """A node and its children as a tree to print."""
     branch = Tree(line(node)) if onto is None else onto.add(line(node))
     for child in node.children:
-        drawn(child, branch)
+        rich_tree(child, branch)
     return branch
 
 
 def line(node: Node) -> Text:
-    """Name, digest, what it is, and what checking came to."""
-    parts = [Text(shown(node.name), style="bold")]
+    """A node in one line: its name, digest, description and check."""
+    parts = [Text(printable(node.name), style="bold")]
     if node.digest:
-        parts.append(Text(shown(node.digest[:SHORT]), style="cyan"))
+        parts.append(Text(printable(node.digest[:SHORT]), style="cyan"))
     if node.what:
-        parts.append(Text(shown(node.what)))
+        parts.append(Text(printable(node.what)))
     if node.proof is not None:
         mark, style = MARKS[node.proof.mark]
-        parts.append(Text(f"{mark} {shown(node.proof.says)}", style=style))
+        parts.append(Text(f"{mark} {printable(node.proof.says)}", style=style))
     return Text("  ").join(parts)
 
 
-def shown(text: str) -> str:
-    """What others wrote, without what would steer a terminal."""
+def printable(text: str) -> str:
+    """A text of others, with a blank for each character that could control the terminal."""
     return "".join(character if character.isprintable() else " " for character in str(text))

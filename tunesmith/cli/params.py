@@ -15,7 +15,7 @@ DEFAULT = "  # default"
 
 
 def run(section: str | None, *, everything: bool, path: Path = params.PATH) -> None:
-    """Print the effective params: of one section or entry, of those in params.yaml, or of all."""
+    """Print the effective params of a section or entry, else of the sections in params.yaml, or of all."""
     stated = params.read(path)
     values = document.effective(document.load(path))
     if section is not None:
@@ -29,20 +29,19 @@ def run(section: str | None, *, everything: bool, path: Path = params.PATH) -> N
 
 
 def lines(values: object, stated: object, depth: int = 0) -> Iterator[str]:
-    """``values`` as YAML, a line a param; one that ``stated`` does not have is marked as a default."""
+    """The lines of ``values`` as YAML, one a param; a param that is not ``stated`` is marked as a default."""
     for name, value in values.items() if isinstance(values, dict) else ():
-        given = stated.get(name) if isinstance(stated, dict) else None
-        is_default = not (isinstance(stated, dict) and name in stated)
+        entries = stated if isinstance(stated, dict) else {}
         if isinstance(value, dict) and value:
             yield f"{'  ' * depth}{name}:"
-            yield from lines(value, given, depth + 1)
+            yield from lines(value, entries.get(name), depth + 1)
         else:
-            shown = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
-            yield f"{'  ' * depth}{name}: {shown}{DEFAULT if is_default else ''}"
+            text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("\n...\n").strip()
+            yield f"{'  ' * depth}{name}: {text}{'' if name in entries else DEFAULT}"
 
 
 def _at(values: dict[str, object], section: str, path: Path) -> dict[str, object]:
-    """The part of ``values`` at a dotted path. Raises ParamsError where there is none."""
+    """The part of ``values`` at a dotted path. Raises ParamsError for a path that does not exist."""
     part: object = values
     for name in section.split("."):
         if not isinstance(part, dict) or name not in part:

@@ -1,4 +1,4 @@
-"""Print what training a model takes, method by method: `tunesmith plan`, and the end of `tunesmith advise`."""
+"""`tunesmith plan`: print the predicted memory of every training method; `tunesmith advise` ends with a short form."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from tunesmith.project import document
 
 BASE = Path("models/base")
 LENGTH, RANK = 1024, 16
-"""Tokens of a sequence, and LoRA's rank, where neither an option nor params.yaml gives them."""
+"""Defaults, without an option or params.yaml, of the length of a sequence in tokens and of LoRA's rank."""
 UNITS: dict[Objective, str] = {
     "sft": "sequences",
     "dpo": "pairs",
@@ -39,15 +39,15 @@ PARTS = {
     "reward_model": "reward",
     "framework": "frame",
 }
-"""Part of a `Memory` -> the heading of its column."""
+"""Headings of the columns, by the part of a `Memory`."""
 LEGEND = (
-    "GB; dim rows do not fit. peak: of a step, less than the sum of its parts, which are not all there at once. fits: "
-    "the largest batch × tokens that go through the model at once."
+    "GB; dim rows do not fit. peak: of a step, below the sum of its parts, since they do not all coincide. fits: "
+    "the largest batch × tokens that fit into the model at once."
 )
 
 
 def run(model: str | None, *, gpu: float | None, length: int | None, rank: int | None, kind: RowKind | None) -> None:
-    """Print the plan. gpu: GB. Raises BaseModelError where the model is unknown, ParamsError where params are bad."""
+    """Print the plan. gpu: memory in GB. Raises BaseModelError for an unknown model, ParamsError for bad params."""
     shape, length, rank = _settings(model, length, rank)
     machine = hardware.detect() if gpu is None else hardware.gpu(gpu)
     objectives = methods.objectives_of_kinds([kind] if kind else list(row_kinds.KINDS))
@@ -59,11 +59,11 @@ def run(model: str | None, *, gpu: float | None, length: int | None, rank: int |
     for line in verdict(groups, machine):
         console.print(line, soft_wrap=True)
     if kind is None:
-        console.print("The labels of your rows decide which objective applies: `tunesmith advise FILE` says which.")
+        console.print("The labels of your rows decide which objective applies: `tunesmith advise FILE` names it.")
 
 
 def short(kind: RowKind, verifier: str | None) -> list[str]:
-    """The plan in a few lines, for rows of ``kind`` and the project's base; empty where they can train nothing yet."""
+    """The plan in a few lines, for rows of ``kind`` and the project's base; empty where the rows train no objective."""
     objectives = methods.objectives_of_rows(kind, verifier)
     if not objectives:
         return []
@@ -75,7 +75,7 @@ def short(kind: RowKind, verifier: str | None) -> list[str]:
 
 
 def verdict(groups: Sequence[Sequence[Method]], machine: Hardware) -> list[str]:
-    """The method to start with for every objective, and why: a sentence for each choice, and one on all weights."""
+    """The method to start with for every objective and the reason, a sentence each, and a sentence on full weights."""
     best = [(group, methods.lightest(group)) for group in groups]
     lines = []
     for kind in ("lora", "qlora"):
@@ -143,7 +143,7 @@ def _table(rows: Sequence[Method], parts: Sequence[str], *, results: bool) -> Ta
 
 
 def _settings(model: str | None, length: int | None, rank: int | None) -> tuple[Shape, int, int]:
-    """The shape, length and rank of the options; a missing one comes from the project, or else from the defaults."""
+    """The shape, length and rank of the options; a missing one comes from the project, else from the defaults."""
     if model is None and not (BASE / "config.json").exists():
         raise BaseModelError(
             f"no model is named, and {BASE} does not exist here",

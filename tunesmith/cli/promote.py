@@ -1,4 +1,4 @@
-"""`tunesmith promote`, `rollback` and `history`: the commands, on this project's registry."""
+"""`tunesmith promote`, `rollback` and `history`, on this project's registry."""
 
 import click
 
@@ -13,17 +13,19 @@ from tunesmith.serving.settings import Serve
 
 
 def promote(which: str, *, alias: str, reason: str | None) -> None:
+    """Promote a version and print the entry of the ledger."""
     registry, name, signing = _project()
-    _tell(promotion.promote(registry, name, which, signing=signing, probe=_probe, alias=alias, reason=reason))
+    _show_next(promotion.promote(registry, name, which, signing=signing, probe=_probe, alias=alias, reason=reason))
 
 
 def rollback(*, alias: str, reason: str | None) -> None:
+    """Promote the version before the current one and print the entry of the ledger."""
     registry, name, signing = _project()
-    _tell(promotion.rollback(registry, name, signing=signing, probe=_probe, alias=alias, reason=reason))
+    _show_next(promotion.rollback(registry, name, signing=signing, probe=_probe, alias=alias, reason=reason))
 
 
 def history() -> None:
-    """Print the chain, oldest first. Raises IntegrityError where it was edited."""
+    """Print the ledger, oldest entry first. Raises IntegrityError where it was edited."""
     registry, name, signing = _project()
     chain = ledger.read(registry, name, signing)
     for entry in chain.entries:
@@ -36,20 +38,20 @@ def history() -> None:
         head, now = chain.head(alias), registry.alias(name, alias)
         if head is not None and now != head.version:
             click.echo(
-                f"⚠ the alias {alias} points to {f'version {now}' if now else 'nothing'}, by other means; what counts, "
-                f"and is served, is version {head.version}; `tunesmith promote {head.version}` sets the alias right"
+                f"⚠ the alias {alias} was moved by other means to {f'version {now}' if now else 'no version'}; version "
+                f"{head.version} counts and is served; `tunesmith promote {head.version}` corrects the alias"
             )
 
 
 def _probe(fetched: VersionFiles) -> None:
-    from tunesmith.serving import deployment  # its statistics take most of a second, which `history` need not wait for
+    from tunesmith.serving import deployment  # importing it takes most of a second, which `history` saves
 
-    click.echo("its bytes are as signed; serving it for a moment, to see whether it answers as evaluated", err=True)
+    click.echo("its bytes are as signed; serving it for a moment, to compare its answers with its evaluation", err=True)
     deployment.probe(fetched, params.load(Serve, "serve"))
 
 
-def _tell(made: Entry) -> None:
-    _show(made)
+def _show_next(entry: Entry) -> None:
+    _show(entry)
     click.echo("`tunesmith history` shows every promotion; `tunesmith serve` serves the champion.")
 
 
@@ -60,10 +62,14 @@ def _project() -> tuple[Registry, str, Signing]:
 
 def _show(entry: Entry) -> None:
     before = f"version {entry.previous}" if entry.previous else "none"
-    click.echo(f"{entry.when}  {_plain(entry.who)}  {entry.alias}: {before} -> version {entry.version} ({entry.model})")
-    click.echo(f"    why: {_plain(entry.why)}\n    evidence: {_plain(entry.evidence)}\n    digest: {entry.digest}")
+    click.echo(
+        f"{entry.when}  {_printable(entry.who)}  {entry.alias}: {before} -> version {entry.version} ({entry.model})"
+    )
+    click.echo(
+        f"    why: {_printable(entry.why)}\n    evidence: {_printable(entry.evidence)}\n    digest: {entry.digest}"
+    )
 
 
-def _plain(text: str) -> str:
-    """What others wrote, without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+def _printable(text: str) -> str:
+    """A text of others, without characters that could control the terminal."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)

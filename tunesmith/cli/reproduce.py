@@ -1,4 +1,4 @@
-"""`tunesmith reproduce`: a version of this project's registry, made again."""
+"""`tunesmith reproduce`: train a version of this project's registry again and compare the models."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tunesmith.registry.versions import VersionFiles
 
 
 def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
-    """Print what came out; whether it is the same model. Raises as `versions.fetch` and `reproduction.reproduce` do."""
+    """Print the comparison; return whether it is the same model. Raises as `versions.fetch` and `rebuild` do."""
     names, signing = params.load(Names, "registry"), params.load(Settings, "signing").root
     registry = Registry(names.experiment)
     version = versions.choose(registry, names.model, which, signing)
@@ -24,12 +24,12 @@ def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
         fetched = versions.fetch(registry, names.model, version, Path(scratch), signing)
         original = Original(fetched.claims["model"], fetched.folder, scores(fetched))
         outcome = rebuild.reproduce(original, Path.cwd(), into=into, keep=keep, anyway=anyway)
-    for line in rebuild.told(outcome):
+    for line in rebuild.report(outcome):
         print(line)
     return outcome.reproduced
 
 
 def scores(fetched: VersionFiles) -> dict[str, Scores] | None:
-    """Of a version's evaluation, as they were signed; None where they were not."""
+    """The scores of a version's evaluation that were signed with it, by suite; None where there are none."""
     path = fetched.evidence / sameness.SCORES
     return json.loads(path.read_text()) if path.exists() else None

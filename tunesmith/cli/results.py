@@ -1,4 +1,4 @@
-"""The table at the end of a run, from reports/ alone."""
+"""`tunesmith results`: the table at the end of a run, from reports/ alone."""
 
 import json
 import os
@@ -18,11 +18,11 @@ from tunesmith.reports import sentences
 REPORTS = Path("reports")
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
 WIDTH = 120
-"""Characters a line in a file or a pipe, where no terminal says how many there are."""
+"""Characters a line where the output is a file or a pipe."""
 
 
 def show() -> None:
-    """Print the comparison, what is registered, and what to do next. Raises EvaluationError where there is none yet."""
+    """Print the comparison, the registered versions and the next commands. Raises EvaluationError if there is none."""
     try:
         comparison: Comparison = json.loads((REPORTS / "comparison.json").read_text())
     except FileNotFoundError:
@@ -45,25 +45,25 @@ def show() -> None:
     passing = [name for name, decision in comparison["gate"].items() if decision["outcome"] == "pass"]
     if passing:
         promoted = max(passing, key=lambda name: comparison["models"][name]["score"])
-        # An activated environment says so; without one, the command is not on the user's path.
+        # Without an activated environment, the command is not on the user's path.
         program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
         console.print(f"  {program} promote {promoted}  make it the champion")
 
 
 def registered(name: str, digest: str) -> str:
-    """Whether the model that was compared, by its digest, is registered. What is registered may be an earlier one."""
+    """Whether the compared model, with this digest, is registered, as a sentence; a version may be an earlier model."""
     path = layout.REGISTERED / name / "registration.json"
     if not path.exists():
         return f"{name} is not registered yet"
-    made: Registration = json.loads(path.read_text())
-    version = f"{made['registered_model']} version {made['version']}"
-    if made["model_digest"] != digest:
+    record: Registration = json.loads(path.read_text())
+    version = f"{record['registered_model']} version {record['version']}"
+    if record["model_digest"] != digest:
         return f"{name} is not registered yet: {version} is an earlier {name}"
     return f"registered: {version} ({name})"
 
 
 def table(comparison: Comparison) -> Table:
-    """A row a model: score with its interval, differences in points, whole training time, memory, size."""
+    """The comparison, a row a model: score with its interval, differences in points, training time, memory, size."""
     title = f"{comparison['suite']}: {comparison['prompts']} held-out prompts"
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column("model", no_wrap=True)
@@ -87,7 +87,7 @@ def table(comparison: Comparison) -> Table:
 
 
 def difference(result: Difference | None) -> Text:
-    """A paired difference in points, with what it proves."""
+    """A paired difference in points, with its verdict."""
     if result is None:
         return Text(formatting.NONE)
     colours = {"better": "green", "worse": "red", "undecided": "dim"}

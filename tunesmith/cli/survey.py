@@ -1,4 +1,4 @@
-"""What sorts of rows a file holds, and what each can train."""
+"""Group the rows of a file by layout, each group with the trainings that it allows."""
 
 import contextlib
 from collections import Counter
@@ -13,25 +13,26 @@ from tunesmith.data.records import Block, Problem, Record
 from tunesmith.verifiers import number
 
 EXAMPLES = 3
-SOLID = 0.99
+"""Number of rows that a group shows."""
+MIN_CHECKABLE = 0.99
 """Share of the answers that must be checkable before a verifier is proposed."""
 UNKNOWN = "unknown"
 
 
 @dataclass
-class Sort:
-    """Rows of one sort. checkable: of them, those whose answer ends in a marked number, or is one. examples: the
-    first, each with its line and its parts as text.
+class RowGroup:
+    """The rows of one layout. checkable: number of rows whose answer is a number or ends in a marked one. examples: the
+    first rows, each with its line number and its parts as text.
     """
 
-    what: str
+    description: str
     kind: RowKind | None
     rows: int = 0
     checkable: int = 0
     verifiers: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[int, list[str]]] = field(default_factory=list)
 
-    def add(self, other: "Sort") -> None:
+    def add(self, other: "RowGroup") -> None:
         self.rows += other.rows
         self.checkable += other.checkable
         self.verifiers += other.verifiers
@@ -39,68 +40,68 @@ class Sort:
 
     @property
     def verifier(self) -> str | None:
-        """The verifier that its rows name, or that checks their answers."""
+        """The verifier that most rows name, else one that can check their answers."""
         if self.verifiers:
             return self.verifiers.most_common(1)[0][0]
-        return "number" if self.rows and self.checkable >= SOLID * self.rows else None
+        return "number" if self.rows and self.checkable >= MIN_CHECKABLE * self.rows else None
 
     def line(self) -> str:
-        """The sort, and what it can train, in one line."""
+        """The group and the trainings that it allows, in one line."""
         if self.kind is None:
-            return f"{self.what}: not ready"
-        uses = [row_kinds.LEARNS_FROM[one][0] for one in row_kinds.objectives(self.kind, self.verifier)]
+            return f"{self.description}: not ready"
+        uses = [row_kinds.LEARNS_FROM[objective][0] for objective in row_kinds.objectives(self.kind, self.verifier)]
         if "GRPO" in uses:
             uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
         if self.kind == "preferences":
             uses = ["DPO", "RLHF (reward model, then RL)"]
         if self.kind == "scored" and not uses:
-            uses = [f"GRPO, had we the verifier {self.verifier!r}"]
-        return f"{self.what}: {', '.join(uses)}"
+            uses = [f"GRPO, if there were a verifier {self.verifier!r}"]
+        return f"{self.description}: {', '.join(uses)}"
 
 
-def survey(path: Path) -> tuple[list[Sort], int]:
-    """The sorts of rows in ``path``, most rows first, and how many rows could not be read."""
-    sorts: dict[str, Sort] = {}
+def survey(path: Path) -> tuple[list[RowGroup], int]:
+    """The groups of rows in ``path``, largest first, and the number of rows that could not be read."""
+    groups: dict[str, RowGroup] = {}
     unreadable = 0
-    # `advise` checks the rows next: the server that its workers are forked from loads their module as well.
-    for found, lost in parallel.ordered(_survey, readers.blocks(path), preload=["tunesmith.data.row_checks"]):
+    # `advise` checks the rows next: the process that workers are forked from loads that module too.
+    for part, lost in parallel.ordered(_survey, readers.blocks(path), preload=["tunesmith.data.row_checks"]):
         unreadable += lost
-        for what, sort in found.items():
-            if what in sorts:
-                sorts[what].add(sort)
-            else:
-                sorts[what] = sort
-    return sorted(sorts.values(), key=lambda sort: -sort.rows), unreadable
+        for group in part.values():
+            _merge(groups, group)
+    return sorted(groups.values(), key=lambda group: -group.rows), unreadable
 
 
-def _survey(block: Block) -> tuple[dict[str, Sort], int]:
-    sorts: dict[str, Sort] = {}
+def _survey(block: Block) -> tuple[dict[str, RowGroup], int]:
+    """The groups of rows in one block, by description, and the number of rows that could not be read."""
+    groups: dict[str, RowGroup] = {}
     lost = 0
     for record in readers.parse(block):
         if isinstance(record, Problem):
             lost += 1
             continue
-        layout = layouts.recognise(record.fields)
-        found = _sort(record, layout)
-        if found.what in sorts:
-            sorts[found.what].add(found)
-        else:
-            sorts[found.what] = found
-    return sorts, lost
+        _merge(groups, _group_of(record, layouts.recognise(record.fields)))
+    return groups, lost
 
 
-def _sort(record: Record, layout: Layout | None) -> Sort:
-    """The sort of a single row."""
-    sort = Sort(layout.description if layout else UNKNOWN, layout.kind if layout else None, rows=1)
+def _merge(groups: dict[str, RowGroup], group: RowGroup) -> None:
+    if group.description in groups:
+        groups[group.description].add(group)
+    else:
+        groups[group.description] = group
+
+
+def _group_of(record: Record, layout: Layout | None) -> RowGroup:
+    """A group of a single row."""
+    group = RowGroup(layout.description if layout else UNKNOWN, layout.kind if layout else None, rows=1)
     row = None
     if layout is not None:
-        with contextlib.suppress(RowError):  # what is wrong with it is told with the other problems
+        with contextlib.suppress(RowError):  # it is listed with the other problems
             row = layout.to_row(record.fields)
     if row is None:
-        sort.examples.append((record.line, [record.text()]))
+        group.examples.append((record.line, [record.text()]))
     else:
         parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
-        sort.examples.append((record.line, [messages[-1]["content"] for messages in parts]))
-        sort.verifiers.update([row["verifier"]] if "verifier" in row else [])
-        sort.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
-    return sort
+        group.examples.append((record.line, [messages[-1]["content"] for messages in parts]))
+        group.verifiers.update([row["verifier"]] if "verifier" in row else [])
+        group.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
+    return group

@@ -19,18 +19,18 @@ from tunesmith.verifiers.verdict import Columns, Verdict
 
 
 def run(path: Path, name: str) -> None:
-    """Print a verdict for every row of ``path`` as a JSON line, and what they come to on standard error.
+    """Print a verdict for every row of ``path`` as a JSON line, and the mean score on standard error.
 
-    A line brings its ``completion``, as text, and the columns that the verifier needs, beside it or, as in
-    samples.jsonl, in its ``row``; of any other known layout the row's own answer is graded, which must get full marks.
-    Raises DataError that names a line that is neither.
+    A line has its ``completion``, as text, and the columns that the verifier needs, beside it or, as in samples.jsonl,
+    in its ``row``. In any other known layout the row's own answer is graded, which should get full marks. Raises
+    DataError for a line of neither form.
     """
     if name not in catalog.VERIFIERS:
         raise DataError(f"there is no verifier {name!r}", fix=f"name one of {', '.join(catalog.VERIFIERS)}")
     counts: Counter[str] = Counter()
     total = 0.0
     with ThreadPoolExecutor(cpus.usable_cpus()) as pool:
-        for line, verdict in pool.map(lambda given: _grade(given, name), _rows(path)):
+        for line, verdict in pool.map(lambda answer: _grade(answer, name), _rows(path)):
             print(json.dumps({"line": line, **asdict(verdict)}))
             counts[verdict.status] += 1
             total += verdict.score
@@ -40,32 +40,32 @@ def run(path: Path, name: str) -> None:
     print(f"{path}: {mean}, {others}", file=sys.stderr)
 
 
-def _grade(given: tuple[int, Columns, str], name: str) -> tuple[int, Verdict]:
-    line, row, completion = given
+def _grade(answer: tuple[int, Columns, str], name: str) -> tuple[int, Verdict]:
+    line, row, completion = answer
     return line, catalog.verify(name, completion, row)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Columns, str]]:
-    """Line, row and what is to be graded."""
-    for found in readers.read(path):
-        if not isinstance(found, Record):
-            raise DataError(f"{path}:{found.line}: {found.reason}", fix="correct that line")
-        fields, row = found.fields, found.fields.get("row")
+    """The line number, the row and the text to grade of every answer in ``path``."""
+    for record in readers.read(path):
+        if not isinstance(record, Record):
+            raise DataError(f"{path}:{record.line}: {record.reason}", fix="correct that line")
+        fields, row = record.fields, record.fields.get("row")
         if isinstance(completion := fields.get("completion"), str):
-            yield found.line, row if isinstance(row, dict) else fields, completion  # a sample nests its row
+            yield record.line, row if isinstance(row, dict) else fields, completion  # a sample nests its row
             continue
-        row = fields if "prompt" in fields and "completion" in fields else _ready(path, found)
-        yield found.line, row, reference(row) if row.keys() & {"reference", "completion"} else ""
+        row = fields if "prompt" in fields and "completion" in fields else _ready(path, record)
+        yield record.line, row, reference(row) if row.keys() & {"reference", "completion"} else ""
 
 
-def _ready(path: Path, found: Record) -> Row:
-    """A row of a known layout."""
-    layout = layouts.recognise(found.fields)
+def _ready(path: Path, record: Record) -> Row:
+    """The ready row of a record of a known layout. Raises DataError for any other."""
+    layout = layouts.recognise(record.fields)
     try:
         if layout is None or layout.kind is None:
-            raise layouts.unrecognised(found.fields, "answers")
-        return layout.to_row(found.fields)
+            raise layouts.unrecognised(record.fields, "answers")
+        return layout.to_row(record.fields)
     except RowError as error:
         raise DataError(
-            f"{path}:{found.line}: {error}", fix="give each row its `completion` and what the verifier needs"
+            f"{path}:{record.line}: {error}", fix="give each row a `completion` and the columns that the verifier needs"
         ) from None

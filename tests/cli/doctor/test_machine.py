@@ -45,7 +45,7 @@ def installed(**versions: str) -> metadata.PathDistribution:
         ({"here": "1.1", "also-here": "3.1"}, "warning", "not those of the lock: here 1.1, not 1.0"),
     ],
 )
-def test_libraries_are_held_against_the_lock(lock: Path, versions: dict[str, str], level: str, says: str) -> None:
+def test_libraries_are_compared_with_the_lock(lock: Path, versions: dict[str, str], level: str, says: str) -> None:
     found = machine.python(lock, installed(**versions))
     assert found.level == level
     assert found.says.startswith(says)
@@ -58,7 +58,7 @@ def test_many_missing_libraries_are_counted(tmp_path: Path) -> None:
     assert found.says.endswith("p4 1 and 4 more not installed")
 
 
-def test_without_a_lock_the_root_is_elsewhere(tmp_path: Path) -> None:
+def test_a_folder_without_a_lock_is_a_warning(tmp_path: Path) -> None:
     assert machine.python(tmp_path / "none").level == "warning"
 
 
@@ -67,13 +67,17 @@ def test_without_a_lock_the_root_is_elsewhere(tmp_path: Path) -> None:
 )
 def test_a_disk_must_hold_a_full_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, level: str) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("dpo: {weights: full}\npackage: {merged: [sft-lora]}\n")
+    training = "{dataset: rows, weights: full}"
+    entries = (
+        f"sft: {{a: {training}, b: {training}, c: {{dataset: rows}}}}\npackage: {{merged: {{d: {{adapter: c}}}}}}\n"
+    )
+    (tmp_path / "params.yaml").write_text(entries)
     found = machine.disk([tmp_path], lambda path: free)
     assert found.level == level
     assert "a full run takes about 14.00 GB" in found.says  # 3 x 4 models of 1 GB, and 2 GB
 
 
-def test_the_fullest_of_several_disks_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fullest_disk_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("{}")
     found = machine.disk([tmp_path, Path("/cache")], lambda path: 10 if path == Path("/cache") else 10**12)
@@ -109,13 +113,13 @@ def test_a_gpu_must_be_one_that_torch_can_use(
     assert bool(found.fix) is (level == "bad")
 
 
-def test_a_gpu_without_a_compiler_is_told() -> None:
+def test_a_gpu_without_a_compiler_is_a_warning() -> None:
     found = machine.gpu(lambda: "H200, 570", lambda: "2.13.0+cu130 13.0 1", compiles=lambda: False)
     assert found.level == "warning"
     assert "no C compiler" in found.says
 
 
-def test_a_compiler_is_one_that_triton_would_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_compiler_counts_where_triton_would_find_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "Python.h").touch()
     monkeypatch.setattr(machine.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -127,10 +131,10 @@ def test_a_compiler_is_one_that_triton_would_find(monkeypatch: pytest.MonkeyPatc
     assert not machine.can_compile()
 
 
-def test_torch_is_asked_in_words_that_it_understands() -> None:
-    told = finding.answer(sys.executable, "-c", machine.TORCH, seconds=60)
-    assert told is not None
-    assert len(told.split()) == 3
+def test_the_question_to_torch_runs() -> None:
+    report = finding.answer(sys.executable, "-c", machine.TORCH, seconds=60)
+    assert report is not None
+    assert len(report.split()) == 3
 
 
 @pytest.mark.parametrize(
@@ -141,14 +145,14 @@ def test_a_program_that_is_missing_fails_or_hangs_gives_no_answer(command: list[
 
 
 @pytest.mark.parametrize(("stated", "level"), [("2", "good"), ("8", "warning"), (None, "good"), ("many", "good")])
-def test_more_threads_than_cpus_are_told(monkeypatch: pytest.MonkeyPatch, stated: str | None, level: str) -> None:
+def test_more_threads_than_cpus_are_a_warning(monkeypatch: pytest.MonkeyPatch, stated: str | None, level: str) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if stated is not None:
         monkeypatch.setenv("OMP_NUM_THREADS", stated)
     assert machine.thread_pools(lambda: 2).level == level
 
 
-def test_a_sandbox_that_does_not_hold_is_a_warning_with_its_reason() -> None:
+def test_a_missing_sandbox_is_a_warning_with_its_reason() -> None:
     def none() -> str:
         raise SandboxError("no sandbox holds here: bubblewrap: not installed", fix="install bubblewrap")
 

@@ -20,7 +20,7 @@ def git(folder: Path, *arguments: str) -> None:
     subprocess.run(["git", *person, *arguments], cwd=folder, check=True, capture_output=True)
 
 
-def test_params_in_order_are_good_and_others_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_params_are_good_and_missing_ones_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     assert health.values().level == "good"
     monkeypatch.chdir(tmp_path)
@@ -75,11 +75,11 @@ def with_remote(dvc: Path, address: str) -> Path:
     return dvc
 
 
-def test_without_a_remote_data_is_on_one_disk(dvc: Path) -> None:
+def test_a_project_without_a_remote_is_a_warning(dvc: Path) -> None:
     assert health.remote(dvc).level == "warning"
 
 
-def test_a_remote_that_is_there_is_good_and_one_that_is_not_is_bad(dvc: Path) -> None:
+def test_a_remote_that_exists_is_good_and_one_that_does_not_is_bad(dvc: Path) -> None:
     with_remote(dvc, "../../store")
     assert health.remote(dvc).level == "bad"
     (dvc / "store").mkdir()
@@ -96,7 +96,7 @@ def test_a_remote_whose_store_fails_is_bad_with_the_stores_reason(dvc: Path) -> 
     assert "no route to host" in found.says
 
 
-def test_a_tracker_that_is_not_there_yet_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_does_not_exist_yet_is_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert health.tracker().level == "good"
@@ -140,12 +140,12 @@ def made_key(folder: Path) -> Path:
     return private_key(Key(kind="key", private=None, trusted=[]))
 
 
-def test_a_key_that_is_made_at_first_use_is_not_made_by_looking(signing: Path) -> None:
+def test_a_key_that_does_not_exist_yet_is_not_created(signing: Path) -> None:
     assert health.keys().level == "good"
     assert not (signing / "config").exists()
 
 
-def test_a_key_of_ones_own_is_good_and_one_that_others_can_read_is_bad(signing: Path) -> None:
+def test_a_private_key_that_others_can_read_is_bad(signing: Path) -> None:
     key = made_key(signing)
     assert health.keys().level == "good"
     key.chmod(0o640)
@@ -153,7 +153,7 @@ def test_a_key_of_ones_own_is_good_and_one_that_others_can_read_is_bad(signing: 
     assert (found.level, found.fix) == ("bad", f"`chmod 600 {key}`")
 
 
-def test_a_key_that_is_named_but_not_there_is_bad(signing: Path) -> None:
+def test_a_key_file_that_does_not_exist_is_bad(signing: Path) -> None:
     (signing / "params.yaml").write_text(KEY % ("absent.pem", "[]"))
     assert health.keys().says == "no file absent.pem"
 
@@ -168,7 +168,7 @@ def test_a_trusted_key_that_cannot_be_read_is_an_error(signing: Path) -> None:
         health.keys()
 
 
-def test_certificates_that_are_not_there_are_named(signing: Path) -> None:
+def test_missing_certificates_are_named(signing: Path) -> None:
     certificate = {"kind": "certificate", "private": "k", "certificate": "c", "chain": [], "roots": ["r"]}
     (signing / "params.yaml").write_text(json.dumps({"signing": certificate}))
     assert health.keys().says == "no file k, c, r"
@@ -190,11 +190,11 @@ def base(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_base_that_is_here_and_whole_is_good(base: Path) -> None:
+def test_a_complete_base_is_good(base: Path) -> None:
     assert health.base_model(base).says.startswith("package demo==1, digest ")
 
 
-def test_a_base_that_is_not_here_yet_is_a_warning(tmp_path: Path) -> None:
+def test_a_base_that_is_not_fetched_yet_is_a_warning(tmp_path: Path) -> None:
     found = health.base_model(tmp_path / "base")
     assert (found.level, found.fix) == ("warning", "`dvc repro fetch_base`")
 
@@ -203,7 +203,7 @@ def test_a_base_that_is_not_here_yet_is_a_warning(tmp_path: Path) -> None:
     ("name", "content"),
     [("model.safetensors", b"w" * 9), ("lineage.json", b"{}"), ("odd.json", b""), ("manifest.json", b"{")],
 )
-def test_a_base_that_is_cut_short_changed_or_grown_is_an_error(base: Path, name: str, content: bytes) -> None:
+def test_a_truncated_changed_or_extended_base_is_an_error(base: Path, name: str, content: bytes) -> None:
     (base / name).write_bytes(content)
     with pytest.raises(IntegrityError):
         health.base_model(base)

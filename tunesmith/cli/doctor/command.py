@@ -1,4 +1,4 @@
-"""`tunesmith doctor`: is everything here that a run needs? A line for each check, and what to do about it."""
+"""Run every check of `tunesmith doctor` and print a line for each, with the fix where there is a problem."""
 
 import threading
 import time
@@ -13,8 +13,8 @@ from tunesmith.cli.doctor.finding import Finding
 from tunesmith.core import dvc_project
 from tunesmith.core.errors import TunesmithError
 
-LIMIT = 60.0
-"""Seconds that all checks together may take."""
+TIMEOUT = 60.0
+"""Timeout for all checks together, in seconds."""
 MARKS = {"good": ("✓", "green"), "warning": ("⚠", "yellow"), "bad": ("✗", "bold red")}
 
 ROOT = Path()
@@ -37,43 +37,44 @@ CHECKS: Checks = {
 
 
 def run() -> bool:
-    """Print every finding; whether nothing is bad."""
-    console, fine = Console(highlight=False), True
-    for finding in examined(CHECKS, LIMIT):
-        fine = fine and finding.level != "bad"
+    """Print every finding; return whether none is bad."""
+    console, is_good = Console(highlight=False), True
+    for finding in run_checks(CHECKS, TIMEOUT):
+        is_good = is_good and finding.level != "bad"
         mark, style = MARKS[finding.level]
         console.print(Text.assemble((f"{mark} {finding.name}", style), f": {finding.says}"), soft_wrap=True)
         if finding.fix:
             console.print(Text(f"    fix: {finding.fix}"), soft_wrap=True)
-    return fine
+    return is_good
 
 
-def examined(checks: Checks, limit: float) -> Iterator[Finding]:
-    """What each check finds, in order. They run at once; one that takes too long is left behind, and said to."""
-    found: dict[str, Finding] = {}
-    running = [
-        threading.Thread(target=lambda name=name, check=check: found.update({name: _found(name, check)}), daemon=True)
+def run_checks(checks: Checks, timeout: float) -> Iterator[Finding]:
+    """The finding of each check, in order. Checks run in parallel; one that exceeds the timeout is reported as bad."""
+    findings: dict[str, Finding] = {}
+    threads = [
+        threading.Thread(target=lambda name=name, check=check: findings.update({name: _run(name, check)}), daemon=True)
         for name, check in checks.items()
     ]
-    for thread in running:
+    for thread in threads:
         thread.start()
-    deadline = time.monotonic() + limit
-    for name, thread in zip(checks, running, strict=True):
+    deadline = time.monotonic() + timeout
+    for name, thread in zip(checks, threads, strict=True):
         thread.join(max(0.0, deadline - time.monotonic()))
-        late = Finding(name, "bad", f"no answer within {limit:g} seconds", "try it by itself; something hangs")
-        yield found.get(name, late)
+        late = Finding(name, "bad", f"no answer within {timeout:g} seconds", "find out what hangs, by trying it alone")
+        yield findings.get(name, late)
 
 
-def _found(name: str, check: Callable[[], Finding]) -> Finding:
+def _run(name: str, check: Callable[[], Finding]) -> Finding:
+    """The finding of one check; an error is a bad finding."""
     try:
         return check()
     except TunesmithError as error:
         return Finding(name, "bad", error.reason, error.fix)
-    except Exception as error:  # a doctor who falls ill says so, and the others go on
-        return Finding(name, "bad", f"could not be checked: {error!r}", "report it with this line")
+    except Exception as error:  # a fault of one check must not stop the others
+        return Finding(name, "bad", f"could not be checked: {error!r}", "report this line as a defect")
 
 
 def _places(root: Path) -> list[Path]:
-    """Existing folders on every disk that is written to."""
+    """Existing folders on every disk that a run writes to."""
     cache = dvc_project.cache(root) if (root / ".dvc").is_dir() else root
-    return [root, next(place for place in (cache, *cache.parents) if place.exists())]
+    return [root, next(folder for folder in (cache, *cache.parents) if folder.exists())]

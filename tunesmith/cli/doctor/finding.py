@@ -1,4 +1,4 @@
-"""What the doctor finds, and how it asks other programs."""
+"""The result of a check, and the output of other programs."""
 
 import subprocess
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Level = Literal["good", "warning", "bad"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of `tunesmith doctor`. bad: something will not work. fix: what to do about it, unless it is good."""
+    """One line of `tunesmith doctor`. level: bad where something will not work. fix: empty for a good finding."""
 
     name: str
     level: Level
@@ -18,7 +18,7 @@ class Finding:
 
 
 def answer(*command: str, seconds: float) -> str | None:
-    """What a program prints, stripped; None where it is missing, fails, or takes longer."""
+    """The standard output of a program, stripped; None where it is missing, fails, or takes longer than ``seconds``."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=seconds, stdin=subprocess.DEVNULL

@@ -18,31 +18,31 @@ from tunesmith.runtime import settings
 from tunesmith.verifiers.sandbox import tiers
 
 BASE = Path("models/base")
-SHOWN = 5
-"""Libraries that a line names."""
+MAX_NAMES = 5
+"""Number of libraries that a finding names."""
 UNKNOWN_BASE = 1_000_000_000
-"""Bytes of a base that is not here yet; the demo's has half of it."""
+"""Assumed bytes of a base model that is not fetched yet; the demo's has half of it."""
 SCRATCH = 2_000_000_000
-"""Bytes for what is unpacked, written aside or cached beside models."""
-SECONDS = 30.0
-"""Longest that a driver, or torch asking it, may take to answer."""
+"""Bytes for temporary files and caches beside the models."""
+GPU_SECONDS = 30.0
+"""Timeout for an answer of the GPU's driver, directly or through torch."""
 TORCH = "import torch; print(torch.__version__, torch.version.cuda or '-', int(torch.cuda.is_available()))"
 
 
 def python(lock: Path = lineage.LOCK, installed: Callable[[str], str] = metadata.version) -> Finding:
-    """Whether what is installed is what the lock names; torch is not in it (docs/decisions/004)."""
+    """Check that the installed libraries are those of the lock, which does not have torch (docs/decisions/004)."""
     if not lock.exists():
         return Finding("libraries", "warning", f"no {lock} here", "run from the project's root")
     missing, other = [], []
     for requirement in _pinned(lock):
         wanted = str(requirement.specifier).removeprefix("==")
         try:
-            found = installed(requirement.name)
+            version = installed(requirement.name)
         except metadata.PackageNotFoundError:
             missing.append(f"{requirement.name} {wanted}")
             continue
-        if found != wanted:
-            other.append(f"{requirement.name} {found}, not {wanted}")
+        if version != wanted:
+            other.append(f"{requirement.name} {version}, not {wanted}")
     fix = "`rm -f .venv/runtime && make .venv/runtime`, or activate the environment that it made"
     if missing:
         return Finding("libraries", "bad", f"{_some(missing)} not installed", fix)
@@ -52,6 +52,7 @@ def python(lock: Path = lineage.LOCK, installed: Callable[[str], str] = metadata
 
 
 def _pinned(lock: Path) -> Iterator[Requirement]:
+    """The requirements of a lock that apply to this machine."""
     for line in lock.read_text().splitlines():
         try:
             requirement = Requirement(line.split(" \\")[0])
@@ -62,88 +63,96 @@ def _pinned(lock: Path) -> Iterator[Requirement]:
 
 
 def _some(names: list[str]) -> str:
-    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + rest
+    rest = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return ", ".join(names[:MAX_NAMES]) + rest
 
 
 def disk(places: list[Path], free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free) -> Finding:
-    """Whether each disk holds a full run.
+    """Check that each disk can hold a full run.
 
-    The rule, a rough one: a model of all weights, the base among them, is there twice, in models/ and in DVC's cache,
-    and once more while it is written. Adapters are small.
+    A rough rule: every model with full weights, the base included, exists twice, in models/ and in DVC's cache, and a
+    third time while it is written. Adapters are small.
     """
     try:
         base = manifest.read(BASE).weights_bytes
     except IntegrityError:
         base = UNKNOWN_BASE
     need = 3 * base * _whole_models() + SCRATCH
-    least, where = min((free(place), place) for place in places)
-    says = f"{formatting.size(least)} free at {where}; a full run takes about {formatting.size(need)}"
+    least, place = min((free(place), place) for place in places)
+    says = f"{formatting.size(least)} free at {place}; a full run takes about {formatting.size(need)}"
     if least < need:
         return Finding(
-            "disk", "bad" if least < base else "warning", says, "free some; `dvc gc --workspace` drops old results"
+            "disk",
+            "bad" if least < base else "warning",
+            says,
+            "free some space; `dvc gc --workspace` drops old results",
         )
     return Finding("disk", "good", says)
 
 
 def _whole_models() -> int:
-    """The number of models with full weights: the base, every training of all weights, and every merged adapter."""
+    """The number of models with full weights: the base, every training of full weights, and every merged adapter."""
     project = document.load()
     trained = [entry for _, entry in project.trainings.values() if entry.weights == "full"]
     return 1 + len(trained) + len(project.package.merged)
 
 
 def can_compile() -> bool:
-    """Whether Triton finds what it compiles its first module with."""
+    """Whether Triton finds the compiler and the headers for its first module."""
     compiler = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")
     return compiler is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
 def gpu(
     driver: Callable[[], str | None] = lambda: answer(
-        "nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", seconds=SECONDS
+        "nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader", seconds=GPU_SECONDS
     ),
-    torch: Callable[[], str | None] = lambda: answer(sys.executable, "-c", TORCH, seconds=SECONDS),
+    torch: Callable[[], str | None] = lambda: answer(sys.executable, "-c", TORCH, seconds=GPU_SECONDS),
     device: Path = Path("/dev/nvidia0"),
     compiles: Callable[[], bool] = lambda: settings.read().engine == "docker" or can_compile(),
 ) -> Finding:
-    """Whether torch can use the GPU that is there. Asked in a process of its own: a sick driver can hang."""
-    name, told = driver(), torch()
-    if told is None:
+    """Check that torch can use this machine's GPU, in a process of its own, since a faulty driver can hang."""
+    name, report = driver(), torch()
+    if report is None:
         return Finding("GPU", "bad", "torch does not answer", "install it again: `make .venv/runtime`; try nvidia-smi")
-    version, cuda, works = told.split()
+    version, cuda, works = report.split()
     if works == "1":
-        says = f"{name or 'one that torch sees'}; torch {version}"
+        says = f"{name or 'unknown to nvidia-smi'}; torch {version}"
         if compiles():
             return Finding("GPU", "good", says)
         return Finding(
             "GPU",
             "warning",
-            f"{says}; no C compiler or no Python.h, so Triton, by which TRL trains on a GPU, cannot start",
+            f"{says}; no C compiler or no Python.h, so Triton, which TRL needs on a GPU, cannot start",
             "install them (Debian: gcc, python3-dev), or set runtime.engine to docker, whose image needs neither",
         )
     if name is None and not device.exists():
         return Finding("GPU", "good", f"none; torch {version} trains on the CPU")
-    found = name or "an NVIDIA device whose driver does not answer"
+    device_name = name or "an NVIDIA device whose driver does not answer"
     if cuda == "-":
         fix = "install the CUDA build of that version (see pyproject.toml) from the package index"
-        return Finding("GPU", "bad", f"{found}, but torch {version} is built without CUDA", fix)
+        return Finding("GPU", "bad", f"{device_name}, but torch {version} is built without CUDA", fix)
     return Finding(
-        "GPU", "bad", f"{found}, but torch {version} (CUDA {cuda}) cannot use it", "update the driver; see `nvidia-smi`"
+        "GPU",
+        "bad",
+        f"{device_name}, but torch {version} (CUDA {cuda}) cannot use it",
+        "update the driver; see `nvidia-smi`",
     )
 
 
 def thread_pools(usable: Callable[[], int] = cpus.usable_cpus) -> Finding:
+    """Check that OMP_NUM_THREADS does not exceed the usable CPUs."""
     stated, available = os.environ.get("OMP_NUM_THREADS", ""), usable()
     if stated.isdecimal() and int(stated) > available:
         fix = f"set OMP_NUM_THREADS to {available}, or unset it: stages size their pools themselves"
         return Finding(
-            "threads", "warning", f"OMP_NUM_THREADS is {stated} on {available} usable CPUs: they would spin", fix
+            "threads", "warning", f"OMP_NUM_THREADS is {stated} on {available} usable CPUs, which slows every step", fix
         )
-    return Finding("threads", "good", f"{stated or cpus} on {available} usable CPUs")
+    return Finding("threads", "good", f"{stated or available} on {available} usable CPUs")
 
 
 def code_sandbox(tier: Callable[[], str] = tiers.tier) -> Finding:
+    """Check that a sandbox for generated code passes its self-test."""
     try:
         return Finding("sandbox", "good", f"{tier()} passed its self-test; generated code can be graded")
     except SandboxError as error:
@@ -151,7 +160,7 @@ def code_sandbox(tier: Callable[[], str] = tiers.tier) -> Finding:
 
 
 def engine() -> Finding:
-    """Whether stages can run where `runtime` says."""
+    """Check that stages can run where `runtime` says."""
     runtime = settings.read()
     if runtime.engine == "host":
         return Finding("engine", "good", "stages run on this machine itself")

@@ -18,54 +18,59 @@ BASE = Path("models/base")
 
 
 def values() -> Finding:
+    """Check params.yaml as a whole."""
     return Finding("params", "good", f"in order; data sets: {', '.join(check.check().data)}")
 
 
 def checkout(root: Path) -> Finding:
-    """Whether models trained now can name the code that made them."""
+    """Check that a model trained now can name the code that made it."""
     if git.root(root) is None:
         fix = "`git init && git add -A && git commit`"
-        return Finding("git", "warning", "no checkout: a model trained here cannot say by which code", fix)
+        return Finding("git", "warning", "no checkout: a model trained here cannot name its code", fix)
     if not git.clean(root):
-        fix = "commit before you train what is to be registered"
-        return Finding("git", "warning", "uncommitted changes: what is trained now cannot be made again", fix)
+        fix = "commit before you train a model to register"
+        return Finding("git", "warning", "uncommitted changes: a model trained now cannot be reproduced", fix)
     return Finding("git", "good", "all committed")
 
 
 def data_versions(root: Path) -> Finding:
+    """Check that DVC reads the pipeline and can write its cache."""
     if not (root / ".dvc").is_dir():
         return Finding("DVC", "bad", "no .dvc here", "run from the project's root, or `dvc init`")
-    known, cache = len(dvc_project.stages(root)), dvc_project.cache(root)
-    existing = next(place for place in (cache, *cache.parents) if place.exists())
+    count, cache = len(dvc_project.stages(root)), dvc_project.cache(root)
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if not os.access(existing, os.W_OK):
         return Finding("DVC", "bad", f"the cache {cache} cannot be written", "`dvc cache dir --local FOLDER`")
-    apart = " (another disk than the project's)" if existing.stat().st_dev != root.stat().st_dev else ""
-    return Finding("DVC", "good", f"{known} stages; the cache is {cache}{apart}")
+    disk = " (another disk than the project's)" if existing.stat().st_dev != root.stat().st_dev else ""
+    return Finding("DVC", "good", f"{count} stages; the cache is {cache}{disk}")
 
 
 def remote(root: Path, reach: Callable[[Path], bool] = dvc_project.remote_exists) -> Finding:
-    known = dvc_project.remotes(root)
-    if not known:
+    """Check that the default remote answers and exists."""
+    remotes = dvc_project.remotes(root)
+    if not remotes:
         fix = "`dvc remote add --default NAME ADDRESS`, then `dvc push`"
         return Finding("remote", "warning", "none: data and models are on this disk alone", fix)
-    name, address = next(iter(known.items()))
+    name, address = next(iter(remotes.items()))
     fix = (
         f"check the address and its credentials: `dvc remote list`, `dvc config --list`; `dvc push -r {name}` must work"
     )
     try:
-        found = reach(root)
-    except Exception as error:  # every kind of store has errors of its own
+        exists = reach(root)
+    except Exception as error:  # each kind of store raises errors of its own
         return Finding("remote", "bad", f"{name} at {address} does not answer: {error}", fix)
-    if not found:
-        return Finding("remote", "bad", f"{name} at {address}: there is no such place", fix)
+    if not exists:
+        return Finding("remote", "bad", f"{name} at {address}: the folder does not exist", fix)
     return Finding("remote", "good", f"{name} at {address} answers")
 
 
 def tracker(connect: Callable[[str], Registry] = Registry) -> Finding:
-    """Whether MLflow answers, and its tables are those of this release. A local one that is not there is not made."""
+    """Check that MLflow answers with the tables of this release. A local database is not created."""
     uri = tracking_uri()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
-        return Finding("tracker", "good", "MLflow on SQLite, made at first use (MLFLOW_TRACKING_URI names a server)")
+        return Finding(
+            "tracker", "good", "MLflow on SQLite, created at first use (MLFLOW_TRACKING_URI may name a server)"
+        )
     names = params.load(Names, "registry")
     connect(names.experiment).versions(names.model)
     kind = uri.partition(":")[0].partition("+")[0]
@@ -73,7 +78,7 @@ def tracker(connect: Callable[[str], Registry] = Registry) -> Finding:
 
 
 def keys() -> Finding:
-    """Whether what is registered can be signed, and what others signed be trusted."""
+    """Check that versions can be signed, and that the keys of trusted others can be read."""
     signing = params.load(Settings, "signing").root
     match signing:
         case Key(private=private):
@@ -81,7 +86,7 @@ def keys() -> Finding:
             if private is None and not path.exists():
                 trusted = len(signatures.public_keys(signing))
                 return Finding(
-                    "signing", "good", f"your key is made at first use ({path}); {trusted} others are trusted"
+                    "signing", "good", f"your key is created at first use ({path}); {trusted} other keys are trusted"
                 )
             files = [path]
         case Certificate(private=private, certificate=certificate, chain=chain, roots=roots):
@@ -94,16 +99,16 @@ def keys() -> Finding:
     if stat.S_IMODE(files[0].stat().st_mode) & 0o077:
         return Finding("signing", "bad", f"others can read the private key {files[0]}", f"`chmod 600 {files[0]}`")
     trusted = len(signatures.public_keys(signing)) if isinstance(signing, Key) else len(signing.roots)
-    return Finding("signing", "good", f"{files[0]}, yours alone; {trusted} trusted")
+    return Finding("signing", "good", f"{files[0]}, readable by you alone; {trusted} trusted")
 
 
 def base_model(folder: Path = BASE) -> Finding:
-    """Whether it is there and whole; of the weights, sizes alone are looked at."""
+    """Check that the base model is here and complete; of its weights, only the sizes are checked."""
     if not folder.exists():
         return Finding("base model", "warning", f"no {folder} yet", "`dvc repro fetch_base`")
-    found = manifest.verify(folder, weights=False)
-    for name, entry in found.files.items():
+    contents = manifest.verify(folder, weights=False)
+    for name, entry in contents.files.items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != entry["bytes"]:
-            raise IntegrityError(f"{folder / name}: missing or cut short", fix="`dvc repro --force fetch_base`")
+            raise IntegrityError(f"{folder / name}: missing or truncated", fix="`dvc repro --force fetch_base`")
     source = str(lineage.read(folder).get("source", "")).partition(" sha256:")[0]
-    return Finding("base model", "good", f"{source}, digest {found.digest[:12]}")
+    return Finding("base model", "good", f"{source}, digest {contents.digest[:12]}")
