@@ -2,12 +2,12 @@
 
     python -m benchmarks.evaluate_vs_lm_eval [--prompts 200] [--models sft-lora dpo grpo] [--repeats 1]
 
-Needs the models (`dvc repro`). Ours is one process that answers and grades for all, as the stage `evaluate` does.
-lm-eval's is `lm-eval run` once a model, with the prompts as a local task, the same batch size, dtype, limits and
-verifier; `default` is the same with lm-eval's own batch size of 1, for what a user gets who does not ask for more.
+Needs the models (`dvc repro`). Ours is one process that answers and grades for all models, as the stage `evaluate`
+does. lm-eval's is `lm-eval run` once for each model, with the prompts as a local task, and the same batch size, dtype,
+limits and verifier; `default` is the same with lm-eval's default batch size of 1.
 
-The base's answers must be equal. Adapters are held here in the dtype of the weights they are on, as servers of many do,
-and by lm-eval in float32, so that in bfloat16 a few of their answers differ.
+The base's answers must be equal. Adapters have the dtype of the weights under them here, as in most servers, and
+float32 in lm-eval, so that in bfloat16 a few of their answers differ.
 """
 
 import argparse
@@ -65,7 +65,7 @@ def ours(names: list[str], count: int) -> dict[str, list[str]]:
 
 
 def write_task(folder: Path, count: int) -> None:
-    """The prompts as a task of lm-eval, rendered."""
+    """Write the rendered prompts as a task of lm-eval."""
     import yaml
     from transformers import AutoTokenizer
 
@@ -122,21 +122,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--sides", nargs="+", default=["ours", "lm-eval"], choices=SIDES)
     parser.add_argument("--ours", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    names = ["base", *given.models]
-    if given.ours:
-        print(json.dumps(ours(names, given.prompts)))
+    options = parser.parse_args()
+    names = ["base", *options.models]
+    if options.ours:
+        print(json.dumps(ours(names, options.prompts)))
         return
-    seconds: dict[str, list[float]] = {side: [] for side in given.sides}
+    seconds: dict[str, list[float]] = {side: [] for side in options.sides}
     answers: dict[str, dict[str, list[str]]] = {}
-    for _ in range(given.repeats):
-        for side in given.sides:
+    for _ in range(options.repeats):
+        for side in options.sides:
             with tempfile.TemporaryDirectory() as scratch:
-                write_task(Path(scratch), given.prompts)
-                took, answers[side] = timed(side, names, given.prompts, Path(scratch))
+                write_task(Path(scratch), options.prompts)
+                took, answers[side] = timed(side, names, options.prompts, Path(scratch))
             seconds[side].append(took)
             print(f"{side:8} {took:6.1f} s, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-    print_table(seconds, answers, given.prompts)
+    print_table(seconds, answers, options.prompts)
 
 
 def print_table(seconds: dict[str, list[float]], answers: dict[str, dict[str, list[str]]], count: int) -> None:
@@ -154,9 +154,9 @@ def print_table(seconds: dict[str, list[float]], answers: dict[str, dict[str, li
             sum(a == b for a, b in zip(texts, answers["ours"][name], strict=True))
             for name, texts in answers[side].items()
         ]
-        told = ", ".join(f"{name} {score:g}" for name, score in scores.items())
+        right = ", ".join(f"{name} {score:g}" for name, score in scores.items())
         print(
-            f"{side:8} {median:6.1f} s, {median / medians['ours']:.2f} times ours; right: {told}; same answers {same}"
+            f"{side:8} {median:6.1f} s, {median / medians['ours']:.2f} times ours; right: {right}; same answers {same}"
         )
 
 

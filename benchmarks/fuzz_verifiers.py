@@ -2,11 +2,11 @@ r"""Fuzzed answers through the verifiers `number` and `math`: crashes, hangs, fa
 
     python -m benchmarks.fuzz_verifiers [--answers 10000] [--seed 0] [--gsm8k FILE]
 
-Each answer is made from a gold value, so that what it is worth is known by construction: the value in another form
+Each answer is made from a gold value, so that its verdict is known by construction: the value in another form
 (LaTeX, thousands, fractions, powers of ten, prose around it), another value in such a form (a digit changed, the sign
 flipped, a reciprocal, a hair's breadth off), several values at once, or hostile text (towers of powers, open braces,
-Unicode, very long runs). Accepting one of the last three kinds is a false accept; not accepting one of the first is a
-false reject, which is counted but no error: some forms are ambiguous by design. A crash is an exception, a hang a
+Unicode, very long runs). Accepting one of the last three kinds is a false accept; rejecting one of the first is a
+false reject, which is counted but not an error: some forms are ambiguous by design. A crash is an exception, a hang a
 verdict that takes longer than the limit of `math` and its restart. Half of the answers are judged in the main
 thread, half in another. ``--gsm8k`` also judges the gold answers of that file, as they are and boxed.
 """
@@ -29,7 +29,7 @@ from tunesmith.verifiers.verdict import Columns, Verdict
 
 VERIFIERS: dict[str, Callable[[str, Columns], Verdict]] = {"number": number.verify, "math": verifier.verify}
 HANG = 2 * verifier.SECONDS + 5
-"""Seconds: the completion's limit, the reference's, and the start of a process."""
+"""Seconds of a hang: more than the limits of completion and reference, and the start of a process."""
 PROSE = [
     "{}", "The answer is {}.", "So she has {} left.", "5 - 3 = 2, therefore the answer is {}", "**{}**", "#### {}",
     "Step 1: 2 apples.\nStep 2: 7 more.\n\n{}", "答案是 {}", "I get 12.\nFinal answer: {}", "\u200b{}\ufeff", "{}\n\n",
@@ -55,7 +55,7 @@ HOSTILE = [
 
 @dataclass(frozen=True)
 class Fuzzed:
-    """right: whether the completion answers with the reference's value."""
+    """A fuzzed answer. right: whether the completion answers with the reference's value."""
 
     reference: str
     completion: str
@@ -74,7 +74,7 @@ class Tally:
 
 
 def answers(count: int, seed: int, hostile: float = 0.01) -> Iterator[Fuzzed]:
-    """Fuzzed answers; a share of ``hostile`` in them, which take `math` seconds each."""
+    """Fuzzed answers, of which the share ``hostile`` is hostile text; each of those takes `math` seconds."""
     rng = random.Random(seed)
     for _ in range(count):
         gold = _value(rng)
@@ -94,12 +94,12 @@ def answers(count: int, seed: int, hostile: float = 0.01) -> Iterator[Fuzzed]:
 
 
 def judge(name: str, fuzzed: list[Fuzzed], tally: Tally) -> None:
-    """Have every answer judged by a verifier, and count what goes wrong."""
+    """Judge every answer by a verifier, and count the failures."""
     for answer in fuzzed:
         start = time.perf_counter()
         try:
             verdict = VERIFIERS[name](answer.completion, {"reference": answer.reference})
-        except Exception as error:  # whatever it is, it is what is looked for
+        except Exception as error:  # of any kind: a crash
             tally.add(f"crash: {error!r}", answer)
             continue
         taken = time.perf_counter() - start
@@ -128,7 +128,7 @@ def _value(rng: random.Random) -> Fraction:
 
 
 def _other(value: Fraction, rng: random.Random) -> Fraction:
-    """Another value, near in some sense."""
+    """Another value, close to ``value`` in some sense."""
     digits = list(_plain(value))
     place = rng.choice([position for position, digit in enumerate(digits) if digit.isdigit()])
     digits[place] = rng.choice("123456789")
@@ -145,7 +145,7 @@ def _plain(value: Fraction) -> str:
 
 
 def _decimal(value: Fraction) -> str | None:
-    """The decimal notation of ``value`` if it ends."""
+    """The decimal notation of ``value``; None where it does not end."""
     for places in range(31):
         if 10**places % value.denominator == 0:
             digits = f"{abs(value) * 10**places // 1:0{places + 1}d}"
@@ -188,7 +188,7 @@ def _report(name: str, tally: Tally, wall: float) -> None:
 
 
 def _gold(path: Path) -> None:
-    """The gold answers of GSM8K as completions: worked out, their number alone, and boxed."""
+    """Judge the gold answers of GSM8K as completions: worked out, the number alone, and boxed."""
     golds = [json.loads(line)["answer"] for line in path.read_text().splitlines()]
     for name, verify in VERIFIERS.items():
         scores = collections.Counter[str]()
@@ -204,10 +204,10 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gsm8k", type=Path)
-    given = parser.parse_args()
-    if given.gsm8k:
-        _gold(given.gsm8k)
-    fuzzed = list(answers(given.answers, given.seed))
+    options = parser.parse_args()
+    if options.gsm8k:
+        _gold(options.gsm8k)
+    fuzzed = list(answers(options.answers, options.seed))
     for name in VERIFIERS:
         tally, start = Tally(), time.perf_counter()
         thread = threading.Thread(target=judge, args=(name, fuzzed[::2], tally))

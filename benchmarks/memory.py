@@ -3,13 +3,13 @@
     python -m benchmarks.memory cpu [--base models/base] [--sizes 1x256 2x256]
     python -m benchmarks.memory gpu [--model llama-3.1-8b] [--sizes 1x1024 4x1024 2x4096]
 
-`cpu`: the project's base (`dvc repro fetch_base`), by the peak of resident memory, which counts all that is imported.
-`gpu`: a model of that shape with random weights made on the GPU, nothing downloaded; by the peak of what torch has
-allocated there, beside the prediction without the driver's share. What is predicted not to fit is left out. Without a
-GPU, `--anywhere` does the same on the CPU (with `--model smollm2-135m --sizes 1x128`, say).
+`cpu`: the project's base (`dvc repro fetch_base`); the peak of resident memory, imported libraries included.
+`gpu`: a model of that shape with random weights made on the GPU, nothing downloaded; the peak of torch's allocations,
+beside the prediction without the driver's share. Runs that are predicted not to fit are skipped. Without a GPU,
+`--anywhere` does the same on the CPU (with `--model smollm2-135m --sizes 1x128`, say).
 
 Each run is three steps of the library's own trainer in a process of its own: the optimizer's moments are made in the
-first. Every token but the first of a row is trained, which is the most that the head's tiles can take.
+first. Every token but the first of a row is trained, the most that the output head can have to score.
 """
 
 import argparse
@@ -26,8 +26,8 @@ STEPS, RANK = 3, 16
 KINDS = ("lora", "qlora", "full")
 
 
-def measure(model: str, kind: str, batch: int, length: int, *, made_up: bool) -> dict[str, Any]:
-    """Train in this process; predicted and measured bytes, or the reason for not trying."""
+def measure(model: str, kind: str, batch: int, length: int, *, random_weights: bool) -> dict[str, Any]:
+    """Train in this process, and return predicted and measured bytes, or the reason for skipping."""
     import torch
 
     from tunesmith.planning import hardware, memory, model_shape
@@ -39,25 +39,27 @@ def measure(model: str, kind: str, batch: int, length: int, *, made_up: bool) ->
     if predicted.total > here.budget:
         return {"skipped": "is predicted not to fit", "predicted": predicted.total}
     driver = memory.CUDA_CONTEXT if here.machine.device == "cuda" else 0
-    measured = train(model, kind, batch, length, made_up=made_up)
+    measured = train(model, kind, batch, length, random_weights=random_weights)
     held = {"reserved": torch.cuda.max_memory_reserved()} if driver else {}
     return {"predicted": predicted.total - driver, "measured": measured, "moment": predicted.moment, **held}
 
 
-def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> int:
-    """Peak bytes of STEPS steps of SFT."""
+def train(model: str, kind: Any, batch: int, length: int, *, random_weights: bool) -> int:
+    """Train STEPS steps of SFT, and return the peak in bytes."""
     from transformers import set_seed
 
     from tunesmith.models import chat, device, loading
     from tunesmith.models.settings import Lora
-    from tunesmith.training import sft
+    from tunesmith.training import sft, trainer_config
     from tunesmith.training.entries.sft import Sft
 
     set_seed(0)
     profile, lora = device.detect(), Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
     base = Path(model)
     policy = (
-        random_policy(model, kind, profile, lora) if made_up else loading.open_policy(base, base, profile, kind, lora)
+        random_policy(model, kind, profile, lora)
+        if random_weights
+        else loading.open_policy(base, base, profile, kind, lora)
     )
     rng = random.Random(0)
     examples = {}
@@ -80,13 +82,14 @@ def train(model: str, kind: Any, batch: int, length: int, *, made_up: bool) -> i
     with tempfile.TemporaryDirectory() as scratch:
         trainer = sft.make_trainer(policy, examples, settings, profile, Path(scratch))
         if profile.device == "cpu":
-            device.keep_freed_memory()  # as `training.train` does
+            device.keep_freed_memory()  # as `training.run.train` does
+            trainer_config.patch_trl()
         trainer.train()
     return device.peak_memory_bytes(profile)
 
 
 def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
-    """A policy of the shape of ``model`` with random weights, quantized layer by layer where they are made."""
+    """A policy of the shape of ``model`` with random weights, quantized layer by layer as they are made."""
     import torch
 
     from tunesmith.models import weights
@@ -94,26 +97,27 @@ def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
     from tunesmith.planning import model_shape
 
     profile = weights.loading_profile(profile, kind)
-    made = model_shape.build(model).to(profile.dtype)
-    head = made.get_output_embeddings()
+    policy = model_shape.build(model).to(profile.dtype)
+    head = policy.get_output_embeddings()
     if kind == "qlora":
-        for name, layer in [*made.named_modules()]:
+        for name, layer in [*policy.named_modules()]:
             if type(layer) is torch.nn.Linear and layer is not head:
-                made.set_submodule(name, quantized(layer, profile))
-        made.is_loaded_in_4bit = True
-    for module in made.modules():
+                policy.set_submodule(name, quantized(layer, profile))
+        policy.is_loaded_in_4bit = True
+    for module in policy.modules():
         fill(module, profile)
-    made.tie_weights()
-    made = weights.add_lora(made, lora) if kind != "full" else made.requires_grad_(True)
-    weights.make_trainable_float32(made)
-    return OpenModel(made, tokenizer(), None, None, Path(model), profile)  # manifests are of what lies in folders
+    policy.tie_weights()
+    policy = weights.add_lora(policy, lora) if kind != "full" else policy.requires_grad_(True)
+    weights.make_trainable_float32(policy)
+    # Without manifests, which describe folders.
+    return OpenModel(policy, tokenizer(), None, None, Path(model), profile)
 
 
 def quantized(layer: Any, profile: Any) -> Any:
     import torch
     from bitsandbytes.nn import Linear4bit
 
-    made = Linear4bit(
+    quantized_layer = Linear4bit(
         layer.in_features,
         layer.out_features,
         layer.bias is not None,
@@ -121,13 +125,13 @@ def quantized(layer: Any, profile: Any) -> Any:
         quant_type="nf4",
         device=profile.device,
     )
-    for parameter in made.parameters():
+    for parameter in quantized_layer.parameters():
         torch.nn.init.normal_(parameter.data, std=0.02)
-    return made.to(profile.dtype).to(profile.device)  # where it goes to its device, it is quantized
+    return quantized_layer.to(profile.dtype).to(profile.device)  # moving to its device quantizes it
 
 
 def fill(module: Any, profile: Any) -> None:
-    """Put values where a module of its own has none: weights small and random, norms one, buffers as they are built."""
+    """Give a module's meta tensors values: small random weights, norms of one, buffers as they are built."""
     import torch
 
     for name, parameter in module.named_parameters(recurse=False):
@@ -136,13 +140,13 @@ def fill(module: Any, profile: Any) -> None:
             torch.nn.init.normal_(value, std=0.02) if parameter.ndim > 1 else torch.nn.init.ones_(value)
             module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
     if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-        built = type(module)(module.config)  # rotary embeddings compute theirs from the config
+        built = type(module)(module.config)  # rotary embeddings compute their buffers from the config
         for name, buffer in built.named_buffers(recurse=False):
             module.register_buffer(name, buffer.to(profile.device), persistent=False)
 
 
 def tokenizer() -> Any:
-    """Rows are tokens already; the trainer asks it for the padding and the end alone."""
+    """A tokenizer of special tokens: rows are tokens already, and the trainer needs only the padding and the end."""
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast
@@ -162,23 +166,23 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--anywhere", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.one:
-        print(json.dumps(measure(**json.loads(given.one))))
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(**json.loads(options.one))))
         return
-    made_up = given.where == "gpu"
-    if made_up and not given.anywhere:
+    random_weights = options.where == "gpu"
+    if random_weights and not options.anywhere:
         import torch
 
         if not torch.cuda.is_available():
             sys.exit("torch sees no GPU here; --anywhere does the same on the CPU")
-    sizes = given.sizes or (["1x1024", "4x1024", "2x4096"] if made_up else ["1x256", "2x256"])
+    sizes = options.sizes or (["1x1024", "4x1024", "2x4096"] if random_weights else ["1x256", "2x256"])
     print(f"{'method':<6} {'size':>8} {'predicted':>10} {'measured':>10} {'ratio':>6}  load")
     for size in sizes:
         batch, length = map(int, size.split("x"))
-        for kind in given.kinds:
-            model = given.model if made_up else given.base
-            report(kind, size, alone(model=model, kind=kind, batch=batch, length=length, made_up=made_up))
+        for kind in options.kinds:
+            model = options.model if random_weights else options.base
+            report(kind, size, alone(model=model, kind=kind, batch=batch, length=length, random_weights=random_weights))
 
 
 def alone(**settings: Any) -> dict[str, Any]:
@@ -187,17 +191,17 @@ def alone(**settings: Any) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return {"skipped": done.stderr.strip().splitlines()[-1]}
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-def report(kind: str, size: str, found: dict[str, Any]) -> None:
-    if "skipped" in found:
-        predicted = f"{found['predicted'] / 1e9:7.2f} GB" if "predicted" in found else "–"
-        print(f"{kind:<6} {size:>8} {predicted:>10} {found['skipped']}", flush=True)
+def report(kind: str, size: str, result: dict[str, Any]) -> None:
+    if "skipped" in result:
+        predicted = f"{result['predicted'] / 1e9:7.2f} GB" if "predicted" in result else "–"
+        print(f"{kind:<6} {size:>8} {predicted:>10} {result['skipped']}", flush=True)
         return
-    predicted, measured = found["predicted"], found["measured"]
-    held = f", {found['reserved'] / 1e9:.2f} GB reserved" if "reserved" in found else ""
+    predicted, measured = result["predicted"], result["measured"]
+    held = f", {result['reserved'] / 1e9:.2f} GB reserved" if "reserved" in result else ""
     line = f"{kind:<6} {size:>8} {predicted / 1e9:7.2f} GB {measured / 1e9:7.2f} GB {measured / predicted:6.2f}"
     print(f"{line}  {os.getloadavg()[0]:.1f}{held}", flush=True)
 

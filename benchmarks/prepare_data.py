@@ -1,13 +1,13 @@
-"""How fast rows are checked, against `datasets`, and how fast the whole stage is, against the tokenizer alone.
+"""The speed of checking rows, against `datasets`, and of the whole stage, against the tokenizer alone.
 
     python -m benchmarks.prepare_data checks [--rows 10000 100000 1000000]
     python -m benchmarks.prepare_data stage --base models/base [--rows 50000] [--file FILE]
 
 `checks`: the same checks of the same rows, by Tunesmith and by `datasets.load_dataset("json")` with a batched `map`
 and `filter` on two processes, each in a process of its own, alternating; tokens and MinHash are left out on both sides.
-Both must keep the same number of rows. Tunesmith's time includes making, splitting and writing the ready rows; the
-peer's does not. `stage`: all that `prepare_data` does, tokens and MinHash included, against the tokenizer's
-batch call over the same rendered rows. Medians, with the peak of memory over all processes (PSS) and the load.
+Both must keep the same number of rows. Tunesmith's time includes making, splitting and writing the ready rows; that of
+`datasets` does not. `stage`: the whole of `prepare_data`, tokens and MinHash included, against the tokenizer's batch
+call over the same rendered rows. Medians, with the peak of memory over all processes (PSS) and the load.
 """
 
 import argparse
@@ -67,14 +67,14 @@ def spoil(row: dict[str, Any], rng: random.Random) -> None:
 
 
 def ours(path: Path, out: Path) -> int:
-    """Check every row, and write the ready rows of all splits; how many rows were kept."""
+    """Check every row, write the ready rows of all splits, and return the number of rows kept."""
     from tunesmith.data import prepare
 
     dataset = our_dataset(path, near_duplicates=None)
-    with prepare.check_file(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as found:
-        for name, positions in prepare.select(found, dataset).items():
-            prepare.write(out / name, found, positions)
-        return len(found.index)
+    with prepare.check_file(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as checked:
+        for name, positions in prepare.select(checked, dataset).items():
+            prepare.write(out / name, checked, positions)
+        return len(checked.index)
 
 
 def our_dataset(path: Path, near_duplicates: float | None) -> Any:
@@ -89,7 +89,7 @@ def our_dataset(path: Path, near_duplicates: float | None) -> Any:
 
 
 def peers(path: Path, out: Path) -> int:
-    """The checks alone with `datasets`, as one writes them: a batched map and filters. Nothing is made or written."""
+    """Make the same checks in `datasets` by a batched map and filters; no ready rows are made or written."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -97,13 +97,13 @@ def peers(path: Path, out: Path) -> int:
     rows = rows.map(peer_check, batched=True, num_proc=2)
     rows = rows.filter(peer_is_good, batched=True, num_proc=2, input_columns=["reason"])
     seen: set[str] = set()
-    rows = rows.filter(lambda ids: [not (one in seen or seen.add(one)) for one in ids], batched=True,
+    rows = rows.filter(lambda ids: [not (row in seen or seen.add(row)) for row in ids], batched=True,
                        input_columns=["id"])  # fmt: skip
     answers: dict[str, set[str]] = {}
     for batch in rows.select_columns(["prompt_key", "answer_key"]).iter(10_000):
         for prompt, answer in zip(batch["prompt_key"], batch["answer_key"], strict=True):
             answers.setdefault(prompt, set()).add(answer)
-    several = {prompt for prompt, given in answers.items() if len(given) > 1}
+    several = {prompt for prompt, texts in answers.items() if len(texts) > 1}
     rows = rows.filter(lambda keys: [key not in several for key in keys], batched=True, input_columns=["prompt_key"])
     return len(rows)
 
@@ -138,16 +138,16 @@ def peer_check(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
                 return "special token"
             if secrets.search(text):
                 return "secret"
-        return "" if number.verify(answer, answer).score == 1 else "answer not right by its own verifier"
+        return "" if number.verify(answer, {"reference": answer}).score == 1 else "answer not right by its own verifier"
 
-    made: dict[str, list[Any]] = {name: [] for name in PEER_COLUMNS}
+    columns: dict[str, list[Any]] = {name: [] for name in PEER_COLUMNS}
     for question, answer in zip(batch["question"], batch["answer"], strict=True):
         key = hashlib.sha256(normal(f"user {question}").encode()).digest()[:8]
-        made["id"].append(hashlib.sha256(f"{question}\n{answer}".encode()).hexdigest()[:16])
-        made["prompt_key"].append(key.hex())
-        made["answer_key"].append(str(number.final_number(answer or "")))
-        made["reason"].append(reason(question, answer))
-    return made
+        columns["id"].append(hashlib.sha256(f"{question}\n{answer}".encode()).hexdigest()[:16])
+        columns["prompt_key"].append(key.hex())
+        columns["answer_key"].append(str(number.final_number(answer or "")))
+        columns["reason"].append(reason(question, answer))
+    return columns
 
 
 PEER_COLUMNS = ("id", "prompt_key", "answer_key", "reason")
@@ -161,7 +161,7 @@ SIDES: dict[str, Callable[[Path, Path], int]] = {"tunesmith": ours, "datasets": 
 
 
 def measure(side: str, path: Path) -> dict[str, float]:
-    """Run one side in a process of its own: seconds of its work without imports, peak memory, rows kept."""
+    """Run one side in a process of its own: seconds of its work without imports, peak of memory, rows kept."""
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "benchmarks.prepare_data", "side", side, str(path), out]
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": out}
@@ -174,7 +174,7 @@ def measure(side: str, path: Path) -> dict[str, float]:
 
 
 class Peak:
-    """The most memory that a process and its children hold, sampled (PSS: shared pages are counted once)."""
+    """The peak memory of a process and its children, sampled (PSS: shared pages are counted once)."""
 
     def __init__(self, pid: int) -> None:
         self._process, self._most, self._over = psutil.Process(pid), 0, threading.Event()
@@ -222,7 +222,7 @@ def checks(counts: list[int], repeats: int) -> None:
 
 
 def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
-    """The stage's own work, from reading to written splits, in turn with the tokenizer alone."""
+    """Time the stage's work, from reading to written splits, in turn with the tokenizer alone."""
     from tunesmith.data import prepare, readers
     from tunesmith.data.records import Record
     from tunesmith.models import base_tokenizer, chat
@@ -244,7 +244,7 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
         ]
         texts = [text for pair in chat.render_examples(tokenizer, conversations) for text in pair]
         gc.collect()
-        gc.freeze()  # what only this benchmark holds, the collector need not walk for either side
+        gc.freeze()  # spares both sides the collection of this benchmark's own objects
         alone, whole = [], []
         for _ in range(repeats):
             began = time.perf_counter()
@@ -253,12 +253,12 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
             began = time.perf_counter()
             with prepare.check_file(
                 dataset, special_tokens=special, lengths=lengths, scratch=Path(folder), fork=True
-            ) as found:
-                for name, positions in prepare.select(found, dataset).items():
-                    prepare.write(Path(folder) / name, found, positions)
-                whole.append(found.total / (time.perf_counter() - began))
+            ) as checked:
+                for name, positions in prepare.select(checked, dataset).items():
+                    prepare.write(Path(folder) / name, checked, positions)
+                whole.append(checked.total / (time.perf_counter() - began))
         print(f"tokenizer alone    {statistics.median(alone):>8,.0f} rows/s of {len(conversations):,} rows")
-        print(f"the whole stage    {statistics.median(whole):>8,.0f} rows/s of {found.total:,} rows")
+        print(f"the whole stage    {statistics.median(whole):>8,.0f} rows/s of {checked.total:,} rows")
         print(f"ratio              {statistics.median(whole) / statistics.median(alone):8.2f}")
     print(f"load average at the end: {os.getloadavg()[0]:.2f}")
 

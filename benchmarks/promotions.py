@@ -1,8 +1,8 @@
-"""Many promotions at once: does exactly one win, are the others told so, and is the history one line?
+"""Many promotions at once: does exactly one win, are the others refused with the reason, is the history one line?
 
     python -m benchmarks.promotions [sqlite | postgresql] [--rounds 20] [--at-once 50] [--processes 5]
 
-Each round registers two versions, compared with the champion that then is, and has 50 contenders promote one or the
+Each round registers two versions, compared with the present champion, and has 50 contenders promote one or the
 other: threads of several processes, which all read the history, fetch and verify their version, wait for each other,
 and then promote at the same moment. SQLite is one file that the processes open; PostgreSQL (Debian's, started here) is
 behind an `mlflow server`. After each round the history must be one entry longer, each entry naming the one before,
@@ -34,21 +34,21 @@ from tunesmith.registry.versions import VersionFiles
 
 TRACKERS = ("sqlite", "postgresql")
 REFUSALS = ("was not promoted", "was compared before", "champion already")
-"""What the others may be told, all of it with who was faster."""
+"""The reasons with which the others may be refused; each names the winner."""
 
 
 @dataclass(frozen=True)
 class Round:
-    """How a round went. told: what came of the contenders, by kind. wrong: what is not as it should be."""
+    """The outcome of a round. outcomes: contenders by outcome, `won` or a refusal. wrong: broken expectations."""
 
-    told: Counter[str]
+    outcomes: Counter[str]
     wrong: list[str]
     seconds: float
 
 
 @contextmanager
 def tracker(kind: str, scratch: Path) -> Iterator[dict[str, str]]:
-    """The environment in which MLflow's clients find it."""
+    """Start a tracker, and yield the environment in which MLflow's clients find it."""
     if kind == "sqlite":
         yield {"MLFLOW_TRACKING_URI": f"sqlite:///{scratch}/mlflow.db"}
         return
@@ -59,7 +59,7 @@ def tracker(kind: str, scratch: Path) -> Iterator[dict[str, str]]:
 
 
 def contend(barrier: Any, threads: int, versions: list[str]) -> list[str]:
-    """What each of ``threads`` contenders of this process is told."""
+    """The outcomes of ``threads`` contenders in this process."""
 
     def ready(fetched: VersionFiles) -> None:
         barrier.wait(timeout=300)
@@ -78,26 +78,26 @@ def contend(barrier: Any, threads: int, versions: list[str]) -> list[str]:
         return list(pool.map(run, range(threads)))
 
 
-def work(barrier: Any, threads: int, tasks: Any, answers: Any) -> None:
-    """A process of contenders, for all rounds."""
-    while (versions := tasks.get()) is not None:
+def work(barrier: Any, threads: int, rounds: Any, answers: Any) -> None:
+    """Run the contenders of one process, for all rounds."""
+    while (versions := rounds.get()) is not None:
         answers.put(contend(barrier, threads, versions))
 
 
-def wrong_with(registry: Registry, chain: Chain, told: Counter[str], rounds: int) -> list[str]:
-    """What the history and the contenders should not show after a number of rounds."""
-    found = [f"fault: {fault}" for fault in chain.faults]
-    if told["won"] != 1:
-        found.append(f"{told['won']} winners")
+def wrong_with(registry: Registry, chain: Chain, outcomes: Counter[str], rounds: int) -> list[str]:
+    """Whatever is wrong with the history and the outcomes after a number of rounds."""
+    wrong = [f"fault: {fault}" for fault in chain.faults]
+    if outcomes["won"] != 1:
+        wrong.append(f"{outcomes['won']} winners")
     if len(chain.entries) != rounds:
-        found.append(f"{len(chain.entries)} entries after {rounds} rounds")
+        wrong.append(f"{len(chain.entries)} entries after {rounds} rounds")
     links = [(entry.parent, entry.previous) for entry in chain.entries]
     if links != [(None, None), *((entry.hash, entry.version) for entry in chain.entries[:-1])][: len(links)]:
-        found.append("an entry that does not follow the one before")
+        wrong.append("an entry that does not follow the one before")
     head = chain.head(CHAMPION)
     if head and registry.alias(NAME, CHAMPION) != head.version:
-        found.append("an alias that does not follow the history")
-    return found + [kind for kind in told if kind != "won" and kind not in REFUSALS]
+        wrong.append("an alias that does not follow the history")
+    return wrong + [kind for kind in outcomes if kind != "won" and kind not in REFUSALS]
 
 
 def play(kind: str, rounds: int, at_once: int, processes: int) -> list[Round]:
@@ -106,27 +106,27 @@ def play(kind: str, rounds: int, at_once: int, processes: int) -> list[Round]:
     with tempfile.TemporaryDirectory() as scratch, tracker(kind, Path(scratch)) as environment:
         os.environ |= environment | {"XDG_CONFIG_HOME": scratch}
         os.chdir(scratch)
-        barrier, tasks, answers = context.Barrier(at_once), context.Queue(), context.Queue()
-        each = (barrier, at_once // processes, tasks, answers)
-        workers = [context.Process(target=work, args=each) for _ in range(processes)]
+        barrier, todo, answers = context.Barrier(at_once), context.Queue(), context.Queue()
+        arguments = (barrier, at_once // processes, todo, answers)
+        workers = [context.Process(target=work, args=arguments) for _ in range(processes)]
         registry = Registry(EXPERIMENT)
         for worker in workers:
             worker.start()
         try:
             for number in range(1, rounds + 1):
-                paths = [folder(Path(scratch), f"{number} {one}".encode(), one) for one in ("sft-lora", "dpo")]
+                paths = [folder(Path(scratch), f"{number} {name}".encode(), name) for name in ("sft-lora", "dpo")]
                 versions = [register(registry, path, f"{number} {path.name}") for path in paths]
                 began = time.monotonic()
                 for _ in workers:
-                    tasks.put(versions)
-                told = Counter(one for _ in workers for one in answers.get(timeout=600))
+                    todo.put(versions)
+                outcomes = Counter(outcome for _ in workers for outcome in answers.get(timeout=600))
                 seconds = time.monotonic() - began
-                wrong = wrong_with(registry, ledger.read(registry, NAME, SIGNING), told, number)
-                played.append(Round(told, wrong, seconds))
-                print(f"{kind} {number}: {seconds:.1f} s, {dict(told)} {wrong or ''}", file=sys.stderr, flush=True)
+                wrong = wrong_with(registry, ledger.read(registry, NAME, SIGNING), outcomes, number)
+                played.append(Round(outcomes, wrong, seconds))
+                print(f"{kind} {number}: {seconds:.1f} s, {dict(outcomes)} {wrong or ''}", file=sys.stderr, flush=True)
         finally:
             for _ in workers:
-                tasks.put(None)
+                todo.put(None)
             for worker in workers:
                 worker.join(timeout=60)
                 worker.kill()
@@ -139,20 +139,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--at-once", type=int, default=50)
     parser.add_argument("--processes", type=int, default=5)
-    given = parser.parse_args()
+    options = parser.parse_args()
     failed = False
-    for kind in given.trackers:
-        rounds = play(kind, given.rounds, given.at_once, given.processes)
-        told = sum((one.told for one in rounds), Counter[str]())
-        wrong = [f"round {number}: {what}" for number, one in enumerate(rounds, 1) for what in one.wrong]
+    for kind in options.trackers:
+        rounds = play(kind, options.rounds, options.at_once, options.processes)
+        outcomes = sum((played.outcomes for played in rounds), Counter[str]())
+        wrong = [f"round {number}: {reason}" for number, played in enumerate(rounds, 1) for reason in played.wrong]
         failed |= bool(wrong)
         print(
-            f"{kind}: {len(rounds)} rounds of {given.at_once}, median "
-            f"{statistics.median(one.seconds for one in rounds):.1f} s a round (load {os.getloadavg()[0]:.1f}): "
-            f"{told.pop('won', 0)} won, "
-            f"{sum(told.values())} refused {dict(told)}; {len(wrong)} wrong"
+            f"{kind}: {len(rounds)} rounds of {options.at_once}, median "
+            f"{statistics.median(played.seconds for played in rounds):.1f} s a round (load {os.getloadavg()[0]:.1f}): "
+            f"{outcomes.pop('won', 0)} won, "
+            f"{sum(outcomes.values())} refused {dict(outcomes)}; {len(wrong)} wrong"
         )
-        print("".join(f"  {one}\n" for one in wrong), end="")
+        print("".join(f"  {reason}\n" for reason in wrong), end="")
     raise SystemExit(failed)
 
 

@@ -1,11 +1,11 @@
-"""A registry that has grown: how long do `history`, `lineage` and a registration take?
+"""A large registry: how long do `history`, `lineage` and a registration take?
 
     python -m benchmarks.registry_scale [sqlite | postgresql] [--runs 1000] [--versions 200] [--promotions 100]
 
-Fills a tracker of its own with runs and their metrics, versions that are registered and signed as ever, and promotions
-one after another; then times, medians of --repeats:
+Fills a tracker of its own with runs and their metrics, registered and signed versions, and a series of promotions; then
+times, as medians of --repeats:
 
-history, lineage    as whole commands, and in a process that has everything imported
+history, lineage    as whole commands, and in a process with everything imported
 registering         a model folder of --megabytes, beside copying its bytes there and back by the tracker's client, and
                     from one folder to another
 
@@ -52,14 +52,14 @@ def median(repeats: int, action: Callable[[], object]) -> float:
 
 
 def model_folder(size: int, number: int) -> Path:
-    """A model folder in the current project with weights of a size, and a lineage."""
+    """Write a model folder in the current project with weights of ``size`` bytes, and a lineage."""
     path, base = Path("models") / MODEL, Path("models/base")
     path.mkdir(parents=True, exist_ok=True)
     base.mkdir(exist_ok=True)
     (base / "model.safetensors").write_bytes(b"base")
-    told = {"sft": {"epochs": 1, "learning_rate": 1e-3}, "number": number}
+    params = {"sft": {"epochs": 1, "learning_rate": 1e-3}, "number": number}
     origin = lineage.collect(
-        base=manifest.write(base), source="package x==1 sha256:00", inputs=[], params=told, seed=number, device="cpu"
+        base=manifest.write(base), source="package x==1 sha256:00", inputs=[], params=params, seed=number, device="cpu"
     )
     (path / lineage.NAME).write_text(json.dumps(origin))
     (path / "adapter_model.safetensors").write_bytes(os.urandom(size))
@@ -69,7 +69,7 @@ def model_folder(size: int, number: int) -> Path:
 
 
 def fill(registry: Registry, runs: int, registered: int, promotions: int) -> None:
-    """Runs, of which the last are registered, every other one promoted while promotions are left."""
+    """Make runs, register the last of them, and promote every other one of these while promotions are left."""
     experiment, now = Experiment(EXPERIMENT), time.time_ns() // 1_000_000
     points = [
         MetricPoint(f"metric/{name}", step / 7, now + step, step) for step in range(STEPS) for name in range(METRICS)
@@ -80,10 +80,10 @@ def fill(registry: Registry, runs: int, registered: int, promotions: int) -> Non
         experiment.finish(run, "FINISHED", now + STEPS)
     left = promotions
     for number in range(registered):
-        made = register(registry, model_folder(1000, number), f"registered {number}")
+        version = register(registry, model_folder(1000, number), f"registered {number}")
         experiment.log(experiment.run(f"registered {number}", MODEL, now, {}), points=points)
         if left and (number % 2 == 0 or left >= registered - number):
-            promotion.promote(registry, NAME, made, signing=SIGNING, probe=unprobed)
+            promotion.promote(registry, NAME, version, signing=SIGNING, probe=unprobed)
             left -= 1
         if number % 20 == 19:
             print(f"  {number + 1} versions, {promotions - left} promotions", file=sys.stderr, flush=True)
@@ -103,7 +103,7 @@ def time_answers(registry: Registry, registered: int, repeats: int) -> None:
     chain = ledger.read(registry, NAME, SIGNING)
     print(f"  {len(chain.entries)} promotions, {len(registry.versions(NAME))} versions, faults: {chain.faults}")
     first, last = "1", str(registered)
-    asked: dict[str, tuple[list[str], Callable[[], object]]] = {
+    commands: dict[str, tuple[list[str], Callable[[], object]]] = {
         "history": (["history"], promote.history),
         "lineage @champion": (
             ["lineage", "@champion"],
@@ -112,7 +112,7 @@ def time_answers(registry: Registry, registered: int, repeats: int) -> None:
         "lineage of the first": (["lineage", first], lambda: lineage_command.run(first, verify=False, as_json=False)),
         "lineage of the last": (["lineage", last], lambda: lineage_command.run(last, verify=False, as_json=False)),
     }
-    for name, (arguments, action) in asked.items():
+    for name, (arguments, action) in commands.items():
         whole = median(repeats, lambda arguments=arguments: command(*arguments))
         inside = median(repeats, lambda action=action: quiet(action))
         print(f"  {name:22} {whole:5.2f} s as a command, {inside:5.2f} s in process")
@@ -120,7 +120,7 @@ def time_answers(registry: Registry, registered: int, repeats: int) -> None:
 
 
 def time_registering(registry: Registry, size: int, repeats: int) -> None:
-    """Each time another model, so that nothing is there yet; the copies are of the same files."""
+    """Time registrations, each of a new model, beside copies of the same files."""
     registered, over_client, bare = [], [], []
     for number in range(repeats):
         path = model_folder(size, 10**6 + number)
@@ -150,19 +150,19 @@ def main() -> None:
     parser.add_argument("--promotions", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0, 540.0])
-    given = parser.parse_args()
+    options = parser.parse_args()
     sections = {"registry": {"experiment": EXPERIMENT, "model": NAME}, "signing": SIGNING.model_dump(mode="json")}
-    for kind in given.trackers:
+    for kind in options.trackers:
         with tempfile.TemporaryDirectory() as scratch, tracker(kind, Path(scratch)) as environment:
             os.environ |= environment | {"XDG_CONFIG_HOME": scratch, "PYTHONPATH": str(Path(__file__).parent.parent)}
             os.chdir(scratch)
             Path("params.yaml").write_text(yaml.safe_dump(sections))
             registry = Registry(EXPERIMENT)
-            took = seconds(lambda registry=registry: fill(registry, given.runs, given.versions, given.promotions))
-            print(f"{kind}: {given.runs} runs, filled in {took:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
-            time_answers(registry, given.versions, given.repeats)
-            for megabytes in given.megabytes:
-                time_registering(registry, round(megabytes * 1e6), given.repeats)
+            took = seconds(lambda registry=registry: fill(registry, options.runs, options.versions, options.promotions))
+            print(f"{kind}: {options.runs} runs, filled in {took:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
+            time_answers(registry, options.versions, options.repeats)
+            for megabytes in options.megabytes:
+                time_registering(registry, round(megabytes * 1e6), options.repeats)
             os.chdir("/")
 
 

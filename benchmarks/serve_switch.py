@@ -2,11 +2,11 @@
 
     python -m benchmarks.serve_switch [--first sft-lora] [--second dpo] [--clients 4] [--seconds 60]
 
-Needs two registered models (`dvc repro`). An alias of its own, `benchmark`, is moved, so that no champion changes: it
-is promoted to the first, `tunesmith serve @benchmark` serves it, and clients of the `openai` package ask without pause,
-every third time for a stream. A third of the way through the second is promoted. The clients go on for the seconds
-asked, and until the second has served for a while. Whose answer it was is read off the reply. Latencies include the
-change, when up to three models run at once: the old one, the new one, and the promotion's own probe.
+Needs two registered models (`dvc repro`). The alias `benchmark` moves, so that no champion changes: the first model is
+promoted to it, `tunesmith serve @benchmark` serves it, and clients of the `openai` package send requests without pause,
+every third one for a stream. After a third of the time the second model is promoted. The clients go on for --seconds,
+and until the second has served for a while. Each reply names the model that answered. Latencies include the change,
+when up to three models run at once: the old one, the new one, and the promotion's own probe.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from typing import Any
 
 ALIAS, ROWS, TOKENS = "benchmark", Path("data/ready/demo/test.jsonl"), 16
 AFTER = 10.0
-"""Seconds that the second shall serve."""
+"""The least time, in seconds, that the second model serves."""
 PATIENCE = 300.0
-"""Seconds beyond those asked, after which the second is not waited for."""
+"""Timeout, in seconds beyond --seconds, of the wait for the second model."""
 TUNESMITH = str(Path(sys.executable).with_name("tunesmith"))
 
 
 class Load:
-    """Clients that ask without pause. Latencies in seconds, by the version that answered."""
+    """Clients that send requests without pause. latencies: in seconds, by the version that answered."""
 
     def __init__(self, url: str, model: str) -> None:
         self.url, self.model = url, model
@@ -54,34 +54,34 @@ class Load:
                 began = time.monotonic()
                 try:
                     name = self.ask(client, row["prompt"], streamed=count % 3 == 0)
-                except Exception as error:  # whatever it is, a request failed
+                except Exception as error:  # of any kind: a request failed
                     self.failures.append(repr(error))
                 else:
                     self.latencies[name].append(time.monotonic() - began)
 
     def ask(self, client: Any, prompt: list[dict[str, str]], *, streamed: bool) -> str:
-        """Who answered. An answer without its end is a failure."""
-        asked = {"model": self.model, "messages": prompt, "max_tokens": TOKENS, "temperature": 0}
+        """Send a request, and return the name of the model that answered. An answer without its end is a failure."""
+        request = {"model": self.model, "messages": prompt, "max_tokens": TOKENS, "temperature": 0}
         if not streamed:
-            reply = client.chat.completions.create(**asked)
+            reply = client.chat.completions.create(**request)
             assert reply.choices[0].finish_reason, reply
             return str(reply.model)
-        chunks = list(client.chat.completions.create(**asked, stream=True))
+        chunks = list(client.chat.completions.create(**request, stream=True))
         assert chunks[-1].choices[0].finish_reason, chunks
         return str(chunks[0].model)
 
 
 @contextmanager
 def serving() -> Iterator[tuple[str, str]]:
-    """Its address, and the name of the registered model."""
+    """Serve the alias; yield the server's address and the name of the registered model."""
     process = subprocess.Popen([TUNESMITH, "serve", f"@{ALIAS}", "--port", "0"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
         line = process.stdout.readline()
-        found = re.match(r"(\S+)/v1 serves (\S+) ", line)
-        if found is None:
+        match = re.match(r"(\S+)/v1 serves (\S+) ", line)
+        if match is None:
             sys.exit(f"`tunesmith serve` did not start: {line}")
-        yield found[1], found[2]
+        yield match[1], match[2]
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
@@ -100,24 +100,24 @@ def main() -> None:
     parser.add_argument("--second", default="dpo")
     parser.add_argument("--clients", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=60)
-    given = parser.parse_args()
-    promote(given.first)
+    options = parser.parse_args()
+    promote(options.first)
     with serving() as (url, model):
         load = Load(url, model)
-        threads = [threading.Thread(target=load.client, args=(number,)) for number in range(given.clients)]
+        threads = [threading.Thread(target=load.client, args=(number,)) for number in range(options.clients)]
         began = time.monotonic()
         for thread in threads:
             thread.start()
-        changes = run(load, given.second, given.seconds, began)
+        changes = run(load, options.second, options.seconds, began)
         for thread in threads:
             thread.join()
         report(load, changes, time.monotonic() - began)
 
 
 def run(load: Load, second: str, seconds: float, began: float) -> list[str]:
-    """Promote in the middle, and end the load when all is over. What happened when, in words."""
+    """Promote the second model, end the load when it has served, and return the timing in words."""
     time.sleep(seconds / 3)
-    before, asked = set(load.latencies), time.monotonic()
+    before, start = set(load.latencies), time.monotonic()
     promote(second)
     promoted = time.monotonic()
     while not (new := set(load.latencies) - before) and time.monotonic() < began + seconds + PATIENCE:
@@ -125,10 +125,10 @@ def run(load: Load, second: str, seconds: float, began: float) -> list[str]:
     served = time.monotonic()
     time.sleep(max(AFTER, began + seconds - served))
     load.over.set()
-    who = next(iter(new), "nobody")
+    name = next(iter(new), "nobody")
     return [
-        f"promoted after {asked - began:.0f} s, which took {promoted - asked:.0f} s with its probe",
-        f"{who} answers {served - promoted:.0f} s later",
+        f"promoted after {start - began:.0f} s, which took {promoted - start:.0f} s with its probe",
+        f"{name} answers {served - promoted:.0f} s later",
     ]
 
 

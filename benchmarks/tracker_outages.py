@@ -1,20 +1,20 @@
-"""A tracker that is away before, during or after a training: is the training held up, and is anything lost or doubled?
+"""Outages of the tracker before, during or after a training: is the training delayed, is anything lost or doubled?
 
     python -m benchmarks.tracker_outages [--repeats 5] [--epochs 200]
 
-Every run is the stage `train_sft` on a tiny random model, in a process of its own, against a real `mlflow server` on
-loopback (SQLite). In turn:
+Every run is the stage `train_sft` on a tiny random model, started as by `dvc repro`, against a real `mlflow server`
+on loopback (SQLite). In turn:
 
-up        the tracker answers throughout: what the others are compared with
-before    it is away when the training starts, and comes back in the middle
-during    it goes away after a quarter of the steps, and comes back after half
-after     it goes away at the last steps, and comes back when the training has ended
+up        the tracker answers throughout: the baseline of the others
+before    it is down when the training starts, and comes back in the middle
+during    it goes down after a quarter of the steps, and comes back after half
+after     it goes down at the last steps, and comes back when the training has ended
 
-Away is, by turns, killed (connections are refused) and frozen (connections are taken, nothing answers). When the stage
-has ended and the tracker is back, the journal is published as registration does, and every metric that the tracker then
-has is compared with the journal: each point must be there once, in one run. A stage never waits for the process that
-publishes: its time after the last line of its journal is compared, and its whole time is shown beside it, for what a
-busy machine makes of it.
+The tracker is, by turns, killed (connections are refused) and frozen (connections are accepted, nothing answers). When
+the stage has ended and the tracker is back, the journal is published as registration does, and every metric of the
+tracker is compared with the journal: each point must be there once, in one run. A stage never waits for the process
+that publishes: its time after the last line of its journal is compared, beside its whole time, which a busy machine
+stretches.
 """
 
 import argparse
@@ -41,12 +41,12 @@ from tunesmith.registry.runs import Experiment
 ROOT = Path(__file__).parent.parent
 MODEL = "sft-lora"
 OUTAGES = {"up": None, "before": (0.0, 0.5), "during": (0.25, 0.5), "after": (0.97, 2.0)}
-"""Between which shares of the steps the tracker is away; 2: until the training has ended."""
+"""The shares of the steps at which the tracker goes down and comes back; 2: when the training has ended."""
 
 
 @dataclass
 class Tracker:
-    """An `mlflow server` that can go away and come back, on one port and one database."""
+    """An `mlflow server` that can go down and come back, on one port and one database."""
 
     folder: Path
     port: int = field(default_factory=servers.free_port)
@@ -59,14 +59,14 @@ class Tracker:
         return f"http://{servers.HOST}:{self.port}"
 
     def start(self) -> None:
-        """Start it, or let it go on, and wait until it answers."""
+        """Start the server, or let a frozen one continue, and wait until it answers."""
         if self._frozen and self._service:
             os.killpg(self._service.process.pid, signal.SIGCONT)
             self._frozen = False
         elif self._service is None:
             self._service = self._running.enter_context(servers.mlflow_server(self.folder, port=self.port))
 
-    def leave(self, frozen: bool) -> None:
+    def stop(self, frozen: bool) -> None:
         assert self._service
         if frozen:
             os.killpg(self._service.process.pid, signal.SIGSTOP)
@@ -84,9 +84,10 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Run:
-    """How a training went. seconds: of the stage; held: of them, after its journal's last line.
+    """The outcome of a training.
 
-    wrong: what the tracker then lacked, or had twice.
+    seconds: duration of the stage; held: the part of it after its journal's last line. points: metric points in the
+    journal; wrong: those that the tracker lacked or had more than once.
     """
 
     outage: str
@@ -110,11 +111,11 @@ def make_base(folder: Path) -> Path:
 
 
 def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int) -> Run:
-    """One training with its outage, published afterwards, and compared."""
+    """Train with an outage, publish afterwards, and compare."""
     away = OUTAGES[outage]
     tracker.start()
     if away and away[0] == 0:
-        tracker.leave(frozen)
+        tracker.stop(frozen)
         away = (3.0, away[1])
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracker.url, "PYTHONPATH": str(ROOT)}
     began = time.monotonic()
@@ -129,7 +130,7 @@ def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int
     while stage.poll() is None:
         share = steps_done(project) / steps
         if away and share >= away[0]:
-            tracker.leave(frozen)
+            tracker.stop(frozen)
             away = (3.0, away[1])
         if away and share >= away[1]:
             tracker.start()
@@ -144,15 +145,15 @@ def train(tracker: Tracker, project: Path, outage: str, frozen: bool, steps: int
 
 
 def steps_done(project: Path) -> int:
-    """Steps in the journal of the training that runs now."""
-    with contextlib.suppress(FileNotFoundError):  # not yet, or renamed into place as we look
+    """The number of steps in the journal of the running training."""
+    with contextlib.suppress(FileNotFoundError):  # not there yet, or just renamed into place
         content = (project / "models" / f".{MODEL}.partial" / journal.NAME).read_bytes()
         return content.count(b'"event":"step"')
     return 0
 
 
 def compare(tracker: Tracker, project: Path) -> tuple[int, int]:
-    """Publish as registration does: (points in the journal, how many of them the tracker lacks or has too often)."""
+    """Publish as registration does, and return the points in the journal and those that are wrong in the tracker."""
     path = project / "models" / MODEL / journal.NAME
     events = journal.read(path)
     os.environ["MLFLOW_TRACKING_URI"] = tracker.url
@@ -162,23 +163,23 @@ def compare(tracker: Tracker, project: Path) -> tuple[int, int]:
     experiment.finish(run, "FINISHED", journal.first(events, "end")["time"])
     expected = Counter((p.name, p.step, p.value, p.time) for p in publishing.step_points(events))
     names = {name for name, *_ in expected}
-    found = Counter(
+    published = Counter(
         (point.key, point.step, point.value, point.timestamp)
         for name in names
         for point in experiment.client.get_metric_history(run, name)
     )
     key = journal.first(events, "start")["key"]
     runs = experiment.client.search_runs([experiment.id], f"tags.`tunesmith.key` = '{key}'")
-    differing = (found - expected).total() + (expected - found).total()
-    return expected.total(), differing + abs(len(runs) - 1)
+    wrong = (published - expected).total() + (expected - published).total()
+    return expected.total(), wrong + abs(len(runs) - 1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=200, help="of two steps each")
-    given = parser.parse_args()
-    sft = {MODEL: method_project.PARAMS["sft"][MODEL] | {"epochs": given.epochs}}
+    options = parser.parse_args()
+    sft = {MODEL: method_project.PARAMS["sft"][MODEL] | {"epochs": options.epochs}}
     runs: list[Run] = []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -188,17 +189,17 @@ def main() -> None:
         (folder / "tracker").mkdir()
         tracker = Tracker(folder / "tracker")
         try:
-            for repeat in range(given.repeats):
+            for repeat in range(options.repeats):
                 for outage in OUTAGES:
-                    run = train(tracker, project, outage, repeat % 2 == 1, 2 * given.epochs)
+                    run = train(tracker, project, outage, repeat % 2 == 1, 2 * options.epochs)
                     runs.append(run)
-                    print(told(run), flush=True)
+                    print(line(run), flush=True)
         finally:
             tracker.close()
     print_table(runs)
 
 
-def told(run: Run) -> str:
+def line(run: Run) -> str:
     how = "" if run.outage == "up" else "frozen" if run.frozen else "killed"
     return (
         f"{run.outage:7} {how:7} status {run.status}, {run.seconds:5.1f} s, {run.held:3.1f} of them after the "
@@ -209,7 +210,7 @@ def told(run: Run) -> str:
 def print_table(runs: list[Run]) -> None:
     up = statistics.median(run.held for run in runs if run.outage == "up")
     whole = statistics.median(run.seconds for run in runs if run.outage == "up")
-    print(f"\nup: {up:.1f} s after the journal's end, {whole:.1f} s in all; with the tracker away, longer than that:")
+    print(f"\nup: {up:.1f} s after the journal's end, {whole:.1f} s in all; with the tracker down, longer by:")
     for outage in OUTAGES:
         if outage != "up":
             held = [run.held - up for run in runs if run.outage == outage]

