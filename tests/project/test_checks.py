@@ -71,7 +71,7 @@ def suite(**values: Any) -> Any:
         ),
         (lambda p: p["data"]["demo"].update(held_out={"path": "README.md"}), "README.md is not in data/held_out"),
         (lambda p: p["data"]["demo"].update(held_out={"path": "data/held_out/../x"}), "x is not in data/held_out"),
-        (lambda p: p["data"]["demo"].update(verifier="nummer"), "unknown verifier 'nummer'; there is choice"),
+        (lambda p: p["data"]["demo"].update(verifier="nummer"), "unknown verifier 'nummer'; use one of choice"),
         (lambda p: p["data"]["demo"].update(columns={"prmpt": "q"}), "data.demo.columns.prmpt"),
         (lambda p: p["data"]["demo"].update(columns={"prompt": "{{ q"}), "not a Jinja template"),
         (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
