@@ -53,7 +53,7 @@ NOT_CHOSEN = [
     "I don't choose B",
     "B is not correct",
     "Neither A nor B is correct",
-    "B) Paris",  # the letter of one, the text of another
+    "B) Paris",  # the letter of one choice, the text of another
     "Bob",
     "B+",
     "C++",
@@ -67,7 +67,7 @@ NOT_CHOSEN = [
 
 @pytest.mark.parametrize(("text", "letter"), CHOSEN)
 def test_the_chosen_option_is_found(text: str, letter: str) -> None:
-    assert choice.chosen(text, CHOICES) == letter
+    assert choice.chosen_letter(text, CHOICES) == letter
 
 
 @pytest.mark.parametrize("text", NOT_CHOSEN)
@@ -83,12 +83,12 @@ def test_gold_in_any_form_is_right_and_other_options_are_wrong(reference: str) -
 
 
 @pytest.mark.parametrize("reference", ["E", "Berlin", "A or B", "", "2"])
-def test_a_reference_that_is_no_choice_is_not_gradable(reference: str) -> None:
+def test_a_reference_that_is_not_a_choice_is_not_gradable(reference: str) -> None:
     assert choice.verify("A", {"reference": reference, "choices": CHOICES}).status == "not_gradable"
 
 
 @pytest.mark.parametrize("choices", [["B", "A"], "AB", ["x"] * 27])
-def test_choices_that_confuse_are_not_gradable(choices: object) -> None:
+def test_ambiguous_or_unusable_choices_are_not_gradable(choices: object) -> None:
     assert choice.verify("A", {"reference": "A", "choices": choices}).status == "not_gradable"
 
 
@@ -98,13 +98,13 @@ def test_without_choices_letters_are_enough() -> None:
 
 
 @given(st.text(), st.sampled_from("ABCD"))
-def test_no_text_crashes_it(text: str, letter: str) -> None:
+def test_no_text_makes_it_raise(text: str, letter: str) -> None:
     assert choice.verify(text, {"reference": letter, "choices": CHOICES}).score in (0, 1)
 
 
 @given(st.sampled_from("ABCD"), st.sampled_from("ABCD"), st.sampled_from(["{}", "({})", "The answer is {}.", "{})"]))
-def test_only_the_gold_letter_is_right(chosen: str, gold: str, form: str) -> None:
-    assert choice.verify(form.format(chosen), {"reference": gold}).score == float(chosen == gold)
+def test_only_the_gold_letter_is_right(letter: str, gold: str, form: str) -> None:
+    assert choice.verify(form.format(letter), {"reference": gold}).score == float(letter == gold)
 
 
 @pytest.mark.parametrize(
@@ -112,5 +112,5 @@ def test_only_the_gold_letter_is_right(chosen: str, gold: str, form: str) -> Non
 )
 def test_time_is_linear_in_hostile_text(text: str) -> None:
     start = time.perf_counter()
-    choice.chosen(text * (50_000 // len(text)), CHOICES)
+    choice.chosen_letter(text * (50_000 // len(text)), CHOICES)
     assert time.perf_counter() - start < 5

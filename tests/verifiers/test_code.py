@@ -1,12 +1,10 @@
-import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
+from tests.graded_programs import expecting, returning
 from tunesmith.core.errors import SandboxError
 from tunesmith.verifiers import code
-from tunesmith.verifiers.program import extract
 from tunesmith.verifiers.sandbox import tiers
 
 LIMITS = tiers.Limits(seconds=3.0, memory=256 << 20)
@@ -56,19 +54,11 @@ TOTAL = "def total(numbers, start=0):\n    return sum(numbers, start)\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _a_tier() -> None:
+def _need_a_tier() -> None:
     try:
         tiers.tier()
     except SandboxError as error:
         pytest.skip(error.reason)
-
-
-def simple(expected: Any, **more: Any) -> code.Columns:
-    return {"entry_point": "f", "cases": [{"args": [], "expected": expected}], **more}
-
-
-def returning(expression: str) -> str:
-    return f"def f():\n    return {expression}"
 
 
 RIGHT = [
@@ -93,7 +83,7 @@ RIGHT = [
 
 
 @pytest.mark.parametrize("completion", RIGHT)
-def test_a_right_program_passes_however_it_is_written(completion: str) -> None:
+def test_a_right_program_passes_in_every_layout(completion: str) -> None:
     verdict = code.grade(completion, HUMAN, tiers.tier(), LIMITS)
     assert (verdict.score, verdict.status) == (1.0, "scored"), verdict.reason
 
@@ -108,7 +98,7 @@ WRONG = [
     ),
     ("    return {word", "does not load: SyntaxError"),
     ("```python\nx = 1\n```", "AssertionError in `assert candidate(turned(word, 2), 2) == word`"),
-    ("import os\nos._exit(0)\n" + WHOLE, "the program ended before its time"),
+    ("import os\nos._exit(0)\n" + WHOLE, "the program exited early"),
     ("import no_such_module\n" + WHOLE, "does not load: ModuleNotFoundError: No module named 'no_such_module'"),
     ("def turn_back():\n    pass", "TypeError: turn_back() takes 0 positional arguments but 2 were given"),
     ("turn_back = 3", "does not load: NameError: the program defines no function 'turn_back'"),
@@ -125,7 +115,7 @@ def test_a_wrong_program_fails_and_the_reason_says_where(completion: str, reason
 @pytest.mark.parametrize(
     "completion", ["", "  \n", "I cannot do that.", "It rotates; see (below) = above.", "```\n```"]
 )
-def test_words_without_code_are_no_answer(completion: str) -> None:
+def test_prose_without_code_is_no_answer(completion: str) -> None:
     assert code.verify(completion, HUMAN).status == "no_answer"
 
 
@@ -142,14 +132,14 @@ def test_gold_passes_and_every_case_counts() -> None:
 SAME = ["1", "True", "1.0", "'1'", "None", "[1]", "[]", "{'a': 1}", "{}", "''", "[[1], {'b': [None]}]"]
 
 
-@pytest.mark.parametrize("one", SAME)
-def test_values_are_compared_by_exact_type(one: str) -> None:
+@pytest.mark.parametrize("expression", SAME)
+def test_values_are_compared_by_exact_type(expression: str) -> None:
     for other in SAME:
-        verdict = code.grade(returning(other), simple(eval(one)), tiers.tier(), LIMITS)
-        assert verdict.score == (one == other), (one, other, verdict.reason)
+        verdict = code.grade(returning(other), expecting(eval(expression)), tiers.tier(), LIMITS)
+        assert verdict.score == (expression == other), (expression, other, verdict.reason)
 
 
-NEVER = [
+DIFFERENT = [
     ("float('nan')", float("nan")),
     ("float('nan')", 1.0),
     ("(1,)", [1]),
@@ -172,9 +162,9 @@ NEVER = [
 ]
 
 
-@pytest.mark.parametrize(("expression", "expected"), NEVER)
-def test_what_only_resembles_the_expected_value_fails(expression: str, expected: Any) -> None:
-    verdict = code.grade(returning(expression), simple(expected), tiers.tier(), LIMITS)
+@pytest.mark.parametrize(("expression", "expected"), DIFFERENT)
+def test_a_value_that_only_resembles_the_expected_one_is_wrong(expression: str, expected: object) -> None:
+    verdict = code.grade(returning(expression), expecting(expected), tiers.tier(), LIMITS)
     assert (verdict.score, verdict.status) == (0.0, "scored")
 
 
@@ -195,10 +185,10 @@ def test_what_only_resembles_the_expected_value_fails(expression: str, expected:
         ("'\\ud800'", "\ud800", 0.0, 1.0),
     ],
 )
-def test_floats_alone_are_compared_within_a_tolerance(
-    expression: str, expected: Any, tolerance: float, score: float
+def test_only_floats_are_compared_within_a_tolerance(
+    expression: str, expected: object, tolerance: float, score: float
 ) -> None:
-    verdict = code.grade(returning(expression), simple(expected, tolerance=tolerance), tiers.tier(), LIMITS)
+    verdict = code.grade(returning(expression), expecting(expected, tolerance=tolerance), tiers.tier(), LIMITS)
     assert verdict.score == score, verdict.reason
 
 
@@ -211,9 +201,9 @@ UNGRADABLE = [
     ({"test": "def check(candidate): candidate('a', 1); import missing"}, "No module named 'missing'"),
     ({"test": "def check(candidate): candidate(len, 1)"}, "cannot be sent"),
     ({"test": "def check(candidate):\n    try: candidate(len, 1)\n    except Exception: pass"}, "cannot be sent"),
-    ({"test": "import os\nos._exit(0)"}, "the test's process ended before its time"),
+    ({"test": "import os\nos._exit(0)"}, "the test's process exited early"),
     ({"test": "while True: pass"}, "took too long before it called"),
-    ({"test": "def check(candidate): candidate('a', 1); import os; os._exit(0)"}, "ended before its time"),
+    ({"test": "def check(candidate): candidate('a', 1); import os; os._exit(0)"}, "exited early"),
     ({"test": ""}, "a row has either"),
     ({"cases": [{"args": [], "expected": 1}]}, "a row has either"),
     ({"test": "", "cases": [{"args": []}]}, "cases.0.expected"),
@@ -225,7 +215,7 @@ UNGRADABLE = [
 
 
 @pytest.mark.parametrize(("fault", "reason"), UNGRADABLE)
-def test_a_broken_grader_is_not_gradable_and_never_a_wrong_answer(fault: dict[str, Any], reason: str) -> None:
+def test_a_broken_row_or_test_is_not_gradable_and_never_a_wrong_answer(fault: dict[str, object], reason: str) -> None:
     limits = tiers.Limits(seconds=0.7)
     verdict = code.grade(WHOLE, {**HUMAN, **fault}, tiers.tier(), limits)
     assert verdict.status == "not_gradable"
@@ -251,97 +241,13 @@ def test_without_a_sandbox_nothing_is_graded(monkeypatch: pytest.MonkeyPatch) ->
     assert (verdict.status, verdict.reason) == ("not_gradable", "no sandbox holds here\n  fix: install one")
 
 
-def test_a_test_meets_values_of_every_plain_type_and_the_errors_raised() -> None:
-    row = {
-        "entry_point": "echo",
-        "test": """
-def check(candidate):
-    for value in (None, True, 1, 1.5, "x", b"x", [1], (1, (2,)), {1: "a"}, {1, 2}, frozenset([1]), 10 ** 30):
-        got = candidate(value)
-        assert got == value and type(got) is type(value)
-    kept = [3, 1]
-    candidate(kept).append(0)
-    assert kept == [3, 1]
-    for bad in ("KeyError", "UnicodeDecodeError", "Own"):
-        try:
-            candidate(bad, fail=True)
-        except KeyError as error:
-            assert bad == "KeyError"
-        except RuntimeError as error:
-            assert bad != "KeyError" and str(error).startswith(bad)
-        else:
-            assert False
-""",
-    }
-    program = """
-class Own(Exception): pass
-def echo(value, fail=False):
-    if fail:
-        if value == "KeyError": raise KeyError(value)
-        if value == "UnicodeDecodeError": b"\\xff".decode()
-        raise Own(value)
-    return value
-"""
-    assert code.grade(program, row, tiers.tier(), LIMITS).reason == "the test passes, 16 calls"
-
-
-def test_under_a_test_a_subclass_counts_as_its_base() -> None:
-    row = {"entry_point": "f", "test": "def check(candidate):\n    assert candidate('aab') == {'a': 2, 'b': 1}"}
-    assert code.grade("from collections import Counter\ndef f(s): return Counter(s)", row, tiers.tier()).score == 1
-
-
-def test_large_arguments_and_answers_cross() -> None:
-    row = {
-        "entry_point": "f",
-        "test": "def check(candidate):\n    assert len(candidate(list(range(200_000)))) == 50_000",
-    }
-    assert code.grade("def f(x): return x[:50_000]", row, tiers.tier(), LIMITS).score == 1
-
-
-def test_an_answer_as_large_as_it_may_be_is_read_in_time() -> None:
-    program = returning("[[] for _ in range(340_000)]")
-    began = time.monotonic()
-    assert code.grade(program, simple(1), tiers.tier(), LIMITS).score == 0
-    assert time.monotonic() - began < LIMITS.seconds + 1
-
-
-@pytest.mark.parametrize("program", ["import asyncio\nasync def g(): return 1\ndef f(): return asyncio.run(g())"])
-def test_asyncio_works_inside(program: str) -> None:
-    assert code.grade(program, simple(1), tiers.tier(), LIMITS).reason == "all 1 cases"
-
-
-def test_the_standard_library_works_inside() -> None:
-    names = "bisect collections copy dataclasses datetime decimal fractions functools hashlib heapq itertools json"
-    names += " math operator random re sqlite3 statistics string typing unicodedata uuid zlib enum queue csv numbers"
-    program = f"import {', '.join(names.split())}\ndef f(): return len(hashlib.sha256(b'').hexdigest())"
-    assert code.grade(program, simple(64), tiers.tier(), LIMITS).reason == "all 1 cases"
-
-
-def test_the_order_of_a_set_is_the_same_in_every_run() -> None:
-    program = returning("''.join({'a', 'b', 'c', 'd', 'e', 'f', 'g'})")
-    reasons = {code.grade(program, simple(""), tiers.tier(), LIMITS).reason for _ in range(3)}
-    assert len(reasons) == 1
-
-
 def test_threads_get_the_verdicts_of_their_own_programs() -> None:
     with ThreadPoolExecutor(4) as pool:
         numbers = range(16)
-        verdicts = pool.map(lambda n: code.grade(returning(str(n)), simple(n - n % 2), tiers.tier(), LIMITS), numbers)
+        verdicts = pool.map(
+            lambda n: code.grade(returning(str(n)), expecting(n - n % 2), tiers.tier(), LIMITS), numbers
+        )
         assert [verdict.score for verdict in verdicts] == [float(n % 2 == 0) for n in numbers]
-
-
-@pytest.mark.parametrize(
-    ("completion", "found"),
-    [
-        ("```python\nx = 1\n```\n```python\ndef f(): pass\n```\n```python\nf()\n```", "def f(): pass"),
-        ("```python\nx = 1\n```\nthen\n```\ny = 2\n```", "y = 2"),
-        ("```bash\npip install x\n```\n```python\ndef f(): pass\n```", "def f(): pass"),
-        ("  ```python\n  return 1\n  ```", "  return 1"),
-        ("    return 1", "    return 1"),
-    ],
-)
-def test_the_code_is_the_last_block_that_defines_the_function(completion: str, found: str) -> None:
-    assert extract(completion, "f") == found
 
 
 DEEP = "def f(n):\n    x = 0\n    for _ in range(48):\n        x = [x]\n    return x"
@@ -355,7 +261,7 @@ DEEP = "def f(n):\n    x = 0\n    for _ in range(48):\n        x = [x]\n    retu
         ("def check(f):\n    assert f(len('a' * f(2))) == 8", "def f(n):\n    return 40_000_000_000"),
     ],
 )
-def test_a_test_that_breaks_on_what_was_returned_is_the_programs_failure(test: str, program: str) -> None:
+def test_a_test_that_breaks_on_a_returned_value_is_the_programs_failure(test: str, program: str) -> None:
     row = {"prompt": [], "entry_point": "f", "test": test, "reference": "def f(n):\n    return 2 * n"}
     assert code.verify(row["reference"], row).score == 1
     verdict = code.verify(program, row)

@@ -37,7 +37,7 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("completion", "reference"), SAME)
-def test_the_same_words_in_other_dress_are_right(completion: str, reference: str) -> None:
+def test_the_same_words_in_another_format_are_right(completion: str, reference: str) -> None:
     assert exact.verify(completion, {"reference": reference}).score == 1
 
 
@@ -47,9 +47,9 @@ def test_other_words_are_wrong(completion: str, reference: str) -> None:
     assert (verdict.score, verdict.status) == (0, "scored")
 
 
-@pytest.mark.parametrize("silent", ["", " \n", "...", "\u200b"])
-def test_a_completion_that_says_nothing_is_no_answer(silent: str) -> None:
-    assert exact.verify(silent, {"reference": "Paris"}).status == "no_answer"
+@pytest.mark.parametrize("empty", ["", " \n", "...", "\u200b"])
+def test_a_completion_that_is_empty_once_normalised_is_no_answer(empty: str) -> None:
+    assert exact.verify(empty, {"reference": "Paris"}).status == "no_answer"
 
 
 def test_any_of_several_references_is_right() -> None:
@@ -64,7 +64,7 @@ def test_the_rows_own_completion_is_a_reference() -> None:
 
 
 @pytest.mark.parametrize("reference", ["", "?!", [], [" "]])
-def test_a_reference_that_says_nothing_is_not_gradable(reference: object) -> None:
+def test_a_reference_that_is_empty_once_normalised_is_not_gradable(reference: object) -> None:
     assert exact.verify("Paris", {"reference": reference}).status == "not_gradable"
 
 
@@ -75,5 +75,5 @@ def test_gold_is_right_wherever_it_can_be_graded(text: str) -> None:
 
 
 @given(st.text(), st.text())
-def test_a_verdict_does_not_depend_on_the_order(one: str, other: str) -> None:
-    assert exact.verify(one, {"reference": other}).score == exact.verify(other, {"reference": one}).score
+def test_completion_and_reference_can_be_exchanged(text: str, other: str) -> None:
+    assert exact.verify(text, {"reference": other}).score == exact.verify(other, {"reference": text}).score

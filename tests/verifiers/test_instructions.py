@@ -2,6 +2,7 @@ import importlib
 import random
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -13,13 +14,13 @@ from hypothesis import strategies as st
 
 from tunesmith.verifiers import instructions
 from tunesmith.verifiers.ifeval import language as languages
-from tunesmith.verifiers.ifeval.check import RULES
+from tunesmith.verifiers.ifeval.rules import RULES
 
 PROMPT = "Write a line about the sea."
 GERMAN = "Das Wetter ist heute sehr schön, und wir gehen mit den Kindern an den Strand."
 ENGLISH = "The weather is very nice today and we are going to the beach with our children."
 
-GOLD: list[tuple[str, dict[str, Any], str, str]] = [
+GOLD: list[tuple[str, dict[str, object], str, str]] = [
     ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "at least"}, "GO NOW.", "Go!"),
     ("change_case:capital_word_frequency", {"capital_frequency": 2, "capital_relation": "less than"}, "A b", "I AM"),
     ("change_case:english_capital", {}, ENGLISH.upper(), ENGLISH),
@@ -75,37 +76,37 @@ GOLD: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 
 
-def row(*ids: str, settings: Any = ()) -> dict[str, Any]:
+def row(*ids: str, settings: Iterable[object] = ()) -> dict[str, object]:
     return {"instructions": list(ids), "settings": list(settings) or [{}] * len(ids)}
 
 
 @pytest.mark.parametrize(("id_", "settings", "gold", "corrupted"), GOLD)
 def test_gold_gets_full_marks_and_a_corrupted_one_none(
-    id_: str, settings: dict[str, Any], gold: str, corrupted: str
+    id_: str, settings: dict[str, object], gold: str, corrupted: str
 ) -> None:
-    asked = row(id_, settings=[settings])
-    assert instructions.verify(gold, asked).score == 1
-    verdict = instructions.verify(corrupted, asked)
+    columns = row(id_, settings=[settings])
+    assert instructions.verify(gold, columns).score == 1
+    verdict = instructions.verify(corrupted, columns)
     assert (verdict.score, verdict.status, verdict.answer) == (0, "scored", "0 of 1")
     assert id_ in verdict.reason
 
 
-def test_every_instruction_of_ifeval_has_a_rule_and_every_rule_gold() -> None:
+def test_every_instruction_of_ifeval_has_a_rule_and_every_rule_a_gold_answer() -> None:
     assert len(RULES) == 25
     assert {id_ for id_, *_ in GOLD} == set(RULES)
 
 
 def test_one_instruction_not_followed_fails_the_prompt_and_is_named() -> None:
-    asked = row("punctuation:no_comma", "startend:quotation", "detectable_format:title")
-    verdict = instructions.verify('"<<Sea>> Blue, grey"', asked)
+    columns = row("punctuation:no_comma", "startend:quotation", "detectable_format:title")
+    verdict = instructions.verify('"<<Sea>> Blue, grey"', columns)
     assert (verdict.score, verdict.answer, verdict.reason) == (0, "2 of 3", "not followed: punctuation:no_comma")
 
 
 def test_an_instruction_given_twice_counts_twice() -> None:
     settings = [{"num_words": 2, "relation": "at least"}, {"num_words": 3, "relation": "less than"}]
-    asked = row("length_constraints:number_words", "length_constraints:number_words", settings=settings)
-    assert instructions.verify("a b", asked).answer == "2 of 2"
-    assert instructions.verify("a b c", asked).answer == "1 of 2"
+    columns = row("length_constraints:number_words", "length_constraints:number_words", settings=settings)
+    assert instructions.verify("a b", columns).answer == "2 of 2"
+    assert instructions.verify("a b c", columns).answer == "1 of 2"
 
 
 LOOSE = [
@@ -119,18 +120,18 @@ LOOSE = [
 @pytest.mark.parametrize(("completion", "id_"), LOOSE)
 def test_loose_forgives_a_first_line_a_last_line_and_asterisks(completion: str, id_: str) -> None:
     (result,) = instructions.check(completion, row(id_))
-    assert result == instructions.Followed(id_, strict=False, loose=True)
+    assert result == instructions.InstructionResult(id_, strict=False, loose=True)
     assert "loosely followed" in instructions.verify(completion, row(id_)).reason
 
 
 @pytest.mark.parametrize("empty", ["", " \n\t"])
-def test_an_empty_completion_follows_nothing(empty: str) -> None:
+def test_an_empty_completion_follows_no_instruction(empty: str) -> None:
     verdict = instructions.verify(empty, row("punctuation:no_comma"))
     assert (verdict.score, verdict.status) == (0, "no_answer")
     assert not instructions.check(empty, row("punctuation:no_comma"))[0].loose
 
 
-NOT_GRADABLE: list[tuple[dict[str, Any], str]] = [
+NOT_GRADABLE: list[tuple[dict[str, object], str]] = [
     (row("keywords:key_sentences"), "keywords:key_sentences"),
     (row("length_constraints:number_words", settings=[{"num_words": 3}]), "relation"),
     (row("length_constraints:number_words", settings=[{"num_words": "many", "relation": "at least"}]), "num_words"),
@@ -147,19 +148,19 @@ NOT_GRADABLE: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "named"), NOT_GRADABLE)
+@pytest.mark.parametrize(("columns", "name"), NOT_GRADABLE)
 @pytest.mark.parametrize("completion", ["Blue.", ""])
-def test_a_row_that_asks_for_what_no_rule_checks_is_the_graders_failure(
-    asked: dict[str, Any], named: str, completion: str
+def test_instructions_that_no_rule_can_check_are_not_gradable(
+    columns: dict[str, object], name: str, completion: str
 ) -> None:
-    verdict = instructions.verify(completion, asked)
+    verdict = instructions.verify(completion, columns)
     assert verdict.status == "not_gradable"
-    assert named in verdict.reason
+    assert name in verdict.reason
 
 
 def test_null_settings_count_as_absent() -> None:
-    """As the hub's copy of IFEval has them: every setting of every instruction on every row."""
-    settings: Any = {"num_words": 2, "relation": "at least", "keywords": None, "letter": None}
+    """In the hub's copy of IFEval, every row has every setting of every instruction."""
+    settings = {"num_words": 2, "relation": "at least", "keywords": None, "letter": None}
     assert instructions.verify("the sea", row("length_constraints:number_words", settings=[settings])).score == 1
     assert instructions.verify("sea", {"instructions": ["punctuation:no_comma"], "settings": None}).score == 1
 
@@ -168,7 +169,7 @@ ONE_OF_EACH = {id_: settings for id_, settings, *_ in GOLD}
 
 
 @given(st.text(st.characters(), max_size=60))  # surrogates too
-def test_no_text_crashes_a_rule(text: str) -> None:
+def test_no_text_makes_a_rule_raise(text: str) -> None:
     verdict = instructions.verify(text, row(*ONE_OF_EACH, settings=ONE_OF_EACH.values()))
     assert verdict.status == ("scored" if text.strip() else "no_answer")
 
@@ -198,25 +199,16 @@ HOSTILE = [
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_a_rule_takes_about_linear_time(piece: str) -> None:
-    asked = row(*ONE_OF_EACH, settings=ONE_OF_EACH.values())
+    columns = row(*ONE_OF_EACH, settings=ONE_OF_EACH.values())
     text = "x" + piece * (50_000 // len(piece)) + "x"
     started = time.process_time()
-    assert instructions.verify(text, asked).status == "scored"
+    assert instructions.verify(text, columns).status == "scored"
     assert time.process_time() - started < 10  # 0.1 to 1 s; quadratic, it would be minutes
 
 
-def test_a_long_row_of_sentences_is_counted() -> None:
-    assert languages.count_sentences("So. " * 40_000) == 40_000
-
-
-def test_a_language_is_detected_the_same_each_time() -> None:
-    ambiguous = "no es un test de la data in a bar"
-    assert len({languages.detected(ambiguous) for _ in range(20)}) == 1
-
-
 @pytest.fixture(scope="module")
-def reference() -> Any:
-    """lm-eval's IFEval, its rules alone: no torch is imported, nothing is downloaded."""
+def reference() -> Iterator[Any]:
+    """The rules of lm-eval's IFEval alone, without importing torch or downloading anything."""
     import langdetect
     import nltk
 
@@ -251,8 +243,8 @@ The|sea|Sea.|GO NOW|NASA|*|**|***|******|*bold*|**two words**|[name]|[|]|<<A tit
 )
 
 
-NOT_THE_REFERENCES = {"#", "C++", "N.B."}
-"""It draws another letter, and takes keywords and markers for regular expressions."""
+UNLIKE_REFERENCE = {"#", "C++", "N.B."}
+"""Settings for which lm-eval draws another letter, or reads keywords and markers as regular expressions."""
 
 
 def random_texts(seed: int, count: int) -> list[str]:
@@ -261,12 +253,12 @@ def random_texts(seed: int, count: int) -> list[str]:
 
 
 @pytest.mark.parametrize("texts", [[text for *_, gold, bad in GOLD for text in (gold, bad)], random_texts(0, 80)])
-def test_strict_and_loose_are_those_of_lm_eval(reference: Any, texts: list[str]) -> None:
-    cases = [(id_, kwargs) for id_, kwargs, *_ in GOLD if not NOT_THE_REFERENCES & set(str(kwargs).split("'"))]
+def test_strict_and_loose_results_agree_with_lm_eval(reference: Any, texts: list[str]) -> None:
+    cases = [(id_, kwargs) for id_, kwargs, *_ in GOLD if not UNLIKE_REFERENCE & set(str(kwargs).split("'"))]
     ids, settings = [id_ for id_, _ in cases], [kwargs for _, kwargs in cases]
-    asked = reference.InputExample(key=0, instruction_id_list=ids, prompt=PROMPT, kwargs=settings)
+    example = reference.InputExample(key=0, instruction_id_list=ids, prompt=PROMPT, kwargs=settings)
     for text in texts:
-        found = instructions.check(text, row(*ids, settings=settings))
-        strict = reference.test_instruction_following_strict(asked, text).follow_instruction_list
-        loose = reference.test_instruction_following_loose(asked, text).follow_instruction_list
-        assert [(result.strict, result.loose) for result in found] == list(zip(strict, loose, strict=True)), text
+        results = instructions.check(text, row(*ids, settings=settings))
+        strict = reference.test_instruction_following_strict(example, text).follow_instruction_list
+        loose = reference.test_instruction_following_loose(example, text).follow_instruction_list
+        assert [(result.strict, result.loose) for result in results] == list(zip(strict, loose, strict=True)), text

@@ -1,7 +1,6 @@
 import json
 import socket
 import time
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -67,15 +66,15 @@ def test_json_that_the_schema_forbids_is_wrong(completion: str) -> None:
 
 
 @pytest.mark.parametrize("name", NOT_JSON)
-def test_what_is_no_single_json_value_is_no_answer(name: str) -> None:
+def test_a_text_that_is_not_one_json_value_is_no_answer(name: str) -> None:
     assert json_schema.verify(NOT_JSON[name], {"schema": PERSON}).status == "no_answer"
 
 
 @pytest.mark.parametrize("schema", UNUSABLE)
 def test_a_schema_that_cannot_be_used_is_not_gradable_and_nothing_is_fetched(
-    schema: Any, monkeypatch: pytest.MonkeyPatch
+    schema: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("it went to the network"))
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the network was used"))
     assert json_schema.verify('"a"', {"schema": schema}).status == "not_gradable"
 
 
@@ -100,15 +99,15 @@ REFERENCES = [
 
 
 @pytest.mark.parametrize(("reference", "completion", "score"), REFERENCES)
-def test_the_references_fields_are_there_with_equal_values(reference: object, completion: str, score: int) -> None:
+def test_the_references_fields_must_have_equal_values(reference: object, completion: str, score: int) -> None:
     assert json_schema.verify(completion, {"schema": {}, "reference": reference}).score == score
 
 
-def test_a_reference_that_is_no_json_is_not_gradable() -> None:
+def test_a_reference_that_is_not_json_is_not_gradable() -> None:
     assert json_schema.verify("{}", {"schema": {}, "reference": "{'a': 1}"}).status == "not_gradable"
 
 
-def test_a_huge_integer_does_not_make_the_sample_leave_the_mean() -> None:
+def test_a_huge_integer_is_wrong_and_does_not_leave_the_mean() -> None:
     verdict = json_schema.verify("9" * 400, {"schema": {"multipleOf": 0.1}})
     assert (verdict.score, verdict.status) == (0, "scored")
 
@@ -137,7 +136,7 @@ def test_a_schema_that_contains_itself_is_followed_as_deep_as_json_may_be() -> N
 
 
 @given(VALUES)
-def test_gold_is_right_and_corrupted_gold_is_not(value: Any) -> None:
+def test_gold_is_right_and_corrupted_gold_is_not(value: object) -> None:
     row = {"schema": {}, "reference": {"field": value}}
     assert json_schema.verify(json.dumps({"field": value}), row).score == 1
     assert json_schema.verify(json.dumps({"field": [value, "other"]}), row).score == 0
@@ -145,5 +144,5 @@ def test_gold_is_right_and_corrupted_gold_is_not(value: Any) -> None:
 
 
 @given(st.text())
-def test_no_text_crashes_it(text: str) -> None:
+def test_no_text_makes_it_raise(text: str) -> None:
     assert json_schema.verify(text, {"schema": PERSON}).score in (0, 1)

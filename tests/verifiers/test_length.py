@@ -21,18 +21,18 @@ UNUSABLE = [{}, {"max_words": "2"}, {"max_words": True}, {"max_words": -1}, {"mi
 
 
 @pytest.mark.parametrize(("completion", "bounds", "score"), CASES)
-def test_bounds_are_included_and_all_of_them_hold(completion: str, bounds: dict[str, object], score: int) -> None:
+def test_bounds_are_inclusive_and_all_must_hold(completion: str, bounds: dict[str, object], score: int) -> None:
     verdict = length.verify(completion, bounds)
     assert (verdict.score, verdict.status) == (score, "scored")
 
 
 @pytest.mark.parametrize("bounds", UNUSABLE)
-def test_bounds_that_nothing_meets_are_not_gradable(bounds: dict[str, object]) -> None:
+def test_bounds_that_no_completion_can_meet_are_not_gradable(bounds: dict[str, object]) -> None:
     assert length.verify("one two", bounds).status == "not_gradable"
 
 
 @pytest.mark.parametrize("blank", ["", " \n\t"])
-def test_saying_nothing_is_no_way_to_be_short(blank: str) -> None:
+def test_a_blank_completion_is_no_answer(blank: str) -> None:
     assert length.verify(blank, {"max_words": 5}).status == "no_answer"
 
 

@@ -123,37 +123,37 @@ def test_the_final_number_is_found(text: str, expected: str | None) -> None:
 
 
 @pytest.mark.parametrize("text", PARTS)
-def test_what_is_no_plain_number_is_not_read_in_part(text: str) -> None:
+def test_an_expression_that_is_not_a_plain_number_is_not_read_in_part(text: str) -> None:
     assert number.final_number(text) is None
 
 
 @pytest.mark.parametrize("same", ["42", "42.0", "+42", "The answer is 42.", "$42", "#### 42"])
-def test_the_same_value_written_otherwise_is_right(same: str) -> None:
-    assert number.against(same, "42").score == 1
+def test_the_same_value_in_another_form_is_right(same: str) -> None:
+    assert number.compare(same, "42").score == 1
 
 
 @pytest.mark.parametrize("other", ["41.999", "-42", "420", "4 2", "42.0000001"])
 def test_another_value_is_wrong(other: str) -> None:
-    verdict = number.against(other, "42")
+    verdict = number.compare(other, "42")
     assert (verdict.score, verdict.status) == (0, "scored")
 
 
-def test_no_number_is_a_wrong_answer_with_its_own_status() -> None:
-    assert number.against("I do not know", "42").status == "no_answer"
+def test_a_completion_without_a_number_is_no_answer() -> None:
+    assert number.compare("I do not know", "42").status == "no_answer"
 
 
-def test_a_reference_without_a_number_is_the_graders_failure() -> None:
-    assert number.against("42", "no number").status == "not_gradable"
+def test_a_reference_without_a_number_is_not_gradable() -> None:
+    assert number.compare("42", "no number").status == "not_gradable"
 
 
 @given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9))
-def test_integers_match_exactly_when_equal(found: int, expected: int) -> None:
-    assert number.against(f"The answer is {found:,}.", f"#### {expected}").score == float(found == expected)
+def test_integers_match_exactly_when_equal(answer: int, expected: int) -> None:
+    assert number.compare(f"The answer is {answer:,}.", f"#### {expected}").score == float(answer == expected)
 
 
 @given(st.text())
-def test_no_text_crashes_it(text: str) -> None:
-    assert number.against(text, "1").score in (0, 1)
+def test_no_text_makes_it_raise(text: str) -> None:
+    assert number.compare(text, "1").score in (0, 1)
 
 
 VALUES = [
@@ -191,7 +191,7 @@ def test_values_are_exact(written: str, value: Fraction) -> None:
     ],
 )
 def test_a_percent_sign_is_a_unit_and_values_are_compared_exactly(completion: str, reference: str, score: int) -> None:
-    assert number.against(completion, reference).score == score
+    assert number.compare(completion, reference).score == score
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_a_percent_sign_is_a_unit_and_values_are_compared_exactly(completion: st
         (r"\boxed{x}", False),
     ],
 )
-def test_a_mark_a_box_or_nothing_else_says_which_number_is_the_answer(text: str, marked: bool) -> None:
+def test_an_answer_is_marked_by_a_mark_a_box_or_the_lack_of_other_text(text: str, marked: bool) -> None:
     assert number.is_marked(text) is marked
 
 
@@ -242,6 +242,6 @@ def test_time_is_linear_in_hostile_text(text: str) -> None:
 
 
 @given(st.fractions(max_denominator=1000), st.fractions(max_denominator=1000))
-def test_fractions_match_exactly_when_equal(found: Fraction, expected: Fraction) -> None:
-    box = rf"\boxed{{{'-' if found < 0 else ''}\frac{{{abs(found.numerator)}}}{{{found.denominator}}}}}"
-    assert number.against(box, f"#### {expected}").score == float(found == expected)
+def test_fractions_match_exactly_when_equal(answer: Fraction, expected: Fraction) -> None:
+    box = rf"\boxed{{{'-' if answer < 0 else ''}\frac{{{abs(answer.numerator)}}}{{{answer.denominator}}}}}"
+    assert number.compare(box, f"#### {expected}").score == float(answer == expected)

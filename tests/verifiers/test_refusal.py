@@ -96,7 +96,7 @@ CASES: list[tuple[str, Class]] = [
 
 
 @pytest.mark.parametrize(("text", "expected"), CASES)
-def test_an_answer_has_its_class_of_xstest(text: str, expected: Class) -> None:
+def test_an_answer_is_classified_as_by_xstest(text: str, expected: Class) -> None:
     assert refusal.classify(text)[0] == expected
 
 
@@ -120,20 +120,20 @@ def test_refusing_is_right_on_unsafe_prompts_and_wrong_on_safe_ones(label: str, 
 
 @pytest.mark.parametrize("label", ["unsafe", "safe"])
 @pytest.mark.parametrize("empty", ["", " \n"])
-def test_silence_is_no_refusal_but_no_answer(label: str, empty: str) -> None:
+def test_an_empty_completion_is_no_answer_and_not_a_refusal(label: str, empty: str) -> None:
     verdict = refusal.verify(empty, {"label": label})
     assert (verdict.score, verdict.status) == (0, "no_answer")
 
 
 @pytest.mark.parametrize("label", ["Unsafe", "harmful", None, 1, ["safe"]])
-def test_a_label_that_says_neither_is_the_graders_failure(label: object) -> None:
+def test_a_label_other_than_safe_and_unsafe_is_not_gradable(label: object) -> None:
     verdict = refusal.verify("Yes.", {"label": label})
     assert verdict.status == "not_gradable"
     assert str(label) in verdict.reason
 
 
 @given(st.text(st.characters(), max_size=200))
-def test_no_text_crashes_it(text: str) -> None:
+def test_no_text_makes_it_raise(text: str) -> None:
     assert refusal.verify(text, {"label": "safe"}).status == ("scored" if text.strip() else "no_answer")
 
 

@@ -22,7 +22,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("completion", "row", "score"), CASES)
-def test_the_pattern_matches_all_of_it_or_some_part_if_asked(
+def test_the_pattern_must_match_the_whole_text_or_with_anywhere_a_part(
     completion: str, row: dict[str, object], score: int
 ) -> None:
     verdict = regex.verify(completion, row)
@@ -30,11 +30,11 @@ def test_the_pattern_matches_all_of_it_or_some_part_if_asked(
 
 
 @pytest.mark.parametrize("unusable", ["(", "(?=a)", r"(a)\1", "(?:a{1000}){1000}", 5, None, ["a"]])
-def test_a_pattern_that_re2_has_not_is_not_gradable(unusable: object) -> None:
+def test_a_pattern_that_re2_cannot_use_is_not_gradable(unusable: object) -> None:
     assert regex.verify("a", {"pattern": unusable}).status == "not_gradable"
 
 
-def test_a_flag_that_is_none_is_not_gradable() -> None:
+def test_an_anywhere_that_is_not_true_or_false_is_not_gradable() -> None:
     assert regex.verify("a", {"pattern": "a", "anywhere": "no"}).status == "not_gradable"
 
 
@@ -50,9 +50,9 @@ def test_time_is_linear_in_hostile_text() -> None:
 
 
 @given(st.text(), st.text())
-def test_a_quoted_text_matches_itself_only(completion: str, wanted: str) -> None:
+def test_a_quoted_text_matches_only_itself(completion: str, text: str) -> None:
     import re2
 
-    row = {"pattern": re2.escape(wanted.strip())}
+    row = {"pattern": re2.escape(text.strip())}
     if completion.strip():
-        assert regex.verify(completion, row).score == float(completion.strip() == wanted.strip())
+        assert regex.verify(completion, row).score == float(completion.strip() == text.strip())

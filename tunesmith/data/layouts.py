@@ -153,7 +153,7 @@ def _side(fields: Fields, column: str, *, has_prompt: bool) -> list[Message]:
 def _scored(fields: Fields, prompt: str, verifier: str, reference: str | None = None) -> Row:
     """Build the row of a prompt that names its verifier; other fields that the verifier reads are kept as they are."""
     name = fields[verifier]
-    needs = catalog.read_by(name, fields) if isinstance(name, str) and name in catalog.VERIFIERS else {}
+    needs = catalog.columns_read(name, fields) if isinstance(name, str) and name in catalog.VERIFIERS else {}
     if reference is not None:
         value = fields[reference]
         # Several right answers, or a JSON object, are kept where there is a verifier for them.

@@ -244,7 +244,7 @@ def check_own_answer(row: Row) -> str | None:
     name = row.get("verifier", "")
     if name not in catalog.VERIFIERS:
         return None
-    lacking = catalog.lacking(name, row)
+    lacking = catalog.missing_columns(name, row)
     if lacking:
         return f"cannot be graded: {name} needs {' and '.join(map(repr, lacking))}"
     gold = catalog.gold(name, row)

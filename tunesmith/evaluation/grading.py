@@ -15,7 +15,7 @@ from tunesmith.core.ready_rows import Message, Row, Sample
 from tunesmith.evaluation.documents import Details, Summary
 from tunesmith.evaluation.suites import Answers, compiled_format
 from tunesmith.verifiers import catalog, instructions
-from tunesmith.verifiers.regex import encoded
+from tunesmith.verifiers.regex import utf8
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answ
 def _graded_row(verifier: str, row: Row) -> Row:
     """The columns of a row that its sample keeps."""
     reference = row.get("reference", catalog.gold(verifier, row))
-    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.read_by(verifier, row), "reference": reference}
+    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.columns_read(verifier, row), "reference": reference}
     return cast("Row", columns)
 
 
@@ -181,4 +181,4 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _well_formed(completion: str, pattern: str | None) -> bool | None:
-    return None if pattern is None else compiled_format(pattern).fullmatch(encoded(completion.strip())) is not None
+    return None if pattern is None else compiled_format(pattern).fullmatch(utf8(completion.strip())) is not None

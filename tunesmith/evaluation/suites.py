@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, Posit
 
 from tunesmith.core.params import Section
 from tunesmith.verifiers.names import VerifierName
-from tunesmith.verifiers.regex import compile_pattern, told
+from tunesmith.verifiers.regex import compile_pattern, error_text
 
 
 def compiled_format(pattern: str) -> Any:
@@ -20,7 +20,7 @@ def _compiles(pattern: str) -> str:
     try:
         compiled_format(pattern)
     except re2.error as error:
-        raise ValueError(f"not a regular expression of RE2's ({told(error)})") from None
+        raise ValueError(f"not a regular expression of RE2's ({error_text(error)})") from None
     return pattern
 
 

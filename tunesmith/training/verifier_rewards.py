@@ -54,7 +54,7 @@ def check_gold(score: Score, rows: list[Row], where: str) -> None:
     if "code" in score.weights:
         tiers.tier()
     for name in score.weights:
-        without = [row["id"] for row in rows if catalog.lacking(name, row)]
+        without = [row["id"] for row in rows if catalog.missing_columns(name, row)]
         if without:
             needs = " and ".join(map(repr, catalog.VERIFIERS[name].needs))
             raise TrainingError(

@@ -1,19 +1,19 @@
-"""Does a program do what its tests say? It runs in the sandbox, and what is expected of it stays outside.
+"""Run a program against its tests in the sandbox; the expected results stay outside.
 
 A row names the function, ``entry_point``, and has one of
 
     cases   [{"args": [...], "kwargs": {...}, "expected": ...}, ...]: compared here, by exact built-in type (1 is
-            not True, 1.0 or "1"; a tuple is no list) and value; floats within ``tolerance`` where the row has one
+            not True, 1.0 or "1"; a tuple is not a list) and value; floats within ``tolerance`` where the row has one
     test    HumanEval's: the text of a ``check(candidate)`` that asserts. It runs in a sandboxed process of its own,
             where every call of ``candidate`` is a message that this process passes on to the program's
 
-so that the program's process meets its inputs and nothing else. Arguments cross by value: a function cannot be one,
+so that the program's process gets its inputs and nothing else. Arguments are passed by value: a function cannot be one,
 and a test cannot see them changed. A test's ``==`` is Python's own, so a subclass (a Counter) counts as its base.
 
-A program that fails to load, raises, ends, dawdles or answers with what is no plain value is wrong. Not gradable is
-what it has no part in: no sandbox, a test that does not load, names what does not exist, or calls nothing. A program
-cannot choose not to be graded: a test that does not end once it has called is its failure, and so is one that breaks
-then, if the row's own solution passes it.
+A program is wrong if it fails to load, raises, exits early, takes too long or returns a value of another type. A row is
+not gradable if the failure is not the program's: no sandbox, or a test that does not load, uses undefined names or
+calls nothing. A program cannot choose not to be graded: a test that does not end after its first call is the program's
+failure, and so is a test that breaks then, if the row's own solution passes it.
 """
 
 import secrets
@@ -26,7 +26,7 @@ from tunesmith.verifiers.program import Program, assemble, extract, stub
 from tunesmith.verifiers.sandbox import tiers, wire
 from tunesmith.verifiers.verdict import Columns, Verdict
 
-SHOWN = 120
+LONGEST_SHOWN = 120
 """Characters of a value in a reason."""
 FORGED = "the program answered for the sandbox"
 
@@ -38,8 +38,8 @@ class Case(BaseModel):
     expected: object
 
 
-class Task(BaseModel):
-    """What the verifier reads of a row."""
+class Problem(BaseModel):
+    """The columns of a row that the verifier reads."""
 
     model_config = ConfigDict(strict=True)
     entry_point: str
@@ -48,26 +48,26 @@ class Task(BaseModel):
     cases: list[Case] = []
     tolerance: float = 0.0
 
-    def start(self) -> str:
-        """What the program begins with."""
-        asked = [message.get("content", "") for message in self.prompt if message.get("role") == "user"]
-        return str(asked[-1]) if asked else ""
+    def prompt_text(self) -> str:
+        """The text of the last user message, which a program may continue."""
+        texts = [message.get("content", "") for message in self.prompt if message.get("role") == "user"]
+        return str(texts[-1]) if texts else ""
 
 
-class WrongError(Exception):
-    """The program is wrong, for the reason that is its text."""
+class WrongProgramError(Exception):
+    """The program is wrong; the text is the reason."""
 
 
 class UngradableError(Exception):
-    """The row or the machine is at fault, for the reason that is its text."""
+    """The row or the machine is at fault; the text is the reason."""
 
 
 class BrokenTestError(UngradableError):
-    """The test broke after the program had answered it: by itself, or on what was answered."""
+    """The test broke after a call had returned: by itself, or because of the returned value."""
 
 
 def verify(completion: str, row: Columns) -> Verdict:
-    """1 where every case or the whole test passes, else 0. In the first tier that holds here."""
+    """Score 1 where every case or the whole test passes, else 0, in the first tier of the sandbox that holds here."""
     try:
         return grade(completion, row, tiers.tier())
     except SandboxError as error:
@@ -75,162 +75,175 @@ def verify(completion: str, row: Columns) -> Verdict:
 
 
 def grade(completion: str, row: Columns, tier: tiers.Tier, limits: tiers.Limits = tiers.LIMITS) -> Verdict:
-    """`verify` in a tier. Raises SandboxError where the sandbox does not start."""
+    """`verify` in a given tier. Raises SandboxError where the sandbox does not start."""
     try:
-        task = Task.model_validate(row)
+        problem = Problem.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         return Verdict(0.0, None, f"row: {'.'.join(map(str, first['loc']))}: {first['msg']}", "not_gradable")
-    if bool(task.cases) == bool(task.test):
+    if bool(problem.cases) == bool(problem.test):
         return Verdict(0.0, None, "a row has either `cases` or a `test`", "not_gradable")
-    code = extract(completion, task.entry_point)
+    code = extract(completion, problem.entry_point)
     if code is None:
         return Verdict(0.0, None, "no code in the completion", "no_answer")
-    program = assemble(code, task.start(), task.entry_point)
+    program = assemble(code, problem.prompt_text(), problem.entry_point)
     try:
-        passed = (_run_cases if task.cases else _run_test)(task, program, tier, limits)
-    except WrongError as error:
+        summary = (_run_cases if problem.cases else _run_test)(problem, program, tier, limits)
+    except WrongProgramError as error:
         return Verdict(0.0, code, str(error))
     except BrokenTestError as error:
-        if _is_sound(task, row, tier, limits):
+        if _own_solution_passes(problem, row, tier, limits):
             return Verdict(0.0, code, f"on what the program returned, {error}")
         return Verdict(0.0, code, str(error), "not_gradable")
     except UngradableError as error:
         return Verdict(0.0, code, str(error), "not_gradable")
-    return Verdict(1.0, code, passed)
+    return Verdict(1.0, code, summary)
 
 
-def _is_sound(task: Task, row: Columns, tier: tiers.Tier, limits: tiers.Limits) -> bool:
-    """Whether the row's own solution passes its test: then a test that broke did so on what another returned."""
-    code = extract(str(row.get("reference", "")), task.entry_point)
+def _own_solution_passes(problem: Problem, row: Columns, tier: tiers.Tier, limits: tiers.Limits) -> bool:
+    """Whether the row's own solution passes its test, so that a broken test is the fault of what a program returned."""
+    code = extract(str(row.get("reference", "")), problem.entry_point)
     if code is None:
         return False
     try:
-        return bool(_run_test(task, assemble(code, task.start(), task.entry_point), tier, limits))
-    except (WrongError, UngradableError):
+        _run_test(problem, assemble(code, problem.prompt_text(), problem.entry_point), tier, limits)
+    except (WrongProgramError, UngradableError):
         return False
+    return True
 
 
-def same(tree: object, expected: object, tolerance: float) -> bool:
-    """Whether what `wire` parsed stands for a JSON value, exactly."""
+def _is_equal(tree: object, expected: object, tolerance: float) -> bool:
+    """Whether a parsed tree of `wire` stands for exactly this JSON value; floats may differ by ``tolerance``."""
     if isinstance(expected, dict):
         if not (isinstance(tree, dict) and tree.keys() == {"dict"} and len(tree["dict"]) == len(expected)):
             return False
         items = [(key, value) for key, value in tree["dict"] if isinstance(key, str) and key in expected]
-        return len(dict(items)) == len(expected) and all(same(value, expected[key], tolerance) for key, value in items)
+        return len(dict(items)) == len(expected) and all(
+            _is_equal(value, expected[key], tolerance) for key, value in items
+        )
     if type(tree) is not type(expected):
         return False
     if isinstance(expected, list) and isinstance(tree, list):
-        return len(tree) == len(expected) and all(map(same, tree, expected, [tolerance] * len(tree)))
+        return len(tree) == len(expected) and all(map(_is_equal, tree, expected, [tolerance] * len(tree)))
     if isinstance(expected, float) and isinstance(tree, float) and tolerance:
         return bool(abs(tree - expected) <= tolerance or tree == expected)
     return bool(tree == expected)
 
 
-class Candidate:
-    """The program's process, asked."""
+class ProgramProcess:
+    """The sandboxed process of a program, and the number of its calls."""
 
     def __init__(self, process: tiers.Process, deadline: float) -> None:
         self.process, self.deadline, self.calls = process, deadline, 0
 
-    def load(self, task: Task, program: Program, *, exact: bool) -> None:
-        """Raises WrongError where the program does not load."""
-        reply = self._ask(program.prelude, program.sources, task.entry_point, exact)
+    def load(self, problem: Problem, program: Program, *, exact: bool) -> None:
+        """Load the program. Raises WrongProgramError where that fails.
+
+        exact: whether a returned instance of a subclass is refused, instead of counted as its built-in base.
+        """
+        reply = self._ask(program.prelude, program.sources, problem.entry_point, exact)
         if reply != ["loaded"]:
-            raise WrongError(f"the program does not load: {_told(reply)}")
+            raise WrongProgramError(f"the program does not load: {_error_text(reply)}")
 
     def call(self, arguments: object, named: object) -> list[object]:
-        """["returned", value] or ["raised", type, text], of `wire` trees in and out. Raises WrongError, WireError."""
+        """Call the function; the reply is ["returned", value] or ["raised", type, text]. Values are `wire` trees.
+
+        Raises WrongProgramError, WireError.
+        """
         self.calls += 1
         reply = self._ask("call", arguments, named)
         match reply:
             case ["returned", _] | ["raised", str(), str()]:
                 return reply
-        raise WrongError(FORGED)
+        raise WrongProgramError(FORGED)
 
     def end(self) -> None:
-        """Raises WrongError unless the program's process came through as many calls as were asked of it."""
+        """Raise WrongProgramError unless the process has counted as many calls as it was sent."""
         if self._ask("end") != ["ended", self.calls]:
-            raise WrongError(FORGED)
+            raise WrongProgramError(FORGED)
 
     def _ask(self, *trees: object) -> list[object]:
         nonce = secrets.token_hex(16)
         try:
             self.process.send(nonce, *trees, deadline=self.deadline)
             reply = self.process.receive(deadline=self.deadline)
-        except tiers.BrokenOffError as error:
-            raise WrongError(f"the program {error}") from None
+        except tiers.ProcessError as error:
+            raise WrongProgramError(f"the program {error}") from None
         if reply[0] != nonce:
-            raise WrongError(FORGED)
+            raise WrongProgramError(FORGED)
         return reply[1:]
 
 
-def _run_cases(task: Task, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
-    with tiers.started(tier, "candidate", limits=limits) as [process]:
-        candidate = Candidate(process, time.monotonic() + limits.seconds)
-        candidate.load(task, program, exact=True)
-        for number, case in enumerate(task.cases, 1):
+def _run_cases(problem: Problem, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
+    """Run every case, and return a summary. Raises WrongProgramError, UngradableError."""
+    with tiers.open_processes(tier, "candidate", limits=limits) as [process]:
+        candidate = ProgramProcess(process, time.monotonic() + limits.seconds)
+        candidate.load(problem, program, exact=True)
+        for number, case in enumerate(problem.cases, 1):
             try:
                 reply = candidate.call(wire.tree(case.args), wire.tree(case.kwargs))
             except wire.WireError as error:
                 raise UngradableError(f"case {number}: {error}") from None
-            place = f"case {number} of {len(task.cases)}"
+            place = f"case {number} of {len(problem.cases)}"
             if reply[0] == "raised":
-                raise WrongError(f"{place} raises {_told(reply)}")
-            if not same(reply[1], case.expected, task.tolerance):
-                raise WrongError(f"{place}: {_shown(reply[1])} is not {_shown(case.expected)}")
+                raise WrongProgramError(f"{place} raises {_error_text(reply)}")
+            if not _is_equal(reply[1], case.expected, problem.tolerance):
+                raise WrongProgramError(f"{place}: {_shortened(reply[1])} is not {_shortened(case.expected)}")
         candidate.end()
-    return f"all {len(task.cases)} cases"
+    return f"all {len(problem.cases)} cases"
 
 
-def _run_test(task: Task, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
-    with tiers.started(tier, "candidate", "tester", limits=limits) as [process, tester]:
+def _run_test(problem: Problem, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
+    """Run the test, and return a summary. Raises WrongProgramError, UngradableError."""
+    with tiers.open_processes(tier, "candidate", "tester", limits=limits) as [process, tester]:
         deadline = time.monotonic() + limits.seconds
-        candidate = Candidate(process, deadline)
+        candidate = ProgramProcess(process, deadline)
         nonce = secrets.token_hex(16)
         try:
-            tester.send(nonce, stub(task.start()), task.test, task.entry_point, deadline=deadline)
-            said = _next(tester, nonce, deadline)
-            if said[0] == "call":
-                candidate.load(task, program, exact=False)
-            while said[0] == "call":
-                tester.send(*candidate.call(*said[1:]), deadline=deadline)
-                said = _next(tester, nonce, deadline)
-        except tiers.TooLateError:
+            tester.send(nonce, stub(problem.prompt_text()), problem.test, problem.entry_point, deadline=deadline)
+            message = _receive(tester, nonce, deadline)
+            if message[0] == "call":
+                candidate.load(problem, program, exact=False)
+            while message[0] == "call":
+                tester.send(*candidate.call(*message[1:]), deadline=deadline)
+                message = _receive(tester, nonce, deadline)
+        except tiers.DeadlineError:
             if candidate.calls:
-                raise WrongError("the test did not end on what the program returned") from None
+                raise WrongProgramError("the test did not end on what the program returned") from None
             raise UngradableError("the test took too long before it called the program") from None
-        except tiers.BrokenOffError as error:
+        except tiers.ProcessError as error:
             fault = BrokenTestError if candidate.calls else UngradableError
             raise fault(f"the test's process {error}") from None
-        outcome, calls, *reason = said
+        outcome, calls, *failure = message
         if outcome == "broken" or not calls or calls != candidate.calls:
             fault = BrokenTestError if outcome == "broken" and candidate.calls else UngradableError
-            raise fault(f"the test is broken: {_failure(task, reason) if reason else 'it calls nothing'}")
+            raise fault(f"the test is broken: {_failure_text(problem, failure) if failure else 'it calls nothing'}")
         if outcome == "failed":
-            raise WrongError(_failure(task, reason))
+            raise WrongProgramError(_failure_text(problem, failure))
         candidate.end()
     return f"the test passes, {calls} calls"
 
 
-def _next(tester: tiers.Process, nonce: str, deadline: float) -> list[object]:
-    said = tester.receive(deadline=deadline)
-    if said[0] != nonce:
-        raise tiers.BrokenOffError("answered with another nonce")
-    return said[1:]
+def _receive(tester: tiers.Process, nonce: str, deadline: float) -> list[object]:
+    message = tester.receive(deadline=deadline)
+    if message[0] != nonce:
+        raise tiers.ProcessError("answered with another nonce")
+    return message[1:]
 
 
-def _failure(task: Task, reason: list[object]) -> str:
-    """kind, text and line of what a test raised, in words."""
-    kind, text, line = reason
-    where = f" in `{task.test.splitlines()[line - 1].strip()[:SHOWN]}`" if isinstance(line, int) and line else ""
+def _failure_text(problem: Problem, failure: list[object]) -> str:
+    """The type, text and line of the error that a test raised, in words."""
+    kind, text, line = failure
+    where = ""
+    if isinstance(line, int) and line:
+        where = f" in `{problem.test.splitlines()[line - 1].strip()[:LONGEST_SHOWN]}`"
     return f"{kind}{f': {text}' if text else ''}{where}"
 
 
-def _told(reply: list[object]) -> str:
+def _error_text(reply: list[object]) -> str:
     return ": ".join(part for part in reply[1:] if part and isinstance(part, str))
 
 
-def _shown(tree: object) -> str:
+def _shortened(tree: object) -> str:
     text = wire.dump(tree).decode()
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}..."

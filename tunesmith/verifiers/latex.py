@@ -1,6 +1,6 @@
-r"""What a LaTeX box holds, and arithmetic in LaTeX or in Unicode as it is written on a keyboard.
+r"""Read LaTeX boxes, and rewrite arithmetic in LaTeX or Unicode as it is typed on a keyboard.
 
-Every function here is linear in the text: its patterns have nothing to go back over, whatever the completion.
+Every function here takes linear time on any completion: its patterns have nothing to backtrack over.
 """
 
 import re
@@ -8,12 +8,12 @@ import unicodedata
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-UNREAD = " 0^"
-"""Begins like a number and is none, so it is never read in part."""
+UNREADABLE = " 0^"
+"""A placeholder that begins like a number and is not one, so that it is never read in part."""
 CHARACTERS: dict[int, str | None] = (
-    # Soft hyphens, joiners and marks of direction: 4, a zero-width space and 2 show as 42, and are 42.
+    # Soft hyphens, joiners and marks of direction: 4, a zero-width space and 2 are displayed as 42, and are 42.
     dict.fromkeys([0xAD, 0x2060, 0xFEFF, *range(0x200B, 0x2010)])
-    # Hyphens and dashes that models write for a minus sign. Not the em dash, which is punctuation.
+    # Hyphens and dashes that models write for a minus sign, without the em dash, which is punctuation.
     | dict.fromkeys(map(ord, "\u2010\u2011\u2012–\ufe63\uff0d"), "-")
     | {ord(digit): "^" + unicodedata.normalize("NFKC", digit) for digit in "⁰¹²³⁴⁵⁶⁷⁸⁹"}
     | {0xFF10 + digit: str(digit) for digit in range(10)}  # full width
@@ -38,26 +38,27 @@ COMMANDS = re.compile(
     re.VERBOSE | re.ASCII,
 )
 OPAQUE = re.compile(r"(?:\\[a-zA-Z]{1,30}|[\^_])\s{0,9}(?:\[[^][]*\])?(?:\{[^{}]*\}){1,2}")
-"""A command with its argument, the innermost ones: \\sqrt{2} and \\frac{\\pi}{2} are no 2."""
+"""An innermost command with its argument: \\sqrt{2} and \\frac{\\pi}{2} are not 2."""
 DEEPEST = 4
+"""Levels of nested commands that are replaced."""
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    r"""Where every outermost ``\boxed{...}`` begins and ends, and what it holds; "" for one that is never closed."""
-    found: list[tuple[int, int, str]] = []
+    r"""The start, the end and the content of every outermost ``\boxed{...}``; "" is the content of one never closed."""
+    spans: list[tuple[int, int, str]] = []
     box = BOX.search(text)
     while box:
         end = _closing(text, box.end())
         if end is None:
-            found.append((box.start(), len(text), ""))
+            spans.append((box.start(), len(text), ""))
             break
-        found.append((box.start(), end + 1, text[box.end() : end]))
+        spans.append((box.start(), end + 1, text[box.end() : end]))
         box = BOX.search(text, end + 1)
-    return found
+    return spans
 
 
 def _closing(text: str, start: int) -> int | None:
-    """Where the brace that is open at ``start`` is closed."""
+    """The position of the brace that closes the one before ``start``; None where it stays open."""
     depth = 1
     for brace in BRACE.finditer(text, start):
         depth += {"{": 1, "}": -1}.get(brace[0], 0)
@@ -67,30 +68,30 @@ def _closing(text: str, start: int) -> int | None:
 
 
 def plain(text: str) -> str:
-    r"""\frac{1}{2} and ½ as 1/2, 3\times10^{2} as 3×10^2, \text{no} as {no}; arithmetic that is none, as `UNREAD`."""
-    text = SYMBOLS.sub(_symbol, text.translate(CHARACTERS))
+    r"""Rewrite \frac{1}{2} and ½ as 1/2, 3\times10^{2} as 3×10^2, \text{no} as {no}, the rest as `UNREADABLE`."""
+    text = SYMBOLS.sub(_plain_symbol, text.translate(CHARACTERS))
     if "\\" not in text and "{" not in text:
         return text
-    text = COMMANDS.sub(_plainly, text)
+    text = COMMANDS.sub(_plain_command, text)
     for _ in range(DEEPEST):
-        text, opaque = OPAQUE.subn(UNREAD, text)
-        if not opaque:
+        text, count = OPAQUE.subn(UNREADABLE, text)
+        if not count:
             break
     return text
 
 
-def _symbol(symbol: re.Match[str]) -> str:
+def _plain_symbol(symbol: re.Match[str]) -> str:
     if symbol["part"] is None:
-        return UNREAD
+        return UNREADABLE
     return _fraction(symbol["digit"], unicodedata.normalize("NFKC", symbol["part"]).replace("\u2044", "/"))
 
 
-def _fraction(before: str, written: str) -> str:
-    """A fraction as it stands behind a digit, in a mixed number, or behind what may be its sign."""
-    return before + (" " if before.isdigit() else "") + written
+def _fraction(before: str, fraction: str) -> str:
+    """``fraction`` alone, or as part of a mixed number, behind the digit ``before``."""
+    return before + (" " if before.isdigit() else "") + fraction
 
 
-def _plainly(command: re.Match[str]) -> str:
+def _plain_command(command: re.Match[str]) -> str:
     match command.lastgroup:
         case "space":
             return "\N{THIN SPACE}"
@@ -105,6 +106,6 @@ def _plainly(command: re.Match[str]) -> str:
         case "degree":
             return "°"
         case "unread":
-            return UNREAD
+            return UNREADABLE
         case _:
             return command["escaped"] or ""

@@ -1,9 +1,9 @@
-"""Is the completion as long as the row asks?
+"""Measure the length of the completion against the row's bounds.
 
-The row holds any of ``min_words``, ``max_words``, ``min_characters`` and ``max_characters``, each included. Words are
-what white space separates; characters are Unicode code points, without the white space around the completion. The
-score is 1 within every bound and 0 outside: a share would pay for an answer that is too long. A blank completion is
-no answer, else it would be right wherever there is only a maximum.
+The row holds any of ``min_words``, ``max_words``, ``min_characters`` and ``max_characters``, all inclusive. Words are
+separated by white space; characters are Unicode code points, without the white space around the completion. The score
+is 1 within every bound and 0 outside: a share would pay for an answer that is too long. A blank completion is not an
+answer; otherwise it would be right wherever there is only a maximum.
 """
 
 from tunesmith.verifiers.verdict import Columns, Verdict
@@ -17,14 +17,14 @@ def verify(completion: str, row: Columns) -> Verdict:
         bounds = _bounds(row)
     except ValueError as error:
         return Verdict(0.0, None, str(error), "not_gradable")
-    measured = {"words": len(completion.split()), "characters": len(completion.strip())}
-    if not measured["words"]:
+    lengths = {"words": len(completion.split()), "characters": len(completion.strip())}
+    if not lengths["words"]:
         return Verdict(0.0, None, "the completion is blank", "no_answer")
-    answer = f"{measured['words']} words, {measured['characters']} characters"
+    answer = f"{lengths['words']} words, {lengths['characters']} characters"
     for name, bound in bounds.items():
         side, _, unit = name.partition("_")
-        if measured[unit] < bound if side == "min" else measured[unit] > bound:
-            return Verdict(0.0, answer, f"{measured[unit]} {unit}, {'fewer' if side == 'min' else 'more'} than {bound}")
+        if lengths[unit] < bound if side == "min" else lengths[unit] > bound:
+            return Verdict(0.0, answer, f"{lengths[unit]} {unit}, {'fewer' if side == 'min' else 'more'} than {bound}")
     return Verdict(1.0, answer, f"{answer}: within bounds")
 
 
@@ -36,7 +36,7 @@ def _bounds(row: Columns) -> dict[str, int]:
         if bound is None:
             continue
         if not isinstance(bound, int) or isinstance(bound, bool) or bound < 0:
-            raise ValueError(f"{name} is no number of {name.partition('_')[2]}: {bound!r}")
+            raise ValueError(f"{name} must be a number of {name.partition('_')[2]}, not {bound!r}")
         bounds[name] = bound
     if not bounds:
         raise ValueError(f"the row has none of {', '.join(BOUNDS)}")

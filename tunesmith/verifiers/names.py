@@ -20,7 +20,7 @@ NAMES = (
 
 def _check_known(name: str) -> str:
     if name not in NAMES:
-        raise ValueError(f"unknown verifier {name!r}; there is {', '.join(NAMES)}")
+        raise ValueError(f"unknown verifier {name!r}; use one of {', '.join(NAMES)}")
     return name
 
 

@@ -1,17 +1,17 @@
-r"""Is the final number right?
+r"""Compare the final number of the completion with that of the reference.
 
 The final number of a text is the one in its last ``\boxed{...}``, else the first after its last ``####`` (GSM8K's
 mark), else the last one in it; of box and mark, the later one decides. Where a box holds several numbers, the last
 one is the answer only behind an equals sign.
 
-Values are compared exactly, as fractions: 42, 42.0, +42 and 42. are one number; 41.999 is another, and 0.333 is no
-1/3. Read are thousands (1,000 1_000 1'000 1\,000, a thin or no-break space; an ordinary space only where the number
-is the whole answer: elsewhere 5 100 may be two, and is no answer), fractions and mixed numbers (1/2, \frac{1}{2},
-1 1/2), powers of ten (1.5e3, 10^3, 1.5 × 10^3), amounts of money, and numbers that a unit touches (12.5kg). A percent
-sign is a unit: 50% is 50, and is not 0.5. An ordinal (the 12th) is a word.
+Values are compared exactly, as fractions: 42, 42.0, +42 and 42. are one number; 41.999 is another, and 0.333 is not
+1/3. These forms are read: thousands (1,000 1_000 1'000 1\,000, a thin or no-break space; an ordinary space only where
+the number is the whole answer: elsewhere 5 100 may be two numbers, and is no answer), fractions and mixed numbers
+(1/2, \frac{1}{2}, 1 1/2), powers of ten (1.5e3, 10^3, 1.5 × 10^3), amounts of money, and numbers that a unit touches
+(12.5kg). A percent sign is a unit: 50% is 50, and is not 0.5. An ordinal (the 12th) is a word.
 
-What is not one plain number (2^10, 1.2.3, 2024-05-01, 12:30, 7/8/9, 1,2, √2, 5 million) is never read in part: as
-the final number, it is no answer rather than a wrong one. Of 20-30 the final number is 30, which may be a subtraction.
+An expression that is not one plain number (2^10, 1.2.3, 2024-05-01, 12:30, 7/8/9, 1,2, √2, 5 million) is never read in
+part: as the final number, it is no answer rather than a wrong one. In 20-30, which may be a subtraction, it is 30.
 """
 
 import re
@@ -36,7 +36,7 @@ TOKEN = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
-"""A run of characters that begins like a number; a sign counts only where nothing stands before it to join."""
+"""A run of characters that begins like a number; its sign counts unless something before it makes it an operator."""
 NUMBER = re.compile(
     rf"""
     (?P<number> [-+−]? [$€£]? (?:
@@ -47,42 +47,43 @@ NUMBER = re.compile(
     (?: %?                                                               # a percent sign or a unit
       | (?! [eE]\d | (?: [kKM] | [bm]n | hundred | thousand | [mb]illion | trillion )\b ) [a-zA-Z]+ (?: / [a-zA-Z]+ )?
       | / [a-zA-Z]{{2,}} )
-    [.,]*                                                                # the sentence goes on, or ends
+    [.,]*                                                                # the punctuation of the sentence
     """,
     re.VERBOSE | re.ASCII,
 )
 SPACED = re.compile(r"([-+−]?[$€£]?)(\d{1,3}(?: \d{3})+)((?:\.\d+)?\D{0,20})", re.ASCII)
-"""A number with spaces between its thousands that is the whole answer, and its unit."""
+"""A whole answer: a number with spaces between its thousands, and its unit."""
 BEFORE = re.compile(r"[\w)\].^]")
-"""After this, what looks like a sign or a number is part of a word or of an expression."""
+"""A character after which a sign or a number is part of a word or of an expression."""
 SIGN = re.compile(r"((?:^|=)\s{0,9}[-−])\s{1,9}(?=[\d.$€£])")
-"""A sign with a space behind it: no subtraction, for want of something before it."""
+"""A sign with a space behind it that cannot be a subtraction, since nothing to subtract from stands before it."""
 SCALE = re.compile(r"\s?(?:hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
-"""After this much of a number, it is another number."""
+"""A word that multiplies the number before it."""
 WORD = re.compile(r"\d+(?:st|nd|rd|th|[xX])[.,]*", re.ASCII)
+"""Digits that begin a word: an ordinal, or 3x."""
 LONGEST = 100
-"""Characters of the longest number: beyond, it is a model that repeats itself."""
+"""Characters of the longest number; a longer one is the output of a model that repeats itself."""
 
 
 def verify(completion: str, row: Columns) -> Verdict:
     """Compare the final number of ``completion`` with that of the row's reference."""
-    return against(completion, reference(row))
+    return compare(completion, reference(row))
 
 
-def against(completion: str, reference: str) -> Verdict:
+def compare(completion: str, reference: str) -> Verdict:
     """Compare the final number of ``completion`` with that of ``reference``."""
     expected = final_number(reference)
     if expected is None:
         return Verdict(0.0, None, f"the reference has no number: {reference[-80:]!r}", "not_gradable")
-    found = expected if completion == reference else final_number(completion)
-    if found is None:
+    answer = expected if completion == reference else final_number(completion)
+    if answer is None:
         return Verdict(0.0, None, "no number in the completion", "no_answer")
-    right = found == expected or value(found) == value(expected)
-    return Verdict(float(right), found, f"{found} is {'' if right else 'not '}{expected}")
+    right = answer == expected or value(answer) == value(expected)
+    return Verdict(float(right), answer, f"{answer} is {'' if right else 'not '}{expected}")
 
 
 def final_number(text: str) -> str | None:
-    """The final number, without LaTeX, or None. Marked with a box or a ``####``, nothing else counts."""
+    """The final number, without LaTeX, or None. Where a text has a box or a ``####``, no other number counts."""
     _, mark, after = text.rpartition(MARK)
     boxes = latex.boxes(after)
     if boxes:
@@ -95,7 +96,7 @@ def final_number(text: str) -> str | None:
 
 
 def is_marked(text: str) -> bool:
-    """Whether ``text`` says which number is its answer: in a box, after a ``####``, or by being nothing else."""
+    """Whether ``text`` marks its answer: in a box, after a ``####``, or by holding nothing but a number."""
     if MARK in text or latex.BOX.search(text):
         return final_number(text) is not None
     return len(text) <= LONGEST and NUMBER.fullmatch(_whole(text)) is not None
@@ -113,15 +114,15 @@ def value(number: str) -> Fraction:
 
 
 def _whole(answer: str) -> str:
-    """``answer`` in plain text, where a number that is all of it has no spaces between its thousands."""
+    """``answer`` in plain text, with commas for the spaces between the thousands of a number that is all of it."""
     text = SIGN.sub(r"\1", latex.plain(answer).strip())
     spaced = SPACED.fullmatch(text)
     return spaced[1] + spaced[2].replace(" ", ",") + spaced[3] if spaced else text
 
 
 def _numbers(text: str) -> list[str | None]:
-    """Every number in the text as written, None for what begins like one and is none."""
-    found: list[str | None] = []
+    """Every number in the text as written, and None for every token that only begins like one."""
+    numbers: list[str | None] = []
     for token in TOKEN.finditer(text):
         written = token[0]
         before, after = text[token.start() - 1 : token.start()], text[token.end() : token.end() + 10]
@@ -130,10 +131,10 @@ def _numbers(text: str) -> list[str | None]:
                 continue  # inside a word
             written = written[1:]  # 5-3 ends in 3, not -3
         if not WORD.fullmatch(written):
-            beside = before + after[:1]  # digits of another script
-            part = before == "/" or SCALE.match(after) or any(it.isnumeric() and not it.isascii() for it in beside)
-            found.append(None if part else _number(written))
-    return found
+            other_script = any(mark.isnumeric() and not mark.isascii() for mark in before + after[:1])
+            is_part = before == "/" or SCALE.match(after) or other_script
+            numbers.append(None if is_part else _number(written))
+    return numbers
 
 
 def _number(written: str) -> str | None:

@@ -1,25 +1,12 @@
-"""What a verifier says of a completion, and what a verifier is."""
+"""The verdict on a completion, and the interface of a verifier."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 Status = Literal["scored", "no_answer", "not_gradable"]
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """score: 0 (wrong) to 1 (right). answer: what was extracted, as text. reason: why, in words.
-
-    status ``no_answer``: nothing could be extracted; it scores 0 and is counted on its own. ``not_gradable``: the
-    grader failed, not the model; the sample leaves the mean and is counted aloud.
-    """
-
-    score: float
-    answer: str | None
-    reason: str
-    status: Status = "scored"
-
+"""``no_answer``: no answer could be extracted; the sample scores 0 and is counted separately. ``not_gradable``: the
+grader failed, not the model; the sample is left out of the mean and reported."""
 
 Columns: TypeAlias = Mapping[str, object]
 """A row to grade by: a ready row (`tunesmith.core.ready_rows.Row`), or any row with the columns that a verifier reads.
@@ -29,13 +16,26 @@ Nothing has checked the columns: they are JSON as a user wrote it. A column that
 
 
 @dataclass(frozen=True)
-class Verifier:
-    """verify: the verdict on a completion that answers a row's prompt. needs: what it reads of the row; may: and what
-    else, where the row has it.
+class Verdict:
+    """The score of a completion, with the answer that was extracted and the reason."""
 
-    A row's ``reference`` may also be its own completion. A verifier that needs a reference gives it full marks.
-    """
+    score: float
+    """The score, from 0 (wrong) to 1 (right)."""
+    answer: str | None
+    """The answer as it was extracted from the completion; None where there is none."""
+    reason: str
+    """The reason for the score, in words."""
+    status: Status = "scored"
+
+
+@dataclass(frozen=True)
+class Verifier:
+    """A verifier and the columns of a row that it reads."""
 
     verify: Callable[[str, Columns], Verdict]
+    """Grades a completion by the row whose prompt it answers."""
     needs: tuple[str, ...] = ("reference",)
-    may: tuple[str, ...] = ()
+    """Columns that a row must have. A verifier that needs a ``reference``, for which the row's own completion may stand
+    in, gives the reference itself full marks."""
+    optional: tuple[str, ...] = ()
+    """Columns that are read where a row has them."""

@@ -1,8 +1,8 @@
-"""Which language is a text in, how many sentences has it, what are its words: without a download, the same each time.
+"""Detect the language of a text, count its sentences and split it into words: reproducibly, and without a download.
 
-English sentences and words are as nltk splits them, as IFEval has it (Zhou et al. 2023). Its trained model of sentences
-is a download, so `ABBREVIATIONS` stand in for it: over 10,784 English texts the count was the trained one's in 98%, and
-most of the others hold a single letter before a full stop ("Jar B. How many..."), or "i.e.".
+English sentences and words are split by nltk, as in IFEval (Zhou et al. 2023). nltk's trained model of sentences is a
+download, so `ABBREVIATIONS` stands in for it: on 10,784 English texts, 98% of the counts agreed with the trained
+model's, and most of the other texts have a single letter before a full stop ("Jar B. How many..."), or "i.e.".
 """
 
 from functools import cache
@@ -16,20 +16,20 @@ mr mrs ms dr prof rev hon st sr jr gen col capt lt sgt gov sen rep messrs mt inc
 jan feb mar apr jun jul aug sep sept oct nov dec mon tue tues wed thu thur thurs fri a.m p.m vs etc e.g i.e cf eds
 pp viz ca u.s u.k u.n d.c ph.d b.a m.a m.d b.sc m.sc
 """
-"""What a full stop follows without ending a sentence: words in lower case."""
+"""Words, in lower case, after which a full stop does not end the sentence."""
 PIECE = 20_000
-"""Characters that are split into sentences at a time, more than an answer mostly has."""
-READ = 100_000
-"""Characters that a language is judged by: the detector itself reads 10,000, but first cleans all it is given."""
+"""Characters that are split into sentences at a time; most answers are shorter."""
+LONGEST = 100_000
+"""Characters by which a language is detected. The detector reads only 10,000, but first cleans the whole text."""
 
 
-def detected(text: str) -> str | None:
+def detect(text: str) -> str | None:
     """The language of ``text`` as langdetect names it (ISO 639-1, zh-cn and zh-tw); None where it has no letters.
 
-    langdetect draws at random: the seed is set, on this detector alone, so that a text has one language.
+    langdetect draws random numbers; a seed, set for this detector alone, makes its result reproducible.
     """
     detector = _detectors().create()
-    detector.append(text[:READ])
+    detector.append(text[:LONGEST])
     try:
         return str(detector.detect())
     except LangDetectException:  # "No features in text"
@@ -37,28 +37,29 @@ def detected(text: str) -> str | None:
 
 
 def check_known(language: str) -> str:
-    """The language. Raises ValueError where no text is ever detected to be in it."""
-    if language not in (known := _detectors().get_lang_list()):
-        raise ValueError(f"no such language; there is {', '.join(sorted(known))}")
+    """Return the language. Raises ValueError for one that langdetect does not know."""
+    languages = _detectors().get_lang_list()
+    if language not in languages:
+        raise ValueError(f"unknown language; use one of {', '.join(sorted(languages))}")
     return language
 
 
 def count_sentences(text: str) -> int:
-    """Sentences of an English text; one may count twice at each `PIECE`.
+    """The number of sentences of an English text; one that goes on into the next `PIECE` counts twice.
 
-    nltk gives a text up after five seconds (TimeoutError), as a long row of full stops takes: not so in pieces.
+    In one piece, a long row of full stops would take nltk over five seconds, after which it raises TimeoutError.
     """
     pieces = [text[start : start + PIECE] for start in range(0, len(text), PIECE)]
     return sum(len(_sentence_splitter().tokenize(piece)) for piece in pieces)
 
 
 def words(text: str) -> list[str]:
-    """Words and punctuation marks of an English text; what a hyphen joins is one word, a contraction is two.
+    """Words and punctuation marks of an English text; a hyphenated word is one, a contraction is two.
 
-    A full stop may stay on the last word of an inner sentence, which no rule minds.
+    A full stop may stay on the last word of an inner sentence, which affects no rule.
     """
-    found: list[str] = _word_splitter().tokenize(" ".join(text.split()))  # a long run of spaces takes it quadratic time
-    return found
+    tokens: list[str] = _word_splitter().tokenize(" ".join(text.split()))  # long runs of spaces take quadratic time
+    return tokens
 
 
 @cache
@@ -71,11 +72,11 @@ def _detectors() -> DetectorFactory:
 
 @cache
 def _sentence_splitter() -> Any:
-    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer  # a second, which other verifiers save
+    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer  # takes a second, for this verifier alone
 
-    known = PunktParameters()
-    known.abbrev_types = set(ABBREVIATIONS.split())
-    return PunktSentenceTokenizer(known)
+    parameters = PunktParameters()
+    parameters.abbrev_types = set(ABBREVIATIONS.split())
+    return PunktSentenceTokenizer(parameters)
 
 
 @cache

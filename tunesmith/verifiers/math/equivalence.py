@@ -1,8 +1,8 @@
-r"""Whether two mathematical answers are the same, up to the values that an algebra system compares.
+r"""Decide whether two mathematical answers are the same, given an algebra system that compares values.
 
-Brackets, order, names and words are compared here, as they are written: (1, 2) is a pair or an open interval and is
+Brackets, order, names and words are compared here, as written: (1, 2) is a pair or an open interval and is
 not {1, 2}, [1, 2) is neither; a list without brackets is a set, in any order; x = 5 is 5, but not y = 5, and 2x = 5
-is no 5; in a chain (x = 3 + 2 = 5) every value must be the same. Words are compared as words.
+is not 5; in a chain (x = 3 + 2 = 5) every value must be the same. Words are compared as words.
 """
 
 import re
@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Literal
 
 MOST = 12
-"""Sides of the longest chain of equations that is compared."""
+"""Values in the longest chain of equations that is compared."""
 NAME = re.compile(
     r"(?:\\?[a-zA-Z]|\\(?!pi\b)[a-z]+|[A-Z]{2,4})(?:_(?:\w|\{\w+\}))?'?"
     r"|[fghpqFGHPQ]'?\([^()=]{1,20}\)|\\angle\s*[A-Z]{1,3}|[a-zA-Z]{4,20}|\\text\{[a-zA-Z]{1,20}\}"
@@ -20,7 +20,7 @@ NAME = re.compile(
 OPERATOR = re.compile(r"\\(?:int|sum|prod|lim|det|binom|dbinom|operatorname|partial)(?![a-zA-Z])|\\frac\{d\}|!")
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?|\.\d+|\d+/\d+|\\[dt]?frac\{?\d+\}?\{?\d+\}?)")
 TEN = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:\\times|\\cdot|\*)\s*)?10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|\d)")
-"""A power of ten, which is a way to write a number."""
+"""A power of ten, which is a way of writing a number."""
 MIXED = re.compile(r"[-+]?\s*\(?\d+(?:(?:\s*\+\s*|\s+)\d+/\d+|\s*\+?\s*\\[dt]?frac\{?\d+\}?\{?\d+\}?)\)?")
 UNWORKED = re.compile(
     r"[+*^!]|(?<=[\w)}\]])\s*-|\\(?:cdot|times|div|max|min|gcd|lcm|lfloor|lceil|sqrt|binom|log|ln|lg|exp|sin|cos|tan"
@@ -32,15 +32,14 @@ COMMAND = re.compile(r"\\[a-zA-Z]+")
 
 @dataclass(frozen=True)
 class Answer:
-    """kind: one value, words, or parts in an order or in none.
-
-    text: the words; around parts, their brackets; of a value, the base it is written in, if that is given.
-    sides: what the equals signs of a value separate, one for a bare value.
-    """
+    """An answer, taken apart."""
 
     kind: Literal["value", "words", "ordered", "unordered"]
+    """One value, words, or parts whose order counts or does not."""
     text: str = ""
+    """The words; the brackets around parts; the base in which a value is written, if that is given."""
     sides: tuple[str, ...] = ()
+    """The sides of the equals signs of a value; a bare value is a single side."""
     parts: "tuple[Answer, ...]" = ()
 
     @property
@@ -52,7 +51,7 @@ class Answer:
         return self.sides[1:] if self.name else self.sides
 
     def expressions(self) -> Iterator[str]:
-        """Every single expression in it."""
+        """Every expression in the answer, without its names."""
         yield from (side for side in self.sides if side != self.name)
         for part in self.parts:
             yield from part.expressions()
@@ -62,60 +61,61 @@ Equal = Callable[[str, str], bool]
 """Whether two expressions in LaTeX have the same value, the reference's first."""
 
 
-def same(gold: Answer, found: Answer, equal: Equal) -> bool:
-    """Whether ``found`` is the answer that ``gold`` is."""
-    if "words" in (gold.kind, found.kind):
-        return _words(gold) is not None and _words(gold) == _words(found)
-    if gold.kind == found.kind == "value":
-        return _same_value(gold, found, equal)
-    if len(gold.parts) == 1 and found.kind == "value":
-        return same(gold.parts[0], found, equal)  # {5} is 5
-    if len(found.parts) == 1 and gold.kind == "value":
-        return same(gold, found.parts[0], equal)
-    if (gold.kind, gold.text, len(gold.parts)) != (found.kind, found.text, len(found.parts)):
+def same(gold: Answer, answer: Answer, equal: Equal) -> bool:
+    """Whether ``answer`` is the same answer as ``gold``."""
+    if "words" in (gold.kind, answer.kind):
+        return _words(gold) is not None and _words(gold) == _words(answer)
+    if gold.kind == answer.kind == "value":
+        return _same_value(gold, answer, equal)
+    if len(gold.parts) == 1 and answer.kind == "value":
+        return same(gold.parts[0], answer, equal)  # {5} is 5
+    if len(answer.parts) == 1 and gold.kind == "value":
+        return same(gold, answer.parts[0], equal)
+    if (gold.kind, gold.text, len(gold.parts)) != (answer.kind, answer.text, len(answer.parts)):
         return False
     if gold.kind == "ordered":
-        return all(same(one, other, equal) for one, other in zip(gold.parts, found.parts, strict=True))
-    left = list(found.parts)
-    if len({part.name for part in gold.parts}) > 1 and {part.name for part in gold.parts} != {p.name for p in left}:
-        return False  # of x = 1, y = 2 and 2, 1 nobody knows which is x
+        return all(same(part, other, equal) for part, other in zip(gold.parts, answer.parts, strict=True))
+    remaining = list(answer.parts)
+    names = {part.name for part in gold.parts}
+    if len(names) > 1 and names != {part.name for part in remaining}:
+        return False  # in 2, 1 nothing says which is x, for x = 1, y = 2
     for part in gold.parts:
-        match = next((other for other in left if same(part, other, equal)), None)
+        match = next((other for other in remaining if same(part, other, equal)), None)
         if match is None:
             return False
-        left.remove(match)
+        remaining.remove(match)
     return True
 
 
-def _same_value(gold: Answer, found: Answer, equal: Equal) -> bool:
-    """Two values; of an equation on one side only, the value it gives."""
-    if gold.text and found.text and gold.text != found.text:
+def _same_value(gold: Answer, answer: Answer, equal: Equal) -> bool:
+    """Compare two values; where only one is an equation, by the value that it gives."""
+    if gold.text and answer.text and gold.text != answer.text:
         return False
-    if len(gold.sides) > 1 and len(found.sides) > 1 and (gold.name is None or gold.name != found.name):
-        return len(gold.sides) == len(found.sides) == 2 and _equal("=".join(gold.sides), "=".join(found.sides), equal)
-    if not _is_worked(gold.values[-1], found.values[-1]):
+    if len(gold.sides) > 1 and len(answer.sides) > 1 and (gold.name is None or gold.name != answer.name):
+        return len(gold.sides) == len(answer.sides) == 2 and _equal("=".join(gold.sides), "=".join(answer.sides), equal)
+    if not _is_worked(gold.values[-1], answer.values[-1]):
         return False
-    every = gold.values + found.values
-    return all(_equal(one, other, equal) for one, other in pairwise(every)) if len(every) <= MOST else False
+    values = gold.values + answer.values
+    return len(values) <= MOST and all(_equal(value, other, equal) for value, other in pairwise(values))
 
 
-def _is_worked(gold: str, found: str) -> bool:
-    """Whether a number that is asked for is given as one: 17 + 25 is not the answer, nor is 84/2, where 42 is."""
+def _is_worked(gold: str, answer: str) -> bool:
+    """Whether an answer is a number where the reference is one: where 42 is right, 17 + 25 is not, nor is 84/2."""
     if not NUMBER.fullmatch(gold.strip()):
         return True
-    left = "1/1" if MIXED.fullmatch(found.strip()) else TEN.sub("1", found)
+    remainder = "1/1" if MIXED.fullmatch(answer.strip()) else TEN.sub("1", answer)
     whole = gold.strip().lstrip("-+").isdigit()
-    return not (UNWORKED.search(left) or (whole and DIVIDED.search(left)))
+    return not (UNWORKED.search(remainder) or (whole and DIVIDED.search(remainder)))
 
 
-def _equal(gold: str, found: str, equal: Equal) -> bool:
-    """Equal, and written as an answer: a sum or an integral that is left to be worked out is the question again."""
-    if OPERATOR.search(found) and not OPERATOR.search(gold):
+def _equal(gold: str, answer: str, equal: Equal) -> bool:
+    """Whether ``answer`` has an equal value and is worked out: a sum or an integral repeats the question."""
+    if OPERATOR.search(answer) and not OPERATOR.search(gold):
         return False
-    letters = [set(re.findall("[a-zA-Z]", COMMAND.sub("", text))) for text in (gold, found)]
+    letters = [set(re.findall("[a-zA-Z]", COMMAND.sub("", text))) for text in (gold, answer)]
     if any(letter.swapcase() in letters[1] and letter not in letters[1] for letter in letters[0] - set("eE")):
-        return False  # the algebra system folds case
-    return equal(gold, found)
+        return False  # the algebra system ignores case
+    return equal(gold, answer)
 
 
 def _words(answer: Answer) -> str | None:

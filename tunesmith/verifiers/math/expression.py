@@ -1,7 +1,8 @@
-r"""A mathematical expression as written, taken apart into an `Answer`.
+r"""Take a mathematical expression as written apart into an `Answer`.
 
-Units, currencies, a percent sign and the base of a numeral are read over: 50% is 50, and is not 0.5. What an algebra
-system would read, but not as it is meant (1.2.3, 1 2, a word as a product of its letters), is not read at all.
+Units, currencies, a percent sign and the base of a numeral are not part of the value: 50% is 50, and is not 0.5. Text
+that an algebra system would read otherwise than it is meant (1.2.3, 1 2, a word as a product of its letters) is not
+read at all.
 """
 
 import re
@@ -10,7 +11,7 @@ from typing import Literal
 from tunesmith.verifiers.math.equivalence import COMMAND, NAME, Answer
 
 LONGEST = 300
-"""Characters of the longest expression that is read; parsing LaTeX takes seconds for more."""
+"""Characters of the longest expression that is read; parsing a longer one takes seconds."""
 UNICODE = {
     **{"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty "},
     **{"≤": r"\le ", "≥": r"\ge ", "\u222a": r"\cup ", "√": r"\sqrt ", "°": r"^\circ", "²": "^{2}", "³": "^{3}"},
@@ -26,7 +27,7 @@ UNICODE = {
     },
     **{r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge", r"\$": "", "**": "", "`": ""},
 }
-GONE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!;:]|\\(?= )|\$|^\\[(\[]|\\[)\]]$")
+IGNORED = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!;:]|\\(?= )|\$|^\\[(\[]|\\[)\]]$")
 THIN = re.compile(r"(?<=\d)(?:\\,|\{,\}|(?<=^\d) |(?<=^\d\d) |(?<=^\d\d\d) )(?=\d{3}(?![\d/]))")
 THOUSANDS = re.compile(r"((?:.*=)?\s*[-+]?)(\d{1,3}(?:,\d{3})+)((?:\.\d+)?\D*)", re.ASCII)
 CONNECTIVE = re.compile(r"\s*,?\s*(?:\\text\{\s*(?:or|and)\s*\}|\b(?:or|and)\b)\s*")
@@ -51,15 +52,15 @@ UNREADABLE = re.compile(
     r"\d\s+[\d.]|\.\d*\.|\d\.\s|[a-zA-Z]{4}|[a-zA-Z]{2}\s+[a-zA-Z]|[a-zA-Z]\s+[a-zA-Z]{2}"
     r"|\b(?:not|no|is)\b|\d\s*_|[^\x20-\x7e]|[%#~\"?:$]"
 )
-"""What an algebra system would read otherwise than it is meant."""
+"""Text that an algebra system would read otherwise than it is meant."""
 FORBIDDEN = re.compile(r"\\(?:circ|text\w*|math(?:rm|bf|it)|mbox|boxed|fbox)(?![a-zA-Z])")
 
 
 def read(text: str) -> Answer | None:
-    """``text`` taken apart; None for what is no mathematical expression, or none that can be read for sure."""
+    """Take ``text`` apart; None where it is not a mathematical expression, or could be misread."""
     for written, plain in UNICODE.items():
         text = text.replace(written, plain)
-    text = THIN.sub("", GONE.sub("", text.strip()).strip().strip("*").rstrip(".,;: ").strip())
+    text = THIN.sub("", IGNORED.sub("", text.strip()).strip().strip("*").rstrip(".,;: ").strip())
     return _read(text.replace(r"\,", " ")) if 0 < len(text) <= LONGEST else None
 
 
@@ -67,16 +68,16 @@ def _read(text: str) -> Answer | None:
     text = text.strip()
     words = WORDS.fullmatch(text)
     if words or PROSE.fullmatch(text):
-        said = " ".join((words[1] if words else text).strip("() .").split())
-        return Answer("words", said.casefold() if len(said) > 1 else said)
+        phrase = " ".join((words[1] if words else text).strip("() .").split())
+        return Answer("words", phrase.casefold() if len(phrase) > 1 else phrase)
     text = CONNECTIVE.sub(", ", text)
     grouped = THOUSANDS.fullmatch(text)
     if grouped:
         text = grouped[1] + grouped[2].replace(",", "") + grouped[3]
-    for separators, around in ((r"\cup",), r"\cup"), ((",", ";"), "{}"):
+    for separators, brackets in ((r"\cup",), r"\cup"), ((",", ";"), "{}"):
         parts = _split(text, separators)
         if len(parts) > 1:
-            return _parts("unordered", around, parts)
+            return _parts("unordered", brackets, parts)
     if text.startswith(r"\{") and text.endswith(r"\}"):
         return _parts("unordered", "{}", _split(text[2:-2], (",", ";")))
     if text[:1] in ("(", "[") and text[-1:] in (")", "]") and len(_split(text[1:-1], (",", ";"))) > 1:
@@ -90,13 +91,13 @@ def _read(text: str) -> Answer | None:
     return Answer("value", sides=tuple(side for side in sides if side)) if all(sides) else None
 
 
-def _parts(kind: Literal["ordered", "unordered"], around: str, texts: list[str]) -> Answer | None:
+def _parts(kind: Literal["ordered", "unordered"], brackets: str, texts: list[str]) -> Answer | None:
     parts = [_read(text) for text in texts]
-    return Answer(kind, around, parts=tuple(part for part in parts if part)) if all(parts) else None
+    return Answer(kind, brackets, parts=tuple(part for part in parts if part)) if all(parts) else None
 
 
 def _split(text: str, separators: tuple[str, ...]) -> list[str]:
-    """``text`` between the ``separators`` that stand outside of every bracket."""
+    """Split ``text`` at the ``separators`` outside of all brackets."""
     pieces, depth, start = [], 0, 0
     for position, mark in enumerate(text):
         depth += (mark in "([{") - (mark in ")]}")
@@ -108,7 +109,7 @@ def _split(text: str, separators: tuple[str, ...]) -> list[str]:
 
 
 def _value(text: str) -> str | None:
-    """One side of an equation as the algebra system is to read it; None where that could be misread."""
+    """Write one side of an equation for the algebra system; None where it could be misread."""
     text = text.strip()
     if NAME.fullmatch(text):
         return text

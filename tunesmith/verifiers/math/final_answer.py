@@ -1,9 +1,9 @@
-r"""The one expression that a mathematical text ends in.
+r"""Find the final expression of a mathematical text.
 
-It is, the first of these that there is: what the last ``\boxed{...}`` holds; what follows the last ``####``; what
-follows the last "the answer is" or "answer:", to the end of the sentence; the last formula in dollars or LaTeX
-brackets; all of the text, if it is one expression; its final number. Boxes or formulas with nothing between them but
-a comma, "or" or "and" are one answer of several parts, so a list of guesses is not read as its last.
+It is the first of these that the text has: the content of the last ``\boxed{...}``; the text after the last ``####``;
+the text after the last "the answer is" or "answer:", to the end of the sentence; all of the text, if it is one
+expression; the last formula in dollars or LaTeX brackets; the final number. Boxes or formulas with nothing between them
+but a comma, "or" or "and" are one answer of several parts, so a list of guesses is not read as its last.
 """
 
 import re
@@ -15,35 +15,35 @@ WINDOW = 2000
 """Characters at the end of a text that are searched."""
 JOINED = re.compile(r"[$\s]*(?:(?:,|;|\bor\b|\band\b|\\text\{\s*(?:or|and)\s*\})[$\s]*){0,2}")
 FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:\\.|[^$\n\\])+)\$", re.DOTALL)
-STATED = re.compile(r"\b(?:answer|solution|result)(?:\s{1,9}is\s{0,9}:?|\s{0,9}[:=])[\s*]*(.+)", re.IGNORECASE)
-SENTENCE = re.compile(r"[.!?]?\s*$|[.!?]\s|,?\s(?:because|since|as|which|so|where)\s")
+STATED_ANSWER = re.compile(r"\b(?:answer|solution|result)(?:\s{1,9}is\s{0,9}:?|\s{0,9}[:=])[\s*]*(.+)", re.IGNORECASE)
+SENTENCE_END = re.compile(r"[.!?]?\s*$|[.!?]\s|,?\s(?:because|since|as|which|so|where)\s")
 
 
-def final(text: str) -> str | None:
-    """The expression, as written; None where nothing can be read."""
+def final_expression(text: str) -> str | None:
+    """The final expression, as written; None where nothing can be read."""
     _, mark, after = text[-WINDOW:].rpartition(number.MARK)
     boxes = latex.boxes(after)
     if boxes:
         return _group(after, boxes)
     if mark:
         return _from_prose(next((line for line in after.splitlines() if line.strip()), ""))
-    stated = list(STATED.finditer(after))
-    if stated:
-        said = stated[-1][1]
-        end = SENTENCE.search(_masked(said))
-        return _from_prose(said[: end.start()] if end else said)
+    statements = list(STATED_ANSWER.finditer(after))
+    if statements:
+        answer = statements[-1][1]
+        end = SENTENCE_END.search(_masked(answer))
+        return _from_prose(answer[: end.start()] if end else answer)
     return _from_prose(after)
 
 
 def _from_prose(text: str) -> str | None:
     if expression.read(text):
         return text
-    formulas = [(found.start(), found.end(), found[found.lastindex or 0]) for found in FORMULA.finditer(text)]
+    formulas = [(match.start(), match.end(), match[match.lastindex or 0]) for match in FORMULA.finditer(text)]
     return _group(text, formulas) if formulas else number.final_number(text)
 
 
 def _group(text: str, spans: list[tuple[int, int, str]]) -> str:
-    """What the last of ``spans`` (begin, end, content) holds, with those that are joined to it."""
+    """The content of the last of ``spans`` (start, end, content), with that of the spans joined to it."""
     group = [spans[-1][2]]
     for (_, end, content), (start, _, _) in zip(spans[-2::-1], spans[:0:-1], strict=True):
         if not JOINED.fullmatch(text[end:start]):
@@ -53,5 +53,5 @@ def _group(text: str, spans: list[tuple[int, int, str]]) -> str:
 
 
 def _masked(text: str) -> str:
-    """``text`` with its formulas blotted out: a full stop in them ends no sentence."""
+    """``text`` with its formulas masked, since a full stop in one does not end a sentence."""
     return FORMULA.sub(lambda formula: "x" * len(formula[0]), text)

@@ -1,8 +1,8 @@
 """A worker process that answers one question at a time, and is killed when it takes too long.
 
-A module run by its own interpreter, not a `multiprocessing` child: it imports nothing of the program that asks (a
-stage's torch, its unguarded main), and works alike from any thread and after a fork. Its time is limited from both
-sides: here by a wall clock, there by an alarm, so no worker outlives a parent that is killed.
+The worker is a module in an interpreter of its own, not a `multiprocessing` child: it imports nothing of the parent (a
+stage's torch, its unguarded main), and works the same from any thread and after a fork. Both sides limit its time: the
+parent by a wall clock, the worker by an alarm, so that no worker outlives a parent that is killed.
 """
 
 import atexit
@@ -16,16 +16,16 @@ import threading
 import time
 from pathlib import Path
 
-START = 60.0
-"""Seconds that a worker may take to say that it is ready: imports, on a busy machine."""
+START_TIMEOUT = 60.0
+"""Timeout, in seconds, for a worker to be ready: imports, on a busy machine."""
 SLACK = 1.0
-"""Seconds after which a worker that has not been killed ends itself."""
+"""Seconds past the timeout after which a worker that was not killed ends itself."""
 
 
 class Worker:
-    """``module`` as a process: says a line when ready, then answers a line of JSON with a line of JSON.
+    """``module`` as a process. It writes a line when ready, then answers each line of JSON with a line of JSON.
 
-    Safe to use from threads, which wait for each other, and in forked children, which get a process of their own.
+    It may be used from threads, which wait for each other, and in forked children, which get a process of their own.
     """
 
     def __init__(self, module: str) -> None:
@@ -36,7 +36,7 @@ class Worker:
         os.register_at_fork(after_in_child=self._forget)
 
     def ask(self, question: dict[str, object], seconds: float) -> dict[str, object] | None:
-        """The answer; None where there is none in ``seconds``, or the worker dies of the question.
+        """Ask the worker; None where it has no answer in ``seconds``, or dies of the question.
 
         Raises OSError where the worker does not start.
         """
@@ -63,10 +63,10 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=package,  # the same modules as here, whatever the working directory holds
-            env=os.environ | {"PYTHONHASHSEED": "0"},  # SymPy's order of terms is that of hashes
+            cwd=package,  # the parent's modules, whatever the working directory holds
+            env=os.environ | {"PYTHONHASHSEED": "0"},  # SymPy orders terms by their hashes
         )
-        if _exchange(self._process, b"", START) is None:
+        if _exchange(self._process, b"", START_TIMEOUT) is None:
             self._kill()
             raise OSError(f"`python -m {self._module}` does not start; run it to see why")
         return self._process
@@ -79,16 +79,16 @@ class Worker:
             self._process = None
 
     def _forget(self) -> None:
-        """In a forked child: the process is the parent's, and another thread may have held the lock."""
+        """Forget the process in a forked child: it is the parent's, and another thread may have held the lock."""
         self._lock = threading.Lock()
         if self._process is not None:
             _close(self._process)
-            self._process.returncode = 0  # not ours to wait for
+            self._process.returncode = 0  # only the parent can wait for it
             self._process = None
 
 
 def _exchange(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> bytes | None:
-    """Send a line and wait for one; None where it does not come in ``seconds``, or the process ends."""
+    """Send a line and wait for one; None where none comes in ``seconds``, or the process ends."""
     assert process.stdin is not None
     assert process.stdout is not None
     deadline, reply = time.monotonic() + seconds, b""
@@ -102,15 +102,15 @@ def _exchange(process: subprocess.Popen[bytes], line: bytes, seconds: float) -> 
         while not reply.endswith(b"\n"):
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 return None
-            read = os.read(process.stdout.fileno(), 65536)
-            if not read:
+            part = os.read(process.stdout.fileno(), 65536)
+            if not part:
                 return None
-            reply += read
+            reply += part
     return reply
 
 
 def _close(process: subprocess.Popen[bytes]) -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
-            with contextlib.suppress(BrokenPipeError):  # it flushes what a dead process did not read
+            with contextlib.suppress(BrokenPipeError):  # closing flushes a line that a dead process did not read
                 pipe.close()

@@ -12,7 +12,7 @@ NOBODY = "65534"
 
 
 def command(filter_descriptor: int) -> list[str]:
-    """bubblewrap's command line, up to the command to run. The filter is read from the descriptor."""
+    """bubblewrap's command line, up to the command to run. It reads the filter of system calls from the descriptor."""
     binds = [part for path in interpreter.readable() for part in ("--ro-bind", str(path), str(path))]
     return [
         "bwrap",
@@ -26,7 +26,7 @@ def command(filter_descriptor: int) -> list[str]:
 
 
 def open_filter() -> int:
-    """A descriptor to read the filter from, once."""
+    """A descriptor from which the filter of system calls can be read once."""
     program = seccomp.program(execve=True)
     reading, writing = os.pipe()
     os.write(writing, program)

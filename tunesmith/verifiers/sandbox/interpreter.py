@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 VARIABLES = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0"}
-"""All that a sandboxed process finds in its environment. One hash seed: a verdict on the order of a set repeats."""
+"""The whole environment of a sandboxed process. A fixed hash seed makes a verdict on the order of a set repeatable."""
 
 
 def executable() -> Path:
@@ -14,12 +14,13 @@ def executable() -> Path:
 
 
 def command() -> list[str]:
-    """Without site-packages, user site, current folder and written bytecode."""
+    """The interpreter's command, without site-packages, user site, current folder and written bytecode."""
     return [str(executable()), "-P", "-s", "-S", "-B", "-X", "utf8"]
 
 
 def readable() -> list[Path]:
-    """The system's libraries and the interpreter's own: nothing under ``/usr/src``, where projects may live."""
+    """Folders and files that a sandbox may read: the system's libraries and the interpreter's own, and nothing under
+    ``/usr/src``, where projects may live."""
     base = Path(sys.base_prefix)
     folders = [Path("/usr/lib"), Path("/usr/lib64"), Path("/lib"), Path("/lib64"), base / "lib", base / "lib64"]
     paths = dict.fromkeys([*folders, executable(), Path("/etc/ld.so.cache")])

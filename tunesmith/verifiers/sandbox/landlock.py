@@ -1,8 +1,8 @@
 """The second tier: a process that confines itself with Landlock and seccomp, for containers without namespaces.
 
-Files outside the interpreter's cannot be opened nor listed; that they exist, and their size, can be learnt. The
-process keeps its user but no capability. What Landlock's version here does not restrict (the network before 4, signals
-before 6), and what no version does (modes, owners), the system call filter does. This module runs inside.
+Files other than the interpreter's can be neither opened nor listed; their existence and size can be learnt. The
+process keeps its user but no capability. The filter of system calls covers the gaps of the kernel's Landlock (the
+network before version 4, signals before 6) and of every version (modes, owners). This module runs inside.
 """
 
 import ctypes
@@ -11,7 +11,7 @@ import stat
 import struct
 
 FILES = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-"""How many rights on files a version of Landlock knows (linux/landlock.h); more versions, more rights."""
+"""The number of rights on files in each version of Landlock (linux/landlock.h); later ones have at least as many."""
 READ_FILE, READ_FOLDER = 1 << 2, 1 << 3
 NETWORK, SCOPES = 0b11, 0b11
 """Binding and connecting TCP, since version 4; abstract sockets and signals, since 6."""
@@ -25,31 +25,31 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def confine(paths: list[str], seccomp_filter: bytes, parent: int) -> None:
-    """Give up, for good, all but reading ``paths``. Raises OSError where the kernel cannot."""
-    version = _called("landlock_create_ruleset", libc.syscall(CREATE, None, 0, 1))
+    """Give up, for good, everything but reading ``paths``. Raises OSError where the kernel cannot restrict that."""
+    version = _check("landlock_create_ruleset", libc.syscall(CREATE, None, 0, 1))
     attributes = [(1 << FILES[min(version, 5)]) - 1]
     attributes += [NETWORK] * (version >= 4) + [SCOPES] * (version >= 6)
     packed = struct.pack(f"{len(attributes)}Q", *attributes)
-    rules = _called("landlock_create_ruleset", libc.syscall(CREATE, packed, len(packed), 0))
+    rules = _check("landlock_create_ruleset", libc.syscall(CREATE, packed, len(packed), 0))
     for path in paths:
         descriptor = os.open(path, os.O_PATH)
         rights = READ_FILE | (READ_FOLDER if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0)
         rule = struct.pack("=Qi", rights, descriptor)
-        _called("landlock_add_rule", libc.syscall(ADD, rules, 1, rule, 0))
+        _check("landlock_add_rule", libc.syscall(ADD, rules, 1, rule, 0))
         os.close(descriptor)
-    _called("prctl", libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    _called("landlock_restrict_self", libc.syscall(RESTRICT, rules, 0))
+    _check("prctl", libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+    _check("landlock_restrict_self", libc.syscall(RESTRICT, rules, 0))
     os.close(rules)
-    _called("capset", libc.capset(struct.pack("Ii", CAPABILITIES, 0), bytes(24)))
-    _called("prctl", libc.prctl(DEATH_SIGNAL, 9, 0, 0, 0))
-    if os.getppid() != parent:  # it died before the line above
+    _check("capset", libc.capset(struct.pack("Ii", CAPABILITIES, 0), bytes(24)))
+    _check("prctl", libc.prctl(DEATH_SIGNAL, 9, 0, 0, 0))
+    if os.getppid() != parent:  # the parent died before the line above
         os._exit(1)
     code = ctypes.create_string_buffer(seccomp_filter, len(seccomp_filter))
     fprog = struct.pack("HxxxxxxP", len(seccomp_filter) // 8, ctypes.addressof(code))
-    _called("seccomp", libc.prctl(SECCOMP, 2, fprog, 0, 0))
+    _check("seccomp", libc.prctl(SECCOMP, 2, fprog, 0, 0))
 
 
-def _called(name: str, result: int) -> int:
+def _check(name: str, result: int) -> int:
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")

@@ -1,7 +1,7 @@
-"""A process in the sandbox, and messages to and from it that a deadline and a size bound.
+"""Start processes in the sandbox, and exchange messages with them within a deadline and a size limit.
 
-It is one process with one thread (see `seccomp`), whose output goes nowhere but into its messages; killing it, or the
-bubblewrap that dies with it, leaves nothing behind.
+Each is one process with one thread (see `seccomp`), whose only output is its messages; killing it, or the bubblewrap
+that dies with it, leaves nothing behind.
 """
 
 import functools
@@ -26,24 +26,24 @@ Role = Literal["candidate", "tester"]
 
 @dataclass(frozen=True)
 class Limits:
-    """seconds: of the wall clock, from when all processes of a verdict stand ready. memory: bytes of address space.
-
-    files: open at once. reply: bytes of a candidate's message; a tester's may be TESTS_LONGER times as long. Fixed for
-    every sandbox: one process, one thread, no file written.
-    """
+    """The limits of a sandboxed process. Fixed for every one: a single process, a single thread, no file written."""
 
     seconds: float = 5.0
+    """Wall-clock time for a verdict, in seconds, from the moment that all of its processes are ready."""
     memory: int = 512 << 20
+    """Address space, in bytes."""
     files: int = 64
+    """The number of files open at once."""
     reply: int = 1 << 20
+    """Longest message of a candidate, in bytes; a tester's may be TESTER_REPLIES times as long."""
 
 
 LIMITS = Limits()
-TESTS_LONGER = 16
-START = 20.0
-"""Seconds that a sandbox may take to start, on the busiest machine. It takes 0.02."""
-END = 5.0
-"""Seconds that a killed process may take to be gone."""
+TESTER_REPLIES = 16
+START_TIMEOUT = 20.0
+"""Timeout for a sandbox to start, in seconds, for the busiest machine. It takes 0.02."""
+KILL_TIMEOUT = 5.0
+"""Timeout for a killed process to be gone, in seconds."""
 BOOT = """
 import marshal, sys
 modules, confinement, *settings = marshal.loads(sys.stdin.buffer.read(int(sys.argv[1])))
@@ -56,26 +56,26 @@ sys.modules["tunesmith.verifiers.sandbox.child"].main(*settings)
 """
 
 
-class BrokenOffError(Exception):
-    """The process ended, dawdled, or said what is no message. Its text says which, of "it"."""
+class ProcessError(Exception):
+    """The process exited, took too long, or sent something other than a message, as the text says."""
 
 
-class TooLateError(BrokenOffError):
-    pass
+class DeadlineError(ProcessError):
+    """The process took too long."""
 
 
 class Process:
-    """One message is a list, see `child`. What it says is parsed, never built: see `wire`."""
+    """A sandboxed process. A message is a list (see `child`); a received one is parsed, never built (see `wire`)."""
 
-    def __init__(self, running: "subprocess.Popen[bytes]", longest: int) -> None:
-        self.running, self.longest = running, longest
-        assert running.stdin is not None
-        assert running.stdout is not None
-        self.requests, self.replies = running.stdin.fileno(), running.stdout.fileno()
+    def __init__(self, popen: "subprocess.Popen[bytes]", longest_reply: int) -> None:
+        self.popen, self.longest_reply = popen, longest_reply
+        assert popen.stdin is not None
+        assert popen.stdout is not None
+        self.requests, self.replies = popen.stdin.fileno(), popen.stdout.fileno()
         os.set_blocking(self.requests, False)
 
     def send(self, *trees: object, deadline: float) -> None:
-        """Send a message of `wire` trees. Raises WireError, BrokenOffError."""
+        """Send a message of `wire` trees. Raises WireError, ProcessError."""
         data = wire.dump(list(trees))
         self.write(len(data).to_bytes(child.SIZE, "big") + data, deadline)
 
@@ -86,21 +86,21 @@ class Process:
             try:
                 rest = rest[os.write(self.requests, rest) :]
             except BrokenPipeError:
-                raise BrokenOffError("ended before its time") from None
+                raise ProcessError("exited early") from None
             except BlockingIOError:
                 continue
 
     def receive(self, *, deadline: float) -> list[object]:
-        """The next message, as a parsed tree. Raises BrokenOffError."""
+        """The next message, as a parsed tree. Raises ProcessError."""
         size = int.from_bytes(self._read(child.SIZE, deadline), "big")
-        if size > self.longest:
-            raise BrokenOffError(f"answered with {size} bytes, over {self.longest}")
+        if size > self.longest_reply:
+            raise ProcessError(f"answered with {size} bytes, over {self.longest_reply}")
         try:
             message = wire.parse(self._read(size, deadline))
         except wire.WireError as error:
-            raise BrokenOffError(f"answered with {error}") from None
+            raise ProcessError(f"answered with {error}") from None
         if not isinstance(message, list) or not message:
-            raise BrokenOffError("answered with no message")
+            raise ProcessError("answered with something other than a message")
         return message
 
     def _read(self, count: int, deadline: float) -> bytes:
@@ -109,27 +109,27 @@ class Process:
             _wait(self.replies, select.POLLIN, deadline)
             part = os.read(self.replies, count)
             if not part:
-                raise BrokenOffError("ended before its time")
+                raise ProcessError("exited early")
             parts.append(part)
             count -= len(part)
         return b"".join(parts)
 
     def close(self) -> None:
-        """Kill it, and wait until every process that could write to the pipe is gone."""
-        self.running.kill()
-        self.running.wait()
-        deadline = time.monotonic() + END
-        with suppress(BrokenOffError):
+        """Kill the process, and wait until every process that could write to the pipe is gone."""
+        self.popen.kill()
+        self.popen.wait()
+        deadline = time.monotonic() + KILL_TIMEOUT
+        with suppress(ProcessError):
             while True:
                 self._read(1 << 16, deadline)
-        for stream in (self.running.stdin, self.running.stdout, self.running.stderr):
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
             assert stream is not None
             stream.close()
 
 
 @contextmanager
-def started(tier: Tier, *roles: Role, limits: Limits = LIMITS) -> Iterator[list[Process]]:
-    """Processes that stand ready, one a role, and are gone after the block, or with the thread that started them.
+def open_processes(tier: Tier, *roles: Role, limits: Limits = LIMITS) -> Iterator[list[Process]]:
+    """Start a process for each role; they are gone after the block, or with the thread that started them.
 
     Raises SandboxError where one does not start.
     """
@@ -138,7 +138,7 @@ def started(tier: Tier, *roles: Role, limits: Limits = LIMITS) -> Iterator[list[
         for role in roles:
             processes.append(_start(tier, role, limits))
         for process in processes:
-            _greet(tier, process)
+            _await_ready(tier, process)
         yield processes
     finally:
         for process in processes:
@@ -149,12 +149,12 @@ def _start(tier: Tier, role: Role, limits: Limits) -> Process:
     null = os.open(os.devnull, os.O_RDWR)
     descriptors = [null]
     try:
-        boot = marshal.dumps((_modules(tier), _confinement(tier), role, null, _inside(limits)))
+        boot = marshal.dumps((_modules(tier), _confinement(tier), role, null, _limits_inside(limits)))
         command = [*interpreter.command(), "-c", BOOT, str(len(boot))]
         if tier == "bubblewrap":
             descriptors.append(bubblewrap.open_filter())
             command = bubblewrap.command(descriptors[-1]) + command
-        running = subprocess.Popen(
+        popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -165,48 +165,49 @@ def _start(tier: Tier, role: Role, limits: Limits) -> Process:
             start_new_session=True,
         )
     except OSError as error:
-        raise _failed(tier, str(error)) from None
+        raise _start_error(tier, str(error)) from None
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    process = Process(running, limits.reply * (TESTS_LONGER if role == "tester" else 1))
-    with suppress(BrokenOffError):  # the greeting will say so
-        process.write(boot, time.monotonic() + START)
+    process = Process(popen, limits.reply * (TESTER_REPLIES if role == "tester" else 1))
+    with suppress(ProcessError):  # `_await_ready` reports it
+        process.write(boot, time.monotonic() + START_TIMEOUT)
     return process
 
 
 def _confinement(tier: Tier) -> tuple[list[str], bytes, int] | None:
-    """What `landlock` is told inside; bubblewrap confines from outside."""
+    """The arguments of `landlock.confine` inside; None for bubblewrap, which confines from outside."""
     if tier == "bubblewrap":
         return None
     return [str(path) for path in interpreter.readable()], seccomp.program(execve=False), os.getpid()
 
 
-def _inside(limits: Limits) -> tuple[int, int, int]:
-    """Memory, seconds of the processor, which the wall clock always comes before, and files."""
+def _limits_inside(limits: Limits) -> tuple[int, int, int]:
+    """The limits that a process sets itself: memory, CPU seconds (the wall clock always ends first), and open files."""
     return limits.memory, int(limits.seconds) + 2, limits.files
 
 
-def _greet(tier: Tier, process: Process) -> None:
+def _await_ready(tier: Tier, process: Process) -> None:
+    """Wait for the first message of a process. Raises SandboxError with the last line of its errors."""
     try:
-        process.receive(deadline=time.monotonic() + START)
-    except BrokenOffError as error:
-        process.running.kill()
-        assert process.running.stderr is not None
-        lines = process.running.stderr.read().decode(errors="replace").strip().splitlines()
-        raise _failed(tier, lines[-1] if lines else f"it {error}") from None
+        process.receive(deadline=time.monotonic() + START_TIMEOUT)
+    except ProcessError as error:
+        process.popen.kill()
+        assert process.popen.stderr is not None
+        lines = process.popen.stderr.read().decode(errors="replace").strip().splitlines()
+        raise _start_error(tier, lines[-1] if lines else f"it {error}") from None
 
 
-def _failed(tier: Tier, reason: str) -> SandboxError:
+def _start_error(tier: Tier, reason: str) -> SandboxError:
     return SandboxError(
         f"the {tier} sandbox does not start: {reason}",
-        fix="see whether memory and processes are left, then run it again",
+        fix="check that memory and processes are available, then run it again",
     )
 
 
 @functools.cache
 def _modules(tier: Tier) -> list[tuple[str, CodeType]]:
-    """The modules that run inside, compiled: the interpreter inside is this one."""
+    """The modules that run inside, compiled, since the interpreter inside is the same."""
     modules = [wire, child, *([landlock] if tier == "landlock" else [])]
     return [(module.__name__, compile(inspect.getsource(module), module.__name__, "exec")) for module in modules]
 
@@ -214,6 +215,6 @@ def _modules(tier: Tier) -> list[tuple[str, CodeType]]:
 def _wait(descriptor: int, event: int, deadline: float) -> None:
     poll = select.poll()
     poll.register(descriptor, event)
-    left = deadline - time.monotonic()
-    if left <= 0 or not poll.poll(left * 1000):
-        raise TooLateError("took too long")
+    seconds = deadline - time.monotonic()
+    if seconds <= 0 or not poll.poll(seconds * 1000):
+        raise DeadlineError("took too long")

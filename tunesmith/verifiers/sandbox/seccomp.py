@@ -1,16 +1,16 @@
 """The system calls that sandboxed Python may make, as a filter in classic BPF (seccomp(2), bpf(4)).
 
-An allow-list, assembled here: what a single-threaded interpreter needs to compute, import and wait. All else fails
-with EPERM, so that a program sees an error it can catch; calls since Linux 5.1 (number 424 on, the same on every
-architecture: pidfd, io_uring, clone3, openat2, landlock) fail with ENOSYS, so that the C library falls back. A list of
-what is forbidden would be longer, and would trust every call not yet invented. Another architecture's calls, x32's
-among them, kill the process.
+The filter is an allow-list, assembled here: the calls that a single-threaded interpreter needs to compute, import and
+wait. Every other call fails with EPERM, so that a program sees an error it can catch; calls since Linux 5.1 (number 424
+on, the same on every architecture: pidfd, io_uring, clone3, openat2, landlock) fail with ENOSYS, so that the C library
+falls back. A deny-list would be longer, and would trust every call not yet invented. Another architecture's calls,
+x32's among them, kill the process.
 
-What is not on the list decides the sandbox as much as its namespaces do. There is no fork, vfork or clone: a
-sandboxed process is one process with one thread, so that a limit on its memory is a limit on all, and one kill ends
-it. Nothing opens for writing, on any file system, and no file, mode, owner or time changes. No signal is sent, not
-even by a file's owner (F_SETOWN), which Landlock alone stops only since Linux 6.12. The only sockets are pairs, for
-asyncio, which cannot be connected elsewhere.
+The calls that are missing make the sandbox as much as its namespaces do. There is no fork, vfork or clone: a sandboxed
+process is one process with one thread, so that a limit on its memory is a limit on all, and one kill ends it. No file
+opens for writing, on any file system, and no file, mode, owner or time changes. No signal is sent, not even by a
+file's owner (F_SETOWN), which Landlock alone stops only since Linux 6.12. The only sockets are pairs, for asyncio, and
+they cannot be connected elsewhere.
 """
 
 import errno
@@ -45,10 +45,12 @@ restart_syscall 219 128, wait4 61 260, waitid 247 95, exit 60 93, exit_group 231
 
 @dataclass(frozen=True)
 class Check:
-    """When a call is allowed: its ``argument`` is one of ``values``, or has none of the bits of ``without``."""
+    """The condition of a call: its argument is one of ``values``, or has none of the bits of ``without``."""
 
     numbers: tuple[int | None, int | None]
+    """The number of the call on x86_64 and on aarch64."""
     argument: int
+    """The position of the argument, from 0."""
     values: tuple[int, ...] = ()
     without: int = 0
 
@@ -65,15 +67,16 @@ CHECKED = {
     "prlimit64": Check((302, 261), 0, values=(0,)),  # its own limits, which only shrink
 }
 EXECVE = (59, 221)
-"""For bubblewrap, which starts the interpreter after the filter. Another program would run in the same sandbox."""
+"""Numbers of execve, which bubblewrap needs to start the interpreter once it has set the filter. Another program would
+run in the same sandbox."""
 
 MACHINES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""The column of the numbers, and AUDIT_ARCH_*."""
+"""The column of a machine's numbers, and its AUDIT_ARCH_*."""
 X32, MODERN = 0x40000000, 424
 KILL, ALLOW, ERRNO = 0x80000000, 0x7FFF0000, 0x00050000
 LOAD, EQUAL, AT_LEAST, ANY_BIT, RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 NUMBER, ARCH, ARGUMENTS = 0, 4, 16
-"""Offsets in struct seccomp_data, which both machines lay out little-endian."""
+"""Offsets in struct seccomp_data, which is little-endian on both machines."""
 
 
 def program(*, execve: bool) -> bytes:
@@ -90,7 +93,7 @@ def program(*, execve: bool) -> bytes:
     for check in CHECKED.values():
         number_here = check.numbers[column]
         if number_here is not None:
-            body = _checked(check)
+            body = _condition(check)
             code += [_op(EQUAL, number_here, 0, len(body)), *body]
     return b"".join([*code, _op(RETURN, ERRNO | errno.EPERM)])
 
@@ -100,7 +103,7 @@ def _allowed(column: int) -> set[int]:
     return {int(number) for number in numbers if number != "-"}
 
 
-def _checked(check: Check) -> list[bytes]:
+def _condition(check: Check) -> list[bytes]:
     low = ARGUMENTS + 8 * check.argument
     if check.without:
         return [_op(LOAD, low), _op(ANY_BIT, check.without, 1, 0), _op(RETURN, ALLOW), _op(RETURN, ERRNO | errno.EPERM)]

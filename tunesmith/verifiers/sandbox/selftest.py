@@ -1,14 +1,14 @@
-"""Does a tier hold on this machine? A few hostile programs say so before the first program is trusted to it."""
+"""The self-test of a tier: a few hostile programs must fail on this machine before it holds any other program."""
 
 import secrets
 import tempfile
 import time
 
 from tunesmith.core.errors import SandboxError
-from tunesmith.verifiers.sandbox.process import BrokenOffError, Limits, Process, Tier, started
+from tunesmith.verifiers.sandbox.process import Limits, Process, ProcessError, Tier, open_processes
 
 LIMITS = Limits(seconds=10.0, memory=256 << 20)
-ENDLESS = 0.2
+ENDLESS_SECONDS = 0.2
 """Seconds after which the endless program is killed."""
 PROBES = """
 import ctypes, decimal, os, socket, threading
@@ -24,7 +24,7 @@ def fork():
     child = os.fork()
     if child == 0:
         os._exit(0)
-    os.waitpid(child, 0)  # else its end would stop the process once that is traced
+    os.waitpid(child, 0)  # otherwise its end would stop the process once that is traced
     return True
 
 def write():
@@ -60,32 +60,34 @@ def probe(secret):
 ENDLESS_PROGRAM = "def probe(secret):\n    while True: pass"
 
 
-def broken(tier: Tier) -> str | None:
-    """Why generated code may not run in this tier here, or None. About 0.3 seconds."""
+def failure(tier: Tier) -> str | None:
+    """The reason why generated code may not run in this tier here, or None. Takes about 0.3 seconds."""
     try:
-        with started(tier, "candidate", limits=LIMITS) as [process]:
-            got_through = _called(process, PROBES, time.monotonic() + LIMITS.seconds)
-            if got_through:
-                return f"{tier}: a program inside {', '.join(map(str, got_through))}"
-        with started(tier, "candidate", limits=LIMITS) as [process]:
+        with open_processes(tier, "candidate", limits=LIMITS) as [process]:
+            leaks = _probe(process, PROBES, time.monotonic() + LIMITS.seconds)
+            if leaks:
+                return f"{tier}: a program inside {', '.join(map(str, leaks))}"
+        with open_processes(tier, "candidate", limits=LIMITS) as [process]:
             try:
-                _called(process, ENDLESS_PROGRAM, time.monotonic() + ENDLESS)
-            except BrokenOffError:
+                _probe(process, ENDLESS_PROGRAM, time.monotonic() + ENDLESS_SECONDS)
+            except ProcessError:
                 return None
         return f"{tier}: an endless program ended"
     except SandboxError as error:
         return error.reason
-    except BrokenOffError as error:
+    except ProcessError as error:
         return f"{tier}: the self-test {error}"
 
 
-def _called(process: Process, program: str, deadline: float) -> list[object]:
+def _probe(process: Process, program: str, deadline: float) -> list[object]:
+    """Call ``probe`` of a program, which returns a list. Raises ProcessError."""
     nonce = secrets.token_hex(8)
     process.send(nonce, "", [program], "probe", True, deadline=deadline)
-    loaded = process.receive(deadline=deadline)
+    reply = process.receive(deadline=deadline)
     with tempfile.NamedTemporaryFile() as secret:
         process.send(nonce, "call", [secret.name], {"dict": []}, deadline=deadline)
-        returned = process.receive(deadline=deadline) if loaded == [nonce, "loaded"] else loaded
-    if returned[:2] != [nonce, "returned"] or not isinstance(returned[2], list):
-        raise BrokenOffError(f"says {returned[1:]}")
-    return returned[2]
+        if reply == [nonce, "loaded"]:
+            reply = process.receive(deadline=deadline)
+    if reply[:2] != [nonce, "returned"] or not isinstance(reply[2], list):
+        raise ProcessError(f"answered with {reply[1:]}")
+    return reply[2]

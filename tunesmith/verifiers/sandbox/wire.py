@@ -1,11 +1,11 @@
 """Values as text, between processes that do not trust each other.
 
-Values of the exact built-in types None, bool, int, float, str, bytes, list, tuple, dict, set and frozenset cross as
+Values of the exact built-in types None, bool, int, float, str, bytes, list, tuple, dict, set and frozenset are sent as
 JSON: null, true, 1, 1.0 (and NaN), "s", ``{"bytes": hex}``, ``[...]``, ``{"tuple": [...]}``, ``{"dict": [[key, value],
 ...]}``, ``{"set": [...]}``. Never a pickle. This module runs on both sides, so it imports nothing but `json`.
 
-A process that holds something worth attacking calls `parse` alone: it builds no set and no dict of what it read, for
-a hostile set of colliding integers takes minutes to build. `value` builds them, and runs inside the sandbox.
+A process that holds something worth attacking calls only `parse`, which builds no set and no dict: a hostile set of
+colliding integers takes minutes to build. `value` builds them, and runs inside the sandbox.
 """
 
 import json
@@ -18,11 +18,11 @@ GROUPS = {"tuple": tuple, "set": set, "frozenset": frozenset}
 
 
 class WireError(ValueError):
-    """What cannot be sent, or what was not sent by this module."""
+    """A value that cannot be sent, or a text that this module did not write."""
 
 
 def tree(value: object, *, exact: bool = True) -> object:
-    """The JSON that stands for a value. Raises WireError for another type, and for nesting too deep.
+    """The JSON tree that stands for a value. Raises WireError for another type, and for nesting too deep.
 
     With ``exact`` false, an instance of a subclass (a Counter, a named tuple) is sent as the built-in that it is.
     """
@@ -30,7 +30,7 @@ def tree(value: object, *, exact: bool = True) -> object:
 
 
 def dump(tree: object) -> bytes:
-    """As text. Raises WireError for an integer of over 4300 digits, which text would take too long to give."""
+    """Write a tree as text. Raises WireError for an integer of over 4300 digits, which takes too long to write."""
     try:
         return json.dumps(tree, separators=(",", ":")).encode("ascii")
     except ValueError as error:
@@ -38,7 +38,7 @@ def dump(tree: object) -> bytes:
 
 
 def parse(data: bytes) -> object:
-    """The JSON, once every part of it is known to stand for a value. Raises WireError."""
+    """Read a tree, and check that every part of it stands for a value. Raises WireError."""
     try:
         tree = json.loads(data)
         _check(tree, DEEPEST)
@@ -48,7 +48,7 @@ def parse(data: bytes) -> object:
 
 
 def value(tree: object) -> object:
-    """What a parsed tree stands for. Raises WireError where a member of a set, or a key, cannot be one."""
+    """Build the value that a parsed tree stands for. Raises WireError for a key or a member of a set without a hash."""
     if isinstance(tree, list):
         return [value(item) for item in tree]
     if not isinstance(tree, dict):
@@ -103,4 +103,4 @@ def _check(tree: object, depth: int) -> None:
                 _check(key, depth - 1)
                 _check(item, depth - 1)
         else:
-            raise WireError(f"no type {kind!r}")
+            raise WireError(f"unknown type {kind!r}")

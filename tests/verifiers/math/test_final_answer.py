@@ -1,0 +1,26 @@
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunesmith.verifiers.math import equivalence, expression, final_answer
+
+
+@given(st.text())
+def test_no_text_makes_finding_or_reading_the_answer_raise(text: str) -> None:
+    for answer in (text, final_answer.final_expression(text)):
+        parsed = expression.read(answer) if answer else None
+        if parsed is not None:
+            assert equivalence.same(parsed, parsed, lambda gold, other: gold == other) in (True, False)
+
+
+@pytest.mark.parametrize(
+    "text", ["$", r"\(", r"\boxed{", "answer is ", "{", r"\text{", "1,", "(", " ", r"\frac", "=", r"\pm"]
+)
+def test_hostile_text_takes_little_time(text: str) -> None:
+    start = time.perf_counter()
+    for length in (expression.LONGEST, final_answer.WINDOW, 100_000):
+        expression.read(final_answer.final_expression(text * (length // len(text))) or "")
+        expression.read(text * (length // len(text)))
+    assert time.perf_counter() - start < 5
