@@ -46,7 +46,7 @@ def main(only: list[str]) -> str:
     due = [name for name in names if has_tasks or not is_kept(name, key)]
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
-        report(folder.name, opened, settings, suites, key)
+        write_report(folder.name, opened, settings, suites, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
     return f"{layout.EVALUATION}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
@@ -80,14 +80,14 @@ def samples_digest(name: str) -> str:
     return "-".join(manifest.file_digest(file) for file in sample_files(name))
 
 
-def report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows], key: str) -> None:
+def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows], key: str) -> None:
     began = time.monotonic()
     results = {suite: evaluate.ask(rows, opened, settings.batch_size) for suite, rows in suites.items()}
     seconds = time.monotonic() - began
     samples = [sample for answered in results.values() for sample in answered]
     summaries = {suite: summary(suites[suite], answered) for suite, answered in results.items()}
     if name == layout.BASE.name:
-        ready_rows.write_jsonl(REPEATS, repeated(opened, settings, suites))
+        ready_rows.write_jsonl(REPEATS, ask_again(opened, settings, suites))
     ready_rows.write_jsonl(layout.EVALUATION / name / "samples.jsonl", samples)
     metrics: ModelMetrics = {
         "model": name,
@@ -113,7 +113,7 @@ def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
     return cast("SuiteMetrics", {**about, **grading.summarize(answered), **details})
 
 
-def repeated(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
+def ask_again(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
     """Further answers of the same model to the same prompts, in batches of the same and of another size."""
     sizes = [settings.batch_size, settings.noise_batch_size] if settings.noise_batch_size else []
     return [

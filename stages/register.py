@@ -66,10 +66,10 @@ def register(name: str, registry: Names, experiment: Experiment, comparison: Com
     """Register one model; return its version and its comparison in a sentence."""
     folder = layout.MODELS / name
     origin = lineage.read(folder)
-    servable.check(folder, layout.BASE, on(origin), load(int, "serve.max_lora_rank", path=PARAMS))
+    servable.check(folder, layout.BASE, weights_under(origin), load(int, "serve.max_lora_rank", path=PARAMS))
     license_ = load(RootModel[str | None], "package.license", path=PARAMS).root
     documents = {
-        probes.NAME: json.dumps(chosen(name), indent=1, ensure_ascii=False) + "\n",
+        probes.NAME: json.dumps(choose_probes(name), indent=1, ensure_ascii=False) + "\n",
         sameness.SCORES: json.dumps(sameness.scores(read_evaluation(name)[1])) + "\n",
         "README.md": model_card.write(name, origin, comparison, base_license=license_),
     }
@@ -103,13 +103,13 @@ def register(name: str, registry: Names, experiment: Experiment, comparison: Com
     return f"{name}: {registry.model} version {version}: {sentence}"
 
 
-def on(origin: lineage.Lineage) -> Path | None:
+def weights_under(origin: lineage.Lineage) -> Path | None:
     """The folder of the full weights under an adapter, where those are not the base's."""
     under = origin.get("on", {}).get("model", BASELINE)
     return None if under == BASELINE else layout.MODELS / under
 
 
-def chosen(name: str) -> probes.Probes:
+def choose_probes(name: str) -> probes.Probes:
     """The probes that distinguish a server of this model from a server of any other."""
     metrics, own = read_evaluation(name)
     _, base = read_evaluation(BASELINE)
