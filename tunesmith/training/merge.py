@@ -78,11 +78,11 @@ def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError:  # peft's error for a weight that is not finite
-        raise _no_use(opened, "gives weights that are not finite") from None
+        raise _error(opened, "gives weights that are not finite") from None
     for parameter in merged.parameters():  # still in float32, so that no answer differs by the precision of products
         parameter.data = parameter.data.to(dtype).float()
     if not set(weights.digests(merged, trained=False).values()) - under:
-        raise _no_use(opened, "changes no weight")
+        raise _error(opened, "changes no weight")
     after = generation.answer(merged, opened.tokenizer, probes, max_new_tokens=PROBE_TOKENS)
     for when, answers in (("before", before), ("after", after)):
         for prompt, completion in zip(probes, answers, strict=True):
@@ -91,7 +91,7 @@ def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes
     return merged
 
 
-def _no_use(opened: OpenModel, reason: str) -> TrainingError:
+def _error(opened: OpenModel, reason: str) -> TrainingError:
     return TrainingError(
         f"merged into {opened.full_weights}, the adapter {reason}", fix="train it again; nothing was saved"
     )
