@@ -72,18 +72,18 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
         ([*SUMS, *[{"prompt": "q", "chosen": "a", "rejected": "b"}] * 9], "not ready: 9 of 59 rows are bad"),
     ],
 )
-def test_what_is_not_ready_is_told_with_the_reason(project: Path, rows: list[Any], reason: str) -> None:
+def test_rows_that_cannot_train_are_reported_with_the_reason(project: Path, rows: list[Any], reason: str) -> None:
     assert reason in run(str(data.write(project / "rows.jsonl", rows)))
 
 
-def test_what_would_be_set_aside_is_told_with_its_first_line(project: Path) -> None:
+def test_rows_to_be_set_aside_are_counted_with_their_first_line(project: Path) -> None:
     path = data.write(project / "rows.jsonl", [*SUMS * 3, {"question": "x", "answer": ""}])
     shown = run(str(path))
     assert "100 × exact duplicate, first in line 51" in shown
     assert "1 × empty completion, first in line 151: 'answer' holds only space" in shown
 
 
-def test_how_the_data_are_decides_what_counts_as_a_defect(project: Path) -> None:
+def test_frequent_duplicates_and_several_answers_count_as_properties_of_the_data(project: Path) -> None:
     polite = " ".join(f"word{number}" for number in range(60))
     sums = [{"question": f"What is {i} + {i} {polite}", "answer": str(2 * i)} for i in range(90)]
     shown = run(str(data.write(project / "rows.jsonl", sums)))
@@ -92,7 +92,7 @@ def test_how_the_data_are_decides_what_counts_as_a_defect(project: Path) -> None
     assert "one_answer: false" in run(str(data.write(project / "rows.jsonl", several)))
 
 
-def test_columns_that_are_not_used_are_told(project: Path) -> None:
+def test_unused_columns_are_named(project: Path) -> None:
     rows = [{**row, "source": "school"} for row in SUMS]
     assert "note: columns not used: source" in run(str(data.write(project / "rows.jsonl", rows)))
 
@@ -150,7 +150,7 @@ def test_params_that_cannot_be_changed_safely_are_left_alone(project: Path) -> N
     assert (project / "params.yaml").read_text() == "data: {demo: {path: x}}\n"
 
 
-def test_outside_a_project_a_file_is_described_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_described_outside_a_project_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "50 × a prompt with one right answer" in run(str(data.write(tmp_path / "rows.jsonl", SUMS)))
 
@@ -197,18 +197,18 @@ def test_a_hub_data_set_without_a_commit_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "told"),
+    ("files", "message"),
     [(["README.md"], "has no file of rows"), (["a.jsonl", "b.jsonl"], "has several files of rows")],
 )
-def test_which_file_of_a_hub_data_set_is_meant_must_be_clear(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str], told: str
+def test_a_hub_data_set_without_exactly_one_data_file_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str], message: str
 ) -> None:
     monkeypatch.setattr(hub_file, "HfApi", lambda: Hub(tmp_path, files))
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         hub_file.fetch(HubFile("team/sums", COMMIT, None))
 
 
 @pytest.mark.parametrize("file", ["train.jsonl", None])
-def test_a_hub_that_is_away_is_told_as_that(file: str | None) -> None:
+def test_a_hub_that_cannot_be_reached_is_an_error(file: str | None) -> None:
     with pytest.raises(DataError, match="the download failed"):
         hub_file.fetch(HubFile("team/sums", COMMIT, file))

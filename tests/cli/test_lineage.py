@@ -66,23 +66,21 @@ def test_a_version_is_named_by_its_model_its_number_or_an_alias(registry: Regist
     assert len(part(found, "promotion", "promotion")["digest"]) == 64
 
 
-def test_a_parent_is_shown_with_its_own_ancestry_and_the_base_is_none(registry: Registry) -> None:
+def test_a_parent_is_shown_with_its_own_lineage_and_the_base_is_no_parent(registry: Registry) -> None:
     _, found = shown("dpo")
     [parent] = part(found, "parent models")["children"]
     assert parent["name"] == "sft-lora"
     assert part(parent, "params")["digest"] == part(found, "params")["digest"]
 
 
-def test_a_parent_that_is_not_here_any_more_is_found_by_its_digest_among_versions(
-    registry: Registry, project: Path
-) -> None:
+def test_a_parent_whose_folder_is_gone_is_found_by_its_digest_among_versions(registry: Registry, project: Path) -> None:
     shutil.rmtree(project / "models")
     [parent] = part(shown("dpo", "--verify")[1], "parent models")["children"]
     assert parent["what"].startswith("calculator version 1")
     assert parent["check"]["mark"] == "verified"
 
 
-def test_what_can_be_checked_is_and_the_rest_is_said_to_be_out_of_reach(registry: Registry) -> None:
+def test_reachable_parts_are_verified_and_others_are_marked_unreachable(registry: Registry) -> None:
     status, found = shown("1", "--verify")
     assert status == 0
     marks = {name: part(found, name)["check"]["mark"] for name in ("evaluation", "promotion", "base model", "code")}
@@ -91,7 +89,7 @@ def test_what_can_be_checked_is_and_the_rest_is_said_to_be_out_of_reach(registry
 
 
 @pytest.mark.parametrize("file", ["model/adapter_model.safetensors", "model/adapter_config.json"])
-def test_a_changed_or_added_file_of_the_version_differs_and_exits_with_1(registry: Registry, file: str) -> None:
+def test_a_changed_or_added_file_of_the_version_is_a_difference_and_exits_with_1(registry: Registry, file: str) -> None:
     [version] = [version for version in registry.versions(NAME) if version.number == "1"]
     Path(registry.client.get_run(version.run).info.artifact_uri, file).write_bytes(b"tampered")
     status, found = shown("1", "--verify")
@@ -101,7 +99,7 @@ def test_a_changed_or_added_file_of_the_version_differs_and_exits_with_1(registr
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"created": 1}', "\xff", '{"code": null, "base": []}'])
-def test_a_lineage_that_is_none_is_an_error_that_says_so(registry: Registry, content: str) -> None:
+def test_a_malformed_lineage_is_an_error_that_names_it(registry: Registry, content: str) -> None:
     [version] = [version for version in registry.versions(NAME) if version.number == "1"]
     Path(registry.client.get_run(version.run).info.artifact_uri, "model", "lineage.json").write_text(content, "latin1")
     done = CliRunner().invoke(main, ["lineage", "1"])
@@ -125,16 +123,16 @@ def test_what_is_nowhere_is_an_error_that_names_what_there_is(registry: Registry
 
 
 def test_without_verify_only_small_files_are_downloaded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
+    downloads: list[str] = []
     download = Registry.download
 
     def counted(self: Registry, run: str, path: str, into: Path) -> Path:
-        asked.append(path.rpartition("/")[2])
+        downloads.append(path.rpartition("/")[2])
         return download(self, run, path, into)
 
     monkeypatch.setattr(Registry, "download", counted)
     shown("dpo")
-    assert asked == ["lineage.json", "statement.json"]
+    assert downloads == ["lineage.json", "statement.json"]
 
 
 def test_the_history_is_read_once(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +176,6 @@ def test_an_image_cannot_be_looked_up_without_an_engine(monkeypatch: pytest.Monk
         lineage.find_image("sha256:" + "0" * 64)
 
 
-def test_text_of_others_cannot_steer_the_terminal() -> None:
+def test_text_of_others_cannot_control_the_terminal() -> None:
     node = Node("a\x1b[2J", "b\r\n[red]c", "d\x1be", (), None, Proof("differs", "e\x1b]0;"))
     assert lineage.line(node).plain == "a [2J  d e  b  [red]c  ✗ e ]0;"

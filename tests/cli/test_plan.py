@@ -59,7 +59,7 @@ def test_more_memory_makes_lora_the_lightest() -> None:
     assert "QLoRA is the lightest" not in shown
 
 
-def test_what_does_not_fit_is_said_with_what_to_do() -> None:
+def test_an_objective_that_does_not_fit_is_named_with_a_remedy() -> None:
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "3", "--kind", "answers")
     assert "Nothing fits a GPU of 3 GB for SFT" in shown
     assert "Take a smaller model, or shorter sequences (--length)." in shown
@@ -117,7 +117,7 @@ def test_in_a_project_its_base_and_params_are_planned(project: Path) -> None:
     assert "256 tokens, LoRA of rank 16" in shown
 
 
-def test_advice_tells_what_training_takes_where_the_base_is(project: Path) -> None:
+def test_advice_ends_with_the_plan_where_the_base_is(project: Path) -> None:
     shown = run("advise", str(data.write(project / "rows.jsonl", SUMS)))
     assert "to train models/base on them, with " in shown
     assert "LoRA is the lightest that does the job for SFT (up to " in shown

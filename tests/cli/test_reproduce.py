@@ -41,7 +41,7 @@ def reproduced(*arguments: str) -> Result:
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize("which", ["toy", "1"])
-def test_a_version_is_made_again_byte_for_byte(toy: Toy, which: str) -> None:
+def test_a_version_is_rebuilt_byte_for_byte(toy: Toy, which: str) -> None:
     done = reproduced(which)
     assert done.exit_code == 0, done.exception
     assert "✓ toy: the same adapter, byte for byte" in done.stdout
@@ -50,7 +50,7 @@ def test_a_version_is_made_again_byte_for_byte(toy: Toy, which: str) -> None:
 
 @pytest.mark.usefixtures("registry")
 @pytest.mark.parametrize(("scores", "status"), [("4", 0), ("9", 1)])
-def test_on_other_hardware_scores_are_held_against_those_that_were_signed(
+def test_on_other_hardware_scores_are_compared_with_the_signed_ones(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, scores: str, status: int
 ) -> None:
     monkeypatch.setenv("NOISE", "x")
@@ -64,14 +64,14 @@ def test_on_other_hardware_scores_are_held_against_those_that_were_signed(
 
 
 @pytest.mark.parametrize(
-    ("forged", "told"),
+    ("forged", "message"),
     [
         ("evidence/*/scores.json", "its evidence was changed: scores.json"),
         ("samples.json", "s: 50.0% → 90.0%"),
     ],
 )
-def test_scores_that_others_wrote_into_the_tracker_are_not_believed(
-    toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch, forged: str, told: str
+def test_forged_scores_in_the_tracker_are_not_used(
+    toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch, forged: str, message: str
 ) -> None:
     """Nine of ten right, as the model that comes out here has them; what was registered had five."""
     monkeypatch.setenv("NOISE", "x")
@@ -88,24 +88,24 @@ def test_scores_that_others_wrote_into_the_tracker_are_not_believed(
         scores.write_text(json.dumps({"s": nine}))
     done = reproduced("toy")
     assert done.exit_code == 1
-    assert told in f"{done.stdout}{done.exception}"
+    assert message in f"{done.stdout}{done.exception}"
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 
 
-def test_a_version_without_scores_is_told_so_where_they_are_needed(
+def test_a_version_without_scores_is_an_error_where_they_are_needed(
     toy: Toy, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     register(registry, toy.folder / "models" / "toy", "k2", files={})
     assert reproduced("2").exit_code == 0
     monkeypatch.setenv("NOISE", "x")
     done = reproduced("2")
-    assert "registered without the scores to compare them by" in str(done.exception)
+    assert "registered without scores to compare" in str(done.exception)
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 
 
-def test_a_version_that_was_tampered_with_is_not_even_tried(toy: Toy, registry: Registry) -> None:
+def test_a_version_that_was_tampered_with_is_not_rebuilt(toy: Toy, registry: Registry) -> None:
     place = Path(registry.client.get_run(registry.versions(NAME)[0].run).info.artifact_uri, "model")
     (place / "adapter_model.safetensors").write_bytes(b"x")
     done = reproduced("toy")

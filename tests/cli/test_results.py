@@ -37,13 +37,13 @@ def test_an_earlier_models_registration_is_not_shown_as_this_ones(
     monkeypatch.setattr(layout, "REGISTERED", tmp_path)
     assert results.registered("tuned", "d2") == "tuned is not registered yet"
     (tmp_path / "tuned").mkdir()
-    made = {"registered_model": "m", "version": "1", "model_digest": "d1"}
-    (tmp_path / "tuned" / "registration.json").write_text(json.dumps(made))
+    record = {"registered_model": "m", "version": "1", "model_digest": "d1"}
+    (tmp_path / "tuned" / "registration.json").write_text(json.dumps(record))
     assert results.registered("tuned", "d1") == "registered: m version 1 (tuned)"
     assert results.registered("tuned", "d2") == "tuned is not registered yet: m version 1 is an earlier tuned"
 
 
-def test_the_results_advise_to_promote_the_best_alone(
+def test_the_results_suggest_to_promote_only_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(results, "REPORTS", tmp_path)

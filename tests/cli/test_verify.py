@@ -31,14 +31,14 @@ def test_every_answer_in_a_file_gets_a_verdict(tmp_path: Path, rows: str) -> Non
     assert f"({sum(expected):g} of {len(expected)})" in done.stderr
 
 
-def test_a_row_without_an_answer_is_named(tmp_path: Path) -> None:
+def test_the_error_of_a_row_without_an_answer_names_its_line(tmp_path: Path) -> None:
     ready_rows.write_jsonl(tmp_path / "rows.jsonl", [ANSWERED, {"text": "no turns"}])
     done = CliRunner().invoke(main, ["verify", "--verifier", "number", str(tmp_path / "rows.jsonl")])
     assert done.exit_code == 1
     assert "rows.jsonl:2" in str(done.exception) + done.output
 
 
-def test_a_verifier_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+def test_the_error_of_an_unknown_verifier_names_those_that_exist(tmp_path: Path) -> None:
     ready_rows.write_jsonl(tmp_path / "rows.jsonl", [ANSWERED])
     done = CliRunner().invoke(main, ["verify", "--verifier", "nunber", str(tmp_path / "rows.jsonl")])
     assert "name one of choice, code, exact" in str(done.exception) + done.output

@@ -1,4 +1,4 @@
-"""A model is made again from its commit: the same bytes, or what differs; and nothing of it is left behind."""
+"""A model is rebuilt from its commit: the same bytes, or a list of what differs; and nothing is left behind."""
 
 import json
 import os
@@ -50,29 +50,29 @@ def edited(toy: Toy, tmp_path: Path, **changes: Any) -> Toy:
     return other
 
 
-def test_the_same_bytes_come_out_elsewhere_and_nothing_is_left(toy: Toy, tmp_path: Path) -> None:
+def test_a_rebuild_gives_the_same_bytes_and_leaves_nothing(toy: Toy, tmp_path: Path) -> None:
     before = sorted((toy.folder / ".dvc" / "cache").rglob("*"))
     outcome = again(toy)
     assert outcome.reproduced
-    assert next(rebuild.told(outcome)).startswith("✓ toy: the same adapter, byte for byte")
-    assert set(outcome.likeness.same) == {"adapter_model.safetensors", "adapter_config.json"}
-    assert set(outcome.likeness.expected) == {"training.jsonl", "lineage.json"}
-    assert outcome.likeness.origin == ()
+    assert next(rebuild.report(outcome)).startswith("✓ toy: the same adapter, byte for byte")
+    assert set(outcome.files.same) == {"adapter_model.safetensors", "adapter_config.json"}
+    assert set(outcome.files.expected) == {"training.jsonl", "lineage.json"}
+    assert outcome.files.origin == ()
     assert toy.worktrees() == []
     assert list((tmp_path / "tmp").iterdir()) == []
     assert sorted((toy.folder / ".dvc" / "cache").rglob("*")) == before
     assert toy.run("git", "status", "--porcelain") == "?? dvc.lock"
 
 
-def test_what_neither_git_nor_dvc_keeps_is_brought_and_told(toy: Toy) -> None:
-    said: list[str] = []
-    again(toy, say=said.append)
-    assert [line for line in said if "neither in git nor under DVC" in line] == [
+def test_inputs_outside_git_and_dvc_are_copied_with_a_note(toy: Toy) -> None:
+    notes: list[str] = []
+    again(toy, say=notes.append)
+    assert [line for line in notes if "neither in git nor under DVC" in line] == [
         f"  data/more.jsonl: neither in git nor under DVC: taken from {toy.folder} as it is today"
     ]
 
 
-def test_what_is_nowhere_is_an_error_that_names_it(toy: Toy) -> None:
+def test_an_input_that_is_nowhere_is_an_error_that_names_it(toy: Toy) -> None:
     hidden = (toy.folder / "data" / "more.jsonl").rename(toy.folder / "hidden")
     try:
         with pytest.raises(LineageError, match=r"data/more\.jsonl: neither in git, nor under DVC, nor here"):
@@ -83,7 +83,7 @@ def test_what_is_nowhere_is_an_error_that_names_it(toy: Toy) -> None:
             toy.run("git", "worktree", "remove", "--force", tree)
 
 
-def test_code_params_and_data_are_those_of_the_commit_not_of_today(toy: Toy) -> None:
+def test_code_params_and_data_are_those_of_the_commit(toy: Toy) -> None:
     files = [toy.folder / name for name in ("stages/make.py", "params.yaml", "data/rows.jsonl", "dvc.yaml")]
     before = {path: path.read_bytes() for path in files}
     try:
@@ -95,35 +95,35 @@ def test_code_params_and_data_are_those_of_the_commit_not_of_today(toy: Toy) -> 
             path.write_bytes(content)
 
 
-def test_params_are_those_of_the_run_where_the_commits_are_others(toy: Toy, tmp_path: Path) -> None:
+def test_params_are_those_of_the_run_where_they_differ_from_the_commits(toy: Toy, tmp_path: Path) -> None:
     """As after `dvc exp run -S`: params.yaml changed, and was not committed."""
-    document, said = yaml.safe_load(PARAMS), list[str]()
+    document, notes = yaml.safe_load(PARAMS), list[str]()
     document["sft"]["toy"]["lora"]["rank"] = 7
     other = edited(toy, tmp_path, document=document, params={"sft": {"toy": document["sft"]["toy"] | {"seed": 20}}})
     rows = b"rows\nmore\n"
     (other.original / "adapter_model.safetensors").write_bytes(rows + b"7")
     manifest.write(other.original)
-    outcome = again(other, say=said.append)
-    assert outcome.reproduced, list(rebuild.told(outcome))
-    assert outcome.likeness.origin == ()
-    assert "toy: params.yaml is that of the run, which differs from the commit's" in said
+    outcome = again(other, say=notes.append)
+    assert outcome.reproduced, list(rebuild.report(outcome))
+    assert outcome.files.origin == ()
+    assert "toy: params.yaml is that of the run, which differs from the commit's" in notes
 
 
-def test_stages_run_in_the_work_tree_whatever_the_same_inputs_made_before(toy: Toy, tmp_path: Path) -> None:
+def test_no_earlier_run_is_restored_in_the_work_tree(toy: Toy, tmp_path: Path) -> None:
     outcome = again(toy, into=tmp_path / "into", keep=True)
     assert outcome.kept is not None
     assert outcome.kept.environment()[layout.RERUN_VARIABLE]
     toy.run(*outcome.kept.removal.split())
 
 
-def test_another_model_is_told_with_what_differs_and_its_work_tree_stays(
+def test_the_report_on_another_model_lists_what_differs_and_its_work_tree_stays(
     toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NOISE", "x")
     into = tmp_path / "into"
     outcome = again(toy, into=into)
     assert not outcome.reproduced
-    lines = list(rebuild.told(outcome))
+    lines = list(rebuild.report(outcome))
     assert lines[0].startswith("✗ toy: another adapter, though it was made on the same hardware")
     assert "  differs: adapter_model.safetensors" in lines
     assert any(line.startswith("  differs in its lineage: where:") for line in lines)
@@ -134,7 +134,7 @@ def test_another_model_is_told_with_what_differs_and_its_work_tree_stays(
 
 
 @pytest.mark.parametrize(("right", "same"), [("5", True), ("4", True), ("6", True), ("3", False), ("8", False)])
-def test_on_other_hardware_the_same_scores_within_the_noise_are_the_same_model(
+def test_on_other_hardware_scores_within_the_noise_floor_make_the_same_model(
     toy: Toy, monkeypatch: pytest.MonkeyPatch, right: str, same: bool
 ) -> None:
     monkeypatch.setenv("NOISE", "x")
@@ -142,13 +142,13 @@ def test_on_other_hardware_the_same_scores_within_the_noise_are_the_same_model(
     monkeypatch.setenv("SCORES", right)
     outcome = again(toy)
     assert outcome.reproduced is same
-    [measured] = outcome.measured
-    assert (measured.then, measured.now, measured.floor) == (0.5, int(right) / 10, pytest.approx(0.1))
+    [suite] = outcome.scores
+    assert (suite.then, suite.now, suite.floor) == (0.5, int(right) / 10, pytest.approx(0.1))
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 
 
-def test_a_stage_that_fails_is_told_and_its_work_tree_stays(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_stage_is_an_error_and_its_work_tree_stays(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAIL", "1")
     with pytest.raises(LineageError, match="exit status") as error:
         again(toy)
@@ -174,32 +174,30 @@ def test_a_record_without_a_commit_that_is_here_is_refused(
     assert toy.worktrees() == []
 
 
-def test_uncommitted_changes_are_refused_and_tried_anyway_where_that_is_asked(toy: Toy, tmp_path: Path) -> None:
+def test_uncommitted_changes_are_refused_except_with_anyway(toy: Toy, tmp_path: Path) -> None:
     other = edited(toy, tmp_path, code=toy.lineage()["code"] | {"clean": False})
     with pytest.raises(LineageError, match="changes that were not committed"):
         again(other)
     outcome = again(other, anyway=True)
     assert outcome.reproduced
-    assert [(change.name, change.then, change.now) for change in outcome.likeness.origin] == [
-        ("code.clean", False, True)
-    ]
+    assert [(change.name, change.then, change.now) for change in outcome.files.origin] == [("code.clean", False, True)]
 
 
-def test_a_folder_that_holds_something_is_not_written_into(toy: Toy, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_left_alone(toy: Toy, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("precious")
     with pytest.raises(LineageError, match="not empty"):
         again(toy, into=tmp_path)
     assert (tmp_path / "mine").read_text() == "precious"
 
 
-def test_a_model_that_no_stage_makes_is_told(toy: Toy) -> None:
+def test_a_model_that_no_stage_makes_is_an_error(toy: Toy) -> None:
     with pytest.raises(LineageError, match=r"no stage .* makes models/another"):
         rebuild.reproduce(Original("another", toy.original, {}), toy.folder)
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 
 
-def test_other_code_than_the_commits_is_not_run(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_other_than_the_commits_does_not_run(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy that Python would find first, as a `sitecustomize` or a zipped install can make it."""
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "sitecustomize.py").write_text(
@@ -239,7 +237,7 @@ except KeyboardInterrupt:
 """
 
 
-def test_interrupted_it_leaves_neither_a_work_tree_nor_a_process(toy: Toy, tmp_path: Path) -> None:
+def test_an_interrupted_rebuild_leaves_neither_a_work_tree_nor_a_process(toy: Toy, tmp_path: Path) -> None:
     into = tmp_path / "into"
     command = [sys.executable, "-c", INTERRUPTED, str(toy.folder), str(toy.original), str(into)]
     started = os.environ | {"STARTED": str(tmp_path / "started")}
@@ -294,7 +292,7 @@ def test_a_trained_adapter_comes_out_byte_for_byte(trained: Path) -> None:
     toy.dvc("repro", "train_sft@sft-lora")
     model = trained / "models" / "sft-lora"
     outcome = rebuild.reproduce(Original("sft-lora", model, {}), trained)
-    assert "adapter_model.safetensors" in outcome.likeness.same
-    assert outcome.reproduced, list(rebuild.told(outcome))
+    assert "adapter_model.safetensors" in outcome.files.same
+    assert outcome.reproduced, list(rebuild.report(outcome))
     assert lineage.read(model)["code"]["clean"] is True
     assert toy.worktrees() == []

@@ -1,7 +1,7 @@
-"""A commit of this project, checked out in a folder of its own, in which its own code runs.
+"""A commit of this project checked out in a folder of its own, where that commit's code runs.
 
-Code comes from there, libraries from the environment that this process runs in; the DVC cache and remotes are shared,
-the team's tracker is not.
+Code comes from that folder, libraries from this process's environment. The DVC cache and remotes are shared; the team's
+tracker is not.
 """
 
 import os
@@ -20,14 +20,16 @@ from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
 
 GRACE = 10.0
-"""Seconds that what runs in a work tree has to end when it is told to."""
+"""Seconds that a process in a work tree has to end after SIGTERM."""
 IMPORTED = "import stages, tunesmith; print([*stages.__path__][0], *tunesmith.__path__, sep='\\n')"
-"""Prints where code is found first: `stages` is no package, so that what is installed comes after."""
+"""Prints the folders that imports come from; `stages` is a namespace package, whose first folder counts."""
 
 
 @dataclass
 class Worktree:
-    """root: the project it is of. place: all of the tree. project: the project in it. keep: it stays at the end."""
+    """A work tree of git. root: the project of the commit. place: the tree's folder. project: the project's folder in
+    it. keep: whether the tree stays at the end.
+    """
 
     root: Path
     place: Path
@@ -36,44 +38,44 @@ class Worktree:
 
     @property
     def removal(self) -> str:
-        """The command that takes it away."""
+        """The command that removes the tree."""
         return f"git worktree remove --force {self.place}"
 
     def bring(self, needed: list[Stage], known: list[Stage]) -> list[Path]:
-        """Put there what these stages read and neither git nor another of them brings: data under `dvc add`, from cache
-        or remote, and what lies in this project alone, whose paths are returned.
+        """Bring the inputs of these stages that neither git nor another stage provides: data under `dvc add`, from
+        cache or remote, and files that only this project has, whose paths are returned.
 
-        Raises LineageError where something cannot be had.
+        Raises LineageError for an input that is nowhere.
         """
         tracked = [stage.target for stage in needed if not stage.runs]
         if tracked:
             self.run("dvc", "pull" if dvc_project.remotes(self.root) else "checkout", *tracked)
-        brought = [path for path in dvc_project.sources(known, needed) if not (self.project / path).exists()]
-        for path in brought:
+        missing = [path for path in dvc_project.sources(known, needed) if not (self.project / path).exists()]
+        for path in missing:
             if not (self.root / path).exists():
                 raise LineageError(
-                    f"{path}: neither in git, nor under DVC, nor here", fix="put it there again, then `dvc add` it"
+                    f"{path}: neither in git, nor under DVC, nor here", fix="restore it, then `dvc add` it"
                 )
             (self.project / path).parent.mkdir(parents=True, exist_ok=True)
             copy = shutil.copytree if (self.root / path).is_dir() else shutil.copy2
             copy(self.root / path, self.project / path)
-        return brought
+        return missing
 
     def check_imports(self) -> None:
-        """Raises LineageError unless the code that runs there is the code that is there."""
+        """Raise LineageError unless Python imports the tree's own code there."""
         command = [sys.executable, "-c", IMPORTED]
         done = subprocess.run(
             command, cwd=self.project, env=self.environment(), capture_output=True, text=True, check=False
         )
-        found = done.stdout.split("\n")[:-1]
-        if done.returncode or found != [str(self.project / name) for name in ("stages", "tunesmith")]:
+        origins = done.stdout.split("\n")[:-1]
+        if done.returncode or origins != [str(self.project / name) for name in ("stages", "tunesmith")]:
             raise LineageError(
-                f"{self.project}: Python would run other code there: {', '.join(found) or done.stderr.strip()[-300:]}",
-                fix="unset PYTHONPATH, and remove a copy of tunesmith that was not installed with --editable",
+                f"{self.project}: Python would run other code there: {', '.join(origins) or done.stderr[-300:]}",
+                fix="unset PYTHONPATH, and remove any copy of tunesmith that was installed without --editable",
             )
 
     def run(self, module: str, *arguments: str) -> None:
-        """Run a Python module there, its output on this terminal; it ends with the block that it was started in.
+        """Run a Python module in the tree, with its output on this terminal; an interrupt here ends it.
 
         Raises LineageError where it fails.
         """
@@ -86,13 +88,13 @@ class Worktree:
         if status:
             raise LineageError(
                 f"`{' '.join(['python', *command[1:]])}` failed in {self.project} (exit status {status})",
-                fix="read what it says above",
+                fix="read its output above",
             )
 
     def environment(self) -> dict[str, str]:
-        """This process's own, in which `python` is this Python, imports begin at the folder, and MLflow is apart."""
-        ours = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH" and name[:4] != "DVC_"}
-        return ours | {
+        """This process's variables, with this `python`, the tree's imports, its own tracker and no restored runs."""
+        own = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH" and name[:4] != "DVC_"}
+        return own | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.project / 'mlflow.db'}",
             "DVC_NO_ANALYTICS": "1",
@@ -102,9 +104,9 @@ class Worktree:
 
 @contextmanager
 def checked_out(root: Path, commit: str, *, into: Path | None, keep: bool) -> Iterator[Worktree]:
-    """A work tree at ``into``, a new folder (by default a temporary one), removed at the end unless it says keep.
+    """Check out a work tree at ``into``, a new folder (None: a temporary one), and remove it at the end unless kept.
 
-    Raises LineageError where it cannot be made.
+    Raises LineageError where that fails.
     """
     if into is not None and into.exists() and (not into.is_dir() or any(into.iterdir())):
         raise LineageError(f"{into}: is there already, and not empty", fix="name a new folder with --into")
@@ -120,10 +122,10 @@ def checked_out(root: Path, commit: str, *, into: Path | None, keep: bool) -> It
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process and all that it started, if it is still there: a `dvc` that is killed alone leaves its stage."""
-    for how in (signal.SIGTERM, signal.SIGKILL):
+    """End a process and all its children, if it still runs: killing `dvc` alone would leave its stage running."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
         if process.poll() is None:
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, how)
+                os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
