@@ -129,7 +129,10 @@ def users_of(document: Document, dataset: str) -> dict[str, RowKind]:
     for name, suite in document.evaluate.suites.items():
         if getattr(suite, "dataset", None) == dataset and suite.kind in ("preferences", "perplexity"):
             kinds[f"evaluate.suites.{name}"] = "preferences" if suite.kind == "preferences" else "answers"
-    return kinds
+    if kinds:
+        return kinds
+    # RLHF takes the prompts of any kind of row; where nothing else uses them, they are prompts alone.
+    return {f"rlhf.{name}": "scored" for name, entry in document.rlhf.items() if entry.dataset == dataset}
 
 
 def effective(section: BaseModel) -> dict[str, object]:
