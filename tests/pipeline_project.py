@@ -65,7 +65,7 @@ ALL: dict[str, Any] = ONE | {
         "sft-full": SFT | {"weights": "full", "learning_rate": 0.01},
     },
     "dpo": {"dpo": TASTES | {"probes": 4}},
-    "reward": {"reward": TASTES},
+    "reward": {"reward": TASTES | {"epochs": 4}},
     "rlhf": {
         "rlhf": ONLINE
         | {"dataset": "demo_prompts", "reward": "reward", "verifier": "number", "max_new_tokens": 8, "max_kl": 1000.0}
