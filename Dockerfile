@@ -1,12 +1,12 @@
-# The environment that stages run in (train, the default), that its tests pass in (test), and that answers (serve).
+# Images for stages (train, the default), for the tests (test) and for serving (serve).
 #
 #     make image                   or: docker build --tag tunesmith .
-#     make image CPU_INDEX=INDEX   without CUDA; the address of the index of PyTorch's CPU builds, which its installation
-#                                  page tells, or `configured` where pip's configuration has it
+#     make image CPU_INDEX=INDEX   without CUDA; INDEX is the address of PyTorch's CPU builds, from its installation page,
+#                                  or `configured` where pip's configuration has it
 #
-# BASE_IMAGE is any Debian or Ubuntu with Python 3.11 or newer in its packages. torch brings CUDA's libraries itself, so
-# the base needs the runtime alone. Dependencies come first and code last: an edit rebuilds in seconds, and train, which
-# takes its code from the mounted workspace, not at all.
+# BASE_IMAGE is any Debian or Ubuntu that packages Python 3.11 or newer. torch brings CUDA's libraries, so the base needs
+# no more than Python. Dependencies come first and code last: an edit of code rebuilds in seconds, and does not rebuild
+# train, which takes its code from the mounted workspace.
 ARG CPU_INDEX=
 ARG BASE_IMAGE=${CPU_INDEX:+debian:bookworm-slim}
 FROM ${BASE_IMAGE:-nvidia/cuda:13.0.1-base-ubuntu24.04} AS python
@@ -14,7 +14,7 @@ FROM ${BASE_IMAGE:-nvidia/cuda:13.0.1-base-ubuntu24.04} AS python
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3 ca-certificates \
     && rm -rf /var/lib/apt/lists/* && useradd --uid 10001 --no-create-home --home-dir /tmp tunesmith
 
-# torch's pin, alone, so that no other line of pyproject.toml makes dependencies install again.
+# The pin of torch alone, so that no other edit of pyproject.toml reinstalls the dependencies.
 FROM python AS pin
 COPY pyproject.toml /
 RUN sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' /pyproject.toml > /torch.txt
@@ -31,9 +31,9 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     && /usr/lib/tunesmith/bin/pip install "$@" "$(cat /torch.txt)${CPU_INDEX:++cpu}" \
     && /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock
 
-# Triton compiles one module in C before its first kernel: here, where the compiler stays. Process 1 of a stage puts it where
-# Triton looks (tunesmith/runtime/container_init.py). It is linked to the GPU's driver, which is no part of an image, so to a library
-# of that name with the functions that the module calls, all empty. docs/decisions/023
+# Triton compiles one C module before its first kernel. It is compiled in this stage, so that train has no compiler, and
+# process 1 of a stage copies it to Triton's cache (tunesmith/runtime/container_init.py). An image has no GPU driver to
+# link with, so the module is linked with a library of the driver's name and empty functions. docs/decisions/023
 FROM dependencies AS triton
 ARG CPU_INDEX
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
@@ -47,7 +47,7 @@ RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
     && TRITON_CACHE_DIR=/triton TRITON_LIBCUDA_PATH=/driver LD_LIBRARY_PATH=/driver /usr/lib/tunesmith/bin/python -c \
     'from triton.backends.nvidia.driver import CudaUtils; CudaUtils()'; fi
 
-# The package, built here, where its build tools stay.
+# The package is built in this stage, so that its build tools stay out of the images.
 FROM dependencies AS package
 COPY pyproject.toml README.md LICENSE /source/
 COPY tunesmith /source/tunesmith
@@ -76,7 +76,7 @@ USER 10001:10001
 ENV PYTHONPATH=/workspace
 CMD ["pytest", "-q"]
 
-# The bill of materials of what runtime holds, by a tool that lives nowhere else: build with --target sbom --output DIR.
+# The bill of materials of runtime, by a tool that no image has: build with --target sbom --output DIR.
 FROM dependencies AS bill
 COPY requirements-sbom.lock /
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -89,7 +89,7 @@ COPY --from=bill /sbom.cdx.json /
 FROM runtime AS serve
 COPY --from=package /package /
 COPY params.yaml dvc.yaml ./
-# Where compose.yaml has a volume for files on their way; a volume gets the owner of what it hides.
+# Mount point of the volume for temporary files in compose.yaml, which takes the owner of this folder.
 COPY --chown=10001:10001 params.yaml /scratch/
 CMD ["tunesmith", "serve"]
 

@@ -1,7 +1,7 @@
-"""Before MLflow starts: its database's tables, those of its accounts, the bucket, and the account that serving has.
+"""Prepare MLflow's start: migrate its database and its accounts, create the bucket and the account for serving.
 
-Run again, it changes nothing but that account's password. It migrates, so before an upgrade of MLflow back up the
-database, then the files that it names, to a place outside the project:
+Another run changes only that account's password. Since it migrates, back up the database and then the artifacts to a
+place outside the project before an upgrade of MLflow:
 
     docker compose exec -T postgres pg_dump -U mlflow -Fc mlflow > ../mlflow.dump
     docker compose exec -T store tar -C /data -c . > ../artifacts.tar

@@ -13,11 +13,11 @@ VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
 class MissingError(Exception):
-    """A variable that Compose would refuse to start without."""
+    """A variable is unset without which Compose would refuse to start."""
 
 
 def read(variables: Mapping[str, str]) -> dict[str, Any]:
-    """The file with its variables; raises MissingError for one that must be set."""
+    """The file with these variables filled in. Raises MissingError for a required one that is unset."""
 
     def fill(match: re.Match[str]) -> str:
         name, operator, text = match.groups()
@@ -25,17 +25,17 @@ def read(variables: Mapping[str, str]) -> dict[str, Any]:
             raise MissingError(f"{name}: {text}")
         return variables.get(name) or (text if operator == "-" else "")
 
-    def filled(node: Any) -> Any:
+    def fill_in(node: object) -> Any:
         if isinstance(node, dict):
-            return {key: filled(value) for key, value in node.items()}
+            return {key: fill_in(value) for key, value in node.items()}
         if isinstance(node, list):
-            return [filled(value) for value in node]
+            return [fill_in(value) for value in node]
         return VARIABLE.sub(fill, node) if isinstance(node, str) else node
 
-    found: dict[str, Any] = filled(yaml.safe_load(PATH.read_text()))
-    return found
+    document: dict[str, Any] = fill_in(yaml.safe_load(PATH.read_text()))
+    return document
 
 
 def required() -> dict[str, str]:
-    """The variables that must be set, with what the user is told."""
+    """The variables that must be set, with the message for an unset one."""
     return {name: text for name, operator, text in VARIABLE.findall(PATH.read_text()) if operator == "?"}

@@ -1,4 +1,4 @@
-"""A project in a repository of its own whose stages take no time: real git, DVC and tunesmith, a model of bytes."""
+"""A project in its own repository whose stages take no time: real git, DVC and tunesmith, a model of a few bytes."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 
 MAKE = '''
-"""Writes models/toy, whose weights follow from the rows, the params and what NOISE in the environment says."""
+"""Writes models/toy, whose weights follow from the rows, the params and the variable NOISE."""
 import json, os, sys, time
 from pathlib import Path
 from tunesmith.core import files, lineage, manifest
@@ -44,7 +44,7 @@ with files.new_folder(Path("models/toy")) as out:
     manifest.write(out)
 '''
 EVALUATE = '''
-"""Ten prompts; the first of them is right but for SCORES in the environment. The base flips one between two times."""
+"""Scores ten prompts, of which the first SCORES (a variable) are right. The base flips one between two repeats."""
 import os, sys
 from pathlib import Path
 from tunesmith.core import ready_rows
@@ -93,7 +93,7 @@ signing: {kind: key, private: null, trusted: []}
 
 
 class Toy:
-    """The project; its model is made, and a copy of it lies where a fetched version would."""
+    """The project with its model, and a copy of the model in place of a fetched version."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.original = folder, folder.parent / "original"
@@ -134,8 +134,8 @@ class Toy:
         return done.stdout.strip()
 
     def lineage(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.original / "lineage.json").read_text())
-        return found
+        lineage: dict[str, Any] = json.loads((self.original / "lineage.json").read_text())
+        return lineage
 
     def worktrees(self) -> list[str]:
         lines = self.run("git", "worktree", "list", "--porcelain").splitlines()

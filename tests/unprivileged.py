@@ -1,4 +1,4 @@
-"""What a user without privileges meets, also where the tests run as root, who may read and write everything."""
+"""Run tests as a user without privileges, also where pytest runs as root, who may read and write everything."""
 
 import os
 import shutil
@@ -12,17 +12,17 @@ NOBODY = 65534
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A new folder. While the block runs, this process is its owner, and is not root."""
-    made = Path(tempfile.mkdtemp(dir="/tmp")).resolve()  # pytest's own folders are closed to others
+    """A new folder, owned by the user of this process, which is not root while the block runs."""
+    path = Path(tempfile.mkdtemp(dir="/tmp")).resolve()  # pytest's own folders are closed to others
     root = os.geteuid() == 0
     if root:
-        os.chown(made, NOBODY, NOBODY)
+        os.chown(path, NOBODY, NOBODY)
         os.setegid(NOBODY)
         os.seteuid(NOBODY)
     try:
-        yield made
+        yield path
     finally:
         if root:
             os.seteuid(0)
             os.setegid(0)
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a stage in a container writes as its journal is published as the training it is, and as no other.
+"""The journal of a training in a container is published as that training and as no other.
 
 The stage is played by the test, which writes to its staging folder; follower and tracker are real.
 """
@@ -34,11 +34,11 @@ def staging(project: Path, monkeypatch: pytest.MonkeyPatch) -> Staging:
 
 @pytest.fixture
 def experiment(project: Path) -> Experiment:
-    """One with the run of another model, which was trained before."""
-    made = Experiment("arithmetic")
-    run = made.run(VICTIM, "sft-lora", 1, {})
-    made.finish(run, "FINISHED", 2)
-    return made
+    """An experiment with the run of another model, which was trained before."""
+    experiment = Experiment("arithmetic")
+    run = experiment.run(VICTIM, "sft-lora", 1, {})
+    experiment.finish(run, "FINISHED", 2)
+    return experiment
 
 
 def runs(experiment: Experiment) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def eventually(holds: Callable[[], Any]) -> None:
 
 
 def forge(path: Path, staging: Staging, **changes: Any) -> Path:
-    """A journal as this run of the stage would write it, but for the changes."""
+    """Write a journal as this run of the stage would, except for the changes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     start = {"event": "start", "time": 1, "key": journal.key(staging.run, "dpo"), "model": "dpo"} | START | changes
     step = {"event": "step", "time": 2, "step": 1, "loss": 0.5}
@@ -62,30 +62,30 @@ def forge(path: Path, staging: Staging, **changes: Any) -> Path:
 
 
 def end(path: Path) -> Path:
-    """A journal that comes to its end."""
+    """Append the last event to a journal."""
     with path.open("a") as file:
         file.write(json.dumps({"event": "end", "time": 3, "steps": 1, "seconds": 1.0}) + "\n")
     return path
 
 
-def told(staging: Staging, capsys: pytest.CaptureFixture[str]) -> str:
-    """What is printed while a stage runs, once something is; its journal is published by then, or refused."""
-    found = ""
+def first_notes(staging: Staging, capsys: pytest.CaptureFixture[str]) -> str:
+    """The first output while a stage runs; by then its journal is published or refused."""
+    notes = ""
     with container_journals.followed(staging.folder, staging.outputs, staging.run):
 
-        def said() -> bool:
-            nonlocal found
-            found += capsys.readouterr().err
-            return bool(found)
+        def has_notes() -> bool:
+            nonlocal notes
+            notes += capsys.readouterr().err
+            return bool(notes)
 
-        eventually(said)
-    return found
+        eventually(has_notes)
+    return notes
 
 
 def test_a_training_in_a_container_is_published_live_and_again_at_registration_as_one_run(
     staging: Staging, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(layout.RUN_VARIABLE, staging.run)  # as confinement does
+    monkeypatch.setenv(layout.RUN_VARIABLE, staging.run)  # as its container does
     place = staging.folder / PARTIAL
     place.parent.mkdir(parents=True)
     key = journal.key(staging.run, "dpo")
@@ -115,11 +115,11 @@ def test_a_training_in_a_container_is_published_live_and_again_at_registration_a
         ({"model": "sft-lora", "key": VICTIM}, "its model is 'sft-lora'"),
     ],
 )
-def test_a_journal_of_another_training_is_told_and_not_published(
+def test_a_journal_of_another_training_is_refused_with_a_note(
     changes: dict[str, str], message: str, staging: Staging, experiment: Experiment, capsys: pytest.CaptureFixture[str]
 ) -> None:
     forge(staging.folder / PARTIAL, staging, **changes)
-    assert f"note: the journal of dpo is refused: line 1: {message}" in told(staging, capsys)
+    assert f"note: the journal of dpo is refused: line 1: {message}" in first_notes(staging, capsys)
     assert runs(experiment).keys() == {VICTIM}
     assert runs(experiment)[VICTIM].data.metrics == {}
 
@@ -149,16 +149,16 @@ def folder(staging: Staging, target: Path) -> None:
 
 def socket(staging: Staging, target: Path) -> None:
     from socket import AF_UNIX
-    from socket import socket as made
+    from socket import socket as new_socket
 
     (staging.folder / PARTIAL).parent.mkdir()
-    os.chdir((staging.folder / PARTIAL).parent)  # such an address must be short
-    with made(AF_UNIX) as listening:
+    os.chdir((staging.folder / PARTIAL).parent)  # the address of a socket must be short
+    with new_socket(AF_UNIX) as listening:
         listening.bind(journal.NAME)
 
 
 @pytest.mark.parametrize("put", [link, link_above, link_at_the_top, pipe, folder, socket])
-def test_what_is_no_plain_file_or_lies_behind_a_link_is_not_read(
+def test_a_journal_that_is_no_plain_file_or_lies_behind_a_link_is_not_read(
     put: Callable[[Staging, Path], None],
     staging: Staging,
     experiment: Experiment,
@@ -167,7 +167,7 @@ def test_what_is_no_plain_file_or_lies_behind_a_link_is_not_read(
 ) -> None:
     outside = forge(tmp_path_factory.mktemp("outside") / PARTIAL, staging)  # it would be published
     put(staging, outside)
-    assert f"note: {PARTIAL} is refused: not a plain file" in told(staging, capsys)
+    assert f"note: {PARTIAL} is refused: not a plain file" in first_notes(staging, capsys)
     assert runs(experiment).keys() == {VICTIM}
 
 
@@ -185,7 +185,7 @@ def test_a_training_that_turns_hostile_is_marked_as_failed(
 
 
 @pytest.mark.parametrize("changes", [{"key": VICTIM}, {"model": "sft-lora"}, {"time": 10**30}])
-def test_a_model_whose_journal_is_not_of_this_run_is_not_taken_in(changes: dict[str, Any], staging: Staging) -> None:
+def test_a_model_whose_journal_is_not_of_this_run_is_not_moved(changes: dict[str, Any], staging: Staging) -> None:
     """Registration would publish that journal under the key that it names."""
     before = forge(DONE, staging).read_bytes()
     forge(staging.folder / DONE, staging, **changes)
@@ -194,8 +194,8 @@ def test_a_model_whose_journal_is_not_of_this_run_is_not_taken_in(changes: dict[
     assert DONE.read_bytes() == before
 
 
-def test_a_model_whose_journal_is_not_whole_is_not_taken_in(staging: Staging) -> None:
-    """Registration would look in vain for its start, and for what its end says."""
+def test_a_model_whose_journal_is_incomplete_is_not_moved(staging: Staging) -> None:
+    """Registration needs the values of its first and its last event."""
     for content in ("", forge(staging.folder / DONE, staging).read_text()):
         (staging.folder / DONE).write_text(content)
         with pytest.raises(EngineError, match=r"the journal of dpo is refused: .* stops before its `end`"):
@@ -203,7 +203,7 @@ def test_a_model_whose_journal_is_not_whole_is_not_taken_in(staging: Staging) ->
     assert not DONE.exists()
 
 
-def test_a_model_of_this_run_is_taken_in_and_so_is_a_folder_without_a_journal(staging: Staging) -> None:
+def test_a_model_of_this_run_and_a_folder_without_a_journal_are_moved(staging: Staging) -> None:
     written = end(forge(staging.folder / DONE, staging)).read_bytes()
     staging.publish()
     assert DONE.read_bytes() == written
@@ -212,7 +212,7 @@ def test_a_model_of_this_run_is_taken_in_and_so_is_a_folder_without_a_journal(st
     assert not DONE.exists()
 
 
-def test_models_of_one_run_have_keys_of_their_own_and_no_other_run_has_them(staging: Staging) -> None:
+def test_every_model_of_every_run_has_its_own_key(staging: Staging) -> None:
     other = "12345678-1234-5678-1234-567812345678"
     keys = {journal.key(run, model) for run in (staging.run, other) for model in ("dpo", "grpo")}
     assert len(keys) == 4

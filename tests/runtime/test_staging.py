@@ -25,7 +25,7 @@ def write(path: Path, text: str = "") -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A project with a base, a model of before, and reports."""
+    """A project with a base, a model of an earlier run, and reports."""
     for name in ("models/base/weights", "models/mine/weights", "reports/a.json", "reports/deep/b.json"):
         write(tmp_path / name, f"old {name}")
     write(tmp_path / "models" / ".mine.lock")
@@ -39,7 +39,7 @@ def mounted(staging: Staging) -> dict[str, tuple[str, bool]]:
     }
 
 
-def test_only_a_folder_of_its_own_is_writable_and_all_else_is_seen_through_it(root: Path) -> None:
+def test_only_the_staging_folder_is_writable_and_other_entries_are_mounted_in_it(root: Path) -> None:
     assert mounted(Staging(root, stage("models/mine", "reports/deep/b.json"))) == {
         ".": (".", False),
         "models": (".dvc/tmp/engines/train@x/models", True),
@@ -48,10 +48,10 @@ def test_only_a_folder_of_its_own_is_writable_and_all_else_is_seen_through_it(ro
     }
 
 
-def test_outputs_in_a_folder_and_in_one_beneath_it(root: Path) -> None:
-    found = mounted(Staging(root, stage("reports/new.json", "reports/deep/b.json")))
-    assert list(found) == [".", "reports", "reports/a.json", "reports/deep"]
-    assert found["reports/deep"] == (".dvc/tmp/engines/train@x/reports/deep", True)
+def test_outputs_may_lie_in_nested_folders(root: Path) -> None:
+    mounts = mounted(Staging(root, stage("reports/new.json", "reports/deep/b.json")))
+    assert list(mounts) == [".", "reports", "reports/a.json", "reports/deep"]
+    assert mounts["reports/deep"] == (".dvc/tmp/engines/train@x/reports/deep", True)
 
 
 def test_a_stage_finds_the_files_it_wrote_before_and_not_the_folders(root: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_stage_finds_the_files_it_wrote_before_and_not_the_folders(root: Path)
     assert not (staging.folder / "models" / "mine").exists()
 
 
-def test_what_was_written_moves_to_its_place_whole(root: Path) -> None:
+def test_written_outputs_move_to_their_places_whole(root: Path) -> None:
     staging = Staging(root, stage("models/mine", "models/new", "reports/a.json", "reports/never.json"))
     write(staging.folder / "models" / "mine" / "sub" / "weights", "trained")
     write(staging.folder / "models" / "new" / "weights", "too")
@@ -74,7 +74,7 @@ def test_what_was_written_moves_to_its_place_whole(root: Path) -> None:
     assert not staging.folder.exists()
 
 
-def test_what_is_no_output_is_left_behind(root: Path) -> None:
+def test_files_that_are_no_output_are_left_behind(root: Path) -> None:
     staging = Staging(root, stage("models/mine"))
     write(staging.folder / "models" / "planted" / "weights")
     staging.publish()
@@ -108,13 +108,13 @@ def test_a_link_in_place_of_an_output_never_leads_out(
     assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
 
 
-def test_what_a_killed_run_left_is_not_mistaken_for_a_result(root: Path) -> None:
+def test_the_rest_of_a_killed_run_is_not_taken_for_a_result(root: Path) -> None:
     write(Staging(root, stage("models/mine")).folder / "models" / "mine" / "weights", "half")
     Staging(root, stage("models/mine")).publish()
     assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
 
 
-def test_what_a_stage_closed_or_linked_is_not_there_in_its_next_run(root: Path) -> None:
+def test_closed_folders_and_links_of_a_run_are_gone_in_the_next(root: Path) -> None:
     """A link left under an output's name would have the next run's copy written through it."""
     victim = write(root / "victim", "mine")
     left = Staging(root, stage("reports/a.json", "reports/deep/b.json"))
@@ -127,7 +127,7 @@ def test_what_a_stage_closed_or_linked_is_not_there_in_its_next_run(root: Path) 
     assert victim.read_text() == "mine"
 
 
-def test_what_a_stage_wrote_runs_as_nobody_else(root: Path) -> None:
+def test_set_user_id_bits_of_outputs_are_cleared(root: Path) -> None:
     staging = Staging(root, stage("models/mine"))
     write(staging.folder / "models" / "mine" / "run").chmod(0o4755)
     staging.publish()
@@ -200,18 +200,18 @@ def test_a_result_whose_replacement_was_cut_short_is_there_again(root: Path) -> 
     assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
 
 
-# As a user whom permissions hold.
+# As a user without privileges, to whom permissions apply.
 
 
 @pytest.fixture
 def closed_to() -> Iterator[Path]:
-    """A project whose owner is not root; its model of before is in place."""
+    """A project whose owner is not root, with a model of an earlier run."""
     with unprivileged.folder() as root:
         write(root / "models" / "mine" / "weights", "old")
         yield root
 
 
-def test_a_folder_to_be_made_in_one_that_cannot_be_written_is_told(closed_to: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(closed_to: Path) -> None:
     (closed_to / "reports").mkdir()
     (closed_to / "reports").chmod(0o555)
     with pytest.raises(EngineError, match="reports cannot be written by user"):
@@ -243,7 +243,7 @@ def test_nothing_hides_in_a_folder_that_its_owner_cannot_list(
     assert (closed_to / "models" / "mine" / "weights").read_text() == "old"
 
 
-def test_what_a_stage_closed_is_published_open_to_its_owner(closed_to: Path) -> None:
+def test_closed_outputs_are_published_readable_by_their_owner(closed_to: Path) -> None:
     staging = Staging(closed_to, stage("models/mine"))
     written = write(staging.folder / "models" / "mine" / "sub" / "weights", "new")
     for path in (written, written.parent, written.parents[1]):
@@ -252,7 +252,7 @@ def test_what_a_stage_closed_is_published_open_to_its_owner(closed_to: Path) -> 
     assert (closed_to / "models" / "mine" / "sub" / "weights").read_text() == "new"
 
 
-def test_what_a_stage_closed_does_not_stop_its_next_run(closed_to: Path) -> None:
+def test_closed_folders_do_not_stop_the_next_run(closed_to: Path) -> None:
     left = Staging(closed_to, stage("models/mine"))
     hidden = write(left.folder / "models" / "stray" / "sub" / "deeper" / "file")
     for path in (hidden, *list(hidden.parents)[:4]):
@@ -261,18 +261,20 @@ def test_what_a_stage_closed_does_not_stop_its_next_run(closed_to: Path) -> None
 
 
 def nest(folder: Path, depth: int) -> None:
-    """Folders within one another; no path can name the last of so many."""
+    """Create nested folders, too deep for any path to name the last."""
     folder.mkdir(parents=True)
-    found = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
-        os.mkdir("x" * 100, dir_fd=found)
-        above, found = found, os.open("x" * 100, os.O_RDONLY, dir_fd=found)
+        os.mkdir("x" * 100, dir_fd=descriptor)
+        above, descriptor = descriptor, os.open("x" * 100, os.O_RDONLY, dir_fd=descriptor)
         os.close(above)
-    os.close(found)
+    os.close(descriptor)
 
 
 @pytest.mark.parametrize("depth", [33, 1200])
-def test_an_output_of_endless_folders_is_refused_and_does_not_stop_the_next_run(depth: int, closed_to: Path) -> None:
+def test_an_output_of_deeply_nested_folders_is_refused_and_does_not_stop_the_next_run(
+    depth: int, closed_to: Path
+) -> None:
     staging = Staging(closed_to, stage("models/mine"))
     nest(staging.folder / "models" / "mine", depth)
     with pytest.raises(EngineError, match=r"models/mine: (.* more than 32 nested folders|.* cannot be read)"):
@@ -285,18 +287,18 @@ def test_an_output_of_endless_folders_is_refused_and_does_not_stop_the_next_run(
 # Secrets.
 
 
-def test_files_that_may_hold_passwords_are_shown_empty(root: Path) -> None:
+def test_files_that_may_hold_passwords_are_mounted_empty(root: Path) -> None:
     secrets = {".env", ".env.production", ".envrc", ".dvc/config.local", ".git/config", "signing.pem", "keys/my.key"}
     for name in (*secrets, ".dvc/config", "keys/my.pub"):
         write(root / name, "secret")
-    found = mounted(Staging(root, stage("models/mine")))
+    mounts = mounted(Staging(root, stage("models/mine")))
     empty = (".dvc/tmp/engines/.empty", False)
-    hidden = {name: source for name, source in found.items() if source == empty}
+    hidden = {name: source for name, source in mounts.items() if source == empty}
     assert hidden.keys() == secrets
     assert (root / empty[0]).read_bytes() == b""
 
 
-def test_a_secret_is_hidden_beside_an_output_and_where_a_link_says_it_lies(root: Path) -> None:
+def test_a_secret_is_hidden_beside_an_output_and_at_the_target_of_a_link(root: Path) -> None:
     write(root / "deploy" / "production", "secret")
     (root / ".env").symlink_to("deploy/production")
     write(root / ".env.local", "secret")
