@@ -51,7 +51,7 @@ PAIRS = {"dataset": "rows", "start": "base"}
         ({"dpo": {"m": PAIRS}}, "preferences"),
         ({"reward": {"m": PAIRS}}, "preferences"),
         ({"grpo": {"m": PAIRS | {"rewards": {"number": 1.0}}}}, "scored"),
-        ({"rlhf": {"m": PAIRS | {"reward": "r"}}}, "answers"),  # takes the prompts of any: the default stays
+        ({"rlhf": {"m": PAIRS | {"reward": "r"}}}, "scored"),  # takes the prompts of any: alone, of scored ones
         (
             {
                 "evaluate": {
