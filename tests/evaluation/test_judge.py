@@ -282,7 +282,7 @@ def test_a_judge_that_agrees_with_people_is_asked_about_two_models(
 def test_a_judge_that_does_not_agree_is_not_asked(two_models: Path, start: Start) -> None:
     endpoint = start(lambda _: (200, "A"))
     (two_models / "params.yaml").write_text(json.dumps({"judge": judge(endpoint).model_dump(mode="json")}))
-    with pytest.raises(EvaluationError, match="is not believed"):
+    with pytest.raises(EvaluationError, match="cannot be believed"):
         command.run("tuned", pairs=Path("pairs.jsonl"), limit=50)
     assert len(endpoint.bodies) == 40
     assert not (two_models / "reports/judged/tuned.json").exists()
@@ -290,5 +290,5 @@ def test_a_judge_that_does_not_agree_is_not_asked(two_models: Path, start: Start
 
 def test_the_command_without_a_judge_is_an_error(two_models: Path) -> None:
     (two_models / "params.yaml").write_text("judge: null\n")
-    with pytest.raises(ParamsError, match="judge is null"):
+    with pytest.raises(ParamsError, match="no judge is named"):
         command.run("tuned", pairs=Path("pairs.jsonl"), limit=50)

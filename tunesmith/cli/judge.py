@@ -28,7 +28,7 @@ def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
     cannot be believed.
     """
     if params.read().get("judge") is None:
-        raise ParamsError("params.yaml: judge is null: there is none", fix="describe one as the comment there shows")
+        raise ParamsError("params.yaml: no judge is named", fix="add one: judge: {base_url: https://..., model: NAME}")
     judge = params.load(Judge, "judge")
     labelled = ready_rows.read(pairs)[:limit]
     measured = agreement(judge, tqdm(labelled, desc="measuring the judge", dynamic_ncols=True), confidence=CONFIDENCE)
