@@ -23,7 +23,7 @@ Pids = Callable[[], list[int]]
 
 @pytest.fixture
 def bait(tmp_path: Path) -> Iterator[Bait]:
-    """Files, ports and sockets outside the sandbox, which the programs are told about and try to reach."""
+    """Files, ports and sockets outside the sandbox, which the programs receive and try to reach."""
     secret, folder, name = tmp_path / "secret", tmp_path / "folder", f"tunesmith-{os.getpid()}"
     secret.write_text("secret")
     folder.mkdir()
