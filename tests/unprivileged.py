@@ -1,4 +1,4 @@
-"""Run tests as a user without privileges, also where pytest runs as root, which can read and write everything."""
+"""Run tests as a user without privileges, even where pytest runs as root, which may read and write everything."""
 
 import os
 import shutil
