@@ -177,7 +177,7 @@ def _lock(file: BinaryIO) -> bool:
 
 @contextmanager
 def _ended_soon_after(trainer: int) -> Iterator[None]:
-    """Have SIGALRM end this process LAST_ATTEMPT seconds after its parent ``trainer`` is gone, even during a request."""
+    """Have SIGALRM end this process LAST_ATTEMPT seconds after its parent ``trainer`` is gone, even in a request."""
 
     def look(signal_number: int, frame: object) -> None:
         if os.getppid() != trainer:
