@@ -12,7 +12,7 @@ from tunesmith.core import files, journal, layout, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.journal import Event
 from tunesmith.core.params import load, resolved
-from tunesmith.core.ready_rows import Repeat, Row, Sample
+from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.evaluation.documents import ModelMetrics
 from tunesmith.evaluation.gate import decide_all
@@ -31,7 +31,7 @@ def main() -> str:
     shape = model_shape.read(str(layout.BASE))
     models = [open_evaluated(name, shape) for name in (BASELINE, *load(list[str], "models", path=PARAMS))]
     reward_models = {name: read_journal(name) for name in load(list[str], "reward_models", path=PARAMS)}
-    decisions = decide_all(load(Gate, "gate", path=PARAMS), models, read_repeats())
+    decisions = decide_all(load(Gate, "gate", path=PARAMS), models, ready_rows.read_repeats(REPEATS))
     settings = load(Compare, "compare", path=PARAMS)
     comparison = compare(models, trained_on(), settings, reward_models, decisions)
     ready_rows.write_json(TABLE, comparison)
@@ -39,11 +39,6 @@ def main() -> str:
     files.write_texts(SCORES, dvc_plots.scores(comparison))
     files.write_texts(LOSSES, dvc_plots.losses(models, reward_models))
     return f"{PAGE}: {sentences.best(comparison)}"
-
-
-def read_repeats() -> list[Repeat]:
-    """The base's further answers; empty where params ask for none."""
-    return ready_rows.read_repeats(REPEATS) if REPEATS.read_bytes() else []
 
 
 def trained_on() -> list[Row]:

@@ -347,5 +347,5 @@ def test_the_demos_rejected_answers_are_numbers_other_than_the_chosen() -> None:
 
 
 def test_more_demo_rows_than_exist_are_refused() -> None:
-    with pytest.raises(ParamsError, match="demo: 10100 distinct rows do not come"):
-        generate(Demo(**(DEMO | {"rows": 10_000}), seed=1))
+    with pytest.raises(ParamsError, match="demo: 16400 rows are more than the 16362 distinct sums"):
+        generate(Demo(**(DEMO | {"rows": 16_300}), seed=1))

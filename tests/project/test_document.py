@@ -51,7 +51,8 @@ PAIRS = {"dataset": "rows", "start": "base"}
         ({"dpo": {"m": PAIRS}}, "preferences"),
         ({"reward": {"m": PAIRS}}, "preferences"),
         ({"grpo": {"m": PAIRS | {"rewards": {"number": 1.0}}}}, "scored"),
-        ({"rlhf": {"m": PAIRS | {"reward": "r"}}}, "scored"),  # takes the prompts of any: alone, of scored ones
+        ({"rlhf": {"m": PAIRS | {"reward": "r"}}}, None),  # the prompts of rows of any kind
+        ({}, None),
         (
             {
                 "evaluate": {
@@ -66,7 +67,7 @@ PAIRS = {"dataset": "rows", "start": "base"}
     ],
 )
 def test_a_data_set_without_a_kind_has_the_one_that_its_users_need(
-    tmp_path: Path, users: dict[str, Any], kind: str
+    tmp_path: Path, users: dict[str, Any], kind: str | None
 ) -> None:
     assert load(tmp_path, **({"sft": {}, "evaluate": {}} | users)).data["rows"].kind == kind
 

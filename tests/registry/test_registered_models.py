@@ -131,7 +131,9 @@ def test_a_run_left_by_a_process_killed_while_creating_it_is_used(tracker: str, 
 
 def test_publishing_a_training_again_to_a_server_adds_nothing(as_admin: Team, project: Path, fresh: str) -> None:
     with journal.Journal(project / "j") as log:
-        log.write("start", key="k", model="sft-lora", method="SFT", device="cpu", params={"lr": 1})
+        log.write(
+            "start", key="k", model="sft-lora", method="SFT", device="cpu", params={"sft": {"sft-lora": {"lr": 1}}}
+        )
         for step in range(1, 4):
             log.write("step", step=step, loss=1.0 / step)
         log.write("end", steps=3, seconds=2.0)

@@ -59,7 +59,7 @@ def run(file: str, *, write: bool, name: str | None) -> None:
     if advice.dataset is None:
         raise DataError(f"{file}: nothing to prepare yet", fix="correct the problem above, then run advise again")
     dataset = advice.dataset
-    print("\n".join(["", *_plan(dataset.kind, advice.groups[0].verifier)]))
+    print("\n".join(["", *_plan(dataset.kind or "answers", advice.groups[0].verifier)]))
     if comment:
         dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
     entry = block(name, dataset, comment)

@@ -115,10 +115,9 @@ def verify(file: Path, verifier: str) -> None:
 @click.option("--against", default="base", show_default=True, help="Model to compare with.")
 @click.option(
     "--pairs",
-    default="data/ready/demo_pairs/test.jsonl",
-    show_default=True,
+    required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Ready preference rows on which the judge is measured first.",
+    help="Ready preference rows on which the judge is measured first, such as data/ready/NAME/test.jsonl.",
 )
 @click.option("--limit", default=100, show_default=True, help="Limit on prompts and on pairs; each takes two requests.")
 def judge(model: str, against: str, pairs: Path, limit: int) -> None:

@@ -19,11 +19,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 import tunesmith
+from tunesmith.core import layout
 from tunesmith.core.errors import StaleCodeError
 
 FOLDER = Path("build/code")
 STAGES = Path("stages")
-LOCK, PROJECT = Path("requirements.lock"), Path("pyproject.toml")
+PROJECT = Path("pyproject.toml")
 PACKAGE = Path(tunesmith.__path__[0])
 DATA_FILES = (".j2", ".yaml")
 """Suffixes of the package's files that are read by path."""
@@ -62,7 +63,7 @@ def check(stage: str) -> None:
         installed = _installed(name)
         if installed is not None and installed.partition("+")[0] != number.partition("+")[0]:
             raise StaleCodeError(
-                f"{path}: {name} {installed} is installed, and {LOCK} pins {number}",
+                f"{path}: {name} {installed} is installed, and {layout.LOCK} pins {number}",
                 fix=f"install the pinned version (`pip install {name}=={number}`), or pin the installed one",
             )
 
@@ -194,13 +195,13 @@ def _locked() -> dict[str, str]:
     """The pinned version of each library, for this Python: from the lock, or from pyproject.toml for torch, which is
     not in the lock.
     """
-    return _locked_once(*(path.stat().st_mtime_ns if path.exists() else 0 for path in (LOCK, PROJECT)))
+    return _locked_once(*(path.stat().st_mtime_ns if path.exists() else 0 for path in (layout.LOCK, PROJECT)))
 
 
 @cache
 def _locked_once(lock: int, project: int) -> dict[str, str]:
     """lock, project: the times of the files' last changes, in nanoseconds."""
-    lines = re.findall(r"^[\w.-]+==[^\\\n]+", LOCK.read_text(), re.MULTILINE) if LOCK.exists() else []
+    lines = re.findall(r"^[\w.-]+==[^\\\n]+", layout.LOCK.read_text(), re.MULTILINE) if layout.LOCK.exists() else []
     lines += tomllib.loads(PROJECT.read_text())["project"].get("dependencies", []) if PROJECT.exists() else []
     requirements = [Requirement(line) for line in lines]
     return {

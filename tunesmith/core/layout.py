@@ -3,6 +3,7 @@
 from pathlib import Path
 
 MODELS = Path("models")
+LOCK = Path("requirements.lock")
 BASE = MODELS / "base"
 RAW = Path("data/raw")
 HELD_OUT = Path("data/held_out")

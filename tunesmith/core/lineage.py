@@ -16,7 +16,6 @@ from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import Objective, WeightsKind
 
 NAME = "lineage.json"
-LOCK = Path("requirements.lock")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
@@ -173,7 +172,7 @@ def making(device: str) -> Lineage:
         "fingerprint": _fingerprint(),
         "document": params.read() if params.PATH.exists() else {},
         "environment": {
-            "lock_sha256": manifest.file_digest(LOCK) if LOCK.exists() else None,
+            "lock_sha256": manifest.file_digest(layout.LOCK) if layout.LOCK.exists() else None,
             "image_digest": os.environ.get(layout.IMAGE_DIGEST_VARIABLE),
             "python": platform.python_version(),
             "libraries": {name: version(name) for name in LIBRARIES},

@@ -44,9 +44,9 @@ class Limit(Section):
 
 class Dataset(Section):
     path: Path
-    kind: RowKind = "answers"
+    kind: RowKind | None = None
     """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that
-    the trainings and suites that use the data set learn from."""
+    the trainings and suites that use the data set learn from; where nothing asks for one, each row's own."""
     columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
     """For each name, a column of the file or a Jinja template over its columns; null recognises common layouts
     (`tunesmith/data/layouts.py`)."""
@@ -73,12 +73,12 @@ class Dataset(Section):
             fields = self._map(fields)
         layout = layouts.recognise(fields, self.kind)
         if layout is None:
-            raise layouts.unrecognised(fields, self.kind)
+            raise layouts.unrecognised(fields, self.kind or "answers")
         if layout.kind is not None and fields.get("tools"):
             raise RowError("field lost: the row defines tools, which would not reach the chat template")
         row = layout.to_row(fields)
         row["prompt"] = conversations.with_system(row["prompt"], fields)
-        if self.verifier is not None and "verifier" not in row and self.kind != "preferences":
+        if self.verifier is not None and "verifier" not in row and layout.kind != "preferences":
             row["verifier"] = self.verifier
         if self.kind == "scored" and "completion" in row:
             row = self._to_scored(row)

@@ -73,7 +73,7 @@ class SuiteMetrics(Summary, Details):
 
 
 class ModelMetrics(TypedDict):
-    """reports/<model>/metrics.json: what the suites measured of a model, and what determines it."""
+    """reports/evaluation/<model>/metrics.json: what the suites measured of a model, and what determines it."""
 
     model: str
     """The model's name."""

@@ -77,7 +77,7 @@ def _check_trainings(document: Document, path: Path) -> None:
         rows_name_verifiers = dataset.kind == "scored" and dataset.verifier is None
         if objective in row_kinds.LEARNS_FROM and not rows_name_verifiers:
             where = f"{path}: {place}.dataset: data.{entry.dataset}"
-            row_kinds.check_trains(objective, dataset.kind, dataset.verifier, where)
+            row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
 
 
 def _check_reaches_base(document: Document, name: str, path: Path) -> None:

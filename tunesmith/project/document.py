@@ -120,7 +120,10 @@ def with_kinds(document: Document, raw: dict[str, object]) -> Document:
 
 
 def users_of(document: Document, dataset: str) -> dict[str, RowKind]:
-    """The kind of row that each training and suite on a data set needs, by the user's place in params.yaml."""
+    """The kind of row that each training and suite on a data set needs, by the user's place in params.yaml.
+
+    RLHF takes the prompts of rows of any kind.
+    """
     kinds: dict[str, RowKind] = {
         f"{objective}.{name}": row_kinds.LEARNS_FROM[objective][1]
         for name, (objective, entry) in document.trainings.items()
@@ -129,10 +132,7 @@ def users_of(document: Document, dataset: str) -> dict[str, RowKind]:
     for name, suite in document.evaluate.suites.items():
         if getattr(suite, "dataset", None) == dataset and suite.kind in ("preferences", "perplexity"):
             kinds[f"evaluate.suites.{name}"] = "preferences" if suite.kind == "preferences" else "answers"
-    if kinds:
-        return kinds
-    # RLHF takes the prompts of any kind of row; where nothing else uses them, they are prompts alone.
-    return {f"rlhf.{name}": "scored" for name, entry in document.rlhf.items() if entry.dataset == dataset}
+    return kinds
 
 
 def effective(section: BaseModel) -> dict[str, object]:

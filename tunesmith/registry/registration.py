@@ -41,7 +41,7 @@ MODEL_SIGNATURE_FILE = "model.sig"
 
 
 class Registration(TypedDict):
-    """reports/<model>/registration.json: the version that a model was registered as."""
+    """reports/registered/<model>/registration.json: the version that a model was registered as."""
 
     tracking_uri: str
     """The tracking server."""

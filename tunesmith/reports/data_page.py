@@ -7,6 +7,7 @@ from typing import TypedDict
 import numpy as np
 import numpy.typing as npt
 
+from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import readers
 from tunesmith.data.conversations import CONTEXTS, PROMPTS, SYSTEMS
 from tunesmith.data.dataset import Dataset
@@ -83,7 +84,8 @@ class DataReport(TypedDict):
 
     dataset: str
     file: str
-    kind: str
+    kind: RowKind | None
+    """None where each row has its own."""
     rows: int
     good: int
     quarantined: int

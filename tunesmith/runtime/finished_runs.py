@@ -17,7 +17,7 @@ import yaml
 from tunesmith.core import files
 from tunesmith.core.layout import RERUN_VARIABLE
 
-LOCK = Path("dvc.lock")
+DVC_LOCK = Path("dvc.lock")
 Digests = dict[str, str]
 """DVC's MD5 of each dependency or output, by path."""
 
@@ -25,9 +25,9 @@ Digests = dict[str, str]
 def restore(root: Path) -> bool:
     """Restore the outputs of the stage that DVC runs now, if a record has its inputs; return whether that was done."""
     target = os.environ.get("DVC_STAGE")
-    if target is None or not (root / LOCK).exists():
+    if target is None or not (root / DVC_LOCK).exists():
         return False
-    locked = yaml.safe_load((root / LOCK).read_text()).get("stages", {})
+    locked = yaml.safe_load((root / DVC_LOCK).read_text()).get("stages", {})
     store = _store(root)
     for name, entry in locked.items():
         _record(store / name, entry)

@@ -38,7 +38,7 @@ class Case(BaseModel):
     expected: object
 
 
-class Problem(BaseModel):
+class CodeProblem(BaseModel):
     """The columns of a row that the verifier reads."""
 
     model_config = ConfigDict(strict=True)
@@ -77,7 +77,7 @@ def verify(completion: str, row: Columns) -> Verdict:
 def grade(completion: str, row: Columns, tier: tiers.Tier, limits: tiers.Limits = tiers.LIMITS) -> Verdict:
     """`verify` in a given tier. Raises SandboxError where the sandbox does not start."""
     try:
-        problem = Problem.model_validate(row)
+        problem = CodeProblem.model_validate(row)
     except ValidationError as error:
         first = error.errors()[0]
         return Verdict(0.0, None, f"row: {'.'.join(map(str, first['loc']))}: {first['msg']}", "not_gradable")
@@ -100,7 +100,7 @@ def grade(completion: str, row: Columns, tier: tiers.Tier, limits: tiers.Limits 
     return Verdict(1.0, code, summary)
 
 
-def _own_solution_passes(problem: Problem, row: Columns, tier: tiers.Tier, limits: tiers.Limits) -> bool:
+def _own_solution_passes(problem: CodeProblem, row: Columns, tier: tiers.Tier, limits: tiers.Limits) -> bool:
     """Whether the row's own solution passes its test, so that a broken test is the fault of what a program returned."""
     code = extract(str(row.get("reference", "")), problem.entry_point)
     if code is None:
@@ -136,7 +136,7 @@ class ProgramProcess:
     def __init__(self, process: tiers.Process, deadline: float) -> None:
         self.process, self.deadline, self.calls = process, deadline, 0
 
-    def load(self, problem: Problem, program: Program, *, exact: bool) -> None:
+    def load(self, problem: CodeProblem, program: Program, *, exact: bool) -> None:
         """Load the program. Raises WrongProgramError where that fails.
 
         exact: whether a returned instance of a subclass is refused, instead of counted as its built-in base.
@@ -174,7 +174,7 @@ class ProgramProcess:
         return reply[1:]
 
 
-def _run_cases(problem: Problem, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
+def _run_cases(problem: CodeProblem, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
     """Run every case, and return a summary. Raises WrongProgramError, UngradableError."""
     with tiers.open_processes(tier, "candidate", limits=limits) as [process]:
         candidate = ProgramProcess(process, time.monotonic() + limits.seconds)
@@ -193,7 +193,7 @@ def _run_cases(problem: Problem, program: Program, tier: tiers.Tier, limits: tie
     return f"all {len(problem.cases)} cases"
 
 
-def _run_test(problem: Problem, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
+def _run_test(problem: CodeProblem, program: Program, tier: tiers.Tier, limits: tiers.Limits) -> str:
     """Run the test, and return a summary. Raises WrongProgramError, UngradableError."""
     with tiers.open_processes(tier, "candidate", "tester", limits=limits) as [process, tester]:
         deadline = time.monotonic() + limits.seconds
@@ -231,7 +231,7 @@ def _receive(tester: tiers.Process, nonce: str, deadline: float) -> list[object]
     return message[1:]
 
 
-def _failure_text(problem: Problem, failure: list[object]) -> str:
+def _failure_text(problem: CodeProblem, failure: list[object]) -> str:
     """The type, text and line of the error that a test raised, in words."""
     kind, text, line = failure
     where = ""

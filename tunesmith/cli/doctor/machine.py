@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from tunesmith.cli.doctor.finding import Finding, answer
-from tunesmith.core import cpus, formatting, lineage, manifest
+from tunesmith.core import cpus, formatting, layout, manifest
 from tunesmith.core.errors import IntegrityError, SandboxError
 from tunesmith.project import document
 from tunesmith.runtime import settings
@@ -29,7 +29,7 @@ GPU_SECONDS = 30.0
 TORCH = "import torch; print(torch.__version__, torch.version.cuda or '-', int(torch.cuda.is_available()))"
 
 
-def python(lock: Path = lineage.LOCK, installed: Callable[[str], str] = metadata.version) -> Finding:
+def python(lock: Path = layout.LOCK, installed: Callable[[str], str] = metadata.version) -> Finding:
     """Check that the installed libraries are those of the lock, which does not have torch (docs/decisions/004)."""
     if not lock.exists():
         return Finding("libraries", "warning", f"no {lock} here", "run from the project's root")

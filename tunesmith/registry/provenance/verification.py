@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from tunesmith.core import dvc_project, git, lineage, manifest
+from tunesmith.core import dvc_project, git, layout, lineage, manifest
 from tunesmith.core.errors import IntegrityError, LineageError, TunesmithError
 from tunesmith.registry.provenance.lineage_tree import (
     Base,
@@ -78,8 +78,8 @@ def _check(check: Check, reach: Reach) -> Proof:
         case Params():
             return _params(check, reach.root)
         case Lock():
-            digest = hashlib.sha256(_read_at(reach.root, str(check.commit), str(lineage.LOCK))).hexdigest()
-            return _compare(f"{lineage.LOCK} at the commit", check.sha256, digest)
+            digest = hashlib.sha256(_read_at(reach.root, str(check.commit), str(layout.LOCK))).hexdigest()
+            return _compare(f"{layout.LOCK} at the commit", check.sha256, digest)
         case Image():
             reach.find_image(check.digest)
             return Proof("verified", "the Docker engine here has it")
