@@ -21,7 +21,7 @@ repro: .venv/runtime
 	@tunesmith results
 
 test: .venv/dev lint
-	pytest -q -n 2 --dist loadfile
+	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/dev
 	ruff check .

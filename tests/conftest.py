@@ -6,6 +6,8 @@ import sys
 
 # Before any test imports them: no hub, no telemetry, no progress bars.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the CPUs
+    os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,16 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tests")
+
+SLOW_FIRST = ("pipeline", "registry", "training", "evaluation")
+"""Folders of the slowest files: begun last, one of them would keep a single worker busy at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files by `SLOW_FIRST`."""
+    tests = Path(__file__).parent
+    place = {folder: position for position, folder in enumerate(SLOW_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.relative_to(tests).parts[0], len(place)))
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
