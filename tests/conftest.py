@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {folder: position for position, folder in enumerate(SLOW_FIRST)}
     items.sort(key=lambda item: place.get(item.path.relative_to(tests).parts[0], len(place)))
 
+
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import warm_python
 import yaml
 
 from tunesmith.core import manifest
@@ -104,7 +105,7 @@ class Project:
         self.environment = os.environ | {
             "PYTHONPATH": str(site),
             "AUDIT_LOG": str(self.audit),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{warm_python.folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "MLFLOW_TRACKING_URI": "",
             "XDG_CONFIG_HOME": str(folder.parent / "config"),
             "DVC_NO_ANALYTICS": "1",
