@@ -68,10 +68,10 @@ def spoil(row: dict[str, Any], rng: random.Random) -> None:
 
 def ours(path: Path, out: Path) -> int:
     """Check every row, write the ready rows of all splits, and return the number of rows kept."""
-    from tunesmith.data import prepare
+    from tunesmith.data import prepare, readers
 
-    dataset = our_dataset(path, near_duplicates=None)
-    with prepare.check_file(dataset, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as checked:
+    dataset, files = our_dataset(path, near_duplicates=None), readers.find(path)
+    with prepare.check_files(dataset, files, special_tokens=SPECIAL, lengths=None, scratch=out, fork=True) as checked:
         for name, positions in prepare.select(checked, dataset).items():
             prepare.write(out / name, checked, positions)
         return len(checked.index)
@@ -251,8 +251,8 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
             tokenizer(texts, add_special_tokens=False)
             alone.append(len(conversations) / (time.perf_counter() - began))
             began = time.perf_counter()
-            with prepare.check_file(
-                dataset, special_tokens=special, lengths=lengths, scratch=Path(folder), fork=True
+            with prepare.check_files(
+                dataset, readers.find(path), special_tokens=special, lengths=lengths, scratch=Path(folder), fork=True
             ) as checked:
                 for name, positions in prepare.select(checked, dataset).items():
                     prepare.write(Path(folder) / name, checked, positions)

@@ -2,7 +2,7 @@
 
     python -m stages.prepare_data DATASET
 
-reads   the file at params data.<dataset>.path, data/held_out, models/base (not its weights)
+reads   the file or folder at params data.<dataset>.path, data/held_out, models/base (not its weights)
 params  data.<dataset>
 writes  data/ready/<dataset>/{train,validation,test}.jsonl, data/quarantine/<dataset>.jsonl,
         reports/data/<dataset>.{json,html}
@@ -13,7 +13,7 @@ import sys
 from tunesmith.core import files, layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
-from tunesmith.data import prepare
+from tunesmith.data import prepare, readers
 from tunesmith.data.dataset import Dataset
 from tunesmith.models import base_tokenizer
 from tunesmith.reports import data_page
@@ -25,8 +25,9 @@ def main(name: str) -> str:
     lengths = base_tokenizer.lengths(tokenizer, layout.BASE)
     with (
         files.new_folder(layout.READY / name) as folder,
-        prepare.check_file(
+        prepare.check_files(
             dataset,
+            readers.find(dataset.path, dataset.files),
             special_tokens=base_tokenizer.special_tokens(tokenizer),
             lengths=lengths,
             scratch=folder,
@@ -38,12 +39,14 @@ def main(name: str) -> str:
             for split, positions in prepare.select(rows, dataset).items()
         }
         report = data_page.report(name, dataset, rows, written, lengths)
-        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", prepare.quarantine(dataset.path, rows.problems))
+        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", prepare.quarantine(rows.problems))
     ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
     files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
     aside = f"; {len(rows.problems):,} set aside in {layout.QUARANTINE / name}.jsonl" if rows.problems else ""
-    return f"{layout.READY / name}: {counts} of {rows.total:,} rows{aside}"
+    within = f" in {len(rows.files.paths):,} files" if len(rows.files.paths) > 1 else ""
+    ignored = f"; not read: {rows.files.listed(rows.files.ignored)}" if rows.files.ignored else ""
+    return f"{layout.READY / name}: {counts} of {rows.total:,} rows{within}{aside}{ignored}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tunesmith.data import prepare
+from tunesmith.data import prepare, readers
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.prepare import CheckedRows
 from tunesmith.data.row_checks import Lengths
@@ -43,7 +43,8 @@ def write(path: Path, lines: Iterable[str | bytes | dict[str, Any]]) -> Path:
 
 
 def check(stack: ExitStack, dataset: Dataset, lengths: Lengths | None = None) -> CheckedRows:
-    return stack.enter_context(prepare.check_file(dataset, special_tokens=GENERAL_TOKENS, lengths=lengths))
+    files = readers.find(dataset.path, dataset.files)
+    return stack.enter_context(prepare.check_files(dataset, files, special_tokens=GENERAL_TOKENS, lengths=lengths))
 
 
 def good_rows(rows: CheckedRows) -> list[dict[str, Any]]:

@@ -9,14 +9,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from tunesmith.cli import advise, hub_file
-from tunesmith.cli.hub_file import HubFile
+from tunesmith.cli import advise
 from tunesmith.cli.main import main
-from tunesmith.core.errors import DataError, ParamsError
+from tunesmith.core.errors import ParamsError
 from tunesmith.data.dataset import Dataset
 
 ROOT = Path(__file__).parents[2]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SUMS = [{"question": f"what is {i} and one", "answer": f"add them\n#### {i + 1}"} for i in range(50)]
 
 
@@ -146,7 +144,7 @@ def test_a_name_that_is_taken_is_refused(project: Path) -> None:
 def test_params_that_cannot_be_changed_safely_are_left_alone(project: Path) -> None:
     (project / "params.yaml").write_text("data: {demo: {path: x}}\n")
     with pytest.raises(ParamsError, match="could not be changed"):
-        advise.add_to_params("new", "  new: {path: y}\n")
+        advise.with_entry("new", "  new: {path: y}\n")
     assert (project / "params.yaml").read_text() == "data: {demo: {path: x}}\n"
 
 
@@ -155,60 +153,40 @@ def test_a_file_is_described_outside_a_project_too(tmp_path: Path, monkeypatch: 
     assert "50 × a prompt with one right answer" in run(str(data.write(tmp_path / "rows.jsonl", SUMS)))
 
 
-@pytest.mark.parametrize("name", ["train.jsonl", "2024 data.csv", "a-b.c.parquet", "äöü.json"])
-def test_any_file_name_gives_a_name_that_a_stage_can_have(name: str) -> None:
-    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", advise.dataset_name(Path(name)))
-
-
-class Hub:
-    """A hub with one repository."""
-
-    def __init__(self, folder: Path, files: list[str]) -> None:
-        self.folder, self.files = folder, files
-
-    def list_repo_files(self, repo: str, *, repo_type: str, revision: str) -> list[str]:
-        assert (repo, repo_type, revision) == ("team/sums", "dataset", COMMIT)
-        return self.files
-
-    def download(self, repo: str, name: str, *, repo_type: str, revision: str) -> str:
-        assert (repo, repo_type, revision) == ("team/sums", "dataset", COMMIT)
-        return str(self.folder / name)
-
-
-def test_a_hub_data_set_at_a_commit_is_described_and_brought_here(
-    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cache = tmp_path_factory.mktemp("hub")
-    data.write(cache / "train.jsonl", SUMS)
-    hub = Hub(cache, ["README.md", "test.jsonl", "train.jsonl"])
-    monkeypatch.setattr(hub_file, "HfApi", lambda: hub)
-    monkeypatch.setattr(hub_file, "hf_hub_download", hub.download)
-    shown = run(f"hub:team/sums@{COMMIT}", "--write", "--name", "sums")
-    assert f"hub:team/sums@{COMMIT}:train.jsonl: 50 rows" in shown
-    assert (project / "data/raw/sums.jsonl").read_bytes() == (cache / "train.jsonl").read_bytes()
-    text = (project / "params.yaml").read_text()
-    assert f"  sums: # hub:team/sums@{COMMIT}:train.jsonl\n    path: data/raw/sums.jsonl\n" in text
-
-
-@pytest.mark.parametrize("text", ["hub:team/sums", "hub:team/sums@main", f"hub:sums@{COMMIT}"])
-def test_a_hub_data_set_without_a_commit_is_refused(text: str) -> None:
-    with pytest.raises(DataError, match="not a data set at a commit"):
-        hub_file.parse(text)
+@pytest.mark.parametrize(
+    "place",
+    ["train.jsonl", "2024 data.csv", "a-b.c.parquet", "äöü.json", "*.jsonl", "hub:team/0-sums@main:a/b", "/", "."],
+)
+def test_any_place_gives_a_name_that_a_stage_can_have(place: str) -> None:
+    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", advise.dataset_name(place))
 
 
 @pytest.mark.parametrize(
-    ("files", "message"),
-    [(["README.md"], "has no file of rows"), (["a.jsonl", "b.jsonl"], "has several files of rows")],
+    ("place", "name"),
+    [
+        ("data/raw/chat-2024.jsonl.gz", "chat_2024"),
+        ("data/raw/chat/", "chat"),
+        ("data/raw/chat/*.jsonl", "chat"),
+        ("data/raw/chat-*.jsonl", "chat"),
+        ("hub:team/Sums-2.5@main:default/train", "Sums_2_5"),
+    ],
 )
-def test_a_hub_data_set_without_exactly_one_data_file_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, files: list[str], message: str
-) -> None:
-    monkeypatch.setattr(hub_file, "HfApi", lambda: Hub(tmp_path, files))
-    with pytest.raises(DataError, match=message):
-        hub_file.fetch(HubFile("team/sums", COMMIT, None))
+def test_a_data_set_is_named_after_its_place(place: str, name: str) -> None:
+    assert advise.dataset_name(place) == name
 
 
-@pytest.mark.parametrize("file", ["train.jsonl", None])
-def test_a_hub_that_cannot_be_reached_is_an_error(file: str | None) -> None:
-    with pytest.raises(DataError, match="the download failed"):
-        hub_file.fetch(HubFile("team/sums", COMMIT, file))
+def test_a_folder_or_a_pattern_is_described_and_written_as_dvc_watches_it(project: Path) -> None:
+    folder = project / "data/raw/chat"
+    folder.mkdir(parents=True)
+    data.write(folder / "b.jsonl", SUMS[:20])
+    data.write(folder / "a.jsonl", [*SUMS[20:], SUMS[20]])
+    (folder / "notes.txt").write_text("no rows")
+    shown = run("data/raw/chat", "--write")
+    assert "data/raw/chat: 51 rows in 2 files" in shown
+    assert "line 1 of a.jsonl: what is 20 and one" in shown
+    assert "1 × exact duplicate, first in line 31 of a.jsonl: of line 1 of a.jsonl" in shown
+    assert "note: not read: notes.txt" in shown
+    assert "data/raw/chat/b*: 20 rows" in run("data/raw/chat/b*", "--write", "--name", "b")
+    written = yaml.safe_load((project / "params.yaml").read_text())["data"]
+    assert (written["chat"]["path"], written["chat"].get("files")) == ("data/raw/chat", None)
+    assert (written["b"]["path"], written["b"]["files"]) == ("data/raw/chat", "b*")

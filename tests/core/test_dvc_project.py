@@ -35,6 +35,14 @@ def test_upstream_lists_each_needed_stage_once_and_before_its_readers() -> None:
     assert order == ["fetch", "raw.jsonl.dvc", "prepare", "train"]
 
 
+def test_stages_that_write_into_a_folder_are_upstream_of_its_readers() -> None:
+    reader = stage("prepare", "data/raw", "data/ready")
+    makers = [stage("demo", "", "data/raw/demo.jsonl"), stage("data/raw/a.dvc", "", "data/raw/a", runs=False)]
+    other = stage("other", "", "data/rawer")
+    assert dvc_project.upstream([reader, *makers, other], reader) == [*makers, reader]
+    assert dvc_project.sources([reader, *makers], [reader, *makers]) == [Path("data/raw")]
+
+
 def test_sources_are_the_deps_that_no_stage_writes() -> None:
     assert dvc_project.sources(KNOWN, dvc_project.upstream(KNOWN, KNOWN[0])) == [Path("code.py")]
 

@@ -11,7 +11,7 @@ LONG = "a train leaves the old station at noon and travels for three hours at si
 
 
 def sets(path: Path, own: Path = Path("own.jsonl")) -> EvaluationSets:
-    return EvaluationSets(HeldOut(path=path, overlap=0.7), own)
+    return EvaluationSets(HeldOut(path=path, overlap=0.7), [own])
 
 
 def match(sets: EvaluationSets, text: str) -> str | None:
@@ -47,6 +47,12 @@ def test_an_instruction_that_many_evaluation_prompts_share_is_not_an_overlap(tmp
 
 def test_a_file_is_not_compared_with_itself(folder: Path) -> None:
     assert len(sets(folder, own=folder / "test.jsonl")) == 0
+
+
+def test_files_below_the_folder_are_evaluation_rows_too(folder: Path) -> None:
+    (folder / "deep").mkdir()
+    (folder / "test.jsonl").rename(folder / "deep" / "test.jsonl")
+    assert match(sets(folder), "Why?") == f"in an evaluation set: the prompt of {folder}/deep/test.jsonl:2"
 
 
 def test_a_prompt_alone_is_an_evaluation_row(tmp_path: Path) -> None:

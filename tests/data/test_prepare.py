@@ -158,7 +158,7 @@ def test_the_same_question_to_another_persona_does_not_contradict_and_shares_a_s
 
 def test_a_file_of_a_header_alone_has_no_rows(tmp_path: Path, stack: ExitStack) -> None:
     (tmp_path / "rows.csv").write_text("question,answer\n")
-    with pytest.raises(DataError, match="the file has no rows"):
+    with pytest.raises(DataError, match="no rows"):
         data.check(stack, data.dataset(tmp_path / "rows.csv"))
 
 
@@ -166,7 +166,7 @@ def test_the_error_of_a_missing_column_lists_the_columns_that_exist(tmp_path: Pa
     path = data.write(tmp_path / "a.jsonl", good(2))
     with pytest.raises(DataError) as error:
         data.check(stack, data.dataset(path, columns={"prompt": "q", "completion": "answer"}))
-    assert "no column 'q'; the file has 'answer', 'question'" in str(error.value)
+    assert "no column 'q'; there is 'answer', 'question'" in str(error.value)
 
 
 def test_a_template_makes_a_column_from_other_columns(tmp_path: Path, stack: ExitStack) -> None:

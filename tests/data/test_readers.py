@@ -68,7 +68,7 @@ def test_a_cell_that_is_not_utf8_costs_only_its_row(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"q,a\ngood,1\nb\xffd,2\ngood,3\n")
     rows = list(readers.read(tmp_path / "a.csv"))
     assert [(type(row), row.line) for row in rows] == [(Record, 2), (Problem, 3), (Record, 4)]
-    assert rows[1] == Problem(3, "not UTF-8: byte 0xff", "b�d,2")
+    assert rows[1] == Problem(tmp_path / "a.csv", 3, "not UTF-8: byte 0xff", "b�d,2")
 
 
 def test_a_bad_row_of_a_json_list_does_not_cost_the_others(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_an_open_quote_is_reported_at_the_line_where_its_row_begins(tmp_path: Pa
 
 def test_a_csv_may_begin_with_empty_lines_and_have_nameless_columns(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\n\nq,a,,\n1,,,\n")
-    assert list(readers.read(tmp_path / "a.csv")) == [Record(4, {"q": "1", "a": None})]
+    assert list(readers.read(tmp_path / "a.csv")) == [Record(tmp_path / "a.csv", 4, {"q": "1", "a": None})]
 
 
 def test_a_table_value_that_python_cannot_hold_costs_only_its_row(tmp_path: Path) -> None:
@@ -109,7 +109,9 @@ def test_a_table_with_a_column_named_twice_is_refused(tmp_path: Path) -> None:
 
 def test_big_integers_keep_their_digits(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"a": 123456789012345678901234567890}\n')
-    assert list(readers.read(tmp_path / "a.jsonl")) == [Record(1, {"a": 123456789012345678901234567890})]
+    assert list(readers.read(tmp_path / "a.jsonl")) == [
+        Record(tmp_path / "a.jsonl", 1, {"a": 123456789012345678901234567890})
+    ]
 
 
 def test_a_line_that_is_too_long_is_one_problem_and_the_rest_is_read(tmp_path: Path) -> None:
@@ -147,12 +149,13 @@ def test_a_csv_row_has_the_number_of_the_line_where_it_begins(tmp_path: Path) ->
 )
 def test_a_byte_order_mark_costs_no_row(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + content)
-    assert list(readers.read(tmp_path / name)) == [Record(2 if name == "a.csv" else 1, {"q": "1"})]
+    line = 2 if name == "a.csv" else 1
+    assert list(readers.read(tmp_path / name)) == [Record(tmp_path / name, line, {"q": "1"})]
 
 
 def test_a_long_csv_cell_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("q\n" + "x" * 200_000 + "\n")
-    assert list(readers.read(tmp_path / "a.csv")) == [Record(2, {"q": "x" * 200_000})]
+    assert list(readers.read(tmp_path / "a.csv")) == [Record(tmp_path / "a.csv", 2, {"q": "x" * 200_000})]
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
@@ -187,6 +190,12 @@ def test_an_unusable_file_is_refused_with_its_name_and_the_reason(
         list(readers.read(tmp_path / name))
     assert reason in str(error.value)
     assert str(tmp_path / name) in str(error.value)
+
+
+def test_json_lines_in_a_file_named_json_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": 1}\n{"a": \n{"a": 3}\n')
+    rows = list(readers.read(tmp_path / "a.json"))
+    assert [(type(row), row.line) for row in rows] == [(Record, 1), (Problem, 2), (Record, 3)]
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

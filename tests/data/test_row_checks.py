@@ -110,7 +110,7 @@ def test_secrets_are_masked_in_quarantine_whatever_the_reason(tmp_path: Path) ->
     rows = [FINE, FINE, {**FINE, "answer": "AKIAABCDEFGHIJKLMNOP"}, '{"question": "AKIAABCDEFGHIJKLMNOP']
     path = data.write(tmp_path / "a.jsonl", rows)
     with ExitStack() as stack:
-        lines = prepare.quarantine(path, data.check(stack, data.dataset(path)).problems)
+        lines = prepare.quarantine(data.check(stack, data.dataset(path)).problems)
     assert [line["line"] for line in lines] == [2, 3, 4]
     assert all("ABCDEFGHIJKLMNOP" not in line["raw"] for line in lines)
     assert "AKIA…" in lines[1]["raw"]

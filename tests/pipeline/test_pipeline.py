@@ -205,16 +205,20 @@ def test_a_misspelt_param_is_an_error_that_loses_nothing(project: Project) -> No
 
 
 @pytest.mark.usefixtures("params_restored")
-def test_a_users_csv_goes_through_by_editing_params_alone(project: Project) -> None:
-    path = project.folder / "data" / "raw" / "mine.csv"
-    path.write_text("task,solution\n" + "".join(f"double {i},{2 * i}\n" for i in range(40)) + "broken\n")
+def test_a_users_folder_of_csv_goes_through_by_editing_params_alone(project: Project) -> None:
+    folder = project.folder / "data" / "raw" / "mine"
+    folder.mkdir()
+    (folder / "a.csv").write_text("task,solution\nhalf of 2,1\n")
+    (folder / "b.csv").write_text("task,solution\n" + "".join(f"double {i},{2 * i}\n" for i in range(40)) + "broken\n")
     columns = {"prompt": "task", "completion": "solution"}
-    project.put("data.mine", {"path": "data/raw/mine.csv", "columns": columns, "max_bad_share": 0.1})
+    project.put("data.mine", {"path": "data/raw/mine", "files": "*.csv", "columns": columns, "max_bad_share": 0.1})
     done = project.run("dvc", "repro", "prepare_data@mine")
     assert "1 set aside in data/quarantine/mine.jsonl" in done.stdout
     quarantined = project.read("data/quarantine/mine.jsonl")
-    assert (quarantined["file"], quarantined["line"]) == ("data/raw/mine.csv", 42)
-    assert project.read("reports/data/mine.json")["good"] == 40
+    assert (quarantined["file"], quarantined["line"]) == ("data/raw/mine/b.csv", 42)
+    assert project.read("reports/data/mine.json")["good"] == 41
+    (folder / "c.csv").write_text("task,solution\nhalf of 4,2\n")
+    assert "data/raw/mine" in project.run("dvc", "status", "prepare_data@mine").stdout
 
 
 def test_the_champion_is_promoted_and_remembered(project: Project) -> None:

@@ -40,6 +40,10 @@ def merged(**entries: str) -> Any:
     return lambda p: p["package"].update(merged={name: {"adapter": adapter} for name, adapter in entries.items()})
 
 
+def source(**values: Any) -> Any:
+    return lambda p: p["data"].update(mine=values)
+
+
 def suite(**values: Any) -> Any:
     return lambda p: p["evaluate"]["suites"].update(other=values)
 
@@ -51,6 +55,15 @@ def suite(**values: Any) -> Any:
         (entry("sft", "sft-lora", datset="demo"), "sft.sft-lora.datset: unknown param; did you mean 'dataset'?"),
         (lambda p: p["sft"]["sft-lora"].pop("dataset"), "sft.sft-lora.dataset: missing; it has no default"),
         (entry("sft", "sft-lora", dataset="dmo"), "sft.sft-lora.dataset: no data set 'dmo'; did you mean 'demo'?"),
+        (source(path="data/tasks"), "data.mine.path: data/tasks: no file of rows, only README.md"),
+        (
+            source(path="data/x-*.jsonl"),
+            "data/x-*.jsonl is a pattern, and DVC watches a file or a folder\n  fix: write "
+            "path: data and files: 'x-*.jsonl'",
+        ),
+        (source(path="data/tasks", files="*.csv"), "data.mine.path: data/tasks/*.csv: no file of rows"),
+        (source(path="data/tasks", files="../*.csv"), "data.mine.files: not a pattern of files below the folder"),
+        (source(path="data/tasks", files="**.csv"), "data.mine.files: `**` stands for whole folders"),
         (suite(dataset="x", verifier="exact"), "evaluate.suites.other.dataset: no data set 'x'"),
         (suite(kind="perplexity", dataset="demmo"), "suites.other.dataset: no data set 'demmo'; did you mean 'demo'?"),
         (suite(task="tasks/mine.yaml"), "suites.other.task: tasks/mine.yaml is not in data/tasks"),
@@ -64,7 +77,7 @@ def suite(**values: Any) -> Any:
         (lambda p: p["data"].update({"my.set": p["data"]["demo"]}), "'my.set' cannot name an entry"),
         (lambda p: p["data"].update({2024: p["data"]["demo"]}), "data.2024"),
         (lambda p: p["data"]["demo"].update(paht="x"), "data.demo.paht: unknown param; did you mean 'path'?"),
-        (lambda p: p["data"]["demo"].update(path="nowhere.csv"), "data.demo.path: no file nowhere.csv"),
+        (lambda p: p["data"]["demo"].update(path="nowhere.csv"), "data.demo.path: nowhere.csv: no such file or folder"),
         (
             lambda p: p["data"]["demo"].update(held_out={"path": "data/held_out/no"}),
             "no file or folder data/held_out/no",

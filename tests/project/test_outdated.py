@@ -51,7 +51,7 @@ def test_the_edit_loads_passes_the_checks_and_means_the_same(tmp_path: Path) -> 
         expected = {key: value for key, value in old[objective].items() if key not in ("weights", "learning_rate")}
         assert values == expected
     for name, dataset in project.data.items():
-        assert document.effective(dataset) == old["data"][name]
+        assert document.effective(dataset) == old["data"][name] | {"files": None, "source": None}
     assert document.effective(project.package) == {"merged": {}, "license": old["package"]["license"]}
     for section in ("evaluate", "compare", "gate", "registry", "runtime", "serve"):
         stated, effective = old[section], document.effective(getattr(project, section))

@@ -41,7 +41,7 @@ def test_every_row_is_counted(report: DataReport) -> None:
     assert (report["rows"], report["good"], report["quarantined"], report["bad"]) == (44, 40, 4, 2)
     assert report["reasons"] == {"exact duplicate": 2, "empty prompt": 1, "completion cut": 1}
     assert sum(report["splits"].values()) + report["left_out_by_limit"] == 40
-    assert report["examples"]["exact duplicate"][0] == {"line": 41, "reason": "exact duplicate: of line 1"}
+    assert report["examples"]["exact duplicate"][0] == {"place": "line 41", "reason": "exact duplicate: of line 1"}
 
 
 def test_lengths_are_reported_with_the_rows_that_limits_would_cut(report: DataReport) -> None:
@@ -56,7 +56,7 @@ def test_lengths_are_reported_with_the_rows_that_limits_would_cut(report: DataRe
 
 def test_parts_of_the_file_that_were_left_out_are_noted(report: DataReport) -> None:
     assert report["notes"] == [
-        "The file begins with a byte order mark, which was left out.",
+        "Left out: the byte order mark at the beginning of a.jsonl.",
         "Columns not used: source.",
     ]
 

@@ -1,10 +1,9 @@
 """`tunesmith advise`: the rows of a file, their problems, how to train on them, and the params to prepare them."""
 
 import re
-import shutil
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import yaml
 
@@ -15,6 +14,7 @@ from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import prepare, readers, text_scan
 from tunesmith.data.contamination import HeldOut
 from tunesmith.data.dataset import Dataset, check_name
+from tunesmith.data.readers import Files
 from tunesmith.data.records import Problem
 from tunesmith.reports import data_page
 
@@ -45,58 +45,79 @@ class Advice:
         return self.unreadable + sum(group.rows for group in self.groups)
 
 
-def run(file: str, *, write: bool, name: str | None) -> None:
-    """Print the advice on a file, local or on the hub. write: add the data set to params.yaml."""
-    path, comment = Path(file), ""
-    if file.startswith("hub:"):
-        from tunesmith.cli import hub_file
+def run(place: str, *, write: bool, name: str | None) -> None:
+    """Print the advice on a file, a folder, a pattern of files or a data set on the hub.
 
-        source, path = hub_file.fetch(hub_file.parse(file))
-        comment = str(source)
-    name = check_name(name or dataset_name(path))
-    advice = advise(path, HELD_OUT)
-    print("\n".join(describe(comment or path, advice)))
+    write: add the data set to params.yaml, and bring its files here from the hub.
+    """
+    name = check_name(name or dataset_name(place))
+    dataset, found = find(place, name)
+    advice = advise(dataset, found, HELD_OUT)
+    print("\n".join(describe(found, advice)))
     if advice.dataset is None:
-        raise DataError(f"{file}: nothing to prepare yet", fix="correct the problem above, then run advise again")
+        raise DataError(f"{place}: nothing to prepare yet", fix="correct the problem above, then run advise again")
     dataset = advice.dataset
     print("\n".join(["", *_plan(dataset.kind or "answers", advice.groups[0].verifier)]))
-    if comment:
-        dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
-    entry = block(name, dataset, comment)
+    entry = block(name, dataset)
     if not write:
         print(f"\nin params.yaml, under data: (--write puts it there)\n\n{entry}", end="")
         return
-    add_to_params(name, entry)
-    if comment:
-        RAW.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, dataset.path)
+    text = with_entry(name, entry)
+    if dataset.source:
+        bring(found, dataset.path)
+    files.write_text(params.PATH, text)
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html lists its problems")
     if dataset.kind == "answers":
         print(f"  sft: {{NAME: {{dataset: {name}}}}}   in params.yaml trains a model NAME on it")
 
 
-def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
-    """Read all of ``path`` and return the advice. Raises DataError where it cannot be read."""
-    groups, unreadable = survey(path)
+def find(place: str, name: str) -> tuple[Dataset, Files]:
+    """The place of a data set in params.yaml, and its files; those on the hub are downloaded to its cache."""
+    if place.startswith("hub:"):
+        from tunesmith.cli import hub_data
+
+        source, found, notes = hub_data.fetch(hub_data.parse(place))
+        print("\n".join([*(f"note: {note}" for note in notes), *([""] if notes else [])]), end="")
+        suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 else ""
+        return Dataset(path=RAW / f"{name}{suffixes}", source=str(source)), found
+    path, pattern = readers.split_pattern(place)
+    return Dataset(path=path, files=pattern), readers.find(path, pattern)
+
+
+def bring(found: Files, path: Path) -> None:
+    """Copy files from the hub's cache into the project: one as a file, several as a folder."""
+    if path.exists():
+        raise DataError(f"{path}: there already", fix="choose another name with --name, or move it away")
+    names = [""] if len(found.paths) == 1 else map(found.relative, found.paths)
+    files.copy_in(dict(zip(names, found.paths, strict=True)), path)
+
+
+def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float = 0.01) -> Advice:
+    """Read all files of a data set, of which the place is known, and return the advice.
+
+    Raises DataError where a file cannot be read.
+    """
+    groups, unreadable = survey(found)
     main = groups[0] if groups else None
     if not groups and not unreadable:
-        raise DataError(f"{path}: the file has no rows", fix=readers.EMPTY)
+        raise DataError(f"{found.name}: no rows", fix=readers.EMPTY)
     if main is None or main.kind is None:
         return Advice(groups, unreadable, reason=_not_ready(main))
-    dataset = Dataset(
-        path=path,
-        kind=main.kind,
-        verifier=main.verifier if main.kind == "answers" else None,
-        near_duplicates=0.8,
-        held_out=HeldOut(path=held_out),
-        max_bad_share=max_bad_share,
+    dataset = dataset.model_copy(
+        update={
+            "kind": main.kind,
+            "verifier": main.verifier if main.kind == "answers" else None,
+            "near_duplicates": 0.8,
+            "held_out": HeldOut(path=held_out),
+            "max_bad_share": max_bad_share,
+        }
     )
     try:
-        dataset, problems, notes = _try(dataset)
+        dataset, problems, notes = _try(dataset, found)
     except DataError:  # no row is good, perhaps because every prompt has several answers
         try:
-            dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}))
+            dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}), found)
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
     rows = unreadable + sum(group.rows for group in groups)
@@ -107,24 +128,25 @@ def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
     return Advice(groups, unreadable, dataset, problems, notes, reason)
 
 
-def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
+def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[str]]:
     """Check the rows as `prepare_data` would; return params that fit them, the problems that remain, and notes.
 
     Where many rows are similar, or give several answers to a prompt, the params allow it.
     """
     held_out = dataset.held_out
     if not held_out.path.exists():  # not run in a project
-        held_out = HeldOut(path=dataset.path, overlap=1)
+        held_out = HeldOut(path=found.paths[0], overlap=1)
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
-    with prepare.check_file(tolerant, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
+    with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
         problems, total = checked.problems, checked.total
         unused = data_page.unused_columns(dataset, checked)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
-        return _try(dataset.model_copy(update={"near_duplicates": None}))
+        return _try(dataset.model_copy(update={"near_duplicates": None}), found)
     if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
-        return _try(dataset.model_copy(update={"one_answer": False}))
-    notes = [f"columns not used: {', '.join(unused)}"] if unused else []
+        return _try(dataset.model_copy(update={"one_answer": False}), found)
+    notes = [f"not read: {found.listed(found.ignored)}"] if found.ignored else []
+    notes += [f"columns not used: {', '.join(unused)}"] if unused else []
     if dataset.near_duplicates is None:
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:
@@ -132,18 +154,18 @@ def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
     return dataset, problems, notes
 
 
-def block(name: str, dataset: Dataset, comment: str = "") -> str:
+def block(name: str, dataset: Dataset) -> str:
     """The entry of ``dataset`` under ``data:`` in params.yaml, without defaults."""
     settings = dataset.model_dump(mode="json", exclude_defaults=True)
-    lines = [f"  {name}:{f' # {comment}' if comment else ''}"]
+    lines = [f"  {name}:"]
     for key, value in settings.items():
         flow = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
         lines.append(f"    {key}: {flow}")
     return "\n".join(lines) + "\n"
 
 
-def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
-    """Add ``entry`` under ``data:``, and change nothing else, comments included.
+def with_entry(name: str, entry: str, path: Path = params.PATH) -> str:
+    """The text of params.yaml with ``entry`` under ``data:``, and nothing else changed, comments included.
 
     Raises ParamsError where there is a data set of that name already, or where the text cannot be edited safely.
     """
@@ -158,8 +180,7 @@ def add_to_params(name: str, entry: str, path: Path = params.PATH) -> None:
     expected = {**before, "data": {**data, **yaml.safe_load(entry)}}
     try:
         if yaml.safe_load(changed) == expected:
-            files.write_text(path, changed)
-            return
+            return changed
     except yaml.YAMLError:
         pass  # such as `data` on one line
     raise ParamsError(f"{path}: could not be changed without touching other values", fix="paste the entry by hand")
@@ -174,9 +195,11 @@ def _plan(kind: RowKind, verifier: str | None) -> list[str]:
     return plan.short(kind, verifier)
 
 
-def dataset_name(path: Path) -> str:
-    """A name for the data set in a file that is valid in the name of a stage."""
-    name = re.sub(r"[^A-Za-z0-9_]+", "_", path.name.split(".")[0]).strip("_")
+def dataset_name(place: str) -> str:
+    """A name for the data set in a file, a folder, a pattern or a repository that is valid in the name of a stage."""
+    last = re.split("[@:]", place)[1].replace(".", "_") if place.startswith("hub:") else place
+    parts = [part for part in PurePath(last).parts if re.search("[A-Za-z0-9]", part.split(".")[0])]
+    name = re.sub(r"[^A-Za-z0-9_]+", "_", (parts or [""])[-1].split(".")[0]).strip("_")
     return name if re.match("[A-Za-z]", name) else f"data_{name}"
 
 
@@ -197,20 +220,26 @@ def _shorten(text: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH // 2] + " … " + line[-WIDTH // 2 :]
 
 
-def describe(path: Path | str, advice: Advice) -> list[str]:
+def describe(found: Files, advice: Advice) -> list[str]:
     """The advice as lines to print."""
-    lines = [f"{path}: {advice.rows:,} rows"]
+    within = f" in {len(found.paths):,} files" if len(found.paths) > 1 else ""
+    lines = [f"{found.name}: {advice.rows:,} rows{within}"]
     for group in advice.groups:
         lines += ["", f"{group.rows:,} × {group.line()}"]
-        lines += [f"  line {line}: {' → '.join(map(_shorten, parts))}" for line, parts in group.examples]
+        lines += [
+            f"  {found.place(file, line)}: {' → '.join(map(_shorten, parts))}" for file, line, parts in group.examples
+        ]
     if advice.unreadable:
         lines += ["", f"{advice.unreadable:,} × not readable"]
     if advice.problems:
         lines += ["", "set aside, if you train on it:"]
         first = {problem.check: problem for problem in reversed(advice.problems)}
         for check, count in Counter(problem.check for problem in advice.problems).most_common():
-            reason = first[check].reason.removeprefix(f"{check}: ")
-            lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {reason}")
+            reason, place = (
+                first[check].reason.removeprefix(f"{check}: "),
+                found.place(first[check].file, first[check].line),
+            )
+            lines.append(f"  {count:,} × {check}, first in {place}: {reason}")
     if advice.notes:
         lines += ["", *(f"note: {note}" for note in advice.notes)]
     if advice.reason is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tunesmith.cli import advise, hub_file
+from tunesmith.cli import advise
 from tunesmith.core import files, git, layout, manifest, params
 from tunesmith.core.errors import BaseModelError, DataError, ParamsError
 from tunesmith.core.params import WeightsKind
@@ -30,7 +30,6 @@ class Choice:
 
     name: str
     dataset: Dataset
-    comment: str
     verifier: str | None
     base: str
     weights: WeightsKind
@@ -39,8 +38,9 @@ class Choice:
 def run(folder: Path, *, data: str | None, base: str | None, weights: str, update: bool) -> None:
     """Make ``folder`` a project, or, where it is one, show or apply what this version would change in its pipeline.
 
-    data: FILE or hub:OWNER/NAME@COMMIT[:FILE]. base: OWNER/NAME[@REVISION], or a folder. weights: auto, lora, qlora or
-    full. Raises ParamsError where files of the user's own would be overwritten or an answer is missing.
+    data: a file, a folder, a pattern of files, or hub:OWNER/NAME[@REVISION][:PART]. base: OWNER/NAME[@REVISION], or a
+    folder. weights: auto, lora, qlora or full. Raises ParamsError where files of the user's own would be overwritten
+    or an answer is missing.
     """
     if git.root(folder if folder.exists() else Path.cwd()) is None:
         raise ParamsError(f"{folder.absolute()}: not in a git repository", fix="run `git init` first: lineage needs it")
@@ -48,7 +48,10 @@ def run(folder: Path, *, data: str | None, base: str | None, weights: str, updat
         upgrade(folder, apply=update)
         return
     _check_free(folder)
-    data, base = ((str(Path(name).absolute()) if name and Path(name).exists() else name) for name in (data, base))
+    if data is not None and not data.startswith("hub:"):
+        data = str(Path(data).absolute())
+    if base is not None and Path(base).is_dir():
+        base = str(Path(base).absolute())
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     text, model = "", "NAME"
@@ -91,7 +94,7 @@ def upgrade(folder: Path, *, apply: bool) -> None:
 
 def params_text(choice: Choice, project: str) -> str:
     """The text of params.yaml: what was chosen, and no default. project: the name of the folder."""
-    entry = advise.block(choice.name, choice.dataset, choice.comment)
+    entry = advise.block(choice.name, choice.dataset)
     name = "".join(character if character.isalnum() or character in "_-" else "-" for character in project)
     training = f"dataset: {choice.name}" + (f", weights: {choice.weights}" if choice.weights != "lora" else "")
     section, suites = "sft", {choice.name: f"verifier: {choice.verifier or 'exact'}"}
@@ -132,38 +135,36 @@ def _ask(data: str | None, base: str | None) -> tuple[str, str]:
     if data is None and not os.isatty(0):
         raise ParamsError("no data set is named", fix="tunesmith init --data FILE [--base REPO]")
     asked = data is None
-    data = data or click.prompt("rows to learn from (a file, or hub:OWNER/NAME@COMMIT)")
+    data = data or click.prompt("rows to learn from (a file, a folder, or hub:OWNER/NAME)")
     if base is None and asked:
         base = click.prompt("base model (OWNER/NAME on the hub, or a folder; empty for SmolLM2-135M)", default="")
     return str(data), base or ""
 
 
 def _choose(data: str, base: str, weights: str) -> Choice:
-    comment, path = "", Path(data)
-    if data.startswith("hub:"):
-        source, path = hub_file.fetch(hub_file.parse(data))
-        comment = str(source)
-    advice = advise.advise(path, layout.HELD_OUT)
-    print("\n".join(advise.describe(comment or path, advice)))
+    name = advise.check_name(advise.dataset_name(data))
+    place, found = advise.find(data, name)
+    advice = advise.advise(place, found, layout.HELD_OUT)
+    print("\n".join(advise.describe(found, advice)))
     if advice.dataset is None or advice.reason:
         raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
-    if advice.dataset.kind == "preferences":
+    dataset = advice.dataset
+    if dataset.kind == "preferences":
         raise DataError(
             f"{data}: pairs cannot judge what a model answers; a project begins with answers or scored prompts",
             fix=f"init with those first; then `tunesmith advise {data} --write`, and an entry of dpo in params.yaml",
         )
-    name = advise.dataset_name(path)
-    dataset = advice.dataset
-    if not comment and path.is_relative_to(Path.cwd()):
-        dataset = dataset.model_copy(update={"path": path.relative_to(Path.cwd())})
+    if not dataset.source and dataset.path.is_relative_to(Path.cwd()):
+        dataset = dataset.model_copy(update={"path": dataset.path.relative_to(Path.cwd())})
     else:
-        dataset = dataset.model_copy(update={"path": layout.RAW / f"{name}{''.join(path.suffixes)}"})
+        suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 else ""
+        dataset = dataset.model_copy(update={"path": layout.RAW / f"{name}{suffixes}", "files": None})
         layout.RAW.mkdir(parents=True, exist_ok=True)
-        files.copy_in({"": path}, dataset.path)
+        advise.bring(found, dataset.path)
     section, model = _base(base)
-    kind, verifier = dataset.kind or "answers", advice.groups[0].verifier
-    chosen = _weights(model, kind, verifier) if weights == "auto" else weights
-    return Choice(name, dataset, comment, verifier, section, chosen)  # type: ignore[arg-type]
+    verifier = advice.groups[0].verifier
+    chosen = _weights(model, dataset.kind or "answers", verifier) if weights == "auto" else weights
+    return Choice(name, dataset, verifier, section, chosen)  # type: ignore[arg-type]
 
 
 def _base(base: str) -> tuple[str, str]:

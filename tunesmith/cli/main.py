@@ -43,7 +43,7 @@ def main(context: click.Context) -> None:
 
 @main.command()
 @click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--data", help="Rows to learn from: a file, or hub:OWNER/NAME@COMMIT[:FILE]. Asked for if left out.")
+@click.option("--data", help="Rows to learn from: a file, a folder, or hub:OWNER/NAME[:PART]. Asked for if left out.")
 @click.option("--base", help="Base model: OWNER/NAME[@REVISION] on the model hub, or a folder. Default: SmolLM2-135M.")
 @click.option(
     "--weights",
@@ -88,18 +88,20 @@ def show_params(section: str | None, everything: bool) -> None:
 
 
 @main.command()
-@click.argument("file")
-@click.option("--write", is_flag=True, help="Add the data set to params.yaml.")
-@click.option("--name", help="Name of the data set in params.yaml. Default: the name of the file.")
-def advise(file: str, write: bool, name: str | None) -> None:
-    """Describe the rows of FILE, and how to train on them.
+@click.argument("data")
+@click.option("--write", is_flag=True, help="Add the data set to params.yaml; of one on the hub, also bring the files.")
+@click.option("--name", help="Name of the data set in params.yaml. Default: that of the file, folder or repository.")
+def advise(data: str, write: bool, name: str | None) -> None:
+    """Describe the rows of DATA, and how to train on them.
 
-    Lists their problems, and prints the entry of params.yaml that prepares them. FILE is JSONL, JSON, CSV or Parquet,
-    plain or compressed (.gz, .zst), or hub:OWNER/NAME@COMMIT[:FILE].
+    Lists their problems, and prints the entry of params.yaml that prepares them. DATA is a file, a folder, a pattern in
+    quotes ('data/raw/chat-*.jsonl.gz'), or a data set on the hub: hub:OWNER/NAME[@REVISION][:PART], where PART is
+    CONFIGURATION/SPLIT, a file, a pattern or a folder. Files are JSONL, JSON, CSV or Parquet, plain or compressed (.gz,
+    .zst).
     """
     from tunesmith.cli import advise
 
-    advise.run(file, write=write, name=name)
+    advise.run(data, write=write, name=name)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""Group the rows of a file by layout, each group with the trainings that it allows."""
+"""Group the rows of a data set by layout, each group with the trainings that it allows."""
 
 import contextlib
 from collections import Counter
@@ -9,6 +9,7 @@ from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import layouts, parallel, readers, row_kinds
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.layouts import Layout
+from tunesmith.data.readers import Files
 from tunesmith.data.records import Block, Problem, Record
 from tunesmith.verifiers import number
 
@@ -22,7 +23,7 @@ UNKNOWN = "unknown"
 @dataclass
 class RowGroup:
     """The rows of one layout. checkable: number of rows whose answer is a number or ends in a marked one. examples: the
-    first rows, each with its line number and its parts as text.
+    first rows, each with its file, its line number and its parts as text.
     """
 
     description: str
@@ -30,7 +31,7 @@ class RowGroup:
     rows: int = 0
     checkable: int = 0
     verifiers: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[int, list[str]]] = field(default_factory=list)
+    examples: list[tuple[Path, int, list[str]]] = field(default_factory=list)
 
     def add(self, other: "RowGroup") -> None:
         self.rows += other.rows
@@ -59,12 +60,12 @@ class RowGroup:
         return f"{self.description}: {', '.join(uses)}"
 
 
-def survey(path: Path) -> tuple[list[RowGroup], int]:
-    """The groups of rows in ``path``, largest first, and the number of rows that could not be read."""
+def survey(files: Files) -> tuple[list[RowGroup], int]:
+    """The groups of rows in ``files``, largest first, and the number of rows that could not be read."""
     groups: dict[str, RowGroup] = {}
     unreadable = 0
     # `advise` checks the rows next: the process that workers are forked from loads that module too.
-    for part, lost in parallel.ordered(_survey, readers.blocks(path), preload=["tunesmith.data.row_checks"]):
+    for part, lost in parallel.ordered(_survey, files.blocks(), preload=["tunesmith.data.row_checks"]):
         unreadable += lost
         for group in part.values():
             _merge(groups, group)
@@ -98,10 +99,10 @@ def _group_of(record: Record, layout: Layout | None) -> RowGroup:
         with contextlib.suppress(RowError):  # it is listed with the other problems
             row = layout.to_row(record.fields)
     if row is None:
-        group.examples.append((record.line, [record.text()]))
+        group.examples.append((record.file, record.line, [record.text()]))
     else:
         parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
-        group.examples.append((record.line, [messages[-1]["content"] for messages in parts]))
+        group.examples.append((record.file, record.line, [messages[-1]["content"] for messages in parts]))
         group.verifiers.update([row["verifier"]] if "verifier" in row else [])
         group.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
     return group

@@ -56,12 +56,16 @@ def maker(stages: list[Stage], path: Path) -> Stage | None:
     return next((stage for stage in stages if places & set(stage.outs)), None)
 
 
+def _overlap(first: Path, second: Path) -> bool:
+    return first.is_relative_to(second) or second.is_relative_to(first)
+
+
 def upstream(stages: list[Stage], last: Stage) -> list[Stage]:
     """A stage and all stages that it needs, each once and after those that it needs."""
     needed: dict[str, Stage] = {}
     for dep in last.deps:
-        writer = maker(stages, dep)
-        for stage in upstream(stages, writer) if writer else []:
+        writers = [stage for stage in stages if any(_overlap(dep, out) for out in stage.outs)]
+        for stage in (before for writer in writers for before in upstream(stages, writer)):
             needed.setdefault(stage.target, stage)
     return [*needed.values(), last]
 

@@ -101,10 +101,17 @@ def _raise(error: OSError) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a part."""
+    with _new_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, which then takes the place of ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        partial.write_bytes(content)
+        yield partial
         _sync(partial)
         partial.replace(path)
     finally:
@@ -119,7 +126,8 @@ def write_text(path: Path, text: str) -> None:
 def copy_in(sources: dict[str, Path], path: Path) -> None:
     """Copy files to ``path``, whole: one file named "" as a file, others by their relative path as a folder."""
     if set(sources) == {""}:
-        write_bytes(path, sources[""].read_bytes())
+        with _new_file(path) as partial:
+            shutil.copyfile(sources[""], partial)
         return
     with new_folder(path) as partial:
         for name, source in sources.items():

@@ -1,5 +1,6 @@
 """Read access to a git repository, and work trees of its commits. No branch, index or tracked file is changed."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -30,6 +31,12 @@ def knows(folder: Path, commit: str) -> bool:
 def read(folder: Path, commit: str, name: str) -> bytes | None:
     """The content of a file at a commit; ``name`` is relative to ``folder``. None where the commit has no such file."""
     return _git(folder, "show", f"{commit}:./{name}") if _is_hash(commit) else None
+
+
+def ignored(folder: Path, path: Path) -> list[Path]:
+    """The files below ``path`` that git ignores, all relative to ``folder``."""
+    output = _git(folder, "ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--", str(path))
+    return [Path(os.fsdecode(name)) for name in (output or b"").split(b"\0") if name]
 
 
 def clean(folder: Path) -> bool:

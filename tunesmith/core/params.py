@@ -145,7 +145,7 @@ def _explain(error: ValidationError, kind: type[T], section: str, path: Path) ->
         elif problem["type"] == "missing":
             lines.append(f"{path}: {place}: missing; it has no default")
         else:
-            lines.append(f"{path}: {place}: {problem['msg']}, not {problem['input']!r}")
+            lines.append(f"{path}: {place}: {problem['msg'].removeprefix('Value error, ')}, not {problem['input']!r}")
     return ParamsError("\n".join(lines), fix="correct params.yaml and run again; nothing was changed")
 
 

@@ -1,7 +1,7 @@
 """Contamination: rows that are also in an evaluation set, which must not train the model that the set judges."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from tunesmith.core.errors import DataError
@@ -21,8 +21,8 @@ COMMON = 5
 
 class HeldOut(Section):
     path: Path = Path("data/held_out")
-    """A file of evaluation rows, or a folder of such files, in data/held_out; a dataset is not compared with its own
-    file."""
+    """A file of evaluation rows, or a folder of such files, in data/held_out; a data set is not compared with its own
+    files."""
     overlap: Share = 0.7
     """Share of the 8-grams of words of an evaluation prompt from which a row counts as that prompt; 0.7 in PaLM
     (Chowdhery et al. 2022, section 8)."""
@@ -31,14 +31,15 @@ class HeldOut(Section):
 class EvaluationSets:
     """Evaluation prompts that rows are compared with."""
 
-    def __init__(self, held_out: HeldOut, own: Path) -> None:
+    def __init__(self, held_out: HeldOut, own: Collection[Path]) -> None:
         """Read every file at ``held_out.path`` except ``own``. Raises DataError for a file that cannot be read."""
         self._overlap = held_out.overlap
         self._exact: dict[int, str] = {}
         self._grams: dict[Gram, list[int]] = {}
         self._prompts: list[str] = []
+        themselves = {file.resolve() for file in own}
         for file in _files(held_out.path):
-            if file.resolve() != own.resolve():
+            if file.resolve() not in themselves:
                 self._add(file)
         self._grams = {gram: prompts for gram, prompts in self._grams.items() if len(prompts) <= COMMON}
         self._counts = Counter(prompt for prompts in self._grams.values() for prompt in prompts)
@@ -100,9 +101,7 @@ def _grams(text: str) -> Iterator[Gram]:
     return zip(*(words[start:] for start in range(GRAM)), strict=False)
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file() and readers.has_known_format(file))
+def _files(path: Path) -> tuple[Path, ...]:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder", fix="correct data.<dataset>.held_out.path in params.yaml")
-    return [path]
+    return readers.below(path).paths if path.is_dir() else (path,)

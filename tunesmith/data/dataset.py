@@ -2,7 +2,7 @@
 
 import re
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal, TypeAlias
 
 from jinja2 import StrictUndefined, Template, TemplateError
@@ -34,6 +34,15 @@ def _compiles(value: str) -> str:
     return value
 
 
+def _within_folder(pattern: str) -> str:
+    parts = PurePosixPath(pattern).parts
+    if not parts or ".." in parts or pattern.startswith("/"):
+        raise ValueError("not a pattern of files below the folder `path`, such as chat-*.jsonl")
+    if any("**" in part and part != "**" for part in parts):
+        raise ValueError("`**` stands for whole folders, as in **/*.jsonl")
+    return pattern
+
+
 class Limit(Section):
     """Greatest number of rows of each split, chosen by hash; null takes all."""
 
@@ -44,6 +53,12 @@ class Limit(Section):
 
 class Dataset(Section):
     path: Path
+    """A file of rows, or a folder whose files are read together, those in folders below it too."""
+    files: Annotated[str, AfterValidator(_within_folder)] | None = None
+    """Pattern of the files to read in the folder, such as chat-*.jsonl.gz or **/train-*.parquet; null reads every file
+    of a known format that is not hidden."""
+    source: str | None = None
+    """Place that the files were downloaded from, hub:OWNER/NAME@COMMIT:PART, for the lineage; nothing reads it."""
     kind: RowKind | None = None
     """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that
     the trainings and suites that use the data set learn from; where nothing asks for one, each row's own."""
@@ -86,7 +101,7 @@ class Dataset(Section):
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
         return layout, row
 
-    def sources(self) -> set[str]:
+    def named_columns(self) -> set[str]:
         """Return the columns of the file that `columns` names, apart from those within templates."""
         return {value for value in (self.columns or {}).values() if not _is_template(value)}
 

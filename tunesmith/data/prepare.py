@@ -1,7 +1,7 @@
-"""Turn a raw file into ready rows: check every row, set bad rows aside, compare rows with each other, and split.
+"""Turn raw files into ready rows: check every row, set bad rows aside, compare rows with each other, and split.
 
 Blocks are checked on all CPUs (`tunesmith/data/row_checks.py`) and their results are collected here. Ready rows wait in
-a file; memory holds only their index, 44 bytes a row and 192 more with near-duplicate signatures.
+a file; memory holds only their index, 48 bytes a row and 192 more with near-duplicate signatures.
 """
 
 import hashlib
@@ -24,6 +24,7 @@ from tunesmith.core.ready_rows import Row
 from tunesmith.data import duplicates, parallel, readers, splits, text_scan
 from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.readers import Files
 from tunesmith.data.records import Problem, Record
 from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
@@ -38,12 +39,13 @@ Positions = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class CheckedRows:
-    """The rows of a file after all checks: ready rows, by position, and problems."""
+    """The rows of a data set after all checks: ready rows, by position, and problems."""
 
+    files: Files
     index: Index
-    """An entry for each ready row, in the order of the file."""
+    """An entry for each ready row, in the order of the files."""
     problems: list[Problem]
-    """Rows that were set aside, in the order of the file."""
+    """Rows that were set aside, in the order of the files."""
     layouts: Counter[tuple[str, tuple[str, ...]]]
     """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
@@ -55,8 +57,13 @@ class CheckedRows:
 
     @property
     def total(self) -> int:
-        """Number of rows in the file, good and bad."""
+        """Number of rows in the files, good and bad."""
         return len(self.index) + len(self.problems)
+
+    def place(self, position: int) -> str:
+        """Return the line that a ready row was made of, with its file where there are several."""
+        file, line = self.index["file"][position], self.index["line"][position]
+        return self.files.place(self.files.paths[file], int(line))
 
     def read(self, position: int) -> bytes:
         """Read a ready row as a line of JSON."""
@@ -78,25 +85,26 @@ class SplitFile:
 
 
 @contextmanager
-def check_file(
+def check_files(
     dataset: Dataset,
+    files: Files,
     *,
     special_tokens: Iterable[str],
     lengths: Lengths | None,
     scratch: Path | None = None,
     fork: bool = False,
 ) -> Iterator[CheckedRows]:
-    """Read and check every row of ``dataset``; the result can be read while the context is open.
+    """Read and check every row of a data set's files; the result can be read while the context is open.
 
     scratch: a folder with room for the ready rows. fork: as in `parallel.ordered`.
 
-    Raises DataError where the file cannot be read, a column is in no row, no row is good, or too many are bad.
+    Raises DataError where a file cannot be read, a column is in no row, no row is good, or too many are bad.
     """
-    checker = RowChecker(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, dataset.path))
+    checker = RowChecker(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, files.paths))
     preload = [] if lengths is None else [lengths.count.__module__]
     with tempfile.TemporaryFile(dir=scratch) as spill:
-        results = parallel.ordered(checker, readers.blocks(dataset.path), preload=preload, fork=fork)
-        blocks, problems = _collect(results, dataset.path, spill)
+        results = parallel.ordered(checker, files.blocks(), preload=preload, fork=fork)
+        blocks, problems = _collect(results, files, spill)
         index = np.concatenate([np.empty(0, INDEX), *(block.index for block in blocks)])
         offsets = np.zeros(len(index), np.uint64)
         np.cumsum(index["bytes"][:-1], out=offsets[1:])
@@ -104,15 +112,16 @@ def check_file(
         for block in blocks:
             layouts += block.layouts
             columns += block.columns
-        _check_columns(dataset, columns)
-        rows = CheckedRows(index, problems, layouts, columns, spill, offsets)
+        _check_columns(dataset, files, columns)
+        rows = CheckedRows(files, index, problems, layouts, columns, spill, offsets)
         signatures = [block.signatures for block in blocks if block.signatures is not None]
         reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
-        problems += _problems_with_text(dataset.path, rows, reasons)
-        problems.sort(key=lambda problem: problem.line)
+        problems += _problems_with_text(rows, reasons)
+        order = _numbers(files)
+        problems.sort(key=lambda problem: (order[problem.file], problem.line))
         kept = np.setdiff1d(np.arange(len(index)), np.fromiter(reasons, np.intp))
-        _check_share(dataset, problems, len(kept))
-        yield CheckedRows(index[kept], problems, layouts, columns, spill, offsets[kept])
+        _check_share(dataset, files, problems, len(kept))
+        yield CheckedRows(files, index[kept], problems, layouts, columns, spill, offsets[kept])
 
 
 def select(rows: CheckedRows, dataset: Dataset) -> dict[str, Positions]:
@@ -135,13 +144,16 @@ def write(path: Path, rows: CheckedRows, positions: Positions) -> SplitFile:
     return SplitFile(len(positions), digest.hexdigest())
 
 
-def _collect(results: Iterator[CheckedBlock], path: Path, spill: IO[bytes]) -> tuple[list[CheckedBlock], list[Problem]]:
+def _collect(
+    results: Iterator[CheckedBlock], files: Files, spill: IO[bytes]
+) -> tuple[list[CheckedBlock], list[Problem]]:
     """Write the ready rows of all blocks to ``spill``; return the blocks without them, and all problems."""
-    blocks, problems = [], []
-    progress = tqdm(desc=f"check {path.name}", unit=" rows", delay=2, mininterval=1, leave=False)
+    blocks, problems, numbers = [], [], _numbers(files)
+    progress = tqdm(desc=f"check {files.name}", unit=" rows", delay=2, mininterval=1, leave=False)
     with progress:
         for block in results:
             spill.write(block.rows)
+            block.index["file"] = numbers[block.file]
             problems += block.problems
             progress.update(len(block.index) + len(block.problems))
             blocks.append(replace(block, rows=b"", problems=[]))
@@ -153,7 +165,7 @@ def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes 
     """Compare rows with each other; map the position of each row to set aside to the reason."""
     reasons: dict[int, str] = {}
     for group in _groups(rows.index["id"]):
-        reasons |= dict.fromkeys(group[1:], f"exact duplicate: of line {rows.index['line'][group[0]]}")
+        reasons |= dict.fromkeys(group[1:], f"exact duplicate: of {rows.place(group[0])}")
     if dataset.one_answer:
         reasons |= _contradictions(rows, reasons)
     if signatures is not None and dataset.near_duplicates is not None:
@@ -162,8 +174,8 @@ def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes 
             signatures[kept], lambda position: whole_text(rows.row(int(kept[position]))), dataset.near_duplicates
         )
         for later, (earlier, similarity) in near.items():
-            line = rows.index["line"][kept[earlier]]
-            reasons[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as line {line}"
+            place = rows.place(int(kept[earlier]))
+            reasons[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as {place}"
     return reasons
 
 
@@ -173,8 +185,7 @@ def _contradictions(rows: CheckedRows, aside: dict[int, str]) -> dict[int, str]:
     for group in _groups(rows.index["exact_prompt"]):
         same_prompt = {position: rows.row(position) for position in group if position not in aside}
         for position, other in duplicates.find_contradictions(same_prompt).items():
-            line = rows.index["line"][other]
-            reasons[position] = f"conflicting answers: line {line} has the same prompt and disagrees"
+            reasons[position] = f"conflicting answers: {rows.place(other)} has the same prompt and disagrees"
     return reasons
 
 
@@ -188,54 +199,60 @@ def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
         yield order[start:end].tolist()
 
 
-def _problems_with_text(path: Path, rows: CheckedRows, reasons: dict[int, str]) -> list[Problem]:
-    """Make the problems of rows that the comparison set aside; their text is read from the file once more."""
-    by_line = {int(rows.index["line"][position]): reason for position, reason in reasons.items()}
-    if not by_line:
-        return []
+def _numbers(files: Files) -> dict[Path, int]:
+    return {file: number for number, file in enumerate(files.paths)}
+
+
+def _problems_with_text(rows: CheckedRows, reasons: dict[int, str]) -> list[Problem]:
+    """Make the problems of rows that the comparison set aside; their text is read from their files once more."""
+    by_file: dict[Path, dict[int, str]] = {}
+    for position, reason in reasons.items():
+        file, line = rows.index["file"][position], rows.index["line"][position]
+        by_file.setdefault(rows.files.paths[file], {})[int(line)] = reason
     return [
         record.problem(by_line[record.line])
-        for record in readers.read(path)
+        for file, by_line in by_file.items()
+        for record in readers.read(file)
         if isinstance(record, Record) and record.line in by_line
     ]
 
 
-def _check_columns(dataset: Dataset, columns: Counter[tuple[str, ...]]) -> None:
+def _check_columns(dataset: Dataset, files: Files, columns: Counter[tuple[str, ...]]) -> None:
     present = {name for names in columns for name in names}
-    missing = sorted(dataset.sources() - present)
+    missing = sorted(dataset.named_columns() - present)
     if present and missing:
         raise DataError(
-            f"{dataset.path}: no column {missing[0]!r}; the file has {', '.join(map(repr, sorted(present)))}",
+            f"{files.name}: no column {missing[0]!r}; there is {', '.join(map(repr, sorted(present)))}",
             fix="correct data.<dataset>.columns in params.yaml; null there recognises common layouts",
         )
 
 
-def _check_share(dataset: Dataset, problems: list[Problem], good: int) -> None:
+def _check_share(dataset: Dataset, files: Files, problems: list[Problem], good: int) -> None:
     total = good + len(problems)
     if not total:
-        raise DataError(f"{dataset.path}: the file has no rows", fix=readers.EMPTY)
+        raise DataError(f"{files.name}: no rows", fix=readers.EMPTY)
     bad = [problem for problem in problems if problem.check not in NOT_BAD]
     if good and len(bad) <= dataset.max_bad_share * total:
         return
     listed = bad or problems
-    examples = "".join(f"\n  {dataset.path}:{problem.line}: {problem.reason}" for problem in listed[:5])
+    examples = "".join(f"\n  {problem.file}:{problem.line}: {problem.reason}" for problem in listed[:5])
     if len(listed) > 5:
         examples += f"\n  ... and {len(listed) - 5} more"
     if not good:
-        fix = "correct those lines" if bad else "is this file in data.<dataset>.held_out.path, or a copy of one there?"
-        raise DataError(f"{dataset.path}: not one of {total} rows is good:{examples}", fix=fix)
+        fix = "correct those lines" if bad else "is this data in data.<dataset>.held_out.path, or a copy of it there?"
+        raise DataError(f"{files.name}: not one of {total} rows is good:{examples}", fix=fix)
     raise DataError(
-        f"{dataset.path}: {len(bad)} of {total} rows are bad, more than max_bad_share "
+        f"{files.name}: {len(bad)} of {total} rows are bad, more than max_bad_share "
         f"({dataset.max_bad_share:g}) allows:{examples}",
         fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
     )
 
 
-def quarantine(path: Path, problems: list[Problem]) -> list[dict[str, object]]:
+def quarantine(problems: list[Problem]) -> list[dict[str, object]]:
     """Return the lines of the quarantine file, {file, line, reason, raw}, with secrets masked: the file is shared."""
     return [
         {
-            "file": str(path),
+            "file": str(problem.file),
             "line": problem.line,
             "reason": problem.reason,
             "raw": text_scan.mask_secrets(problem.raw),

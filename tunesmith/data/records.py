@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tunesmith.core.ready_rows import dumps
 
@@ -15,6 +16,7 @@ Fields = dict[str, object]
 class Record:
     """A row as the file holds it."""
 
+    file: Path
     line: int
     """Position of the row, from 1: the line where it begins in a text file, its index in a JSON array or Parquet."""
     fields: Fields
@@ -29,13 +31,14 @@ class Record:
 
     def problem(self, reason: str) -> "Problem":
         """Make the problem that sets this row aside."""
-        return Problem(self.line, reason, self.text())
+        return Problem(self.file, self.line, reason, self.text())
 
 
 @dataclass(slots=True)
 class Problem:
     """A row that cannot be used."""
 
+    file: Path
     line: int
     """Position of the row, as in `Record`."""
     reason: str
@@ -53,12 +56,19 @@ class Problem:
 class Lines:
     """A block of whole JSON lines that are not parsed yet."""
 
+    file: Path
     first: int
     """Number of the first line, from 1."""
     data: bytes
 
 
 Block = Lines | list[Record | Problem]
+"""Rows of one file; never empty."""
+
+
+def file_of(block: Block) -> Path:
+    """Return the file that the rows of a block are from."""
+    return block.file if isinstance(block, Lines) else block[0].file
 
 
 def in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:

@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -15,13 +16,14 @@ from tunesmith.data import duplicates, readers, splits, text_scan
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
-from tunesmith.data.records import Block, Problem, Record
+from tunesmith.data.records import Block, Problem, Record, file_of
 from tunesmith.data.splits import normalise
 from tunesmith.verifiers import catalog
 
 INDEX = np.dtype(
     [
         ("line", np.uint64),
+        ("file", np.uint32),  # position among the files of the data set
         ("prompt", np.uint64),  # key of the normalised prompt; it decides the split
         ("exact_prompt", np.uint64),  # key of the prompt to the letter, its system message included
         ("id", np.uint64),
@@ -63,10 +65,11 @@ class GoodRow(NamedTuple):
 class CheckedBlock:
     """The ready rows and the problems of a block."""
 
+    file: Path
     rows: bytes
     """Ready rows, each a line of JSON."""
     index: Index
-    """An INDEX entry for each ready row."""
+    """An INDEX entry for each ready row, which leaves it to the reader of all blocks to number the files."""
     signatures: duplicates.Hashes | None
     """MinHash signature of each ready row, where near duplicates are wanted."""
     problems: list[Problem]
@@ -114,7 +117,7 @@ class RowChecker:
         signatures = None
         if self._dataset.near_duplicates is not None and good:
             signatures = duplicates.minhash_signatures([whole_text(row) for _, row in good])
-        return CheckedBlock(b"".join(lines), index, signatures, problems, layouts, columns)
+        return CheckedBlock(file_of(block), b"".join(lines), index, signatures, problems, layouts, columns)
 
     def _scan(self, good: list[GoodRow]) -> dict[int, str]:
         parts = [(position, name, text) for position, (_, row) in enumerate(good) for name, text in _texts(row)]
@@ -232,7 +235,7 @@ def _encode(good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes],
         lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
         prompt = splits.prompt_key(row["prompt"])
         exact = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
-        entries.append((record.line, prompt, exact, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
+        entries.append((record.line, 0, prompt, exact, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
     return lines, np.array(entries, INDEX)
 
 

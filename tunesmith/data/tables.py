@@ -31,7 +31,7 @@ def _csv_rows(path: Path, file: io.BufferedReader) -> Iterator[Record | Problem]
     try:
         for values in reader:
             if header:
-                row = _csv_row(line, header, values)
+                row = _csv_row(path, line, header, values)
                 if row is not None:
                     yield row
             elif values:
@@ -58,7 +58,7 @@ def _check_distinct(where: str, names: list[str]) -> None:
         raise DataError(f"{where}: columns named twice: {', '.join(map(repr, repeated))}", fix=fix)
 
 
-def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Problem | None:
+def _csv_row(path: Path, line: int, header: list[str], values: list[str]) -> Record | Problem | None:
     """Build a row, or None for a blank line. An empty cell is null; a column without a name is left out."""
     if not values:
         return None
@@ -66,10 +66,11 @@ def _csv_row(line: int, header: list[str], values: list[str]) -> Record | Proble
     if broken is not None:
         raw = ",".join(values).encode(errors="surrogateescape").decode(errors="replace")
         byte = ord(SURROGATE.findall(broken)[0]) - 0xDC00
-        return Problem(line, f"not UTF-8: byte 0x{byte:02x}", raw)
+        return Problem(path, line, f"not UTF-8: byte 0x{byte:02x}", raw)
     if len(values) != len(header):
-        return Problem(line, f"wrong column count: {len(values)} where the header has {len(header)}", ",".join(values))
-    return Record(line, {name: value or None for name, value in zip(header, values, strict=True) if name})
+        reason = f"wrong column count: {len(values)} where the header has {len(header)}"
+        return Problem(path, line, reason, ",".join(values))
+    return Record(path, line, {name: value or None for name, value in zip(header, values, strict=True) if name})
 
 
 def read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
@@ -83,17 +84,17 @@ def read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
             for batch in table.iter_batches(BLOCK_ROWS):
                 rows = max(1, min(len(batch), len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
                 for start in range(0, len(batch), rows):
-                    yield _arrow_rows(batch.slice(start, rows), first + start)
+                    yield _arrow_rows(path, batch.slice(start, rows), first + start)
                 first += len(batch)
         except pa.ArrowException as error:
             raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
 
 
-def _arrow_rows(batch: pa.RecordBatch, first: int) -> list[Record | Problem]:
+def _arrow_rows(path: Path, batch: pa.RecordBatch, first: int) -> list[Record | Problem]:
     """Convert a batch to rows. A value that Python cannot hold (a date in the year 10,000) is a problem of its row."""
     try:
-        return [Record(position, fields) for position, fields in enumerate(batch.to_pylist(), start=first)]
+        return [Record(path, position, fields) for position, fields in enumerate(batch.to_pylist(), start=first)]
     except (ValueError, OverflowError) as error:
         if len(batch) == 1:
-            return [Problem(first, f"not readable: {error}", "")]
-    return [row for start in range(len(batch)) for row in _arrow_rows(batch.slice(start, 1), first + start)]
+            return [Problem(path, first, f"not readable: {error}", "")]
+    return [row for start in range(len(batch)) for row in _arrow_rows(path, batch.slice(start, 1), first + start)]

@@ -4,8 +4,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from tunesmith.core import layout, params
-from tunesmith.core.errors import ParamsError
-from tunesmith.data import row_kinds
+from tunesmith.core.errors import DataError, ParamsError
+from tunesmith.data import readers, row_kinds
+from tunesmith.data.dataset import Dataset
 from tunesmith.evaluation.gate_rules import NotExceed
 from tunesmith.evaluation.suites import Answers
 from tunesmith.project.document import Document
@@ -46,10 +47,8 @@ def _check_model_names(document: Document, path: Path) -> None:
 
 def _check_data(document: Document, path: Path) -> None:
     for name, dataset in document.data.items():
-        if not dataset.path.is_file() and dataset.path not in GENERATED:
-            raise ParamsError(
-                f"{path}: data.{name}.path: no file {dataset.path}", fix="put the file there, or correct the path"
-            )
+        if not any(file.is_relative_to(dataset.path) for file in GENERATED):
+            _check_files(dataset, f"{path}: data.{name}")
         held_out = dataset.held_out.path
         if not held_out.is_relative_to(layout.HELD_OUT) or ".." in held_out.parts:
             raise ParamsError(
@@ -61,6 +60,20 @@ def _check_data(document: Document, path: Path) -> None:
                 f"{path}: data.{name}.held_out.path: no file or folder {held_out}",
                 fix=f"correct the path; {layout.HELD_OUT} itself, which may be empty, is the default",
             )
+
+
+def _check_files(dataset: Dataset, place: str) -> None:
+    """Raise ParamsError where a data set has no file, or names files by a pattern that DVC would take for a path."""
+    folder, pattern = readers.split_pattern(str(dataset.path))
+    if pattern is not None:
+        raise ParamsError(
+            f"{place}.path: {dataset.path} is a pattern, and DVC watches a file or a folder",
+            fix=f"write path: {folder} and files: {pattern!r}",
+        )
+    try:
+        readers.find(dataset.path, dataset.files)
+    except DataError as error:
+        raise ParamsError(f"{place}.path: {error.reason}", fix=error.fix) from None
 
 
 def _check_trainings(document: Document, path: Path) -> None:

@@ -75,7 +75,8 @@ class TokenLengths(TypedDict):
 class Example(TypedDict):
     """A row that was set aside, without its text."""
 
-    line: int
+    place: str
+    """The row's line, with its file where there are several."""
     reason: str
 
 
@@ -83,7 +84,12 @@ class DataReport(TypedDict):
     """reports/data/<dataset>.json."""
 
     dataset: str
-    file: str
+    path: str
+    """The file, folder or pattern that params.yaml names."""
+    files: list[str]
+    """The files, by their paths below that folder."""
+    source: str | None
+    """The place that the files were downloaded from, where params.yaml names it."""
     kind: RowKind | None
     """None where each row has its own."""
     rows: int
@@ -116,7 +122,9 @@ def report(
     kept = sum(split.rows for split in written.values())
     return {
         "dataset": name,
-        "file": str(dataset.path),
+        "path": checked.files.name,
+        "files": [checked.files.relative(file) for file in checked.files.paths],
+        "source": dataset.source,
         "kind": dataset.kind,
         "rows": checked.total,
         "good": len(checked.index),
@@ -199,7 +207,7 @@ def _examples(checked: CheckedRows) -> dict[str, list[Example]]:
     for problem in checked.problems:
         of_reason = examples.setdefault(problem.check, [])
         if len(of_reason) < SHOWN:
-            of_reason.append({"line": problem.line, "reason": problem.reason})
+            of_reason.append({"place": checked.files.place(problem.file, problem.line), "reason": problem.reason})
     return examples
 
 
@@ -213,8 +221,11 @@ def _layouts(checked: CheckedRows) -> dict[str, int]:
 
 def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
     notes = []
-    if readers.starts_with_bom(dataset.path):
-        notes.append("The file begins with a byte order mark, which was left out.")
+    files = checked.files
+    if files.ignored:
+        notes.append(f"Not read: {files.listed(files.ignored)}.")
+    if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
+        notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
     unused = unused_columns(dataset, checked)
     if unused:
         notes.append(f"Columns not used: {', '.join(unused)}.")

@@ -14,10 +14,12 @@ import yaml
 from toy_project import PARAMS, ROOT, Toy
 
 from tunesmith.core import layout, lineage, manifest
+from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
 from tunesmith.registry.provenance import rebuild
 from tunesmith.registry.provenance.rebuild import Original, Outcome
 from tunesmith.registry.provenance.sameness import Scores
+from tunesmith.registry.provenance.worktree import Worktree
 
 SCORES: dict[str, Scores] = {"s": {str(number): float(number < 5) for number in range(10)}}
 
@@ -70,6 +72,20 @@ def test_inputs_outside_git_and_dvc_are_copied_with_a_note(toy: Toy) -> None:
     assert [line for line in notes if "neither in git nor under DVC" in line] == [
         f"  data/more.jsonl: neither in git nor under DVC: taken from {toy.folder} as it is today"
     ]
+
+
+def test_a_folder_that_git_has_in_part_is_completed(tmp_path: Path) -> None:
+    root, tree = tmp_path / "root", tmp_path / "tree"
+    for name in ("README", "new", "rows.jsonl", "deep/rows.jsonl", "made.jsonl", ".cache/x", "__pycache__/x.pyc"):
+        (root / "raw" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / "raw" / name).write_text(name)
+    (root / ".gitignore").write_text("*.jsonl\n.cache\n__pycache__\n")
+    (tree / "raw").mkdir(parents=True)
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    stages = [Stage("prepare", (Path("raw"),), (), True), Stage("make", (), (Path("raw/made.jsonl"),), True)]
+    brought = Worktree(root, tree, tree, keep=False).bring(stages, stages)
+    assert sorted(brought) == [Path("raw/deep/rows.jsonl"), Path("raw/rows.jsonl")]
+    assert {path.read_text() for path in (tree / "raw").rglob("*.jsonl")} == {"rows.jsonl", "deep/rows.jsonl"}
 
 
 def test_an_input_that_is_nowhere_is_an_error_that_names_it(toy: Toy) -> None:

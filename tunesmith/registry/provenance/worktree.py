@@ -43,14 +43,20 @@ class Worktree:
 
     def bring(self, needed: list[Stage], known: list[Stage]) -> list[Path]:
         """Bring the inputs of these stages that neither git nor another stage provides: data under `dvc add`, from
-        cache or remote, and files that only this project has, whose paths are returned.
+        cache or remote, and files and folders that only this project has, whose paths are returned. Of a folder that
+        git has in part, these are the files that git ignores.
 
         Raises LineageError for an input that is nowhere.
         """
         tracked = [stage.target for stage in needed if not stage.runs]
         if tracked:
             self.run("dvc", "pull" if dvc_project.remotes(self.root) else "checkout", *tracked)
-        missing = [path for path in dvc_project.sources(known, needed) if not (self.project / path).exists()]
+        missing: list[Path] = []
+        for path in dvc_project.sources(known, needed):
+            if not (self.project / path).exists():
+                missing.append(path)
+            elif (self.project / path).is_dir():
+                missing += self._ignored(path, known)
         for path in missing:
             if not (self.root / path).exists():
                 raise LineageError(
@@ -60,6 +66,16 @@ class Worktree:
             copy = shutil.copytree if (self.root / path).is_dir() else shutil.copy2
             copy(self.root / path, self.project / path)
         return missing
+
+    def _ignored(self, folder: Path, known: list[Stage]) -> list[Path]:
+        """The files of a folder that git ignores, no stage writes and the tree lacks; not those that tools leave."""
+        return [
+            file
+            for file in git.ignored(self.root, folder)
+            if not any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
+            and dvc_project.maker(known, file) is None
+            and not (self.project / file).exists()
+        ]
 
     def check_imports(self) -> None:
         """Raise LineageError unless Python imports the tree's own code there."""
