@@ -12,7 +12,7 @@ from tunesmith.core import files, git, layout, manifest, params
 from tunesmith.core.errors import BaseModelError, DataError, ParamsError
 from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data.dataset import Dataset
+from tunesmith.data.dataset import Dataset, check_name
 from tunesmith.models import hub
 from tunesmith.project import checks, document, pipeline_files
 
@@ -142,7 +142,7 @@ def _ask(data: str | None, base: str | None) -> tuple[str, str]:
 
 
 def _choose(data: str, base: str, weights: str) -> Choice:
-    name = advise.check_name(advise.dataset_name(data))
+    name = check_name(advise.dataset_name(data))
     place, found = advise.find(data, name)
     advice = advise.advise(place, found, layout.HELD_OUT)
     print("\n".join(advise.describe(found, advice)))
