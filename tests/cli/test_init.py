@@ -163,11 +163,11 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
 
     tunesmith = [sys.executable, "-c", "import tunesmith; print(tunesmith.__path__[0]); "]
     tunesmith[-1] += "from tunesmith.cli.main import main; main()"
-    output = run(*tunesmith, "init", "--data", rows("rows.jsonl", SUMS), "--base", str(tiny_folder))
+    digits = [{"question": f"digit {i}?", "answer": str(1 + i % 2)} for i in range(60)]
+    output = run(*tunesmith, "init", "--data", rows("rows.jsonl", digits), "--base", str(tiny_folder))
     assert output.startswith(str(site))
-    settings = params.PATH.read_text().replace(
-        "{dataset: rows}", "{dataset: rows, lora: {rank: 2}, learning_rate: 0.05, epochs: 30, probes: 2}"
-    )
+    entry = "lora: {rank: 2, alpha: 4}, learning_rate: 0.05, epochs: 6, max_length: 160, probes: 2"
+    settings = params.PATH.read_text().replace("{dataset: rows}", f"{{dataset: rows, {entry}}}")
     params.PATH.write_text(settings.replace("verifier: number, ", "verifier: number, max_new_tokens: 4, "))
     git("add", "-A")
     git("commit", "-q", "-m", "mine")
