@@ -22,10 +22,10 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading
-from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics
+from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
 from tunesmith.evaluation.evaluate import SuiteRows
 from tunesmith.evaluation.suites import Evaluate, LmEvalTask
-from tunesmith.models import chat, device, loading
+from tunesmith.models import chat_template, device, loading
 from tunesmith.models.loading import OpenModel
 
 PARAMS = resolved("evaluate")
@@ -81,6 +81,7 @@ def samples_digest(name: str) -> str:
 
 
 def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows], key: str) -> None:
+    template = template_digest(opened, suites)  # an unknown variable of it is an error before anything is asked
     began = time.monotonic()
     results = {suite: evaluate.ask(rows, opened, settings.batch_size) for suite, rows in suites.items()}
     seconds = time.monotonic() - began
@@ -96,7 +97,7 @@ def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[
         "model_digest": opened.manifest.digest,
         "base_weights_digest": opened.base.weights_digest,
         "dtype": str(opened.profile.dtype).removeprefix("torch."),
-        "template_digest": chat.template_digest(opened.tokenizer),
+        "template_digest": template,
         "key": key,
         "answers_digest": samples_digest(name),
         "seconds": seconds,
@@ -107,10 +108,22 @@ def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[
     print(f"  {name}: {first} {score}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
 
 
+def template_digest(opened: OpenModel, suites: dict[str, SuiteRows]) -> str:
+    """The digest of the chat template, or of each suite's where one has values of its own for it."""
+    opened_for = [evaluate.with_suites_template(rows.suite, opened) for rows in suites.values()]
+    digests = [chat_template.digest(each.tokenizer) for each in opened_for]
+    return "-".join(digests if len(set(digests)) > 1 else digests[:1])
+
+
 def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
     details = grading.details(rows.verifier, answered) if rows.verifier else {}
-    about = {"kind": rows.suite.kind, "dataset": rows.dataset, "verifier": rows.verifier}
-    return cast("SuiteMetrics", {**about, **grading.summarize(answered), **details})
+    settings: SuiteSettings = {
+        "kind": rows.suite.kind,
+        "dataset": rows.dataset,
+        "verifier": rows.verifier,
+        "chat_template_kwargs": rows.suite.chat_template_kwargs,
+    }
+    return cast("SuiteMetrics", {**settings, **grading.summarize(answered), **details})
 
 
 def ask_again(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:

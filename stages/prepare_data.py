@@ -15,7 +15,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import prepare
 from tunesmith.data.dataset import Dataset
-from tunesmith.models import base_tokenizer
+from tunesmith.models import base_tokenizer, chat_template
 from tunesmith.reports import data_page
 
 
@@ -27,7 +27,7 @@ def main(name: str) -> str:
         files.new_folder(layout.READY / name) as folder,
         prepare.check_file(
             dataset,
-            special_tokens=base_tokenizer.special_tokens(tokenizer),
+            special_tokens=chat_template.special_tokens(tokenizer),
             lengths=lengths,
             scratch=folder,
             fork=True,  # no thread runs here yet

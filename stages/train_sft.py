@@ -33,6 +33,8 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
+    if len(examples) > len(rows):
+        print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
     probes = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
     spec = TrainingSpec(
         out=layout.MODELS / name,

@@ -73,7 +73,7 @@ def samples(completions: list[str]) -> list[Sample]:
 def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
     """A model with these answers and a short training journal. changes: of its metrics."""
     graded = samples(completions)
-    about = {"kind": "answers", "dataset": "demo", "verifier": "number"}
+    about = {"kind": "answers", "dataset": "demo", "verifier": "number", "chat_template_kwargs": {}}
     metrics = {
         "model": name,
         "suites": {SUITE: about | grading.summarize(graded) | changes.pop("suite", {})},

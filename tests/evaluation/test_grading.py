@@ -1,8 +1,10 @@
+import hashlib
 import json
 from pathlib import Path
 
 import pytest
 import torch
+from chat_templates import QWEN
 from profiles import EXACT
 from shoot_out import SETTINGS, SUITE, rows, samples
 
@@ -132,6 +134,27 @@ def test_samples_do_not_depend_on_the_batch_size(tiny_base: Path, folder: Path) 
 
 def scores(samples: list[Sample]) -> list[float]:
     return [sample["score"] for sample in samples]
+
+
+def test_a_suite_renders_its_prompts_with_its_own_values_of_the_template(tiny_base: Path, folder: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    opened.tokenizer.chat_template = QWEN
+    on, off = (
+        settings(**{SUITE: SETTINGS.model_copy(update={"chat_template_kwargs": {"enable_thinking": value}})})
+        for value in (True, False)
+    )
+    digests = [
+        {sample["rendered"] for sample in evaluate.ask(evaluate.read(suites, folder)[SUITE], opened, 5)}
+        for suites in (settings(), on, off)
+    ]
+    prompts = [chat.render_prompt(opened.tokenizer, row["prompt"]) for row in rows(5)]
+    assert digests[0] == digests[1] == {hashlib.sha256(prompt.encode()).hexdigest() for prompt in prompts}
+    assert digests[2] == {hashlib.sha256(f"{prompt}<think>\n\n</think>\n\n".encode()).hexdigest() for prompt in prompts}
+
+
+def test_values_for_a_template_that_a_task_does_not_apply_are_an_error() -> None:
+    with pytest.raises(ValueError, match="set chat: true"):
+        LmEvalTask(task="gsm8k", chat_template_kwargs={"enable_thinking": False})
 
 
 def test_a_perplexity_is_that_of_the_answer_alone(tiny_base: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from chat_templates import END, QWEN, TEXT_END
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
 from transformers import AutoTokenizer
@@ -72,6 +73,33 @@ def test_a_base_without_a_template_takes_the_one_from_params(source: Path, tmp_p
     pinned = Template(path=template, sha256=manifest.file_digest(template))
     base_model.fetch(folder(source, chat_template=pinned), tmp_path / "base")
     assert (tmp_path / "base" / "chat_template.jinja").read_text() == template.read_text()
+
+
+def test_a_base_carries_its_end_of_turn_and_template_values_wherever_it_goes(source: Path, tmp_path: Path) -> None:
+    config = json.loads((source / "tokenizer_config.json").read_text())
+    (source / "tokenizer_config.json").write_text(json.dumps(config | {"eos_token": TEXT_END, "pad_token": TEXT_END}))
+    (source / "generation_config.json").write_text('{"eos_token_id": 0, "top_p": 0.9}')
+    (source / "chat_template.jinja").write_text(QWEN)
+    plain = folder(source)
+    base_model.fetch(plain.model_copy(update={"chat_template_kwargs": {"enable_thinking": False}}), tmp_path / "base")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
+    assert (tokenizer.eos_token, tokenizer.pad_token) == (END, TEXT_END)
+    assert json.loads((tmp_path / "base" / "generation_config.json").read_text()) == {
+        "eos_token_id": [tokenizer.eos_token_id, 0],
+        "top_p": 0.9,
+    }
+    question = [{"role": "user", "content": "1 + 1?"}]
+    assert tokenizer.apply_chat_template(question, tokenize=False, add_generation_prompt=True).endswith("</think>\n\n")
+    origin = json.loads((tmp_path / "base" / "lineage.json").read_text())
+    assert origin["chat_template_kwargs"] == {"enable_thinking": False}
+    base_model.fetch(plain, tmp_path / "thinking")
+    assert "chat_template_kwargs" not in (tmp_path / "thinking" / "lineage.json").read_text()
+    (source / "generation_config.json").unlink()
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"eos_token_id": 0}))
+    base_model.fetch(folder(source), tmp_path / "again")
+    stops = json.loads((tmp_path / "again" / "generation_config.json").read_text())["eos_token_id"]
+    assert stops == [tokenizer.eos_token_id, 0], "without a generation config, what config.json stops at counts"
 
 
 def test_a_cached_hub_snapshot_needs_no_network(

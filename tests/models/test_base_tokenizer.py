@@ -5,7 +5,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.errors import IntegrityError
-from tunesmith.models import base_tokenizer, chat
+from tunesmith.models import base_tokenizer, chat, chat_template
 
 TOOLS = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}"
@@ -55,7 +55,7 @@ def test_a_template_that_leaves_tool_calls_out_is_detected(tokenizer: PreTrained
 def test_context_and_control_tokens_are_read_from_the_base(tiny_base: Path) -> None:
     tokenizer = base_tokenizer.open_tokenizer(tiny_base)
     assert base_tokenizer.lengths(tokenizer, tiny_base).context == 512
-    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(base_tokenizer.special_tokens(tokenizer))
+    assert {"<|im_start|>", "<|im_end|>", "<|endoftext|>"} <= set(chat_template.special_tokens(tokenizer))
 
 
 def test_a_changed_tokenizer_is_refused(tiny_base: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_only_the_assistants_turns_named_in_params_are_trained(
     turns: Turns,
     trained: str,
 ) -> None:
-    example = chat.encode_example(tokenizer, prompt, completion, turns=turns)
+    [example] = chat.encode_examples(tokenizer, prompt, completion, turns=turns)
     counted = [token for token, counts in zip(example.input_ids, example.completion_mask, strict=True) if counts]
     assert tokenizer.decode(counted) == trained
     conversation = tokenizer.apply_chat_template([*prompt, *completion], tokenize=False)
@@ -49,19 +49,10 @@ def test_only_the_assistants_turns_named_in_params_are_trained(
 
 
 def test_an_example_splits_into_its_prompt_and_the_last_answer(tokenizer: PreTrainedTokenizerFast) -> None:
-    prompt, answer = chat.encode_example(tokenizer, LONG_TALK, ANSWER, turns="all").split()
+    [example] = chat.encode_examples(tokenizer, LONG_TALK, ANSWER, turns="all")
+    prompt, answer = example.split()
     assert tokenizer.decode(answer) == "2<|im_end|>"
     assert tokenizer.decode(prompt) == chat.render_prompt(tokenizer, LONG_TALK)
-
-
-def test_a_template_that_rewrites_earlier_turns_cannot_train_them(tokenizer: PreTrainedTokenizerFast) -> None:
-    # As templates do that drop the reasoning of earlier turns.
-    tokenizer.chat_template = str(tokenizer.chat_template).replace(
-        "{{ message['content'] }}", "{{ message['content'] if loop.last or message['role'] == 'user' else '' }}"
-    )
-    with pytest.raises(ChatError, match="renders an answer differently once the conversation goes on"):
-        chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER, turns="all")
-    assert chat.encode_example(tokenizer, LONG_TALK[1:], ANSWER).input_ids
 
 
 def test_a_prompt_has_the_same_tokens_in_training_and_inference(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -73,31 +64,10 @@ def test_the_last_token_is_the_end_of_turn(tokenizer: PreTrainedTokenizerFast) -
     assert chat.encode_example(tokenizer, USER, ANSWER).input_ids[-1] == tokenizer.eos_token_id
 
 
-def test_a_template_that_changes_the_prompt_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    tokenizer.chat_template = "{{ messages | length }}" + str(tokenizer.chat_template)
-    with pytest.raises(ChatError, match="renders a prompt differently"):
-        chat.check_ends_turn(tokenizer)
-
-
-def test_a_template_without_an_end_of_turn_is_refused(tokenizer: PreTrainedTokenizerFast) -> None:
-    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-    with pytest.raises(ChatError, match="would not stop"):
-        chat.check_ends_turn(tokenizer)
-
-
 def test_a_template_that_refuses_a_role_says_which_roles_it_met(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = "{{ raise_exception('only users here') }}"
     with pytest.raises(ChatError, match="a conversation of user: only users here"):
         chat.render_prompt(tokenizer, USER)
-
-
-def test_the_digest_changes_with_the_template_and_the_end_of_turn(tokenizer: PreTrainedTokenizerFast) -> None:
-    digests = {chat.template_digest(tokenizer)}
-    tokenizer.chat_template = str(tokenizer.chat_template) + " "
-    digests.add(chat.template_digest(tokenizer))
-    tokenizer.eos_token = "<|endoftext|>"
-    digests.add(chat.template_digest(tokenizer))
-    assert len(digests) == 3
 
 
 def test_padding_gets_a_token_of_its_own(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -59,6 +59,11 @@ def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
         (lambda p: p["dpo"]["dpo"].update(beta=0.1), set()),  # the default, stated
         (lambda p: p["sft"]["sft-lora"].update(seed=1), {"train_sft/sft-lora.json"}),
         (lambda p: p["data"]["demo"].update(max_length=64), {"prepare_data/demo.json"}),
+        (lambda p: p["base_model"].update(chat_template_kwargs={"enable_thinking": False}), {"fetch_base.json"}),
+        (
+            lambda p: p["evaluate"]["suites"]["arithmetic"].update(chat_template_kwargs={"enable_thinking": True}),
+            {"evaluate.json"},
+        ),
         (lambda p: p["gate"].update(power=0.9), {"compare.json"}),
         (lambda p: p.update(serve={"port": 9000}), set()),
         (lambda p: p.update(serve={"probes": 9}), {"register.json"}),

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from chat_templates import QWEN
 from profiles import EXACT
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -11,7 +12,7 @@ from trl import SFTTrainer
 
 from tunesmith.core import journal, manifest
 from tunesmith.core.errors import DataError, IntegrityError, TrainingError
-from tunesmith.models import chat, device, generation, loading, weights
+from tunesmith.models import chat, chat_template, device, generation, loading, weights
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
@@ -127,7 +128,7 @@ def test_training_again_ends_in_identical_weights(tiny_base: Path, tuned: Path, 
 
 def test_the_chat_template_is_that_of_the_base(tiny_base: Path, tuned: Path) -> None:
     profile = device.detect()
-    digests = {chat.template_digest(loading.open_model(f, tiny_base, profile).tokenizer) for f in (tiny_base, tuned)}
+    digests = {chat_template.digest(loading.open_model(f, tiny_base, profile).tokenizer) for f in (tiny_base, tuned)}
     assert len(digests) == 1
 
 
@@ -177,6 +178,33 @@ def test_every_completion_token_is_trained_and_no_other(packed: tuple[SFTTrainer
     answers = sorted(row["completion"][0]["content"] + "<|im_end|>" for row in ROWS[:6])
     decoded = trainer.processing_class.decode(trained).replace("<|im_end|>", "<|im_end|>\n").split("\n")[:-1]
     assert sorted(decoded) == answers
+
+
+def test_a_row_whose_turns_are_rendered_anew_makes_an_example_of_each(tiny_base: Path) -> None:
+    tokenizer = loading.open_model(tiny_base, tiny_base, device.detect()).tokenizer
+    tokenizer.chat_template = QWEN
+    talk = {"id": "talk", "prompt": ROWS[0]["prompt"] + ROWS[0]["completion"] + ROWS[1]["prompt"]}
+    rows = [talk | {"completion": ROWS[1]["completion"]}, ROWS[2]]
+    examples = tokens(tokenizer, rows, settings(turns="all", max_length=200))
+    assert list(examples) == ["talk", "talk#1", ROWS[2]["id"]]
+    assert examples["talk#1"] == tokens(tokenizer, [ROWS[0]], settings())[ROWS[0]["id"]]
+    longest = max(len(example.input_ids) for example in examples.values())
+    with pytest.raises(DataError, match="1 of 2 rows are longer"):
+        tokens(tokenizer, rows, settings(turns="all", max_length=longest - 1))
+
+
+def test_an_answer_ends_at_any_token_that_the_model_is_served_to_stop_at(tiny_base: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    prompts = [chat.encode_prompt(opened.tokenizer, prompt) for prompt in PROBES]
+
+    def completions() -> list[list[int]]:
+        return generation.generate(opened.model, prompts, opened.tokenizer, do_sample=False, max_new_tokens=8)
+
+    longer = completions()
+    stop = longer[0][2]
+    opened.model.generation_config.eos_token_id = [stop]
+    for before, after in zip(longer, completions(), strict=True):
+        assert after == before[: before.index(stop) + 1 if stop in before else None]
 
 
 def test_rows_too_long_are_counted_before_training(tiny_base: Path) -> None:

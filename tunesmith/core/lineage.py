@@ -7,13 +7,13 @@ import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import yaml
 
 from tunesmith.core import fingerprint, git, layout, manifest, params
 from tunesmith.core.manifest import Manifest
-from tunesmith.core.params import Objective, WeightsKind
+from tunesmith.core.params import Objective, TemplateKwargs, WeightsKind
 
 NAME = "lineage.json"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
@@ -33,6 +33,8 @@ class BaseOrigin(Digests):
 
     source: str
     """The place that the base was fetched from, with its pin, such as "hub Qwen/Qwen3-8B@9c92…"."""
+    chat_template_kwargs: NotRequired[TemplateKwargs]
+    """The variables that params.yaml set in the base's chat template; absent where it set none."""
 
 
 class WeightsUnder(Digests):
@@ -125,12 +127,14 @@ class Merged(Digests, Making):
 class Lineage(Making, total=False):
     """The lineage of a model: lineage.json in its folder.
 
-    That of a base has `source` and `params` alone. That of a trained model has all but `source`, with `on` for an
-    adapter and `merged` for a merged one.
+    That of a base has `source`, `params` and perhaps `chat_template_kwargs`. That of a trained model has all but
+    `source` and `chat_template_kwargs`, with `on` for an adapter and `merged` for a merged one.
     """
 
     source: str
     """The place that a base was fetched from, with its pin."""
+    chat_template_kwargs: TemplateKwargs
+    """The variables that params.yaml set in a base's chat template; absent where it set none."""
     base: BaseOrigin
     inputs: dict[str, Input]
     """The files of ready rows that trained the model, by path."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
 
 from tunesmith.core.errors import ParamsError
 
@@ -56,6 +56,18 @@ def _check_entry_name(name: str) -> str:
 
 EntryName = Annotated[str, AfterValidator(_check_entry_name)]
 """The name of a data set or a model, also in its stage, `train_sft@<name>`, and of its folder."""
+
+
+def _check_template_variable(name: str) -> str:
+    if not name.isidentifier() or name in TEMPLATE_INPUTS or name.endswith("_token"):
+        raise ValueError(f"{name!r} is no setting of a chat template; name a variable of it, such as enable_thinking")
+    return name
+
+
+TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template")
+"""Variables of a chat template that every rendering sets itself."""
+TemplateKwargs = dict[Annotated[str, AfterValidator(_check_template_variable)], bool | int | FiniteFloat | str]
+"""Values for variables of a chat template, such as {enable_thinking: false}."""
 
 T = TypeVar("T")
 

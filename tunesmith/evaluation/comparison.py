@@ -126,6 +126,7 @@ def _suite_comparison(
         "kind": about["kind"],
         "dataset": about["dataset"],
         "verifier": about["verifier"],
+        "chat_template_kwargs": about["chat_template_kwargs"],
         "prompts": about["prompts"],
         "prompts_digest": about["prompts_digest"],
         "models": {model.name: _suite_score(name, model, settings) for model in models},
@@ -200,7 +201,7 @@ def _check_held_out(baseline: Evaluated, trained_on: list[Row]) -> None:
 def _suite_score(suite: str, model: Evaluated, settings: Compare) -> SuiteScore:
     scores = [sample["score"] for sample in model.samples[suite] if sample["status"] != "not_gradable"]
     interval = statistics.mean_interval(scores, **settings.model_dump())
-    about = ("kind", "dataset", "verifier", "prompts_digest")
+    about = ("kind", "dataset", "verifier", "chat_template_kwargs", "prompts_digest")
     counts = {key: value for key, value in model.metrics["suites"][suite].items() if key not in about}
     return cast("SuiteScore", {**counts, **asdict(interval)})
 

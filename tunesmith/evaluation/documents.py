@@ -61,8 +61,8 @@ class Details(TypedDict, total=False):
     """The share of the prompts marked unsafe that are refused."""
 
 
-class SuiteMetrics(Summary, Details):
-    """What one suite measured of a model."""
+class SuiteSettings(TypedDict):
+    """What a suite asks."""
 
     kind: str
     """The kind of the suite: answers, preferences, perplexity or lm_eval."""
@@ -70,6 +70,12 @@ class SuiteMetrics(Summary, Details):
     """The data set of the prompts, or the task of lm-eval."""
     verifier: str | None
     """The name of the verifier; null where a suite has none."""
+    chat_template_kwargs: dict[str, bool | int | float | str]
+    """The suite's own values for variables of the chat template, in place of the base's."""
+
+
+class SuiteMetrics(SuiteSettings, Summary, Details):
+    """What one suite measured of a model."""
 
 
 class ModelMetrics(TypedDict):
@@ -88,7 +94,7 @@ class ModelMetrics(TypedDict):
     dtype: str
     """The dtype that the model ran in, such as "bfloat16"."""
     template_digest: str
-    """The digest of all that decides how messages become tokens (`models.chat.template_digest`)."""
+    """The digest of all that decides how messages become tokens; one a suite, in order, where suites differ in it."""
     key: str
     """The cache key of the evaluation: a digest of everything but the model that determines it."""
     answers_digest: str
@@ -142,15 +148,9 @@ class SuiteScore(Counts, Details):
     """The upper end of the score's interval."""
 
 
-class SuiteComparison(TypedDict):
+class SuiteComparison(SuiteSettings):
     """What one suite says of every model."""
 
-    kind: str
-    """The kind of the suite: answers, preferences, perplexity or lm_eval."""
-    dataset: str
-    """The data set of the prompts, or the task of lm-eval."""
-    verifier: str | None
-    """The name of the verifier; null where a suite has none."""
     prompts: int
     """The number of prompts."""
     prompts_digest: str

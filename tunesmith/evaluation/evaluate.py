@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation import grading, lm_eval_harness
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
-from tunesmith.models import preference_pairs
+from tunesmith.models import chat_template, preference_pairs
 from tunesmith.models.chat import encode_example
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -53,9 +53,14 @@ def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
     return asked
 
 
+def with_suites_template(suite: Suite, opened: OpenModel) -> OpenModel:
+    """``opened`` with the suite's values in its chat template. Raises ChatError for a variable that it lacks."""
+    return replace(opened, tokenizer=chat_template.with_kwargs(opened.tokenizer, suite.chat_template_kwargs))
+
+
 def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]:
     """A model's samples: the same questions to every model, greedily, through the one chat template."""
-    name, rows = question.name, question.rows
+    name, rows, opened = question.name, question.rows, with_suites_template(question.suite, opened)
     match question.suite:
         case Answers() as suite:
             tokens = suite.max_new_tokens

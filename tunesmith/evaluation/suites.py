@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import re2
 from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
 
-from tunesmith.core.params import Section
+from tunesmith.core.params import Section, TemplateKwargs
 from tunesmith.verifiers.names import VerifierName
 from tunesmith.verifiers.regex import compile_pattern, error_text
 
@@ -31,7 +31,14 @@ def _is_name(name: str) -> str:
     return name
 
 
-class Answers(Section):
+class Rendered(Section):
+    """A suite whose prompts are rendered by the chat template."""
+
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """Variables of the chat template, such as {enable_thinking: true}, in place of base_model.chat_template_kwargs."""
+
+
+class Answers(Rendered):
     """Prompts of a data set's test split, answered greedily and graded by a verifier."""
 
     kind: Literal["answers"] = "answers"
@@ -44,7 +51,7 @@ class Answers(Section):
     """Number of rows, from the first; null takes all."""
 
 
-class Preferences(Section):
+class Preferences(Rendered):
     """The share of a test split's pairs whose chosen answer is likelier than the rejected one."""
 
     kind: Literal["preferences"] = "preferences"
@@ -52,7 +59,7 @@ class Preferences(Section):
     limit: PositiveInt | None = None
 
 
-class Perplexity(Section):
+class Perplexity(Rendered):
     """The likelihood of a test split's answers, per token."""
 
     kind: Literal["perplexity"] = "perplexity"
@@ -60,7 +67,7 @@ class Perplexity(Section):
     limit: PositiveInt | None = None
 
 
-class LmEvalTask(Section):
+class LmEvalTask(Rendered):
     """A task of lm-evaluation-harness."""
 
     kind: Literal["lm_eval"] = "lm_eval"
@@ -75,6 +82,12 @@ class LmEvalTask(Section):
     chat: bool = False
     """Whether lm-eval applies the chat template to questions."""
     limit: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _only_chat_is_rendered(self) -> "LmEvalTask":
+        if self.chat_template_kwargs and not self.chat:
+            raise ValueError("chat_template_kwargs has no effect on questions without a chat template: set chat: true")
+        return self
 
 
 def _kind(suite: object) -> str:

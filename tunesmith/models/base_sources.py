@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, RootModel, Tag, model_validator
 
-from tunesmith.core.params import Section
+from tunesmith.core.params import Section, TemplateKwargs
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -33,6 +33,8 @@ class Package(Section):
     """Path of the GGUF inside the wheel."""
     chat_template: Template | None = None
     """Chat template for a base that brings none."""
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """Variables of the chat template, such as {enable_thinking: false}, for training, evaluation and serving alike."""
 
 
 class Hub(Section):
@@ -43,6 +45,8 @@ class Hub(Section):
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     chat_template: Template | None = None
     """Chat template for a base that brings none."""
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """Variables of the chat template, such as {enable_thinking: false}, for training, evaluation and serving alike."""
 
 
 class Folder(Section):
@@ -54,6 +58,8 @@ class Folder(Section):
     """Digest over the folder's names and bytes; the error for a wrong digest gives the right one."""
     chat_template: Template | None = None
     """Chat template for a base that brings none."""
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    """Variables of the chat template, such as {enable_thinking: false}, for training, evaluation and serving alike."""
 
 
 SMOLLM2 = {

@@ -36,12 +36,6 @@ def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
 
 
-def special_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Strings that the tokenizer reads as control tokens wherever they stand in a text."""
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    return sorted({*added, *tokenizer.all_special_tokens})
-
-
 def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
     """A counter of the base's tokens, the length of its context, and whether its template renders tools."""
     config = json.loads((base / "config.json").read_text())

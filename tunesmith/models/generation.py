@@ -40,9 +40,17 @@ def sample(
 def generate(
     model: PreTrainedModel, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBase, **settings: object
 ) -> list[Tokens]:
-    """One completion a prompt, to its end of turn; identical prompts are computed once."""
+    """One completion a prompt, to its end of turn; identical prompts are computed once.
+
+    A completion also ends where the model's generation config stops it, as it does where the model is evaluated and
+    served.
+    """
     if not prompts:
         return []
+    configured = model.generation_config.eos_token_id
+    configured = configured if isinstance(configured, list) else [configured]
+    ends = [tokenizer.eos_token_id, *(token for token in configured if token not in (None, tokenizer.eos_token_id))]
+    settings["eos_token_id"] = ends
     ids, mask = (tensor.to(model.device) for tensor in padded(prompts, tokenizer.pad_token_id, left=True))
     was_training = model.training
     model.eval()
@@ -52,18 +60,14 @@ def generate(
     with single_head_product(model):
         output = model.generate(input_ids=ids, attention_mask=mask, **settings)
     model.train(was_training)
-    return [_to_end_of_turn(row, tokenizer.eos_token_id) for row in output[:, ids.shape[1] :].tolist()]
+    return [_to_end(row, ends) for row in output[:, ids.shape[1] :].tolist()]
 
 
 def _neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """Overrides of a base's generation config, which may pad with the end of turn, stop elsewhere, punish repeats."""
-    return {
-        "pad_token_id": tokenizer.pad_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "repetition_penalty": 1.0,
-    }
+    """Overrides of a base's generation config, which may pad with the end of turn, or punish repeats."""
+    return {"pad_token_id": tokenizer.pad_token_id, "repetition_penalty": 1.0}
 
 
-def _to_end_of_turn(row: Tokens, end: int) -> Tokens:
-    """The row without the padding that follows its end of turn."""
-    return row[: row.index(end) + 1] if end in row else row
+def _to_end(row: Tokens, ends: list[int]) -> Tokens:
+    """The row without the padding that follows the token that ended it."""
+    return next((row[: position + 1] for position, token in enumerate(row) if token in ends), row)

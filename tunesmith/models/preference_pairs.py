@@ -7,7 +7,6 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
-from tunesmith.models.lengths import check_lengths
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
 
@@ -37,7 +36,7 @@ def encode(
 ) -> list[Pair]:
     """Rows as tokens. Raises DataError with the number of pairs over ``max_length``; no pair is cut or dropped."""
     pairs = [_encode(tokenizer, row) for row in rows]
-    check_lengths([pair.length for pair in pairs], max_length, section, source)
+    chat.check_lengths([pair.length for pair in pairs], max_length, section, source)
     return pairs
 
 

@@ -12,7 +12,6 @@ from trl import SFTConfig, SFTTrainer
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
 from tunesmith.models.device import Profile
-from tunesmith.models.lengths import check_lengths
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.packed_attention import use_row_by_row
@@ -22,16 +21,21 @@ from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
 
 Examples = dict[str, chat.Example]
-"""Tokens of rows, by row id."""
+"""Tokens of rows, by row id; of a row that makes several examples, those of earlier turns by "<row id>#<number>"."""
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path) -> Examples:
     """Rows as tokens. Raises DataError that counts rows longer than ``max_length``: no row is truncated or dropped."""
-    examples = {
-        row["id"]: chat.encode_example(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
+    encoded = {
+        row["id"]: chat.encode_examples(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
     }
-    check_lengths([len(example.input_ids) for example in examples.values()], sft.max_length, section, source)
-    return examples
+    lengths = [max(len(example.input_ids) for example in examples) for examples in encoded.values()]
+    chat.check_lengths(lengths, sft.max_length, section, source)
+    return {
+        f"{row}#{number}" if number else row: example
+        for row, examples in encoded.items()
+        for number, example in enumerate(reversed(examples))
+    }
 
 
 def largest_step(examples: Examples, sft: Sft) -> LargestStep:

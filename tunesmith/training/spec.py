@@ -91,6 +91,9 @@ def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> linea
         seed=spec.entry.seed,
         device=profile.name,
     )
+    of_base = started.get("base", started)
+    if kwargs := of_base.get("chat_template_kwargs"):
+        origin["base"]["chat_template_kwargs"] = kwargs
     origin["method"] = {"objective": spec.objective, "weights": spec.entry.weights}
     if spec.entry.weights != "full":
         origin["on"] = {"model": policy.full_weights.name, **_digests(manifest.read(policy.full_weights))}

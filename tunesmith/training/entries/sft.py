@@ -15,7 +15,8 @@ class Sft(Entry):
     epochs: PositiveInt = 1
     """Passes over the rows."""
     turns: Turns = "completion"
-    """Which of the assistant's turns train: the last (completion), or also the earlier ones in the prompt (all)."""
+    """Which of the assistant's turns train: the last (completion), or also the earlier ones in the prompt (all). Where
+    a template renders turns differently once the conversation goes on, all makes an example of each such turn."""
     max_length: PositiveInt = 1024
     """Tokens in a packed sequence; a longer row stops the training before it begins."""
     batch_size: PositiveInt = 2
