@@ -114,7 +114,16 @@ def choose_probes(name: str) -> probes.Probes:
     metrics, own = read_evaluation(name)
     _, base = read_evaluation(BASELINE)
     repeats = ready_rows.read_repeats(layout.EVALUATION / BASELINE / "repeats.jsonl")
-    return probes.choose(name, own, base, repeats, count=load(int, "serve.probes", path=PARAMS), dtype=metrics["dtype"])
+    return probes.choose(
+        name,
+        own,
+        base,
+        repeats,
+        count=load(int, "serve.probes", path=PARAMS),
+        dtype=metrics["dtype"],
+        template_kwargs=lineage.read(layout.MODELS / name)["base"].get("chat_template_kwargs"),
+        suite_kwargs={suite: one["chat_template_kwargs"] for suite, one in metrics["suites"].items()},
+    )
 
 
 def publish_base(experiment: Experiment) -> None:

@@ -193,6 +193,12 @@ def test_full_weights_that_score_are_refused(base: Path, full: Path) -> None:
     assert problems(full, base) == ["it scores instead of answering (LlamaForSequenceClassification)"]
 
 
+def test_weights_whose_server_would_not_stop_are_refused(base: Path, full: Path) -> None:
+    adapters.edit(full, "generation_config.json", eos_token_id=[0, 1])
+    (reason,) = problems(full, base)
+    assert reason.endswith("generation_config.json does not stop at its end of turn, <|im_end|>")
+
+
 def test_full_weights_with_too_few_embeddings_are_refused(base: Path, full: Path) -> None:
     adapters.edit(full, "config.json", vocab_size=10)
     (reason,) = problems(full, base)

@@ -8,12 +8,16 @@ from pathlib import Path
 import adapters
 import openai
 import pytest
+from chat_templates import QWEN
 from profiles import EXACT
 from serving_settings import SETTINGS
+from transformers import AutoTokenizer
 
+from tunesmith.core import manifest
 from tunesmith.core.errors import ServingError
+from tunesmith.core.params import TemplateKwargs
 from tunesmith.core.ready_rows import Sample
-from tunesmith.models import generation, loading
+from tunesmith.models import chat_template, generation, loading
 from tunesmith.registry.registered_models import Version
 from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import deployment, probes
@@ -21,6 +25,7 @@ from tunesmith.serving.proxy import Proxy, Upstream, listening
 
 PROMPTS = [[{"role": "user", "content": f"What is {number} + {number}?"}] for number in range(6)]
 LENGTH = 6
+SUITES: dict[str, TemplateKwargs] = {"plain": {}, "thinking": {"enable_thinking": True}}
 HALF = "\ufffd"
 """An incomplete character at the end of a random answer, which a stream withholds."""
 
@@ -29,10 +34,14 @@ Fetch = Callable[..., VersionFiles]
 
 @pytest.fixture
 def folder(tiny_base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder models/ with the base, an adapter on it, and full weights."""
+    """The folder models/ with the base, whose template has a value set, an adapter on it, and full weights."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(project / "cache"))
     folder = project / "models"
     shutil.copytree(tiny_base, folder / "base")
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
+    tokenizer.chat_template = QWEN
+    chat_template.with_kwargs(tokenizer, {"enable_thinking": False}).save_pretrained(folder / "base")
+    manifest.write(folder / "base")
     adapters.write(folder / "sft-lora", folder / "base", scale=0.5)
     adapters.write_full(folder / "sft-full", folder / "base")
     return folder
@@ -45,7 +54,16 @@ def fetch(folder: Path, tmp_path: Path) -> Fetch:
     def fetch(model: str, of: str | None = None) -> VersionFiles:
         own, base = (evaluated(folder, name) for name in (of or model, "base"))
         repeats = [sample | {"time": 1} for sample in base]
-        signed_probes = probes.choose(model, own, base, repeats, count=SETTINGS.probes, dtype="float32")
+        signed_probes = probes.choose(
+            model,
+            own,
+            base,
+            repeats,
+            count=SETTINGS.probes,
+            dtype="float32",
+            template_kwargs={"enable_thinking": False},
+            suite_kwargs=SUITES,
+        )
         (tmp_path / probes.NAME).write_text(json.dumps(signed_probes))
         claims = {"of": "calculator", "model": model}
         return VersionFiles(Version("7", "run", {}), folder / model, tmp_path, "d", claims, "me")
@@ -54,22 +72,29 @@ def fetch(folder: Path, tmp_path: Path) -> Fetch:
 
 
 def evaluated(folder: Path, model: str) -> list[Sample]:
+    """Samples of both suites, which share the prompts between them."""
     opened = loading.open_model(folder / model, folder / "base", EXACT)
-    answers = generation.answer(opened.model, opened.tokenizer, PROMPTS, max_new_tokens=LENGTH)
-    return [
-        {"suite": "s", "row": {"id": str(number), "prompt": prompt}, "completion": answer, "tokens": LENGTH}
-        for number, (prompt, answer) in enumerate(zip(PROMPTS, answers, strict=True))
-    ]
+    samples = []
+    for first, (suite, kwargs) in enumerate(SUITES.items()):
+        tokenizer, prompts = chat_template.with_kwargs(opened.tokenizer, kwargs), PROMPTS[first :: len(SUITES)]
+        answers = generation.answer(opened.model, tokenizer, prompts, max_new_tokens=LENGTH)
+        samples += [
+            {"suite": suite, "row": {"id": str(number), "prompt": prompt}, "completion": answer, "tokens": LENGTH}
+            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
+        ]
+    return samples
 
 
-def test_a_client_gets_the_evaluated_answers_of_an_adapter(fetch: Fetch) -> None:
+def test_a_client_gets_the_evaluated_answers_of_an_adapter_in_each_of_the_evaluated_renderings(fetch: Fetch) -> None:
     candidate = deployment.read_candidate(fetch("sft-lora"))
     with deployment.probed_engine(candidate, SETTINGS) as engine:
         proxy = Proxy("calculator", "champion")
-        proxy.switch(Upstream(engine.url, engine.name, {}))
+        proxy.switch(Upstream(engine.url, engine.name, {}, candidate.probes["chat_template_kwargs"]))
+        assert {probe["suite"] for probe in candidate.probes["probes"]} == set(SUITES)
         with listening(proxy, SETTINGS, 0) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
             for probe in candidate.probes["probes"]:
                 request = {"model": "calculator", "messages": probe["prompt"], "temperature": 0, "max_tokens": LENGTH}
+                request["extra_body"] = {"chat_template_kwargs": SUITES[probe["suite"]]}
                 reply = client.chat.completions.create(**request)
                 assert reply.model == "calculator@7"
                 assert (reply.choices[0].message.content or "").split() == probe["completion"].split()

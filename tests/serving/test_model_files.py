@@ -68,6 +68,16 @@ def test_a_changed_or_missing_base_is_fetched_from_its_source_once(
     assert model_files.full_weights(fetched) == weights
 
 
+def test_a_base_is_fetched_with_the_template_that_the_model_was_trained_with(
+    models: Path, fetched: Path, tiny_folder: Path, project: Path
+) -> None:
+    source = folder_at(tiny_folder)
+    pin_base(project, fetched, source.model_copy(update={"chat_template_kwargs": {"message": "set since"}}))
+    shutil.rmtree(models / "base")
+    weights = model_files.full_weights(fetched)
+    assert manifest.read(weights).digest == lineage.read(fetched)["base"]["digest"]
+
+
 def test_a_base_other_than_the_one_trained_on_is_refused(
     models: Path, fetched: Path, project: Path, tiny_folder: Path
 ) -> None:

@@ -53,6 +53,20 @@ def test_prompts_that_tell_the_model_from_its_base_come_first_and_short_ones_bef
     )
 
 
+def test_probes_are_asked_as_their_suite_rendered_them() -> None:
+    on, off = {"enable_thinking": True}, {"enable_thinking": False}
+    own, base = (
+        [{**sample(number, f"{name} {number}"), "suite": suite} for number, suite in enumerate(("plain", "thinking"))]
+        for name in ("own", "base")
+    )
+    chosen = probes.choose(
+        "m", own, base, [], count=2, dtype="bfloat16", template_kwargs=off, suite_kwargs={"plain": {}, "thinking": on}
+    )
+    kwargs = {probe["suite"]: probe.get("chat_template_kwargs") for probe in chosen["probes"]}
+    assert kwargs == {"plain": None, "thinking": on}
+    assert chosen["chat_template_kwargs"] == [off, on]
+
+
 def test_noise_counts_the_answers_of_the_base_that_differ_when_it_is_asked_again() -> None:
     assert choose_probes(differ=3)["noise"] == {"answers": 40, "differ": 3, "tokens": 160}
 

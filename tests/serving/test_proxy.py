@@ -176,6 +176,33 @@ def test_a_malformed_request_is_refused_and_affects_no_other(
     assert ask(client) == ("calculator@3", "four")
 
 
+@pytest.mark.parametrize(
+    ("kwargs", "passed"),
+    [
+        ({}, True),
+        ({"enable_thinking": False}, True),
+        ({"enable_thinking": True, "effort": "low"}, True),
+        ({"enable_thinking": False, "documents": ["unrelated to the evaluation"]}, True),
+        ({"enable_thinking": True}, False),
+        ({"effort": "low"}, False),
+        ({"enable_thinking": 0}, False),
+        ("enable_thinking", False),
+    ],
+)
+def test_a_request_may_render_prompts_only_as_the_evaluation_did(
+    proxy: Proxy, url: str, start: Start, kwargs: Any, passed: bool
+) -> None:
+    proxy.switch(upstream := start("calculator@3", otherwise="four"))
+    upstream.template_kwargs = [{"enable_thinking": False}, {"enable_thinking": True, "effort": "low"}]
+    body = {"model": "calculator", "messages": MESSAGES, "chat_template_kwargs": kwargs}
+    reply = httpx2.post(f"{url}/v1/chat/completions", json=body)
+    assert reply.status_code == (200 if passed else 400)
+    assert passed or "chat_template_kwargs" in reply.json()["error"]["message"]
+    upstream.template_kwargs = []
+    assert httpx2.post(f"{url}/v1/chat/completions", json=body).status_code == 200
+    wait_until(lambda: upstream.in_flight == 0)
+
+
 def test_an_error_of_an_engine_is_returned_unchanged(proxy: Proxy, url: str, start: Start) -> None:
     upstream = start("another@1")
     proxy.switch(Upstream(upstream.url, "calculator@3", {}))

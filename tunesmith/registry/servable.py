@@ -66,7 +66,12 @@ def reasons(folder: Path, base: Path, on: Path | None, max_rank: int) -> list[Re
     origin = _read(folder / lineage.NAME)
     adapter = (folder / ADAPTER).exists()
     under = (on or base) if adapter else folder
-    problems = [*_check_base(origin, base), *_check_template(folder, base), *_check_tokens(folder, under, adapter)]
+    problems = [
+        *_check_base(origin, base),
+        *_check_template(folder, base),
+        *_check_end_of_turn(folder, under),
+        *_check_tokens(folder, under, adapter),
+    ]
     if adapter:
         return [
             *problems,
@@ -102,6 +107,15 @@ def _check_template(folder: Path, base: Path) -> Iterator[Reason]:
     for part in own:
         if own[part] != expected[part]:
             yield Reason(f"its {part} is not the base's, with which it was evaluated", AGAIN)
+
+
+def _check_end_of_turn(folder: Path, under: Path) -> Iterator[Reason]:
+    """Servers stop at the tokens of the generation config, which must include the end of turn that was trained."""
+    path, config, end = under / "generation_config.json", _read(under / "config.json"), _template(folder)["eos token"]
+    stops = (_read(path) if path.exists() else config.get("text_config", config)).get("eos_token_id")
+    ids = _ids(folder)
+    if ids and ids.get(str(end)) not in (stops if isinstance(stops, list) else [stops]):
+        yield Reason(f"{path} does not stop at its end of turn, {end}", "fetch the base again (`dvc repro fetch_base`)")
 
 
 def _template(folder: Path) -> dict[str, object]:

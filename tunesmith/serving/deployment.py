@@ -127,6 +127,7 @@ def start(candidate: Candidate, settings: Serve) -> Deployment:
                 "engine": engine.kind,
                 "dtype": candidate.served.dtype,
             },
+            candidate.probes.get("chat_template_kwargs", []),
         )
         return Deployment(candidate, engine, upstream, resources.pop_all())
 
@@ -151,7 +152,8 @@ def probed_engine(candidate: Candidate, settings: Serve) -> Iterator[Engine]:
 
 def _check_answers(running: Engine, signed_probes: Probes, timeout: float) -> None:
     def answer(probe: Probe) -> str:
-        return running.answer(probe["prompt"], probe["max_new_tokens"], timeout)
+        kwargs = probe.get("chat_template_kwargs")
+        return running.answer(probe["prompt"], probe["max_new_tokens"], timeout, kwargs)
 
     replies, again = [answer(probe) for probe in signed_probes["probes"]], None
     if running.kind != "transformers":  # an engine other than the evaluation's has noise of its own

@@ -18,6 +18,7 @@ import httpx2
 
 from tunesmith.core import cpus
 from tunesmith.core.errors import ServingError
+from tunesmith.core.params import TemplateKwargs
 from tunesmith.core.ready_rows import Message
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import LOOPBACK, EngineKind, ServedModel
@@ -105,9 +106,16 @@ class Engine:
                 fix="if it happens again, find out what it waits for, such as a GPU, or memory that is swapped out",
             )
 
-    def answer(self, prompt: list[Message], max_new_tokens: int, timeout: float) -> str:
-        """Return the greedy answer to a conversation, its reasoning included. Raises ServingError without an answer."""
+    def answer(
+        self, prompt: list[Message], max_new_tokens: int, timeout: float, template_kwargs: TemplateKwargs | None = None
+    ) -> str:
+        """Return the greedy answer to a conversation, its reasoning included. Raises ServingError without an answer.
+
+        template_kwargs: values for variables of the chat template, where not its own.
+        """
         request = {"model": self.name, "messages": prompt, "max_tokens": max_new_tokens, "temperature": 0}
+        if template_kwargs:
+            request["chat_template_kwargs"] = template_kwargs
         try:
             reply = httpx2.post(f"{self.url}/v1/chat/completions", json=request, timeout=timeout, trust_env=False)
             message = reply.raise_for_status().json()["choices"][0]["message"]

@@ -73,7 +73,8 @@ def _fetch_base(origin: Lineage) -> Path:
             fix=f"bring it into models/ (`git checkout {origin['code']['commit']}`, then `dvc repro fetch_base`)",
         )
     place = model_cache.base_folder(base["digest"])
-    digest = base_model.fetch(source, place).digest
+    kwargs = base.get("chat_template_kwargs", {})  # those of params.yaml may have changed since
+    digest = base_model.fetch(source.model_copy(update={"chat_template_kwargs": kwargs}), place).digest
     if digest != base["digest"]:
         raise IntegrityError(
             f"{place}: {base['source']} came with digest {digest[:12]}, not {base['digest'][:12]}, which the model was "

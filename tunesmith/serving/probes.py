@@ -7,13 +7,14 @@ not.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from scipy import stats
 
 from tunesmith.core.errors import EvaluationError
+from tunesmith.core.params import TemplateKwargs
 from tunesmith.core.ready_rows import Message, Repeat, Sample
 
 NAME = "probes.json"
@@ -41,6 +42,8 @@ class Probe(TypedDict):
     """Tokens of the model's answer, the end of turn included."""
     base: str
     """The base's answer."""
+    chat_template_kwargs: NotRequired[TemplateKwargs]
+    """The suite's own values of variables of the chat template; absent where it had none."""
 
 
 class Noise(TypedDict):
@@ -62,14 +65,26 @@ class Probes(TypedDict):
     noise: Noise
     dtype: str
     """The dtype of the evaluation, such as "bfloat16"."""
+    chat_template_kwargs: NotRequired[list[TemplateKwargs]]
+    """The values of the chat template's variables that the evaluation rendered with: first those that the template has
+    by default, then those of suites. Requests may set no others. Absent in versions of earlier releases."""
 
 
 def choose(
-    name: str, own: Sequence[Sample], base: Sequence[Sample], repeats: Sequence[Repeat], *, count: int, dtype: str
+    name: str,
+    own: Sequence[Sample],
+    base: Sequence[Sample],
+    repeats: Sequence[Repeat],
+    *,
+    count: int,
+    dtype: str,
+    template_kwargs: TemplateKwargs | None = None,
+    suite_kwargs: Mapping[str, TemplateKwargs] | None = None,
 ) -> Probes:
     """Choose at most ``count`` probes of the model ``name``: first those that tell it from the base, short ones first.
 
     own, base: samples of both. repeats: the base's repeated answers (reports/evaluation/base/repeats.jsonl).
+    template_kwargs: the values that the model's template has for its variables. suite_kwargs: those of each suite.
     Raises EvaluationError where no answer tells the model from its base, so that none can prove which one is served.
     """
     of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # None: nothing was generated
@@ -83,10 +98,12 @@ def choose(
     again = [sample for sample in repeats if sample["time"] and _key(sample) in of_base]  # in batches of another size
     differ = sum(not _same(sample["completion"], of_base[_key(sample)]["completion"]) for sample in again)
     tokens = sum(sample["tokens"] or 0 for sample in again)
+    default, of_suites = template_kwargs or {}, suite_kwargs or {}
     return {
-        "probes": [_probe(*pair) for pair in ordered[:count]],
+        "probes": [_probe(*pair, of_suites.get(pair[0]["suite"], {})) for pair in ordered[:count]],
         "noise": {"answers": len(again), "differ": differ, "tokens": tokens},
         "dtype": dtype,
+        "chat_template_kwargs": [default, *(default | kwargs for kwargs in of_suites.values() if kwargs)],
     }
 
 
@@ -117,8 +134,8 @@ def judge(probes: Probes, replies: Sequence[str], again: Sequence[str] | None = 
     return None
 
 
-def _probe(own: Sample, base: Sample) -> Probe:
-    return {
+def _probe(own: Sample, base: Sample, template_kwargs: TemplateKwargs) -> Probe:
+    probe: Probe = {
         "suite": own["suite"],
         "id": own["row"]["id"],
         "prompt": own["row"]["prompt"],
@@ -128,6 +145,7 @@ def _probe(own: Sample, base: Sample) -> Probe:
         "tokens": own["tokens"] or 0,
         "base": base["completion"],
     }
+    return {**probe, "chat_template_kwargs": template_kwargs} if template_kwargs else probe
 
 
 def _key(sample: Sample) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tunesmith.core.errors import ServingError
+from tunesmith.core.params import TemplateKwargs
 from tunesmith.serving.settings import Serve
 
 ROUTES = ("chat/completions", "completions", "responses")
@@ -99,6 +100,9 @@ class Upstream:
     name: str
     """The model name that the engine serves under."""
     served: ServedVersion
+    template_kwargs: list[TemplateKwargs] = field(default_factory=list)
+    """The values of the chat template's variables that the version was evaluated with, its defaults first; requests may
+    set these variables to no others."""
     since: datetime = field(default_factory=lambda: datetime.now(UTC))
     """The time at which the engine took over."""
     in_flight: int = 0
@@ -250,6 +254,8 @@ async def _pass_on(proxy: Proxy, request: Request) -> Response:
     try:
         if model not in names:
             return _refusal(404, f"no model {model!r} is served here, but {', '.join(names)}")
+        if reason := _unevaluated(body.get("chat_template_kwargs"), upstream):
+            return _refusal(400, reason)
         relay = _Relay(proxy, upstream, await _send(upstream, request, body | {"model": upstream.name}))
         return relay
     except httpx2.HTTPError as error:
@@ -257,6 +263,26 @@ async def _pass_on(proxy: Proxy, request: Request) -> Response:
     finally:
         if relay is None:
             proxy.release(upstream)
+
+
+def _unevaluated(requested: object, upstream: Upstream) -> str | None:
+    """Return why a request's own values for the chat template are refused: the model was evaluated with others.
+
+    None where they are not. Variables that the evaluation did not set are passed on.
+    """
+    if not requested or not upstream.template_kwargs:
+        return None
+    if not isinstance(requested, dict):
+        return f"chat_template_kwargs is not a JSON object, but {requested!r}"
+    evaluated = {json.dumps(kwargs, sort_keys=True) for kwargs in upstream.template_kwargs}
+    names = {name for kwargs in upstream.template_kwargs for name in kwargs}
+    rendered = upstream.template_kwargs[0] | {name: value for name, value in requested.items() if name in names}
+    if json.dumps(rendered, sort_keys=True) in evaluated:
+        return None
+    return (
+        f"chat_template_kwargs: {upstream.name} would be asked with {json.dumps(rendered)}, and was evaluated with "
+        f"{' and '.join(sorted(evaluated))} alone"
+    )
 
 
 async def _send(upstream: Upstream, request: Request, body: dict[str, object]) -> httpx2.Response:
