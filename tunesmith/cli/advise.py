@@ -1,9 +1,10 @@
 """`tunesmith advise`: the rows of a file, their problems, how to train on them, and the params to prepare them."""
 
+import math
 import re
 import shutil
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -44,9 +45,17 @@ class Advice:
     def rows(self) -> int:
         return self.unreadable + sum(group.rows for group in self.groups)
 
+    @property
+    def bad(self) -> int:
+        """The number of rows that would be set aside for a defect."""
+        return sum(problem.check not in prepare.NOT_BAD for problem in self.problems)
+
 
 def run(file: str, *, write: bool, name: str | None) -> None:
-    """Print the advice on a file, local or on the hub. write: add the data set to params.yaml."""
+    """Print the advice on a file, local or on the hub. write: add the data set to params.yaml.
+
+    Raises DataError, and neither prints nor writes params, for rows that are not ready.
+    """
     path, comment = Path(file), ""
     if file.startswith("hub:"):
         from tunesmith.cli import hub_file
@@ -56,9 +65,9 @@ def run(file: str, *, write: bool, name: str | None) -> None:
     name = check_name(name or dataset_name(path))
     advice = advise(path, HELD_OUT)
     print("\n".join(describe(comment or path, advice)))
-    if advice.dataset is None:
-        raise DataError(f"{file}: nothing to prepare yet", fix="correct the problem above, then run advise again")
     dataset = advice.dataset
+    if dataset is None or advice.reason is not None:
+        raise DataError(f"{file}: not ready: {advice.reason}", fix=_fix(name, advice))
     print("\n".join(["", *_plan(dataset.kind or "answers", advice.groups[0].verifier)]))
     if comment:
         dataset = dataset.model_copy(update={"path": RAW / f"{name}{''.join(path.suffixes)}"})
@@ -99,12 +108,11 @@ def advise(path: Path, held_out: Path, max_bad_share: float = 0.01) -> Advice:
             dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}))
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
-    rows = unreadable + sum(group.rows for group in groups)
-    bad = sum(problem.check not in prepare.NOT_BAD for problem in problems)
-    reason = None
-    if bad > max_bad_share * rows:
-        reason = f"{bad:,} of {rows:,} rows are bad, more than {100 * max_bad_share:g}%"
-    return Advice(groups, unreadable, dataset, problems, notes, reason)
+    advice = Advice(groups, unreadable, dataset, problems, notes)
+    if advice.bad <= max_bad_share * advice.rows:
+        return advice
+    reason = f"{advice.bad:,} of {advice.rows:,} rows are bad, more than {100 * max_bad_share:g}%"
+    return replace(advice, reason=reason)
 
 
 def _try(dataset: Dataset) -> tuple[Dataset, list[Problem], list[str]]:
@@ -137,8 +145,7 @@ def block(name: str, dataset: Dataset, comment: str = "") -> str:
     settings = dataset.model_dump(mode="json", exclude_defaults=True)
     lines = [f"  {name}:{f' # {comment}' if comment else ''}"]
     for key, value in settings.items():
-        flow = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
-        lines.append(f"    {key}: {flow}")
+        lines.append(f"    {key}: {_flow(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -191,6 +198,23 @@ def _not_ready(main: RowGroup | None) -> str:
     return main.description
 
 
+def _fix(name: str, advice: Advice) -> str:
+    """The fix for rows that are not ready."""
+    if advice.dataset is None:
+        return "give every row what it lacks, then run advise again"
+    share = math.ceil(100 * advice.bad / advice.rows) / 100
+    entry = advice.dataset.model_copy(update={"max_bad_share": share}).model_dump(mode="json", exclude_defaults=True)
+    return (
+        "correct or remove them (they are counted above), then run advise again; to set so many aside, add by hand "
+        f"data: {{{name}: {_flow(entry)}}}"
+    )
+
+
+def _flow(value: object) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
+
+
 def _shorten(text: str) -> str:
     """A text on one line, without its middle if it is long; secrets are masked first, so that none is half visible."""
     line = " ".join(text_scan.mask_secrets(text).split())
@@ -213,6 +237,4 @@ def describe(path: Path | str, advice: Advice) -> list[str]:
             lines.append(f"  {count:,} × {check}, first in line {first[check].line}: {reason}")
     if advice.notes:
         lines += ["", *(f"note: {note}" for note in advice.notes)]
-    if advice.reason is not None:
-        lines += ["", f"not ready: {advice.reason}"]
     return lines

@@ -60,7 +60,7 @@ def advise(file: str, write: bool, name: str | None) -> None:
     """Describe the rows of FILE, and how to train on them.
 
     Lists their problems, and prints the entry of params.yaml that prepares them. FILE is JSONL, JSON, CSV or Parquet,
-    plain or compressed (.gz, .zst), or hub:OWNER/NAME@COMMIT[:FILE].
+    plain or compressed (.gz, .zst), or hub:OWNER/NAME@COMMIT[:FILE]. Exits with 1 where the rows are not ready.
     """
     from tunesmith.cli import advise
 
@@ -87,12 +87,12 @@ def plan(model: str | None, gpu: float | None, length: int | None, rank: int | N
     """Predict the memory of every training method.
 
     Shows it part by part, the largest batch that fits, and the lightest method that does the job. Reads no weights, and
-    uses no network for a config that is on this machine.
+    uses no network for a config that is on this machine. Exits with 1 where nothing fits.
     """
     from tunesmith.cli import plan
 
     with exit_on_error():
-        plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
+        raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind) else 1)
 
 
 @main.command()
