@@ -7,7 +7,8 @@ params  evaluate, and the names of all models
 writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, reports/evaluation/base/repeats.jsonl,
         reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
 
-A report stays where the model's bytes, the code, the params, the rows and the hardware are the same.
+A report stays where the model's bytes, the code, the params, the rows, the data of lm-eval's tasks and the hardware are
+the same.
 """
 
 import json
@@ -17,14 +18,14 @@ import time
 from pathlib import Path
 from typing import cast
 
-from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows
+from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows, statistics
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
 from tunesmith.evaluation.evaluate import SuiteRows
-from tunesmith.evaluation.suites import Evaluate, LmEvalTask
+from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import chat_template, device, loading
 from tunesmith.models.loading import OpenModel
 
@@ -42,8 +43,7 @@ def main(only: list[str]) -> str:
     profile = device.detect()
     code = (fingerprint.FOLDER / "evaluate").read_text()
     key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
-    has_tasks = any(isinstance(rows.suite, LmEvalTask) for rows in suites.values())  # the data may have changed
-    due = [name for name in names if has_tasks or not is_kept(name, key)]
+    due = [name for name in names if not is_kept(name, key)]
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
         write_report(folder.name, opened, settings, suites, key)
@@ -104,7 +104,8 @@ def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[
     }
     ready_rows.write_json(layout.EVALUATION / name / "metrics.json", metrics)
     first, ranked = next(iter(summaries.items()))
-    score = formatting.percent(ranked["score"])
+    shares = statistics.are_shares(sample["score"] for sample in results[first])
+    score = formatting.score(ranked["score"], shares)
     print(f"  {name}: {first} {score}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
 
 
@@ -121,6 +122,7 @@ def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
         "kind": rows.suite.kind,
         "dataset": rows.dataset,
         "verifier": rows.verifier,
+        "metric": rows.metric,
         "chat_template_kwargs": rows.suite.chat_template_kwargs,
     }
     return cast("SuiteMetrics", {**settings, **grading.summarize(answered), **details})
@@ -138,7 +140,7 @@ def ask_again(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows
 
 
 def write_scores(names: list[str]) -> None:
-    """Write the score of every model on the first suite, 0 to 1, for comparing experiments."""
+    """Write the score of every model on the first suite, for comparing experiments."""
     scores = {}
     for name in names:
         suites = json.loads((layout.EVALUATION / name / "metrics.json").read_text())["suites"]

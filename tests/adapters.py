@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith.core import journal, lineage, manifest
+from tunesmith.models import saving
 
 PROBE = [{"role": "user", "content": "What is 3 + 4?"}]
 
@@ -27,7 +28,6 @@ def write(folder: Path, base: Path, *, on: Path | None = None, scale: float = 1.
             if "lora_" in name:
                 parameter.copy_(scale * torch.randn_like(parameter))
     model.save_pretrained(folder)
-    (folder / "README.md").unlink()
     _complete(folder, base, on)
     return folder
 
@@ -67,6 +67,7 @@ def _complete(folder: Path, base: Path, on: Path | None) -> None:
     under = {"on": {"model": on.name, **digests(on)}} if on else {}
     origin |= {"method": method, **under, "parents": {base.name: digests(base)}}
     (folder / lineage.NAME).write_text(json.dumps(origin))
+    saving.write_card(folder, folder.name, origin)
     with journal.Journal(folder / journal.NAME) as log:
         about: dict[str, Any] = {
             "method": "SFT with LoRA",

@@ -73,7 +73,7 @@ def samples(completions: list[str]) -> list[Sample]:
 def evaluated(name: str, completions: list[str], **changes: Any) -> Evaluated:
     """A model with these answers and a short training journal. changes: of its metrics."""
     graded = samples(completions)
-    about = {"kind": "answers", "dataset": "demo", "verifier": "number", "chat_template_kwargs": {}}
+    about = {"kind": "answers", "dataset": "demo", "verifier": "number", "metric": None, "chat_template_kwargs": {}}
     metrics = {
         "model": name,
         "suites": {SUITE: about | grading.summarize(graded) | changes.pop("suite", {})},
@@ -98,6 +98,16 @@ def models(*names: str, prompts: int = 128) -> list[Evaluated]:
         for name in names
     ]
     return [replace(evaluated("base", answers("base", 0.21, prompts)), weights_bytes=0), *tuned]
+
+
+def in_nats(tuned: list[Evaluated]) -> list[Evaluated]:
+    """The models, as if a task of lm-eval had scored them by log-probabilities: -4 for a right answer, else -9."""
+    for model in tuned:
+        about = {"kind": "lm_eval", "dataset": "wikitext", "verifier": None, "metric": "log-probability of a word"}
+        for sample in model.samples[SUITE]:
+            sample.update(score=5 * sample["score"] - 9, tokens=None, stopped=None, well_formed=None)
+        model.metrics["suites"][SUITE].update(about | grading.summarize(model.samples[SUITE]))  # type: ignore
+    return tuned
 
 
 def answers(name: str, share: float, prompts: int) -> list[str]:

@@ -71,7 +71,20 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
     ],
 )
 def test_rows_that_cannot_train_are_reported_with_the_reason(project: Path, rows: list[Any], reason: str) -> None:
-    assert reason in run(str(data.write(project / "rows.jsonl", rows)))
+    before = (project / "params.yaml").read_text()
+    path = data.write(project / "rows.jsonl", rows)
+    result = CliRunner().invoke(main, ["advise", str(path), "--write"])
+    assert result.exit_code
+    assert reason in str(result.exception)
+    assert "  fix: " in str(result.exception)
+    assert "    path: " not in result.output
+    assert (project / "params.yaml").read_text() == before
+
+
+def test_bad_rows_can_be_set_aside_on_purpose(project: Path) -> None:
+    path = data.write(project / "rows.jsonl", [*SUMS, *[{"question": "q", "answer": ""}] * 9])
+    entry = yaml.safe_load(run(str(path)).split("add by hand ")[-1].removeprefix("data: "))
+    assert Dataset.model_validate(entry["rows"]).max_bad_share == 0.16
 
 
 def test_rows_to_be_set_aside_are_counted_with_their_first_line(project: Path) -> None:

@@ -62,6 +62,7 @@ def test_more_memory_makes_lora_the_lightest() -> None:
 def test_an_objective_that_does_not_fit_is_named_with_a_remedy() -> None:
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "3", "--kind", "answers")
     assert "Nothing fits a GPU of 3 GB for SFT" in shown
+    assert CliRunner().invoke(main, ["plan", "--model", "llama-2-7b", "--gpu", "3"]).exit_code == 1
     assert "Take a smaller model, or shorter sequences (--length)." in shown
 
 

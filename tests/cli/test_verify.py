@@ -42,3 +42,10 @@ def test_the_error_of_an_unknown_verifier_names_those_that_exist(tmp_path: Path)
     ready_rows.write_jsonl(tmp_path / "rows.jsonl", [ANSWERED])
     done = CliRunner().invoke(main, ["verify", "--verifier", "nunber", str(tmp_path / "rows.jsonl")])
     assert "name one of choice, code, exact" in str(done.exception) + done.output
+
+
+def test_a_file_in_which_nothing_can_be_graded_is_an_error(tmp_path: Path) -> None:
+    ready_rows.write_jsonl(tmp_path / "rows.jsonl", [{"completion": "42"}] * 3)
+    done = CliRunner().invoke(main, ["verify", "--verifier", "json_schema", str(tmp_path / "rows.jsonl")])
+    assert done.exit_code == 1
+    assert "json_schema can grade none of 3 answers" in str(done.exception) + done.output

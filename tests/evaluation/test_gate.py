@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded_models import recorded
 
-from tunesmith.core.errors import ParamsError
+from tunesmith.core.errors import EvaluationError, ParamsError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.gate import Decision, decide
 from tunesmith.evaluation.gate_outcomes import ModelSamples
@@ -54,6 +54,22 @@ def share(right: int, prompts: int) -> list[float]:
 
 def outcomes(decision: Decision) -> list[str]:
     return [rule.outcome for rule in decision.rules]
+
+
+def test_a_score_that_is_no_share_is_judged_in_its_unit() -> None:
+    """Log-probabilities and the like: nothing is read as percent, and margins may exceed 1."""
+    random.seed(0)
+    before = [random.uniform(-9, -5) for _ in range(80)]
+    better, worse = ([score + gain for score in before] for gain in (2.5, -4))
+    rules = gate(IMPROVE | {"by": 1.5}, KEEP | {"within": 2})
+    decision = decide(rules, model(before, "base"), model(better))
+    assert outcomes(decision) == ["pass", "pass"]
+    assert decision.rules[0].rule == "the score on arithmetic must improve by at least 1.5"
+    assert "%" not in decision.rules[0].reason.replace("95% interval", "")
+    assert "points" not in decision.rules[0].reason
+    assert outcomes(decide(rules, model(before, "base"), model(worse))) == ["fail", "fail"]
+    with pytest.raises(EvaluationError, match="score is a share on arithmetic"):
+        decide(rules, model(share(3, 9), "base"), model(share(5, 9)))
 
 
 def test_a_better_model_passes() -> None:

@@ -1,5 +1,4 @@
 import hashlib
-import json
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,6 @@ from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexit
 from tunesmith.models import chat, generation, loading
 
 REJECTED = [{"role": "assistant", "content": "no idea"}]
-TASK = """
-task: more
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {file}}}}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{{{question}}}}"
-doc_to_choice: ["no", "yes"]
-doc_to_target: label
-metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]
-"""
 
 
 def test_a_sample_keeps_the_answer_and_its_verdict() -> None:
@@ -171,47 +159,3 @@ def test_a_perplexity_is_that_of_the_answer_alone(tiny_base: Path) -> None:
 def test_a_suite_refuses_rows_of_another_kind(folder: Path) -> None:
     with pytest.raises(DataError, match=r"evaluate.suites.liked: 5 of 5 rows have no 'chosen'"):
         evaluate.read(settings(liked=Preferences(kind="preferences", dataset="demo", limit=None)), folder)
-
-
-def test_the_suite_that_ranks_models_must_have_answers() -> None:
-    with pytest.raises(ValueError, match="must be of kind answers; 'liked' is not"):
-        Evaluate(
-            suites={"liked": Preferences(kind="preferences", dataset="d", limit=None)},
-            batch_size=1,
-            noise_batch_size=None,
-        )
-
-
-def test_a_task_of_lm_eval_scores_as_its_command_line_does(tiny_base: Path, tmp_path: Path) -> None:
-    from lm_eval.evaluator import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    lines = [{"question": f"Is {a} more than 3?", "label": int(a > 3)} for a in range(6)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    task = tmp_path / "more.yaml"
-    task.write_text(TASK.format(file=tmp_path / "rows.jsonl"))
-    opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    suite = LmEvalTask(kind="lm_eval", task=str(task), metric="acc", filter=None, examples=0, chat=False, limit=None)
-    samples = evaluate.ask(evaluate.SuiteRows("more", suite, []), opened, 2)
-    theirs = simple_evaluate(
-        HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=3),
-        tasks=[str(task)],
-        task_manager=TaskManager(include_defaults=False),
-        bootstrap_iters=0,
-    )
-    assert theirs is not None
-    assert grading.summarize(samples)["score"] == theirs["results"]["more"]["acc,none"]
-    assert [sample["row"]["prompt"][0]["content"] for sample in samples] == [line["question"] for line in lines]
-    for change in ({"metric": "doc_id"}, {"metric": "f1"}, {"filter": "strict"}):
-        with pytest.raises(EvaluationError, match=r"has no (metric|filter)"):
-            evaluate.ask(evaluate.SuiteRows("more", suite.model_copy(update=change), []), opened, 2)
-
-
-def test_a_missing_task_is_an_error_with_its_name(tiny_base: Path, tmp_path: Path) -> None:
-    opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    suite = LmEvalTask(
-        kind="lm_eval", task=str(tmp_path / "none.yaml"), metric="acc", filter=None, examples=0, chat=False, limit=None
-    )
-    with pytest.raises(EvaluationError, match="lm-eval cannot run the task"):
-        evaluate.ask(evaluate.SuiteRows("none", suite, []), opened, 2)

@@ -260,7 +260,8 @@ def two_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ]
         ready_rows.write_jsonl(tmp_path / "reports" / "evaluation" / name / "samples.jsonl", samples)
         ready_rows.write_json(
-            tmp_path / "reports" / "evaluation" / name / "metrics.json", {"suites": {"sums": {"prompts_digest": "p"}}}
+            tmp_path / "reports" / "evaluation" / name / "metrics.json",
+            {"suites": {"sums": {"kind": "answers", "prompts_digest": "p"}}},
         )
     ready_rows.write_jsonl(tmp_path / "pairs.jsonl", pairs(20))
     return tmp_path

@@ -65,6 +65,19 @@ def test_no_loss_on_few_prompts_does_not_prove_that_there_is_none() -> None:
         assert test.interval.low == pytest.approx(-0.06, abs=0.006)
 
 
+@pytest.mark.parametrize("scale", [10.0, -3.0])
+def test_scores_in_another_unit_are_tested_as_shares_are(scale: float) -> None:
+    """A unit that is `scale` times as small changes nothing, where the observed range is that of a share."""
+    rng = np.random.default_rng(1)
+    before, after = ([0.0, 1.0, *rng.random(30)] for _ in range(2))
+    share = margins.difference_test(before, after, -0.05, **HOW)
+    scaled = margins.difference_test(
+        [scale * score for score in before], [scale * score for score in after], -0.05 * scale, **HOW
+    )
+    p_values = (scaled.p_above, scaled.p_below) if scale > 0 else (scaled.p_below, scaled.p_above)
+    assert p_values == (share.p_above, share.p_below)
+
+
 def errors_at(margin: float, differing: float, prompts: int) -> tuple[float, float]:
     """The exact probabilities that a model at the margin is found above it, and below it."""
     above = below = 0.0

@@ -90,12 +90,34 @@ def test_a_new_entry_is_trained_evaluated_and_registered_and_a_removed_one_disap
     assert not (project.folder / "reports/registered/second").exists()
 
 
+TASK = """
+task: words
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/tasks/words.jsonl}}
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{text}}"
+metric_list: [{metric: word_perplexity}]
+"""
+
+
 def test_a_new_suite_evaluates_every_model_and_retrains_none(project: Project) -> None:
-    project.put("evaluate.suites.likely", {"kind": "perplexity", "dataset": "demo"})
+    """It is a task of lm-eval, put first, so that it also ranks the models."""
+    (project.folder / "data/tasks/words.yaml").write_text(TASK)
+    (project.folder / "data/tasks/words.jsonl").write_text('{"text": "What is 3 + 4?"}\n{"text": "7"}\n')
+    suites = project.params["evaluate"]["suites"]
+    project.put("evaluate.suites", {"words": {"task": "data/tasks/words.yaml"}} | suites)
     assert project.repro() == {"resolve_params", "evaluate", "compare", "register"}
-    assert set(project.read("reports/evaluation/tuned/metrics.json")["suites"]) == {"arithmetic", "likely"}
-    assert {path.name for path in (project.folder / "reports/scores").iterdir()} == {"arithmetic.csv", "likely.csv"}
-    project.put("evaluate.suites.likely", None)
+    assert list(project.read("reports/evaluation/tuned/metrics.json")["suites"]) == ["words", "arithmetic"]
+    assert {path.name for path in (project.folder / "reports/scores").iterdir()} == {"arithmetic.csv", "words.csv"}
+    compared = project.read("reports/comparison.json")
+    assert (compared["suite"], compared["suites"]["words"]["metric"]) == ("words", "log-probability of a word")
+    assert compared["models"]["tuned"]["score"] < 0
+    again = project.run("dvc", "repro", "--force", "--single-item", "evaluate")
+    assert "0 models evaluated" in again.stdout
+    assert "2 kept" in again.stdout
+    project.put("evaluate.suites", suites)
     assert project.repro() == {"resolve_params", "evaluate", "compare", "register"}
 
 

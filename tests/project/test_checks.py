@@ -68,6 +68,9 @@ def suite(**values: Any) -> Any:
         (suite(kind="perplexity", dataset="demmo"), "suites.other.dataset: no data set 'demmo'; did you mean 'demo'?"),
         (suite(task="tasks/mine.yaml"), "suites.other.task: tasks/mine.yaml is not in data/tasks"),
         (suite(task="data/tasks/../mine.yaml"), "data/tasks/../mine.yaml is not in data/tasks"),
+        (suite(task="data/tasks/none.yaml"), "suites.other.task: no file or folder data/tasks/none.yaml"),
+        (suite(task="mine", include_path="tasks"), "suites.other.include_path: tasks is not in data/tasks"),
+        (lambda p: p["gate"]["rules"][0].update(by=5), "5 is no margin of the share score on 'arithmetic'"),
         (lambda p: p["evaluate"].update(suites={}), "evaluate.suites: missing; models would be trained and not"),
         (lambda p: p["gate"]["rules"][1].update(suite="preferences"), "the suite 'preferences' has no stopped"),
         (lambda p: p["gate"]["rules"][3].update(metric="seconds"), "gate.rules.3"),
@@ -153,9 +156,11 @@ def test_a_merged_model_is_evaluated_and_can_be_the_gates_baseline(tmp_path: Pat
     assert check(tmp_path, change).models[-1] == "whole"
 
 
-@pytest.mark.parametrize("task", ["gsm8k", "data/tasks/mine.yaml"])
-def test_a_task_is_a_name_or_a_file_where_dvc_sees_it_change(tmp_path: Path, task: str) -> None:
-    check(tmp_path, suite(task=task))
+@pytest.mark.parametrize("values", [{"task": "gsm8k"}, {"task": "mine", "include_path": "data/tasks"}])
+def test_a_task_is_a_name_of_lm_evals_or_in_a_folder_where_dvc_sees_it_change(
+    tmp_path: Path, values: dict[str, str]
+) -> None:
+    check(tmp_path, suite(**values))
 
 
 def test_prompts_that_name_their_own_verifier_train_grpo(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from shoot_out import HOW, SUITE, TUNED, evaluated, models
+from shoot_out import HOW, SUITE, TUNED, evaluated, in_nats, models
 
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.comparison import Evaluated
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
-from tunesmith.reports import comparison_page
+from tunesmith.reports import comparison_page, sentences
 
 
 def page(models_: list[Evaluated]) -> str:
@@ -98,6 +98,20 @@ def test_the_gates_decisions_are_shown_with_every_rule() -> None:
     html = comparison_page.page(compared, models_)
     assert "grpo fails against base: training_seconds must not exceed 3m 20s" in html
     assert "the score on sums must improve by at least 2 points" in html
+
+
+def test_scores_that_are_no_shares_are_shown_in_their_unit() -> None:
+    models_ = in_nats(models("sft-lora", "grpo"))
+    compared = comparison.compare(models_, [], HOW)
+    assert not compared["suites"][SUITE]["share"]
+    assert "grpo is better than base: log-probability of a word −8.531 → −5.172 on" in sentences.best(compared)
+    html = comparison_page.page(compared, models_)
+    quality = html[html.index("<h2>Quality</h2>") : html.index("<h2>Cost</h2>")]
+    assert re.search(r"<b>−8\.\d+</b><br><span class=\"soft\">\[−\d", quality)
+    assert not re.search(r"\d%", quality.replace("95% interval", "").replace("5%\nof them", ""))
+    assert "points" not in quality.replace("<polyline points", "")
+    positions = [float(x) for x in re.findall(r'<circle cx="([\d.-]+)"', quality)]
+    assert all(0 < x < 520 for x in positions)
 
 
 def test_the_filter_selects_the_best_model() -> None:

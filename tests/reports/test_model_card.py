@@ -6,7 +6,7 @@ import pytest
 import yaml
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
-from shoot_out import HOW, SUITE, models
+from shoot_out import HOW, SUITE, in_nats, models
 
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.documents import Comparison
@@ -77,6 +77,15 @@ def test_the_hub_reads_its_metadata() -> None:
     (result,) = data.eval_results
     assert (result.dataset_name, result.dataset_config, result.metric_type) == ("demo", SUITE, "accuracy")
     assert result.metric_value == pytest.approx(COMPARISON["models"]["sft-lora"]["score"], abs=1e-4)
+
+
+def test_a_metric_of_lm_eval_is_named_and_keeps_its_unit() -> None:
+    evaluated = in_nats(models(*NAMES))
+    compared = comparison.compare(evaluated, [], HOW, None, decide_all(GATE, evaluated, []))
+    text = card(comparison=compared)
+    (result,) = ModelCard(text).data.eval_results
+    assert (result.metric_type, result.metric_name) == ("score", "task's log-probability of a word")
+    assert re.search(r"\| `sft-lora`, this model \| −\d\.\d+ \| −\d\.\d+ to −\d\.\d+ \| \+\d\.\d+ \|", body(text))
 
 
 def test_the_same_inputs_give_the_same_card() -> None:

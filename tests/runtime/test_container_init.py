@@ -37,6 +37,20 @@ def test_triton_finds_the_images_compiled_module_and_can_add_to_its_cache(
     (cache / "kernel").mkdir()
 
 
+def test_a_stage_finds_the_hosts_data_sets_and_can_write_beside_them(tmp_path: Path) -> None:
+    cache, scratch = tmp_path / "cache", tmp_path / "scratch" / "datasets"
+    container_init.link_datasets(cache, scratch)
+    assert not scratch.exists()
+    (cache / "team___sums" / "main").mkdir(parents=True)
+    (cache / "team___sums" / "main" / "sums-test.arrow").write_text("rows")
+    (cache / "team___sums.lock").touch()
+    container_init.link_datasets(cache, scratch)
+    assert [path.name for path in scratch.iterdir()] == ["team___sums"]
+    assert (scratch / "team___sums" / "main" / "sums-test.arrow").read_text() == "rows"
+    (scratch / "team___sums" / "main" / "cache-1.arrow").touch()
+    assert len(list((cache / "team___sums" / "main").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     ("file", "content", "limit"),
     [

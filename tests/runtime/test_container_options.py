@@ -59,7 +59,9 @@ def test_only_a_stage_that_declares_a_network_gets_one_with_secrets_and_a_writab
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "secret")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
     (tmp_path / "hub").mkdir()
+    (tmp_path / "datasets").mkdir()
     alone = container(tmp_path)
     fetch = Stage("fetch", (), (Path("models/base"),), runs=True, command="exec python -m tunesmith.runtime fetch")
     online = container(tmp_path, replace(fetch, network=True), network="host")
@@ -70,6 +72,8 @@ def test_only_a_stage_that_declares_a_network_gets_one_with_secrets_and_a_writab
     assert cache | {"ReadOnly": True} in alone["mounts"]
     assert cache | {"ReadOnly": False} in online["mounts"]
     assert alone["environment"]["HF_HUB_OFFLINE"] == "1"
+    cache = {"Type": "bind", "Source": str(tmp_path / "datasets"), "Target": str(container_init.DATASETS)}
+    assert cache | {"ReadOnly": True} in alone["mounts"]
 
 
 def test_every_run_of_a_stage_has_its_own_id(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def tuned(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_adapter_folder_holds_every_file_of_a_model_folder(tuned: Path) -> None:
     files = set(manifest.verify(tuned).files)
     assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "chat_template.jinja"} <= files
-    assert {"training.jsonl", "lineage.json"} <= files
+    assert {"training.jsonl", "lineage.json", "README.md"} <= files
 
 
 def test_the_journal_holds_every_event_of_the_training(tuned: Path) -> None:

@@ -1,8 +1,9 @@
 """`tunesmith advise`: the rows of a file, their problems, how to train on them, and the params to prepare them."""
 
+import math
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
 import yaml
@@ -44,18 +45,24 @@ class Advice:
     def rows(self) -> int:
         return self.unreadable + sum(group.rows for group in self.groups)
 
+    @property
+    def bad(self) -> int:
+        """The number of rows that would be set aside for a defect."""
+        return sum(problem.check not in prepare.NOT_BAD for problem in self.problems)
+
 
 def run(place: str, *, write: bool, name: str | None) -> None:
     """Print the advice on a file, a folder, a pattern of files or a data set on the hub.
 
-    write: add the data set to params.yaml, and bring its files here from the hub.
+    write: add the data set to params.yaml, and bring its files here from the hub. Raises DataError, and neither prints
+    nor writes params, for rows that are not ready.
     """
     name = check_name(name or dataset_name(place))
     dataset, found = find(place, name)
     advice = advise(dataset, found, HELD_OUT)
     print("\n".join(describe(found, advice)))
-    if advice.dataset is None:
-        raise DataError(f"{place}: nothing to prepare yet", fix="correct the problem above, then run advise again")
+    if advice.dataset is None or advice.reason is not None:
+        raise DataError(f"{place}: not ready: {advice.reason}", fix=_fix(name, advice))
     dataset = advice.dataset
     print("\n".join(["", *_plan(dataset.kind or "answers", advice.groups[0].verifier)]))
     entry = block(name, dataset)
@@ -120,12 +127,11 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
             dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}), found)
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
-    rows = unreadable + sum(group.rows for group in groups)
-    bad = sum(problem.check not in prepare.NOT_BAD for problem in problems)
-    reason = None
-    if bad > max_bad_share * rows:
-        reason = f"{bad:,} of {rows:,} rows are bad, more than {100 * max_bad_share:g}%"
-    return Advice(groups, unreadable, dataset, problems, notes, reason)
+    advice = Advice(groups, unreadable, dataset, problems, notes)
+    if advice.bad <= max_bad_share * advice.rows:
+        return advice
+    reason = f"{advice.bad:,} of {advice.rows:,} rows are bad, more than {100 * max_bad_share:g}%"
+    return replace(advice, reason=reason)
 
 
 def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[str]]:
@@ -159,8 +165,7 @@ def block(name: str, dataset: Dataset) -> str:
     settings = dataset.model_dump(mode="json", exclude_defaults=True)
     lines = [f"  {name}:"]
     for key, value in settings.items():
-        flow = yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
-        lines.append(f"    {key}: {flow}")
+        lines.append(f"    {key}: {_flow(value)}")
     return "\n".join(lines) + "\n"
 
 
@@ -214,6 +219,23 @@ def _not_ready(main: RowGroup | None) -> str:
     return main.description
 
 
+def _fix(name: str, advice: Advice) -> str:
+    """The fix for rows that are not ready."""
+    if advice.dataset is None:
+        return "give every row what it lacks, then run advise again"
+    share = math.ceil(100 * advice.bad / advice.rows) / 100
+    entry = advice.dataset.model_copy(update={"max_bad_share": share}).model_dump(mode="json", exclude_defaults=True)
+    return (
+        "correct or remove them (they are counted above), then run advise again; to set so many aside, add by hand "
+        f"data: {{{name}: {_flow(entry)}}}"
+    )
+
+
+def _flow(value: object) -> str:
+    """A value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, width=1000, sort_keys=False).removesuffix("...\n").strip()
+
+
 def _shorten(text: str) -> str:
     """A text on one line, without its middle if it is long; secrets are masked first, so that none is half visible."""
     line = " ".join(text_scan.mask_secrets(text).split())
@@ -242,6 +264,4 @@ def describe(found: Files, advice: Advice) -> list[str]:
             lines.append(f"  {count:,} × {check}, first in {place}: {reason}")
     if advice.notes:
         lines += ["", *(f"note: {note}" for note in advice.notes)]
-    if advice.reason is not None:
-        lines += ["", f"not ready: {advice.reason}"]
     return lines

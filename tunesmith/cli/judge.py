@@ -68,11 +68,11 @@ def summary(measured: Agreement) -> str:
 
 
 def _both(name: str, against: str) -> list[tuple[Sample, Sample]]:
-    """Both models' samples of the suite by which models are ranked."""
+    """Both models' samples of the first suite that has answers."""
     suites = [
         json.loads((layout.EVALUATION / model / "metrics.json").read_text())["suites"] for model in (name, against)
     ]
-    ranked = next(iter(suites[0]))
+    ranked = next(name for name, suite in suites[0].items() if suite["kind"] == "answers")
     if suites[0][ranked]["prompts_digest"] != suites[1].get(ranked, {}).get("prompts_digest"):
         raise EvaluationError(f"{name} and {against} answered different prompts", fix="evaluate both with `dvc repro`")
     samples = [ready_rows.read_samples(layout.EVALUATION / model / "samples.jsonl") for model in (name, against)]

@@ -97,7 +97,7 @@ def advise(data: str, write: bool, name: str | None) -> None:
     Lists their problems, and prints the entry of params.yaml that prepares them. DATA is a file, a folder, a pattern in
     quotes ('data/raw/chat-*.jsonl.gz'), or a data set on the hub: hub:OWNER/NAME[@REVISION][:PART], where PART is
     CONFIGURATION/SPLIT, a file, a pattern or a folder. Files are JSONL, JSON, CSV or Parquet, plain or compressed (.gz,
-    .zst).
+    .zst). Exits with 1 where the rows are not ready.
     """
     from tunesmith.cli import advise
 
@@ -136,11 +136,11 @@ def plan(model: str | None, gpu: float | None, length: int | None, rank: int | N
     """Predict the memory of every training method.
 
     Shows it part by part, the largest batch that fits, and the lightest method that does the job. Reads no weights, and
-    uses no network for a config that is on this machine.
+    uses no network for a config that is on this machine. Exits with 1 where nothing fits.
     """
     from tunesmith.cli import plan
 
-    plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
+    raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind) else 1)
 
 
 @main.command()

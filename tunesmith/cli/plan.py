@@ -46,8 +46,11 @@ LEGEND = (
 )
 
 
-def run(model: str | None, *, gpu: float | None, length: int | None, rank: int | None, kind: RowKind | None) -> None:
-    """Print the plan. gpu: memory in GB. Raises BaseModelError for an unknown model, ParamsError for bad params."""
+def run(model: str | None, *, gpu: float | None, length: int | None, rank: int | None, kind: RowKind | None) -> bool:
+    """Print the plan; return whether any method fits. gpu: memory in GB.
+
+    Raises BaseModelError for an unknown model, ParamsError for bad params.
+    """
     shape, length, rank = _settings(model, length, rank)
     machine = hardware.detect() if gpu is None else hardware.gpu(gpu)
     objectives = methods.objectives_of_kinds([kind] if kind else list(row_kinds.KINDS))
@@ -60,6 +63,7 @@ def run(model: str | None, *, gpu: float | None, length: int | None, rank: int |
         console.print(line, soft_wrap=True)
     if kind is None:
         console.print("The labels of your rows decide which objective applies: `tunesmith advise FILE` names it.")
+    return any(methods.lightest(group) is not None for group in groups)
 
 
 def short(kind: RowKind, verifier: str | None) -> list[str]:

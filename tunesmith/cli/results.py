@@ -63,12 +63,13 @@ def registered(name: str, digest: str) -> str:
 
 
 def table(comparison: Comparison) -> Table:
-    """The comparison, a row a model: score with its interval, differences in points, training time, memory, size."""
+    """The comparison, a row a model: score with its interval, differences, training time, memory, size."""
     title = f"{comparison['suite']}: {comparison['prompts']} held-out prompts"
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column("model", no_wrap=True)
     started = ["against start"] if comparison["against_start"] else []
-    right = f"right, {100 * comparison['confidence']:g}%"
+    share = sentences.ranking(comparison)["share"]
+    right = f"{sentences.measured(sentences.ranking(comparison))}, {100 * comparison['confidence']:g}%"
     for column in (right, f"against {comparison['baseline']}", *started, "training", "memory", "size"):
         grid.add_column(column, justify="right", no_wrap=True)
     for name, model in comparison["models"].items():
@@ -76,9 +77,9 @@ def table(comparison: Comparison) -> Table:
         cost = model["cost"] if trained else dict.fromkeys(model["cost"])
         grid.add_row(
             Text(name, style="bold" if name == comparison["best"] else ""),
-            f"{formatting.percent(model['score'])} [{100 * model['low']:.1f}, {100 * model['high']:.1f}]",
-            difference(comparison["against_baseline"].get(name)),
-            *([difference(comparison["against_start"].get(name))] if started else []),
+            f"{formatting.score(model['score'], share)} [{formatting.interval(model['low'], model['high'], share)}]",
+            difference(comparison["against_baseline"].get(name), share),
+            *([difference(comparison["against_start"].get(name), share)] if started else []),
             formatting.seconds(cost["seconds"]),
             formatting.size(cost["memory"]),
             formatting.size(cost["size"]),
@@ -86,9 +87,11 @@ def table(comparison: Comparison) -> Table:
     return grid
 
 
-def difference(result: Difference | None) -> Text:
-    """A paired difference in points, with its verdict."""
+def difference(result: Difference | None, share: bool) -> Text:
+    """A paired difference, of shares in points, with its verdict."""
     if result is None:
         return Text(formatting.NONE)
     colours = {"better": "green", "worse": "red", "undecided": "dim"}
-    return Text(f"{result['verdict']} {formatting.points(result['difference'])}", style=colours[result["verdict"]])
+    return Text(
+        f"{result['verdict']} {formatting.change(result['difference'], share)}", style=colours[result["verdict"]]
+    )

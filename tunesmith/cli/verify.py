@@ -23,21 +23,26 @@ def run(path: Path, name: str) -> None:
 
     A line has its ``completion``, as text, and the columns that the verifier needs, beside it or, as in samples.jsonl,
     in its ``row``. In any other known layout the row's own answer is graded, which should get full marks. Raises
-    DataError for a line of neither form.
+    DataError for a line of neither form, and where no answer could be graded.
     """
     if name not in catalog.VERIFIERS:
         raise DataError(f"there is no verifier {name!r}", fix=f"name one of {', '.join(catalog.VERIFIERS)}")
     counts: Counter[str] = Counter()
-    total = 0.0
+    total, reason = 0.0, "the file has no rows"
     with ThreadPoolExecutor(cpus.usable_cpus()) as pool:
         for line, verdict in pool.map(lambda answer: _grade(answer, name), _rows(path)):
             print(json.dumps({"line": line, **asdict(verdict)}))
             counts[verdict.status] += 1
             total += verdict.score
+            reason = verdict.reason
     graded = counts.total() - counts["not_gradable"]
-    mean = f"mean score {total / graded:.4f} ({total:g} of {graded})" if graded else "none could be graded"
+    if not graded:
+        raise DataError(
+            f"{path}: {name} can grade none of {counts.total()} answers; the last: {reason}",
+            fix="name another verifier, or give each row the columns that this one reads",
+        )
     others = ", ".join(f"{counts[status]} {status.replace('_', ' ')}" for status in ("no_answer", "not_gradable"))
-    print(f"{path}: {mean}, {others}", file=sys.stderr)
+    print(f"{path}: mean score {total / graded:.4f} ({total:g} of {graded}), {others}", file=sys.stderr)
 
 
 def _grade(answer: tuple[int, Columns, str], name: str) -> tuple[int, Verdict]:

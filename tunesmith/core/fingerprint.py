@@ -32,7 +32,16 @@ DATA_FILES = (".j2", ".yaml")
 ACT_THROUGH = {
     "transformers": ("accelerate", "bitsandbytes", "safetensors", "tokenizers"),
     "trl": ("accelerate",),
-    "lm_eval": ("evaluate", "sacrebleu"),
+    "lm_eval": (
+        "datasets",
+        "evaluate",
+        "immutabledict",
+        "langdetect",
+        "nltk",
+        "rouge-score",
+        "sacrebleu",
+        "scikit-learn",
+    ),
 }
 """Libraries that change results though our modules do not import them, by the library that calls them."""
 

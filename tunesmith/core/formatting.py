@@ -13,6 +13,25 @@ def points(share: float | None) -> str:
     return NONE if share is None else f"{100 * share:+.1f}".replace("-", "−")
 
 
+def score(value: float | None, share: bool = True) -> str:
+    """A score; one that is no share is in the unit of its metric."""
+    if share or value is None:
+        return percent(value)
+    return (f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}").replace("-", "−")
+
+
+def change(difference: float | None, share: bool = True) -> str:
+    """A difference of two scores: in percentage points, or in the unit of their metric."""
+    if share or difference is None:
+        return points(difference)
+    return f"{difference:+.3g}".replace("-", "−")
+
+
+def interval(low: float, high: float, share: bool = True) -> str:
+    """The ends of a score's interval; the percent sign is left to the score before it."""
+    return f"{100 * low:.1f}, {100 * high:.1f}" if share else f"{score(low, share)}, {score(high, share)}"
+
+
 def count(number: float | None) -> str:
     return NONE if number is None else f"{number:,.0f}"
 

@@ -69,6 +69,8 @@ class Row(TypedDict, total=False):
     """The JSON schema that an answer must be valid under."""
     label: str
     """Whether a prompt is safe or unsafe to answer."""
+    task: str
+    """The task of lm-eval that a prompt is from, in a suite that is a group of tasks."""
     pattern: str
     """The regular expression, in RE2's syntax, that an answer must match."""
     anywhere: bool
@@ -111,7 +113,7 @@ class Sample(TypedDict):
     well_formed: bool | None
     """Whether the answer is in the trained format; null where none is asked for or nothing was generated."""
     score: float
-    """The verdict's score, 0 to 1."""
+    """The verdict's score, 0 to 1; in a suite that is a task of lm-eval, the task's metric, more being better."""
     answer: str | None
     """The answer that the verifier found in the completion; null where it found none."""
     reason: str

@@ -1,6 +1,6 @@
 """Intervals and paired tests over scores of the same prompts; many tests at once; the noise between two evaluations."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +100,11 @@ def differences(before: Sequence[float], after: Sequence[float]) -> list[float]:
             f"{len(before)} scores cannot be paired with {len(after)}", fix="evaluate both on the same prompts"
         )
     return [late - early for early, late in zip(before, after, strict=True)]
+
+
+def are_shares(scores: Iterable[float]) -> bool:
+    """Whether all scores are from 0 to 1, so that they read as shares."""
+    return all(0 <= score <= 1 for score in scores)
 
 
 def right_or_wrong(scores: Sequence[float]) -> bool:

@@ -25,6 +25,7 @@ from tunesmith.evaluation.documents import (
     ModelMetrics,
     SuiteComparison,
     SuiteScore,
+    SuiteSettings,
     TrainingUse,
 )
 from tunesmith.evaluation.pareto import pareto_front
@@ -126,7 +127,9 @@ def _suite_comparison(
         "kind": about["kind"],
         "dataset": about["dataset"],
         "verifier": about["verifier"],
+        "metric": about["metric"],
         "chat_template_kwargs": about["chat_template_kwargs"],
+        "share": statistics.are_shares(sample["score"] for model in models for sample in model.samples[name]),
         "prompts": about["prompts"],
         "prompts_digest": about["prompts_digest"],
         "models": {model.name: _suite_score(name, model, settings) for model in models},
@@ -181,8 +184,8 @@ def _mismatch(theirs: ModelMetrics, ours: ModelMetrics) -> str | None:
     for name, suite in theirs["suites"].items():
         if suite["prompts_digest"] != ours["suites"][name]["prompts_digest"]:
             return f"other prompts in {name}"
-        if suite["verifier"] != ours["suites"][name]["verifier"]:
-            return f"another verifier in {name}"
+        if suite["verifier"] != ours["suites"][name]["verifier"] or suite["metric"] != ours["suites"][name]["metric"]:
+            return f"another verifier or metric in {name}"
     return None
 
 
@@ -201,7 +204,7 @@ def _check_held_out(baseline: Evaluated, trained_on: list[Row]) -> None:
 def _suite_score(suite: str, model: Evaluated, settings: Compare) -> SuiteScore:
     scores = [sample["score"] for sample in model.samples[suite] if sample["status"] != "not_gradable"]
     interval = statistics.mean_interval(scores, **settings.model_dump())
-    about = ("kind", "dataset", "verifier", "chat_template_kwargs", "prompts_digest")
+    about = (*SuiteSettings.__annotations__, "prompts_digest")
     counts = {key: value for key, value in model.metrics["suites"][suite].items() if key not in about}
     return cast("SuiteScore", {**counts, **asdict(interval)})
 

@@ -33,7 +33,7 @@ class Summary(Counts):
     prompts_digest: str
     """SHA-256, in hex, over the prompts, as messages and as rendered, and over what is right."""
     score: float | None
-    """The mean score of what could be graded, 0 to 1; null where nothing could."""
+    """The mean score of what could be graded, in the unit of its suite; null where nothing could."""
 
 
 class Details(TypedDict, total=False):
@@ -62,7 +62,7 @@ class Details(TypedDict, total=False):
 
 
 class SuiteSettings(TypedDict):
-    """What a suite asks."""
+    """What a suite asks, and by what its answers are scored."""
 
     kind: str
     """The kind of the suite: answers, preferences, perplexity or lm_eval."""
@@ -70,6 +70,8 @@ class SuiteSettings(TypedDict):
     """The data set of the prompts, or the task of lm-eval."""
     verifier: str | None
     """The name of the verifier; null where a suite has none."""
+    metric: str | None
+    """The metric of lm-eval that is the score, in words; null for the other kinds of suites."""
     chat_template_kwargs: dict[str, bool | int | float | str]
     """The suite's own values for variables of the chat template, in place of the base's."""
 
@@ -141,7 +143,7 @@ class SuiteScore(Counts, Details):
     """A model's score on one suite."""
 
     score: float
-    """The mean score of what could be graded, 0 to 1."""
+    """The mean score of what could be graded, in the unit of its suite."""
     low: float
     """The lower end of the score's interval."""
     high: float
@@ -151,8 +153,9 @@ class SuiteScore(Counts, Details):
 class SuiteComparison(SuiteSettings):
     """What one suite says of every model."""
 
+    share: bool
+    """Whether scores, all from 0 to 1, read as shares; otherwise they are in the unit of the metric."""
     prompts: int
-    """The number of prompts."""
     prompts_digest: str
     """The digest of the prompts, which is every model's."""
     models: dict[str, SuiteScore]
@@ -266,16 +269,12 @@ class GateDecision(TypedDict):
 class Comparison(TypedDict):
     """reports/comparison.json: every model against the base, on the first suite, which ranks models, and on all."""
 
-    dataset: str
-    """The data set of the first suite."""
-    verifier: str | None
-    """The verifier of the first suite."""
-    prompts: int
-    """The number of prompts of the first suite."""
-    prompts_digest: str
-    """The digest of the prompts of the first suite."""
     suite: str
-    """The name of the first suite."""
+    """The name of the first suite; `dataset`, `verifier`, `prompts` and `prompts_digest` are its."""
+    dataset: str
+    verifier: str | None
+    prompts: int
+    prompts_digest: str
     confidence: float
     """The coverage of every interval."""
     baseline: str

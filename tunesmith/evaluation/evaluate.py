@@ -9,7 +9,8 @@ from pathlib import Path
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
-from tunesmith.evaluation import grading, lm_eval_harness
+from tunesmith.evaluation import grading, lm_eval_harness, lm_eval_tasks
+from tunesmith.evaluation.lm_eval_scores import Loaded
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat_template, preference_pairs
 from tunesmith.models.chat import encode_example
@@ -20,11 +21,12 @@ from tunesmith.models.log_probs import likelihoods
 
 @dataclass(frozen=True)
 class SuiteRows:
-    """A suite and its rows; a task of lm-eval brings its own."""
+    """A suite and its rows, or the task of lm-eval that brings its own."""
 
     name: str
     suite: Suite
     rows: list[Row]
+    task: Loaded | None = None
 
     @property
     def dataset(self) -> str:
@@ -34,18 +36,23 @@ class SuiteRows:
     def verifier(self) -> str | None:
         return self.suite.verifier if isinstance(self.suite, Answers) else None
 
+    @property
+    def metric(self) -> str | None:
+        return self.task.label if self.task else None
+
 
 def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
     """Every suite with its rows. folder: of ready data sets.
 
     Raises DataError where the rows are of another kind than the suite asks for; EvaluationError where none can be
-    graded.
+    graded, or a task of lm-eval cannot be loaded.
     """
     asked = {}
     for name, suite in settings.suites.items():
-        rows = []
-        if not isinstance(suite, LmEvalTask):
-            rows = ready_rows.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
+        if isinstance(suite, LmEvalTask):
+            asked[name] = SuiteRows(name, suite, [], lm_eval_tasks.load(name, suite))
+            continue
+        rows = ready_rows.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
         _check_kind(name, suite, rows)
         if isinstance(suite, Answers):
             grading.check_gradable(name, rows, suite)
@@ -77,8 +84,9 @@ def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]
             examples = [encode_example(opened.tokenizer, row["prompt"], row["completion"]).split() for row in rows]
             found = [each.log_prob for each in likelihoods(opened, examples, batch_size=batch_size)]
             return grading.grade_perplexity(name, rows, found, [len(completion) for _, completion in examples])
-        case LmEvalTask() as task:
-            return lm_eval_harness.run_task(name, task, opened, batch_size=batch_size)
+        case LmEvalTask() as suite:
+            task = question.task or lm_eval_tasks.load(name, suite)
+            return lm_eval_tasks.ask(task, opened, batch_size=batch_size)
 
 
 def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, profile: Profile) -> str:
@@ -86,8 +94,8 @@ def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, 
 
     code: the fingerprint of the stage. base: the digest of the base's manifest.
     """
-    rows = [[name, suite.rows] for name, suite in suites.items()]
-    determinants = [settings.model_dump(), rows, code, base, profile.name]
+    rows = [[name, suite.rows, suite.task and lm_eval_tasks.digest(suite.task)] for name, suite in suites.items()]
+    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name]
     return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 

@@ -9,7 +9,7 @@ from tunesmith.core.ready_rows import Sample
 from tunesmith.core.statistics import Noise
 from tunesmith.evaluation import margins
 from tunesmith.evaluation.documents import Outcome
-from tunesmith.evaluation.gate_rules import Gate, Improve, Keep, NotExceed, NotGrow, Rule, amount, points
+from tunesmith.evaluation.gate_rules import Gate, Improve, Keep, NotExceed, NotGrow, Rule, amount, gap
 from tunesmith.evaluation.margins import MarginTest
 
 Repeats = Mapping[str, Sequence[Sequence[Sample]]]
@@ -46,6 +46,11 @@ class Pairs:
     def prompts(self) -> int:
         """The number of the rule's prompts, graded or not."""
         return self.left_out + len(self.ids)
+
+    @property
+    def shares(self) -> bool:
+        """Whether the metric is a share in both models."""
+        return statistics.are_shares([*self.before, *self.after])
 
     def ids_where(self, condition: Callable[[float, float], bool]) -> tuple[str, ...]:
         """Ids of the prompts whose metric, before and after, meets a condition."""
@@ -165,10 +170,12 @@ def apply_rule(
     rule: Rule, gate: Gate, baseline: ModelSamples, challenger: ModelSamples, repeats: Repeats
 ) -> RuleTest | RuleOutcome:
     """Test a rule; or return its outcome, if that needs no test or too few prompts could be graded for one."""
-    sentence = rule.describe(baseline.name)
     if isinstance(rule, NotExceed):
-        return _limit(sentence, rule, challenger)
+        return _limit(rule.describe(baseline.name), rule, challenger)
     pairs = pair(rule, baseline, challenger)
+    sentence = rule.describe(baseline.name, pairs.shares)
+    if not isinstance(rule, NotGrow) and pairs.shares and rule.margin >= 1:
+        raise _unusable(rule, f"{rule.metric} is a share on {rule.suite}, from 0 to 1", "name a margin below 1")
     if not pairs.ids or pairs.left_out > gate.max_not_gradable * pairs.prompts:
         left_out = f"{pairs.left_out} of {pairs.prompts} prompts could not be graded"
         return RuleOutcome(sentence, "undecided", f"{left_out}: the others do not speak for them")
@@ -179,10 +186,10 @@ def apply_rule(
         test = margins.ratio_test(pairs.before, pairs.after, rule.beyond, **settings)
         longer = pairs.ids_where(lambda before, after: after > rule.beyond * before)
         return RuleTest(sentence, _lengths(pairs, test, gate), test, lower_is_better=True, regressed=longer)
-    margin, note = _margin(rule, baseline, repeats)
+    margin, note = _margin(rule, pairs.shares, baseline, repeats)
     test = margins.difference_test(pairs.before, pairs.after, margin, **settings)
     worse = pairs.ids_where(lambda before, after: after < before)
-    return RuleTest(sentence, _shares(pairs, test, gate) + note, test, lower_is_better=False, regressed=worse)
+    return RuleTest(sentence, _scores(pairs, test, gate) + note, test, lower_is_better=False, regressed=worse)
 
 
 def _limit(sentence: str, rule: NotExceed, model: ModelSamples) -> RuleOutcome:
@@ -192,7 +199,7 @@ def _limit(sentence: str, rule: NotExceed, model: ModelSamples) -> RuleOutcome:
     return RuleOutcome(sentence, "fail" if value > rule.limit else "pass", f"it is {amount(rule.metric, value)}")
 
 
-def _margin(rule: Improve | Keep, baseline: ModelSamples, repeats: Repeats) -> tuple[float, str]:
+def _margin(rule: Improve | Keep, share: bool, baseline: ModelSamples, repeats: Repeats) -> tuple[float, str]:
     """The margin of a rule's difference, and a note on the noise floor for its figures."""
     if isinstance(rule, Keep):
         return -rule.within, ""
@@ -201,7 +208,7 @@ def _margin(rule: Improve | Keep, baseline: ModelSamples, repeats: Repeats) -> t
         return rule.by, "; noise floor not measured"
     floor, flipped = max(noise.floor for noise in repeated), max(noise.flipped for noise in repeated)
     role = ", which is the margin" if floor > rule.by else ""
-    note = f"; noise floor {points(floor)}{role} ({formatting.percent(flipped)} of answers flip)"
+    note = f"; noise floor {gap(floor, share)}{role} ({formatting.percent(flipped)} of answers flip)"
     return max(rule.by, floor), note
 
 
@@ -210,11 +217,13 @@ def _noise(rule: Improve, baseline: ModelSamples, again: Sequence[Sample]) -> No
     return statistics.noise(pairs.before, pairs.after)
 
 
-def _shares(pairs: Pairs, test: MarginTest, gate: Gate) -> str:
-    """The figures of a difference of shares."""
-    before, after = (sum(values) / len(values) for values in (pairs.before, pairs.after))
-    interval = f"{formatting.points(test.interval.low)} to {formatting.points(test.interval.high)}"
-    change = f"{formatting.percent(before)} → {formatting.percent(after)}, {formatting.points(test.estimate)} points"
+def _scores(pairs: Pairs, test: MarginTest, gate: Gate) -> str:
+    """The figures of a difference of scores."""
+    share = pairs.shares
+    before, after = (formatting.score(sum(values) / len(values), share) for values in (pairs.before, pairs.after))
+    low, high = (formatting.change(end, share) for end in (test.interval.low, test.interval.high))
+    interval = f"{low} to {high}"
+    change = f"{before} → {after}, {formatting.change(test.estimate, share)}{' points' if share else ''}"
     return f"{change} ({100 * gate.confidence:g}% interval {interval}) on {_prompts(pairs)}"
 
 

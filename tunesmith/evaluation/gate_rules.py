@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from tunesmith.core import formatting
 from tunesmith.core.params import Section
@@ -10,7 +10,6 @@ from tunesmith.core.params import Section
 METRICS = {"score": "the score", "well_formed": "the share in the trained format", "stopped": "the share that stops"}
 """Metrics of answers, with the name that a sentence uses; more is better in each."""
 Metric = Literal["score", "well_formed", "stopped"]
-Share: TypeAlias = Annotated[float, Field(gt=0, lt=1)]
 
 
 class AnswerRule(Section):
@@ -30,22 +29,32 @@ class AnswerRule(Section):
 class Improve(AnswerRule):
     must: Literal["improve"]
     metric: Metric
-    by: Annotated[float, Field(ge=0, lt=1)]
-    """Gain on the baseline that must be exceeded, as a share; or the baseline's noise floor, where that is higher."""
+    by: NonNegativeFloat
+    """Gain on the baseline that must be exceeded, as a share, or in the unit of a score that is none; or the baseline's
+    noise floor, where that is higher."""
 
-    def describe(self, baseline: str) -> str:
-        gain = f"by at least {points(self.by)}" if self.by else f"on {baseline}'s"
+    @property
+    def margin(self) -> float:
+        return self.by
+
+    def describe(self, baseline: str, share: bool = True) -> str:
+        gain = f"by at least {gap(self.by, share)}" if self.by else f"on {baseline}'s"
         return f"{METRICS[self.metric]} on {self.place} must improve {gain}"
 
 
 class Keep(AnswerRule):
     must: Literal["keep"]
     metric: Metric
-    within: Share
-    """Largest loss against the baseline, as a share. Above 0: a test can show a loss to be small, but not absent."""
+    within: PositiveFloat
+    """Largest loss against the baseline, as a share, or in the unit of a score that is none. Above 0: a test can show a
+    loss to be small, but not absent."""
 
-    def describe(self, baseline: str) -> str:
-        return f"{METRICS[self.metric]} on {self.place} must stay within {points(self.within)} of {baseline}'s"
+    @property
+    def margin(self) -> float:
+        return self.within
+
+    def describe(self, baseline: str, share: bool = True) -> str:
+        return f"{METRICS[self.metric]} on {self.place} must stay within {gap(self.within, share)} of {baseline}'s"
 
 
 class NotGrow(AnswerRule):
@@ -54,7 +63,7 @@ class NotGrow(AnswerRule):
     beyond: PositiveFloat
     """Largest ratio of the mean tokens per answer to the baseline's."""
 
-    def describe(self, baseline: str) -> str:
+    def describe(self, baseline: str, share: bool = True) -> str:
         return f"answers to {self.place} must not grow beyond {self.beyond:g} times {baseline}'s tokens"
 
 
@@ -68,7 +77,7 @@ class NotExceed(Section):
     limit: PositiveFloat
     """Largest value, in the unit that the metric's name ends in."""
 
-    def describe(self, baseline: str) -> str:
+    def describe(self, baseline: str, share: bool = True) -> str:
         return f"{self.metric} must not exceed {amount(self.metric, self.limit)}"
 
 
@@ -92,9 +101,9 @@ class Gate(Section):
     """Rules that every model must keep; left out, the score on the first suite must improve on the baseline's."""
 
 
-def points(share: float) -> str:
-    """A difference of shares, in percentage points."""
-    return f"{100 * share:.3g} points"
+def gap(difference: float, share: bool) -> str:
+    """The size of a difference: of shares in percentage points, else in the unit of the score."""
+    return f"{100 * difference:.3g} points" if share else f"{difference:.3g}"
 
 
 def amount(metric: str, value: float) -> str:

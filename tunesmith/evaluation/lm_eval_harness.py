@@ -1,24 +1,19 @@
-"""Evaluate a model through lm-evaluation-harness. The only importer of lm_eval.
+"""Answer our own rows through lm-evaluation-harness; its tasks are in `lm_eval_tasks`.
 
 The model is handed over as an object, so that lm-eval evaluates the very model that was opened and verified. Our own
 rows need no task of lm-eval: its model takes requests, and verifiers grade the answers.
 """
 
 import hashlib
-import json
 import logging
-from functools import cache
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.evaluator import simple_evaluate
 from lm_eval.models.huggingface import HFLM
-from lm_eval.tasks import TaskManager
 
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.core.ready_rows import Row
 from tunesmith.evaluation.grading import Completion
-from tunesmith.evaluation.suites import LmEvalTask
 from tunesmith.models import chat
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.shared_prompts import single_head_product
@@ -73,80 +68,6 @@ def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_s
     with single_head_product(lm.model):
         texts = lm.generate_until(requests)
     return [lm.completion(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-
-
-def run_task(name: str, suite: LmEvalTask, opened: OpenModel, *, batch_size: int) -> list[Sample]:
-    """A sample for every document of a task of lm-eval, in its order, scored by the suite's metric.
-
-    Raises EvaluationError if the task is not known, its data cannot be loaded, or it has no such metric.
-    """
-    lm = HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
-    settings = {"num_fewshot": suite.examples, "limit": suite.limit, "apply_chat_template": suite.chat}
-    try:
-        samples = _samples(lm, suite.task, filter_name=suite.filter, **settings)
-    except (KeyError, OSError, ValueError) as error:  # an unknown name; files and the network; YAML
-        raise EvaluationError(
-            f"suite {name!r}: lm-eval cannot run the task {suite.task!r}: {error}",
-            fix="name a task of `lm-eval ls tasks`, whose data comes from the hub, or the path of a YAML file",
-        ) from error
-    if not all(_is_score(sample, suite.metric) for sample in samples):
-        metrics = ", ".join(samples[0]["metrics"])
-        raise EvaluationError(
-            f"suite {name!r}: the task {suite.task!r} has no metric {suite.metric!r} from 0 to 1 for each sample",
-            fix=f"set evaluate.suites.{name}.metric in params.yaml to one that is; it has {metrics}",
-        )
-    return [_task_sample(name, suite, sample) for sample in samples]
-
-
-def _is_score(sample: dict[str, Any], metric: str) -> bool:
-    value = sample.get(metric)
-    return metric in sample["metrics"] and isinstance(value, int | float) and 0 <= value <= 1
-
-
-def _task_sample(name: str, suite: LmEvalTask, sample: dict[str, Any]) -> Sample:
-    """One of lm-eval's samples as ours. Its ``arguments`` are, for each request, the context and the continuation that
-    is scored, or the settings of generation."""
-    score = float(sample[suite.metric])
-    return {
-        "suite": name,
-        "row": {
-            "id": f"{name}-{sample['doc_id']}",
-            "prompt": [{"role": "user", "content": sample["arguments"][0][0]}],
-            "reference": str(sample["target"]),
-        },
-        "rendered": _sha256(json.dumps(sample["arguments"], sort_keys=True, default=str)),
-        "completion": str(sample["filtered_resps"][0]) if isinstance(sample["filtered_resps"][0], str) else "",
-        "tokens": None,
-        "stopped": None,
-        "well_formed": None,
-        "score": score,
-        "answer": None,
-        "reason": f"{suite.metric} {score:g}",
-        "status": "scored",
-    }
-
-
-def _samples(lm: HFLM, task: str, *, filter_name: str | None, **settings: Any) -> list[dict[str, Any]]:
-    """lm-eval's samples of a task, as one filter read them, in the order of its documents; None is the first filter."""
-    manager = _all_tasks() if not task.endswith((".yaml", ".yml")) else TaskManager(include_defaults=False)
-    with single_head_product(lm.model):
-        results = simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0, **settings)
-    assert results is not None
-    if len(results["samples"]) != 1:
-        raise ValueError(f"it is a group of {len(results['samples'])} tasks; make each a suite")
-    [samples] = results["samples"].values()
-    chosen = samples[0]["filter"] if filter_name is None else filter_name
-    filtered = [sample for sample in samples if sample["filter"] == chosen]
-    if not filtered:
-        filters = ", ".join(sorted({sample["filter"] for sample in samples}))
-        raise ValueError(f"it has no filter {filter_name!r}, only {filters}")
-    return sorted(filtered, key=lambda sample: int(sample["doc_id"]))
-
-
-@cache
-def _all_tasks() -> TaskManager:
-    """Every task that comes with lm-eval. Indexing them takes seconds, so a task in a file of its own does without."""
-    return TaskManager()
 
 
 def _check_room(lm: HFLM, rows: list[Row], prompts: list[str], max_new_tokens: int) -> None:

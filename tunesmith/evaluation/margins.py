@@ -6,9 +6,10 @@ Right-or-wrong scores: Tango's score test of a paired difference of proportions 
 one-sided errors stay below 4% at a nominal 2.5% (enumerated). At a margin of 0: McNemar's exact test.
 
 Other scores: the Bayesian bootstrap (Rubin 1981) with one extra pseudo-prompt at the worst possible score (Gaffke 2005;
-Learned-Miller and Thomas 2019). Without it, 30 identical scores would "prove" that no prompt can ever be worse, and
-where one prompt in 33 loses everything, two of five samples of 30 would err. With it the test stays conservative, at
-the price of power on few prompts; on right-or-wrong scores it would be the Clopper-Pearson interval.
+Learned-Miller and Thomas 2019); for scores that are no shares, at the worst end of the observed range, 0 included.
+Without it, 30 identical scores would "prove" that no prompt can ever be worse, and where one prompt in 33 loses
+everything, two of five samples of 30 would err. With it the test stays conservative, at the price of power on few
+prompts; on right-or-wrong scores it would be the Clopper-Pearson interval.
 
 An example: of 100 prompts a tuned model gains 2 and loses 3, and may be at most 5 points worse. It is 1 point worse,
 with a 95% interval from -6.8 to +4.4, which contains the margin: non-inferiority is not proven. At these rates it would
@@ -31,7 +32,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.statistics import Interval, differences, right_or_wrong
+from tunesmith.core.statistics import Interval, are_shares, differences, right_or_wrong
 
 MAX_REQUIRED = 100_000
 """The largest number of prompts that is worth asking for."""
@@ -74,23 +75,26 @@ class MarginTest:
 def difference_test(
     before: Sequence[float], after: Sequence[float], margin: float, *, confidence: float, resamples: int, seed: int
 ) -> MarginTest:
-    """Test the mean of after - before, scores from 0 to 1 on the same prompts, against a margin from -1 to 1.
+    """Test the mean of after - before, scores of the same prompts, against a margin in their unit.
 
-    Raises EvaluationError if the two differ in length or are empty.
+    Scores from 0 to 1 are shares, whose difference is at most 1; others may differ by more than was ever observed, and
+    the pseudo-prompt cannot stand for that. Raises EvaluationError if the two differ in length or are empty.
     """
     changes = differences(before, after)
     if right_or_wrong(before) and right_or_wrong(after):
         return _tango(changes.count(1), changes.count(-1), len(changes), margin, confidence)
     values = np.asarray(changes)
+    scores = [0.0, *before, *after]
+    extent = 1.0 if are_shares(scores) else max(scores) - min(scores)
     means, extra = _bootstrap(values, resamples, seed)
-    lows, highs = means - extra, means + extra
+    lows, highs = means - extent * extra, means + extent * extra
     return MarginTest(
         prompts=len(values),
         estimate=float(values.mean()),
         interval=_interval(lows, highs, confidence),
         p_above=_p_value(lows <= margin),
         p_below=_p_value(highs >= margin),
-        effect=_effect(values - margin, worst=-1 - margin, best=1 - margin),
+        effect=_effect(values - margin, worst=-extent - margin, best=extent - margin),
     )
 
 

@@ -1,6 +1,7 @@
 """The suites that models are evaluated on: the section `evaluate` of params.yaml."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import re2
@@ -68,20 +69,27 @@ class Perplexity(Rendered):
 
 
 class LmEvalTask(Rendered):
-    """A task of lm-evaluation-harness."""
+    """A task, or a group of tasks, of lm-evaluation-harness."""
 
     kind: Literal["lm_eval"] = "lm_eval"
     task: str
-    """Name of one of lm-eval's tasks, whose data comes from the hub, or the path of a task's YAML file."""
-    metric: str = "acc"
-    """The task's metric that is the score, such as acc or exact_match: 0 to 1 for every sample."""
+    """Name of one of lm-eval's tasks, groups or tags, whose data comes from the hub, or the path of a YAML file."""
+    include_path: Path | None = None
+    """Folder of YAML files, in data/tasks, whose tasks and groups can be named too; they go before lm-eval's own."""
+    metric: str | None = None
+    """The task's metric that is the score, such as acc or exact_match; null takes the first of the task or group."""
     filter: str | None = None
     """The task's filter that reads an answer, such as strict-match; null takes the first."""
-    examples: NonNegativeInt = 0
-    """Number of solved examples before each question (few-shot)."""
-    chat: bool = False
-    """Whether lm-eval applies the chat template to questions."""
+    examples: NonNegativeInt | None = None
+    """Number of solved examples before each question (few-shot); null takes the task's own."""
+    chat: bool | None = None
+    """Whether lm-eval applies the chat template to questions; null applies it where the task generates answers."""
     limit: PositiveInt | None = None
+    """Number of prompts of each task, from the first; null takes all."""
+
+    @property
+    def is_file(self) -> bool:
+        return self.task.endswith((".yaml", ".yml"))
 
     @model_validator(mode="after")
     def _only_chat_is_rendered(self) -> "LmEvalTask":
@@ -115,15 +123,10 @@ class Evaluate(Section):
     """Batch size of the second of two further evaluations of the base, whose differences are noise; null for none."""
 
     @model_validator(mode="after")
-    def _first_has_answers(self) -> "Evaluate":
-        for name, first in list(self.suites.items())[:1]:
-            if not isinstance(first, Answers):
-                raise ValueError(f"the first suite, which ranks models, must be of kind answers; {name!r} is not")
+    def _one_has_answers(self) -> "Evaluate":
+        if self.suites and not any(isinstance(suite, Answers) for suite in self.suites.values()):
+            raise ValueError(
+                "one suite must be of kind answers ({dataset, verifier}): from its prompts come the probes by which a "
+                "server proves that it runs the evaluated model, so without it no model can be registered"
+            )
         return self
-
-    @property
-    def first(self) -> Answers:
-        """The suite that models are ranked by."""
-        suite = next(iter(self.suites.values()))
-        assert isinstance(suite, Answers)
-        return suite

@@ -4,6 +4,7 @@ A source is pinned: a hub repository by commit, a package by version and SHA-256
 bytes.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -104,3 +105,9 @@ def identify(source: Package | Hub | Folder) -> str:
             return f"hub {source.repo}@{source.commit}"
         case Folder():
             return f"folder {source.path} sha256:{source.sha256}"
+
+
+def repository(identity: str) -> tuple[str, str] | None:
+    """The hub repository and the commit of a base, from what `identify` wrote; None for a base from elsewhere."""
+    found = re.fullmatch(r"hub (\S+)@([0-9a-f]{40})", identity)
+    return (found[1], found[2]) if found else None

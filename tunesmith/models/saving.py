@@ -1,12 +1,23 @@
-"""Save a model as safetensors."""
+"""Save a model as others open it: safetensors, an adapter's config that names its base, and a card."""
 
+import json
 import os
 import re
 from pathlib import Path
 
+import yaml
 from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
+
+from tunesmith.core import layout
+from tunesmith.core.lineage import Lineage
+from tunesmith.models import base_sources
+from tunesmith.models.loading import ADAPTER
+
+CARD = "README.md"
+AUTO_CLASSES = {True: "ForSequenceClassification", False: "ForCausalLM"}
+"""The end of the name of the class that opens a model, by whether it is a reward model."""
 
 
 def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object) -> None:
@@ -18,3 +29,96 @@ def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1])), str(out)) from None
+
+
+def save_adapter(model: PeftModel, out: Path, origin: Lineage, full_weights: Path) -> None:
+    """Save the adapter alone, with a config from which peft opens it, base included, from any directory.
+
+    The config names the base at the hub with its commit, or the folder of the weights on this machine where they come
+    from elsewhere. Our own loading goes by the lineage's digests and does not read that name.
+    """
+    # Not the copy that served as the reference; no embeddings, for which peft would look the base up by its name.
+    save_model(model, out, selected_adapters=["default"], save_embedding_layers=False)
+    config = json.loads((out / ADAPTER).read_text())
+    config["target_modules"] = sorted(config["target_modules"])  # peft writes a set, in a new order each time
+    repository = hub_base(origin)
+    config["base_model_name_or_path"], config["revision"] = repository or (str(layout.home() / full_weights), None)
+    (out / ADAPTER).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def hub_base(origin: Lineage) -> tuple[str, str] | None:
+    """The repository and the commit of the weights under an adapter; None if they are not at the hub."""
+    return base_sources.repository(origin["base"]["source"]) if origin["on"]["model"] == layout.BASE.name else None
+
+
+def write_card(folder: Path, name: str, origin: Lineage) -> None:
+    """Write the card of the model ``name`` into its folder: what it is, how to open it, and what made it.
+
+    It holds nothing that differs between two runs of the same training; scores follow later (`reports.model_card`).
+    """
+    source, method = origin["base"]["source"], origin["method"]
+    is_adapter, is_reward = "on" in origin, method["objective"] == "reward"
+    repository = base_sources.repository(source)
+    weights = "merged" if "merged" in origin else method["weights"]
+    metadata = {
+        **({"base_model": repository[0]} if repository else {}),
+        "library_name": "peft" if is_adapter else "transformers",
+        "pipeline_tag": "text-classification" if is_reward else "text-generation",
+        "tags": ["tunesmith", method["objective"], weights],
+        "model_name": name,
+    }
+    made = {
+        "base": {"source": source, "weights_sha256": origin["base"]["weights_digest"]},
+        **(
+            {"on": {"model": origin["on"]["model"], "weights_sha256": origin["on"]["weights_digest"]}}
+            if is_adapter
+            else {}
+        ),
+        "made_from": list(origin["parents"]),
+        "rows": {path: {"rows": entry["rows"], "sha256": entry["sha256"]} for path, entry in origin["inputs"].items()},
+        "params": origin["params"],
+    }
+    kind = f"A {'reward model' if is_reward else 'language model'}: {method['objective']}, {weights} weights"
+    blocks = [
+        f"---\n{_yaml(metadata)}---",
+        f"# {name}",
+        f"{kind}{', an adapter on the weights of ' + origin['on']['model'] if is_adapter else ''}.",
+        "## Open it",
+        f"```python\n{_opening(name, origin)}\n```",
+        "## What made it",
+        f"```yaml\n{_yaml(made)}```",
+        "`lineage.json` has the rest: code, libraries, hardware, all digests. `training.jsonl` has every step.",
+        "## How good it is",
+        f"This card was written before the model was judged. `reports/registered/{name}/{CARD}` in its project, also "
+        "among the files of its registered version, has its scores, the gate's decision, and its limits.",
+    ]
+    (folder / CARD).write_text("\n\n".join(blocks) + "\n")
+
+
+def _opening(name: str, origin: Lineage) -> str:
+    """The code that opens a model, for its card."""
+    is_reward = origin["method"]["objective"] == "reward"
+    ending, settings = AUTO_CLASSES[is_reward], ", num_labels=1" if is_reward else ""
+    if "on" not in origin:
+        opening = f'model = AutoModel{ending}.from_pretrained("{name}"{settings})'
+        return f"from transformers import AutoModel{ending}\n\n{opening}"
+    lines = [
+        f"from peft import AutoPeftModel{ending}",
+        "",
+        f'model = AutoPeftModel{ending}.from_pretrained("{name}"{settings})',
+    ]
+    if hub_base(origin) is None:
+        lines += [
+            "",
+            f"# Where the folder that {ADAPTER} names does not exist: on the same weights, wherever they are.",
+            "from peft import PeftModel",
+            f"from transformers import AutoModel{ending}",
+            "",
+            f'weights = AutoModel{ending}.from_pretrained("{origin["on"]["model"]}"{settings})',
+            f'model = PeftModel.from_pretrained(weights, "{name}")',
+        ]
+    return "\n".join(lines)
+
+
+def _yaml(value: object) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=1000)

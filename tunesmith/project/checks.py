@@ -7,8 +7,8 @@ from tunesmith.core import layout, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.data import readers, row_kinds
 from tunesmith.data.dataset import Dataset
-from tunesmith.evaluation.gate_rules import NotExceed
-from tunesmith.evaluation.suites import Answers
+from tunesmith.evaluation.gate_rules import NotExceed, NotGrow
+from tunesmith.evaluation.suites import Answers, LmEvalTask
 from tunesmith.project.document import Document
 from tunesmith.registry.signing import Key, public_keys
 from tunesmith.runtime import settings
@@ -129,18 +129,23 @@ def _check_suites(document: Document, path: Path) -> None:
         )
     for name, suite in suites.items():
         if suite.kind == "lm_eval":
-            _check_task(name, suite.task, path)
+            _check_task(name, suite, path)
         else:
             _check_one_of(suite.dataset, document.data, f"{path}: evaluate.suites.{name}.dataset", "data set")
 
 
-def _check_task(name: str, task: str, path: Path) -> None:
-    """Raise ParamsError for a task file outside of the folder that the stage `evaluate` depends on."""
-    if task.endswith((".yaml", ".yml")) and (not Path(task).is_relative_to(layout.TASKS) or ".." in task):
-        raise ParamsError(
-            f"{path}: evaluate.suites.{name}.task: {task} is not in {layout.TASKS}, where DVC sees it change",
-            fix=f"move it, and what it includes, into {layout.TASKS}",
-        )
+def _check_task(name: str, suite: LmEvalTask, path: Path) -> None:
+    """Raise ParamsError for a task file that is missing, or outside of the folder that `evaluate` depends on."""
+    places = {"include_path": suite.include_path, "task": Path(suite.task) if suite.is_file else None}
+    for param, place in places.items():
+        where = f"{path}: evaluate.suites.{name}.{param}"
+        if place is not None and (not place.is_relative_to(layout.TASKS) or ".." in place.parts):
+            raise ParamsError(
+                f"{where}: {place} is not in {layout.TASKS}, where DVC sees it change",
+                fix=f"move it, and what it includes, into {layout.TASKS}",
+            )
+        if place is not None and not place.exists():
+            raise ParamsError(f"{where}: no file or folder {place}", fix="put it there, or correct the path")
 
 
 def _check_gate(document: Document, path: Path) -> None:
@@ -156,6 +161,11 @@ def _check_gate(document: Document, path: Path) -> None:
             raise ParamsError(
                 f"{path}: gate.rules: the suite {rule.suite!r} has no {rule.metric}, since no answers are generated",
                 fix="name a suite of kind answers",
+            )
+        if suites[rule.suite].kind != "lm_eval" and not isinstance(rule, NotGrow) and rule.margin >= 1:
+            raise ParamsError(
+                f"{path}: gate.rules: {rule.margin:g} is no margin of the share {rule.metric} on {rule.suite!r}",
+                fix="name a share below 1, such as 0.05 for 5 points",
             )
 
 

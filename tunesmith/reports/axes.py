@@ -134,6 +134,13 @@ NUMBER, SHARE = Unit(DECIMAL, _plain), Unit(DECIMAL, _percent)
 SECONDS, BYTES = Unit(TIME, _seconds), Unit([number for number in DECIMAL if number >= 1], _size)
 
 
+def scores(ends: Sequence[float], pixels: tuple[float, float], *, share: bool) -> Axis:
+    """An axis of scores: of shares from 0 to 100%, of others over the ends of all intervals."""
+    if not share:
+        return linear(ends, pixels, NUMBER, zero=False)
+    return Axis(0, 1, *pixels, False, [0, 0.25, 0.5, 0.75, 1], _percent)
+
+
 @dataclass(frozen=True)
 class Label:
     """The label of a point."""

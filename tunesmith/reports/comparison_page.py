@@ -6,7 +6,7 @@ from tunesmith.core.journal import Event
 from tunesmith.core.ready_rows import Message, Sample, dumps
 from tunesmith.evaluation.comparison import COSTS, Evaluated
 from tunesmith.evaluation.documents import Comparison
-from tunesmith.reports import sentences, templating
+from tunesmith.reports import axes, sentences, templating
 from tunesmith.reports.curves import curves
 from tunesmith.reports.scatter import scatter
 
@@ -19,10 +19,16 @@ def page(
     leader = comparison["best"]
     # If the base leads, readers ask about the last model.
     chosen = models[-1].name if leader == comparison["baseline"] else leader
-    against = comparison["against_baseline"]
+    against, about = comparison["against_baseline"], sentences.ranking(comparison)
+    ends = [end for model in comparison["models"].values() for end in (model["low"], model["high"])]
+    left = 30 + 8 * max(map(len, comparison["models"]))
     return templating.render_html(
         "comparison.html.j2",
         comparison=comparison,
+        about=about,
+        share=about["share"],
+        measured=sentences.measured(about),
+        axis=axes.scores(ends, (left, 450), share=about["share"]),
         headline=sentences.best(comparison),
         chosen=chosen,
         outcome=against[chosen]["verdict"] if chosen in against else "undecided",

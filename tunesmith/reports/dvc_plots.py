@@ -10,7 +10,7 @@ from tunesmith.evaluation.documents import Comparison
 
 
 def scores(comparison: Comparison) -> dict[str, str]:
-    """A CSV for each suite, by file name: one line per model, with its score from 0 to 1."""
+    """A CSV for each suite, by file name: one line per model, with its score."""
     return {
         f"{suite}.csv": _table(
             ["model", "score"],

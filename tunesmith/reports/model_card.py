@@ -1,10 +1,9 @@
-"""The card of a model, in the hub's format: its kind, training, scores and limits.
+"""The card of a judged model, in the hub's format: its kind, training, scores and limits.
 
-The only importer of the hub's card format. A pure function of lineage and comparison. Text from data, params and models
-is escaped (`templating`).
+The card in the model's own folder (`models.saving`) was written before the model was judged. A pure function of lineage
+and comparison. Text from data, params and models is escaped (`templating`).
 """
 
-import re
 from collections.abc import Iterator
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -12,15 +11,15 @@ from huggingface_hub import EvalResult, ModelCardData
 from tunesmith.core import formatting
 from tunesmith.core.lineage import Lineage
 from tunesmith.evaluation.documents import ComparedModel, Comparison, Difference, SuiteComparison
+from tunesmith.models import base_sources
 from tunesmith.reports import sentences, templating
 
 MEASURES = {
     "answers": "the score is the share that is right",
     "preferences": "the score is the share of pairs whose better answer is likelier",
     "perplexity": "the score is the probability of a right answer's token, as a geometric mean",
-    "lm_eval": "the score is the task's own metric",
 }
-"""The meaning of a score, by kind of suite."""
+"""The meaning of a score, by kind of suite; of a task of lm-eval it is the task's metric."""
 NO_SETTING = ("dataset", "start", "weights", "probes")
 """Params of a training that are shown elsewhere in the card, or that do not shape the model."""
 SHOWN = 5
@@ -40,10 +39,10 @@ def write(name: str, origin: Lineage, comparison: Comparison, *, base_license: s
 
 def _metadata(name: str, origin: Lineage, comparison: Comparison, base_license: str | None) -> ModelCardData:
     """Metadata for the hub, without names that would mean something else there: of data sets, or of another base."""
-    repository = re.match(r"hub (\S+)@[0-9a-f]{40}$", origin["base"]["source"])
+    repository = base_sources.repository(origin["base"]["source"])
     weights = "merged" if "merged" in origin else origin["method"]["weights"]
     return ModelCardData(
-        base_model=repository[1] if repository else None,
+        base_model=repository[0] if repository else None,
         library_name="peft" if "on" in origin else "transformers",
         license=base_license,
         pipeline_tag="text-generation",
@@ -62,7 +61,7 @@ def _result(suite: str, about: SuiteComparison, name: str) -> EvalResult:
         dataset_split="test",
         dataset_args={"prompts": about["prompts"], "prompts_digest": about["prompts_digest"]},
         metric_type="accuracy" if about["kind"] in ("answers", "preferences") else "score",
-        metric_name=MEASURES[about["kind"]].removeprefix("the score is the "),
+        metric_name=_measures(about).removeprefix("the score is the "),
         metric_value=round(about["models"][name]["score"], 4),
     )
 
@@ -88,6 +87,7 @@ def _values(name: str, origin: Lineage, comparison: Comparison) -> dict[str, obj
         "start": comparison["against_start"].get(name),
         "ranked": comparison["suite"],
         "between": _between,
+        "share": comparison["suites"][comparison["suite"]]["share"],
         "limits": list(_limits(name, comparison)),
         "digests": dict(_digests(origin, comparison)),
     }
@@ -120,33 +120,38 @@ def _suite(suite: str, about: SuiteComparison, name: str, start: str | None) -> 
     notes = {start: ", its start", name: ", this model"}
     baseline = next(iter(about["models"]))
     rows = [_row(model, about, notes.get(model, "")) for model in about["models"] if model in (baseline, start, name)]
-    return {"name": suite, "about": about, "measures": MEASURES[about["kind"]], "rows": rows}
+    return {"name": suite, "about": about, "measures": _measures(about), "rows": rows}
+
+
+def _measures(about: SuiteComparison) -> str:
+    return MEASURES.get(about["kind"]) or f"the score is the task's {about['metric']}"
 
 
 def _row(name: str, about: SuiteComparison, note: str) -> dict[str, object]:
-    measured, against = about["models"][name], about["against_baseline"].get(name)
+    measured, against, share = about["models"][name], about["against_baseline"].get(name), about["share"]
     return {
         "name": name,
         "note": note,
-        "score": measured["score"],
-        "interval": f"{100 * measured['low']:.1f} to {100 * measured['high']:.1f}%",
-        "difference": against and against["difference"],
-        "between": _between(against) if against else formatting.NONE,
+        "score": formatting.score(measured["score"], share),
+        "interval": formatting.interval(measured["low"], measured["high"], share).replace(",", " to") + "%" * share,
+        "difference": formatting.change(against and against["difference"], share),
+        "between": _between(against, share) if against else formatting.NONE,
         "verdict": against["verdict"] if against else "",
     }
 
 
-def _between(result: Difference) -> str:
-    return f"{formatting.points(result['low'])} to {formatting.points(result['high'])}"
+def _between(result: Difference, share: bool) -> str:
+    return f"{formatting.change(result['low'], share)} to {formatting.change(result['high'], share)}"
 
 
 def _limits(name: str, comparison: Comparison) -> Iterator[str]:
     """The findings that speak against the model."""
     baseline = comparison["baseline"]
     for suite, about in comparison["suites"].items():
-        result, measured = about["against_baseline"][name], about["models"][name]
+        result, measured, share = about["against_baseline"][name], about["models"][name], about["share"]
         if result["verdict"] == "worse":
-            yield f"On {suite} it is worse than {baseline}: {formatting.points(result['difference'])} points."
+            lost_by = formatting.change(result["difference"], share) + " points" * share
+            yield f"On {suite} it is worse than {baseline}: {lost_by}."
         if lost := result["regressed"]:
             ids = ", ".join(lost[:SHOWN]) + (", …" if len(lost) > SHOWN else "")
             yield f"On {suite} it does worse than {baseline} on {len(lost)} of {result['prompts']} prompts: {ids}."

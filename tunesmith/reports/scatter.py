@@ -6,8 +6,8 @@ from itertools import pairwise
 
 from tunesmith.core import formatting
 from tunesmith.evaluation.documents import ComparedModel, Comparison, CostName
-from tunesmith.reports import axes
-from tunesmith.reports.axes import BYTES, SECONDS, SHARE, Axis, Box, Label, Position, Unit
+from tunesmith.reports import axes, sentences
+from tunesmith.reports.axes import BYTES, NUMBER, SECONDS, SHARE, Axis, Box, Label, Position, Unit
 
 WIDTH, HEIGHT = 360, 290
 """Size of a plot, in SVG units."""
@@ -66,7 +66,9 @@ def scatter(comparison: Comparison, cost: CostName) -> Scatter:
     costs = {name: spent for name, model in comparison["models"].items() if (spent := model["cost"][cost]) is not None}
     models = {name: comparison["models"][name] for name in costs}
     x = _cost_axis([spent for spent in costs.values() if spent > 0], unit)
-    y = axes.linear([end for model in models.values() for end in (model["low"], model["high"])], (BOTTOM, TOP), SHARE)
+    share = sentences.ranking(comparison)["share"]
+    ends = [end for model in models.values() for end in (model["low"], model["high"])]
+    y = axes.linear(ends, (BOTTOM, TOP), SHARE if share else NUMBER)
     positions = {
         name: (x.at(costs[name]) if x and costs[name] > 0 else NOTHING, y.at(model["score"]))
         for name, model in models.items()
@@ -82,7 +84,7 @@ def scatter(comparison: Comparison, cost: CostName) -> Scatter:
             high=high,
             low=low,
             optimal=name in comparison["pareto"][cost],
-            title=_title(name, models[name], cost, unit),
+            title=_title(name, models[name], cost, unit, share),
             label=label,
         )
         for name, (bar_x, high, low), label in zip(models, bars, labels, strict=True)
@@ -115,6 +117,6 @@ def _boxes(front: Sequence[Position]) -> list[Box]:
     return boxes
 
 
-def _title(name: str, model: ComparedModel, cost: CostName, unit: Unit) -> str:
-    score = f"{formatting.percent(model['score'])} [{100 * model['low']:.1f}, {100 * model['high']:.1f}]"
+def _title(name: str, model: ComparedModel, cost: CostName, unit: Unit, share: bool) -> str:
+    score = f"{formatting.score(model['score'], share)} [{formatting.interval(model['low'], model['high'], share)}]"
     return f"{name}: {score}, {(formatting.seconds if unit is SECONDS else formatting.size)(model['cost'][cost])}"

@@ -1,22 +1,39 @@
 """The outcome of a comparison in sentences."""
 
 from tunesmith.core import formatting
-from tunesmith.evaluation.documents import Comparison
+from tunesmith.evaluation.documents import Comparison, SuiteComparison, SuiteSettings
+
+
+def ranking(comparison: Comparison) -> SuiteComparison:
+    """The first suite, by which models are ranked."""
+    return comparison["suites"][comparison["suite"]]
+
+
+def measured(about: SuiteSettings) -> str:
+    """What a suite's score is, in a word or two: right answers, a metric of lm-eval, or the kind of the suite."""
+    return about["metric"] or ("right" if about["kind"] == "answers" else about["kind"])
 
 
 def headline(name: str, comparison: Comparison) -> str:
     """How a model compares with the base: the verdict, the change of its score, and the interval of the difference."""
     result, baseline = comparison["against_baseline"][name], comparison["baseline"]
     before, after = (comparison["models"][model]["score"] for model in (baseline, name))
-    interval = f"{formatting.points(result['low'])} to {formatting.points(result['high'])} points"
+    about = ranking(comparison)
+    share, what = about["share"], measured(about)
+    low, high = (formatting.change(end, share) for end in (result["low"], result["high"]))
+    interval = f"{low} to {high}{' points' if share else ''}"
     certainty = f"{100 * comparison['confidence']:g}% interval of the paired difference: {interval}"
     match result["verdict"]:
         case "undecided":
             opening = f"{name} cannot be told from {baseline}"
         case outcome:
             opening = f"{name} is {outcome} than {baseline}"
-    change = f"{formatting.percent(before)} → {formatting.percent(after)}"
-    return f"{opening}: {change} right on {result['prompts']} prompts ({certainty})."
+    change = f"{formatting.score(before, share)} → {formatting.score(after, share)}"
+    return f"{opening}: {_named(change, what)} on {result['prompts']} prompts ({certainty})."
+
+
+def _named(scores: str, what: str) -> str:
+    return f"{scores} {what}" if what == "right" else f"{what} {scores}"
 
 
 def best(comparison: Comparison) -> str:
@@ -26,8 +43,9 @@ def best(comparison: Comparison) -> str:
         (name,) = comparison["against_baseline"]
         return headline(name, comparison)
     if leader == baseline:
-        score = formatting.percent(comparison["models"][baseline]["score"])
-        opening = f"No model scores higher than {baseline}: {score} right on {comparison['prompts']} prompts."
+        about = ranking(comparison)
+        score = _named(formatting.score(comparison["models"][baseline]["score"], about["share"]), measured(about))
+        opening = f"No model scores higher than {baseline}: {score} on {comparison['prompts']} prompts."
     else:
         opening = f"{leader} scores highest. {headline(leader, comparison)}"
     close = [name for name, result in others.items() if result["verdict"] == "undecided" and name != baseline]

@@ -12,6 +12,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 NUMBERS = (
     formatting.percent,
     formatting.points,
+    formatting.score,
+    formatting.change,
+    formatting.interval,
     formatting.count,
     formatting.ratio,
     formatting.seconds,

@@ -33,6 +33,10 @@ DISKS = {SCRATCH_FULL: Path("/tmp"), SHARED_MEMORY_FULL: Path("/dev/shm")}
 FULL = 2**20
 """Free bytes below which a disk counts as full; on a small disk, a sixteenth of its size."""
 PR_SET_DUMPABLE = 4
+HF_HOME = Path("/tmp/huggingface")
+"""The scratch of Hugging Face's libraries."""
+DATASETS = Path("/caches/datasets")
+"""The host's cache of `datasets`, read-only."""
 TRITON = Path("/usr/lib/triton")
 """A Triton cache that was compiled when the image was built, since the image has no compiler."""
 
@@ -44,6 +48,7 @@ def main(command: list[str]) -> int:
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)  # the stage, of the same user, must not trace this process
     threading.Thread(target=_exit_with_pipe, daemon=True).start()
     copy_triton_cache(TRITON)
+    link_datasets(DATASETS, HF_HOME / "datasets")
     output, copying = _terminal()
     child = subprocess.Popen(
         command,
@@ -79,6 +84,12 @@ def copy_triton_cache(compiled: Path) -> None:
     """Copy the compiled cache, if the image has one, to where Triton looks for it and adds to it."""
     if compiled.is_dir():
         shutil.copytree(compiled, Path.home() / ".triton" / "cache", dirs_exist_ok=True)
+
+
+def link_datasets(cache: Path, scratch: Path) -> None:
+    """Link every cached data set into the scratch folder: `datasets` writes beside what it reads."""
+    if cache.is_dir():
+        shutil.copytree(cache, scratch, copy_function=os.symlink, ignore=shutil.ignore_patterns("*.lock"))
 
 
 def _exit_with_pipe() -> None:

@@ -31,7 +31,8 @@ def name(stage: Stage, root: Path) -> str:
 
 def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, object]:
     """The arguments of the engine's call that creates the container."""
-    outside = [*mounts.of_hub(stage.network), *mounts.of_dvc(staging.root), *mounts.of_user(runtime.mounts)]
+    caches = [*mounts.of_hub(stage.network), *mounts.of_datasets(stage.network), *mounts.of_dvc(staging.root)]
+    outside = [*caches, *mounts.of_user(runtime.mounts)]
     visible = list({mount.target: mount for mount in [*staging.mounts, *outside]}.values())  # the user's mounts win
     return {
         "image": digest,

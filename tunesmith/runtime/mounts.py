@@ -1,4 +1,5 @@
-"""Folders outside the project that a container sees: the hub's cache, DVC's, and what `runtime.mounts` adds."""
+"""Folders outside the project that a container sees: the caches of the hub, of `datasets` and of DVC, and those that
+`runtime.mounts` adds."""
 
 import os
 import re
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.core import dvc_project
 from tunesmith.core.errors import EngineError
+from tunesmith.runtime import container_init
 from tunesmith.runtime.staging import Mount
 
 HUB_TARGET = Path("/caches/hub")
@@ -27,6 +29,13 @@ def of_hub(network: bool) -> list[Mount]:
     return [Mount(hub_cache(), HUB_TARGET, writable=network)] if hub_cache().is_dir() else []
 
 
+def of_datasets(network: bool) -> list[Mount]:
+    """The cache of `datasets`, from which a stage without a network loads the data of lm-eval's tasks."""
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    cache = Path(os.environ.get("HF_DATASETS_CACHE", f"{home}/datasets")).expanduser().absolute()
+    return [Mount(cache, container_init.DATASETS, writable=False)] if cache.is_dir() and not network else []
+
+
 def of_dvc(root: Path) -> list[Mount]:
     """DVC's cache, where it is outside the project and files of the project may be links into it."""
     cache = dvc_project.cache(root)
@@ -37,7 +46,7 @@ def of_dvc(root: Path) -> list[Mount]:
 def hub_environment(network: bool) -> dict[str, str]:
     """The variables by which libraries find the hub's cache; its other folders are scratch. No network: offline."""
     offline = {} if network else {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-    return {"HF_HUB_CACHE": str(HUB_TARGET), "HF_HOME": "/tmp/huggingface", **offline}
+    return {"HF_HUB_CACHE": str(HUB_TARGET), "HF_HOME": str(container_init.HF_HOME), **offline}
 
 
 def of_user(paths: Iterable[str]) -> list[Mount]:

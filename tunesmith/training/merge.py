@@ -20,10 +20,9 @@ from tunesmith.core.journal import EndEvent, Event, Journal
 from tunesmith.core.lineage import Digests, Merged
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.ready_rows import Message
-from tunesmith.models import generation, loading, weights
+from tunesmith.models import generation, loading, saving, weights
 from tunesmith.models.device import Profile, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.saving import save_model
 from tunesmith.training import checks
 
 PROBE_TOKENS = 32
@@ -46,9 +45,11 @@ def merge(adapter: Path, base: Path, out: Path, profile: Profile) -> Manifest:
         about = {"key": uuid.uuid4().hex, "model": out.name, "method": f"{start['method']}, merged"}
         log.write("start", **_fields(start) | about | {"merged": adapter.name})
         dtype = AutoConfig.from_pretrained(opened.full_weights, trust_remote_code=False).dtype or torch.float32
-        save_model(_merge_and_check(opened, dtype, log, _probes(trained)).to(dtype), work)
+        saving.save_model(_merge_and_check(opened, dtype, log, _probes(trained)).to(dtype), work)
         opened.tokenizer.save_pretrained(work)
-        (work / lineage.NAME).write_text(json.dumps(_lineage(opened, adapter, profile), indent=2) + "\n")
+        origin = _lineage(opened, adapter, profile)
+        (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
+        saving.write_card(work, out.name, origin)
         for warning in (event for event in trained if event["event"] == "warning"):
             log.write("warning", **_fields(warning))
         log.write("end", **_end(journal.first(trained, "end"), out.name, time.monotonic() - began, profile))

@@ -15,10 +15,9 @@ from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import Message
-from tunesmith.models import generation, weights
+from tunesmith.models import generation, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.saving import save_model
 from tunesmith.training import checks
 from tunesmith.training import spec as specs
 from tunesmith.training.checks import Preference
@@ -76,7 +75,8 @@ def train(
         with Journal(work / journal.NAME) as log:
             log.write("start", key=uuid.uuid4().hex, **specs.about(spec, profile))
             seconds = _train_and_check(trainer, log, policy.tokenizer, spec.entry.weights, watch)
-            _save(model, policy.tokenizer, origin, work)
+            _save(model, policy, origin, work)
+            saving.write_card(work, spec.out.name, origin)
             trainable, total = weights.count_parameters(model)
             log.write(
                 "end",
@@ -168,18 +168,13 @@ def _held_out(log: Journal, when: str, measured: Preference | None) -> Preferenc
 
 def _save(
     model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
+    policy: OpenModel,
     origin: lineage.Lineage,
     folder: Path,
 ) -> None:
     if isinstance(model, PeftModel):
-        save_model(model, folder, selected_adapters=["default"])  # not the copy that served as the reference
-        (folder / "README.md").unlink(missing_ok=True)  # peft's model card, an empty template
-        config = folder / "adapter_config.json"
-        settings = json.loads(config.read_text())
-        settings["target_modules"] = sorted(settings["target_modules"])  # peft writes a set, in a new order each time
-        config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n")
+        saving.save_adapter(model, folder, origin, policy.full_weights)
     else:
-        save_model(model, folder)
-    tokenizer.save_pretrained(folder)
+        saving.save_model(model, folder)
+    policy.tokenizer.save_pretrained(folder)
     (folder / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")

@@ -1,5 +1,7 @@
 """A rebuilt model is compared by bytes, by lineage and by scores."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,6 +57,30 @@ def test_any_other_file_that_differs_makes_it_another_model(
     comparison = compare(files(**changed))
     assert not comparison.identical
     assert comparison.differ == differ
+
+
+BASED = {"base_model_name_or_path": "/home/a/models/base", "revision": None, "r": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "alone"),
+    [
+        ({"base_model_name_or_path": "/home/b/models/base"}, True),
+        ({"base_model_name_or_path": "/home/b/models/base", "r": 8}, False),
+        ({"base_model_name_or_path": "team/tiny", "revision": "0123"}, False),
+        ({}, False),
+    ],
+)
+def test_a_local_base_in_another_folder_is_no_other_model(
+    tmp_path: Path, changes: dict[str, object], alone: bool
+) -> None:
+    for folder, config in (("then", BASED), ("now", BASED | changes)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / sameness.CONFIG).write_text(json.dumps(config))
+    assert sameness.based_elsewhere(tmp_path / "then", tmp_path / "now") is alone
+    now = files(adapter_config__json="c2")
+    compared = sameness.compare(files(adapter_config__json="c1"), now, ORIGIN, ORIGIN, elsewhere=alone)
+    assert compared.identical is alone
 
 
 def test_a_folder_without_weights_is_never_the_same_model() -> None:

@@ -11,12 +11,24 @@ from pathlib import Path
 
 import yaml
 
-from tunesmith.core import dvc_project, files, formatting, git, layout, lineage, manifest, params, ready_rows
+from tunesmith.core import (
+    dvc_project,
+    files,
+    formatting,
+    git,
+    layout,
+    lineage,
+    manifest,
+    params,
+    ready_rows,
+    statistics,
+)
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
 from tunesmith.core.lineage import Lineage
 from tunesmith.evaluation import gate
 from tunesmith.evaluation.comparison import BASELINE
+from tunesmith.evaluation.gate_rules import gap
 from tunesmith.registry.provenance import sameness
 from tunesmith.registry.provenance.sameness import FileComparison, ScoreComparison, Scores
 from tunesmith.registry.provenance.worktree import Worktree, checked_out
@@ -82,7 +94,7 @@ def reproduce(
 def report(outcome: Outcome) -> Iterator[str]:
     """The outcome as lines to print, the verdict first."""
     compared = outcome.files
-    kind = "adapter" if "adapter_config.json" in (*compared.same, *compared.differ) else "model"
+    kind = "adapter" if sameness.CONFIG in (*compared.same, *compared.expected, *compared.differ) else "model"
     if compared.identical:
         yield f"✓ {outcome.name}: the same {kind}, byte for byte: {', '.join(compared.same)}"
     elif outcome.reproduced:
@@ -105,9 +117,11 @@ def report(outcome: Outcome) -> Iterator[str]:
 def _score_line(suite: ScoreComparison) -> str:
     if suite.missing:
         return f"  {suite.suite}: {suite.missing} prompts were graded in only one of the two evaluations"
-    floor = "noise floor not measured" if suite.floor is None else f"noise floor {100 * suite.floor:.1f} points"
+    share = statistics.are_shares([suite.then, suite.now])
+    floor = "noise floor not measured" if suite.floor is None else f"noise floor {gap(suite.floor, share)}"
     flipped = f"{formatting.percent(suite.flipped)} of prompts score differently"
-    return f"  {suite.suite}: {formatting.percent(suite.then)} → {formatting.percent(suite.now)}; {floor}; {flipped}"
+    then, now = formatting.score(suite.then, share), formatting.score(suite.now, share)
+    return f"  {suite.suite}: {then} → {now}; {floor}; {flipped}"
 
 
 def _commit(name: str, origin: Lineage, root: Path, *, anyway: bool) -> str:
@@ -140,7 +154,8 @@ def _rebuild(original: Original, origin: Lineage, tree: Worktree, say: Callable[
     folder = layout.MODELS / original.name
     done = _rerun(tree, [folder], say)
     then, now = manifest.verify(original.folder), manifest.verify(tree.project / folder)
-    compared = sameness.compare(then, now, origin, lineage.read(tree.project / folder))
+    elsewhere = sameness.based_elsewhere(original.folder, tree.project / folder)
+    compared = sameness.compare(then, now, origin, lineage.read(tree.project / folder), elsewhere=elsewhere)
     scores = () if compared.weights else _compare_scores(original, tree, done, say)
     return Outcome(original.name, compared, scores, None)
 

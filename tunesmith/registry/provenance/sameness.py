@@ -1,17 +1,25 @@
 """Compare a rebuilt model with the original: byte by byte, then by lineage, then by scores."""
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunesmith.core import journal, lineage, statistics
 from tunesmith.core.lineage import Lineage
 from tunesmith.core.manifest import WEIGHTS, Manifest
 from tunesmith.core.ready_rows import Sample
 
-EXPECTED = {journal.NAME: "when each step ran", lineage.NAME: "when it was made, and by what bytes of its parents"}
-"""Files that differ between any two runs, and the reason. The rest of the lineage is compared by itself."""
+CONFIG = "adapter_config.json"
+EXPECTED = {
+    journal.NAME: "when each step ran",
+    lineage.NAME: "when it was made, and by what bytes of its parents",
+    CONFIG: "in which folder its local base lies",
+}
+"""Files that differ between any two runs, and the reason; an adapter's config only on a base that is not the hub's. The
+rest of the lineage is compared by itself."""
 INCIDENTAL = ("created", "command")
 """Parts of a lineage that differ between any two runs, or do not affect the result."""
 
@@ -71,24 +79,40 @@ class ScoreComparison:
         return not self.missing and abs(self.now - self.then) <= (self.floor or 0.0)
 
 
-def compare(then: Manifest, now: Manifest, origin: Lineage, rebuilt: Lineage) -> FileComparison:
-    """Compare the manifest ``then`` and lineage ``origin`` of the original with those of the rebuilt model."""
+def compare(
+    then: Manifest, now: Manifest, origin: Lineage, rebuilt: Lineage, *, elsewhere: bool = False
+) -> FileComparison:
+    """Compare the manifest ``then`` and lineage ``origin`` of the original with those of the rebuilt model.
+
+    elsewhere: whether the configs of the two adapters differ in the folder of a local base alone (`based_elsewhere`).
+    """
     names = sorted(then.files.keys() | now.files.keys())
     other = [name for name in names if then.files.get(name) != now.files.get(name)]
+    allowed = EXPECTED.keys() - ({CONFIG} if not elsewhere else set())
     return FileComparison(
         same=tuple(name for name in names if name not in other),
-        expected=tuple(name for name in other if name in EXPECTED and name in then.files and name in now.files),
+        expected=tuple(name for name in other if name in allowed and name in then.files and name in now.files),
         differ=tuple(
             f"{name} ({'only then' if name not in now.files else 'only now'})"
             if (name in then.files) != (name in now.files)
             else name
             for name in other
-            if name not in EXPECTED or (name in then.files) != (name in now.files)
+            if name not in allowed or (name in then.files) != (name in now.files)
         ),
         weights=then.weights_digest == now.weights_digest and any(name.endswith(WEIGHTS) for name in then.files),
         origin=tuple(changes(origin, rebuilt)),
         exact=_on_cpu(rebuilt) and all(origin.get(part) == rebuilt.get(part) for part in ("hardware", "environment")),
     )
+
+
+def based_elsewhere(then: Path, now: Path) -> bool:
+    """Whether the configs in two adapters' folders differ in the folder of a local base, and in nothing else."""
+    if not all((folder / CONFIG).exists() for folder in (then, now)):
+        return False
+    first, second = (json.loads((folder / CONFIG).read_text()) for folder in (then, now))
+    is_local = all(config.get("revision") is None for config in (first, second))
+    name = "base_model_name_or_path"
+    return is_local and first != second and first | {name: None} == second | {name: None}
 
 
 def changes(then: Lineage, now: Lineage) -> list[Change]:
