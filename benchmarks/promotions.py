@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tests import servers
-from tests.registered_versions import EXPERIMENT, NAME, SIGNING, folder, register
+from tests.registered_versions import NAME, SIGNING, folder, register
 from tunesmith.core.errors import RegistryError
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.ledger import CHAMPION, Chain
@@ -65,7 +65,7 @@ def contend(barrier: Any, threads: int, versions: list[str]) -> list[str]:
         barrier.wait(timeout=300)
 
     def run(number: int) -> str:
-        registry = Registry(EXPERIMENT)
+        registry = Registry()
         try:
             promotion.promote(registry, NAME, versions[number % len(versions)], signing=SIGNING, probe=ready)
         except RegistryError as error:
@@ -109,7 +109,7 @@ def play(kind: str, rounds: int, at_once: int, processes: int) -> list[Round]:
         barrier, todo, answers = context.Barrier(at_once), context.Queue(), context.Queue()
         arguments = (barrier, at_once // processes, todo, answers)
         workers = [context.Process(target=work, args=arguments) for _ in range(processes)]
-        registry = Registry(EXPERIMENT)
+        registry = Registry()
         for worker in workers:
             worker.start()
         try:

@@ -33,7 +33,8 @@ from tests.registered_versions import EXPERIMENT, NAME, SIGNING, register, unpro
 from tunesmith.cli import lineage as lineage_command
 from tunesmith.cli import promote
 from tunesmith.core import lineage, manifest
-from tunesmith.registry import ledger, promotion, versions
+from tunesmith.registry import ledger, promotion
+from tunesmith.registry.logged_models import MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment, MetricPoint
 
@@ -129,8 +130,8 @@ def time_registering(registry: Registry, size: int, repeats: int) -> None:
 
         def there_and_back(path: Path = path, run: str = run) -> None:
             with tempfile.TemporaryDirectory() as scratch:
-                registry.upload(run, path, versions.MODEL_FOLDER)
-                registry.download(run, versions.MODEL_FOLDER, Path(scratch))
+                registry.upload(run, path, MODEL_FOLDER)
+                registry.download(f"{registry.artifacts(run)}/{MODEL_FOLDER}", Path(scratch))
 
         over_client.append(seconds(there_and_back))
         with tempfile.TemporaryDirectory() as scratch:
@@ -157,7 +158,7 @@ def main() -> None:
             os.environ |= environment | {"XDG_CONFIG_HOME": scratch, "PYTHONPATH": str(Path(__file__).parent.parent)}
             os.chdir(scratch)
             Path("params.yaml").write_text(yaml.safe_dump(sections))
-            registry = Registry(EXPERIMENT)
+            registry = Registry()
             took = seconds(lambda registry=registry: fill(registry, options.runs, options.versions, options.promotions))
             print(f"{kind}: {options.runs} runs, filled in {took:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
             time_answers(registry, options.versions, options.repeats)

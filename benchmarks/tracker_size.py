@@ -38,6 +38,7 @@ def fill(runs: int) -> None:
     """Make the runs, versions and the promotion, in the current folder."""
     from tunesmith.core import manifest, params
     from tunesmith.registry import promotion, registration
+    from tunesmith.registry.mlmodel import Loading
     from tunesmith.registry.registered_models import Registry
     from tunesmith.registry.runs import Experiment, MetricPoint
     from tunesmith.registry.signing import Settings
@@ -46,7 +47,8 @@ def fill(runs: int) -> None:
     points = [MetricPoint(f"metric{number}", 1.0, 0, step) for number in range(5) for step in range(10)]
     for number in range(runs):
         experiment.log(experiment.run(f"k{number}", "sft-lora", 0, {}), points=points)
-    registry, parents = Registry("e"), dict[str, Any]()
+    loading = Loading({"model_binary": "model"}, "float32", "3.11.0", ())
+    registry, parents = Registry(), dict[str, Any]()
     for name in ("sft-lora", "dpo"):
         folder = Path("models", name)
         folder.mkdir(parents=True)
@@ -54,7 +56,15 @@ def fill(runs: int) -> None:
         (folder / "lineage.json").write_text(json.dumps(ORIGIN | {"parents": parents}))
         written = manifest.write(folder)
         parents = {name: {"digest": written.digest, "weights_digest": written.weights_digest}}
-        statement = {"outcome": "pass", "evidence": "", "files": {}, "tags": {}, "description": "", "signing": signing}
+        statement = {
+            "loading": loading,
+            "outcome": "pass",
+            "evidence": "",
+            "files": {},
+            "tags": {},
+            "description": "",
+            "signing": signing,
+        }
         registration.register(registry, NAME, experiment.run(name, name, 0, {}), folder, **statement)
     promotion.promote(registry, NAME, "dpo", signing=signing, probe=lambda fetched: None, alias="champion", reason=None)
 
@@ -71,7 +81,7 @@ def ask(name: str) -> None:
     from tunesmith.cli import lineage, promote
     from tunesmith.registry.registered_models import Registry
 
-    Registry("e")
+    Registry()
     commands: dict[str, Callable[[], object]] = {
         "lineage @champion": lambda: lineage.run("@champion", verify=False, as_json=False),
         "lineage @champion --verify": lambda: lineage.run("@champion", verify=True, as_json=False),

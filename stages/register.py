@@ -20,7 +20,7 @@ from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.comparison import BASELINE
 from tunesmith.evaluation.documents import Comparison, ModelMetrics
-from tunesmith.registry import publishing, registration, servable
+from tunesmith.registry import mlmodel, publishing, registration, servable
 from tunesmith.registry.provenance import sameness
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment
@@ -38,7 +38,7 @@ def main() -> str:
     remove_others(models)
     comparison: Comparison = json.loads((layout.REPORTS / "comparison.json").read_text())
     experiment = Experiment(registry.experiment)
-    publish_base(experiment)
+    publish_base(experiment, comparison)
     refused: dict[str, TunesmithError] = {}
     for name in models:
         try:
@@ -62,51 +62,56 @@ def remove_others(models: list[str]) -> None:
             shutil.rmtree(folder)
 
 
-def register(name: str, registry: Names, experiment: Experiment, comparison: Comparison) -> str:
+def register(name: str, names: Names, experiment: Experiment, comparison: Comparison) -> str:
     """Register one model; return its version and its comparison in a sentence."""
-    folder = layout.MODELS / name
-    origin = lineage.read(folder)
-    servable.check(folder, layout.BASE, weights_under(origin), load(int, "serve.max_lora_rank", path=PARAMS))
+    folder, registry = layout.MODELS / name, Registry()
+    origin, (metrics, samples) = lineage.read(folder), read_evaluation(name)
+    under = weights_under(origin)
+    other = under if under != layout.BASE else None
+    servable.check(folder, layout.BASE, other, load(int, "serve.max_lora_rank", path=PARAMS))
     license_ = load(RootModel[str | None], "package.license", path=PARAMS).root
     documents = {
         probes.NAME: json.dumps(choose_probes(name), indent=1, ensure_ascii=False) + "\n",
-        sameness.SCORES: json.dumps(sameness.scores(read_evaluation(name)[1])) + "\n",
+        sameness.SCORES: json.dumps(sameness.scores(samples)) + "\n",
         "README.md": model_card.write(name, origin, comparison, base_license=license_),
     }
-    run_id = publish_model(experiment, name)
     sentence = sentences.headline(name, comparison)
-    experiment.log(run_id, tags={"mlflow.note.content": sentence})
-    start = journal.first(journal.read(folder / journal.NAME), "start")
+    run = publish_training(experiment, name, origin, sentence)
+    logged = registry.ensure_logged(run, name, manifest.read(folder).digest)
+    publishing.publish_evaluation(experiment, run, metrics, samples, comparison["suites"], logged.id)
+    experiment.upload(run, layout.REPORTS / "comparison.html")
+    end = journal.first(journal.read(folder / journal.NAME), "end")
+    experiment.finish(run, "FINISHED", end["time"])
     decision = comparison["gate"][name]
     version = registration.register(
-        Registry(registry.experiment),
-        registry.model,
-        run_id,
+        registry,
+        names.model,
+        run,
         folder,
+        loading=mlmodel.loading(origin, under, metrics["dtype"]),
         outcome=decision["outcome"],
         evidence=f"{sentence} {decision['reason']}",
         files=documents,
-        tags=version_tags(origin, comparison) | {"tunesmith.verdict": decision["outcome"]},
-        description=registration.description(name, origin, sentence, start["rows"], start["dataset"]),
+        tags={"tunesmith.verdict": decision["outcome"]},
+        description=registration.description(name, origin, sentence, decision["reason"]),
         signing=load(Settings, "signing", path=PARAMS).root,
     )
     record: registration.Registration = {
         "tracking_uri": experiment.uri,
-        "registered_model": registry.model,
+        "registered_model": names.model,
         "version": version,
-        "run_id": run_id,
+        "run_id": run,
         "model": name,
         "model_digest": manifest.read(folder).digest,
     }
     files.write_text(layout.REGISTERED / name / "README.md", documents["README.md"])
     ready_rows.write_json(layout.REGISTERED / name / "registration.json", record)
-    return f"{name}: {registry.model} version {version}: {sentence}"
+    return f"{name}: {names.model} version {version}: {sentence}"
 
 
 def weights_under(origin: lineage.Lineage) -> Path | None:
-    """The folder of the full weights under an adapter, where those are not the base's."""
-    under = origin.get("on", {}).get("model", BASELINE)
-    return None if under == BASELINE else layout.MODELS / under
+    """The folder of the full weights under an adapter; None for full weights."""
+    return layout.MODELS / origin["on"]["model"] if "on" in origin else None
 
 
 def choose_probes(name: str) -> probes.Probes:
@@ -126,46 +131,46 @@ def choose_probes(name: str) -> probes.Probes:
     )
 
 
-def publish_base(experiment: Experiment) -> None:
+def publish_base(experiment: Experiment, comparison: Comparison) -> None:
     metrics, samples = read_evaluation(BASELINE)
     began = metrics["time"] - round(1000 * metrics["seconds"])
-    base_run = experiment.run(publishing.evaluation_key(metrics), BASELINE, began, {"method": "base model"})
-    publishing.publish_evaluation(experiment, base_run, metrics, samples)
-    experiment.finish(base_run, "FINISHED", metrics["time"])
+    run = experiment.run(publishing.evaluation_key(metrics), BASELINE, began, {"method": "base model"})
+    source = lineage.read(layout.BASE)["source"]
+    tags = publishing.source_tags("evaluate", lineage.code()["commit"])
+    experiment.log(run, params={"model": BASELINE, "base_model": registration.short(source)}, tags=tags)
+    publishing.publish_evaluation(experiment, run, metrics, samples, comparison["suites"])
+    experiment.finish(run, "FINISHED", metrics["time"])
 
 
-def publish_model(experiment: Experiment, name: str) -> str:
-    metrics, samples = read_evaluation(name)
-    journal_path = layout.MODELS / name / journal.NAME
-    events = journal.read(journal_path)
-    start, end = journal.first(events, "start"), journal.first(events, "end")
-    with publishing.only_publisher(journal_path):
-        run_id = publishing.publish_training(experiment, events)
-    for path, entry in lineage.read(layout.MODELS / name)["inputs"].items():
-        experiment.log_dataset(run_id, start["dataset"], entry["sha256"], path, Path(path).stem, entry["rows"])
-    publishing.publish_evaluation(experiment, run_id, metrics, samples)
-    experiment.upload(run_id, layout.REPORTS / "comparison.html")
-    experiment.finish(run_id, "FINISHED", end["time"])
-    return run_id
+def publish_training(experiment: Experiment, name: str, origin: lineage.Lineage, sentence: str) -> str:
+    """Publish what the follower of a training did not, and what is known since it ended. Returns the run's id."""
+    path = layout.MODELS / name / journal.NAME
+    events = journal.read(path)
+    start = journal.first(events, "start")
+    with publishing.only_publisher(path):
+        run = publishing.publish_training(experiment, events, origin["code"]["commit"])
+    for file, entry in origin["inputs"].items():
+        split = Path(file).stem
+        experiment.log_dataset(run, f"{start['dataset']}/{split}", entry["sha256"], file, split, entry["rows"])
+    tags = {"mlflow.note.content": sentence}
+    if parent := find_start(experiment, origin):
+        tags["mlflow.parentRunId"] = parent
+    experiment.log(run, params={"base_model": registration.short(origin["base"]["source"])}, tags=tags)
+    return run
+
+
+def find_start(experiment: Experiment, origin: lineage.Lineage) -> str | None:
+    """The id of the run of the model that this one started from, or was merged from; None where that is gone."""
+    for name, parent in origin.get("parents", {}).items():
+        folder = layout.MODELS / name
+        if (folder / journal.NAME).exists() and manifest.read(folder).digest == parent["digest"]:
+            return experiment.find(journal.first(journal.read(folder / journal.NAME), "start")["key"])
+    return None
 
 
 def read_evaluation(name: str) -> tuple[ModelMetrics, list[Sample]]:
     metrics: ModelMetrics = json.loads((layout.EVALUATION / name / "metrics.json").read_text())
     return metrics, ready_rows.read_samples(layout.EVALUATION / name / "samples.jsonl")
-
-
-def version_tags(origin: lineage.Lineage, comparison: Comparison) -> dict[str, str]:
-    """Tags to filter versions by. They are not signed; the statement is, and the artifact holds the whole lineage."""
-    inputs = {f"input.{Path(path).name}": entry["sha256"] for path, entry in origin["inputs"].items()}
-    return {
-        "git.commit": str(origin["code"]["commit"]),
-        "git.clean": str(origin["code"]["clean"]),
-        "base.source": origin["base"]["source"],
-        "base.weights_digest": origin["base"]["weights_digest"],
-        "lock.sha256": str(origin["environment"]["lock_sha256"]),
-        **{f"prompts.{suite}": one["prompts_digest"] for suite, one in comparison["suites"].items()},
-        **inputs,
-    }
 
 
 if __name__ == "__main__":

@@ -131,13 +131,12 @@ def no_precision_left_over() -> None:
 @pytest.fixture(scope="session")
 def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty registry database, made once: MLflow takes seconds to lay it out."""
-    from tunesmith.registry.runs import Experiment
+    from tunesmith.registry.registered_models import Registry
 
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
-        patch.chdir(path.parent)
-        Experiment("arithmetic")
+        Registry()
     return path
 
 

@@ -1,12 +1,14 @@
 """Simulate a kill at every point of an action on the tracker: after each call, and in the middle of each upload."""
 
+import itertools
 import shutil
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.tracking._tracking_service import utils
 
 from tunesmith.registry.registered_models import Registry
 
@@ -25,25 +27,46 @@ class Mortal:
         method = getattr(self.client, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            counts = self.when == "after" or name == "log_artifacts"
+            counts = self.when == "after" or name in ("log_artifacts", "log_model_artifacts")
             self.left -= counts
             if self.left or not counts:
                 return method(*args, **kwargs)
             if self.when == "after":
                 method(*args, **kwargs)
             else:
-                run, source, place = args
+                owner, source, place = args
                 first = min(path for path in Path(source).iterdir() if path.is_file())
-                self.client.log_artifact(run, str(first), place)
+                getattr(self.client, name.removesuffix("s"))(owner, str(first), place)
             raise Killed
 
         return call
 
 
-def copied(project: Path, to: Path) -> Path:
-    """Copy a project and return the copy, without the artifact paths that MLflow caches in this process."""
-    utils._artifact_repos_cache.clear()
-    return Path(shutil.copytree(project, to))
+class Replays:
+    """A project that an action prepared once, and that is laid anew, at the same place, as often as needed."""
+
+    def __init__(self, project: Path, schema: Path, prepare: Callable[[Path], Any]) -> None:
+        self.place, self._snapshot = project / "replayed", project / "snapshot"
+        self.place.mkdir()
+        shutil.copy(schema, self.place / "mlflow.db")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.place)
+            self.prepared = prepare(self.place)
+        shutil.copytree(self.place, self._snapshot)
+
+    @contextmanager
+    def again(self) -> Iterator[Registry]:
+        """Lay the project anew; the database in place, since opening another one takes MLflow half a second."""
+        for path in self.place.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        shutil.copytree(self._snapshot, self.place, ignore=shutil.ignore_patterns("mlflow.db"), dirs_exist_ok=True)
+        databases = (sqlite3.connect(folder / "mlflow.db") for folder in (self._snapshot, self.place))
+        with closing(next(databases)) as snapshot, closing(next(databases)) as live:
+            snapshot.backup(live)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.place)
+            yield Registry()
 
 
 def kill_at_every_step(
@@ -52,26 +75,17 @@ def kill_at_every_step(
     start: Callable[[Path], Callable[[Any], None]],
     check: Callable[[Path, Registry, bool], None],
 ) -> int:
-    """Kill an action at every step, each time in a new copy of the project; check, repeat the action, check again.
+    """Kill an action at every step, each time in the same project laid anew; check, repeat the action, check again.
 
     start: prepares the project and returns the action. check: takes the project, its registry, and whether the action
     completed. Returns the number of kills.
     """
-    kills, ready = 0, project / "ready"
-    ready.mkdir()
-    shutil.copy(schema, ready / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ready)
-        act = start(ready)
+    kills, replays = 0, Replays(project, schema, start)
+    place, act = replays.place, replays.prepared
     for when in ("during", "after"):
-        step = 0
-        while True:
-            step += 1
-            place = copied(ready, project / f"{when}-{step}")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(place)
-                registry = Registry("arithmetic")
-                client, registry.local = registry.client, None  # as on a server, all requests go through the client
+        for step in itertools.count(1):
+            with replays.again() as registry:
+                client = registry.client
                 registry.client = Mortal(client, step, when)
                 try:
                     act(registry)

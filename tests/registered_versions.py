@@ -5,13 +5,15 @@ from pathlib import Path
 
 from tunesmith.core import manifest
 from tunesmith.registry import registration
-from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.mlmodel import Loading
+from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.runs import Experiment
 from tunesmith.registry.signing import Key
 from tunesmith.registry.versions import VersionFiles
 
 SIGNING = Key(kind="key", private=None, trusted=[])
 EXPERIMENT, NAME = "arithmetic", "calculator"
+LOADING = Loading({"model_binary": "model"}, "float32", "3.11.0", ("transformers==5.0",))
 FILES = {"probes.json": "{}", "README.md": "# A card"}
 
 
@@ -40,6 +42,7 @@ def register(
         name,
         run,
         path,
+        loading=LOADING,
         outcome=outcome,
         evidence="better by 36 points",
         files=files,
@@ -47,6 +50,12 @@ def register(
         description="d",
         signing=SIGNING,
     )
+
+
+def overwrite(registry: Registry, version: Version, path: Path) -> None:
+    """Replace the model of a version in the tracker, as anyone with access to its artifacts can."""
+    model = version.source.split("/")[-2]
+    registry.client.log_model_artifacts(model, str(path), "model")
 
 
 def unprobed(files: VersionFiles) -> None:

@@ -35,7 +35,7 @@ def model(project: Path, name: str, **origin: Any) -> Path:
 def registry(project: Path) -> Registry:
     """sft-lora, version 1, is the champion and a parent of dpo, version 2."""
     (project / "params.yaml").write_text(PARAMS)
-    registry = Registry("arithmetic")
+    registry = Registry()
     parent = model(project, "sft-lora")
     register(registry, parent)
     own = manifest.read(parent)

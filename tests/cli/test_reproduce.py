@@ -29,7 +29,7 @@ def registry(toy: Toy, schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     shutil.copy(schema, tmp_path / "mlflow.db")
-    registry = Registry("arithmetic")
+    registry = Registry()
     scores = {"s": {str(number): float(number < 5) for number in range(10)}}
     register(registry, toy.folder / "models" / "toy", files={SCORES: json.dumps(scores)})
     return registry

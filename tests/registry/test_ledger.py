@@ -37,7 +37,10 @@ def entry(parent: Entry | None, version: str, nonce: str = "", kind: ledger.Move
 def stored(entries: list[Entry]) -> list[Version]:
     return [
         Version(
-            str(number), "run", {ENTRY_TAG: entry.text(), SIGNATURE_TAG: signatures.sign_text(entry.text(), SIGNING)}
+            str(number),
+            "run",
+            {ENTRY_TAG: entry.text(), SIGNATURE_TAG: signatures.sign_text(entry.text(), SIGNING)},
+            "",
         )
         for number, entry in enumerate(entries, 1)
     ]
@@ -87,12 +90,12 @@ EDITS: dict[str, Callable[[list[Version]], list[Version]]] = {
         *versions[:2],
         replace(versions[2], tags=versions[2].tags | {SIGNATURE_TAG: versions[1].tags[SIGNATURE_TAG]}),
     ],
-    "no entry": lambda versions: [*versions, Version("4", "run", {})],
-    "no JSON": lambda versions: [*versions, Version("4", "run", {ENTRY_TAG: "champion: 7", SIGNATURE_TAG: ""})],
-    "a list": lambda versions: [*versions, Version("4", "run", {ENTRY_TAG: "[]", SIGNATURE_TAG: ""})],
+    "no entry": lambda versions: [*versions, Version("4", "run", {}, "")],
+    "no JSON": lambda versions: [*versions, Version("4", "run", {ENTRY_TAG: "champion: 7", SIGNATURE_TAG: ""}, "")],
+    "a list": lambda versions: [*versions, Version("4", "run", {ENTRY_TAG: "[]", SIGNATURE_TAG: ""}, "")],
     "nested without end": lambda versions: [
         *versions,
-        Version("4", "run", {ENTRY_TAG: "[" * 90_000, SIGNATURE_TAG: ""}),
+        Version("4", "run", {ENTRY_TAG: "[" * 90_000, SIGNATURE_TAG: ""}, ""),
     ],
     "a field more": lambda versions: edited(versions, 2, more="x"),
 }

@@ -16,7 +16,7 @@ LEDGER = ledger.name_of(NAME)
 
 @pytest.fixture
 def registry(project: Path) -> Registry:
-    return Registry("arithmetic")
+    return Registry()
 
 
 def signed_by_a_stranger(registry: Registry, name: str) -> None:

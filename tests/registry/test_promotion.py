@@ -2,16 +2,15 @@
 
 import contextlib
 import itertools
-import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_points import copied, kill_at_every_step
+from kill_points import Replays, kill_at_every_step
 from mlflow.exceptions import MlflowException
-from registered_versions import NAME, SIGNING, folder, register, unprobed
+from registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import ledger, promotion
@@ -22,7 +21,7 @@ from tunesmith.registry.registered_models import Registry
 @pytest.fixture
 def registry(project: Path) -> Registry:
     """A registry with version 1, which passed the gate."""
-    registry = Registry("arithmetic")
+    registry = Registry()
     register(registry, folder(project))
     return registry
 
@@ -76,7 +75,7 @@ def test_a_pass_written_into_the_tags_does_not_count(registry: Registry, project
 
 
 def test_an_artifact_overwritten_through_the_tracker_is_not_promoted(registry: Registry, project: Path) -> None:
-    registry.upload(registry.versions(NAME)[0].run, folder(project, b"other weights"), "model")
+    overwrite(registry, registry.versions(NAME)[0], folder(project, b"other weights"))
     with pytest.raises(IntegrityError, match="changed after registration"):
         promote(registry, "1")
     assert registry.alias(NAME, CHAMPION) is None
@@ -210,7 +209,7 @@ def test_a_rollback_checks_the_bytes(registry: Registry, project: Path) -> None:
     add(registry, project, 2)
     promote(registry, "2")
     [first] = [version for version in registry.versions(NAME) if version.number == "1"]
-    registry.upload(first.run, folder(project, b"other weights"), "model")
+    overwrite(registry, first, folder(project, b"other weights"))
     with pytest.raises(IntegrityError):
         rollback(registry)
     assert registry.alias(NAME, CHAMPION) == "2"
@@ -230,7 +229,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
     project: Path, schema: Path, backwards: bool
 ) -> None:
     def start(place: Path) -> Callable[[Any], None]:
-        registry = Registry("arithmetic")
+        registry = Registry()
         register(registry, folder(place))
         if not backwards:
             return forward_to_one
@@ -277,18 +276,14 @@ class Failing:
 
 
 def test_a_rollback_with_a_failed_call_goes_back_one_version_when_run_again(project: Path, schema: Path) -> None:
-    failed, ready = 0, project / "ready"
-    ready.mkdir()
-    shutil.copy(schema, ready / "mlflow.db")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ready)
+    def prepare(place: Path) -> None:
         for number in (1, 2, 3):
-            promote(Registry("arithmetic"), add(Registry("arithmetic"), ready, number))
+            promote(Registry(), add(Registry(), place, number))
+
+    failed, replays = 0, Replays(project, schema, prepare)
     for step in itertools.count(1):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.chdir(copied(ready, project / str(step)))
-            registry = Registry("arithmetic")
-            client, registry.local = registry.client, None  # as on a server, all requests go through the client
+        with replays.again() as registry:
+            client = registry.client
             registry.client = failing = Failing(client, step)
             try:
                 rollback(registry)
@@ -313,7 +308,7 @@ def test_of_concurrent_promotions_one_wins_and_the_errors_of_the_others_name_it(
     ready, refused = threading.Barrier(len(numbers)), []
 
     def race(number: str) -> None:
-        own = Registry("arithmetic")
+        own = Registry()
         try:
             promote(own, number, probe=lambda _: ready.wait())
         except RegistryError as error:

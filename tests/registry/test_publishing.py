@@ -35,7 +35,7 @@ def write_journal(path: Path, steps: int, *, ended: bool) -> list[journal.Event]
 
 
 def losses(experiment: Experiment, run: str) -> list[tuple[int, float]]:
-    return [(metric.step, metric.value) for metric in experiment.client.get_metric_history(run, "loss")]
+    return [(metric.step, metric.value) for metric in experiment.client.get_metric_history(run, "training/loss")]
 
 
 def test_publishing_again_adds_only_what_is_missing(project: Path) -> None:
@@ -46,13 +46,16 @@ def test_publishing_again_adds_only_what_is_missing(project: Path) -> None:
     assert losses(experiment, runs.pop()) == [(step, 1.0 / step) for step in range(1, 6)]
 
 
-def test_a_run_has_its_params_and_its_cost(project: Path) -> None:
+def test_a_run_has_its_params_its_source_and_its_usage(project: Path) -> None:
     experiment = Experiment("arithmetic")
-    run = publishing.publish_training(experiment, write_journal(project / "j", 2, ended=True))
+    run = publishing.publish_training(experiment, write_journal(project / "j", 2, ended=True), "c0ffee")
     data = experiment.client.get_run(run).data
-    params = {"model": "sft-lora", "method": "SFT with LoRA", "device": "cpu", "sft.lr": "1"}
+    params = {"model": "sft-lora", "method": "SFT with LoRA", "device": "cpu", "sft.lr": "1", "steps": "2"}
     assert data.params == params | {CHOSEN: run}
-    assert data.metrics["training/seconds"] == 2.0
+    assert data.metrics == {"training/loss": 0.5, "usage/seconds": 2.0}
+    assert (
+        data.tags.items() >= {"mlflow.source.name": "stages/train_sft.py", "mlflow.source.git.commit": "c0ffee"}.items()
+    )
 
 
 @pytest.mark.parametrize("about", [{"model": "a"}, {"model": "a-merged", "merged": "a"}])
@@ -64,28 +67,54 @@ def test_params_have_the_same_names_for_every_entry(project: Path, about: dict[s
     assert experiment.client.get_run(run).data.params["sft.lora.rank"] == "2"
 
 
-def test_an_evaluation_is_published_once_with_its_samples_as_a_table(project: Path) -> None:
-    experiment = Experiment("arithmetic")
-    suite = {"dataset": "demo", "prompts": 1, "prompts_digest": "p", "score": 0.5}
-    metrics = {"suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
-    sample: dict[str, Any] = {
-        "suite": "sums",
-        "row": {"id": "a", "prompt": [{"role": "user", "content": "1 + 1"}], "reference": "2"},
+def sample(suite: str, number: int) -> dict[str, Any]:
+    return {
+        "suite": suite,
+        "row": {"id": str(number), "prompt": [{"role": "user", "content": f"{number} + 1"}], "reference": "2"},
         "completion": "3",
+        "tokens": None if suite == "pairs" else 1,
         "score": 0.0,
+        "reason": "3 is not 2",
+        "status": "scored",
     }
-    sample |= {"reason": "3 is not 2", "status": "scored"}
+
+
+def test_an_evaluation_is_published_once_with_intervals_samples_and_traces(project: Path) -> None:
+    experiment = Experiment("arithmetic")
+    counts = {"no_answer": 0, "not_gradable": 0, "well_formed": None, "stopped": 1.0, "tokens": 20}
+    suite = {"kind": "answers", "dataset": "demo", "prompts": 20, "prompts_digest": "p", "score": 0.5, **counts}
+    metrics: dict[str, Any] = {"model": "m", "suites": {"sums": suite}, "seconds": 2.0, "time": 1000}
+    interval = {"difference": 0.5, "low": 0.25, "high": 0.75}
+    compared: Any = {"sums": {"models": {"m": {"low": 0.125, "high": 0.875}}, "against_baseline": {"m": interval}}}
+    samples: list[Any] = [*(sample("sums", number) for number in range(20)), sample("pairs", 1)]
     run = experiment.run("base", "base", 0, {})
-    for _ in range(2):
-        publishing.publish_evaluation(experiment, run, metrics, [sample])
-    assert [m.value for m in experiment.client.get_metric_history(run, "sums/score")] == [0.5]
-    assert experiment.client.get_run(run).data.metrics == {
-        "sums/score": 0.5,
-        "sums/prompts": 1.0,
-        "evaluation/seconds": 2.0,
+    for digest in ("first", "second", "second"):
+        publishing.publish_evaluation(experiment, run, metrics | {"answers_digest": digest}, samples, compared)
+    assert [m.value for m in experiment.client.get_metric_history(run, "scores/sums/score")] == [0.5]
+    published = experiment.client.get_run(run)
+    assert published.data.metrics == {
+        "scores/sums/score": 0.5,
+        "scores/sums/score_low": 0.125,
+        "scores/sums/score_high": 0.875,
+        "scores/sums/difference": 0.5,
+        "scores/sums/difference_low": 0.25,
+        "scores/sums/difference_high": 0.75,
+        "suites/sums/no_answer": 0.0,
+        "suites/sums/not_gradable": 0.0,
+        "suites/sums/stopped": 1.0,
+        "suites/sums/tokens": 20.0,
+        "usage/evaluation_seconds": 2.0,
     }
+    assert [dataset.dataset.name for dataset in published.inputs.dataset_inputs] == ["demo/test"]
     table = json.loads(Path(experiment.client.download_artifacts(run, "samples.json", str(project))).read_text())
-    assert table["data"] == [["sums", "a", "1 + 1", "2", "3", 0.0, "scored", "3 is not 2"]]
+    assert len(table["data"]) == 21
+    assert table["data"][0] == ["sums", "0", "0 + 1", "2", "3", 0.0, "scored", "3 is not 2"]
+    found = experiment.client.search_traces(locations=[experiment.id], run_id=run)
+    assert {trace.info.client_request_id for trace in found} == {f"sums/{number}" for number in range(20)}
+    assert {(a.name, a.value) for trace in found for a in trace.info.assessments} == {
+        ("score", 0.0),
+        ("right answer", "2"),
+    }
 
 
 def start_follower(path: Path, *, trainer: int | None = None, **environment: str) -> subprocess.Popen[bytes]:
@@ -111,7 +140,7 @@ def test_a_follower_publishes_while_training_writes(project: Path) -> None:
 
 def wait_for_run(experiment: Experiment) -> str:
     deadline = time.monotonic() + 90
-    while not (runs := experiment.client.search_runs([experiment.id], "metrics.loss >= 0")):
+    while not (runs := experiment.client.search_runs([experiment.id], "metrics.`training/loss` >= 0")):
         assert time.monotonic() < deadline, "the follower published nothing"
         time.sleep(0.2)
     return str(runs[0].info.run_id)
@@ -166,7 +195,9 @@ def test_events_that_wait_for_a_server_are_bounded_and_not_lost(
     batches: list[list[journal.Event]] = []
     monkeypatch.setattr(Away, "connections", 0)
     monkeypatch.setattr(publishing, "Experiment", Away)
-    monkeypatch.setattr(publishing, "publish_training", lambda experiment, events: batches.append(events) or "run")
+    monkeypatch.setattr(
+        publishing, "publish_training", lambda experiment, events, commit: batches.append(events) or "run"
+    )
     monkeypatch.setattr(publishing, "INTERVAL", 0)
     monkeypatch.setattr(publishing, "MAX_PENDING", 50)
     monkeypatch.setattr(journal_reader, "CHUNK", 1000)  # some 16 lines
@@ -223,7 +254,7 @@ def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:
         log.write("start", key="k", model="m", method="m", device="cpu", params={})
         log.write("step", step=1, loss=math.nan, grad_norm=1.0)
     names = [point.name for point in publishing.step_points(journal.read(project / "j"))]
-    assert names == ["grad_norm"]
+    assert names == ["trl/grad_norm"]
 
 
 def test_an_unreachable_server_is_an_error_that_says_models_are_safe(

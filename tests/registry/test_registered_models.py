@@ -18,7 +18,7 @@ import yaml
 from mlflow.entities import ViewType
 
 from tests import servers
-from tests.registered_versions import NAME, SIGNING, folder, register, unprobed
+from tests.registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
 from tests.servers import Team
 from tunesmith.core import journal
 from tunesmith.core.errors import IntegrityError, RegistryError
@@ -79,10 +79,11 @@ def together(action: Callable[[], T], count: int = AT_ONCE) -> list[T]:
 
 
 def publish(name: str) -> tuple[str, str, str]:
-    experiment, registry = Experiment(name), Registry(name)
+    experiment, registry = Experiment(name), Registry()
     run = experiment.run("key", "sft-lora", 0, {})
     registry.create(name, {})
-    return experiment.id, run, registry.ensure_version(name, run, digest_tag=("d", "1"), tags={}, description="")
+    logged = registry.ensure_logged(run, "sft-lora", "d" * 64)
+    return experiment.id, run, registry.ensure_version(name, logged, tags={}, description="")
 
 
 def test_concurrent_publishers_create_one_experiment_run_and_version(tracker: str, fresh: str) -> None:
@@ -93,7 +94,7 @@ def test_concurrent_publishers_create_one_experiment_run_and_version(tracker: st
         experiment = Experiment(name)
         runs = experiment.client.search_runs([experiment.id], run_view_type=ViewType.ACTIVE_ONLY)
         assert [(experiment.id, run.info.run_id, "1") for run in runs] == list(published)
-        assert [version.number for version in Registry(name).versions(name)] == ["1"]
+        assert [version.number for version in Registry().versions(name)] == ["1"]
 
 
 def test_processes_can_open_a_new_database_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,8 +108,8 @@ def test_a_model_that_is_registered_concurrently_is_one_version(tracker: str, pr
     path = folder(project, os.urandom(8))
     key = os.urandom(4).hex()
     signing.private_key(SIGNING)
-    numbers = together(lambda: register(Registry("arithmetic"), path, key))
-    registry = Registry("arithmetic")
+    numbers = together(lambda: register(Registry(), path, key))
+    registry = Registry()
     assert len(set(numbers)) == 1
     run = Experiment("arithmetic").run(key, "", 0, {})
     assert [version.number for version in registry.versions(NAME) if version.run == run] == [numbers[0]]
@@ -141,14 +142,14 @@ def test_publishing_a_training_again_to_a_server_adds_nothing(as_admin: Team, pr
     events = journal.read(project / "j")
     runs = {publishing.publish_training(experiment, part) for part in (events[:2], events, events)}
     (run,) = runs
-    points = [(point.step, point.value) for point in experiment.client.get_metric_history(run, "loss")]
+    points = [(point.step, point.value) for point in experiment.client.get_metric_history(run, "training/loss")]
     assert sorted(points) == [(step, 1.0 / step) for step in range(1, 4)]
 
 
 def test_a_model_is_registered_promoted_and_fetched_without_credentials_of_the_object_store(
     as_admin: Team, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = Registry("arithmetic")
+    registry = Registry()
     path = folder(project, os.urandom(8))
     number = register(registry, path, key=os.urandom(4).hex())
     alias = f"a{number}"
@@ -156,7 +157,7 @@ def test_a_model_is_registered_promoted_and_fetched_without_credentials_of_the_o
     assert registry.alias(NAME, alias) == number
     assert ledger.read(registry, NAME, SIGNING).faults == []
     sign_in(monkeypatch, as_admin, "serving")
-    reader = Registry("arithmetic")
+    reader = Registry()
     chosen = versions.choose(reader, NAME, f"@{alias}", SIGNING)
     (project / "into").mkdir()
     fetched = versions.fetch(reader, NAME, chosen, project / "into", SIGNING)
@@ -167,7 +168,7 @@ def test_a_model_is_registered_promoted_and_fetched_without_credentials_of_the_o
 
 def test_a_mark_fits_into_the_database(tracker: str, fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A signature with a chain of certificates, or by Sigstore, is many times as long as one by a key."""
-    registry, signature = Registry("arithmetic"), os.urandom(6000).hex()
+    registry, signature = Registry(), os.urandom(6000).hex()
     monkeypatch.setattr(signing, "sign_text", lambda text, by: signature)
     ownership.create(registry, fresh, SIGNING)
     signed: list[str] = []
@@ -180,10 +181,10 @@ def test_a_ledger_that_another_account_created_first_is_refused(
     as_admin: Team, project: Path, fresh: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sign_in(monkeypatch, as_admin, "serving")
-    squatter = Registry("arithmetic")
+    squatter = Registry()
     squatter.client.create_registered_model(ledger.name_of(fresh))
     sign_in(monkeypatch, as_admin, "admin")
-    registry = Registry("arithmetic")
+    registry = Registry()
     with pytest.raises(IntegrityError, match=f"{fresh}-promotions was made by somebody else"):
         register(registry, folder(project), os.urandom(4).hex(), name=fresh)
     assert registry.versions(fresh) == []
@@ -198,17 +199,17 @@ def test_an_account_that_may_not_register_a_model_creates_no_ledger_for_it(
 ) -> None:
     publish(fresh)
     sign_in(monkeypatch, as_admin, "serving")
-    registry = Registry(fresh)
+    registry = Registry()
     with pytest.raises(RegistryError, match="ask its owner"):
         ledger.create(registry, fresh, SIGNING)
     assert registry.tags(ledger.name_of(fresh)) is None
 
 
 def test_artifacts_overwritten_on_a_server_are_not_promoted(as_admin: Team, project: Path) -> None:
-    registry = Registry("arithmetic")
+    registry = Registry()
     number = register(registry, folder(project, os.urandom(8)), key=os.urandom(4).hex())
-    run = next(version.run for version in registry.versions(NAME) if version.number == number)
-    registry.upload(run, folder(project, b"other"), "model")
+    version = next(version for version in registry.versions(NAME) if version.number == number)
+    overwrite(registry, version, folder(project, b"other"))
     with pytest.raises(IntegrityError, match="changed after registration"):
         promotion.promote(registry, NAME, number, signing=SIGNING, probe=unprobed, alias="other", reason="r")
 
@@ -240,7 +241,7 @@ def test_the_serving_account_may_read_and_may_not_change_what_others_own(
 ) -> None:
     _, run, number = publish(fresh)
     sign_in(monkeypatch, as_admin, "serving")
-    registry, experiment = Registry(fresh), Experiment(fresh)
+    registry, experiment = Registry(), Experiment(fresh)
     assert [version.number for version in registry.versions(fresh)] == [number]
     forbidden: list[Callable[[], object]] = [
         lambda: experiment.run("another", "m", 0, {}),
@@ -261,7 +262,7 @@ def test_a_wrong_password_is_a_clear_error(
     if password:
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
     with pytest.raises(RegistryError, match="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
-        Registry("arithmetic")
+        Registry()
 
 
 ROUTES = [

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 from kill_points import kill_at_every_step
-from registered_versions import NAME, SIGNING, folder, register
+from lineages import ORIGIN
+from registered_versions import NAME, SIGNING, folder, overwrite, register
 
 from tunesmith.core.errors import IntegrityError
 from tunesmith.registry import ledger, ownership, registration, versions
@@ -17,7 +18,7 @@ from tunesmith.registry.registered_models import Registry
 
 @pytest.fixture
 def registry(project: Path) -> Registry:
-    return Registry("arithmetic")
+    return Registry()
 
 
 def test_registering_again_creates_no_second_version(registry: Registry, project: Path) -> None:
@@ -74,7 +75,7 @@ def test_registering_again_restores_files_overwritten_in_the_tracker(registry: R
     other = shutil.copytree(path, project / "other")
     (other / "adapter_model.safetensors").write_bytes(b"other weights")
     [version] = registry.versions(NAME)
-    registry.upload(version.run, other, "model")
+    overwrite(registry, version, other)
     with pytest.raises(IntegrityError, match="changed"):
         versions.fetch(registry, NAME, version, project / "a", SIGNING)
     assert register(registry, path) == "1"
@@ -88,12 +89,16 @@ def test_a_registration_killed_at_any_step_leaves_no_partial_version_and_complet
     def start(place: Path) -> Callable[[Any], None]:
         path = folder(place)
         if evaluated_again:
-            register(Registry("arithmetic"), path, outcome="undecided")
+            register(Registry(), path, outcome="undecided")
         return lambda registry: register(registry, path)
 
     def check(place: Path, registry: Registry, completed: bool) -> None:
         registered = registry.versions(NAME)
         assert len(registered) == 1 if completed else len(registered) <= 1
+        experiment = registry.client.get_experiment_by_name("arithmetic").experiment_id
+        logged = [model.artifact_location for model in registry.client.search_logged_models([experiment])]
+        assert len(logged) <= 1
+        assert not completed or logged == [registered[0].source]
         assert ledger.read(registry, NAME, SIGNING) == Chain()
         assert not registered or ownership.check(registry, ledger.name_of(NAME), SIGNING)
         for version in registered:
@@ -106,13 +111,9 @@ def test_a_registration_killed_at_any_step_leaves_no_partial_version_and_complet
     assert kill_at_every_step(project, schema, start, check) >= 20
 
 
-def test_a_description_names_the_data_the_base_and_uncommitted_changes() -> None:
-    origin: dict[str, Any] = {
-        "code": {"commit": "a" * 40, "clean": False},
-        "base": {"source": "package x==1 sha256:00"},
-        "hardware": {"device": "cpu"},
-    }
-    text = registration.description("sft-lora", origin, "sft-lora is better.", 384, "demo")
-    assert text.startswith("**sft-lora is better.**")
-    assert "384 rows of `demo` from package x==1" in text
+def test_a_description_begins_in_plain_text_and_names_base_data_and_uncommitted_changes() -> None:
+    origin: dict[str, Any] = ORIGIN | {"code": {"commit": "a" * 40, "clean": False}}
+    text = registration.description("sft-lora", origin, "sft-lora is better.", "proven")
+    assert text.startswith("sft-lora is better.\n\n**Gate:** proven\n\n**Made from** `demo==1`, commit `aaaaaaaaaaaa`")
+    assert "- 1384 rows of `data/ready/demo/train.jsonl`\n" in text
     assert "uncommitted changes" in text

@@ -24,7 +24,7 @@ def test_transfers_of_files_have_a_longer_timeout(monkeypatch: pytest.MonkeyPatc
 def test_a_password_in_the_address_is_not_in_the_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ada:s3cret@127.0.0.1:9")
     with pytest.raises(RegistryError, match=r"at http://ada:…@127\.0\.0\.1:9") as error:
-        Registry("arithmetic")
+        Registry()
     assert "s3cret" not in str(error.value)
 
 
@@ -61,7 +61,7 @@ def test_an_unreachable_server_is_distinguished_from_one_that_refuses(error: Exc
 def test_runs_and_versions_are_at_one_address(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow would take another address for its registry from its own variable."""
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://127.0.0.1:9")
-    registry = Registry("arithmetic")
+    registry = Registry()
     registry.create("m", {"a": "1"})
     assert registry.tags("m") == {"a": "1"}
 
@@ -80,7 +80,7 @@ sys.addaudithook(hook)
     "statement",
     [
         "import tunesmith.registry.publishing",
-        "from tunesmith.registry.registered_models import Registry; Registry('e').client",
+        "from tunesmith.registry.registered_models import Registry; Registry().client",
     ],
 )
 def test_telemetry_is_disabled_before_mlflow_is_imported(project: Path, statement: str) -> None:

@@ -103,7 +103,7 @@ def test_a_training_in_a_container_is_published_live_and_again_at_registration_a
     assert runs(experiment).keys() == {VICTIM, key}
     run = runs(experiment)[key]
     assert (run.info.run_id, run.info.run_name) == (registered, "dpo")
-    assert [m.value for m in experiment.client.get_metric_history(registered, "loss")] == [0.5, 0.25]
+    assert [m.value for m in experiment.client.get_metric_history(registered, "training/loss")] == [0.5, 0.25]
     assert run.data.params["dpo.beta"] == "0.1"
 
 

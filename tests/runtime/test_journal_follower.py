@@ -75,7 +75,7 @@ def wait_until_none(project: Path, seconds: float) -> None:
 
 def wait_for_run(experiment: Experiment) -> Any:
     deadline = time.monotonic() + 120
-    while not (runs := experiment.client.search_runs([experiment.id], "metrics.loss >= 0")):
+    while not (runs := experiment.client.search_runs([experiment.id], "metrics.`training/loss` >= 0")):
         assert time.monotonic() < deadline, "nothing was published"
         time.sleep(0.2)
     (published,) = runs
@@ -97,7 +97,7 @@ def test_the_journal_of_this_run_is_published_while_it_grows_and_not_that_of_an_
     wait_until_none(training, 90)
     published = wait_for_run(experiment)
     assert published.info.status == "FINISHED"
-    assert published.data.metrics["loss"] == 0.5
+    assert published.data.metrics["training/loss"] == 0.5
 
 
 @pytest.mark.parametrize("begins_after", ["0", "3"])

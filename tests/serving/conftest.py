@@ -33,7 +33,7 @@ def fake_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def registry(project: Path) -> Registry:
-    return Registry("arithmetic")
+    return Registry()
 
 
 @pytest.fixture

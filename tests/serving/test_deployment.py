@@ -66,7 +66,7 @@ def fetch(folder: Path, tmp_path: Path) -> Fetch:
         )
         (tmp_path / probes.NAME).write_text(json.dumps(signed_probes))
         claims = {"of": "calculator", "model": model}
-        return VersionFiles(Version("7", "run", {}), folder / model, tmp_path, "d", claims, "me")
+        return VersionFiles(Version("7", "run", {}, ""), folder / model, tmp_path, "d", claims, "me")
 
     return fetch
 

@@ -98,7 +98,7 @@ def test_an_adapter_on_trained_weights_gets_them_from_the_registry(models: Path,
     adapter = adapters.write(project / "fetched", models / "base", on=full)
     edit_params(project, signing=SIGNING.model_dump(mode="json"))
     assert model_files.full_weights(adapter) == Path("models/sft-full")
-    registry = Registry("arithmetic")
+    registry = Registry()
     digest = manifest.read(full).digest
     full.rename(project / "away")
     with pytest.raises(ServingError, match=f"neither in models/ nor registered as {NAME}"):

@@ -33,11 +33,11 @@ from tunesmith.serving import engine_commands, supervisor
 
 calls, Registry = [], supervisor.Registry
 
-def connect(experiment):
-    calls.append(experiment)
+def connect():
+    calls.append(None)
     if len(calls) < 3:
         raise UnreachableTrackerError("the tracking server does not answer", fix="start it")
-    return Registry(experiment)
+    return Registry()
 
 supervisor.Registry = connect
 engine_commands.choose = lambda served, port, *_: (

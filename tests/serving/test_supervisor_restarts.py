@@ -53,8 +53,7 @@ def test_an_engine_whose_cached_files_were_changed_is_restarted_from_the_signed_
 
 def change_everywhere(registry: Registry) -> None:
     """Change the only version, in the cache and in the registry."""
-    artifacts = registry.artifacts(registry.versions(NAME)[0].run)
-    for place in (model_cache.folder(), Path(artifacts)):
+    for place in (model_cache.folder(), Path(registry.versions(NAME)[0].source)):
         [file] = place.rglob("answers.json")
         file.write_text("{}")
 

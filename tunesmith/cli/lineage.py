@@ -28,7 +28,7 @@ def run(which: str, *, verify: bool, as_json: bool) -> bool:
     """Print the lineage of a model, a version or an alias; return whether nothing in it differs from its record."""
     names, signing, root = params.load(Names, "registry"), params.load(Settings, "signing").root, Path.cwd()
     with TemporaryDirectory() as scratch:
-        records = Records(Registry(names.experiment), names.model, signing, root, Path(scratch))
+        records = Records(Registry(), names.model, signing, root, Path(scratch))
         node = tree(records, which)
         if verify:
             from tunesmith.registry.provenance import verification  # imports DVC, which is slow

@@ -57,7 +57,7 @@ def _show_next(entry: Entry) -> None:
 
 def _project() -> tuple[Registry, str, Signing]:
     names = params.load(Names, "registry")
-    return Registry(names.experiment), names.model, params.load(Settings, "signing").root
+    return Registry(), names.model, params.load(Settings, "signing").root
 
 
 def _show(entry: Entry) -> None:

@@ -18,7 +18,7 @@ from tunesmith.registry.versions import VersionFiles
 def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
     """Print the comparison; return whether it is the same model. Raises as `versions.fetch` and `rebuild` do."""
     names, signing = params.load(Names, "registry"), params.load(Settings, "signing").root
-    registry = Registry(names.experiment)
+    registry = Registry()
     version = versions.choose(registry, names.model, which, signing)
     with TemporaryDirectory() as scratch:
         fetched = versions.fetch(registry, names.model, version, Path(scratch), signing)

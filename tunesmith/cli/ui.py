@@ -1,20 +1,28 @@
-"""`tunesmith ui`: the MLflow UI on a local registry."""
+"""`tunesmith ui`: the MLflow UI on the registry, at the page of the project's runs."""
 
 import os
 import sys
 from typing import NoReturn
 
-from tunesmith.registry.tracker import artifacts_folder, tracking_uri, without_password
+from tunesmith.core.params import load
+from tunesmith.registry.runs import Experiment
+from tunesmith.registry.tracker import Names, artifacts_folder, tracking_uri, without_password
 
 
 def run(port: int) -> None:
     """Become an MLflow server on loopback; where the registry is a server already, print its address instead."""
     uri = tracking_uri()
+    page = runs_page(Experiment(load(Names, "registry").experiment))
     if uri.startswith(("http:", "https:")):
-        print(f"the registry is a server already: {without_password(uri)}")
+        print(f"the registry is a server already: {without_password(uri)}/{page}")
     else:
-        print(f"MLflow UI on http://127.0.0.1:{port}", file=sys.stderr, flush=True)
+        print(f"MLflow UI on http://127.0.0.1:{port}/{page}", file=sys.stderr, flush=True)
         _become_server(uri, port)
+
+
+def runs_page(experiment: Experiment) -> str:
+    """Return the path of the page with the runs; MLflow's start page hides them in another part of its UI."""
+    return f"#/experiments/{experiment.id}/runs?workflowType=machine_learning"
 
 
 def _become_server(uri: str, port: int) -> NoReturn:

@@ -11,7 +11,6 @@ only what is missing. Two that publish a journal at once would each add it, so a
 
 import fcntl
 import hashlib
-import itertools
 import os
 import signal
 import sys
@@ -21,26 +20,31 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from tunesmith.core import journal
+from tunesmith.core import journal, lineage
 from tunesmith.core.errors import EngineError, RegistryError
 from tunesmith.core.journal import Event
 from tunesmith.core.params import load
 from tunesmith.core.ready_rows import Sample
-from tunesmith.evaluation.documents import ModelMetrics
+from tunesmith.evaluation.documents import Details, ModelMetrics, SuiteComparison, SuiteMetrics
+from tunesmith.registry import traces
 from tunesmith.registry.journal_reader import JournalReader
-from tunesmith.registry.runs import Experiment, MetricPoint
+from tunesmith.registry.runs import DIGEST_LENGTH, Experiment, MetricPoint
 from tunesmith.registry.tracker import Names
 
 INTERVAL = 1.0
 """Seconds between two reads of a followed journal."""
 LAST_ATTEMPT = 30
 """Seconds that a follower may still take once its training is gone; then it ends, whatever it waits for."""
+SIZES = ("steps", "trainable_parameters", "total_parameters")
+"""The fields of a journal's end that are constants: params of the run, not metrics."""
+DETAILS = ("epoch", "grad_norm", "learning_rate", "num_tokens", "step_time")
+"""What trainers log at a step beside the quantities that a training is judged by."""
 MAX_PENDING = 10_000
 """Limit on the events that wait for a server; at the limit the journal is not read further."""
 
 
-def publish_training(experiment: Experiment, events: list[Event]) -> str:
-    """Publish a journal, complete or still growing, and return the id of its run."""
+def publish_training(experiment: Experiment, events: list[Event], commit: str | None = None) -> str:
+    """Publish a journal, complete or still growing, and return its run's id. commit: that of the code, if known."""
     start, end = journal.first(events, "start"), journal.first(events, "end")
     run = experiment.run(start["key"], start["model"], start["time"], {"method": start["method"]})
     entry = start.get("merged", start["model"])  # left out of the names, so that runs of several entries compare
@@ -49,35 +53,68 @@ def publish_training(experiment: Experiment, events: list[Event]) -> str:
         "method": start["method"],
         "device": start["device"],
         **_flatten({section: entries.get(entry, entries) for section, entries in start["params"].items()}),
+        **{name: value for name, value in end.items() if name in SIZES},
     }
-    summary = [point for name, value in end.items() for point in _points(f"training/{name}", value, end["time"])]
-    experiment.log(run, points=[*step_points(events), *summary], params=params)
+    usage = [
+        point
+        for name, value in end.items()
+        if name not in SIZES
+        for point in _points(f"usage/{name}", value, end["time"])
+    ]
+    stage = "merge" if "merged" in start else "_".join(["train", *start["params"]])
+    experiment.log(run, points=[*step_points(events), *usage], params=params, tags=source_tags(stage, commit))
     return run
 
 
+def source_tags(stage: str, commit: str | None) -> dict[str, str]:
+    """Return the tags behind MLflow's columns Source and Version."""
+    name = {"mlflow.source.name": f"stages/{stage}.py", "mlflow.source.type": "LOCAL"}
+    return name | ({"mlflow.source.git.commit": commit} if commit else {})
+
+
 def step_points(events: list[Event]) -> list[MetricPoint]:
-    """Return every value that the steps of a journal logged, except those that were not finite."""
+    """Return every value that the steps of a journal logged, except those that were not finite.
+
+    MLflow draws metrics in the order of their names: what a training is judged by is under `training`, the rest of what
+    TRL logs, some of it constant, under `trl`, behind it.
+    """
     return [
-        MetricPoint(name, float(value), event["time"], event["step"])
+        MetricPoint(f"{'trl' if '/' in name or name in DETAILS else 'training'}/{name}", value, event["time"], step)
         for event in events
         if event["event"] == "step"
+        for step in [event["step"]]
         for name, value in event.items()
         if name not in ("event", "time", "step") and isinstance(value, int | float)  # null: not finite
     ]
 
 
-def publish_evaluation(experiment: Experiment, run: str, metrics: ModelMetrics, samples: list[Sample]) -> None:
-    """Publish an evaluation: each suite's metrics under the suite's name, the cost apart, samples as a table."""
-    points = [
-        point for name, value in metrics.items() for point in _points(f"evaluation/{name}", value, metrics["time"])
-    ]
+def publish_evaluation(
+    experiment: Experiment,
+    run: str,
+    metrics: ModelMetrics,
+    samples: list[Sample],
+    suites: Mapping[str, SuiteComparison],
+    model: str | None = None,
+) -> None:
+    """Publish an evaluation: scores with their intervals, counts, samples as a table, and some of them as traces.
+
+    suites: the comparison of every model on each suite. model: the id of the logged model, if the model is one.
+    """
+    name, time = metrics["model"], metrics["time"]
+    experiment.log(run, points=_points("usage/evaluation_seconds", metrics["seconds"], time))
     for suite, measured in metrics["suites"].items():
-        of_suite = [_points(f"{suite}/{name}", value, metrics["time"]) for name, value in measured.items()]
-        points += itertools.chain.from_iterable(of_suite)
-        digest, prompts = measured["prompts_digest"], measured["prompts"]
-        experiment.log_dataset(run, measured["dataset"], digest, f"{measured['dataset']}/test.jsonl", "test", prompts)
-    digests = {f"prompts.{suite}": measured["prompts_digest"] for suite, measured in metrics["suites"].items()}
-    experiment.log(run, points=points, tags=digests)
+        digest, task = measured["prompts_digest"], measured["kind"] == "lm_eval"
+        dataset = measured["dataset"] if task else f"{measured['dataset']}/test"
+        source = dataset if task else f"{dataset}.jsonl"
+        experiment.log_dataset(run, dataset, digest, source, "test", measured["prompts"])
+        values = _scores(measured, suites[suite], name)
+        points = [
+            MetricPoint(f"{section}/{suite}/{key}", float(value), time, 0, (dataset, digest[:DIGEST_LENGTH]))
+            for section, part in values.items()
+            for key, value in part.items()
+            if value is not None
+        ]
+        experiment.log(run, points=points, model=model)
     table: dict[str, Sequence[object]] = {
         "suite": [sample["suite"] for sample in samples],
         "id": [sample["row"]["id"] for sample in samples],
@@ -89,6 +126,19 @@ def publish_evaluation(experiment: Experiment, run: str, metrics: ModelMetrics, 
         "reason": [sample["reason"] for sample in samples],
     }
     experiment.log_table(run, table, "samples.json")
+    traces.publish(experiment, run, samples, digest=metrics["answers_digest"], time=time, model=model)
+
+
+def _scores(measured: SuiteMetrics, compared: SuiteComparison, name: str) -> dict[str, dict[str, float | None]]:
+    """Return what a suite measured of a model, by section of MLflow's charts, which are drawn in this order."""
+    score, difference = compared["models"][name], compared["against_baseline"].get(name)
+    details = {key: float(value) for key, value in measured.items() if key in Details.__annotations__}
+    scores = details | {"score": measured["score"], "score_low": score["low"], "score_high": score["high"]}
+    if difference is not None:
+        ends = {f"difference_{end}": difference[end] for end in ("low", "high")}
+        scores |= {"difference": difference["difference"], **ends}
+    counts = {key: measured[key] for key in ("no_answer", "not_gradable", "well_formed", "stopped", "tokens")}
+    return {"scores": scores, "suites": counts}
 
 
 def evaluation_key(metrics: ModelMetrics) -> str:
@@ -126,7 +176,7 @@ def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
         stopped = True
 
     signal.signal(signal.SIGTERM, stop)
-    pending, run, experiment = list[Event](), "", None
+    pending, run, experiment, commit = list[Event](), "", None, lineage.code()["commit"]
     try:
         while True:
             abandoned = stopped or os.getppid() != trainer  # before the last read, which then misses nothing
@@ -135,7 +185,7 @@ def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
             try:
                 if pending:
                     experiment = experiment or Experiment(settings.experiment)
-                    run = publish_training(experiment, [reader.start, *pending])
+                    run = publish_training(experiment, [reader.start, *pending], commit)
                     pending.clear()
                 if reader.ended or (abandoned and reader.caught_up):
                     if experiment is not None:

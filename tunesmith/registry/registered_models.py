@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunesmith.registry.tracker import Tracker, raising_registry_errors
+from tunesmith.registry.logged_models import MODEL_FOLDER, LoggedModel, LoggedModels
+from tunesmith.registry.tracker import raising_registry_errors
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import RegisteredModel
@@ -11,43 +12,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a registered model. run: the id of the run that holds its artifact."""
+    """A version of a registered model."""
 
     number: str
     run: str
+    """The id of the run that made the model and holds the evidence about it."""
     tags: dict[str, str]
+    source: str
+    """The address of the logged model's files; in versions of earlier releases, of the model folder alone."""
+
+    @property
+    def model(self) -> str:
+        """The address of the model folder."""
+        return self.source if self.source.endswith(f"/{MODEL_FOLDER}") else f"{self.source}/{MODEL_FOLDER}"
 
 
-class Registry(Tracker):
+class Registry(LoggedModels):
     """The registered models of the tracking server. Every method raises RegistryError where a request fails."""
 
-    def __init__(self, experiment: str) -> None:
-        """Connect. experiment: see `Tracker`. Raises RegistryError where the server does not answer."""
-        super().__init__(experiment)
-        if self.local is None:
-            with raising_registry_errors(self.uri):
-                self.client.search_registered_models(max_results=1)
+    def __init__(self) -> None:
+        """Connect. Raises RegistryError where the server does not answer."""
+        super().__init__()
+        with raising_registry_errors(self.uri):
+            self.client.search_registered_models(max_results=1)
 
     def versions(self, model: str) -> list[Version]:
         """List every version of a registered model, newest first."""
-        if self.local is not None:
-            return [Version(*row) for row in self.local.versions(model)]
         with raising_registry_errors(self.uri):
             matches = self.client.search_model_versions(f"name = '{model}'")
-        versions = [Version(str(v.version), str(v.run_id), dict(v.tags)) for v in matches]
+        versions = [Version(str(v.version), str(v.run_id), dict(v.tags), str(v.source)) for v in matches]
         return sorted(versions, key=lambda version: -int(version.number))
 
     def tags(self, model: str) -> dict[str, str] | None:
         """Return the tags of a registered model itself; None where no model has the name."""
-        if self.local is not None:
-            return self.local.tags(model)
         registered = self._find(model)
         return dict(registered.tags) if registered else None
 
     def alias(self, model: str, alias: str) -> str | None:
         """Return the number of the version that an alias points to; None where it is not set."""
-        if self.local is not None:
-            return self.local.alias(model, alias)
         registered = self._find(model)
         number = registered.aliases.get(alias) if registered else None
         return None if number is None else str(number)
@@ -81,37 +83,32 @@ class Registry(Tracker):
         with raising_registry_errors(self.uri):
             self.client.set_registered_model_tag(model, name, value)
 
-    def ensure_version(
-        self, model: str, run: str, *, digest_tag: tuple[str, str], tags: dict[str, str], description: str
-    ) -> str:
-        """Return the number of the version of ``model`` with this run's ``model`` artifact; create it if missing.
-
-        digest_tag: the tag, as name and value, that identifies the version among those of the run.
-        """
-        name, digest = digest_tag
+    def ensure_version(self, model: str, logged: LoggedModel, tags: dict[str, str], description: str) -> str:
+        """Return the number of the version of ``model`` that is this logged model; create it if missing."""
         with raising_registry_errors(self.uri):
             for version in reversed(self.versions(model)):
-                if version.run == run and version.tags.get(name) == digest:
+                if version.source == logged.address:
                     self.client.update_model_version(model, version.number, description)
                     for tag, value in tags.items():  # it may have been evaluated again
                         self.client.set_model_version_tag(model, version.number, tag, value)
                     return version.number
-            number = self._create_version(model, run, {name: digest, **tags}, description)
+            number = self._create_version(model, logged.address, logged.run, tags, description, model_id=logged.id)
             # MLflow hands out numbers one by one, so several processes that create it at once agree on the first.
-            twins = [v.number for v in self.versions(model) if v.run == run and v.tags.get(name) == digest]
+            twins = [version.number for version in self.versions(model) if version.source == logged.address]
             if number != twins[-1]:
                 self.remove_version(model, number)
             return twins[-1]
 
     def add_version(self, model: str, source: Version, tags: dict[str, str], description: str) -> str:
-        """Create a version of ``model`` with the artifact of ``source``'s run, in one transaction with its tags."""
+        """Create a version of ``model`` that points to the run of ``source``, in one transaction with its tags."""
         with raising_registry_errors(self.uri):
-            return self._create_version(model, source.run, tags, description)
+            return self._create_version(model, self.artifacts(source.run), source.run, tags, description)
 
-    def _create_version(self, model: str, run: str, tags: dict[str, str], description: str) -> str:
-        source = f"{self.artifacts(run)}/model"
+    def _create_version(
+        self, model: str, address: str, run: str, tags: dict[str, str], description: str, model_id: str | None = None
+    ) -> str:
         version = self.client.create_model_version(
-            model, source, run, tags, description=description, await_creation_for=0
+            model, address, run, tags, description=description, await_creation_for=0, model_id=model_id
         )
         return str(version.version)
 

@@ -18,14 +18,14 @@ from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, RegistryError, SupersededError
 from tunesmith.core.lineage import Lineage
 from tunesmith.evaluation.documents import Outcome
-from tunesmith.registry import ledger, versions
+from tunesmith.registry import ledger, mlmodel, versions
 from tunesmith.registry import signing as signatures
+from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER, LoggedModel
+from tunesmith.registry.mlmodel import Loading
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.versions import (
-    DIGEST_TAG,
     EVIDENCE_FOLDER,
-    MODEL_FOLDER,
     MODEL_TAG,
     SIGNATURE_FILE,
     STATEMENT_FILE,
@@ -63,6 +63,7 @@ def register(
     run: str,
     folder: Path,
     *,
+    loading: Loading,
     outcome: Outcome,
     evidence: str,
     files: Mapping[str, str],
@@ -72,60 +73,71 @@ def register(
 ) -> str:
     """Sign and upload a model folder and make it a version of ``name``. Returns the version's number.
 
-    outcome, evidence: the gate's decision and its reason. files: further evidence, text by file name. tags: for readers
-    and filters. Raises IntegrityError if the folder does not verify, here or after the upload, or the history of
-    promotions is not valid.
+    loading: how MLflow opens it. outcome, evidence: the gate's decision and its reason. files: further evidence, text
+    by file name. tags: for readers and filters. Raises IntegrityError if the folder does not verify, here or after the
+    upload, or the history of promotions is not valid.
     """
     own = manifest.verify(folder)
     ledger.create(registry, name, signing)
     champion = ledger.read(registry, name, signing).verified(name).head(ledger.CHAMPION)
-    claims: Claims = {
-        "of": name,
-        "model": folder.name,
-        "digest": own.digest,
-        "weights_digest": own.weights_digest,
-        "run": run,
-        "outcome": outcome,
-        "evidence": evidence,
-        "champion": champion.hash if champion else None,
-        "files": {file: _sha256(text) for file, text in files.items()},
-        "sequence": 0,  # numbered when it is signed
-    }
+    logged = registry.ensure_logged(run, folder.name, own.digest)
+    with TemporaryDirectory() as scratch:
+        around = Path(scratch)
+        mlmodel.write(around, logged, folder, loading)
+        claims: Claims = {
+            "of": name,
+            "model": folder.name,
+            "digest": own.digest,
+            "weights_digest": own.weights_digest,
+            "run": run,
+            "outcome": outcome,
+            "evidence": evidence,
+            "champion": champion.hash if champion else None,
+            "files": {file: _sha256(text) for file, text in files.items()},
+            "mlflow_files": versions.file_digests(around),
+            "sequence": 0,  # numbered when it is signed
+        }
 
-    def attempt() -> str:
-        statement_id = _find_statement(registry, claims, signing) or _upload(registry, folder, claims, files, signing)
-        all_tags = {MODEL_TAG: folder.name, **tags, STATEMENT_TAG: statement_id}
-        number = registry.ensure_version(
-            name, run, digest_tag=(DIGEST_TAG, own.digest), tags=all_tags, description=description
-        )
-        with TemporaryDirectory() as scratch:
-            version = versions.choose(registry, name, number, signing)
-            versions.fetch_statement(registry, name, version, Path(scratch), signing)
-        return number
+        def attempt() -> str:
+            statement_id = _find_statement(registry, logged, claims, signing)
+            if statement_id is None:
+                statement = _sign(registry, folder, claims, files, signing)
+                registry.upload_model(logged, folder, MODEL_FOLDER)
+                registry.upload_model(logged, around)
+                _check_upload(registry, logged, claims, statement, signing)
+                statement_id = statement.id
+            all_tags = {MODEL_TAG: folder.name, DIGEST_TAG: own.digest, **tags, STATEMENT_TAG: statement_id}
+            number = registry.ensure_version(name, logged, all_tags, description)
+            with TemporaryDirectory() as scratch:
+                version = versions.choose(registry, name, number, signing)
+                versions.fetch_statement(registry, name, version, Path(scratch), signing)
+            registry.finish_logged(logged, registered=(name, number))
+            return number
 
-    for pause in PAUSES:
-        with suppress(SupersededError):  # another process registers the same model at this moment
-            return attempt()
-        time.sleep(pause * random.random())
-    return attempt()
+        for pause in PAUSES:
+            with suppress(SupersededError):  # another process registers the same model at this moment
+                return attempt()
+            time.sleep(pause * random.random())
+        return attempt()
 
 
-def _find_statement(registry: Registry, claims: Claims, signing: Signing) -> str | None:
-    """Return the id of the statement of this run's version, if it makes the same claims and all its files verify."""
-    name, run = claims["of"], claims["run"]
-    version = next((v for v in registry.versions(name) if v.run == run and STATEMENT_TAG in v.tags), None)
+def _find_statement(registry: Registry, logged: LoggedModel, claims: Claims, signing: Signing) -> str | None:
+    """Return the id of the statement of this model's version, if it makes the same claims and all its files verify."""
+    name = claims["of"]
+    registered = (v for v in registry.versions(name) if v.source == logged.address and STATEMENT_TAG in v.tags)
+    version = next(registered, None)
     if version is None:
         return None
     with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
-        registered = versions.fetch(registry, name, version, Path(scratch), signing).claims
-        files = {file: digest for file, digest in registered["files"].items() if file != MODEL_SIGNATURE_FILE}
-        if {**registered, "files": files, "sequence": 0} == claims:
+        signed = versions.fetch(registry, name, version, Path(scratch), signing).claims
+        files = {file: digest for file, digest in signed["files"].items() if file != MODEL_SIGNATURE_FILE}
+        if {**signed, "files": files, "sequence": 0} == claims:
             return version.tags[STATEMENT_TAG]
     return None
 
 
-def _upload(registry: Registry, folder: Path, claims: Claims, files: Mapping[str, str], signing: Signing) -> str:
-    """Sign and upload the model and its evidence, read them back and check them. Returns the statement's id."""
+def _sign(registry: Registry, folder: Path, claims: Claims, files: Mapping[str, str], signing: Signing) -> Statement:
+    """Sign the model and the claims, and upload the evidence."""
     model_signature = signatures.sign(folder, signing)
     signed_claims: Claims = {
         **claims,
@@ -140,31 +152,42 @@ def _upload(registry: Registry, folder: Path, claims: Claims, files: Mapping[str
         STATEMENT_FILE: statement.text,
         SIGNATURE_FILE: statement.signature,
     }
-    registry.upload(claims["run"], folder, MODEL_FOLDER)
     with TemporaryDirectory() as scratch:
         for file, content in evidence.items():
             (Path(scratch) / file).write_text(content)
         registry.upload(claims["run"], Path(scratch), f"{EVIDENCE_FOLDER}/{statement.id}")
+    return statement
+
+
+def _check_upload(
+    registry: Registry, logged: LoggedModel, claims: Claims, statement: Statement, signing: Signing
+) -> None:
+    """Read the model and its evidence back. Raises IntegrityError where they are not the ones that were signed."""
+    tags = {MODEL_TAG: claims["model"], DIGEST_TAG: claims["digest"], STATEMENT_TAG: statement.id}
     with TemporaryDirectory() as scratch:
-        tags = {MODEL_TAG: folder.name, DIGEST_TAG: claims["digest"], STATEMENT_TAG: statement.id}
-        planned = Version("to be made", claims["run"], tags)
+        planned = Version("to be made", claims["run"], tags, logged.address)
         versions.fetch(registry, claims["of"], planned, Path(scratch), signing)
-    return statement.id
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def description(name: str, lineage: Lineage, sentence: str, rows: int, dataset: str) -> str:
-    """Return the description of a version for the tracker's UI, in Markdown."""
-    code = lineage["code"]
+def description(name: str, lineage: Lineage, sentence: str, reason: str) -> str:
+    """Return the description of a version for the tracker's UI, in Markdown; a list shows its first line as text."""
+    code, device = lineage["code"], lineage["hardware"]["device"]
     commit = f"commit `{code['commit'][:12]}`" if code["commit"] else "no git checkout"
     dirty = "" if code["clean"] else ", **with uncommitted changes**"
+    rows = "".join(f"- {entry['rows']} rows of `{path}`\n" for path, entry in lineage["inputs"].items())
     return (
-        f"**{sentence}**\n\n"
-        f"- trained on {rows} rows of `{dataset}` from {lineage['base']['source'].split(' sha256:')[0]}\n"
-        f"- code: {commit}{dirty}; hardware: {lineage['hardware']['device']}\n"
+        f"{sentence}\n\n"
+        f"**Gate:** {reason}\n\n"
+        f"**Made from** `{short(lineage['base']['source'])}`, {commit}{dirty}, on {device}, with\n\n{rows}\n"
         f"- `tunesmith lineage {name} --verify` shows and checks where it comes from\n"
-        f"- promote it with `tunesmith promote {name}`\n"
+        f"- `tunesmith promote {name}` makes it the champion\n"
     )
+
+
+def short(source: str) -> str:
+    """Return the source of a base model without its kind and its digest."""
+    return source.partition(" ")[2].partition(" sha256:")[0]

@@ -3,11 +3,16 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from tunesmith.core.errors import RegistryError
 from tunesmith.registry.tracker import (
+    DATABASE,
     Tracker,
     artifacts_folder,
+    local_uri,
     raising_registry_errors,
+    tracking_uri,
     user_name,
 )  # first: sets what MLflow reads on import
 
@@ -15,6 +20,8 @@ from tunesmith.registry.tracker import (
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 
+DIGEST_LENGTH = 36
+"""The characters of a data set's digest that MLflow keeps."""
 KEY = "tunesmith.key"
 """The tag that identifies a run, so that publishing twice makes one run."""
 CHOSEN = "tunesmith.run"
@@ -23,23 +30,45 @@ CHOSEN = "tunesmith.run"
 
 @dataclass(frozen=True)
 class MetricPoint:
-    """A metric's value at a step; time in milliseconds. MLflow keeps a point that is logged twice once."""
+    """A metric's value at a step. MLflow keeps a point that is logged twice once."""
 
     name: str
     value: float
     time: int
+    """Milliseconds since the epoch."""
     step: int
+    dataset: tuple[str, str] | None = None
+    """Name and digest of the data set that a metric of a logged model was measured on."""
 
 
 class Experiment(Tracker):
     """An experiment of the tracking server, created if it does not exist."""
 
     def __init__(self, name: str) -> None:
-        """Find or create the experiment. Raises RegistryError where the server does not answer."""
-        super().__init__(name)
+        """Find or create the experiment.
+
+        Raises RegistryError where the server does not answer, or this project was moved away from its artifacts.
+        """
+        super().__init__()
         with raising_registry_errors(self.uri):
             experiment = self.client.get_experiment_by_name(name)
             self.id = str(experiment.experiment_id) if experiment else self._create(name)
+        if experiment and tracking_uri() == local_uri():
+            self._check_not_moved(Path(experiment.artifact_location))
+
+    def _check_not_moved(self, recorded: Path) -> None:
+        """Raise RegistryError where this project's own database records its artifacts in another folder.
+
+        MLflow records absolute paths and offers no way to change one. A copy would write to the first's artifacts.
+        """
+        here = artifacts_folder()
+        if recorded.resolve() != here and recorded.name == here.name:
+            was, now = recorded.parent, here.parent
+            raise RegistryError(
+                f"{self.uri} records its artifacts in {recorded}: this project was moved or copied from {was}",
+                fix=f"after a move: `ln -s {now} {was}`, or move it back. In a copy, remove {DATABASE} and run "
+                "`dvc repro --force --single-item register`: it gets a registry of its own",
+            )
 
     def _create(self, name: str) -> str:
         location = str(artifacts_folder()) if self.uri.startswith("sqlite:") else None
@@ -68,6 +97,12 @@ class Experiment(Tracker):
                 self.client.restore_run(chosen)
             return chosen
 
+    def find(self, key: str) -> str | None:
+        """Return the id of the run with this key; None where there is none."""
+        with raising_registry_errors(self.uri):
+            runs = [run for run in self._runs(key) if run.info.lifecycle_stage == "active"]
+            return self._agree_on_one(runs) if runs else None
+
     def _runs(self, key: str) -> list[Run]:
         """Return the runs with this key, including deleted ones, in the same order for every process."""
         runs = self.client.search_runs([self.id], f"tags.`{KEY}` = '{key}'", ViewType.ALL)
@@ -81,19 +116,8 @@ class Experiment(Tracker):
         """
         chosen = str(runs[0].info.run_id)
         for run in runs:
-            chosen = run.data.params.get(CHOSEN) or self._write_once(str(run.info.run_id), CHOSEN, chosen)
+            chosen = run.data.params.get(CHOSEN) or self.write_once(str(run.info.run_id), CHOSEN, chosen)
         return chosen
-
-    def _write_once(self, run: str, param: str, value: str) -> str:
-        """Write a param unless it is written already; return its value."""
-        try:
-            self.client.log_param(run, param, value)
-        except MlflowException as error:
-            written = self.client.get_run(run).data.params.get(param)
-            if written is None:
-                raise error
-            return str(written)
-        return value
 
     def log(
         self,
@@ -102,9 +126,16 @@ class Experiment(Tracker):
         points: Iterable[MetricPoint] = (),
         params: Mapping[str, object] | None = None,
         tags: Mapping[str, object] | None = None,
+        model: str | None = None,
     ) -> None:
-        """Add metrics, params and tags to a run; logging the same again changes nothing."""
-        metrics = [Metric(point.name, point.value, point.time, point.step) for point in points]
+        """Add metrics, params and tags to a run; logging the same again changes nothing.
+
+        model: the id of a logged model that gets the metrics too.
+        """
+        metrics = [
+            Metric(point.name, point.value, point.time, point.step, model, *(point.dataset or (None, None)), run)
+            for point in points
+        ]
         with raising_registry_errors(self.uri):
             for start in range(0, len(metrics), 1000):  # the server's limit on a batch
                 self.client.log_batch(run, metrics=metrics[start : start + 1000])
@@ -115,10 +146,10 @@ class Experiment(Tracker):
             )
 
     def log_dataset(self, run: str, name: str, digest: str, source: str, context: str, rows: int) -> None:
-        """Record a data set as an input of the run. digest: its SHA-256 in hex, of which MLflow keeps 36 characters."""
+        """Record a data set as an input of the run. digest: its SHA-256 in hex."""
         dataset = Dataset(
             name=name,
-            digest=digest[:36],
+            digest=digest[:DIGEST_LENGTH],
             source_type="local",
             source=json.dumps({"uri": source}),
             profile=json.dumps({"num_rows": rows}),

@@ -5,9 +5,10 @@ Nothing is ever pickled or unpickled: a version's artifact is a model folder, re
 second, so this module and registered_models.py import it on first use; runs.py imports it at once.
 """
 
+import fcntl
 import getpass
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,6 @@ from urllib.parse import urlsplit
 from tunesmith.core import layout
 from tunesmith.core.errors import RegistryError, UnreachableTrackerError
 from tunesmith.core.params import Section
-from tunesmith.registry import mlflow_sqlite
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +32,7 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD", "false")
 os.environ.setdefault("MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD", "false")
 
+SCHEME = "sqlite:///"
 DATABASE, ARTIFACTS = Path("mlflow.db"), Path("mlartifacts")
 TRANSFER_TIMEOUT = "1800"
 """Timeout of a request that copies files, in seconds: the server answers after it has received the whole file."""
@@ -59,7 +60,7 @@ def tracking_uri() -> str:
 
 def local_uri() -> str:
     """Return the address of this project's own database."""
-    return f"{mlflow_sqlite.SCHEME}{(layout.home() / DATABASE).resolve()}"
+    return f"{SCHEME}{(layout.home() / DATABASE).resolve()}"
 
 
 def artifacts_folder() -> Path:
@@ -74,22 +75,18 @@ def without_password(text: str) -> str:
 
 
 class Tracker:
-    """A connection, opened on first use. local: the database file, where it can be read without MLflow; else None."""
+    """A connection, opened on first use."""
 
-    def __init__(self, experiment: str) -> None:
-        """experiment: the name of the experiment whose artifact paths are updated if this project was moved."""
+    def __init__(self) -> None:
         self.uri = without_password(tracking_uri())
-        self.local = mlflow_sqlite.open_known_schema(tracking_uri())
-        if self.local is not None and self.uri == local_uri():
-            self.local.update_artifact_paths(experiment, artifacts_folder())
 
     @cached_property
     def client(self) -> "MlflowClient":
         """MLflow's client. Raises RegistryError where a database cannot be opened; a server is not contacted yet."""
         from mlflow import MlflowClient
 
-        with raising_registry_errors(self.uri), mlflow_sqlite.creation_lock(self.uri):
-            mlflow_sqlite.create(tracking_uri(), lambda uri: MlflowClient(uri).search_experiments(max_results=1))
+        with raising_registry_errors(self.uri):
+            _create_database(tracking_uri(), lambda uri: MlflowClient(uri).search_experiments(max_results=1))
             return MlflowClient(tracking_uri(), tracking_uri())
 
     def upload(self, run: str, path: Path, folder: str | None = None) -> None:
@@ -100,26 +97,53 @@ class Tracker:
             else:
                 self.client.log_artifact(run, str(path), folder)
 
-    def download(self, run: str, path: str, into: Path) -> Path:
-        """Copy a file or folder of a run's artifacts into a folder and return its path. Links are not followed."""
-        if (here := mlflow_sqlite.local_folder(self.artifacts(run))) is not None:
-            return mlflow_sqlite.copy_artifact(here, path, into)
+    def download(self, address: str, into: Path) -> Path:
+        """Copy a file or folder of artifacts, at an address that the tracker names, into a folder; return its path."""
+        from mlflow.artifacts import download_artifacts
+
         with raising_registry_errors(self.uri), transfer_timeout():
-            return Path(self.client.download_artifacts(run, path, str(into)))
+            return Path(download_artifacts(address, dst_path=str(into), tracking_uri=tracking_uri()))
 
     def folders(self, run: str, path: str) -> list[str]:
         """List the names of the folders in a folder of a run's artifacts."""
-        if (here := mlflow_sqlite.local_folder(self.artifacts(run))) is not None:
-            return mlflow_sqlite.list_folders(here, path)
         with raising_registry_errors(self.uri):
             return [Path(entry.path).name for entry in self.client.list_artifacts(run, path) if entry.is_dir]
 
+    def write_once(self, run: str, param: str, value: str) -> str:
+        """Write a param of a run unless another process wrote it; return its value."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.log_param(run, param, value)
+        except MlflowException as error:
+            written = self.client.get_run(run).data.params.get(param)
+            if written is None:
+                raise error
+            return str(written)
+        return value
+
     def artifacts(self, run: str) -> str:
         """Return the address of a run's artifacts."""
-        if self.local is not None:
-            return self.local.artifacts(run)
         with raising_registry_errors(self.uri):
             return str(self.client.get_run(run).info.artifact_uri)
+
+
+def _create_database(uri: str, make_tables: Callable[[str], object]) -> None:
+    """Create an SQLite database if it is missing: ``make_tables`` fills a file beside it, which is then renamed.
+
+    MLflow cannot continue from tables that a kill left half made. A lock keeps other processes out meanwhile.
+    """
+    path = Path(uri.removeprefix(SCHEME))
+    if not uri.startswith(SCHEME) or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            partial = path.with_name(f"{path.name}.partial")
+            partial.unlink(missing_ok=True)
+            make_tables(f"{SCHEME}{partial}")
+            partial.rename(path)
 
 
 @contextmanager

@@ -1,19 +1,22 @@
 """Registered versions: choose one by name, and fetch its files, every byte checked against a signed statement.
 
-The run of a version holds ``model/``, the model folder, and ``evidence/<id>/``, the statement with its signature and
-the files that it covers. A tag of the version names the id of the current statement; the statement names the digests of
-the model and of all other evidence. A model that is evaluated again gets another folder of evidence, which counts once
-the tag names it.
+A version is a logged model: ``model/`` is the model folder, and around it are the files that MLflow loads it by. The
+run that made it holds ``evidence/<id>/``, the statement with its signature and the files that it covers. A tag of the
+version names the id of the current statement; the statement names the digests of the model folder, of every file around
+it, and of all other evidence. A model that is evaluated again gets another folder of evidence, which counts once the
+tag names it.
 """
 
 import hashlib
 import json
+import re
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, RegistryError, SupersededError
@@ -21,12 +24,13 @@ from tunesmith.evaluation.documents import Outcome
 from tunesmith.registry import ledger
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.ledger import Chain
+from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 
-DIGEST_TAG, MODEL_TAG, STATEMENT_TAG = "tunesmith.digest", "tunesmith.model", "tunesmith.statement"
-"""Tags of a version: the digest of its model folder, the name of the model, the id of the current statement."""
-MODEL_FOLDER, EVIDENCE_FOLDER = "model", "evidence"
+MODEL_TAG, STATEMENT_TAG = "tunesmith.model", "tunesmith.statement"
+"""Tags of a version: the name of the model, and the id of the current statement."""
+EVIDENCE_FOLDER = "evidence"
 STATEMENT_FILE, SIGNATURE_FILE = "statement.json", "statement.sig"
 
 
@@ -42,7 +46,7 @@ class Claims(TypedDict):
     weights_digest: str
     """The digest of the weights alone."""
     run: str
-    """The id of the MLflow run that holds the files."""
+    """The id of the MLflow run that made the model."""
     outcome: Outcome
     """The gate's decision."""
     evidence: str
@@ -51,6 +55,9 @@ class Claims(TypedDict):
     """The hash of the ledger entry of the champion at that time; null where there was none."""
     files: dict[str, str]
     """SHA-256, in hex, of each other file of evidence, by name."""
+    mlflow_files: NotRequired[dict[str, str]]
+    """SHA-256, in hex, of each file around the model folder, by its path in the logged model; statements of earlier
+    releases, without a logged model, lack it."""
     sequence: int
     """Number of the statement among those about the run's model, from 1."""
 
@@ -122,12 +129,25 @@ def choose(registry: Registry, name: str, which: str, signing: Signing, chain: C
 
 
 def fetch(registry: Registry, name: str, version: Version, into: Path, signing: Signing) -> VersionFiles:
-    """Copy a version's files into a folder and check every byte against the signed statement.
+    """Copy a version's model and evidence into a folder and check every byte against the signed statement.
 
     Raises IntegrityError that names the file or tag that changed.
     """
     statement, signer, evidence = fetch_statement(registry, name, version, into, signing)
-    folder = registry.download(version.run, MODEL_FOLDER, into)
+    folder = into / MODEL_FOLDER
+    shutil.rmtree(folder, ignore_errors=True)
+    with TemporaryDirectory(dir=into) as scratch:
+        logged = registry.download(version.source, Path(scratch))
+        if logged.name != MODEL_FOLDER:
+            downloaded = logged / MODEL_FOLDER
+            around = file_digests(logged, leave_out=downloaded)
+        else:  # of an earlier release, without files around it
+            downloaded, around = logged, {}
+        if different := around.items() ^ statement.claims.get("mlflow_files", {}).items():
+            files = ", ".join(sorted({file for file, _ in different}))
+            raise changed(name, version, f"the files around its model were changed: {files}")
+        if downloaded.is_dir():
+            downloaded.rename(folder)
     digest = manifest.verify(folder).digest
     signed_digest = statement.claims["digest"]
     if digest != signed_digest:
@@ -140,7 +160,9 @@ def fetch_statement(
 ) -> tuple[Statement, str, Path]:
     """Return the current statement about a version, its signer, and the folder of its evidence, all verified."""
     statement_id = version.tags[STATEMENT_TAG]
-    evidence = registry.download(version.run, f"{EVIDENCE_FOLDER}/{statement_id}", into)
+    if not re.fullmatch("[0-9a-f]{64}", statement_id):  # anyone with access to the tracker can write a tag
+        raise changed(name, version, f"its tag {STATEMENT_TAG} names no statement")
+    evidence = registry.download(f"{registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{statement_id}", into)
     statement = _read_statement(evidence)
     if statement.id != statement_id:
         raise changed(name, version, f"{STATEMENT_FILE} or {SIGNATURE_FILE} is not the one that its tag names")
@@ -154,11 +176,9 @@ def fetch_statement(
             f"{name} version {version.number}: evaluated again since the statement that its tag names",
             fix="complete that registration: `dvc repro --force --single-item register`",
         )
-    digests = {
-        path.relative_to(evidence).as_posix(): manifest.file_digest(path)
-        for path in evidence.rglob("*")
-        if path.is_file() and path not in (evidence / STATEMENT_FILE, evidence / SIGNATURE_FILE)
-    }
+    digests = file_digests(evidence)
+    for file in (STATEMENT_FILE, SIGNATURE_FILE):
+        del digests[file]
     if digests != claims["files"]:
         files = {file for file, _ in digests.items() ^ claims["files"].items()}
         raise changed(name, version, f"its evidence was changed: {', '.join(sorted(files))}")
@@ -170,14 +190,23 @@ def last_sequence(registry: Registry, run: str, signing: Signing) -> int:
 
     It reveals a tag that was set back to an earlier evaluation.
     """
-    last = 0
+    last, place = 0, f"{registry.artifacts(run)}/{EVIDENCE_FOLDER}"
     for statement_id in registry.folders(run, EVIDENCE_FOLDER):
         with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
-            statement = _read_statement(registry.download(run, f"{EVIDENCE_FOLDER}/{statement_id}", Path(scratch)))
+            statement = _read_statement(registry.download(f"{place}/{statement_id}", Path(scratch)))
             signatures.verify_text(statement.text, statement.signature, signing)
             if statement.claims["run"] == run:
                 last = max(last, statement.claims["sequence"])
     return last
+
+
+def file_digests(folder: Path, leave_out: Path | None = None) -> dict[str, str]:
+    """Return SHA-256, in hex, of the files of a folder by path, without those in ``leave_out``."""
+    return {
+        path.relative_to(folder).as_posix(): manifest.file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and leave_out not in path.parents
+    }
 
 
 def changed(name: str, version: Version, difference: str) -> IntegrityError:

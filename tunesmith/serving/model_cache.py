@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import IntegrityError
+from tunesmith.registry.logged_models import MODEL_FOLDER
 from tunesmith.registry.servable import ADAPTER
-from tunesmith.registry.versions import EVIDENCE_FOLDER, MODEL_FOLDER
+from tunesmith.registry.versions import EVIDENCE_FOLDER
 
 STATEMENT_ID = re.compile(r"[0-9a-f]{64}")
 """The name of a folder of evidence, which some trackers download into ``evidence/``, and others beside the model."""

@@ -8,11 +8,12 @@ from tunesmith.core.errors import IntegrityError, ServingError
 from tunesmith.core.lineage import Lineage, WeightsUnder
 from tunesmith.models import base_sources
 from tunesmith.registry import versions
+from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.servable import ADAPTER
 from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
-from tunesmith.registry.versions import DIGEST_TAG, MODEL_FOLDER, VersionFiles
+from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import model_cache
 
 MODELS = Path("models")
@@ -87,7 +88,7 @@ def _fetch_base(origin: Lineage) -> Path:
 def _fetch_trained(weights: WeightsUnder) -> Path:
     """Fetch the registered version that holds these full weights."""
     names, signing = params.load(Names, "registry"), params.load(Settings, "signing").root
-    registry = Registry(names.experiment)
+    registry = Registry()
     digest = weights["digest"]
     version = next((v for v in registry.versions(names.model) if v.tags.get(DIGEST_TAG) == digest), None)
     if version is None:

@@ -69,7 +69,7 @@ def run(which: str, port: int | None, host: str | None = None, wait: bool = Fals
     with ExitStack() as engines, listening(proxy, settings, settings.port if port is None else port) as url:
         try:
             errors = TransientErrors(proxy, log_to_stderr)
-            registry = retry_transient(lambda: Registry(names.experiment), settings, errors)
+            registry = retry_transient(lambda: Registry(), settings, errors)
             supervisor = Supervisor(registry, names.model, proxy, settings, signing)
             engines.callback(supervisor.close)
             if wait and proxy.alias:

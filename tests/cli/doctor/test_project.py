@@ -113,7 +113,7 @@ def test_a_tracker_that_answers_is_good_and_a_dead_one_an_error(project: Path, m
 def test_tables_of_another_release_are_an_error(project: Path) -> None:
     import sqlite3
 
-    Registry("arithmetic")
+    Registry()
     database = sqlite3.connect(project / "mlflow.db")
     database.execute("UPDATE alembic_version SET version_num = 'bd07f7e963c5'")
     database.commit()

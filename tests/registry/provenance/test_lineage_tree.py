@@ -10,7 +10,7 @@ from tunesmith.registry.provenance import lineage_tree
 from tunesmith.registry.provenance.lineage_tree import Base, Code, Evidence, Files, Image, Lock, Node, Params, Record
 from tunesmith.registry.registered_models import Version
 
-VERSION = Version("3", "run", {"tunesmith.statement": "signed"})
+VERSION = Version("3", "run", {"tunesmith.statement": "signed"}, "")
 CLAIMS: dict[str, Any] = {"outcome": "pass", "evidence": "better", "files": {"probes.json": "p"}}
 ENTRY = Entry(
     parent=None,

@@ -31,7 +31,7 @@ from tunesmith.registry.provenance.verification import Reach
 from tunesmith.registry.registered_models import Version
 from tunesmith.registry.versions import VersionFiles
 
-VERSION = Version("1", "run", {})
+VERSION = Version("1", "run", {}, "")
 PARAMS: dict[str, Any] = {"sft": {"sft-lora": {"lora": {"rank": 2, "alpha": 4.0}, "learning_rate": 0.001}}}
 EFFECTIVE: dict[str, Any] = {"sft": {"sft-lora": PARAMS["sft"]["sft-lora"] | {"seed": 20}}}
 """With a default."""

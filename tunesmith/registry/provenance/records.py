@@ -12,13 +12,12 @@ from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import IntegrityError, RegistryError
 from tunesmith.core.lineage import Lineage
 from tunesmith.registry import ledger, versions
+from tunesmith.registry.logged_models import DIGEST_TAG
 from tunesmith.registry.provenance.lineage_tree import Record
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.versions import (
-    DIGEST_TAG,
     EVIDENCE_FOLDER,
-    MODEL_FOLDER,
     MODEL_TAG,
     STATEMENT_FILE,
     STATEMENT_TAG,
@@ -52,10 +51,10 @@ class Records:
                 raise
             return self._of_folder(self.root / MODELS / which)
         heads = {entry.alias: chain.head(entry.alias) for entry in chain.entries}
-        statement = f"{EVIDENCE_FOLDER}/{version.tags[STATEMENT_TAG]}/{STATEMENT_FILE}"
+        evidence = f"{self.registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{version.tags[STATEMENT_TAG]}"
         return replace(
             self._of_version(version),
-            claims=cast("Claims", self._read(version, statement)),
+            claims=cast("Claims", self._read(version, f"{evidence}/{STATEMENT_FILE}")),
             entries=tuple(entry for entry in chain.entries if entry.version == version.number),
             aliases=tuple(alias for alias, head in heads.items() if head and head.version == version.number),
             faults=tuple(chain.faults),
@@ -73,7 +72,7 @@ class Records:
         return statement.claims, signer
 
     def _of_version(self, version: Version) -> Record:
-        origin = cast("Lineage", self._read(version, f"{MODEL_FOLDER}/{lineage.NAME}"))
+        origin = cast("Lineage", self._read(version, f"{version.model}/{lineage.NAME}"))
         title = f"{self.name} version {version.number}"
         parents = self._parents(origin)
         return Record(
@@ -103,13 +102,13 @@ class Records:
             return self._of_version(self._by_digest[digest])
         return Record(model, "neither in models/ nor registered", None, digest, None)
 
-    def _read(self, version: Version, path: str) -> object:
-        """Read a small JSON file of a version. Raises IntegrityError where it cannot be read."""
+    def _read(self, version: Version, address: str) -> object:
+        """Read a small JSON file of a version, at an address. Raises IntegrityError where it cannot be read."""
         try:
-            return json.loads(self.registry.download(version.run, path, self._place(version)).read_text())
+            return json.loads(self.registry.download(address, self._place(version)).read_text())
         except (OSError, ValueError) as error:
             raise IntegrityError(
-                f"{self.name} version {version.number}: {path} cannot be read: {error}",
+                f"{self.name} version {version.number}: {address} cannot be read: {error}",
                 fix="find out who changed it; register the model again from models/",
             ) from None
 
