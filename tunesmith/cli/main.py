@@ -69,6 +69,20 @@ def advise(file: str, write: bool, name: str | None) -> None:
 
 
 @main.command()
+@click.argument("repo")
+@click.option("--dataset", is_flag=True, help="REPO is a data set: print its address for `tunesmith advise`.")
+def pin(repo: str, dataset: bool) -> None:
+    """Write the commit of REPO into params.yaml.
+
+    REPO is OWNER/NAME on the model hub, or OWNER/NAME@REVISION for a branch or a tag, which a commit does not follow.
+    """
+    from tunesmith.cli import pin
+
+    with exit_on_error():
+        pin.run(repo, dataset=dataset)
+
+
+@main.command()
 @click.option(
     "--model",
     help="A folder, a config.json, a hub repository, or a name such as llama-3.1-8b. Default: models/base.",

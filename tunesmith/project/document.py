@@ -1,11 +1,12 @@
 """The whole of params.yaml, typed, with every default."""
 
+import re
 from pathlib import Path
 
 from pydantic import BaseModel, Field, NonNegativeInt
 
 from tunesmith.core import params
-from tunesmith.core.errors import ParamsError
+from tunesmith.core.errors import ParamsError, TunesmithError
 from tunesmith.core.params import OBJECTIVES, EntryName, Objective, Section
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
@@ -88,7 +89,25 @@ def load(path: Path = params.PATH) -> Document:
     raw = params.read_unchecked(path)
     outdated.check(raw, path)
     params.check_sections(raw, path)
+    _check_pin(raw.get("base_model"), path)
     return with_default_rule(with_kinds(params.parse(Document, raw, "", path), raw))
+
+
+def _check_pin(source: object, path: Path) -> None:
+    """Raise ParamsError for a hub repository whose commit is missing or is a branch; name the commit that it is now."""
+    if not isinstance(source, dict) or not isinstance(repo := source.get("repo"), str):
+        return
+    revision = str(source.get("commit") or "main")
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return
+    from tunesmith.models import hub  # the only use of the network, and only where params.yaml is wrong
+
+    try:
+        fix = f"write commit: {hub.commit(repo, revision)}, which is what {revision} is now"
+    except TunesmithError as error:
+        fix = f"`tunesmith pin {repo}@{revision}` writes the commit; just now: {error.reason}"
+    reason = f"{revision!r} is a branch or a tag, which can move" if "commit" in source else "missing"
+    raise ParamsError(f"{path}: base_model.commit: {reason}", fix=fix)
 
 
 def with_default_rule(document: Document) -> Document:
