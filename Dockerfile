@@ -49,8 +49,12 @@ RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
 
 # The package is built in this stage, so that its build tools stay out of the images.
 FROM dependencies AS package
-COPY pyproject.toml README.md LICENSE /source/
+COPY pyproject.toml README.md LICENSE dvc.yaml /source/
 COPY tunesmith /source/tunesmith
+COPY stages /source/stages
+COPY data /source/data
+COPY models/README.md /source/models/
+COPY reports/README.md /source/reports/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     /usr/lib/tunesmith/bin/pip install --no-deps --root /package /source
 

@@ -28,6 +28,30 @@ def main(context: click.Context) -> None:
 
 
 @main.command()
+@click.argument("folder", default=".", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--data", help="Rows to learn from: a file, or hub:OWNER/NAME@COMMIT[:FILE]. Asked for if left out.")
+@click.option("--base", help="Base model: OWNER/NAME[@REVISION] on the model hub, or a folder. Default: SmolLM2-135M.")
+@click.option(
+    "--weights",
+    type=click.Choice(["auto", "lora", "qlora", "full"]),
+    default="auto",
+    show_default=True,
+    help="Weights that train; auto takes the lightest that fit this machine.",
+)
+@click.option("--update", is_flag=True, help="Apply what this version changes in the pipeline of a project.")
+def init(folder: Path, data: str | None, base: str | None, weights: str, update: bool) -> None:
+    """Make FOLDER of your git repository a project.
+
+    Writes params.yaml with what was chosen, dvc.yaml, stages/ and ignore files, and overwrites nothing. In a project,
+    shows what this version would change in its pipeline.
+    """
+    from tunesmith.cli import init
+
+    with exit_on_error():
+        init.run(folder, data=data, base=base, weights=weights, update=update)
+
+
+@main.command()
 def check() -> None:
     """Check params.yaml before anything runs, as `make repro` does."""
     from tunesmith.cli import check

@@ -39,6 +39,11 @@ def clean(folder: Path) -> bool:
     return _git(folder, "status", "--porcelain", "--", ".", ":!dvc.lock", ":!params.yaml") == b""
 
 
+def committed(folder: Path, paths: list[Path]) -> bool:
+    """Whether these files, relative to ``folder``, are as they were committed; a missing one is."""
+    return _git(folder, "status", "--porcelain", "--", *map(str, paths)) == b""
+
+
 def check_out(folder: Path, commit: str, into: Path) -> Path:
     """Make a work tree of a commit, and return the path of ``folder`` in it. Raises LineageError where git refuses."""
     hooks = ["-c", "core.hooksPath=/dev/null"]  # DVC's hook would check out data before the tree knows the cache

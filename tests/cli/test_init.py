@@ -1,0 +1,177 @@
+"""`tunesmith init` in a git repository of the user's own; the last test runs its pipeline, from a wheel."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from hatchling.builders.wheel import WheelBuilder
+
+from tunesmith.cli.main import main
+from tunesmith.core import params
+from tunesmith.project import document, pipeline_files
+
+ROOT = Path(__file__).parents[2]
+SUMS = [{"question": f"what is {i} and one", "answer": f"#### {i + 1}"} for i in range(60)]
+PAIRS = [{"prompt": f"taste {i}?", "chosen": "yes", "rejected": f"what a bother {i}"} for i in range(60)]
+PROMPTS = [{"prompt": f"digit {i}?", "reference": str(i), "verifier": "number"} for i in range(60)]
+CHATS = [
+    {"messages": [{"role": "user", "content": f"hello {i}"}, {"role": "assistant", "content": f"good day {i}"}]}
+    for i in range(60)
+]
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty git repository, the current folder."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    git("init", "-q")
+    return folder
+
+
+def git(*arguments: str) -> str:
+    name = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    return subprocess.run(["git", *name, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def rows(name: str, content: list[dict[str, Any]]) -> str:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in content))
+    return name
+
+
+def init(*arguments: str, status: int = 0) -> str:
+    result = CliRunner().invoke(main, ["init", *arguments])
+    assert result.exit_code == status, result.output
+    return result.output + (str(result.exception) if status else "")
+
+
+@pytest.mark.parametrize(
+    ("content", "section", "entry", "suite"),
+    [
+        (SUMS, "sft", {"dataset": "rows"}, {"verifier": "number"}),
+        (CHATS, "sft", {"dataset": "rows"}, {"kind": "perplexity"}),
+        (PAIRS, "dpo", {"dataset": "rows", "start": "base"}, {"kind": "preferences"}),
+        (PROMPTS, "grpo", {"dataset": "rows", "start": "base", "rewards": {"number": 1.0}}, {"verifier": "number"}),
+    ],
+)
+def test_rows_become_a_project_that_can_run(
+    repository: Path, content: list[dict[str, Any]], section: str, entry: dict[str, Any], suite: dict[str, Any]
+) -> None:
+    output = init("--data", rows("rows.jsonl", content), "--weights", "lora")
+    written = yaml.safe_load(params.PATH.read_text())
+    assert written[section] == {f"{section}-lora": entry}
+    assert written["evaluate"] == {"suites": {"rows": {**suite, "dataset": "rows"}}}
+    assert written["registry"] == {"experiment": "mine", "model": "mine"}
+    assert len(params.PATH.read_text().splitlines()) <= 20
+    assert f"tunesmith promote {section}-lora" in output
+    assert (repository / ".dvc" / "config").exists()
+    assert "params.yaml: in order" in CliRunner().invoke(main, ["check"]).output
+
+
+def test_the_base_and_the_weights_are_chosen(repository: Path, tiny_folder: Path) -> None:
+    output = init("--data", rows("rows.jsonl", SUMS), "--base", str(tiny_folder))
+    source = document.load().base_model.root
+    assert source.kind == "folder"
+    assert source.path == tiny_folder
+    assert "LoRA is the lightest that does the job for SFT" in output
+    assert list(document.load().sft) == ["sft-lora"]
+
+
+def test_rows_from_elsewhere_are_copied_where_dvc_can_version_them(repository: Path, tmp_path: Path) -> None:
+    output = init("--data", str(tmp_path / rows("../rows.jsonl", SUMS)), "--weights", "lora")
+    assert document.load().data["rows"].path == Path("data/raw/rows.jsonl")
+    assert Path("data/raw/rows.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
+    assert "dvc add data/raw/rows.jsonl" in output
+
+
+def test_nothing_of_the_users_own_is_overwritten(repository: Path) -> None:
+    Path(".gitignore").write_text("mine\nbuild/")
+    Path("data").mkdir()
+    Path("data/README.md").write_text("my notes\n")
+    Path("params.yaml").write_text("data: {}\n")
+    init("--data", rows("rows.jsonl", SUMS))
+    assert Path(".gitignore").read_text().startswith("mine\nbuild/\nmlflow.db*\n")
+    assert Path(".gitignore").read_text().count("build/") == 1
+    assert Path("data/README.md").read_text() == "my notes\n"
+    assert Path("params.yaml").read_text() == "data: {}\n"
+
+
+@pytest.mark.parametrize("path", ["dvc.yaml", "stages/evaluate.py"])
+def test_another_pipeline_is_left_alone_and_a_folder_of_its_own_proposed(repository: Path, path: str) -> None:
+    Path(path).parent.mkdir(exist_ok=True)
+    Path(path).write_text("stages: {}\n")
+    before = git("status", "--porcelain", "-uall")
+    assert "tunesmith init FOLDER" in init("--data", rows("../rows.jsonl", SUMS), status=1)
+    assert git("status", "--porcelain", "-uall") == before
+    init("fine-tuning", "--data", "../rows.jsonl", "--weights", "lora")
+    assert (repository / "fine-tuning" / "dvc.yaml").exists()
+
+
+def test_what_is_missing_is_named(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: False)
+    assert "tunesmith init --data FILE" in init(status=1)
+    assert "not ready" in init("--data", rows("rows.jsonl", [{"a": "b"}] * 9), status=1)
+    assert sorted(path.name for path in repository.iterdir()) == [".git", "rows.jsonl"]
+    monkeypatch.chdir(tmp_path)
+    assert "run `git init` first" in init(status=1)
+
+
+def test_an_upgrade_shows_its_changes_then_makes_them(repository: Path) -> None:
+    init("--data", rows("rows.jsonl", SUMS), "--weights", "lora")
+    assert "the pipeline is this version's" in init()
+    Path("dvc.yaml").write_text(Path("dvc.yaml").read_text().replace("persist: true", "persist: false"))
+    Path("stages/compare.py").unlink()
+    Path(".gitignore").write_text("mine\n")
+    shown = init()
+    assert "-      - models/base: {persist: false}" in shown
+    assert "+++ stages/compare.py (this version)" in shown
+    assert "+mlflow.db*" in shown
+    assert "would lose them" in init("--update", status=1)
+    git("add", "-A")
+    git("commit", "-q", "-m", "mine")
+    init("--update")
+    assert "the pipeline is this version's" in init()
+    assert Path(".gitignore").read_text().startswith("mine\n")
+
+
+def test_the_lines_for_ignore_files_are_those_of_this_repository() -> None:
+    for path, lines in pipeline_files.LINES.items():
+        assert set(lines) <= set((ROOT / path).read_text().splitlines())
+
+
+def test_a_project_outside_runs_its_pipeline_from_a_wheel(
+    repository: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path / "dist"), versions=["standard"])
+    site = tmp_path / "site"
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site), wheel]
+    subprocess.run(pip, check=True)
+    environment = os.environ | {"PYTHONPATH": str(site), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "MLFLOW_TRACKING_URI": ""}
+
+    def run(*command: str) -> str:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    tunesmith = [sys.executable, "-c", "import tunesmith; print(tunesmith.__path__[0]); "]
+    tunesmith[-1] += "from tunesmith.cli.main import main; main()"
+    output = run(*tunesmith, "init", "--data", rows("rows.jsonl", SUMS), "--base", str(tiny_folder))
+    assert output.startswith(str(site))
+    settings = params.PATH.read_text().replace("{dataset: rows}", "{dataset: rows, learning_rate: 0.05, epochs: 6, probes: 2}")
+    params.PATH.write_text(settings.replace("verifier: number, ", "verifier: number, max_new_tokens: 4, "))
+    git("add", "-A")
+    git("commit", "-q", "-m", "mine")
+    run("dvc", "repro")
+    assert "sft-lora" in run(*tunesmith, "results")
+    lineage = json.loads(Path("models/sft-lora/lineage.json").read_text())
+    assert lineage["code"] == {"commit": git("rev-parse", "HEAD").strip(), "clean": True}
+    again = [line for line in run("dvc", "repro").splitlines() if line.startswith("Running")]
+    assert again == ["Running stage 'fingerprint':"]

@@ -1,0 +1,189 @@
+"""`tunesmith init`: make a folder of a git repository a project, or show what another version would change in one."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from tunesmith.cli import advise, hub_file
+from tunesmith.core import files, git, layout, manifest, params
+from tunesmith.core.errors import BaseModelError, DataError, ParamsError
+from tunesmith.core.params import WeightsKind
+from tunesmith.core.ready_rows import RowKind
+from tunesmith.data.dataset import Dataset
+from tunesmith.models import hub
+from tunesmith.project import checks, document, pipeline_files
+
+SMOLLM2 = "smollm2-135m"
+"""The default base, for predictions."""
+NEXT = """\
+  git add -A && git commit -m 'Tunesmith'   the lineage names the commit
+  dvc repro                                 train, evaluate, compare, register
+  tunesmith results                         the outcome; `tunesmith promote {model}` makes it the champion"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a new project trains. name: of the data set. base: the section base_model, empty for the default."""
+
+    name: str
+    dataset: Dataset
+    comment: str
+    verifier: str | None
+    base: str
+    weights: WeightsKind
+
+
+def run(folder: Path, *, data: str | None, base: str | None, weights: str, update: bool) -> None:
+    """Make ``folder`` a project, or, where it is one, show or apply what this version would change in its pipeline.
+
+    data: FILE or hub:OWNER/NAME@COMMIT[:FILE]. base: OWNER/NAME[@REVISION], or a folder. weights: auto, lora, qlora or
+    full. Raises ParamsError where files of the user's own would be overwritten or an answer is missing.
+    """
+    if git.root(folder if folder.exists() else Path.cwd()) is None:
+        raise ParamsError(f"{folder.absolute()}: not in a git repository", fix="run `git init` first: lineage needs it")
+    if pipeline_files.is_project(folder):
+        upgrade(folder, apply=update)
+        return
+    _check_free(folder)
+    data, base = ((str(Path(name).absolute()) if name and Path(name).exists() else name) for name in (data, base))
+    folder.mkdir(parents=True, exist_ok=True)
+    os.chdir(folder)
+    text, model = "", "NAME"
+    if not params.PATH.exists():
+        choice = _choose(*_ask(data, base), weights)
+        text, model = params_text(choice, Path.cwd().name), model_name(choice)
+    changed = pipeline_files.changes(Path())
+    pipeline_files.write(Path(), changed)
+    if text:
+        files.write_text(params.PATH, text)
+    if not Path(".dvc").exists():
+        subprocess.run(["dvc", "init", "--quiet", *([] if Path(".git").exists() else ["--subdir"])], check=True)
+    checks.check(project := document.load())
+    print("written: " + ", ".join(map(str, [params.PATH, *sorted({path.parts[0] for path in changed})])))
+    versioned = [
+        f"  dvc add {dataset.path}" for dataset in project.data.values() if dataset.path.is_relative_to(layout.RAW)
+    ]
+    print("\n".join(["", "next:", *versioned, NEXT.format(model=model)]))
+
+
+def upgrade(folder: Path, *, apply: bool) -> None:
+    """Print what this version would change in a project's pipeline, and change it if ``apply``."""
+    changed = pipeline_files.changes(folder)
+    if not changed:
+        print(f"{folder}: the pipeline is this version's")
+        return
+    for path, text in changed.items():
+        print(pipeline_files.difference(folder, path, text), end="")
+    if not apply:
+        print("\nwith --update, `tunesmith init` makes these changes; params.yaml stays as it is")
+        return
+    if git.root(folder) is not None and not git.committed(folder, list(changed)):
+        raise ParamsError(
+            "dvc.yaml, stages or ignore files have changes that are not committed, and would lose them",
+            fix="commit them, then run again; `git diff` will show what the update changed",
+        )
+    pipeline_files.write(folder, changed)
+    print(f"\n{len(changed)} files updated; `git diff` shows them, `tunesmith check` reads params.yaml as this version")
+
+
+def params_text(choice: Choice, project: str) -> str:
+    """The text of params.yaml: what was chosen, and no default. project: the name of the folder."""
+    entry = advise.block(choice.name, choice.dataset, choice.comment)
+    name = "".join(character if character.isalnum() or character in "_-" else "-" for character in project)
+    training = f"dataset: {choice.name}" + (f", weights: {choice.weights}" if choice.weights != "lora" else "")
+    match choice.dataset.kind:
+        case "preferences":
+            section, suite = "dpo", "kind: preferences"
+            training += ", start: base"
+        case "scored":
+            section, suite = "grpo", f"verifier: {choice.verifier}"
+            training += f", start: base, rewards: {{{choice.verifier}: 1.0}}"
+        case _:
+            section, suite = "sft", f"verifier: {choice.verifier}" if choice.verifier else "kind: perplexity"
+    parts = [
+        "# What this project chose; `tunesmith params --all` prints the defaults of all that is left out.",
+        f"base_model: {choice.base}\n" if choice.base else "",
+        f"data:\n{entry}",
+        f"{section}:\n  {model_name(choice)}: {{{training}}}\n",
+        f"evaluate:\n  suites:\n    {choice.name}: {{{suite}, dataset: {choice.name}}}\n",
+        f"registry: {{experiment: {name}, model: {name}}}\n",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def model_name(choice: Choice) -> str:
+    """The name of the model that is trained: of its objective and weights."""
+    objectives = {"preferences": "dpo", "scored": "grpo"}
+    return f"{objectives.get(str(choice.dataset.kind), 'sft')}-{choice.weights}"
+
+
+def _check_free(folder: Path) -> None:
+    """Raise ParamsError where a file of the user's own stands where one of the pipeline would."""
+    taken = [path for path in pipeline_files.contents() if path.suffix != ".md" and (folder / path).exists()]
+    if taken:
+        raise ParamsError(
+            f"{', '.join(map(str, taken[:3]))}: there already, of another pipeline; nothing was written",
+            fix="choose a folder of its own: `tunesmith init FOLDER`, such as fine-tuning",
+        )
+
+
+def _ask(data: str | None, base: str | None) -> tuple[str, str]:
+    """The answers that no option gives. Raises ParamsError where nobody can be asked."""
+    if data is None and not os.isatty(0):
+        raise ParamsError("no data set is named", fix="tunesmith init --data FILE [--base REPO]")
+    asked = data is None
+    data = data or click.prompt("rows to learn from (a file, or hub:OWNER/NAME@COMMIT)")
+    if base is None and asked:
+        base = click.prompt("base model (OWNER/NAME on the hub, or a folder; empty for SmolLM2-135M)", default="")
+    return str(data), base or ""
+
+
+def _choose(data: str, base: str, weights: str) -> Choice:
+    comment, path = "", Path(data)
+    if data.startswith("hub:"):
+        source, path = hub_file.fetch(hub_file.parse(data))
+        comment = str(source)
+    advice = advise.advise(path, layout.HELD_OUT)
+    print("\n".join(advise.describe(comment or path, advice)))
+    if advice.dataset is None or advice.reason:
+        raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
+    name = advise.dataset_name(path)
+    dataset = advice.dataset
+    if not comment and path.is_relative_to(Path.cwd()):
+        dataset = dataset.model_copy(update={"path": path.relative_to(Path.cwd())})
+    else:
+        dataset = dataset.model_copy(update={"path": layout.RAW / f"{name}{''.join(path.suffixes)}"})
+        layout.RAW.mkdir(parents=True, exist_ok=True)
+        files.copy_in({"": path}, dataset.path)
+    section, model = _base(base)
+    kind, verifier = dataset.kind or "answers", advice.groups[0].verifier
+    chosen = _weights(model, kind, verifier) if weights == "auto" else weights
+    return Choice(name, dataset, comment, verifier, section, chosen)  # type: ignore[arg-type]
+
+
+def _base(base: str) -> tuple[str, str]:
+    """The section base_model, and the model's name for a prediction."""
+    if not base:
+        return "", SMOLLM2
+    if Path(base).is_dir():
+        return f"{{path: {base}, sha256: {manifest.folder_digest(Path(base))}}}", base
+    repo, _, revision = base.partition("@")
+    return f"{{repo: {repo}, commit: {hub.commit(repo, revision or 'main')}}}", repo
+
+
+def _weights(model: str, kind: RowKind, verifier: str | None) -> WeightsKind:
+    """The lightest weights that fit this machine, as `tunesmith plan` finds them; the reason is printed."""
+    from tunesmith.cli import plan  # torch
+    from tunesmith.planning import hardware, methods, model_shape
+
+    machine = hardware.detect()
+    objectives = methods.objectives_of_rows(kind, verifier)[:1]
+    groups = methods.survey(model_shape.read(model), objectives, machine, length=plan.LENGTH, rank=plan.RANK)
+    print("\n".join(["", *plan.verdict(groups, machine)]))
+    best = methods.lightest(groups[0])
+    if best is None:
+        raise BaseModelError(f"{model} does not fit {machine.name}", fix="take a smaller base, or name --weights")
+    return best.workload.weights
