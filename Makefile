@@ -71,7 +71,7 @@ image:
 
 # Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004).
 lock:
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --extra server \
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --all-extras \
 	  --no-emit-package torch --no-emit-package triton \
 	  --output-file .venv/all.lock pyproject.toml
 	awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' .venv/all.lock > requirements.lock

@@ -165,7 +165,9 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     tunesmith[-1] += "from tunesmith.cli.main import main; main()"
     output = run(*tunesmith, "init", "--data", rows("rows.jsonl", SUMS), "--base", str(tiny_folder))
     assert output.startswith(str(site))
-    settings = params.PATH.read_text().replace("{dataset: rows}", "{dataset: rows, learning_rate: 0.05, epochs: 6, probes: 2}")
+    settings = params.PATH.read_text().replace(
+        "{dataset: rows}", "{dataset: rows, learning_rate: 0.05, epochs: 6, probes: 2}"
+    )
     params.PATH.write_text(settings.replace("verifier: number, ", "verifier: number, max_new_tokens: 4, "))
     git("add", "-A")
     git("commit", "-q", "-m", "mine")

@@ -1,8 +1,6 @@
 """The command line: options and help of every command. Commands import inside, so that `--help` is fast."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +13,23 @@ if TYPE_CHECKING:
     from tunesmith.core.ready_rows import RowKind
 
 
-@click.group()
+class Commands(click.Group):
+    """Commands whose errors, if the user can correct them, are messages without a traceback, with exit status 1."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except TunesmithError as error:
+            raise SystemExit(f"error: {error}") from None
+        except ModuleNotFoundError as error:
+            from tunesmith.core import extras
+
+            if (missing := extras.missing(error)) is None:
+                raise
+            raise SystemExit(f"error: {missing}") from None
+
+
+@click.group(cls=Commands)
 @click.version_option(package_name="tunesmith")
 @click.pass_context
 def main(context: click.Context) -> None:
@@ -47,8 +61,7 @@ def init(folder: Path, data: str | None, base: str | None, weights: str, update:
     """
     from tunesmith.cli import init
 
-    with exit_on_error():
-        init.run(folder, data=data, base=base, weights=weights, update=update)
+    init.run(folder, data=data, base=base, weights=weights, update=update)
 
 
 @main.command()
@@ -56,10 +69,9 @@ def check() -> None:
     """Check params.yaml before anything runs, as `make repro` does."""
     from tunesmith.cli import check
 
-    with exit_on_error():
-        project = check.check()
-        models = [*project.models, *project.reward]
-        click.echo(f"params.yaml: in order; data sets: {', '.join(project.data)}; models: {', '.join(models)}")
+    project = check.check()
+    models = [*project.models, *project.reward]
+    click.echo(f"params.yaml: in order; data sets: {', '.join(project.data)}; models: {', '.join(models)}")
 
 
 @main.command("params")
@@ -72,8 +84,7 @@ def show_params(section: str | None, everything: bool) -> None:
     """
     from tunesmith.cli import params
 
-    with exit_on_error():
-        params.run(section, everything=everything)
+    params.run(section, everything=everything)
 
 
 @main.command()
@@ -88,8 +99,7 @@ def advise(file: str, write: bool, name: str | None) -> None:
     """
     from tunesmith.cli import advise
 
-    with exit_on_error():
-        advise.run(file, write=write, name=name)
+    advise.run(file, write=write, name=name)
 
 
 @main.command()
@@ -102,8 +112,7 @@ def pin(repo: str, dataset: bool) -> None:
     """
     from tunesmith.cli import pin
 
-    with exit_on_error():
-        pin.run(repo, dataset=dataset)
+    pin.run(repo, dataset=dataset)
 
 
 @main.command()
@@ -129,8 +138,7 @@ def plan(model: str | None, gpu: float | None, length: int | None, rank: int | N
     """
     from tunesmith.cli import plan
 
-    with exit_on_error():
-        plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
+    plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind)
 
 
 @main.command()
@@ -144,8 +152,7 @@ def verify(file: Path, verifier: str) -> None:
     """
     from tunesmith.cli import verify
 
-    with exit_on_error():
-        verify.run(file, verifier)
+    verify.run(file, verifier)
 
 
 @main.command()
@@ -165,8 +172,7 @@ def judge(model: str, against: str, pairs: Path, limit: int) -> None:
     """
     from tunesmith.cli import judge
 
-    with exit_on_error():
-        judge.run(model, against=against, pairs=pairs, limit=limit)
+    judge.run(model, against=against, pairs=pairs, limit=limit)
 
 
 @main.command()
@@ -174,8 +180,7 @@ def results() -> None:
     """Compare every model with the base, in one table."""
     from tunesmith.cli import results
 
-    with exit_on_error():
-        results.show()
+    results.show()
 
 
 @main.command()
@@ -190,8 +195,7 @@ def promote(which: str, alias: str, reason: str | None) -> None:
     """
     from tunesmith.cli import promote
 
-    with exit_on_error():
-        promote.promote(which, alias=alias, reason=reason)
+    promote.promote(which, alias=alias, reason=reason)
 
 
 @main.command()
@@ -201,8 +205,7 @@ def rollback(alias: str, reason: str | None) -> None:
     """Promote the previous champion again, with the same checks."""
     from tunesmith.cli import promote
 
-    with exit_on_error():
-        promote.rollback(alias=alias, reason=reason)
+    promote.rollback(alias=alias, reason=reason)
 
 
 @main.command()
@@ -213,8 +216,7 @@ def history() -> None:
     """
     from tunesmith.cli import promote
 
-    with exit_on_error():
-        promote.history()
+    promote.history()
 
 
 @main.command()
@@ -229,8 +231,7 @@ def lineage(which: str, verify: bool, as_json: bool) -> None:
     """
     from tunesmith.cli import lineage
 
-    with exit_on_error():
-        raise SystemExit(0 if lineage.run(which, verify=verify, as_json=as_json) else 1)
+    raise SystemExit(0 if lineage.run(which, verify=verify, as_json=as_json) else 1)
 
 
 @main.command()
@@ -249,8 +250,7 @@ def reproduce(which: str, into: Path | None, keep: bool, anyway: bool) -> None:
     """
     from tunesmith.cli import reproduce
 
-    with exit_on_error():
-        raise SystemExit(0 if reproduce.run(which, into, keep=keep, anyway=anyway) else 1)
+    raise SystemExit(0 if reproduce.run(which, into, keep=keep, anyway=anyway) else 1)
 
 
 @main.command()
@@ -262,8 +262,7 @@ def doctor() -> None:
     """
     from tunesmith.cli.doctor import command
 
-    with exit_on_error():
-        raise SystemExit(0 if command.run() else 1)
+    raise SystemExit(0 if command.run() else 1)
 
 
 @main.command()
@@ -276,8 +275,7 @@ def image(name: str) -> None:
     """
     from tunesmith.cli import image
 
-    with exit_on_error():
-        image.run(name)
+    image.run(name)
 
 
 @main.command()
@@ -293,8 +291,7 @@ def serve(which: str, port: int | None, host: str | None, wait: bool) -> None:
     """
     from tunesmith.serving import supervisor
 
-    with exit_on_error():
-        supervisor.run(which, port, host, wait)
+    supervisor.run(which, port, host, wait)
 
 
 @main.command()
@@ -304,12 +301,3 @@ def ui(port: int) -> None:
     from tunesmith.cli import ui
 
     ui.run(port)
-
-
-@contextmanager
-def exit_on_error() -> Iterator[None]:
-    """Turn an error that the user can correct into its message, without a traceback, and exit status 1."""
-    try:
-        yield
-    except TunesmithError as error:
-        raise SystemExit(f"error: {error}") from None

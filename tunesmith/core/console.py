@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tunesmith.core import fingerprint
+from tunesmith.core import extras, fingerprint
 from tunesmith.core.errors import TunesmithError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -30,6 +30,10 @@ def run(main: Callable[[], str]) -> NoReturn:
     except KeyboardInterrupt:
         print("interrupted: nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
+    except ModuleNotFoundError as error:
+        if (missing := extras.missing(error)) is None:
+            raise
+        sys.exit(f"error: {missing}")
     except Exception as error:  # libraries wrap a full disk in errors of their own; every other error rises
         full = disk_full(error)
         if full is None:

@@ -2,6 +2,7 @@
 
 TunesmithError
 ├── ParamsError       params.yaml lacks a value that a stage needs, or holds one that is unknown or wrong
+├── MissingLibraryError  a library of an extra is not installed
 ├── StaleCodeError    a stage's code changed since its fingerprint was taken
 ├── DataError         a data file cannot be used
 ├── BaseModelError    the base model cannot be fetched, or differs from its pin
@@ -37,6 +38,10 @@ class TunesmithError(Exception):
 
 
 class ParamsError(TunesmithError):
+    pass
+
+
+class MissingLibraryError(TunesmithError):
     pass
 
 

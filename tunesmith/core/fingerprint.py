@@ -8,6 +8,7 @@ of the package (a template), which may in turn name others.
 
 import ast
 import hashlib
+import itertools
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -202,7 +203,8 @@ def _locked() -> dict[str, str]:
 def _locked_once(lock: int, project: int) -> dict[str, str]:
     """lock, project: the times of the files' last changes, in nanoseconds."""
     lines = re.findall(r"^[\w.-]+==[^\\\n]+", layout.LOCK.read_text(), re.MULTILINE) if layout.LOCK.exists() else []
-    lines += tomllib.loads(PROJECT.read_text())["project"].get("dependencies", []) if PROJECT.exists() else []
+    about = tomllib.loads(PROJECT.read_text()).get("project", {}) if PROJECT.exists() else {}
+    lines += [*about.get("dependencies", []), *itertools.chain(*about.get("optional-dependencies", {}).values())]
     requirements = [Requirement(line) for line in lines]
     return {
         _normal(requirement.name): str(requirement.specifier).removeprefix("==")

@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 from typing import NoReturn
 
-from tunesmith.core import cpus, layout
+from tunesmith.core import cpus, extras, layout
 from tunesmith.runtime import finished_runs, journal_follower, settings
 
 
@@ -32,6 +32,7 @@ def run_here(stage: str, arguments: list[str]) -> NoReturn:
 
     A stage that `tunesmith reproduce` runs is not published: its work tree is removed when the files are compared.
     """
+    extras.check("transformers" if stage == "prepare_data" else "torch")
     run_id = str(uuid.uuid4())
     if stage.startswith("train_") and not os.environ.get(layout.RERUN_VARIABLE):
         journal_follower.start(layout.MODELS / arguments[0], run_id)
