@@ -53,21 +53,20 @@ def init(*arguments: str, status: int = 0) -> str:
 
 
 @pytest.mark.parametrize(
-    ("content", "section", "entry", "suite"),
+    ("content", "section", "entry", "suites"),
     [
-        (SUMS, "sft", {"dataset": "rows"}, {"verifier": "number"}),
-        (CHATS, "sft", {"dataset": "rows"}, {"kind": "perplexity"}),
-        (PAIRS, "dpo", {"dataset": "rows", "start": "base"}, {"kind": "preferences"}),
-        (PROMPTS, "grpo", {"dataset": "rows", "start": "base", "rewards": {"number": 1.0}}, {"verifier": "number"}),
+        (SUMS, "sft", {"dataset": "rows"}, [{"verifier": "number"}]),
+        (CHATS, "sft", {"dataset": "rows"}, [{"verifier": "exact"}, {"kind": "perplexity"}]),
+        (PROMPTS, "grpo", {"dataset": "rows", "start": "base", "rewards": {"number": 1.0}}, [{"verifier": "number"}]),
     ],
 )
 def test_rows_become_a_project_that_can_run(
-    repository: Path, content: list[dict[str, Any]], section: str, entry: dict[str, Any], suite: dict[str, Any]
+    repository: Path, content: list[dict[str, Any]], section: str, entry: dict[str, Any], suites: list[Any]
 ) -> None:
     output = init("--data", rows("rows.jsonl", content), "--weights", "lora")
     written = yaml.safe_load(params.PATH.read_text())
     assert written[section] == {f"{section}-lora": entry}
-    assert written["evaluate"] == {"suites": {"rows": {**suite, "dataset": "rows"}}}
+    assert list(written["evaluate"]["suites"].values()) == [{**suite, "dataset": "rows"} for suite in suites]
     assert written["registry"] == {"experiment": "mine", "model": "mine"}
     assert len(params.PATH.read_text().splitlines()) <= 20
     assert f"tunesmith promote {section}-lora" in output
@@ -85,7 +84,7 @@ def test_the_base_and_the_weights_are_chosen(repository: Path, tiny_folder: Path
 
 
 def test_rows_from_elsewhere_are_copied_where_dvc_can_version_them(repository: Path, tmp_path: Path) -> None:
-    output = init("--data", str(tmp_path / rows("../rows.jsonl", SUMS)), "--weights", "lora")
+    output = init("--data", str(tmp_path / Path(rows("../rows.jsonl", SUMS)).name), "--weights", "lora")
     assert document.load().data["rows"].path == Path("data/raw/rows.jsonl")
     assert Path("data/raw/rows.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
     assert "dvc add data/raw/rows.jsonl" in output
@@ -118,6 +117,7 @@ def test_what_is_missing_is_named(repository: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(os, "isatty", lambda descriptor: False)
     assert "tunesmith init --data FILE" in init(status=1)
     assert "not ready" in init("--data", rows("rows.jsonl", [{"a": "b"}] * 9), status=1)
+    assert "an entry of dpo" in init("--data", rows("rows.jsonl", PAIRS), status=1)
     assert sorted(path.name for path in repository.iterdir()) == [".git", "rows.jsonl"]
     monkeypatch.chdir(tmp_path)
     assert "run `git init` first" in init(status=1)

@@ -94,21 +94,19 @@ def params_text(choice: Choice, project: str) -> str:
     entry = advise.block(choice.name, choice.dataset, choice.comment)
     name = "".join(character if character.isalnum() or character in "_-" else "-" for character in project)
     training = f"dataset: {choice.name}" + (f", weights: {choice.weights}" if choice.weights != "lora" else "")
-    match choice.dataset.kind:
-        case "preferences":
-            section, suite = "dpo", "kind: preferences"
-            training += ", start: base"
-        case "scored":
-            section, suite = "grpo", f"verifier: {choice.verifier}"
-            training += f", start: base, rewards: {{{choice.verifier}: 1.0}}"
-        case _:
-            section, suite = "sft", f"verifier: {choice.verifier}" if choice.verifier else "kind: perplexity"
+    section, suites = "sft", {choice.name: f"verifier: {choice.verifier or 'exact'}"}
+    if choice.dataset.kind == "scored":
+        section = "grpo"
+        training += f", start: base, rewards: {{{choice.verifier}: 1.0}}"
+    elif choice.verifier is None:
+        suites[f"{choice.name}-likelihood"] = "kind: perplexity"
+    lines = "".join(f"    {suite}: {{{how}, dataset: {choice.name}}}\n" for suite, how in suites.items())
     parts = [
         "# What this project chose; `tunesmith params --all` prints the defaults of all that is left out.",
         f"base_model: {choice.base}\n" if choice.base else "",
         f"data:\n{entry}",
         f"{section}:\n  {model_name(choice)}: {{{training}}}\n",
-        f"evaluate:\n  suites:\n    {choice.name}: {{{suite}, dataset: {choice.name}}}\n",
+        f"evaluate:\n  suites:\n{lines}",
         f"registry: {{experiment: {name}, model: {name}}}\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -116,8 +114,7 @@ def params_text(choice: Choice, project: str) -> str:
 
 def model_name(choice: Choice) -> str:
     """The name of the model that is trained: of its objective and weights."""
-    objectives = {"preferences": "dpo", "scored": "grpo"}
-    return f"{objectives.get(str(choice.dataset.kind), 'sft')}-{choice.weights}"
+    return f"{'grpo' if choice.dataset.kind == 'scored' else 'sft'}-{choice.weights}"
 
 
 def _check_free(folder: Path) -> None:
@@ -150,6 +147,11 @@ def _choose(data: str, base: str, weights: str) -> Choice:
     print("\n".join(advise.describe(comment or path, advice)))
     if advice.dataset is None or advice.reason:
         raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
+    if advice.dataset.kind == "preferences":
+        raise DataError(
+            f"{data}: pairs cannot judge what a model answers; a project begins with answers or scored prompts",
+            fix=f"init with those first; then `tunesmith advise {data} --write`, and an entry of dpo in params.yaml",
+        )
     name = advise.dataset_name(path)
     dataset = advice.dataset
     if not comment and path.is_relative_to(Path.cwd()):
