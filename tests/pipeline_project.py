@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import warm_python
 import yaml
 
 from tunesmith.core import manifest
@@ -88,7 +87,8 @@ ALL: dict[str, Any] = ONE | {
 class Project:
     """A copy of the project in a folder of its own, with git and DVC, and a tiny base."""
 
-    def __init__(self, folder: Path, base: Path, params: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, base: Path, params: dict[str, Any], *programs: Path) -> None:
+        """programs: folders of programs that come before those of this Python."""
         self.folder = folder
         for name in ("stages", "tunesmith"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -105,7 +105,7 @@ class Project:
         self.environment = os.environ | {
             "PYTHONPATH": str(site),
             "AUDIT_LOG": str(self.audit),
-            "PATH": f"{warm_python.folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": ":".join([*map(str, programs), str(Path(sys.executable).parent), os.environ["PATH"]]),
             "MLFLOW_TRACKING_URI": "",
             "XDG_CONFIG_HOME": str(folder.parent / "config"),
             "DVC_NO_ANALYTICS": "1",

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import warm_python
+
 ROOT = Path(__file__).parents[1]
 
 MAKE = '''
@@ -122,11 +124,11 @@ class Toy:
         return self.run("git", "rev-parse", "HEAD")
 
     def dvc(self, *arguments: str) -> str:
-        return self.run(sys.executable, "-m", "dvc", *arguments)
+        return self.run("dvc", *arguments)
 
     def run(self, *command: str) -> str:
         environment = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": f"{warm_python.folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
         }
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)

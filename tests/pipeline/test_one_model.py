@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm_python
 from pipeline_project import ONE, SFT, Project, running
 
 from tunesmith.core import manifest
@@ -30,7 +31,7 @@ EVERY_PACKAGE = [
 def project(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("one") / "project"
     folder.mkdir()
-    return Project(folder, tiny_folder, ONE)
+    return Project(folder, tiny_folder, ONE, warm_python.folder())
 
 
 def test_one_model_runs_only_what_it_needs(project: Project) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm_python
 import yaml
 from pipeline_project import ALL, ROOT, Project, running
 
@@ -70,7 +71,7 @@ def test_every_output_outlives_a_failed_run() -> None:
 def project(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("pipeline") / "project"
     folder.mkdir()
-    project = Project(folder, tiny_folder, ALL)
+    project = Project(folder, tiny_folder, ALL, warm_python.folder())
     project.run("dvc", "repro")
     return project
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 import yaml
 
 from tunesmith.core import layout
@@ -48,10 +49,10 @@ class Project:
         """Run the pipeline, on another input where ``text`` is given; what it printed."""
         if text is not None:
             (self.folder / "input").write_text(text)
-        return self.run(sys.executable, "-m", "dvc", "repro", *options, **environment)
+        return self.run("dvc", "repro", *options, **environment)
 
     def run(self, *command: str, **environment: str) -> str:
-        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{warm_python.folder()}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"} | environment
         done = subprocess.run(
             command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False, timeout=300
@@ -87,7 +88,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.folder / "dvc.yaml").write_text(PIPELINE)
     (project.folder / "params.yaml").write_text("sft: {}\n")
     project.run("git", "init", "-q")
-    project.run(sys.executable, "-m", "dvc", "init", "-q")
+    project.run("dvc", "init", "-q")
     for text in ("one", "two"):
         project.repro(text=text)
     assert project.runs == ["one", "two"]
