@@ -76,7 +76,7 @@ class Stack:
         self.run("dvc", "repro", "--single-item", "--force", "register")
 
     def trust_own_key(self) -> None:
-        """Name this user's public key in params.yaml, as README asks every team to do once."""
+        """Name this user's public key in params.yaml, as docs/team.md asks every team to do once."""
         shutil.copy(Path.home() / ".config/tunesmith/signing.pem.pub", self.folder / "keys" / "me.pub")
         with (self.folder / "params.yaml").open("a") as params:
             params.write("\nsigning: {trusted: [keys/me.pub]}\n")
