@@ -50,19 +50,17 @@ os._exit(status if status >= 0 else 128 - status)
 @cache
 def folder() -> Path:
     """The folder of the `python`; its server ends with this process."""
+    from tunesmith.core import cpus  # not at the top, where the server would import it too
+
     place = Path(tempfile.mkdtemp(prefix="warm-"))
     address = str(place / "socket")
     for name in ("python", "dvc"):
         (place / name).write_text(CLIENT.format(python=sys.executable, address=address))
         (place / name).chmod(0o755)
     command = [sys.executable, "-P", __file__, address, str(place / "python")]
-    # torch reads these when it is imported.
-    threads = {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-    }
-    server = subprocess.Popen(command, env=os.environ | threads, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    # As a stage would get them: torch sizes its pool when it is imported.
+    environment = os.environ | cpus.environment()
+    server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert server.stdout is not None
     with server.stdout as output:
         assert output.readline() == b"ready\n"
