@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from tunesmith.core import journal, lineage
 from tunesmith.core.errors import EngineError, RegistryError
@@ -132,7 +132,7 @@ def publish_evaluation(
 def _scores(measured: SuiteMetrics, compared: SuiteComparison, name: str) -> dict[str, dict[str, float | None]]:
     """Return what a suite measured of a model, by section of MLflow's charts, which are drawn in this order."""
     score, difference = compared["models"][name], compared["against_baseline"].get(name)
-    details = {key: float(value) for key, value in measured.items() if key in Details.__annotations__}
+    details = {key: float(cast("float", value)) for key, value in measured.items() if key in Details.__annotations__}
     scores = details | {"score": measured["score"], "score_low": score["low"], "score_high": score["high"]}
     if difference is not None:
         ends = {f"difference_{end}": difference[end] for end in ("low", "high")}

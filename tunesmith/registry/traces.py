@@ -56,7 +56,7 @@ def publish(
                     client_request_id=request,
                     trace_metadata=metadata,
                     tags={"mlflow.traceName": sample["suite"]},
-                    assessments=_assessments(sample),
+                    assessments=[*_assessments(sample)],
                 )
             )
             spans.append(_span(key, sample, time))
