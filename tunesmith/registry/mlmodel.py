@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 import yaml
 
@@ -62,7 +63,7 @@ def loading(origin: Lineage, weights_under: Path | None, dtype: str) -> Loading:
 
 
 def _base(folder: Path) -> dict[str, object]:
-    pin = lineage.read(folder).get("params", {}) if folder == layout.BASE else {}
+    pin = cast("dict[str, object]", lineage.read(folder).get("params", {})) if folder == layout.BASE else {}
     if pin.get("kind") == "hub" and not pin.get("chat_template"):
         repo, commit = pin["repo"], pin["commit"]
         return {

@@ -133,8 +133,9 @@ class Experiment(Tracker):
         model: the id of a logged model that gets the metrics too.
         """
         metrics = [
-            Metric(point.name, point.value, point.time, point.step, model, *(point.dataset or (None, None)), run)
+            Metric(point.name, point.value, point.time, point.step, model, name, digest, run)
             for point in points
+            for name, digest in [point.dataset or (None, None)]
         ]
         with raising_registry_errors(self.uri):
             for start in range(0, len(metrics), 1000):  # the server's limit on a batch

@@ -64,7 +64,7 @@ def remote(root: Path, reach: Callable[[Path], bool] = dvc_project.remote_exists
     return Finding("remote", "good", f"{name} at {address} answers")
 
 
-def tracker(connect: Callable[[str], Registry] = Registry) -> Finding:
+def tracker(connect: Callable[[], Registry] = Registry) -> Finding:
     """Check that MLflow answers with the tables of this release. A local database is not created."""
     uri = tracking_uri()
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -72,7 +72,7 @@ def tracker(connect: Callable[[str], Registry] = Registry) -> Finding:
             "tracker", "good", "MLflow on SQLite, created at first use (MLFLOW_TRACKING_URI may name a server)"
         )
     names = params.load(Names, "registry")
-    connect(names.experiment).versions(names.model)
+    connect().versions(names.model)
     kind = uri.partition(":")[0].partition("+")[0]
     return Finding("tracker", "good", f"MLflow answers ({'a server' if kind.startswith('http') else kind})")
 
