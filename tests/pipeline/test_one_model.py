@@ -44,6 +44,7 @@ def test_one_model_runs_only_what_it_needs(project: Project) -> None:
 
 @pytest.mark.real  # half a minute of DVC; test_fingerprint.py checks the same for all modules at once
 def test_a_docstring_in_every_package_in_turn_runs_the_fingerprint_and_nothing_else(project: Project) -> None:
+    project.repro()
     for module in EVERY_PACKAGE:
         path = project.folder / module
         path.write_text(path.read_text().replace('"""', '"""(In other words.) ', 1))
