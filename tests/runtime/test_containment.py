@@ -347,11 +347,11 @@ def test_dvc_killed_at_ten_random_points_leaves_no_container_and_completes_the_n
     project.repro("train_sft@tuned")  # the base too, in its container
     began = time.monotonic()
     whole, points = 0.0, random.Random(7)
-    for seed in range(11):  # each run has something to do
-        project.put("sft.tuned.seed", seed)
+    for kill in range(11):
+        project.put("sft.tuned.learning_rate", 0.05 + (kill + 1) / 100_000)  # something to do, and still learned
         before = adapter(project)
-        if seed:
-            kill_after(project, points.uniform(0, whole), ("/bin/sh", "/bin/bash")[seed % 2])
+        if kill:
+            kill_after(project, points.uniform(0, whole), ("/bin/sh", "/bin/bash")[kill % 2])
             eventually(lambda: not containers() and not stages_of(project.folder))
             manifest.verify(project.folder / "models" / "tuned")  # the last result stays, or the new one came, whole
         project.repro("train_sft@tuned")
