@@ -53,7 +53,7 @@ def test_the_core_needs_no_extra(project: None) -> None:
     assert "mine-lora" in tunesmith("params", "--all").stdout
 
 
-@pytest.mark.parametrize(("command", "extra"), [("plan", "train"), ("advise rows.jsonl", "data"), ("serve", "serve")])
+@pytest.mark.parametrize(("command", "extra"), [("plan", "train"), ("advise rows.jsonl", "data")])
 def test_a_command_names_the_extra_that_it_needs(project: None, command: str, extra: str) -> None:
     done = tunesmith(*command.split())
     assert done.returncode == 1

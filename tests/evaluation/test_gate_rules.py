@@ -35,7 +35,7 @@ WRONG = [
     ({"must": "keep", "suite": "demo", "metric": "score", "within": 0}, "rules.0.keep.within"),
     ({"must": "keep", "suite": "demo", "metric": "score", "by": 0.1}, "rules.0.keep.within"),
     ({"must": "improve", "suite": "demo", "metric": "scores", "by": 0.1}, "rules.0.improve.metric"),
-    ({"must": "improve", "suite": "demo", "metric": "score", "by": 2}, "rules.0.improve.by"),
+    ({"must": "improve", "suite": "demo", "metric": "score", "by": -1}, "rules.0.improve.by"),
     ({"must": "improve", "metric": "score", "by": 0.1}, "rules.0.improve.suite"),
     ({"must": "shine", "suite": "demo"}, "'improve', 'keep', 'not_grow', 'not_exceed'"),
     ({"suite": "demo", "metric": "score", "by": 0.1}, "Unable to extract tag"),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from serving_settings import SETTINGS
 
-from tunesmith.core.errors import ServingError
+from tunesmith.core.errors import MissingLibraryError, ServingError
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
 
@@ -83,7 +83,7 @@ def test_vllm_is_chosen_where_it_is_installed_and_a_gpu_is_present(
     device: str,
     chosen: str,
 ) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object() if installed else None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed or name != "vllm" else None)
     monkeypatch.setattr(engine_commands, "_device", lambda: device)
     settings = SETTINGS.model_copy(update={"engine": setting})
     assert engine_commands.choose(adapter, 1, tmp_path, settings)[0] == chosen
@@ -93,3 +93,11 @@ def test_an_engine_that_is_not_installed_is_an_error(adapter: ServedModel, tmp_p
     settings = SETTINGS.model_copy(update={"engine": "vllm"})
     with pytest.raises(ServingError, match="vllm, which is not installed"):
         engine_commands.choose(adapter, 1, tmp_path, settings)
+
+
+def test_transformers_needs_the_library_that_its_server_needs(
+    adapter: ServedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(MissingLibraryError, match="openai is not installed"):
+        engine_commands.choose(adapter, 1, tmp_path, SETTINGS)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tunesmith.core import extras
 from tunesmith.core.errors import ServingError
 from tunesmith.registry.servable import ADAPTER
 from tunesmith.serving.settings import Serve
@@ -43,7 +44,7 @@ class ServedModel:
 def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tuple[EngineKind, list[str]]:
     """Return the engine that `Serve.engine` selects and its command, to be run in ``folder``, which is empty.
 
-    Raises ServingError where the engine is not installed.
+    Raises ServingError or MissingLibraryError where the engine is not installed.
     """
     installed = importlib.util.find_spec("vllm") is not None
     if settings.engine == "vllm" and not installed:
@@ -53,6 +54,7 @@ def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tup
         )
     if settings.engine == "vllm" or (settings.engine == "auto" and installed and _device() == "cuda"):
         return "vllm", vllm(served, port, settings)
+    extras.check("openai")  # `transformers serve` needs it
     return "transformers", transformers(served, port, folder)
 
 
