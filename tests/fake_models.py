@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import yaml
-from registered_versions import NAME, SIGNING, unprobed
+from registered_versions import LOADING, NAME, SIGNING, unprobed
 from serving_settings import MESSAGES
 
 from tunesmith.core import files, manifest
@@ -49,6 +49,7 @@ def register(registry: Registry, model: str, behaviour: dict[str, Any] | None = 
         NAME,
         Experiment("arithmetic").run(model, model, 0, {}),
         folder,
+        loading=LOADING,
         outcome="pass",
         evidence="better",
         files={"probes.json": json.dumps({"probes": probes, "noise": NOISE, "dtype": "float32"})},

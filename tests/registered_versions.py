@@ -52,6 +52,11 @@ def register(
     )
 
 
+def stored(registry: Registry, version: Version) -> Path:
+    """Return the folder in which the tracker stores the model of a version."""
+    return Path(registry.client.get_logged_model(version.source.split("/")[-2]).artifact_location, "model")
+
+
 def overwrite(registry: Registry, version: Version, path: Path) -> None:
     """Replace the model of a version in the tracker, as anyone with access to its artifacts can."""
     model = version.source.split("/")[-2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from lineages import ORIGIN
-from registered_versions import NAME, SIGNING, register, unprobed
+from registered_versions import NAME, SIGNING, register, stored, unprobed
 
 from tunesmith.cli import lineage
 from tunesmith.cli.main import main
@@ -88,20 +88,20 @@ def test_reachable_parts_are_verified_and_others_are_marked_unreachable(registry
     assert marks["base model"] == marks["code"] == "unreachable"
 
 
-@pytest.mark.parametrize("file", ["model/adapter_model.safetensors", "model/adapter_config.json"])
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "adapter_config.json"])
 def test_a_changed_or_added_file_of_the_version_is_a_difference_and_exits_with_1(registry: Registry, file: str) -> None:
     [version] = [version for version in registry.versions(NAME) if version.number == "1"]
-    Path(registry.client.get_run(version.run).info.artifact_uri, file).write_bytes(b"tampered")
+    (stored(registry, version) / file).write_bytes(b"tampered")
     status, found = shown("1", "--verify")
     assert (status, found["check"]["mark"]) == (1, "differs")
-    assert Path(file).name in found["check"]["says"]
+    assert file in found["check"]["says"]
     assert part(found, "evaluation")["check"]["mark"] == "verified"
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"created": 1}', "\xff", '{"code": null, "base": []}'])
 def test_a_malformed_lineage_is_an_error_that_names_it(registry: Registry, content: str) -> None:
     [version] = [version for version in registry.versions(NAME) if version.number == "1"]
-    Path(registry.client.get_run(version.run).info.artifact_uri, "model", "lineage.json").write_text(content, "latin1")
+    (stored(registry, version) / "lineage.json").write_text(content, "latin1")
     done = CliRunner().invoke(main, ["lineage", "1"])
     assert done.exit_code == 1
     assert "lineage" in str(done.exception)
@@ -126,9 +126,9 @@ def test_without_verify_only_small_files_are_downloaded(registry: Registry, monk
     downloads: list[str] = []
     download = Registry.download
 
-    def counted(self: Registry, run: str, path: str, into: Path) -> Path:
-        downloads.append(path.rpartition("/")[2])
-        return download(self, run, path, into)
+    def counted(self: Registry, address: str, into: Path) -> Path:
+        downloads.append(address.rpartition("/")[2])
+        return download(self, address, into)
 
     monkeypatch.setattr(Registry, "download", counted)
     shown("dpo")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from registered_versions import NAME, register
+from registered_versions import NAME, register, stored
 from toy_project import Toy
 
 from tunesmith.cli.main import main
@@ -58,7 +58,7 @@ def test_on_other_hardware_scores_are_compared_with_the_signed_ones(
     monkeypatch.setenv("SCORES", scores)
     done = reproduced("toy")
     assert done.exit_code == status, done.exception
-    assert f"  s: 50.0% → {scores}0.0%; noise floor 10.0 points" in done.stdout
+    assert f"  s: 50.0% → {scores}0.0%; noise floor 10 points" in done.stdout
     for tree in toy.worktrees():
         toy.run("git", "worktree", "remove", "--force", tree)
 
@@ -106,8 +106,7 @@ def test_a_version_without_scores_is_an_error_where_they_are_needed(
 
 
 def test_a_version_that_was_tampered_with_is_not_rebuilt(toy: Toy, registry: Registry) -> None:
-    place = Path(registry.client.get_run(registry.versions(NAME)[0].run).info.artifact_uri, "model")
-    (place / "adapter_model.safetensors").write_bytes(b"x")
+    (stored(registry, registry.versions(NAME)[0]) / "adapter_model.safetensors").write_bytes(b"x")
     done = reproduced("toy")
     assert done.exit_code == 1
     assert "adapter_model.safetensors (changed)" in str(done.exception)

@@ -337,5 +337,5 @@ def test_artifacts_pass_through_the_server_so_clients_need_no_access_to_the_obje
     experiment = Experiment("arithmetic")
     run = experiment.run("key", "name", 0, {})
     experiment.upload(run, tmp_path / "file")
-    assert experiment.download(run, "file", tmp_path).read_text() == "content"
+    assert experiment.download(f"{experiment.artifacts(run)}/file", tmp_path).read_text() == "content"
     assert hosts == {urlsplit(as_admin.server.url).netloc}

@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 from fake_models import BASE_ANSWERS, ask, engine_process, register, register_champion
-from registered_versions import NAME, SIGNING, unprobed
+from registered_versions import NAME, SIGNING, stored, unprobed
 from serving_settings import MESSAGES, SETTINGS
 
 from tunesmith.core.errors import IntegrityError, RegistryError, ServingError
@@ -104,8 +104,7 @@ def test_a_champion_whose_bytes_were_changed_leaves_the_previous_one_serving(
     register_champion(registry, "first")
     supervisor.start("@champion")
     register_champion(registry, "second")
-    run = registry.versions(NAME)[0].run
-    artifact = Path(registry.client.get_run(run).info.artifact_uri) / "model" / "answers.json"
+    artifact = stored(registry, registry.versions(NAME)[0]) / "answers.json"
     artifact.write_text(artifact.read_text().replace("second", "sECOND"))
     supervisor.poll()
     assert "answers.json (changed)" in proxy.health()["failed"]["reason"]
