@@ -1,12 +1,18 @@
-"""Without the libraries of the extras, the core's commands work, and the others name the extra that they need."""
+"""The package's requirements: ranges, within which the lock lies. Without the libraries of the extras, the core's
+commands work, and the others name the extra that they need.
+"""
 
+import itertools
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from tunesmith.core import console, extras
+from tunesmith.core import console, extras, fingerprint
 from tunesmith.core.errors import MissingLibraryError
 
 CORE = ("check", "params", "results", "promote", "lineage", "reproduce", "ui")
@@ -75,3 +81,13 @@ def test_a_stage_names_the_extra_that_it_needs(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_module_that_no_extra_brings_is_a_defect() -> None:
     assert extras.missing(ModuleNotFoundError("No module named 'mine'", name="mine")) is None
+
+
+def test_requirements_are_ranges_within_which_the_pins_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    project, pins = tomllib.loads(Path("pyproject.toml").read_text())["project"], fingerprint._locked()
+    lines = [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    for needed in map(Requirement, lines):
+        if needed.name != extras.PACKAGE:
+            assert "==" not in str(needed.specifier), f"{needed} is no range"
+            assert pins[canonicalize_name(needed.name)] in needed.specifier, f"the pin of {needed} lies outside"

@@ -202,8 +202,8 @@ def _relative(path: Path) -> str:
 
 
 def _locked() -> dict[str, str]:
-    """The pinned version of each library, for this Python: from the lock, or from pyproject.toml for torch, which is
-    not in the lock.
+    """The pinned version of each library, for this Python: from the lock, or from pyproject.toml (its requirements, or
+    uv's constraints) for torch, which is not in the lock.
     """
     return _locked_once(*(path.stat().st_mtime_ns if path.exists() else 0 for path in (layout.LOCK, PROJECT)))
 
@@ -212,8 +212,10 @@ def _locked() -> dict[str, str]:
 def _locked_once(lock: int, project: int) -> dict[str, str]:
     """lock, project: the times of the files' last changes, in nanoseconds."""
     lines = re.findall(r"^[\w.-]+==[^\\\n]+", layout.LOCK.read_text(), re.MULTILINE) if layout.LOCK.exists() else []
-    about = tomllib.loads(PROJECT.read_text()).get("project", {}) if PROJECT.exists() else {}
+    tables = tomllib.loads(PROJECT.read_text()) if PROJECT.exists() else {}
+    about, uv = tables.get("project", {}), tables.get("tool", {}).get("uv", {})
     lines += [*about.get("dependencies", []), *itertools.chain(*about.get("optional-dependencies", {}).values())]
+    lines += uv.get("constraint-dependencies", [])
     requirements = [Requirement(line) for line in lines]
     return {
         _normal(requirement.name): str(requirement.specifier).removeprefix("==")

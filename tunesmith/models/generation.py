@@ -6,7 +6,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from tunesmith.core.ready_rows import Message
 from tunesmith.models import chat
 from tunesmith.models.log_probs import Tokens, padded
-from tunesmith.models.shared_prompts import prompt_cache, single_head_product
+from tunesmith.models.shared_prompts import CACHE, prompt_cache, single_head_product
 
 
 def answer(
@@ -56,7 +56,7 @@ def generate(
     model.eval()
     cache = prompt_cache(model, ids[:, :-1], mask[:, :-1])
     if cache is not None:
-        settings["past_key_values"] = cache
+        settings[CACHE] = cache
     with single_head_product(model):
         output = model.generate(input_ids=ids, attention_mask=mask, **settings)
     model.train(was_training)

@@ -6,6 +6,7 @@ the right, (batch, completion): all completions begin in the same column, and on
 prompt is computed once, serves all rows. Gradients flow through the cache; results are the same.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +15,15 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import pad
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 PER_TOKEN = ("log_probs", "entropy", "mean_logits", "is_top1")
 """Fields that TRL's fused head returns for every token, (batch, tokens - 1)."""
+CACHE = ("past_key_values", "cache")[
+    "cache" in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+]
+"""The argument of a model, and of its `generate`, that takes a cache: transformers 5.24 renamed it."""
 
 
 class SharedPrompts:
@@ -44,7 +49,7 @@ class SharedPrompts:
             input_ids=input_ids[:, begin:],
             attention_mask=attention_mask,
             position_ids=position_ids[:, begin:],
-            past_key_values=cache,
+            **{CACHE: cache},
             **settings,
         )
         for name in PER_TOKEN:
@@ -82,9 +87,7 @@ def prompt_cache(model: PreTrainedModel | PeftModel, ids: Tensor, mask: Tensor) 
         return None
     unique, row = torch.unique(torch.cat([ids, mask], dim=1), dim=0, return_inverse=True)
     prompts, attended = unique.chunk(2, dim=1)
-    _backbone(model)(
-        input_ids=prompts, attention_mask=attended, position_ids=positions(attended), past_key_values=cache
-    )
+    _backbone(model)(input_ids=prompts, attention_mask=attended, position_ids=positions(attended), **{CACHE: cache})
     cache.batch_select_indices(row)
     return cache
 
