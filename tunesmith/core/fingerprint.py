@@ -9,6 +9,7 @@ of the package (a template), which may in turn name others.
 import ast
 import hashlib
 import itertools
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -69,11 +70,14 @@ def check(stage: str) -> None:
             f"{path}: the code that would run is not the code of this fingerprint ({names})",
             fix="`dvc repro` (without --single-item) takes the fingerprint again, then runs what it makes stale",
         )
+    if os.environ.get(layout.IMAGE_DIGEST_VARIABLE) and not layout.LOCK.exists():
+        return  # the digest of the image, on which the stage depends too, stands for the libraries in it
     for name, number in (line.split("==") for line in lines if line not in modules):
         installed = _installed(name)
         if installed is not None and installed.partition("+")[0] != number.partition("+")[0]:
+            source = layout.LOCK if layout.LOCK.exists() else "this fingerprint"
             raise StaleCodeError(
-                f"{path}: {name} {installed} is installed, and {layout.LOCK} pins {number}",
+                f"{path}: {name} {installed} is installed, and {source} pins {number}",
                 fix=f"install the pinned version (`pip install {name}=={number}`), or pin the installed one",
             )
 
