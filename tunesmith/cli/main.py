@@ -244,7 +244,9 @@ def lineage(which: str, verify: bool, as_json: bool) -> None:
     help="New folder for the work tree. Default: a temporary folder.",
 )
 @click.option("--keep", is_flag=True, help="Keep the work tree; it is always kept where the model differs.")
-@click.option("--anyway", is_flag=True, help="Go on where the model was trained with uncommitted changes.")
+@click.option(
+    "--anyway", is_flag=True, help="Go on where the model was trained with uncommitted changes or another version."
+)
 def reproduce(which: str, into: Path | None, keep: bool, anyway: bool) -> None:
     """Train the version WHICH again from its commit.
 

@@ -6,8 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import tunesmith
-from tunesmith.core import dvc_project
+from tunesmith.core import dvc_project, fingerprint, lineage
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime import container_init
 from tunesmith.runtime.staging import Mount
@@ -48,9 +47,8 @@ def of_dvc(root: Path) -> list[Mount]:
 
 def of_package(root: Path) -> list[Mount]:
     """The installed package, where the project does not hold it: an image has none."""
-    package = Path(tunesmith.__path__[0]).resolve()
-    own = (root / package.name / "__init__.py").exists()
-    return [] if own else [Mount(package, PACKAGES / package.name, writable=False)]
+    package = fingerprint.PACKAGE.resolve()
+    return [] if lineage.holds_package(root) else [Mount(package, PACKAGES / package.name, writable=False)]
 
 
 def hub_environment(network: bool) -> dict[str, str]:
