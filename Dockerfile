@@ -6,7 +6,8 @@
 #
 # BASE_IMAGE is any Debian or Ubuntu that packages Python 3.11 or newer. torch brings CUDA's libraries, so the base needs
 # no more than Python. Dependencies come first and code last: an edit of code rebuilds in seconds, and does not rebuild
-# train, which takes its code from the mounted workspace.
+# train, which takes its code from the mounted workspace, or where that has none, from the installed package, which is
+# mounted too. A wheel holds this file with all that train needs: docker build "$(tunesmith image --context)".
 ARG CPU_INDEX=
 ARG BASE_IMAGE=${CPU_INDEX:+debian:bookworm-slim}
 FROM ${BASE_IMAGE:-nvidia/cuda:13.0.1-base-ubuntu24.04} AS python
@@ -49,7 +50,7 @@ RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
 
 # The package is built in this stage, so that its build tools stay out of the images.
 FROM dependencies AS package
-COPY pyproject.toml README.md LICENSE dvc.yaml /source/
+COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock /source/
 COPY tunesmith /source/tunesmith
 COPY stages /source/stages
 COPY data /source/data

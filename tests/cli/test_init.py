@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +175,8 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     run("dvc", "repro")
     assert "sft-lora" in run(*tunesmith, "results")
     lineage = json.loads(Path("models/sft-lora/lineage.json").read_text())
+    package = lineage["code"].pop("package")
+    assert package["version"] == metadata.version("tunesmith")
     assert lineage["code"] == {"commit": git("rev-parse", "HEAD").strip(), "clean": True}
     again = [line for line in run("dvc", "repro").splitlines() if line.startswith("Running")]
     assert again == ["Running stage 'fingerprint':"]

@@ -56,5 +56,6 @@ def test_the_results_suggest_to_promote_only_the_best(
     results.show()
     shown = capsys.readouterr().out
     assert shown.count("promote") == shown.count("promote grpo") == 1
+    assert "tunesmith ui " in shown
     assert "⚠ rlhf: the reward rose" in shown
     assert "gate: rlhf: undecided" in shown

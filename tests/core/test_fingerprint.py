@@ -166,3 +166,16 @@ def test_a_library_other_than_the_pinned_one_is_refused(copy: Path) -> None:
     (fingerprint.FOLDER / "merge").write_text(text)
     with pytest.raises(StaleCodeError, match=r"peft \S+ is installed, and requirements\.lock pins 0\.1"):
         fingerprint.check("merge")
+
+
+def test_without_a_lock_the_libraries_of_an_image_are_those_of_its_digest(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fingerprint.FOLDER.mkdir(parents=True)
+    text = re.sub(r"(?m)^peft==\S+", "peft==0.1", fingerprint.of_stage("merge"))
+    (fingerprint.FOLDER / "merge").write_text(text)
+    (copy / "requirements.lock").unlink()
+    with pytest.raises(StaleCodeError, match=r"peft \S+ is installed, and this fingerprint pins 0\.1"):
+        fingerprint.check("merge")
+    monkeypatch.setenv("TUNESMITH_IMAGE_DIGEST", "sha256:0")
+    fingerprint.check("merge")

@@ -1,5 +1,6 @@
 import subprocess
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,26 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     monkeypatch.delenv("TUNESMITH_CODE", raising=False)
+    (tmp_path / "tunesmith").mkdir()
+    (tmp_path / "tunesmith" / "__init__.py").touch()
     return tmp_path
+
+
+def test_a_project_without_the_package_records_the_one_that_is_installed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "package" not in lineage.code()
+    (here / "tunesmith").rename(here / "elsewhere")
+    recorded = lineage.code()["package"]
+    assert recorded["version"] == version("tunesmith")
+    monkeypatch.setattr(fingerprint, "PACKAGE", here / "elsewhere")
+    digest = lineage.package()["sha256"]
+    assert digest != recorded["sha256"]
+    (here / "elsewhere" / "pipeline").mkdir()
+    (here / "elsewhere" / "pipeline" / "dvc.yaml").touch()  # only a wheel has it
+    assert lineage.package()["sha256"] == digest
+    (here / "elsewhere" / "__init__.py").write_text("edited = True")
+    assert lineage.package()["sha256"] != digest
 
 
 def test_code_is_clean_where_only_dvc_lock_and_params_yaml_changed(here: Path) -> None:

@@ -76,6 +76,18 @@ def test_only_a_stage_that_declares_a_network_gets_one_with_secrets_and_a_writab
     assert cache | {"ReadOnly": True} in alone["mounts"]
 
 
+def test_the_installed_package_is_mounted_where_the_project_does_not_hold_it(tmp_path: Path) -> None:
+    options = container(tmp_path)
+    target = Path(options["environment"]["PYTHONPATH"], "tunesmith")
+    package = {"Type": "bind", "Source": str(ROOT / "tunesmith"), "Target": str(target), "ReadOnly": True}
+    assert package in options["mounts"]
+    (tmp_path / "tunesmith").mkdir()
+    (tmp_path / "tunesmith" / "__init__.py").touch()
+    options = container(tmp_path)
+    assert "PYTHONPATH" not in options["environment"]
+    assert str(target) not in [mount["Target"] for mount in options["mounts"]]
+
+
 def test_every_run_of_a_stage_has_its_own_id(tmp_path: Path) -> None:
     ids = [container(tmp_path)["environment"][layout.RUN_VARIABLE] for _ in range(2)]
     assert ids[0] != ids[1]

@@ -50,11 +50,44 @@ def test_vllm_puts_the_adapter_on_the_verified_base_under_the_served_name(adapte
         "--dtype": "bfloat16",
         "--tokenizer": str(adapter.folder),
         "--gpu-memory-utilization": "0.4",
+        "--max-model-len": "8192",
         "--served-model-name": "base",
         "--enable-lora": "--max-lora-rank",
         "--max-lora-rank": "16",
         "--lora-modules": f"calculator@7={adapter.folder}",
     }
+
+
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({}, 8192),
+        ({"max_position_embeddings": 40960}, 8192),
+        ({"max_position_embeddings": 2048}, 2048),
+        ({"text_config": {"max_position_embeddings": 2048}}, 2048),
+    ],
+)
+def test_the_context_is_no_longer_than_asked_for_nor_than_the_model_has(
+    adapter: ServedModel, config: dict[str, Any], length: int
+) -> None:
+    (adapter.full_weights / "config.json").write_text(json.dumps(config))
+    assert options(engine_commands.vllm(adapter, 1234, SETTINGS))["--max-model-len"] == str(length)
+
+
+def test_vllm_runs_in_the_environment_that_params_name(adapter: ServedModel, tmp_path: Path) -> None:
+    python = tmp_path / "vllm" / "bin" / "python"
+    settings = SETTINGS.model_copy(update={"engine": "vllm", "python": python})
+    with pytest.raises(ServingError, match=r"serve\.python: \S+/vllm/bin/python: No such file"):
+        engine_commands.choose(adapter, 1, tmp_path, settings)
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\nexit $(cat status)\n".replace("status", str(tmp_path / "status")))
+    python.chmod(0o755)
+    (tmp_path / "status").write_text("1")
+    with pytest.raises(ServingError, match="not installed in the environment of"):
+        engine_commands.choose(adapter, 1, tmp_path, settings)
+    (tmp_path / "status").write_text("0")
+    kind, command = engine_commands.choose(adapter, 1, tmp_path, settings)
+    assert (kind, command[0]) == ("vllm", str(python))
 
 
 def test_vllm_serves_full_weights_under_the_served_name(adapter: ServedModel) -> None:

@@ -14,8 +14,9 @@ from serving_settings import MESSAGES, SETTINGS
 from tunesmith.core.errors import IntegrityError, RegistryError, ServingError
 from tunesmith.registry import promotion
 from tunesmith.registry.registered_models import Registry
+from tunesmith.serving import engine_commands
 from tunesmith.serving.proxy import Proxy
-from tunesmith.serving.supervisor import Supervisor
+from tunesmith.serving.supervisor import Serving, Supervisor, Waiting
 
 pytestmark = pytest.mark.usefixtures("fake_engines")
 
@@ -96,6 +97,43 @@ def test_a_champion_that_fails_leaves_the_previous_one_serving_and_is_not_retrie
     supervisor.poll()
     assert ask(client) == (f"{NAME}@3", "third")
     assert proxy.health()["failed"] is None
+
+
+@pytest.mark.parametrize(("share", "beside"), [(0.5, True), (0.9, False)])
+def test_above_half_of_the_gpu_the_previous_engine_stops_before_the_next_starts(
+    registry: Registry,
+    supervisor: Supervisor,
+    proxy: Proxy,
+    client: openai.OpenAI,
+    log: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    share: float,
+    beside: bool,
+) -> None:
+    choose, running = engine_commands.choose, list[bool]()
+
+    def choose_vllm(*arguments: Any) -> Any:
+        if supervisor.state != Waiting():
+            running.append(first.poll() is None)
+            assert isinstance(supervisor.state, Serving) or "being started" in proxy.health()["reason"]
+        return "vllm", choose(*arguments)[1]
+
+    monkeypatch.setattr(engine_commands, "choose", choose_vllm)
+    supervisor.settings = SETTINGS.model_copy(update={"gpu_memory_share": share})
+    register_champion(registry, "first")
+    supervisor.start("@champion")
+    first = engine_process(supervisor)
+    register_champion(registry, "second", BASE_ANSWERS)
+    supervisor.poll()
+    assert ("still serving nothing until version 1" in "".join(log)) is not beside
+    supervisor.poll()
+    assert ask(client) == (f"{NAME}@1", "first")
+    register_champion(registry, "third")
+    first = engine_process(supervisor)
+    supervisor.poll()
+    assert ask(client) == (f"{NAME}@3", "third")
+    assert set(running) == {beside}
+    assert any(f"serve.gpu_memory_share is {share:g}, so no second engine fits" in line for line in log) is not beside
 
 
 def test_a_champion_whose_bytes_were_changed_leaves_the_previous_one_serving(

@@ -66,7 +66,7 @@ def init(folder: Path, data: str | None, base: str | None, weights: str, update:
 
 @main.command()
 def check() -> None:
-    """Check params.yaml before anything runs, as `make repro` does."""
+    """Check params.yaml before anything runs."""
     from tunesmith.cli import check
 
     project = check.check()
@@ -244,7 +244,9 @@ def lineage(which: str, verify: bool, as_json: bool) -> None:
     help="New folder for the work tree. Default: a temporary folder.",
 )
 @click.option("--keep", is_flag=True, help="Keep the work tree; it is always kept where the model differs.")
-@click.option("--anyway", is_flag=True, help="Go on where the model was trained with uncommitted changes.")
+@click.option(
+    "--anyway", is_flag=True, help="Go on where the model was trained with uncommitted changes or another version."
+)
 def reproduce(which: str, into: Path | None, keep: bool, anyway: bool) -> None:
     """Train the version WHICH again from its commit.
 
@@ -269,12 +271,18 @@ def doctor() -> None:
 
 @main.command()
 @click.argument("name", default="tunesmith")
-def image(name: str) -> None:
+@click.option("--context", is_flag=True, help="Print the folder for `docker build` instead.")
+def image(name: str, context: bool) -> None:
     """Set the image that stages run in.
 
     Writes the present digest of the image NAME into params.yaml, as runtime.image. Another image is another result, so
     every stage that runs in it runs again.
     """
+    if context:
+        from tunesmith.runtime.image import context as folder  # without the client of Docker
+
+        click.echo(folder())
+        return
     from tunesmith.cli import image
 
     image.run(name)

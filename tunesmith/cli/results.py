@@ -16,6 +16,7 @@ from tunesmith.registry.registration import Registration
 from tunesmith.reports import sentences
 
 REPORTS = Path("reports")
+OWN_PROGRAM = Path(".venv/bin/tunesmith")
 COLOURS = {"pass": "green", "fail": "red", "undecided": "yellow"}
 WIDTH = 120
 """Characters a line where the output is a file or a pipe."""
@@ -26,7 +27,7 @@ def show() -> None:
     try:
         comparison: Comparison = json.loads((REPORTS / "comparison.json").read_text())
     except FileNotFoundError:
-        raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="run `make repro` first") from None
+        raise EvaluationError(f"no {REPORTS / 'comparison.json'} yet", fix="`dvc repro` makes it") from None
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = WIDTH
@@ -41,12 +42,13 @@ def show() -> None:
         console.print(registered(name, comparison["models"][name]["model_digest"]), soft_wrap=True)
     console.print("next:", style="bold")
     console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
-    console.print("  make ui                     see the runs and the registered model in MLflow")
+    # Without an activated environment, the command of one in the project is not on the user's path.
+    inactive = not os.environ.get("VIRTUAL_ENV") and OWN_PROGRAM.exists()
+    program = OWN_PROGRAM if inactive else "tunesmith"
+    console.print(f"  {program} ui                see the runs and the registered model in MLflow")
     passing = [name for name, decision in comparison["gate"].items() if decision["outcome"] == "pass"]
     if passing:
         promoted = max(passing, key=lambda name: comparison["models"][name]["score"])
-        # Without an activated environment, the command is not on the user's path.
-        program = "tunesmith" if os.environ.get("VIRTUAL_ENV") else ".venv/bin/tunesmith"
         console.print(f"  {program} promote {promoted}  make it the champion")
 
 

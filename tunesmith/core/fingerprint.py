@@ -9,6 +9,7 @@ of the package (a template), which may in turn name others.
 import ast
 import hashlib
 import itertools
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -69,11 +70,14 @@ def check(stage: str) -> None:
             f"{path}: the code that would run is not the code of this fingerprint ({names})",
             fix="`dvc repro` (without --single-item) takes the fingerprint again, then runs what it makes stale",
         )
+    if os.environ.get(layout.IMAGE_DIGEST_VARIABLE) and not layout.LOCK.exists():
+        return  # the digest of the image, on which the stage depends too, stands for the libraries in it
     for name, number in (line.split("==") for line in lines if line not in modules):
-        installed = _installed(name)
-        if installed is not None and installed.partition("+")[0] != number.partition("+")[0]:
+        present = installed(name)
+        if present is not None and present.partition("+")[0] != number.partition("+")[0]:
+            source = layout.LOCK if layout.LOCK.exists() else "this fingerprint"
             raise StaleCodeError(
-                f"{path}: {name} {installed} is installed, and {layout.LOCK} pins {number}",
+                f"{path}: {name} {present} is installed, and {source} pins {number}",
                 fix=f"install the pinned version (`pip install {name}=={number}`), or pin the installed one",
             )
 
@@ -111,7 +115,7 @@ def pins(paths: Iterable[Path]) -> list[str]:
     libraries = {_normal(name) for root in roots for name in distributions.get(root, ())}
     libraries |= {_normal(name) for root in roots for name in ACT_THROUGH.get(root, ())}
     libraries.discard("tunesmith")
-    return sorted(f"{name}=={number}" for name in libraries if (number := locked.get(name) or _installed(name)))
+    return sorted(f"{name}=={number}" for name in libraries if (number := locked.get(name) or installed(name)))
 
 
 def _closure_of(stage: str) -> list[Path]:
@@ -229,7 +233,8 @@ def _distributions() -> dict[str, list[str]]:
     return dict(packages_distributions())
 
 
-def _installed(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """The version of an installed distribution, or None."""
     try:
         return version(name)
     except PackageNotFoundError:

@@ -5,6 +5,7 @@ import os
 import platform
 import sys
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -16,6 +17,8 @@ from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import Objective, TemplateKwargs, WeightsKind
 
 NAME = "lineage.json"
+BUNDLED = "pipeline"
+"""The folder that a wheel has beside the code."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
@@ -60,6 +63,15 @@ class Input(DvcHash):
     """The number of its lines."""
 
 
+class Package(TypedDict):
+    """An installed package of ours."""
+
+    version: str | None
+    """Its version; null where it is found by a path alone."""
+    sha256: str
+    """SHA-256, in hex, over the digests of its modules and data files."""
+
+
 class Code(TypedDict):
     """The code that ran."""
 
@@ -67,6 +79,8 @@ class Code(TypedDict):
     """The commit that was checked out; null outside of a git checkout."""
     clean: bool | None
     """Whether everything but dvc.lock and params.yaml was committed; null outside of a git checkout."""
+    package: NotRequired[Package]
+    """The installed package that ran; absent where the project holds the code itself."""
 
 
 class Environment(TypedDict):
@@ -199,16 +213,33 @@ def _fingerprint() -> str | None:
 
 
 def code() -> Code:
-    """The commit, and whether everything is committed, as `git.clean` defines it.
+    """The commit, whether everything is committed (`git.clean`), and the package where the project does not hold it.
 
-    A container, which has no git, gets both from the host.
+    A container, which has no git, gets them from the host.
     """
     if text := os.environ.get(layout.CODE_VARIABLE):
-        recorded: Code = json.loads(text)
-        return recorded
+        handed: Code = json.loads(text)
+        return handed
     here = Path()
     commit = git.head(here)
-    return {"commit": commit, "clean": git.clean(here) if commit else None}
+    recorded: Code = {"commit": commit, "clean": git.clean(here) if commit else None}
+    return recorded if holds_package(here) else {**recorded, "package": package()}
+
+
+def holds_package(project: Path) -> bool:
+    """Whether a project's own folder has the code that Python runs there, as in Tunesmith's repository."""
+    return (project / fingerprint.PACKAGE.name / "__init__.py").exists()
+
+
+def package() -> Package:
+    """The installed package that runs now."""
+    suffixes = (".py", *fingerprint.DATA_FILES)
+    names = {
+        path.relative_to(fingerprint.PACKAGE) for path in fingerprint.PACKAGE.rglob("*") if path.suffix in suffixes
+    }
+    code = sorted(name for name in names if name.parts[0] != BUNDLED)
+    lines = [f"{manifest.file_digest(fingerprint.PACKAGE / name)}  {name.as_posix()}\n" for name in code]
+    return {"version": fingerprint.installed("tunesmith"), "sha256": sha256("".join(lines).encode()).hexdigest()}
 
 
 def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> DvcHash:

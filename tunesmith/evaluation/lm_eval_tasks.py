@@ -57,8 +57,8 @@ def load(name: str, suite: LmEvalTask) -> Loaded:
     except ImportError as error:
         raise EvaluationError(
             f"suite {name!r}: the task {suite.task!r} needs a package that is not installed: {error}",
-            fix=f"install it (`pip install {error.name}`; lm-eval's extras bundle such packages), and pin it in "
-            "requirements.lock",
+            fix=f"install it (`pip install {error.name}`; lm-eval's extras bundle such packages), in the same "
+            "version wherever this project is evaluated",
         ) from error
     except Exception as error:  # YAML, templates and functions of the task, and every way in which a download fails
         if _is_offline(error):

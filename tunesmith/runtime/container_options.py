@@ -32,14 +32,15 @@ def name(stage: Stage, root: Path) -> str:
 def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, object]:
     """The arguments of the engine's call that creates the container."""
     caches = [*mounts.of_hub(stage.network), *mounts.of_datasets(stage.network), *mounts.of_dvc(staging.root)]
-    outside = [*caches, *mounts.of_user(runtime.mounts)]
+    package = mounts.of_package(staging.root)
+    outside = [*caches, *package, *mounts.of_user(runtime.mounts)]
     visible = list({mount.target: mount for mount in [*staging.mounts, *outside]}.values())  # the user's mounts win
     return {
         "image": digest,
         "name": name(stage, staging.root),
         "entrypoint": ["python", "-m", "tunesmith.runtime.container_init"],
         "command": stage_lookup.module(stage),
-        "environment": _environment(stage, digest, staging),
+        "environment": _environment(stage, digest, staging) | ({"PYTHONPATH": str(mounts.PACKAGES)} if package else {}),
         "working_dir": str(staging.root),
         "user": f"{os.getuid()}:{os.getgid()}",
         "stdin_open": True,  # the pipe that process 1 watches

@@ -107,7 +107,7 @@ def resolve(client: Any, name: str) -> str:
     if attributes["Architecture"] != architecture:
         raise EngineError(
             f"the image {name} is built for {attributes['Architecture']}; this engine runs {architecture}",
-            fix="build it here with `make image`, or pull the one for this processor",
+            fix=f"build it here ({image.HOW_TO_BUILD}), or pull the one for this processor",
         )
     pulled = attributes.get("RepoDigests") or []
     return str(min(pulled, key=lambda digest: not name.startswith(digest.partition("@")[0]), default=attributes["Id"]))

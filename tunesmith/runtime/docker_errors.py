@@ -3,6 +3,7 @@
 import re
 
 from tunesmith.core.errors import EngineError
+from tunesmith.runtime import image
 
 FAILURES = (
     (
@@ -34,7 +35,7 @@ FAILURES = (
     (
         "executable file not found",
         "the image has no Python where it should be",
-        "use an image that `make image` built",
+        f"use an image that {image.HOW_TO_BUILD} built",
     ),
     (
         r"could not find a network|network \S+ not found",

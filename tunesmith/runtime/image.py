@@ -3,10 +3,19 @@
 import re
 from pathlib import Path
 
+import tunesmith
 from tunesmith.core import files, params
 from tunesmith.core.errors import ParamsError
 
-HOW_TO_SET = "`make image` builds one; `tunesmith image NAME` puts its digest there"
+PACKAGE = Path(tunesmith.__path__[0])
+HOW_TO_BUILD = '`docker build --tag tunesmith "$(tunesmith image --context)"`'
+HOW_TO_SET = f"{HOW_TO_BUILD} builds one; `tunesmith image NAME` puts its digest there"
+
+
+def context() -> Path:
+    """The folder that an image is built from: a wheel holds the Dockerfile and its inputs, as this repository does."""
+    bundled = PACKAGE / "pipeline" / "image"
+    return bundled if bundled.is_dir() else PACKAGE.parent
 
 
 def is_digest(name: str) -> bool:

@@ -1,18 +1,20 @@
-"""Folders outside the project that a container sees: the caches of the hub, of `datasets` and of DVC, and those that
-`runtime.mounts` adds."""
+"""Folders outside the project that a container sees: the caches of the hub, of `datasets` and of DVC, the installed
+package, and those that `runtime.mounts` adds."""
 
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from tunesmith.core import dvc_project
+from tunesmith.core import dvc_project, fingerprint, lineage
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime import container_init
 from tunesmith.runtime.staging import Mount
 
 HUB_TARGET = Path("/caches/hub")
 """The hub's cache as a container sees it."""
+PACKAGES = Path("/packages")
+"""The folder of the installed package as a container sees it."""
 MOUNT_TABLE = Path("/proc/self/mountinfo")
 
 
@@ -41,6 +43,12 @@ def of_dvc(root: Path) -> list[Mount]:
     cache = dvc_project.cache(root)
     outside = cache.is_dir() and not cache.is_relative_to(root)
     return [Mount(cache, cache, writable=False)] if outside and dvc_project.uses_symlinks(root) else []
+
+
+def of_package(root: Path) -> list[Mount]:
+    """The installed package, where the project does not hold it: an image has none."""
+    package = fingerprint.PACKAGE.resolve()
+    return [] if lineage.holds_package(root) else [Mount(package, PACKAGES / package.name, writable=False)]
 
 
 def hub_environment(network: bool) -> dict[str, str]:

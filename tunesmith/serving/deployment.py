@@ -162,6 +162,7 @@ def _check_answers(running: Engine, signed_probes: Probes, timeout: float) -> No
     if reason := probes.judge(signed_probes, replies, again):
         raise ServingError(
             f"{running.name}, served by {running.kind}: {reason}",
-            fix="install the libraries of requirements.lock; where a sound model is refused, let the evaluation "
-            "measure its noise as servers compute, one by one (evaluate.noise_batch_size: 1), and register it again",
+            fix="install the libraries of its evaluation (`tunesmith lineage` names them); where a sound model is "
+            "refused, let the evaluation measure its noise as servers compute, one by one "
+            "(evaluate.noise_batch_size: 1), and register it again",
         )

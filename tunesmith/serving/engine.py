@@ -84,7 +84,9 @@ class Engine:
         if (code := self.process.poll()) is not None:
             raise ServingError(
                 f"{self.name}: {self.kind} ended with status {code}; its last lines:\n{self.tail()}",
-                fix="fix the error in those lines; `serve.engine: transformers` in params.yaml serves everywhere",
+                fix="fix the error in those lines; where memory is short, end what else runs on the GPU, such as "
+                "another `tunesmith serve`, or set serve.gpu_memory_share and serve.context_length in params.yaml; "
+                "`serve.engine: transformers` there serves everywhere",
             )
 
     def is_healthy(self) -> bool:
@@ -124,7 +126,8 @@ class Engine:
             self.check_process()
             raise ServingError(
                 f"{self.name}: {self.kind} gave no answer to a probe ({error!r}); its last lines:\n{self.tail()}",
-                fix="fix the error in those lines, or raise serve.start_seconds in params.yaml",
+                fix="fix the error in those lines, or raise serve.start_seconds in params.yaml; a prompt that is too "
+                "long for vLLM needs a larger serve.context_length",
             ) from None
 
     def tail(self, count: int = 12) -> str:

@@ -5,6 +5,7 @@ Both serve under the name ``<registered model>@<version>``, so that every reply 
 
 import importlib.util
 import json
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,16 +47,38 @@ def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tup
 
     Raises ServingError or MissingLibraryError where the engine is not installed.
     """
-    installed = importlib.util.find_spec("vllm") is not None
+    installed = settings.engine != "transformers" and has_vllm(settings.python)
     if settings.engine == "vllm" and not installed:
+        place = f"in the environment of {settings.python}" if settings.python else "here"
         raise ServingError(
-            "params.yaml: serve.engine is vllm, which is not installed here",
-            fix="`pip install vllm` on a machine with a GPU, or set serve.engine to auto",
+            f"params.yaml: serve.engine is vllm, which is not installed {place}",
+            fix="install it in an environment of its own, since it pins another torch (`python -m venv vllm && "
+            "vllm/bin/pip install vllm`), and name that: `serve.python: vllm/bin/python`; or set serve.engine to auto",
         )
     if settings.engine == "vllm" or (settings.engine == "auto" and installed and _device() == "cuda"):
         return "vllm", vllm(served, port, settings)
     extras.check("openai")  # `transformers serve` needs it
     return "transformers", transformers(served, port, folder)
+
+
+def has_vllm(python: Path | None) -> bool:
+    """Whether vLLM is installed in the environment of ``python`` (None: this one). Raises ServingError without one."""
+    if python is None:
+        return importlib.util.find_spec("vllm") is not None
+    find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
+    try:
+        return subprocess.run([str(python.absolute()), "-P", "-c", find], check=False).returncode == 0
+    except OSError as error:
+        raise ServingError(
+            f"params.yaml: serve.python: {python}: {error.strerror}", fix="name the Python of an environment with vLLM"
+        ) from None
+
+
+def context_length(served: ServedModel, settings: Serve) -> int:
+    """`Serve.context_length`, or what the model has where that is less: vLLM refuses more."""
+    config = json.loads((served.full_weights / "config.json").read_text())
+    own = config.get("text_config", config).get("max_position_embeddings")
+    return min(settings.context_length, own or settings.context_length)
 
 
 def transformers(served: ServedModel, port: int, folder: Path) -> list[str]:
@@ -81,10 +104,12 @@ def transformers(served: ServedModel, port: int, folder: Path) -> list[str]:
 
 def vllm(served: ServedModel, port: int, settings: Serve) -> list[str]:
     """Return the command of `vllm serve`, with the model's own tokenizer and chat template, not its base's."""
-    command = [sys.executable, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(served.full_weights.resolve())]
+    python = str(settings.python.absolute()) if settings.python else sys.executable
+    command = [python, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(served.full_weights.resolve())]
     command += ["--host", LOOPBACK, "--port", str(port), "--dtype", served.dtype]
     command += ["--tokenizer", str(served.folder.resolve())]
     command += ["--gpu-memory-utilization", str(settings.gpu_memory_share)]
+    command += ["--max-model-len", str(context_length(served, settings))]
     if not served.is_adapter:
         return [*command, "--served-model-name", served.name]
     command += ["--served-model-name", "base", "--enable-lora", "--max-lora-rank", str(settings.max_lora_rank)]

@@ -80,7 +80,7 @@ def _fetch_base(origin: Lineage) -> Path:
         raise IntegrityError(
             f"{place}: {base['source']} came with digest {digest[:12]}, not {base['digest'][:12]}, which the model was "
             "trained on",
-            fix="install the libraries of requirements.lock, which wrote that base, or bring it into models/",
+            fix="install the libraries that wrote that base (`tunesmith lineage` names them), or bring it into models/",
         )
     return place
 

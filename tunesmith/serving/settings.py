@@ -1,5 +1,6 @@
 """The section `serve` of params.yaml."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -25,5 +26,16 @@ class Serve(Section):
     """Number of prompts, chosen at registration, that an engine must answer as in the evaluation before it serves."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
     """Maximum LoRA rank of a served adapter. vLLM reserves memory for it and accepts these values only."""
-    gpu_memory_share: float = Field(default=0.4, gt=0, le=0.5)
-    """Fraction of the GPU's memory for each vLLM engine; two run while one takes over from the other."""
+    python: Path | None = None
+    """Python of the environment that has vLLM, such as vllm/bin/python; null: the environment of Tunesmith itself."""
+    context_length: PositiveInt = 8192
+    """Maximum tokens of a prompt and its answer together in vLLM, whose cache of one such request must fit; less where
+    the model has less."""
+    gpu_memory_share: float = Field(default=0.4, gt=0, le=0.95)
+    """Fraction of the GPU's memory for a vLLM engine. Up to 0.5, a new champion starts beside the current one; above,
+    it starts after that one has stopped, and requests are refused in between."""
+
+    @property
+    def fit_twice(self) -> bool:
+        """Whether two vLLM engines fit the GPU at once."""
+        return self.gpu_memory_share <= 0.5

@@ -1,9 +1,10 @@
 """`tunesmith serve`: serve a version at one address, and follow the champion without losing a request.
 
 A new champion is fetched, verified, started and probed beside the current deployment before it gets a request; the
-current one then stops after its last request. A champion that fails leaves the current deployment serving and is not
-tried again, except after a transient error (`retries.TRANSIENT`). An engine that ended or hangs is restarted from files
-that are verified again, or fetched again where they have changed.
+current one then stops after its last request. Where no second engine fits the GPU (`Serve.fit_twice`), the current one
+stops first, and is started again if the champion fails. A champion that fails leaves the current deployment serving and
+is not tried again, except after a transient error (`retries.TRANSIENT`). An engine that ended or hangs is restarted
+from files that are verified again, or fetched again where they have changed.
 """
 
 import signal
@@ -207,7 +208,9 @@ class Supervisor:
             self._pending = head
             try:
                 with self._start_backoff.attempt(head.hash):
-                    champion = deployment.start(self._fetch(head.version, head.digest), self.settings)
+                    candidate = self._fetch(head.version, head.digest)
+                    self._make_room(candidate)
+                    champion = deployment.start(candidate, self.settings)
             except TRANSIENT:
                 raise  # retried at a later poll
             except Exception as error:  # any other failure is final, and must not end the current deployment
@@ -219,6 +222,17 @@ class Supervisor:
             self._switch(champion)
             self.log(f"serving {champion}")
         self._settled_hash, self._pending, self.proxy.failed = head.hash, None, None
+
+    def _make_room(self, successor: Candidate) -> None:
+        """Stop the current engine where no second one fits beside it; unless another takes over, it is restarted."""
+        current = self.deployment
+        if current is None or current.engine.kind != "vllm" or self.settings.fit_twice:
+            return
+        share = f"serve.gpu_memory_share is {self.settings.gpu_memory_share:g}"
+        self.log(f"stopping {current} first: {share}, so no second engine fits; requests are refused until one is up")
+        self.proxy.switch(None, f"version {successor.version} is being started ({share}, so one engine at a time)")
+        self.state = Restarting(current.candidate)
+        self._drain(current)
 
     def _prune_cache(self) -> None:
         """After a switch, keep the current and the previous version, the champion, and the target of a rollback."""
@@ -252,9 +266,16 @@ class Supervisor:
         digest = successor.candidate.digest
         if self._recent_digests[-1:] != [digest]:
             self._recent_digests, self._prune_due = [*self._recent_digests[-1:], digest], True
-        if previous and (lost := previous.drain(self.settings.drain_seconds)):
+        if previous:
+            self._drain(previous)
+
+    def _drain(self, previous: Deployment) -> None:
+        """Stop a deployment that gets no new requests, after its last one or `Serve.drain_seconds`."""
+        if lost := previous.drain(self.settings.drain_seconds):
             self.log(f"{lost} requests to {previous.upstream.name} were cut off (serve.drain_seconds)")
 
     @property
     def _serving(self) -> str:
+        if isinstance(self.state, Restarting):
+            return f"nothing until {self.state.candidate} is started again"
         return str(self.deployment or "nothing")

@@ -1,3 +1,4 @@
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 from tunesmith.cli.doctor import finding, machine
 from tunesmith.core.errors import EngineError, ParamsError, SandboxError
 
+ROOT = Path(__file__).parents[3]
 LOCK = """
 here==1.0 \\
     --hash=sha256:00
@@ -40,7 +42,7 @@ def installed(**versions: str) -> metadata.PathDistribution:
 @pytest.mark.parametrize(
     ("versions", "level", "says"),
     [
-        ({"here": "1.0", "also-here": "3.1"}, "good", "those of "),
+        ({"here": "1.0", "also-here": "3.1"}, "good", "those of the lock"),
         ({"here": "1.0"}, "bad", "also-here 3.1 not installed"),
         ({"here": "1.1", "also-here": "3.1"}, "warning", "not those of the lock: here 1.1, not 1.0"),
     ],
@@ -58,8 +60,27 @@ def test_many_missing_libraries_are_counted(tmp_path: Path) -> None:
     assert found.says.endswith("p4 1 and 4 more not installed")
 
 
-def test_a_folder_without_a_lock_is_a_warning(tmp_path: Path) -> None:
-    assert machine.python(tmp_path / "none").level == "warning"
+@pytest.mark.parametrize(
+    ("versions", "level", "says"),
+    [
+        ({"here": "1.2", "pinned": "2.0+cpu"}, "good", "those of the installed tunesmith"),
+        ({"here": "1.2"}, "good", "those of the installed tunesmith"),
+        ({"here": "1.2", "pinned": "2.1"}, "warning", "not those of the installed tunesmith: pinned 2.1, not 2.0"),
+        ({"pinned": "2.0"}, "bad", "here >=1.1 not installed"),
+    ],
+)
+def test_without_a_lock_libraries_are_compared_with_what_the_package_requires(
+    tmp_path: Path, versions: dict[str, str], level: str, says: str
+) -> None:
+    required = ["here>=1.1", "elsewhere; sys_platform == 'nowhere'", "pinned==2.0; extra == 'train'"]
+    found = machine.python(tmp_path / "none", installed(**versions), lambda: required)
+    assert (found.level, found.says.startswith(says)) == (level, True), found.says
+
+
+def test_no_hint_names_a_command_that_only_this_repository_has() -> None:
+    """Makefile, scripts and locks of Tunesmith's own repository do not exist in a user's project."""
+    for path in (ROOT / "tunesmith").rglob("*.py"):
+        assert not re.search(r"`make\b|\bmake (?:repro|ui|image|test)\b|\.ci/|see pyproject", path.read_text()), path
 
 
 @pytest.mark.parametrize(

@@ -226,6 +226,35 @@ def test_code_other_than_the_commits_does_not_run(toy: Toy, tmp_path: Path, monk
         toy.run("git", "worktree", "remove", "--force", tree)
 
 
+def test_where_the_commit_holds_no_package_the_installed_one_must_be_that_of_the_lineage(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a project of `tunesmith init`."""
+    toy.run("git", "rm", "-rq", "--cached", "tunesmith")
+    toy.run("git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", "own")
+    code: dict[str, Any] = {"commit": toy.run("git", "rev-parse", "HEAD"), "clean": True}
+    toy.run("git", "reset", "-q", "HEAD~1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # where the package is installed
+    now = lineage.package()
+    outcome = again(edited(toy, tmp_path, code=code | {"package": now}))
+    assert outcome.reproduced, list(rebuild.report(outcome))
+    assert outcome.files.origin == ()
+    for then, reason in (
+        (None, "does not name the package"),
+        (now | {"version": "0.0.1"}, r"made by tunesmith 0\.0\.1(.|\n)*`pip install tunesmith==0\.0\.1`"),
+        (now | {"sha256": "0" * 64}, "another build of tunesmith"),
+    ):
+        shutil.rmtree(tmp_path / "other")
+        other = edited(toy, tmp_path, code=code | ({"package": then} if then else {}))
+        with pytest.raises(LineageError, match=reason):
+            again(other)
+    outcome = again(other, anyway=True)
+    assert outcome.reproduced
+    assert [change.name for change in outcome.files.origin] == ["code.package.sha256"]
+    for tree in toy.worktrees():
+        toy.run("git", "worktree", "remove", "--force", tree)
+
+
 def test_nothing_is_published_to_the_teams_tracker(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     into = tmp_path / "into"

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -29,37 +29,49 @@ GPU_SECONDS = 30.0
 TORCH = "import torch; print(torch.__version__, torch.version.cuda or '-', int(torch.cuda.is_available()))"
 
 
-def python(lock: Path = layout.LOCK, installed: Callable[[str], str] = metadata.version) -> Finding:
-    """Check that the installed libraries are those of the lock, which does not have torch (docs/decisions/004)."""
-    if not lock.exists():
-        return Finding("libraries", "warning", f"no {lock} here", "run from the project's root")
+def python(
+    lock: Path = layout.LOCK,
+    installed: Callable[[str], str] = metadata.version,
+    required: Callable[[], list[str] | None] = lambda: metadata.requires("tunesmith"),
+) -> Finding:
+    """Check that the installed libraries are those of the lock, which does not have torch (docs/decisions/004); in a
+    project without one, that they are what the installed package requires.
+    """
+    if lock.exists():
+        source, lines = "the lock", [line.split(" \\")[0] for line in lock.read_text().splitlines()]
+        fix = f"`pip install --no-deps --requirement {lock}`, or activate the environment that has them"
+    else:
+        source, lines = "the installed tunesmith", required() or []
+        fix = "`pip install --upgrade tunesmith`, with the extras that this project uses"
     missing, other = [], []
-    for requirement in _pinned(lock):
+    for requirement, needed in _requirements(lines):
         wanted = str(requirement.specifier).removeprefix("==")
         try:
             version = installed(requirement.name)
         except metadata.PackageNotFoundError:
-            missing.append(f"{requirement.name} {wanted}")
+            missing += [f"{requirement.name} {wanted}"] if needed else []
             continue
-        if version != wanted:
+        if not requirement.specifier.contains(version, prereleases=True):
             other.append(f"{requirement.name} {version}, not {wanted}")
-    fix = "`rm -f .venv/runtime && make .venv/runtime`, or activate the environment that it made"
     if missing:
         return Finding("libraries", "bad", f"{_some(missing)} not installed", fix)
     if other:
-        return Finding("libraries", "warning", f"not those of the lock: {_some(other)}", fix)
-    return Finding("libraries", "good", f"those of {lock}, on Python {sys.version.split()[0]}")
+        return Finding("libraries", "warning", f"not those of {source}: {_some(other)}", fix)
+    return Finding("libraries", "good", f"those of {source}, on Python {sys.version.split()[0]}")
 
 
-def _pinned(lock: Path) -> Iterator[Requirement]:
-    """The requirements of a lock that apply to this machine."""
-    for line in lock.read_text().splitlines():
+def _requirements(lines: Iterable[str]) -> Iterator[tuple[Requirement, bool]]:
+    """The requirements that apply to this machine, and whether they are needed: those of extras are not."""
+    for line in lines:
         try:
-            requirement = Requirement(line.split(" \\")[0])
+            requirement = Requirement(line)
         except InvalidRequirement:  # a hash, or a blank line
             continue
-        if requirement.marker is None or requirement.marker.evaluate():
-            yield requirement
+        marker = requirement.marker
+        if marker is None or marker.evaluate({"extra": ""}):
+            yield requirement, True
+        elif "extra" in str(marker):
+            yield requirement, False
 
 
 def _some(names: list[str]) -> str:
@@ -114,7 +126,12 @@ def gpu(
     """Check that torch can use this machine's GPU, in a process of its own, since a faulty driver can hang."""
     name, report = driver(), torch()
     if report is None:
-        return Finding("GPU", "bad", "torch does not answer", "install it again: `make .venv/runtime`; try nvidia-smi")
+        return Finding(
+            "GPU",
+            "bad",
+            "torch does not answer",
+            "`python -c 'import torch'` shows why: install torch again, and try nvidia-smi",
+        )
     version, cuda, works = report.split()
     if works == "1":
         says = f"{name or 'unknown to nvidia-smi'}; torch {version}"
@@ -130,7 +147,7 @@ def gpu(
         return Finding("GPU", "good", f"none; torch {version} trains on the CPU")
     device_name = name or "an NVIDIA device whose driver does not answer"
     if cuda == "-":
-        fix = "install the CUDA build of that version (see pyproject.toml) from the package index"
+        fix = "install the CUDA build of that version, from PyTorch's package index"
         return Finding("GPU", "bad", f"{device_name}, but torch {version} is built without CUDA", fix)
     return Finding(
         "GPU",

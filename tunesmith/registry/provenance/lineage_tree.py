@@ -157,6 +157,8 @@ def _origin_nodes(record: Record) -> tuple[Node, ...]:
     origin, environment = record.lineage, record.lineage["environment"]
     commit, is_clean = origin["code"]["commit"], bool(origin["code"]["clean"])
     state = "no git checkout" if commit is None else "all committed" if is_clean else "with uncommitted changes"
+    if (package := origin["code"].get("package")) is not None:
+        state += f"; by tunesmith {package['version']}, installed"
     libraries = ", ".join(f"{name} {version}" for name, version in environment["libraries"].items())
     base, lock, image = origin["base"], environment["lock_sha256"], environment["image_digest"]
     seed = f"; seed {origin['seed']}" if "seed" in origin else ""

@@ -25,7 +25,7 @@ from tunesmith.core import (
 )
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
-from tunesmith.core.lineage import Lineage
+from tunesmith.core.lineage import Lineage, Package
 from tunesmith.evaluation import gate
 from tunesmith.evaluation.comparison import BASELINE
 from tunesmith.evaluation.gate_rules import gap
@@ -75,14 +75,16 @@ def reproduce(
     """Rebuild ``original`` with the repository at ``root``, in a work tree at ``into`` (None: a temporary folder).
 
     keep: keep the work tree; it is always kept for inspection where a stage fails or the model differs. anyway: go on
-    where the original was trained with uncommitted changes. Raises LineageError where the record is insufficient, or a
-    stage fails.
+    where the original was trained with uncommitted changes, or by another build of the package. Raises LineageError
+    where the record is insufficient, or a stage fails.
     """
     origin = lineage.read(original.folder)
     commit = _commit(original.name, origin, root, anyway=anyway)
     with checked_out(root, commit, into=into, keep=keep) as tree:
         say(f"{original.name}: commit {commit[:12]} checked out in {tree.project}")
         try:
+            if not anyway and not lineage.holds_package(tree.project):
+                _check_package(original.name, origin["code"].get("package"))
             outcome = _rebuild(original, origin, tree, say)
         except LineageError as error:
             tree.keep = True
@@ -143,6 +145,27 @@ def _commit(name: str, origin: Lineage, root: Path, *, anyway: bool) -> str:
             fix="commit, train and register it again; or rebuild the commit alone with --anyway",
         )
     return str(commit)
+
+
+def _check_package(name: str, then: Package | None) -> None:
+    """Raise LineageError unless the installed package is the one that made the model."""
+    now = lineage.package()
+    if then is None:
+        raise LineageError(
+            f"{name}: its lineage does not name the package that made it, and its commit does not hold one",
+            fix=f"rebuild it by tunesmith {now['version']}, which is installed, with --anyway",
+        )
+    if then["version"] != now["version"]:
+        raise LineageError(
+            f"{name} was made by tunesmith {then['version']}; {now['version']} is installed",
+            fix=f"`pip install tunesmith=={then['version']}`, best in another environment; or --anyway",
+        )
+    if then != now:
+        raise LineageError(
+            f"{name} was made by another build of tunesmith {then['version']}: its code has digest "
+            f"{then['sha256'][:12]}, that of the installed one {now['sha256'][:12]}",
+            fix="install that build (`pip install --force-reinstall`), or rebuild with the installed one by --anyway",
+        )
 
 
 def _rebuild(original: Original, origin: Lineage, tree: Worktree, say: Callable[[str], None]) -> Outcome:

@@ -53,7 +53,8 @@ class FileComparison:
     origin: tuple[Change, ...]
     """The differences of the two lineages."""
     exact: bool
-    """Whether the bytes should be equal: both models were made on the same kind of CPU, by the same libraries."""
+    """Whether the bytes should be equal: both models were made on the same kind of CPU, by the same libraries
+    and package."""
 
     @property
     def identical(self) -> bool:
@@ -101,7 +102,9 @@ def compare(
         ),
         weights=then.weights_digest == now.weights_digest and any(name.endswith(WEIGHTS) for name in then.files),
         origin=tuple(changes(origin, rebuilt)),
-        exact=_on_cpu(rebuilt) and all(origin.get(part) == rebuilt.get(part) for part in ("hardware", "environment")),
+        exact=_on_cpu(rebuilt)
+        and all(origin.get(part) == rebuilt.get(part) for part in ("hardware", "environment"))
+        and origin["code"].get("package") == rebuilt["code"].get("package"),
     )
 
 

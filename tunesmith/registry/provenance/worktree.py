@@ -1,7 +1,7 @@
 """A commit of this project checked out in a folder of its own, where that commit's code runs.
 
-Code comes from that folder, libraries from this process's environment. The DVC cache and remotes are shared; the team's
-tracker is not.
+Code comes from that folder, libraries from this process's environment; so does the package where the folder does not
+hold it, as in a project of `tunesmith init`. The DVC cache and remotes are shared; the team's tracker is not.
 """
 
 import os
@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.core import dvc_project, git, layout
+from tunesmith.core import dvc_project, fingerprint, git, layout, lineage
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import LineageError
 
@@ -78,13 +78,16 @@ class Worktree:
         ]
 
     def check_imports(self) -> None:
-        """Raise LineageError unless Python imports the tree's own code there."""
+        """Raise LineageError unless Python imports the tree's own code there, or the package of this process where the
+        tree has none.
+        """
+        package = self.project / "tunesmith" if lineage.holds_package(self.project) else fingerprint.PACKAGE
         command = [sys.executable, "-c", IMPORTED]
         done = subprocess.run(
             command, cwd=self.project, env=self.environment(), capture_output=True, text=True, check=False
         )
         origins = done.stdout.split("\n")[:-1]
-        if done.returncode or origins != [str(self.project / name) for name in ("stages", "tunesmith")]:
+        if done.returncode or origins != [str(self.project / "stages"), str(package)]:
             raise LineageError(
                 f"{self.project}: Python would run other code there: {', '.join(origins) or done.stderr[-300:]}",
                 fix="unset PYTHONPATH, and remove any copy of tunesmith that was installed without --editable",
