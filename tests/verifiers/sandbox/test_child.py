@@ -1,6 +1,5 @@
 """The interior of the sandbox, as programs and tests see it."""
 
-
 from tests.graded_programs import expecting, returning
 from tunesmith.verifiers import code
 from tunesmith.verifiers.sandbox import tiers
