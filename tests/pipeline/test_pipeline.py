@@ -232,7 +232,7 @@ def test_the_champion_is_promoted_and_remembered(project: Project) -> None:
 def test_the_results_name_the_next_step(project: Project) -> None:
     shown = project.run("tunesmith", "results").stdout
     assert "registered: calculator version 1 (sft-lora)" in shown
-    assert "make ui" in shown
+    assert "tunesmith ui" in shown
 
 
 def test_methods_can_be_left_out_and_an_unreachable_server_stops_only_registration(project: Project) -> None:
