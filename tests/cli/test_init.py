@@ -167,6 +167,9 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     digits = [{"question": f"digit {i}?", "answer": str(1 + i % 2)} for i in range(60)]
     output = run(*tunesmith, "init", "--data", rows("rows.jsonl", digits), "--base", str(tiny_folder))
     assert output.startswith(str(site))
+    context = Path(run(*tunesmith, "image", "--context").splitlines()[-1])
+    assert context.is_relative_to(site)
+    assert {path.name for path in context.iterdir()} == {"Dockerfile", "requirements.lock", "pyproject.toml"}
     entry = "lora: {rank: 2, alpha: 4}, learning_rate: 0.05, epochs: 6, max_length: 160, probes: 2"
     settings = params.PATH.read_text().replace("{dataset: rows}", f"{{dataset: rows, {entry}}}")
     params.PATH.write_text(settings.replace("verifier: number, ", "verifier: number, max_new_tokens: 4, "))

@@ -23,7 +23,7 @@ def test_results_before_a_run_say_what_to_do(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     outcome = CliRunner().invoke(main, ["results"])
     assert outcome.exit_code == 1
-    assert "run `make repro` first" in str(outcome.exception) + outcome.output
+    assert "`dvc repro` makes it" in str(outcome.exception) + outcome.output
 
 
 def test_every_command_explains_itself() -> None:

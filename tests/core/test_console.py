@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from tunesmith.core import console, fingerprint
 from tunesmith.core.errors import DataError
@@ -45,6 +46,37 @@ def test_a_full_disk_is_named_even_when_a_library_wraps_the_error(main: Callable
     with pytest.raises(SystemExit) as end:
         console.run(main)
     assert "the disk is full while writing models/base" in str(end.value.code)
+
+
+@pytest.mark.parametrize(
+    ("error", "program", "says", "fix"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB. Of the allocated memory 1 GiB is"),
+            ["stages/train_grpo.py", "mine"],
+            "train_grpo@mine: CUDA out of memory. Tried to allocate 2 GiB.",
+            "grpo.mine: lower batch_size or max_new_tokens or max_prompt_length, or take `weights: qlora`",
+        ),
+        (
+            RuntimeError("CUDA error: out of memory\nCompile with"),
+            ["stages/reference.py", "d"],
+            "out of memory",
+            "dpo.d: ",
+        ),
+        (MemoryError(), ["stages/evaluate.py"], "evaluate: out of memory", "evaluate.batch_size"),
+    ],
+)
+def test_a_stage_without_enough_memory_names_what_to_lower_and_prints_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, program: list[str], says: str, fix: str
+) -> None:
+    monkeypatch.setattr(fingerprint, "check", lambda stage: None)
+    monkeypatch.setattr("sys.argv", program)
+    with pytest.raises(SystemExit) as end:
+        console.run(raising(error))
+    reason, _, advice = str(end.value.code).partition("\n  fix: ")
+    assert reason.startswith("error: ")
+    assert reason.endswith(says)
+    assert fix in advice
 
 
 def test_an_interrupt_has_its_own_exit_status() -> None:

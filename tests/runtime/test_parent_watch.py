@@ -16,10 +16,12 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("shell", ["/bin/sh", "/bin/bash"])
-def test_dvc_is_the_parent_of_the_stage_whatever_the_shell(shell: str, dvc_project: Path) -> None:
+def test_dvc_is_the_parent_of_the_process_that_waits_for_the_stage_whatever_the_shell(
+    shell: str, dvc_project: Path
+) -> None:
     (dvc_project / "stages").mkdir()
     (dvc_project / "stages" / "fetch.py").write_text(
-        "import os, pathlib; pathlib.Path('x').write_text(pathlib.Path(f'/proc/{os.getppid()}/cmdline').read_text())"
+        "import psutil; open('x', 'w').write('\\0'.join(psutil.Process().parent().parent().cmdline()))"
     )
     write_params(dvc_project)
     environment = os.environ | {"SHELL": shell, "PYTHONPATH": str(ROOT)}

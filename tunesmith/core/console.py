@@ -1,9 +1,10 @@
 """The outer edge of a stage: one closing line, and errors without a traceback."""
 
 import errno
+import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,6 +12,13 @@ from tunesmith.core import extras, fingerprint
 from tunesmith.core.errors import TunesmithError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+OUT_OF_MEMORY = r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: can't allocate memory"
+"""Messages of errors that torch raises for lack of memory without a class of their own."""
+SECTIONS = {
+    "train_sft": "sft", "reference": "dpo", "train_dpo": "dpo", "train_reward": "reward", "train_rlhf": "rlhf",
+    "train_grpo": "grpo",
+}  # fmt: skip
+"""The section of params.yaml that has the entries of a stage."""
 
 
 def run(main: Callable[[], str]) -> NoReturn:
@@ -34,11 +42,12 @@ def run(main: Callable[[], str]) -> NoReturn:
         if (missing := extras.missing(error)) is None:
             raise
         sys.exit(f"error: {missing}")
-    except Exception as error:  # libraries wrap a full disk in errors of their own; every other error rises
-        full = disk_full(error)
-        if full is None:
-            raise
-        sys.exit(f"error: {disk_full_message(full)}")
+    except Exception as error:  # libraries wrap these two in errors of their own; every other error rises
+        if (full := disk_full(error)) is not None:
+            sys.exit(f"error: {disk_full_message(full)}")
+        if (exhausted := out_of_memory(error)) is not None:
+            sys.exit(f"error: {out_of_memory_message(exhausted, Path(sys.argv[0]).stem, sys.argv[1:])}")
+        raise
     print(line, flush=True)
     sys.exit(0)
 
@@ -51,11 +60,8 @@ def _stage() -> str | None:
 
 def disk_full(error: BaseException | None) -> OSError | None:
     """The error of a full disk that caused ``error``, or None."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    causes = (cause for cause in _causes(error) if isinstance(cause, OSError) and cause.errno in DISK_FULL)
+    return next(causes, None)
 
 
 def disk_full_message(error: OSError) -> str:
@@ -65,3 +71,37 @@ def disk_full_message(error: OSError) -> str:
         f"the disk is full{where}; nothing half-written was kept, and the previous output is untouched\n"
         "  fix: free some space (`df -h .` shows it, `dvc gc --workspace` drops unused cached outputs), then run again"
     )
+
+
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The error of a device or machine without enough memory that caused ``error``, or None."""
+    torch = sys.modules.get("torch")  # core does not import it
+    classes = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    causes = _causes(error)
+    return next((cause for cause in causes if isinstance(cause, classes) or re.search(OUT_OF_MEMORY, str(cause))), None)
+
+
+def out_of_memory_message(error: BaseException, stage: str, arguments: list[str]) -> str:
+    """The message for a user whose device is too small. torch says how much it has, and who holds how much of it."""
+    says = str(error).partition(" Of the allocated memory")[0].partition("\n")[0] or "out of memory"
+    return f"{'@'.join([stage, *arguments[:1]])}: {says}\n  fix: {how_to_save_memory(stage, arguments)}"
+
+
+def how_to_save_memory(stage: str, arguments: list[str]) -> str:
+    """What lowers the memory that a stage needs, with the entry of params.yaml."""
+    others = "end what else uses it (`nvidia-smi` shows that of a GPU; `tunesmith serve` holds a model)"
+    if stage == "evaluate":
+        return f"{others}; or lower evaluate.batch_size in params.yaml"
+    if stage not in SECTIONS:
+        return others
+    lengths = "max_new_tokens or max_prompt_length" if stage in ("train_rlhf", "train_grpo") else "max_length"
+    entry = ".".join([SECTIONS[stage], *arguments[:1]])
+    lower = f"in params.yaml, {entry}: lower batch_size or {lengths}, or take `weights: qlora`"
+    return f"{lower}; `tunesmith plan` predicts what fits. Or {others}"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and those that it came from, the latest first."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

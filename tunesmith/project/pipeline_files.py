@@ -22,7 +22,7 @@ LINES = {
     Path(".gitignore"): (
         "mlflow.db*", "mlartifacts/", "data/raw/*", "!data/raw/*.dvc", "data/ready/*", "!data/ready/README.md",
         "data/reference/", "data/quarantine/", "models/*", "!models/README.md", "reports/*", "!reports/README.md",
-        "dvc_plots/", "build/", ".venv/", "__pycache__/",
+        "dvc_plots/", "build/", ".venv*/", "__pycache__/",
     ),
     Path(".dvcignore"): (".*.lock", ".*.partial", ".*.previous", "__pycache__/"),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from tunesmith.core import layout, lineage
+from tunesmith.core import console, layout, lineage
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 from tunesmith.runtime import container_init, mounts, stage_lookup
@@ -101,14 +101,11 @@ def check_status(status: int, stage: Stage, runtime: Runtime, root: Path) -> int
     """Return the stage's own exit status. Raises EngineError for an end that the stage could not report itself."""
     match status:
         case container_init.OUT_OF_MEMORY if runtime.memory is None:
-            raise EngineError(
-                f"{stage.target} was killed: the machine ran out of memory",
-                fix="`tunesmith plan` predicts what it takes: lower batch_size or max_length",
-            )
+            raise EngineError(f"{stage.target} was killed: the machine ran out of memory", fix=_memory_fix(stage))
         case container_init.OUT_OF_MEMORY:
             raise EngineError(
                 f"{stage.target} was killed: it needed more memory than runtime.memory ({runtime.memory}) gives",
-                fix="`tunesmith plan` predicts what it takes: raise the limit, or lower batch_size or max_length",
+                fix=f"raise the limit; or {_memory_fix(stage)}",
             )
         case container_init.OUT_OF_PIDS:
             raise EngineError(
@@ -137,3 +134,8 @@ def check_status(status: int, stage: Stage, runtime: Runtime, root: Path) -> int
                 fix="unless somebody ended it, the machine ran out of memory: see `dmesg`, and set runtime.memory",
             )
     return status
+
+
+def _memory_fix(stage: Stage) -> str:
+    module, *arguments = stage_lookup.module(stage)
+    return console.how_to_save_memory(module.removeprefix("stages."), arguments)

@@ -1,19 +1,32 @@
-"""Run a stage in this process or in a container, as `runtime` in params.yaml says."""
+"""Run a stage in a process of its own or in a container, as `runtime` in params.yaml says."""
 
+import ctypes
 import os
+import signal
 import sys
 import uuid
 from pathlib import Path
 from typing import NoReturn
 
-from tunesmith.core import cpus, extras, layout
+import orjson
+
+from tunesmith.core import console, cpus, extras, formatting, journal, layout
+from tunesmith.core.errors import EngineError, TunesmithError
 from tunesmith.runtime import finished_runs, journal_follower, settings
+
+PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
+"""Signals that this process passes on to the stage. An interrupt of the terminal reaches the stage without it."""
+ENDINGS = (signal.SIGINT, *PASSED_ON)
+"""Signals by which somebody stops a stage."""
+KILLS = Path("/proc/vmstat")
+"""The kernel's counters, with the number of processes that it killed for lack of memory."""
+PR_SET_PDEATHSIG = 1
 
 
 def run(stage: str, arguments: list[str]) -> int:
     """Run a stage to its end, or restore the outputs that the same inputs made before; return the exit status.
 
-    Raises ParamsError for a bad `runtime`, and EngineError where a container cannot run.
+    Raises ParamsError for a bad `runtime`, and EngineError where a container cannot run or a stage was killed.
     """
     runtime = settings.read()
     if finished_runs.restore(Path.cwd()):
@@ -27,14 +40,80 @@ def run(stage: str, arguments: list[str]) -> int:
     return run_here(stage, arguments)
 
 
-def run_here(stage: str, arguments: list[str]) -> NoReturn:
+def run_here(stage: str, arguments: list[str]) -> int:
+    """Run a stage in a child process, and return its exit status. Raises EngineError for a stage that was killed."""
+    extras.check("transformers" if stage == "prepare_data" else "torch")
+    killed_before, parent = kills(), os.getpid()
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        end_with(parent)
+        become(stage, arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in PASSED_ON:
+        signal.signal(number, lambda number, _: os.kill(child, number))
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return check_status(status if status >= 0 else 128 - status, stage, arguments, killed_before)
+
+
+def end_with(parent: int) -> None:
+    """Have the kernel end this process, and what it becomes, together with its parent, on Linux."""
+    if (tie := getattr(ctypes.CDLL(None), "prctl", None)) is not None:
+        tie(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:  # gone before
+        os._exit(128 + signal.SIGKILL)
+
+
+def become(stage: str, arguments: list[str]) -> NoReturn:
     """Become the stage, so that the process ID stays; another process publishes a training's journal.
 
     A stage that `tunesmith reproduce` runs is not published: its work tree is removed when the files are compared.
     """
-    extras.check("transformers" if stage == "prepare_data" else "torch")
     run_id = str(uuid.uuid4())
     if stage.startswith("train_") and not os.environ.get(layout.RERUN_VARIABLE):
         journal_follower.start(layout.MODELS / arguments[0], run_id)
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
     os.execve(sys.executable, command, os.environ | cpus.environment() | {layout.RUN_VARIABLE: run_id})
+
+
+def check_status(status: int, stage: str, arguments: list[str], killed_before: int | None) -> int:
+    """Return a stage's own exit status. Raises EngineError for an end that it could not report itself.
+
+    killed_before: `kills` when the stage started.
+    """
+    numbers = [number for number in signal.Signals if 128 + number == status and number not in ENDINGS]
+    target = "@".join([stage, *arguments[:1]])
+    if signal.SIGKILL in numbers:
+        counted = killed_before is not None and (kills() or 0) > killed_before
+        why = "this machine ran out of memory" if counted else "as systems do when memory is short"
+        fix = console.how_to_save_memory(stage, arguments)
+        raise EngineError(f"{target} was killed (SIGKILL): {why}{prediction(arguments)}", fix=fix)
+    if numbers:
+        raise EngineError(
+            f"{target} was ended by {numbers[0].name}",
+            fix="a library failed; its last lines are above. If it happens again, `tunesmith doctor` looks for a cause",
+        )
+    return status
+
+
+def kills(counters: Path = KILLS) -> int | None:
+    """How many processes the kernel has killed for lack of memory since it started; None where it does not say."""
+    try:
+        return int(dict(line.split() for line in counters.read_text().splitlines())["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return None
+
+
+def prediction(arguments: list[str]) -> str:
+    """How much memory the largest step of a killed training takes on a CPU, and how much there is; "" where unknown."""
+    try:
+        path = layout.MODELS / f".{arguments[0]}.partial" / journal.NAME
+        start = orjson.loads(path.read_bytes().splitlines()[0])
+        if start["largest_step"]["device"] != "cpu":
+            return ""  # on a GPU, the memory of the machine is not what was predicted
+        from tunesmith.planning import hardware, memory, model_shape, workload  # torch
+
+        needed = memory.predict(model_shape.read(str(layout.BASE)), workload.from_journal(start)).total
+    except (OSError, LookupError, ValueError, TypeError, TunesmithError):
+        return ""
+    return f"; its largest step takes about {formatting.size(needed)}, and there are {formatting.size(hardware.ram())}"

@@ -52,8 +52,9 @@ def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tup
         place = f"in the environment of {settings.python}" if settings.python else "here"
         raise ServingError(
             f"params.yaml: serve.engine is vllm, which is not installed {place}",
-            fix="install it in an environment of its own, since it pins another torch (`python -m venv vllm && "
-            "vllm/bin/pip install vllm`), and name that: `serve.python: vllm/bin/python`; or set serve.engine to auto",
+            fix="install it in an environment of its own, since it pins another torch (`python -m venv .venv-vllm "
+            "&& .venv-vllm/bin/pip install vllm`), and name that: `serve.python: .venv-vllm/bin/python`; or "
+            "set serve.engine to auto",
         )
     if settings.engine == "vllm" or (settings.engine == "auto" and installed and _device() == "cuda"):
         return "vllm", vllm(served, port, settings)

@@ -27,7 +27,7 @@ class Serve(Section):
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
     """Maximum LoRA rank of a served adapter. vLLM reserves memory for it and accepts these values only."""
     python: Path | None = None
-    """Python of the environment that has vLLM, such as vllm/bin/python; null: the environment of Tunesmith itself."""
+    """Python of the environment that has vLLM, such as .venv-vllm/bin/python; null: this one."""
     context_length: PositiveInt = 8192
     """Maximum tokens of a prompt and its answer together in vLLM, whose cache of one such request must fit; less where
     the model has less."""
