@@ -15,6 +15,7 @@ ENVIRONMENT: dict[str, Any] = {"lock_sha256": "l", "image_digest": None, "librar
 ORIGIN: dict[str, Any] = {
     "created": "then",
     "command": ["train.py"],
+    "code": {"commit": "c0ffee"},
     "hardware": CPU,
     "environment": ENVIRONMENT,
     "parents": {"sft": {"digest": "p1", "weights_digest": "w"}},
@@ -115,6 +116,7 @@ def test_the_differences_of_two_lineages_are_named(changes: dict[str, Any], expe
         ({}, True),
         ({"hardware": CPU | {"device": "AMD EPYC x 4, bfloat16"}}, False),
         ({"environment": ENVIRONMENT | {"libraries": {"torch": "2.14.0"}}}, False),
+        ({"code": {"commit": "c0ffee", "package": "another"}}, False),
     ],
 )
 def test_bytes_should_be_equal_on_the_same_cpu_with_the_same_libraries(changes: dict[str, Any], exact: bool) -> None:
