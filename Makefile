@@ -31,7 +31,7 @@ lint: .venv/dev
 	hadolint Dockerfile .ci/stack/Dockerfile
 
 real: .venv/dev
-	pytest -q -m real
+	pytest -q -m real tests/pipeline
 
 ui: .venv/runtime
 	@tunesmith ui
