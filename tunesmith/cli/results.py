@@ -40,16 +40,19 @@ def show() -> None:
             console.print(Text(f"⚠ {name}: {text}", style="yellow"), soft_wrap=True)
     for name in comparison["against_baseline"]:
         console.print(registered(name, comparison["models"][name]["model_digest"]), soft_wrap=True)
-    console.print("next:", style="bold")
-    console.print(f"  {REPORTS / 'comparison.html'}     read what changed, answer by answer")
+    steps = {str(REPORTS / "comparison.html"): "read what changed, answer by answer"}
     # Without an activated environment, the command of one in the project is not on the user's path.
     inactive = not os.environ.get("VIRTUAL_ENV") and OWN_PROGRAM.exists()
     program = OWN_PROGRAM if inactive else "tunesmith"
-    console.print(f"  {program} ui                see the runs and the registered model in MLflow")
+    steps[f"{program} ui"] = "see the runs and the registered model in MLflow"
     passing = [name for name, decision in comparison["gate"].items() if decision["outcome"] == "pass"]
     if passing:
         promoted = max(passing, key=lambda name: comparison["models"][name]["score"])
-        console.print(f"  {program} promote {promoted}  make it the champion")
+        steps[f"{program} promote {promoted}"] = "make it the champion"
+    width = max(map(len, steps))
+    console.print("next:", style="bold")
+    for step, what in steps.items():
+        console.print(f"  {step:{width}}  {what}")
 
 
 def registered(name: str, digest: str) -> str:

@@ -183,8 +183,8 @@ def description(name: str, lineage: Lineage, sentence: str, reason: str) -> str:
         f"{sentence}\n\n"
         f"**Gate:** {reason}\n\n"
         f"**Made from** `{short(lineage['base']['source'])}`, {commit}{dirty}, on {device}, with\n\n{rows}\n"
-        f"- `tunesmith lineage {name} --verify` shows and checks where it comes from\n"
-        f"- `tunesmith promote {name}` makes it the champion\n"
+        f"**Next:** `tunesmith lineage {name} --verify` shows and checks where it comes from; "
+        f"`tunesmith promote {name}` makes it the champion\n"
     )
 
 
