@@ -84,8 +84,12 @@ def test_the_base_and_the_weights_are_chosen(repository: Path, tiny_folder: Path
     assert list(document.load().sft) == ["sft-lora"]
 
 
-def test_rows_from_elsewhere_are_copied_where_dvc_can_version_them(repository: Path, tmp_path: Path) -> None:
-    output = init("--data", str(tmp_path / Path(rows("../rows.jsonl", SUMS)).name), "--weights", "lora")
+@pytest.mark.parametrize("relative", [True, False])
+def test_rows_from_elsewhere_are_copied_where_dvc_can_version_them(
+    repository: Path, tmp_path: Path, relative: bool
+) -> None:
+    path = rows("../rows.jsonl", SUMS)
+    output = init("--data", path if relative else str(tmp_path / "rows.jsonl"), "--weights", "lora")
     assert document.load().data["rows"].path == Path("data/raw/rows.jsonl")
     assert Path("data/raw/rows.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
     assert "dvc add data/raw/rows.jsonl" in output

@@ -49,9 +49,9 @@ def run(folder: Path, *, data: str | None, base: str | None, weights: str, updat
         return
     _check_free(folder)
     if data is not None and not data.startswith("hub:"):
-        data = str(Path(data).absolute())
+        data = str(Path(data).resolve())
     if base is not None and Path(base).is_dir():
-        base = str(Path(base).absolute())
+        base = str(Path(base).resolve())
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
     text, model = "", "NAME"
