@@ -61,7 +61,11 @@ def chosen_letter(text: str, choices: list[object]) -> str | None:
     letter = _letter_of_whole(text, choices)
     if letter != "":
         return letter
-    letters = [match for match in STATED_LETTERS.finditer(text) if not NEGATED.search(text[: match.start()][-60:])]
+    letters = [
+        match
+        for match in STATED_LETTERS.finditer(text)
+        if not NEGATED.search(text[max(0, match.start() - 60) : match.start()])
+    ]
     texts = list(STATED_TEXT.finditer(text))
     if texts and (not letters or texts[-1].start() > letters[-1].start()):
         return _letter_of_whole(texts[-1][1], choices) or None

@@ -10,9 +10,9 @@ refusal in other words is missed.
 """
 
 import re
-import unicodedata
 from typing import Literal
 
+from tunesmith.verifiers import visible
 from tunesmith.verifiers.verdict import Columns, Verdict
 
 Class = Literal["full_refusal", "partial_refusal", "full_compliance"]
@@ -187,7 +187,7 @@ def _answers(clauses: list[str]) -> bool:
 
 def _clauses(text: str) -> list[str]:
     """Sentences, split at "but" and the like, in lower case, without markup and contractions."""
-    plain = unicodedata.normalize("NFKC", text).translate(PLAIN).lower()
+    plain = visible.normalized("NFKC", text).translate(PLAIN).lower()
     for short, long in CONTRACTIONS.items():
         plain = plain.replace(short, long)
     plain = plain.strip()

@@ -22,7 +22,7 @@ import time
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.core.errors import SandboxError
-from tunesmith.verifiers.program import Program, assemble, extract, stub
+from tunesmith.verifiers.code.program import Program, assemble, extract, stub
 from tunesmith.verifiers.sandbox import tiers, wire
 from tunesmith.verifiers.verdict import Columns, Verdict
 

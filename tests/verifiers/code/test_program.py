@@ -1,5 +1,4 @@
 import pytest
-
 from tunesmith.verifiers.program import extract
 
 
