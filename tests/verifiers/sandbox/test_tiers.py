@@ -13,7 +13,7 @@ import pytest
 
 from tests import cheating_programs, hostile_programs
 from tunesmith.core.errors import SandboxError
-from tunesmith.verifiers import code
+from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.sandbox import tiers
 
 LIMITS = tiers.Limits(seconds=0.7, memory=256 << 20)
