@@ -1,4 +1,5 @@
 import pytest
+
 from tunesmith.verifiers.code.program import extract
 
 

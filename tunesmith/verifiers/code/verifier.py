@@ -11,9 +11,10 @@ so that the program's process gets its inputs and nothing else. Arguments are pa
 and a test cannot see them changed. A test's ``==`` is Python's own, so a subclass (a Counter) counts as its base.
 
 A program is wrong if it fails to load, raises, exits early, takes too long or returns a value of another type. A row is
-not gradable if the failure is not the program's: no sandbox, or a test that does not load, uses undefined names,
-calls nothing, or runs what the program returns (see `refused_tests`). A program cannot choose not to be graded: a test that does not end after its first call is the program's
-failure, and so is a test that breaks then, if the row's own solution passes it.
+not gradable if the failure is not the program's: no sandbox, or a test that does not load, uses undefined names, calls
+nothing, or runs what the program returns (see `refused_tests`). A program cannot choose not to be graded: a test that
+does not end after its first call is the program's failure, and so is a test that breaks then, if the row's own solution
+passes it.
 """
 
 import secrets

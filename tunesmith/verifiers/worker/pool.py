@@ -91,7 +91,7 @@ class Pool:
         _close(worker)
 
     def _forget(self) -> None:
-        """Forget the processes in a forked child: they are the parent's. Other threads never leave their places there."""
+        """Forget the processes in a forked child: they are the parent's, and no other thread leaves its place there."""
         for worker in self._workers:
             _close(worker)
             worker.returncode = 0  # only the parent can wait for it
