@@ -1,8 +1,9 @@
 """Refuse tests in which a program could answer for the test.
 
 The sandboxed process of a test holds the nonce that proves its outcome. A value that the program returned cannot reach
-it, unless the test itself runs the value, as `eval` and `pickle` do. Nor may an error of the program silently end a loop
-of the test: an IndexError ends an iteration through ``__getitem__``. (A StopIteration never arrives, see `sandbox.child`.)
+it, unless the test itself runs the value, as `eval` and `pickle` do. Nor may an error of the program silently end a
+loop of the test: an IndexError ends an iteration through ``__getitem__``, and a StopIteration never arrives (see
+`sandbox.child`).
 """
 
 import ast
