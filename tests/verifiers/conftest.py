@@ -8,4 +8,5 @@ from tunesmith.verifiers import catalog
 @pytest.fixture(scope="package", autouse=True)
 def _workers_end() -> Iterator[None]:
     yield
-    catalog.POOL.stop()
+    for pool in catalog.POOLS.values():
+        pool.stop()

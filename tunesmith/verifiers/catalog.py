@@ -31,7 +31,8 @@ VERIFIERS: dict[str, Verifier] = {
     "refusal": Verifier(refusal.verify, needs=("label",)),
     "regex": Verifier(regex.verify, needs=("pattern",), optional=("anywhere",)),
 }
-POOL = pool.Pool(__name__)
+POOLS = {name: pool.Pool(__name__, name) for name, verifier in VERIFIERS.items() if verifier.unbounded}
+"""The worker processes of each verifier that needs them."""
 
 
 def verify(name: str, completion: str, row: Columns) -> Verdict:
@@ -54,7 +55,7 @@ def verify(name: str, completion: str, row: Columns) -> Verdict:
 def _verify_in_worker(name: str, completion: str, row: Columns) -> Verdict:
     columns = columns_read(name, row) | {column: row[column] for column in ("completion",) if column in row}
     try:
-        reply = POOL.ask({"name": name, "completion": completion, "row": columns})
+        reply = POOLS[name].ask({"name": name, "completion": completion, "row": columns})
         if reply is not None:
             return Verdict(**reply)  # type: ignore[arg-type]  # what `reply` made of a verdict
         if not _grades_its_own(name, json.dumps(columns)):
@@ -71,12 +72,12 @@ def _grades_its_own(name: str, columns: str) -> bool:
     """Whether the row's own answer, where it has one, is graded in time, so that the completion is at fault."""
     row = json.loads(columns)
     own = gold(name, row)
-    return own is None or POOL.ask({"name": name, "completion": own, "row": row}) is not None
+    return own is None or POOLS[name].ask({"name": name, "completion": own, "row": row}) is not None
 
 
-def prepare(request: dict[str, object]) -> None:
-    """In a worker: import what the request's verifier needs."""
-    VERIFIERS[str(request["name"])].prepare()
+def prepare(name: str) -> None:
+    """In a worker: import what a verifier needs."""
+    VERIFIERS[name].prepare()
 
 
 def reply(request: dict[str, object]) -> dict[str, object]:

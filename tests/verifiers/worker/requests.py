@@ -3,11 +3,12 @@
 import os
 import time
 
-SPACE = {"os": os, "time": time}
+SPACE: dict[str, object] = {"os": os, "time": time}
+SPACE["SPACE"] = SPACE
 
 
-def prepare(request: dict[str, str]) -> None:
-    eval(request.get("prepare", "None"), SPACE)
+def prepare(task: str) -> None:
+    eval(task, SPACE)
 
 
 def reply(request: dict[str, str]) -> dict[str, str]:

@@ -8,13 +8,12 @@ import psutil
 import pytest
 
 from tests.verifiers.worker import requests
-from tunesmith.core import cpus
-from tunesmith.verifiers.worker.pool import Pool
+from tunesmith.verifiers.worker.pool import Pool, size
 
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    pool = Pool(requests.__name__)
+    pool = Pool(requests.__name__, "1")
     yield pool
     pool.stop()
 
@@ -30,18 +29,26 @@ def test_a_worker_that_dies_of_a_request_is_started_again(pool: Pool) -> None:
 def test_the_limit_is_cpu_time_of_the_request_alone(pool: Pool) -> None:
     assert pool.ask({"run": "10 ** 10 ** 10"}, 0.2) is None
     assert pool.ask({"run": "time.sleep(0.5)"}, 0.2) == {"value": "None"}
-    assert pool.ask({"run": "1", "prepare": "sum(range(20_000_000))"}, 0.1) == {"value": "1"}
+
+
+def test_a_process_that_was_killed_is_replaced_with_all_that_was_prepared() -> None:
+    pool = Pool(requests.__name__, "SPACE.update(slow=sum(range(30_000_000)))")
+    assert pool.ask({"run": "10 ** 10 ** 10"}, 0.1) is None
+    start = time.perf_counter()
+    assert pool.ask({"run": "slow"}, 0.1) == {"value": str(sum(range(30_000_000)))}
+    assert time.perf_counter() - start < 0.5
+    pool.stop()
 
 
 def test_requests_of_threads_are_answered_beside_each_other(pool: Pool) -> None:
     with ThreadPoolExecutor(2) as threads:
         ids = set(threads.map(lambda _: str(pool.ask({"run": "time.sleep(0.3) or os.getpid()"})), range(4)))
-    assert len(ids) == min(2, cpus.usable_cpus())
+    assert len(ids) == min(2, size())
 
 
 def test_a_worker_that_does_not_start_is_an_error() -> None:
     with pytest.raises(OSError, match="does not start"):
-        Pool("tunesmith.verifiers.no_such_module").ask({})
+        Pool("tunesmith.verifiers.no_such_module", "").ask({})
 
 
 ORPHANS = {
@@ -53,7 +60,7 @@ ORPHANS = {
 PARENT = f"""
 import os, time
 from tunesmith.verifiers.worker.pool import Pool
-pool = Pool("{requests.__name__}")
+pool = Pool("{requests.__name__}", "1")
 pool.ask({{"run": "1"}})
 [worker] = pool._workers
 ENDLESS = b'{{"run": "10 ** 10 ** 10", "seconds": 1}}\\n'

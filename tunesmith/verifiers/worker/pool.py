@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
@@ -19,21 +20,28 @@ from pathlib import Path
 from tunesmith.core.cpus import usable_cpus
 from tunesmith.verifiers.worker import child
 
-SECONDS = 1.0
-"""Limit of a request, in seconds of CPU time."""
+SECONDS = 0.9
+"""Limit of a request, in seconds of CPU time: on an idle machine, an answer has its verdict within a second."""
+MOST = 8
+"""Workers of a pool on a machine of many CPUs, each of which holds its imports: about 100 MB."""
 WALL_SECONDS = 60.0
 """Timeout, in seconds of wall-clock time, for a worker to be ready or to reply: imports, on a busy machine."""
 
 
+def size() -> int:
+    """The number of workers of a pool: one a CPU, and at most `MOST`."""
+    return min(usable_cpus(), MOST)
+
+
 class Pool:
-    """Processes that answer requests by the ``prepare`` and ``reply`` of ``module``; at most one a CPU.
+    """Processes that answer requests by the ``prepare(task)`` and ``reply(request)`` of ``module``, `size` at most.
 
     It may be used from threads, each of which gets a process, and in forked children, which get processes of their own.
     """
 
-    def __init__(self, module: str) -> None:
-        self._module = module
-        self._places = threading.Semaphore(usable_cpus())
+    def __init__(self, module: str, task: str) -> None:
+        self._module, self._task = module, task
+        self._places = threading.Semaphore(size())
         self._workers: set[subprocess.Popen[bytes]] = set()
         self._idle: list[subprocess.Popen[bytes]] = []
         atexit.register(self.stop)
@@ -52,7 +60,8 @@ class Pool:
                 self._end(worker)
                 return None
             self._idle.append(worker)
-        return dict(json.loads(reply))
+        value: dict[str, object] | None = json.loads(reply)
+        return value
 
     def _idle_worker(self) -> "subprocess.Popen[bytes] | None":
         with contextlib.suppress(IndexError):  # rather than to ask whether there is one: another thread may take it
@@ -71,22 +80,24 @@ class Pool:
     def _start(self) -> "subprocess.Popen[bytes]":
         package = Path(__file__).parents[__name__.count(".")]
         worker = subprocess.Popen(
-            [sys.executable, "-m", child.__name__, self._module],
+            [sys.executable, "-m", child.__name__, self._module, self._task],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=package,  # the parent's modules, whatever the working directory holds
             env=os.environ | {"PYTHONHASHSEED": "0"},  # SymPy orders terms by their hashes
+            start_new_session=True,  # Ctrl-C is for the parent; and a group to be killed as one
         )
         self._workers.add(worker)
         if _exchange(worker, b"") is None:
             self._end(worker)
-            raise OSError(f"`python -m {child.__name__} {self._module}` does not start; run it to see why")
+            raise OSError(f"`python -m {child.__name__} {self._module} {self._task}` does not start; run it to see why")
         return worker
 
     def _end(self, worker: "subprocess.Popen[bytes]") -> None:
         self._workers.discard(worker)
-        worker.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         _close(worker)
 
@@ -95,7 +106,7 @@ class Pool:
         for worker in self._workers:
             _close(worker)
             worker.returncode = 0  # only the parent can wait for it
-        self._places = threading.Semaphore(usable_cpus())
+        self._places = threading.Semaphore(size())
         self._workers.clear()
         self._idle.clear()
 
