@@ -21,14 +21,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
-from tunesmith.verifiers import number
-from tunesmith.verifiers.math import verifier
+from tunesmith.verifiers import catalog
 from tunesmith.verifiers.verdict import Columns, Verdict
+from tunesmith.verifiers.worker import pool
 
-VERIFIERS: dict[str, Callable[[str, Columns], Verdict]] = {"number": number.verify, "math": verifier.verify}
-HANG = 2 * verifier.SECONDS + 5
+VERIFIERS: dict[str, Callable[[str, Columns], Verdict]] = {
+    name: partial(catalog.verify, name) for name in ("number", "math")
+}
+HANG = 2 * pool.SECONDS + 5
 """Seconds of a hang: more than the limits of completion and reference, and the start of a process."""
 PROSE = [
     "{}", "The answer is {}.", "So she has {} left.", "5 - 3 = 2, therefore the answer is {}", "**{}**", "#### {}",

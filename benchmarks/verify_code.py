@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from tunesmith.verifiers import code
+from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.sandbox import interpreter, tiers
 from tunesmith.verifiers.verdict import Columns, Verdict
 

@@ -105,7 +105,7 @@ def test_a_template_changes_the_stages_that_render_it(copy: Path) -> None:
 
 def test_a_module_that_is_started_as_a_process_counts(copy: Path) -> None:
     before = fingerprints()
-    worker = copy / "tunesmith/verifiers/math/worker.py"
+    worker = copy / "tunesmith/verifiers/worker/child.py"
     worker.write_text(f"{worker.read_text()}\nADDED = 1\n")
     assert {"evaluate", "prepare_data", "train_grpo", "train_rlhf"} <= changed(before, fingerprints())
 

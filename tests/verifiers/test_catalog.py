@@ -59,6 +59,32 @@ def test_no_answer_makes_a_verifier_raise(name: str, text: str) -> None:
     assert verdict.reason
 
 
+BLANKS = [
+    "",
+    " ",
+    "\u200b",
+    "\u2800",
+    "\u3164 \u115f",
+    "\xad",
+    "\ufeff",
+    "\u202e",
+    "\u0301",
+    "\ufe0f",
+    "\U000e0041",
+    "\x00",
+    "\x1b",
+]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_answer_that_cannot_be_seen_is_no_answer(name: str) -> None:
+    rows = [CASES[name][0], *([{"pattern": ".*"}] if name == "regex" else [])]
+    for row in rows:
+        for blank in (*BLANKS, "".join(BLANKS) * 50):
+            verdict = catalog.verify(name, blank, row)
+            assert (verdict.score, verdict.status) == (0, "no_answer"), blank
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_columns_of_a_raw_row_reach_its_verifier(name: str) -> None:
     from tunesmith.data import layouts

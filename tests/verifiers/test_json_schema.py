@@ -121,6 +121,37 @@ def test_time_is_linear_in_hostile_json() -> None:
     assert time.perf_counter() - start < 5
 
 
+def _operation(sign: str) -> dict[str, object]:
+    sides = {"op": {"const": sign}, "l": {"$ref": "#/$defs/e"}, "r": {"$ref": "#/$defs/e"}}
+    return {"type": "object", "properties": sides, "required": ["op", "l", "r"], "additionalProperties": False}
+
+
+@pytest.mark.parametrize("union", ["oneOf", "anyOf"])
+def test_a_tagged_union_that_contains_itself_takes_time_by_its_size(union: str) -> None:
+    schema = {"$defs": {"e": {union: [{"type": "number"}, *map(_operation, "+-*/")]}}, "$ref": "#/$defs/e"}
+    start = time.perf_counter()
+    for left, right in (('{"op":"+","r":1,"l":', "}"), ('{"op":"/","l":', ',"r":{"op":"*","l":2,"r":3}}')):
+        sums = left * 30 + "1" + right * 30
+        assert json_schema.verify(sums, {"schema": schema}).score == 1
+        verdict = json_schema.verify(sums.replace("1", "null"), {"schema": schema})
+        assert (verdict.score, verdict.status) == (0, "scored")
+        assert "not valid" in verdict.reason
+    assert time.perf_counter() - start < 5
+
+
+def test_a_verdict_is_not_remembered_for_another_value() -> None:
+    schema = {"$defs": {"n": {"type": "array", "items": {"$ref": "#/$defs/n"}, "maxItems": 2}}, "$ref": "#/$defs/n"}
+    for completion, score in (("[[],[]]", 1), ("[[],[],[]]", 0), ("[[],[1]]", 0), ("[[[]]]", 1)) * 2:
+        assert json_schema.verify(completion, {"schema": schema}).score == score
+
+
+def test_numbers_with_one_hash_are_compared_in_linear_time() -> None:
+    items = ",".join(str(number * (2**61 - 1)) for number in range(4000))
+    start = time.perf_counter()
+    assert json_schema.verify(f"[{items}]", {"schema": {"uniqueItems": True}}).score == 1
+    assert time.perf_counter() - start < 1
+
+
 @pytest.mark.parametrize(
     ("items", "score"), [("[1, true, 0, false]", 1), ("[1, 1.0]", 0), ("[{}, {}]", 0), ("[[1], 1]", 1)]
 )

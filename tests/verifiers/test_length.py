@@ -15,6 +15,11 @@ CASES = [
     ("日本語", {"min_characters": 3, "max_words": 1}, 1),
     ("one two", {"min_words": 1, "max_characters": 3}, 0),
     ("one two", {"min_words": None, "max_words": 2}, 1),
+    ("one" + " \u2800" * 50, {"min_words": 2}, 0),
+    ("one" + "\u200b" * 50, {"min_characters": 4}, 0),
+    ("one" + " " * 50 + "two", {"min_characters": 8}, 0),
+    ("o" + "\u0301" * 50, {"min_characters": 2}, 0),
+    ("caf\u00e9 cafe\u0301", {"min_characters": 9, "max_characters": 9}, 1),
 ]
 UNUSABLE = [{}, {"max_words": "2"}, {"max_words": True}, {"max_words": -1}, {"min_words": 3, "max_words": 2},
             {"max_words": 2.5}, {"max_words": 0}]  # fmt: skip
@@ -31,7 +36,7 @@ def test_bounds_that_no_completion_can_meet_are_not_gradable(bounds: dict[str, o
     assert length.verify("one two", bounds).status == "not_gradable"
 
 
-@pytest.mark.parametrize("blank", ["", " \n\t"])
+@pytest.mark.parametrize("blank", ["", " \n\t", "\u200b", "\u2800 \u3164"])
 def test_a_blank_completion_is_no_answer(blank: str) -> None:
     assert length.verify(blank, {"max_words": 5}).status == "no_answer"
 

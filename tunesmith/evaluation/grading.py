@@ -147,7 +147,8 @@ def _refusals(samples: list[Sample]) -> Details:
 def _instructions(samples: list[Sample]) -> Details:
     """IFEval's four accuracies (Zhou et al. 2023, section 3): of prompts and of instructions, strict and loose."""
     graded = [sample for sample in samples if sample["status"] != "not_gradable"]
-    answers = [instructions.check(sample["completion"], sample["row"]) for sample in graded]
+    texts = [sample["completion"] if sample["status"] == "scored" else "" for sample in graded]  # which follows none
+    answers = [instructions.check(text, sample["row"]) for text, sample in zip(texts, graded, strict=True)]
     checks = [check for answer in answers for check in answer]
     return {
         "prompt_strict": sum(all(check.strict for check in answer) for answer in answers) / max(len(answers), 1),

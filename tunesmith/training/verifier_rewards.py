@@ -2,6 +2,7 @@
 
 import json
 import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from tunesmith.core.errors import TrainingError
@@ -9,6 +10,7 @@ from tunesmith.core.ready_rows import Row
 from tunesmith.training.entries.grpo import RewardWeights
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.sandbox import tiers
+from tunesmith.verifiers.worker import pool
 
 
 class Score:
@@ -24,7 +26,8 @@ class Score:
         """row: ready rows, each as JSON."""
         rows = [json.loads(text) for text in row]
         self.last = list(dict.fromkeys(ready["id"] for ready in rows))
-        return [self.of(completion, ready) for completion, ready in zip(completions, rows, strict=True)]
+        with ThreadPoolExecutor(pool.size()) as threads:  # for verifiers that run other processes
+            return list(threads.map(self.of, completions, rows))
 
     def of(self, completion: str, row: Row) -> float | None:
         """The score; None where a verifier cannot grade: the completion then neither gains nor loses."""

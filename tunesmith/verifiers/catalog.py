@@ -1,30 +1,90 @@
-"""The verifiers by the names that params.yaml uses, and the columns of a row that each one reads."""
+"""The verifiers by the names that params.yaml uses, and the columns of a row that each one reads.
+
+A verifier whose time nothing bounds runs in a process that can be killed (`worker`), of which this module is the
+inside as well. An answer that it cannot grade within `pool.SECONDS` is no answer; where the row's own answer takes as
+long, the row is not gradable.
+"""
+
+import json
+from dataclasses import asdict
+from functools import lru_cache
 
 from tunesmith.core.ready_rows import reference
-from tunesmith.verifiers import choice, code, exact, instructions, json_schema, length, number, refusal, regex
-from tunesmith.verifiers.math import verifier
+from tunesmith.verifiers import choice, exact, instructions, json_schema, length, number, refusal, regex, visible
+from tunesmith.verifiers.code import verifier as code
+from tunesmith.verifiers.math import comparison
+from tunesmith.verifiers.math import verifier as math
 from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
+from tunesmith.verifiers.worker import pool
 
 VERIFIERS: dict[str, Verifier] = {
     "choice": Verifier(choice.verify, optional=("choices",)),
     "code": Verifier(code.verify, needs=("entry_point", "reference"), optional=("test", "cases", "tolerance")),
     "exact": Verifier(exact.verify),
-    "instructions": Verifier(instructions.verify, needs=("instructions", "settings")),
-    "json_schema": Verifier(json_schema.verify, needs=("schema",), optional=("reference",)),
+    "instructions": Verifier(
+        instructions.verify, needs=("instructions", "settings"), unbounded=True, prepare=instructions.prepare
+    ),
+    "json_schema": Verifier(json_schema.verify, needs=("schema",), optional=("reference",), unbounded=True),
     "length": Verifier(length.verify, needs=(), optional=length.BOUNDS),
-    "math": Verifier(verifier.verify),
+    "math": Verifier(math.verify, unbounded=True, prepare=comparison.prepare),
     "number": Verifier(number.verify),
     "refusal": Verifier(refusal.verify, needs=("label",)),
     "regex": Verifier(regex.verify, needs=("pattern",), optional=("anywhere",)),
 }
+POOLS = {name: pool.Pool(__name__, name) for name, verifier in VERIFIERS.items() if verifier.unbounded}
+"""The worker processes of each verifier that needs them."""
 
 
 def verify(name: str, completion: str, row: Columns) -> Verdict:
-    """Grade ``completion``; not gradable where the row lacks a column that the verifier needs."""
+    """Grade ``completion``; not gradable where the row lacks a column that the verifier needs.
+
+    A completion without a visible character is no answer, whatever the verifier.
+    """
     missing = missing_columns(name, row)
     if missing:
         return Verdict(0.0, None, f"the row has no {' and no '.join(map(repr, missing))}", "not_gradable")
-    return VERIFIERS[name].verify(completion, row)
+    if not VERIFIERS[name].unbounded:
+        verdict = VERIFIERS[name].verify(completion, row)
+    else:
+        verdict = _verify_in_worker(name, completion, row)
+    if verdict.status != "not_gradable" and visible.is_blank(completion):
+        return Verdict(0.0, None, "nothing in the completion is visible", "no_answer")
+    return verdict
+
+
+def _verify_in_worker(name: str, completion: str, row: Columns) -> Verdict:
+    columns = columns_read(name, row) | {column: row[column] for column in ("completion",) if column in row}
+    try:
+        reply = POOLS[name].ask({"name": name, "completion": completion, "row": columns})
+        if reply is not None:
+            return Verdict(**reply)  # type: ignore[arg-type]  # what `reply` made of a verdict
+        if not _grades_its_own(name, json.dumps(columns)):
+            return Verdict(0.0, None, f"the row's own answer takes over {pool.SECONDS:g} s to grade", "not_gradable")
+    except OSError as error:
+        return Verdict(0.0, None, str(error), "not_gradable")
+    except TypeError as error:
+        return Verdict(0.0, None, f"the row is not JSON: {error}", "not_gradable")
+    return Verdict(0.0, None, f"not graded within {pool.SECONDS:g} s, or within its memory", "no_answer")
+
+
+@lru_cache(maxsize=4096)
+def _grades_its_own(name: str, columns: str) -> bool:
+    """Whether the row's own answer, where it has one, is graded in time, so that the completion is at fault."""
+    row = json.loads(columns)
+    own = gold(name, row)
+    return own is None or POOLS[name].ask({"name": name, "completion": own, "row": row}) is not None
+
+
+def prepare(name: str) -> None:
+    """In a worker: import what a verifier needs."""
+    VERIFIERS[name].prepare()
+
+
+def reply(request: dict[str, object]) -> dict[str, object]:
+    """In a worker: the fields of the verdict on a request of `verify`."""
+    name, completion, row = request["name"], request["completion"], request["row"]
+    assert isinstance(row, dict)
+    return asdict(VERIFIERS[str(name)].verify(str(completion), row))
 
 
 def missing_columns(name: str, row: Columns) -> list[str]:

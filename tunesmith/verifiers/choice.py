@@ -8,11 +8,13 @@ to Z. The chosen option of a completion is the first of these that it has:
 3. the letter that is its first or last line, or begins it as an option does ("B) Paris"), if no line shows another;
 4. the text of one choice, alone or after "the answer is".
 
-Several options are not an answer ("A or B"; "A, B, C and D are possible"), nor is a letter that is a word: "A dog"
+Several options are not an answer ("A or B"; "(A)(B)(C)(D)"; "A is correct. B is correct." without a word in between),
+nor is a letter that is a word: "A dog"
 chooses nothing unless it is the text of a choice. A letter must be upper case, unless it is the whole answer.
 """
 
 import re
+from collections.abc import Iterator
 
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import exact, latex
@@ -32,8 +34,14 @@ STATED_LETTERS = re.compile(
     rf"(?i:(?:option|choice|answer|letter)\s{{1,9}})?({LIST})"
     rf"|({LIST})\s{{1,9}}(?:is|are)\s{{1,9}}(?:the\s{{1,9}})?(?:only\s{{1,9}})?(?:correct|right|best)\b"
 )
+ADJACENT = re.compile(r"(?:\W|_|\b(?i:and|or|the|so|also|correct|right|best)\b)*+")
+LONGEST_LABEL = 40
+"""Characters of a choice that are compared to tell that an option is listed with its text."""
 NEGATED = re.compile(r"(?:\bnot|n['\u2019]t|\bnever|\bcannot|\bneither|\bnor)\s(?:\w+\s){0,3}$", re.IGNORECASE)
 STATED_TEXT = re.compile(rf"{THE_ANSWER}(.+)")
+OPTION = re.compile(r"(?<![\w'\u2019])(?:\([A-Z]\)|[A-Z]\))")
+"""A letter that is marked as an option."""
+LABEL = re.compile(r"(?<![\w'\u2019])([A-Z])[.:)]\s{0,9}")
 LINE = re.compile(rf"(?:(?i:option|choice|answer)\s{{1,9}})?({LIST})(?=\s*[.:,;)]|\s*$|\s+(?:because|since)\b)")
 
 
@@ -56,17 +64,28 @@ def chosen_letter(text: str, choices: list[object]) -> str | None:
     """The letter of the option that ``text`` chooses; None for none or several."""
     boxes = latex.boxes(text)
     if boxes:
-        text = boxes[-1][2]
+        first = len(boxes) - 1
+        while first and _are_adjacent(text, boxes[first - 1][1], boxes[first][0]):
+            first -= 1
+        contents = dict.fromkeys(content for *_, content in boxes[first:])
+        text = " or ".join(contents)
     text = EMPHASIS.sub("", text).strip()
     letter = _letter_of_whole(text, choices)
     if letter != "":
         return letter
-    letters = [match for match in STATED_LETTERS.finditer(text) if not NEGATED.search(text[: match.start()][-60:])]
+    letters = [
+        match
+        for match in STATED_LETTERS.finditer(text)
+        if not NEGATED.search(text[max(0, match.start() - 60) : match.start()])
+    ]
     texts = list(STATED_TEXT.finditer(text))
     if texts and (not letters or texts[-1].start() > letters[-1].start()):
         return _letter_of_whole(texts[-1][1], choices) or None
     if letters:
-        return _single_letter(letters[-1][1] or letters[-1][2])
+        first = len(letters) - 1
+        while first and _are_adjacent(text, letters[first - 1].end(), letters[first].start()):
+            first -= 1
+        return _single_letter("".join(match[1] or match[2] for match in letters[first:]))
     return _letter_by_line(text, choices)
 
 
@@ -85,8 +104,26 @@ def _letter_by_line(text: str, choices: list[object]) -> str | None:
         return None
     letter = _single_letter("".join(match[1] for match in matches if match))
     line, match = (lines[0], matches[0]) if matches[0] else (lines[-1], matches[-1])
-    letter_by_text = _letter_by_text(line[match.end() :].lstrip(".:,;) "), choices) if match else None
-    return letter if letter_by_text in (None, letter) else None
+    rest = line[match.end() :].lstrip(".:,;) ") if match else ""
+    if letter is None or any(option != letter for option in _listed(rest, choices)):
+        return None
+    return letter if _letter_by_text(rest, choices) in (None, letter) else None
+
+
+def _listed(text: str, choices: list[object]) -> Iterator[str]:
+    """The letters that ``text`` marks as options: (B), B), or B. before its own text."""
+    text = re.split(r"\b(?:because|since|as)\b", text, maxsplit=1)[0]
+    yield from (option[0].strip("()") for option in OPTION.finditer(text))
+    starts = [str(choice).casefold()[:LONGEST_LABEL] for choice in choices]
+    for label in LABEL.finditer(text):
+        place = LETTERS.index(label[1])
+        if place < len(starts) and text[label.end() :][:LONGEST_LABEL].casefold().startswith(starts[place]):
+            yield label[1]
+
+
+def _are_adjacent(text: str, end: int, start: int) -> bool:
+    """Whether no word stands between two statements, which could take the first of them back."""
+    return start - end < 40 and ADJACENT.fullmatch(text, end, start) is not None
 
 
 def _single_letter(text: str) -> str | None:

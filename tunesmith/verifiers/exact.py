@@ -12,6 +12,7 @@ import re
 import unicodedata
 
 from tunesmith.core import ready_rows
+from tunesmith.verifiers import visible
 from tunesmith.verifiers.verdict import Columns, Verdict
 
 KEPT_FORMS = ("<super>", "<sub>", "<fraction>")
@@ -43,7 +44,7 @@ def verify(completion: str, row: Columns) -> Verdict:
 def normalise(text: str) -> str:
     """Bring ``text`` into the form that is compared; "" where only white space, marks and punctuation are in it."""
     plain = "".join(map(_plain_form, text.translate(INVISIBLE)))
-    text = " ".join(unicodedata.normalize("NFC", plain.casefold()).translate(QUOTES).split())
+    text = " ".join(visible.normalized("NFC", plain.casefold()).translate(QUOTES).split())
     for _ in range(LAYERS):
         text = text.rstrip(SENTENCE_END + " ")
         wrapper = next((mark for mark in WRAPPERS if _is_wrapped(text, mark)), "")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from tunesmith.verifiers.ifeval import language
 from tunesmith.verifiers.ifeval.rules import RULES
 from tunesmith.verifiers.verdict import Columns, Verdict
 
@@ -26,6 +27,11 @@ class InstructionResult:
     """Whether it is followed in the strict reading, and so in the loose one."""
     loose: bool
     """Whether it is followed in the loose reading."""
+
+
+def prepare() -> None:
+    """Import nltk and load the profiles of languages, which takes a second."""
+    language.prepare()
 
 
 def verify(completion: str, row: Columns) -> Verdict:

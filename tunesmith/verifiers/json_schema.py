@@ -9,13 +9,15 @@ is not true.
 
 The schema is the project's own, the completion is not: patterns are matched by RE2 in linear time, nothing is
 fetched (a ``$ref`` leads into the schema itself), ``format`` is not checked. A row whose schema needs more, such as
-``patternProperties``, is not gradable.
+``patternProperties``, is not gradable. A part of the value meets a ``$ref`` once, so that a union which contains itself
+takes no exponential time; the `catalog` limits the time of what is left.
 """
 
 import json
 import math
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from contextvars import ContextVar
 from functools import lru_cache
 
 import re2
@@ -32,6 +34,11 @@ LONGEST = 100_000
 DEEPEST = 32
 """Levels of nested objects and arrays; with more, validation could exhaust the stack."""
 FENCE = re.compile(r"```[a-zA-Z]{0,9}[ \t]{0,9}\n(.*?)```", re.DOTALL)
+Reference = Callable[[Validator, str, object, object], Iterator[ValidationError]]
+"""jsonschema's check of a ``$ref``: of a validator, the reference, a value, and the schema that has the reference."""
+_met: ContextVar[dict[tuple[int, int], ValidationError | None]] = ContextVar("met")
+"""The first error of each pair that was met in this validation: a schema that has a ``$ref``, and a part of the value.
+By their ids, since both live as long as the validation."""
 UNSUPPORTED = {"patternProperties", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
 
 
@@ -49,6 +56,7 @@ def verify(completion: str, row: Columns) -> Verdict:
         value = loads(text)
     except ValueError as error:
         return Verdict(0.0, None, f"no JSON in the completion: {str(error)[:200]}", "no_answer")
+    _met.set({})
     try:
         invalid = next(validator.iter_errors(value), None)
     except OverflowError:  # multipleOf of an integer beyond a double's range, which is the completion's fault
@@ -132,7 +140,10 @@ def _key(value: object) -> Hashable:
         return ("object", frozenset((name, _key(inner)) for name, inner in value.items()))
     if isinstance(value, list):
         return ("array", tuple(map(_key, value)))
-    return (isinstance(value, bool), value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    # As text, since whoever writes the numbers can choose them to have one hash: multiples of 2**61 - 1.
+    return ("integer", hex(value)) if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
 @lru_cache(maxsize=64)
@@ -151,8 +162,26 @@ def _validator(schema_text: str) -> Validator:
         level = [inner for outer in level for inner in _inside(outer)]
     dialect = validators.validator_for(schema)
     dialect.check_schema(schema)
-    linear: type[Validator] = validators.extend(dialect, {"pattern": _pattern, "uniqueItems": _unique_items})
+    keywords = {"pattern": _pattern, "uniqueItems": _unique_items, "$ref": _once(dialect.VALIDATORS["$ref"])}
+    linear: type[Validator] = validators.extend(dialect, keywords)
     return linear(schema, registry=Registry())
+
+
+def _once(check: Reference) -> Reference:
+    """Check a part of the value by a reference once in a validation.
+
+    A recursive schema must go through a reference, so without this, alternatives double the work at each level.
+    """
+
+    def check_once(validator: Validator, target: str, value: object, schema: object) -> Iterator[ValidationError]:
+        met, pair = _met.get(), (id(schema), id(value))
+        if pair not in met:
+            met[pair] = next(check(validator, target, value, schema), None)
+        error = met[pair]
+        if error is not None:
+            yield ValidationError(error.message, path=error.relative_path)
+
+    return check_once
 
 
 def _pattern(validator: object, pattern: str, value: object, schema: object) -> Iterator[ValidationError]:

@@ -1,11 +1,13 @@
 """Measure the length of the completion against the row's bounds.
 
 The row holds any of ``min_words``, ``max_words``, ``min_characters`` and ``max_characters``, all inclusive. Words are
-separated by white space; characters are Unicode code points, without the white space around the completion. The score
-is 1 within every bound and 0 outside: a share would pay for an answer that is too long. A blank completion is not an
-answer; otherwise it would be right wherever there is only a maximum.
+separated by white space; characters are visible Unicode code points, and one for the white space between two words:
+no run of blanks, joiners or accents makes an answer longer. The score is 1 within every bound and 0 outside: a share
+would pay for an answer that is too long. A blank completion is not an answer; otherwise it would be right wherever
+there is only a maximum.
 """
 
+from tunesmith.verifiers import visible
 from tunesmith.verifiers.verdict import Columns, Verdict
 
 BOUNDS = ("min_words", "max_words", "min_characters", "max_characters")
@@ -17,7 +19,8 @@ def verify(completion: str, row: Columns) -> Verdict:
         bounds = _bounds(row)
     except ValueError as error:
         return Verdict(0.0, None, str(error), "not_gradable")
-    lengths = {"words": len(completion.split()), "characters": len(completion.strip())}
+    words = visible.words(completion)
+    lengths = {"words": len(words), "characters": len(" ".join(words))}
     if not lengths["words"]:
         return Verdict(0.0, None, "the completion is blank", "no_answer")
     answer = f"{lengths['words']} words, {lengths['characters']} characters"

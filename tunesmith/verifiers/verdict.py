@@ -28,6 +28,10 @@ class Verdict:
     status: Status = "scored"
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True)
 class Verifier:
     """A verifier and the columns of a row that it reads."""
@@ -39,3 +43,7 @@ class Verifier:
     in, gives the reference itself full marks."""
     optional: tuple[str, ...] = ()
     """Columns that are read where a row has them."""
+    unbounded: bool = False
+    """Whether nothing bounds the time or the memory of a verdict, so that a process that can be killed gives it."""
+    prepare: Callable[[], None] = _nothing
+    """Imports what takes long, before the time of a first verdict is measured."""

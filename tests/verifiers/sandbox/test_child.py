@@ -1,7 +1,7 @@
 """The interior of the sandbox, as programs and tests see it."""
 
 from tests.graded_programs import expecting, returning
-from tunesmith.verifiers import code
+from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.sandbox import tiers
 
 LIMITS = tiers.Limits(seconds=3.0, memory=256 << 20)

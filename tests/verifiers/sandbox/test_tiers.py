@@ -13,8 +13,8 @@ import pytest
 
 from tests import cheating_programs, hostile_programs
 from tunesmith.core.errors import SandboxError
-from tunesmith.verifiers import code
-from tunesmith.verifiers.sandbox import tiers
+from tunesmith.verifiers.code import verifier as code
+from tunesmith.verifiers.sandbox import interpreter, tiers
 
 LIMITS = tiers.Limits(seconds=0.7, memory=256 << 20)
 Bait = dict[str, str | int]
@@ -104,6 +104,19 @@ def assert_untouched(bait: Bait, tmp_path: Path) -> None:
     for folder in (str(bait["folder"]), "/", "/dev/shm", tempfile.gettempdir()):
         assert not Path(folder, "hostile").exists()
     assert not list(Path(str(bait["folder"])).iterdir())
+
+
+def test_a_program_has_the_standard_library_and_no_installed_package(tier: tiers.Tier) -> None:
+    package = next(path for folder in interpreter.hidden() for path in folder.glob("**/*.py"))
+    program = """
+import ctypes, decimal, json, lzma, sqlite3, ssl, unittest
+def attempt(path):
+    try:
+        open(path).read()
+    except OSError:
+        return "hidden"
+"""
+    assert code.grade(program, row(str(package), "cases", "hidden"), tier, LIMITS).score == 1
 
 
 def test_a_program_cannot_list_the_project(tier: tiers.Tier) -> None:

@@ -23,6 +23,13 @@ LONGEST = 100_000
 """Characters by which a language is detected. The detector reads only 10,000, but first cleans the whole text."""
 
 
+def prepare() -> None:
+    """Load what the functions here need, which takes a second."""
+    _detectors()
+    _sentence_splitter()
+    _word_splitter()
+
+
 def detect(text: str) -> str | None:
     """The language of ``text`` as langdetect names it (ISO 639-1, zh-cn and zh-tw); None where it has no letters.
 

@@ -6,12 +6,15 @@ read at all.
 """
 
 import re
+from itertools import accumulate
 from typing import Literal
 
 from tunesmith.verifiers.math.equivalence import COMMAND, NAME, Answer
 
 LONGEST = 300
 """Characters of the longest expression that is read; parsing a longer one takes seconds."""
+DEEPEST = 16
+"""Levels of brackets of the deepest expression that is read, and the number of its bars; parsing more takes seconds."""
 UNICODE = {
     **{"−": "-", "–": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "÷": "/", "π": r"\pi ", "∞": r"\infty "},
     **{"≤": r"\le ", "≥": r"\ge ", "\u222a": r"\cup ", "√": r"\sqrt ", "°": r"^\circ", "²": "^{2}", "³": "^{3}"},
@@ -61,7 +64,12 @@ def read(text: str) -> Answer | None:
     for written, plain in UNICODE.items():
         text = text.replace(written, plain)
     text = THIN.sub("", IGNORED.sub("", text.strip()).strip().strip("*").rstrip(".,;: ").strip())
-    return _read(text.replace(r"\,", " ")) if 0 < len(text) <= LONGEST else None
+    return _read(text.replace(r"\,", " ")) if 0 < len(text) <= LONGEST and _depth(text) <= DEEPEST else None
+
+
+def _depth(text: str) -> int:
+    levels = accumulate((mark in "([{") - (mark in ")]}") for mark in text)
+    return max(text.count("|"), *levels)
 
 
 def _read(text: str) -> Answer | None:

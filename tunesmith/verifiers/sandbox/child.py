@@ -161,9 +161,12 @@ def _description(error: BaseException) -> tuple[str, str]:
 
 
 def _error(name: str, text: str) -> Exception:
-    """The candidate's error, rebuilt where its type is built in, since a test may expect it."""
+    """The candidate's error, rebuilt where its type is built in, since a test may expect it.
+
+    A StopIteration becomes a RuntimeError, as in a generator (PEP 479): it would end the test's own `map` or `zip`.
+    """
     kind = getattr(builtins, name, None)
-    if isinstance(kind, type) and issubclass(kind, Exception):
+    if isinstance(kind, type) and issubclass(kind, Exception) and kind not in (StopIteration, StopAsyncIteration):
         try:
             return kind(text)
         except TypeError:  # UnicodeDecodeError takes five arguments

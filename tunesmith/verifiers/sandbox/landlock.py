@@ -24,16 +24,28 @@ CAPABILITIES = 0x20080522
 libc = ctypes.CDLL(None, use_errno=True)
 
 
-def confine(paths: list[str], seccomp_filter: bytes, parent: int) -> None:
-    """Give up, for good, everything but reading ``paths``. Raises OSError where the kernel cannot restrict that."""
+def confine(paths: list[str], hidden: list[str], seccomp_filter: bytes, parent: int) -> None:
+    """Give up, for good, everything but reading ``paths`` without ``hidden``; the names in a folder that holds a hidden
+    one stay readable. Raises OSError where the kernel cannot restrict that."""
     version = _check("landlock_create_ruleset", libc.syscall(CREATE, None, 0, 1))
     attributes = [(1 << FILES[min(version, 5)]) - 1]
     attributes += [NETWORK] * (version >= 4) + [SCOPES] * (version >= 6)
     packed = struct.pack(f"{len(attributes)}Q", *attributes)
     rules = _check("landlock_create_ruleset", libc.syscall(CREATE, packed, len(packed), 0))
-    for path in paths:
+    waiting = list({os.path.realpath(path) for path in paths})
+    while waiting:
+        path = waiting.pop()
         descriptor = os.open(path, os.O_PATH)
-        rights = READ_FILE | (READ_FOLDER if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 0)
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        rights = READ_FILE | (READ_FOLDER if is_folder else 0)
+        if is_folder and any(f"{other}/".startswith(f"{path}/") for other in hidden):
+            rights = (
+                READ_FOLDER  # a rule holds for all that is below, so what stands beside a hidden folder gets its own
+            )
+            entries = [
+                entry for entry in os.scandir(path) if not entry.is_symlink()
+            ]  # a link's target has its own path
+            waiting += [entry.path for entry in entries if entry.path not in hidden]
         rule = struct.pack("=Qi", rights, descriptor)
         _check("landlock_add_rule", libc.syscall(ADD, rules, 1, rule, 0))
         os.close(descriptor)

@@ -175,11 +175,12 @@ def _start(tier: Tier, role: Role, limits: Limits) -> Process:
     return process
 
 
-def _confinement(tier: Tier) -> tuple[list[str], bytes, int] | None:
+def _confinement(tier: Tier) -> tuple[list[str], list[str], bytes, int] | None:
     """The arguments of `landlock.confine` inside; None for bubblewrap, which confines from outside."""
     if tier == "bubblewrap":
         return None
-    return [str(path) for path in interpreter.readable()], seccomp.program(execve=False), os.getpid()
+    paths, hidden = ([str(path) for path in group] for group in (interpreter.readable(), interpreter.hidden()))
+    return paths, hidden, seccomp.program(execve=False), os.getpid()
 
 
 def _limits_inside(limits: Limits) -> tuple[int, int, int]:

@@ -1,6 +1,6 @@
 import pytest
 
-from tunesmith.verifiers.program import extract
+from tunesmith.verifiers.code.program import extract
 
 
 @pytest.mark.parametrize(

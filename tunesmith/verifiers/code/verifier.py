@@ -11,9 +11,10 @@ so that the program's process gets its inputs and nothing else. Arguments are pa
 and a test cannot see them changed. A test's ``==`` is Python's own, so a subclass (a Counter) counts as its base.
 
 A program is wrong if it fails to load, raises, exits early, takes too long or returns a value of another type. A row is
-not gradable if the failure is not the program's: no sandbox, or a test that does not load, uses undefined names or
-calls nothing. A program cannot choose not to be graded: a test that does not end after its first call is the program's
-failure, and so is a test that breaks then, if the row's own solution passes it.
+not gradable if the failure is not the program's: no sandbox, or a test that does not load, uses undefined names, calls
+nothing, or runs what the program returns (see `refused_tests`). A program cannot choose not to be graded: a test that
+does not end after its first call is the program's failure, and so is a test that breaks then, if the row's own solution
+passes it.
 """
 
 import secrets
@@ -22,7 +23,8 @@ import time
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.core.errors import SandboxError
-from tunesmith.verifiers.program import Program, assemble, extract, stub
+from tunesmith.verifiers.code import refused_tests
+from tunesmith.verifiers.code.program import Program, assemble, extract, stub
 from tunesmith.verifiers.sandbox import tiers, wire
 from tunesmith.verifiers.verdict import Columns, Verdict
 
@@ -83,6 +85,9 @@ def grade(completion: str, row: Columns, tier: tiers.Tier, limits: tiers.Limits 
         return Verdict(0.0, None, f"row: {'.'.join(map(str, first['loc']))}: {first['msg']}", "not_gradable")
     if bool(problem.cases) == bool(problem.test):
         return Verdict(0.0, None, "a row has either `cases` or a `test`", "not_gradable")
+    refused = refused_tests.reason(problem.test) or refused_tests.reason(stub(problem.prompt_text()))
+    if problem.test and refused:
+        return Verdict(0.0, None, refused, "not_gradable")
     code = extract(completion, problem.entry_point)
     if code is None:
         return Verdict(0.0, None, "no code in the completion", "no_answer")

@@ -9,7 +9,7 @@ import re
 import textwrap
 from dataclasses import dataclass
 
-FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)(?:^[ \t]*```|\Z)", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^[ \t]*+```[ \t]*+(\w*+)[^\n]*+\n(.*?)(?:^[ \t]*+```|\Z)", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"^(?:[ \t]+\S|(?:def|class|return|import|from|for|while|if|raise|pass|async)\b|@\w)", re.MULTILINE)
 """The start of a line of a program or of a function's body; a text without such a line is prose."""
 START = re.compile(r"^(?:from|import|def|class|async|@)\b", re.MULTILINE)

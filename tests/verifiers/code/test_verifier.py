@@ -4,7 +4,7 @@ import pytest
 
 from tests.graded_programs import expecting, returning
 from tunesmith.core.errors import SandboxError
-from tunesmith.verifiers import code
+from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.sandbox import tiers
 
 LIMITS = tiers.Limits(seconds=3.0, memory=256 << 20)
@@ -266,3 +266,22 @@ def test_a_test_that_breaks_on_a_returned_value_is_the_programs_failure(test: st
     assert code.verify(row["reference"], row).score == 1
     verdict = code.verify(program, row)
     assert (verdict.status, verdict.score) == ("scored", 0)
+
+
+ENDING_EARLY = [
+    "for got, want in zip(map(f, [1, 2, 3]), [2, 4, 6]):\n        assert got == want",
+    "assert all(map(f, [1, 2, 3]))",
+    "assert not list(filter(f, [1, 2, 3]))",
+    "import itertools\n    for got in itertools.starmap(f, [(1,), (2,)]):\n        assert got == 2",
+    "for got in iter(lambda: f(1), 3):\n        assert got == 2",
+]
+
+
+@pytest.mark.parametrize("error", ["StopIteration", "StopAsyncIteration", "type('S', (StopIteration,), {})"])
+@pytest.mark.parametrize("body", ENDING_EARLY)
+def test_an_error_of_the_program_cannot_end_the_tests_own_loop(body: str, error: str) -> None:
+    row = {"entry_point": "f", "test": f"def check(f):\n    {body}", "reference": "def f(x): return 2 * x"}
+    late = f"calls = []\ndef f(x):\n    calls.append(x)\n    if len(calls) > 1: raise {error}\n    return 2 * x"
+    for program in (f"def f(x): raise {error}", late):
+        verdict = code.grade(program, row, tiers.tier(), LIMITS)
+        assert (verdict.score, verdict.status) == (0.0, "scored"), verdict.reason
