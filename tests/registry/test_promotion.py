@@ -14,8 +14,10 @@ from registered_versions import NAME, SIGNING, folder, overwrite, register, unpr
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import ledger, promotion
-from tunesmith.registry.ledger import CHAMPION, Entry
+from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import chain as chains
+from tunesmith.registry.trust.chain import Entry
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def rollback(registry: Registry, **options: Any) -> Entry:
 def moves(registry: Registry) -> list[tuple[str | None, str, str]]:
     chain = ledger.read(registry, NAME, SIGNING)
     assert chain.faults == []
-    return [(entry.previous, entry.version, entry.kind) for entry in chain.entries]
+    return [(entry.previous, entry.version, entry.kind) for entry in chain.moves]
 
 
 def add(registry: Registry, project: Path, number: int, **options: Any) -> str:
@@ -182,7 +184,7 @@ def test_a_rollback_to_the_same_version_by_an_earlier_release_is_not_taken_for_a
     add(registry, project, 2)
     second = promote(registry, "2")
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Chain, "rollback_target", lambda *_: second)
+        patch.setattr(chains.Chain, "rollback_target", lambda *_: second)
         rollback(registry)
     assert moves(registry)[2:] == [("2", "2", "rollback")]
     assert rollback(registry).version == "1"

@@ -18,7 +18,7 @@ import yaml
 from mlflow.entities import ViewType
 
 from tests import servers
-from tests.registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
+from tests.registered_versions import NAME, SIGNING, fetch_version, folder, overwrite, register, unprobed
 from tests.servers import Team
 from tunesmith.core import journal
 from tunesmith.core.errors import IntegrityError, RegistryError
@@ -113,7 +113,7 @@ def test_a_model_that_is_registered_concurrently_is_one_version(tracker: str, pr
     assert len(set(numbers)) == 1
     run = Experiment("arithmetic").run(key, "", 0, {})
     assert [version.number for version in registry.versions(NAME) if version.run == run] == [numbers[0]]
-    assert versions.fetch(registry, NAME, versions.choose(registry, NAME, numbers[0], SIGNING), project, SIGNING)
+    assert fetch_version(registry, versions.choose(registry, NAME, numbers[0], SIGNING), project)
 
 
 def test_a_deleted_run_is_restored(tracker: str, fresh: str) -> None:
@@ -160,8 +160,8 @@ def test_a_model_is_registered_promoted_and_fetched_without_credentials_of_the_o
     reader = Registry()
     chosen = versions.choose(reader, NAME, f"@{alias}", SIGNING)
     (project / "into").mkdir()
-    fetched = versions.fetch(reader, NAME, chosen, project / "into", SIGNING)
-    assert (fetched.folder / "adapter_model.safetensors").read_bytes() == (
+    files = fetch_version(reader, chosen, project / "into")
+    assert (files.folder / "adapter_model.safetensors").read_bytes() == (
         path / "adapter_model.safetensors"
     ).read_bytes()
 
@@ -172,7 +172,7 @@ def test_a_mark_fits_into_the_database(tracker: str, fresh: str, monkeypatch: py
     monkeypatch.setattr(signing, "sign_text", lambda text, by: signature)
     ownership.create(registry, fresh, SIGNING)
     signed: list[str] = []
-    monkeypatch.setattr(signing, "verify_text", lambda text, signature, by: signed.append(signature))
+    monkeypatch.setattr(signing, "verify_text", lambda text, signature, by, **_: signed.append(signature))
     assert ownership.check(registry, fresh, SIGNING)
     assert signed == [signature]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from registered_versions import NAME, SIGNING, folder, register, unprobed
+from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import promotion, signing, versions
@@ -55,7 +55,7 @@ def fetch(registry: Registry, project: Path) -> Callable[[], versions.VersionFil
     def again() -> versions.VersionFiles:
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir()
-        return versions.fetch(registry, NAME, version, into, SIGNING)
+        return fetch_version(registry, version, into)
 
     return again
 
@@ -140,10 +140,10 @@ def test_a_version_of_an_earlier_release_is_fetched_and_checked(registry: Regist
     tags = registry.versions(NAME)[0].tags | {versions.STATEMENT_TAG: statement.id}
     registry.client.create_model_version(NAME, f"{registry.artifacts(run)}/model", run, tags)
     earlier = registry.versions(NAME)[0]
-    assert versions.fetch(registry, NAME, earlier, project / "into", SIGNING).digest == claims["digest"]
+    assert fetch_version(registry, earlier, project / "into").digest == claims["digest"]
     (Path(earlier.source) / "adapter_config.json").write_text("{}")
     with pytest.raises(IntegrityError, match="adapter_config"):
-        versions.fetch(registry, NAME, earlier, project / "into", SIGNING)
+        fetch_version(registry, earlier, project / "into")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_tags_of_another_model_or_statement_are_refused(
     registry.client.set_model_version_tag(NAME, "1", tag, value)
     [version] = registry.versions(NAME)
     with pytest.raises(TunesmithError):
-        versions.fetch(registry, NAME, version, project, SIGNING)
+        fetch_version(registry, version, project)
 
 
 def test_the_validly_signed_files_of_another_version_are_refused(
@@ -168,7 +168,7 @@ def test_the_validly_signed_files_of_another_version_are_refused(
     shutil.copytree(stored.evidence, find(registry, bad).evidence.parent / stored.evidence.name)
     [bad] = [version for version in registry.versions(NAME) if version.number == "2"]
     with pytest.raises(IntegrityError, match="another model"):
-        versions.fetch(registry, NAME, bad, project, SIGNING)
+        fetch_version(registry, bad, project)
 
 
 def test_a_champion_is_looked_up_in_the_history(registry: Registry) -> None:
