@@ -16,6 +16,7 @@ import pytest
 import requests
 import yaml
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from tests import servers
 from tests.registered_versions import NAME, SIGNING, fetch_version, folder, overwrite, register, unprobed
@@ -203,6 +204,16 @@ def test_an_account_that_may_not_register_a_model_creates_no_ledger_for_it(
     with pytest.raises(RegistryError, match="ask its owner"):
         ledger.create(registry, fresh, SIGNING)
     assert registry.tags(ledger.name_of(fresh)) is None
+
+
+@pytest.mark.parametrize(
+    "source", ["s3://mlflow/artifacts/1", "http://example.com/m", "/etc", "mlflow-artifacts://h/1"]
+)
+def test_a_version_has_no_source_that_the_server_does_not_keep(as_admin: Team, fresh: str, source: str) -> None:
+    registry = Registry()
+    registry.create(fresh, {})
+    with pytest.raises(MlflowException, match=r"[Ii]nvalid"):
+        registry.client.create_model_version(fresh, source)
 
 
 def test_artifacts_overwritten_on_a_server_are_not_promoted(as_admin: Team, project: Path) -> None:

@@ -3,6 +3,7 @@
 import click
 
 from tunesmith.core import params
+from tunesmith.core.formatting import printable
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
@@ -44,22 +45,23 @@ def history(*, accept: str | None = None, restart: str | None = None) -> None:
     chain = ledger.read(registry, name, signing)
     for entry in chain.moves:
         _show(entry)
-        click.echo(f"    entry: {entry.hash[:ID_LENGTH]}\n    signed by: {chain.signers[entry.hash]}")
+        _echo(f"    entry: {entry.hash[:ID_LENGTH]}, signed by: {chain.signers[entry.hash]}")
     if chain.entries and chain.entries[-1].kind == "registration":
         last = chain.entries[-1]
         click.echo(f"{last.when}  last registration: version {last.version}, entry {last.hash[:ID_LENGTH]}")
     if not chain.moves and not chain.faults:
         click.echo("nothing has been promoted yet; `tunesmith promote MODEL` does")
     for decision in known_history.decisions(registry.uri, name, signing):
-        click.echo(
-            f"⚠ {decision['when']}  {decision['who']} went on without the entry {decision['lost'][:ID_LENGTH]}: "
+        _echo(
+            f"⚠ {decision['when']}  {decision['who']} went on without "
+            f"{f'the entry {lost[:ID_LENGTH]}' if (lost := decision['lost']) else 'the history before'}: "
             f"{decision['why']}"
         )
     chain.verified(name)
     for alias in dict.fromkeys(entry.alias for entry in chain.moves):
         head, now = chain.head(alias), registry.alias(name, alias)
         if head is not None and now != head.version:
-            click.echo(
+            _echo(
                 f"⚠ the alias {alias} was moved by other means to {f'version {now}' if now else 'no version'}; version "
                 f"{head.version} counts and is served; `tunesmith promote {head.version}` corrects the alias"
             )
@@ -84,14 +86,11 @@ def _project() -> tuple[Registry, str, Signing]:
 
 def _show(entry: Entry) -> None:
     before = f"version {entry.previous}" if entry.previous else "none"
-    click.echo(
-        f"{entry.when}  {_printable(entry.who)}  {entry.alias}: {before} -> version {entry.version} ({entry.model})"
-    )
-    click.echo(
-        f"    why: {_printable(entry.why)}\n    evidence: {_printable(entry.evidence)}\n    digest: {entry.digest}"
-    )
+    _echo(f"{entry.when}  {entry.who}  {entry.alias}: {before} -> version {entry.version} ({entry.model})")
+    for name in ("why", "evidence", "digest"):
+        _echo(f"    {name}: {getattr(entry, name)}")
 
 
-def _printable(text: str) -> str:
-    """A text of others, without characters that could control the terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+def _echo(line: str) -> None:
+    """Print a line with texts of others."""
+    click.echo(printable(line))

@@ -78,8 +78,9 @@ def read(registry: Registry, model: str, signing: Signing, *, as_known: bool = T
     try:
         ownership.check(registry, name_of(model), signing)
     except IntegrityError as error:
-        chain.faults.insert(0, error.reason)
-        chain.error, chain.fix = type(error), error.fix
+        if not (chain.faults and chain.error is type(error) is UntrustedError):  # the chain's own fault says more
+            chain.faults.insert(0, error.reason)
+            chain.error, chain.fix = type(error), error.fix
     if not as_known:
         return chain
     for path, last in known.items():
@@ -113,10 +114,9 @@ def restart(registry: Registry, model: str, reason: str, signing: Signing) -> tu
     Returns that name, and the files that remember it. For a history that nobody can verify any more.
     """
     aside = f"{name_of(model)}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    last = [entry.hash for entry in read(registry, model, signing, as_known=False).entries[-1:]]
     if registry.tags(name_of(model)) is not None:
         registry.rename(name_of(model), aside)
-    return aside, known_history.accept(registry.uri, model, (None, 0), last, reason, signing)
+    return aside, known_history.accept(registry.uri, model, (None, 0), [""], reason, signing)
 
 
 def _read_entries(registry: Registry, model: str, signing: Signing) -> Chain:

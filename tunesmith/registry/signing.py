@@ -72,8 +72,8 @@ class Sigstore(Section):
 Signing = Key | Certificate | Sigstore
 TRUST = (
     "ask the signer for the public key, add its file to signing.trusted in params.yaml, and commit both; if the key "
-    "was lost or its owner left, add the file to signing.retired instead, with the id of the last entry that counts "
-    "(`tunesmith history`); where nobody has the public key, `tunesmith history --restart REASON` begins a new one"
+    "was lost or its owner left, add the file to signing.retired instead, with the id of the last entry of the "
+    "history that counts; where nobody has the public key, `tunesmith history --restart REASON` begins a new one"
 )
 """The fix for a signature by a key that is not trusted."""
 

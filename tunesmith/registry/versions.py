@@ -137,7 +137,9 @@ def _number(name: str, which: str, chain: Chain) -> str | None:
         return chain.newest(which)
     head = chain.verified(name).head(which[1:])
     if head is None:
-        raise RegistryError(f"{name} has no {which[1:]} yet", fix="make one with `tunesmith promote MODEL`")
+        raise RegistryError(
+            f"{name} has no {which[1:]} yet", fix=f"make one: `tunesmith promote MODEL --to {which[1:]}`"
+        )
     return head.version
 
 
@@ -178,9 +180,7 @@ def fetch_statement(
 
     chain: as in `fetch`.
     """
-    statement_id = version.tags[STATEMENT_TAG]
-    if not re.fullmatch("[0-9a-f]{64}", statement_id):  # anyone with access to the tracker can write a tag
-        raise changed(name, version, f"its tag {STATEMENT_TAG} names no statement")
+    statement_id = find_statement(name, version)
     evidence = registry.download(f"{registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{statement_id}", into)
     statement = _read_statement(evidence)
     if statement.id != statement_id:
@@ -200,6 +200,14 @@ def fetch_statement(
         files = {file for file, _ in digests.items() ^ claims["files"].items()}
         raise changed(name, version, f"its evidence was changed: {', '.join(sorted(files))}")
     return statement, signer, evidence
+
+
+def find_statement(name: str, version: Version) -> str:
+    """Return the id of the current statement, from the version's tag. Raises IntegrityError where the tag is no id."""
+    statement_id = version.tags[STATEMENT_TAG]
+    if not re.fullmatch("[0-9a-f]{64}", statement_id):  # anyone with access to the tracker can write a tag
+        raise changed(name, version, f"its tag {STATEMENT_TAG} names no statement")
+    return statement_id
 
 
 def _check_record(
@@ -252,8 +260,8 @@ def file_digests(folder: Path, leave_out: Path | None = None) -> dict[str, str]:
     """Return SHA-256, in hex, of the files of a folder by path, without those in ``leave_out``."""
     return {
         path.relative_to(folder).as_posix(): manifest.file_digest(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and leave_out not in path.parents
+        for path in manifest.regular_files(folder)
+        if leave_out not in path.parents
     }
 
 

@@ -2,11 +2,12 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from kill_points import Replays
 from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
 
 from tunesmith.cli.main import main
@@ -21,15 +22,35 @@ from tunesmith.registry.versions import STATEMENT_TAG
 LEDGER = name_of(NAME)
 
 
+@pytest.fixture(scope="module")
+def replays(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Replays:
+    """A project with versions 1 and 2, the champion, which takes seconds to make."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        place = tmp_path_factory.mktemp("known")
+        patch.setenv("XDG_CONFIG_HOME", str(place / "replayed" / "config"))
+
+        def prepare(place: Path) -> None:
+            (place / "params.yaml").write_text("registry: {experiment: arithmetic, model: calculator}\n")
+            registry = Registry()
+            for number, content in (("1", b"weights"), ("2", b"other")):
+                register(registry, folder(place, content), f"k{number}")
+                promote(registry, number)
+
+        return Replays(place, schema, prepare)
+
+
 @pytest.fixture
-def registry(project: Path) -> Registry:
-    """A registry with versions 1 and 2, the champion."""
-    registry = Registry()
-    register(registry, folder(project))
-    promote(registry, "1")
-    register(registry, folder(project, b"other" * 50), "k2")
-    promote(registry, "2")
-    return registry
+def project(replays: Replays, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(replays.place / "config"))
+    return replays.place
+
+
+@pytest.fixture
+def registry(project: Path, replays: Replays) -> Iterator[Registry]:
+    with replays.again() as registry:
+        yield registry
 
 
 def promote(registry: Registry, which: str, signing: Key = SIGNING) -> Entry:
@@ -150,17 +171,18 @@ def test_the_newest_version_of_a_model_is_the_one_registered_last_and_not_anothe
 
 
 def test_a_version_that_the_history_does_not_hold_is_registered_again_before_it_is_promoted(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = Registry()
+    chain = ledger.read(registry, NAME, SIGNING)
     with monkeypatch.context() as patch:
-        patch.setattr("tunesmith.registry.registration._record", lambda *_: None)
-        register(registry, folder(project))
-    with pytest.raises(RegistryError, match=r"does not hold the registration of version 1: .*\n  fix: register"):
-        promote(registry, "1")
+        patch.setattr("tunesmith.registry.registration._record", lambda *_: chain)
+        register(registry, folder(project, b"third"), "k3")
+    with pytest.raises(RegistryError, match=r"does not hold the registration of version 3: .*\n  fix: register"):
+        promote(registry, "3")
+    (project / "into").mkdir()
     assert fetch_version(registry, registry.versions(NAME)[0], project / "into").claims["outcome"] == "pass"
-    assert register(registry, folder(project)) == "1"
-    assert promote(registry, "1").version == "1"
+    assert register(registry, folder(project, b"third"), "k3") == "3"
+    assert promote(registry, "3").version == "3"
 
 
 def test_a_teams_file_protects_a_machine_that_sees_the_tracker_for_the_first_time(

@@ -21,7 +21,6 @@ from tunesmith.registry.versions import (
     EVIDENCE_FOLDER,
     MODEL_TAG,
     STATEMENT_FILE,
-    STATEMENT_TAG,
     Claims,
     VersionFiles,
 )
@@ -53,7 +52,9 @@ class Records:
                 raise
             return self._of_folder(self.root / MODELS / which)
         heads = {entry.alias: chain.head(entry.alias) for entry in chain.moves}
-        evidence = f"{self.registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{version.tags[STATEMENT_TAG]}"
+        evidence = (
+            f"{self.registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{versions.find_statement(self.name, version)}"
+        )
         return replace(
             self._of_version(version),
             claims=cast("Claims", self._read(version, f"{evidence}/{STATEMENT_FILE}")),
@@ -108,7 +109,7 @@ class Records:
         """Read a small JSON file of a version, at an address. Raises IntegrityError where it cannot be read."""
         try:
             return json.loads(self.registry.download(address, self._place(version)).read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise IntegrityError(
                 f"{self.name} version {version.number}: {address} cannot be read: {error}",
                 fix="find out who changed it; register the model again from models/",

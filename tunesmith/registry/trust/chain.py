@@ -194,14 +194,15 @@ def name_of(model: str) -> str:
 
 def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
     """Build the chain from the versions of a ledger, oldest first. A late entry is not a fault."""
-    chain, winners = Chain(), dict[str, str]()
+    chain, winners, strangers = Chain(), dict[str, str](), dict[str, tuple[str, str]]()
     for version in versions:
         where = f"version {version.number} of {name_of(model)}"
         try:
             entry, signer = _signed_entry(version, model, signing)
             winner = _winner(version, entry, signing)
         except UntrustedError as error:
-            chain.add_fault(f"{where} is {error.reason.partition(': ')[2]}", UntrustedError, error.fix)
+            first, _ = strangers.get(error.reason, (where, ""))
+            strangers[error.reason] = first, hashlib.sha256(version.tags[ENTRY_TAG].encode()).hexdigest()
         except IntegrityError as error:
             chain.add_fault(f"{where} {error.reason}")
         else:
@@ -218,6 +219,10 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
         if winner not in chain.signers:
             chain.add_fault(f"{where} lost to an entry that was deleted")
     _check_withdrawn(chain, signing)
+    for reason, (where, last) in reversed(strangers.items()):  # first, since they explain the other faults
+        by = f"{reason.partition(': ')[2]}; the last entry by that key is {last[:ID_LENGTH]}"
+        chain.faults.insert(0, f"{where} is {by}")
+        chain.error, chain.fix = UntrustedError, signatures.TRUST
     return chain
 
 

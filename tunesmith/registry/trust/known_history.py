@@ -29,7 +29,7 @@ class Acceptance(TypedDict):
     """A decision to go on with a history that lacks an entry seen before."""
 
     lost: str
-    """Hash of the missing entry."""
+    """Hash of the missing entry; empty where the whole history was set aside."""
     who: str
     when: str
     """UTC time, ISO 8601."""
