@@ -24,7 +24,7 @@ def digest(image: str) -> str:
     """Return the digest of an image's index, of all its platforms, in its registry. Exits where nothing answers."""
     commands = {
         "docker": ["docker", "buildx", "imagetools", "inspect", image, "--format", "{{.Manifest.Digest}}"],
-        "skopeo": ["skopeo", "inspect", "--raw", "--format", "{{.Digest}}", f"docker://docker.io/{image}"],
+        "skopeo": ["skopeo", "inspect", "--format", "{{.Digest}}", f"docker://docker.io/{image}"],
     }
     failures = []
     for program, command in commands.items():
