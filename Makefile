@@ -89,7 +89,8 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.in
 	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | uv pip compile --quiet --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate --constraint requirements-dev.lock --output-file requirements-build.lock -
+	  --generate-hashes --no-header --no-annotate --constraint requirements.lock --constraint requirements-dev.lock \
+	  --output-file requirements-build.lock -
 	echo cyclonedx-bom | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --output-file requirements-sbom.lock -
 
