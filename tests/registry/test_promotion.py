@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from tunesmith.registry import ledger, promotion
 from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.trust import chain as chains
+from tunesmith.registry.trust import known_history
 from tunesmith.registry.trust.chain import Entry
 
 
@@ -117,10 +119,12 @@ def test_an_invalid_alias_is_refused_and_not_recorded(registry: Registry, alias:
     assert moves(registry) == []
 
 
-def test_a_history_that_lost_its_last_entry_is_detected(registry: Registry, project: Path) -> None:
+def test_a_history_that_lost_its_last_entries_is_detected_without_a_memory(registry: Registry, project: Path) -> None:
     promote(registry, "1")
     add(registry, project, 2)
-    registry.remove_version(ledger.name_of(NAME), "1")
+    for entry in ("3", "2"):
+        registry.remove_version(ledger.name_of(NAME), entry)
+    shutil.rmtree(known_history.FOLDER)
     with pytest.raises(IntegrityError, match="lacks the promotion that version 2 was registered after"):
         promote(registry, "2")
 

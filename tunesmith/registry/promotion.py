@@ -51,12 +51,6 @@ def promote(
     with TemporaryDirectory() as scratch:
         files = versions.fetch(registry, name, version, Path(scratch), signing, chain)
         claims = files.claims
-        if chain.registration(version.number) is None:
-            raise RegistryError(
-                f"the history of {name} does not hold the registration of version {version.number}: an earlier release "
-                "registered it, it was killed meanwhile, or somebody added the version by hand",
-                fix="register the model again: `dvc repro --force --single-item register`",
-            )
         if claims["outcome"] != "pass" and not reason:
             raise RegistryError(
                 f"{name} version {version.number} did not pass the gate: {claims['evidence']}",
@@ -67,6 +61,12 @@ def promote(
                 f"the history of {name} lacks the promotion that version {version.number} was registered after",
                 fix="find out who deleted it, and restore the tracker's database; after a decision to go on with "
                 "another history, register the model again: `dvc repro --force --single-item compare register`",
+            )
+        if chain.registration(version.number) is None:
+            raise RegistryError(
+                f"the history of {name} does not hold the registration of version {version.number}: an earlier release "
+                "registered it, it was killed meanwhile, or somebody added the version by hand",
+                fix="register the model again: `dvc repro --force --single-item register`",
             )
         if alias == CHAMPION and claims["champion"] != (head.hash if head else None):
             raise RegistryError(

@@ -173,6 +173,8 @@ def _read_shared(path: Path, model: str, signing: Signing) -> Known:
         if shared["of"] != model:
             raise ValueError(f"it is about {shared['of']}, not {model}")
         return _known(shared["known"])
+    except IntegrityError as error:  # names a temporary file
+        raise type(error)(f"{path}: {error.reason.partition(': ')[2]}", fix=error.fix) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise IntegrityError(
             f"{path}: not a signed memory of a history: {error}",
