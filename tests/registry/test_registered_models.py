@@ -23,9 +23,10 @@ from tests.registered_versions import NAME, SIGNING, fetch_version, folder, over
 from tests.servers import Team
 from tunesmith.core import journal
 from tunesmith.core.errors import IntegrityError, RegistryError
-from tunesmith.registry import ledger, ownership, promotion, publishing, signing, versions
+from tunesmith.registry import ledger, promotion, publishing, signing, versions
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import KEY, Experiment
+from tunesmith.registry.trust import ownership
 
 AT_ONCE = 4
 T = TypeVar("T")

@@ -11,8 +11,9 @@ from lineages import ORIGIN
 from registered_versions import NAME, SIGNING, fetch_version, folder, overwrite, register
 
 from tunesmith.core.errors import IntegrityError
-from tunesmith.registry import ledger, ownership, registration, versions
+from tunesmith.registry import ledger, registration, versions
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import ownership
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tunesmith.core.errors import IntegrityError, SigningError
-from tunesmith.registry import signing
+from tunesmith.registry import key_files, signing
 from tunesmith.registry.signing import Key
-from tunesmith.registry.trust import key_files
 
 OWN = Key(kind="key", private=None, trusted=[])
 

@@ -5,7 +5,7 @@ database, a tracker hands out version numbers one by one, so all readers see the
 is numbered and names its parent: the last entry at the time of writing. An entry whose parent is no longer the last is
 late, does not count, and is marked by its writer with the entry that won. This is a compare-and-swap: of several
 promotions at once, the first wins. The ledger is created before the first version of its model, by an account that may
-register that model, and carries its owner's signature (tunesmith/registry/ownership.py).
+register that model, and carries its owner's signature (tunesmith/registry/trust/ownership.py).
 
 Every reader remembers the last entry outside the tracker, and refuses a history that lacks it
 (tunesmith/registry/trust/known_history.py).
@@ -19,11 +19,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tunesmith.core.errors import IntegrityError, RegistryError, UntrustedError
-from tunesmith.registry import ownership
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.trust import known_history
+from tunesmith.registry.trust import known_history, ownership
 from tunesmith.registry.trust.chain import (
     ENTRY_TAG,
     ID_LENGTH,

@@ -23,8 +23,8 @@ from pydantic import Discriminator, Field, RootModel, Tag
 from tunesmith.core import files
 from tunesmith.core.errors import IntegrityError, SigningError, TunesmithError, UntrustedError
 from tunesmith.core.params import Section
-from tunesmith.registry.trust import key_files
-from tunesmith.registry.trust.key_files import PASSWORD
+from tunesmith.registry import key_files
+from tunesmith.registry.key_files import PASSWORD
 
 if TYPE_CHECKING:
     from model_signing.verifying import Config

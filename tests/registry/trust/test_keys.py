@@ -11,11 +11,10 @@ from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.cli.main import main
 from tunesmith.core.errors import SigningError, UntrustedError
-from tunesmith.registry import ledger, promotion
+from tunesmith.registry import key_files, ledger, promotion
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Key
-from tunesmith.registry.trust import key_files
 from tunesmith.registry.trust.chain import Entry, name_of
 
 

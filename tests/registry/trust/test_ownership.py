@@ -7,9 +7,10 @@ import pytest
 from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, UntrustedError
-from tunesmith.registry import ledger, ownership, promotion
+from tunesmith.registry import ledger, promotion
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import ownership
 from tunesmith.registry.trust.chain import ENTRY_TAG, Entry
 
 LEDGER = ledger.name_of(NAME)
