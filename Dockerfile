@@ -52,7 +52,7 @@ RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
 
 # The package is built in this stage, so that its build tools stay out of the images.
 FROM dependencies AS package
-COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock /source/
+COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock requirements-cuda.lock /source/
 COPY tunesmith /source/tunesmith
 COPY stages /source/stages
 COPY data /source/data
