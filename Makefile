@@ -88,9 +88,9 @@ lock:
 	awk '/^[^ ]/ {keep = /$(CUDA)/} keep' .venv/all.lock > requirements-cuda.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.in
-	sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml | uv pip compile --quiet --universal --python-version 3.11 \
-	  --generate-hashes --no-header --no-annotate --constraint requirements.lock --constraint requirements-dev.lock \
-	  --output-file requirements-build.lock -
+	{ sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml; echo editables; } | uv pip compile --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements.lock \
+	  --constraint requirements-dev.lock --output-file requirements-build.lock -
 	echo cyclonedx-bom | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --output-file requirements-sbom.lock -
 

@@ -33,6 +33,7 @@ def test_a_moved_project_says_how_its_artifacts_are_found_again(project: Path, m
     first = project / "first"
     (first / "models").mkdir(parents=True)
     monkeypatch.chdir(first)
+    Experiment("arithmetic")
     number = register(Registry(), folder(first))
     moved = first.rename(project / "moved")
     monkeypatch.chdir(moved)
