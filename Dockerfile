@@ -26,11 +26,13 @@ ARG CPU_INDEX
 RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/* && python3 -m venv /usr/lib/tunesmith
 COPY --from=pin /torch.txt /
-COPY requirements.lock /
+COPY requirements.lock requirements-cuda.lock /
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    case "$CPU_INDEX" in *://*) set -- --extra-index-url "$CPU_INDEX" ;; esac \
-    && /usr/lib/tunesmith/bin/pip install "$@" "$(cat /torch.txt)${CPU_INDEX:++cpu}" \
-    && /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock
+    /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements.lock \
+    && case "$CPU_INDEX" in *://*) set -- --extra-index-url "$CPU_INDEX" ;; esac \
+    && /usr/lib/tunesmith/bin/pip install --no-deps "$@" "$(cat /torch.txt)${CPU_INDEX:++cpu}" \
+    && if [ -z "$CPU_INDEX" ]; then \
+    /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements-cuda.lock; fi
 
 # Triton compiles one C module before its first kernel. It is compiled in this stage, so that train has no compiler, and
 # process 1 of a stage copies it to Triton's cache (tunesmith/runtime/container_init.py). An image has no GPU driver to
@@ -50,14 +52,16 @@ RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
 
 # The package is built in this stage, so that its build tools stay out of the images.
 FROM dependencies AS package
-COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock /source/
+COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock requirements-cuda.lock /source/
 COPY tunesmith /source/tunesmith
 COPY stages /source/stages
 COPY data /source/data
 COPY models/README.md /source/models/
 COPY reports/README.md /source/reports/
+COPY requirements-build.lock /
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /usr/lib/tunesmith/bin/pip install --no-deps --root /package /source
+    /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements-build.lock \
+    && /usr/lib/tunesmith/bin/pip install --no-deps --no-build-isolation --root /package /source
 
 FROM python AS runtime
 COPY --from=dependencies /usr/lib/tunesmith /usr/lib/tunesmith

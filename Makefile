@@ -5,6 +5,7 @@
 # make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it;
 #              without CUDA: CPU_INDEX=, the address of the index of PyTorch's CPU builds
 # make lock    choose the pinned versions again
+# make pin-images   write the present digests of the images of others into compose.yaml and Dockerfile
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +14,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint real ui experiments image lock clean
+.PHONY: repro test lint real ui experiments image lock pin-images clean
 
 repro: .venv/runtime
 	@tunesmith check
@@ -59,26 +60,42 @@ image:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunesmith needs Python 3.11 or newer; name one with `make PYTHON=python3.12 ...`")'
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
-.venv/runtime: requirements.lock pyproject.toml | .venv/bin/python
-	python -m pip install --quiet $(TORCH)
+# The locks first, so that no package of theirs comes without a hash. torch needs no more than these, and the CUDA
+# libraries of the build on PyPI; another build of torch brings its own.
+.venv/runtime: requirements.lock requirements-cuda.lock requirements-build.lock pyproject.toml | .venv/bin/python
 	python -m pip install --quiet --no-deps --require-hashes --requirement requirements.lock
-	python -m pip install --quiet --no-deps --editable .
+	python -m pip install --quiet --no-deps $(TORCH)
+	case $$(python -c 'from importlib.metadata import version; print(version("torch"))') in \
+	  *+cpu) ;; \
+	  *+*) python -m pip install --quiet $(TORCH) ;; \
+	  *) python -m pip install --quiet --no-deps --require-hashes --requirement requirements-cuda.lock ;; \
+	esac
+	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-build.lock
+	python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/dev: requirements-dev.lock .venv/runtime
 	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-# Left out of the lock: torch and the CUDA packages that it pins itself (docs/decisions/004).
+# Left out of the locks: torch (docs/decisions/004). Its build on PyPI needs the packages of requirements-cuda.lock.
+CUDA := ^(nvidia-|cuda-|triton==)
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --all-extras \
-	  --no-emit-package torch --no-emit-package triton \
+	  --no-emit-package torch \
 	  --output-file .venv/all.lock pyproject.toml
-	awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' .venv/all.lock > requirements.lock
+	awk '/^[^ ]/ {skip = /$(CUDA)/} !skip' .venv/all.lock > requirements.lock
+	awk '/^[^ ]/ {keep = /$(CUDA)/} keep' .venv/all.lock > requirements-cuda.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	  --constraint requirements.lock --output-file requirements-dev.lock requirements-dev.in
+	{ sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml; echo editables; } | uv pip compile --quiet --universal \
+	  --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements.lock \
+	  --constraint requirements-dev.lock --output-file requirements-build.lock -
 	echo cyclonedx-bom | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --output-file requirements-sbom.lock -
+
+pin-images:
+	$(PYTHON) deploy/pin_images.py
 
 clean:
 	rm -rf .venv .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

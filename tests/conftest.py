@@ -136,6 +136,7 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("schema") / "mlflow.db"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+        patch.setattr(Registry, "creates_database", True)
         Registry()
     return path
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunesmith.core import manifest
-from tunesmith.registry import registration
+from tunesmith.registry import ledger, registration, versions
 from tunesmith.registry.mlmodel import Loading
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.runs import Experiment
@@ -34,6 +34,7 @@ def register(
     outcome: str = "pass",
     name: str = NAME,
     files: Mapping[str, str] = FILES,
+    signing: Key = SIGNING,
 ) -> str:
     """Register a model folder from the run with this key and return the version's number."""
     run = Experiment(EXPERIMENT).run(key, path.name, 0, {})
@@ -48,13 +49,18 @@ def register(
         files=files,
         tags={"git.commit": "c0ffee"},
         description="d",
-        signing=SIGNING,
+        signing=signing,
     )
 
 
 def stored(registry: Registry, version: Version) -> Path:
     """Return the folder in which the tracker stores the model of a version."""
     return Path(registry.client.get_logged_model(version.source.split("/")[-2]).artifact_location, "model")
+
+
+def fetch_version(registry: Registry, version: Version, into: Path, signing: Key = SIGNING) -> VersionFiles:
+    """Fetch and verify a version of ``calculator``, its history included."""
+    return versions.fetch(registry, NAME, version, into, signing, ledger.read(registry, NAME, signing))
 
 
 def overwrite(registry: Registry, version: Version, path: Path) -> None:

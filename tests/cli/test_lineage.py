@@ -178,4 +178,4 @@ def test_an_image_cannot_be_looked_up_without_an_engine(monkeypatch: pytest.Monk
 
 def test_text_of_others_cannot_control_the_terminal() -> None:
     node = Node("a\x1b[2J", "b\r\n[red]c", "d\x1be", (), None, Proof("differs", "e\x1b]0;"))
-    assert lineage.line(node).plain == "a [2J  d e  b  [red]c  ✗ e ]0;"
+    assert lineage.line(node).plain == "a\ufffd[2J  d\ufffde  b\ufffd\ufffd[red]c  ✗ e\ufffd]0;"

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,7 +29,10 @@ def test_an_untouched_folder_verifies(folder: Path) -> None:
         (lambda folder: (folder / "code.py").write_text(""), "code.py (added)"),
         (lambda folder: (folder / "config.json").rename(folder / "c.json"), "c.json (added), config.json (missing)"),
         (lambda folder: (folder / "link").symlink_to("/etc/passwd"), "a link"),
+        (lambda folder: os.mkfifo(folder / "pipe"), "pipe: not a regular file"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "no readable manifest"),
+        (lambda folder: (folder / "manifest.json").write_text('{\n "files": []\n}\n'), "no readable manifest"),
+        (lambda folder: (folder / "manifest.json").write_text('{"files": ' + "[" * 90_000), "no readable manifest"),
         (lambda folder: (folder / "manifest.json").unlink(), "no readable manifest"),
     ],
 )

@@ -57,7 +57,7 @@ def test_passwords_are_left_out_of_git_and_of_images() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_image_is_a_version(name: str) -> None:
-    _, _, tag = SERVICES[name]["image"].rpartition(":")
+    _, _, tag = SERVICES[name]["image"].partition("@")[0].rpartition(":")
     assert re.fullmatch(r"v?\d+\.\d+(\.\d+)?(-[a-z]+)?", tag)
 
 

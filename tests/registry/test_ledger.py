@@ -9,10 +9,11 @@ import pytest
 from registered_versions import NAME, SIGNING
 
 from tunesmith.core.errors import IntegrityError
-from tunesmith.registry import ledger
 from tunesmith.registry import signing as signatures
-from tunesmith.registry.ledger import CHAMPION, ENTRY_TAG, SIGNATURE_TAG, Chain, Entry
+from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Version
+from tunesmith.registry.trust import chain as chains
+from tunesmith.registry.trust.chain import ENTRY_TAG, SIGNATURE_TAG, Chain, Entry
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +21,7 @@ def own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
 
 
-def entry(parent: Entry | None, version: str, nonce: str = "", kind: ledger.Move = "promotion") -> Entry:
+def entry(parent: Entry | None, version: str, nonce: str = "", kind: chains.Move = "promotion") -> Entry:
     texts = dict.fromkeys(("model", "who", "when", "why", "evidence", "digest", "statement"), "x")
     return Entry(
         parent=parent.hash if parent else None,
@@ -47,7 +48,7 @@ def stored(entries: list[Entry]) -> list[Version]:
 
 
 def fold(versions: list[Version]) -> Chain:
-    return ledger.fold(NAME, versions, SIGNING)
+    return chains.fold(NAME, versions, SIGNING)
 
 
 @pytest.fixture

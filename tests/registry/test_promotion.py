@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,11 @@ from registered_versions import NAME, SIGNING, folder, overwrite, register, unpr
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import ledger, promotion
-from tunesmith.registry.ledger import CHAMPION, Entry
+from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import chain as chains
+from tunesmith.registry.trust import known_history
+from tunesmith.registry.trust.chain import Entry
 
 
 @pytest.fixture
@@ -37,7 +41,7 @@ def rollback(registry: Registry, **options: Any) -> Entry:
 def moves(registry: Registry) -> list[tuple[str | None, str, str]]:
     chain = ledger.read(registry, NAME, SIGNING)
     assert chain.faults == []
-    return [(entry.previous, entry.version, entry.kind) for entry in chain.entries]
+    return [(entry.previous, entry.version, entry.kind) for entry in chain.moves]
 
 
 def add(registry: Registry, project: Path, number: int, **options: Any) -> str:
@@ -115,10 +119,12 @@ def test_an_invalid_alias_is_refused_and_not_recorded(registry: Registry, alias:
     assert moves(registry) == []
 
 
-def test_a_history_that_lost_its_last_entry_is_detected(registry: Registry, project: Path) -> None:
+def test_a_history_that_lost_its_last_entries_is_detected_without_a_memory(registry: Registry, project: Path) -> None:
     promote(registry, "1")
     add(registry, project, 2)
-    registry.remove_version(ledger.name_of(NAME), "1")
+    for entry in ("3", "2"):
+        registry.remove_version(ledger.name_of(NAME), entry)
+    shutil.rmtree(known_history.FOLDER)
     with pytest.raises(IntegrityError, match="lacks the promotion that version 2 was registered after"):
         promote(registry, "2")
 
@@ -182,7 +188,7 @@ def test_a_rollback_to_the_same_version_by_an_earlier_release_is_not_taken_for_a
     add(registry, project, 2)
     second = promote(registry, "2")
     with monkeypatch.context() as patch:
-        patch.setattr(ledger.Chain, "rollback_target", lambda *_: second)
+        patch.setattr(chains.Chain, "rollback_target", lambda *_: second)
         rollback(registry)
     assert moves(registry)[2:] == [("2", "2", "rollback")]
     assert rollback(registry).version == "1"

@@ -16,15 +16,17 @@ import pytest
 import requests
 import yaml
 from mlflow.entities import ViewType
+from mlflow.exceptions import MlflowException
 
 from tests import servers
-from tests.registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
+from tests.registered_versions import NAME, SIGNING, fetch_version, folder, overwrite, register, unprobed
 from tests.servers import Team
 from tunesmith.core import journal
 from tunesmith.core.errors import IntegrityError, RegistryError
-from tunesmith.registry import ledger, ownership, promotion, publishing, signing, versions
+from tunesmith.registry import ledger, promotion, publishing, signing, versions
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import KEY, Experiment
+from tunesmith.registry.trust import ownership
 
 AT_ONCE = 4
 T = TypeVar("T")
@@ -113,7 +115,7 @@ def test_a_model_that_is_registered_concurrently_is_one_version(tracker: str, pr
     assert len(set(numbers)) == 1
     run = Experiment("arithmetic").run(key, "", 0, {})
     assert [version.number for version in registry.versions(NAME) if version.run == run] == [numbers[0]]
-    assert versions.fetch(registry, NAME, versions.choose(registry, NAME, numbers[0], SIGNING), project, SIGNING)
+    assert fetch_version(registry, versions.choose(registry, NAME, numbers[0], SIGNING), project)
 
 
 def test_a_deleted_run_is_restored(tracker: str, fresh: str) -> None:
@@ -160,8 +162,8 @@ def test_a_model_is_registered_promoted_and_fetched_without_credentials_of_the_o
     reader = Registry()
     chosen = versions.choose(reader, NAME, f"@{alias}", SIGNING)
     (project / "into").mkdir()
-    fetched = versions.fetch(reader, NAME, chosen, project / "into", SIGNING)
-    assert (fetched.folder / "adapter_model.safetensors").read_bytes() == (
+    files = fetch_version(reader, chosen, project / "into")
+    assert (files.folder / "adapter_model.safetensors").read_bytes() == (
         path / "adapter_model.safetensors"
     ).read_bytes()
 
@@ -172,7 +174,7 @@ def test_a_mark_fits_into_the_database(tracker: str, fresh: str, monkeypatch: py
     monkeypatch.setattr(signing, "sign_text", lambda text, by: signature)
     ownership.create(registry, fresh, SIGNING)
     signed: list[str] = []
-    monkeypatch.setattr(signing, "verify_text", lambda text, signature, by: signed.append(signature))
+    monkeypatch.setattr(signing, "verify_text", lambda text, signature, by, **_: signed.append(signature))
     assert ownership.check(registry, fresh, SIGNING)
     assert signed == [signature]
 
@@ -203,6 +205,16 @@ def test_an_account_that_may_not_register_a_model_creates_no_ledger_for_it(
     with pytest.raises(RegistryError, match="ask its owner"):
         ledger.create(registry, fresh, SIGNING)
     assert registry.tags(ledger.name_of(fresh)) is None
+
+
+@pytest.mark.parametrize(
+    "source", ["s3://mlflow/artifacts/1", "http://example.com/m", "/etc", "mlflow-artifacts://h/1"]
+)
+def test_a_version_has_no_source_that_the_server_does_not_keep(as_admin: Team, fresh: str, source: str) -> None:
+    registry = Registry()
+    registry.create(fresh, {})
+    with pytest.raises(MlflowException, match=r"[Ii]nvalid"):
+        registry.client.create_model_version(fresh, source)
 
 
 def test_artifacts_overwritten_on_a_server_are_not_promoted(as_admin: Team, project: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from kill_points import kill_at_every_step
 from lineages import ORIGIN
-from registered_versions import NAME, SIGNING, folder, overwrite, register
+from registered_versions import NAME, SIGNING, fetch_version, folder, overwrite, register
 
 from tunesmith.core.errors import IntegrityError
-from tunesmith.registry import ledger, ownership, registration, versions
-from tunesmith.registry.ledger import Chain
+from tunesmith.registry import ledger, registration, versions
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import ownership
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_the_last_evaluation_of_a_model_counts(registry: Registry, project: Path
     for outcome in ("pass", "fail"):
         register(registry, path, outcome=outcome)
         [version] = registry.versions(NAME)
-        fetched = versions.fetch(registry, NAME, version, project / outcome, SIGNING)
+        fetched = fetch_version(registry, version, project / outcome)
         assert fetched.claims["outcome"] == outcome
 
 
@@ -66,7 +66,7 @@ def test_an_earlier_evaluation_cannot_be_put_back(registry: Registry, project: P
     registry.client.set_model_version_tag(NAME, "1", versions.STATEMENT_TAG, passed.tags[versions.STATEMENT_TAG])
     [version] = registry.versions(NAME)
     with pytest.raises(IntegrityError, match="evaluated again"):
-        versions.fetch(registry, NAME, version, project / "into", SIGNING)
+        fetch_version(registry, version, project / "into")
 
 
 def test_registering_again_restores_files_overwritten_in_the_tracker(registry: Registry, project: Path) -> None:
@@ -77,9 +77,9 @@ def test_registering_again_restores_files_overwritten_in_the_tracker(registry: R
     [version] = registry.versions(NAME)
     overwrite(registry, version, other)
     with pytest.raises(IntegrityError, match="changed"):
-        versions.fetch(registry, NAME, version, project / "a", SIGNING)
+        fetch_version(registry, version, project / "a")
     assert register(registry, path) == "1"
-    assert versions.fetch(registry, NAME, registry.versions(NAME)[0], project / "b", SIGNING).signer
+    assert fetch_version(registry, registry.versions(NAME)[0], project / "b").signer
 
 
 @pytest.mark.parametrize("evaluated_again", [False, True])
@@ -99,11 +99,15 @@ def test_a_registration_killed_at_any_step_leaves_no_partial_version_and_complet
         logged = [model.artifact_location for model in registry.client.search_logged_models([experiment])]
         assert len(logged) <= 1
         assert not completed or logged == [registered[0].source]
-        assert ledger.read(registry, NAME, SIGNING) == Chain()
+        chain = ledger.read(registry, NAME, SIGNING)
+        assert (chain.faults, chain.moves) == ([], [])
+        recorded = [entry.statement for entry in chain.entries]
+        assert len(recorded) == len(set(recorded)) <= 1 + evaluated_again
+        assert not completed or recorded[-1] == registered[0].tags[versions.STATEMENT_TAG]
         assert not registered or ownership.check(registry, ledger.name_of(NAME), SIGNING)
         for version in registered:
             try:
-                versions.fetch(registry, NAME, version, place / f"fetched-{completed}", SIGNING)
+                fetch_version(registry, version, place / f"fetched-{completed}")
             except IntegrityError as error:  # signed, but the tag does not name it yet
                 if completed or not evaluated_again or "evaluated again" not in error.reason:
                     raise

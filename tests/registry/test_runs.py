@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from registered_versions import NAME, SIGNING, folder, register
+from registered_versions import NAME, SIGNING, fetch_version, folder, register
 
 from tunesmith.core.errors import RegistryError
 from tunesmith.registry import versions
@@ -25,7 +25,7 @@ def test_a_model_is_registered_in_a_project_folder_of_any_name(
     registry = Registry()
     number = register(registry, folder(place))
     version = versions.choose(registry, NAME, number, SIGNING)
-    assert versions.fetch(registry, NAME, version, place / "into", SIGNING)
+    assert fetch_version(registry, version, place / "into")
     assert (place / "mlartifacts").is_dir()
 
 
@@ -33,6 +33,7 @@ def test_a_moved_project_says_how_its_artifacts_are_found_again(project: Path, m
     first = project / "first"
     (first / "models").mkdir(parents=True)
     monkeypatch.chdir(first)
+    Experiment("arithmetic")
     number = register(Registry(), folder(first))
     moved = first.rename(project / "moved")
     monkeypatch.chdir(moved)
@@ -42,4 +43,4 @@ def test_a_moved_project_says_how_its_artifacts_are_found_again(project: Path, m
     assert Experiment("arithmetic").id
     registry = Registry()
     version = versions.choose(registry, NAME, number, SIGNING)
-    assert versions.fetch(registry, NAME, version, project / "into", SIGNING)
+    assert fetch_version(registry, version, project / "into")

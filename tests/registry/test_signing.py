@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tunesmith.core.errors import IntegrityError, SigningError
-from tunesmith.registry import signing
+from tunesmith.registry import key_files, signing
 from tunesmith.registry.signing import Key
 
 OWN = Key(kind="key", private=None, trusted=[])
@@ -103,10 +103,11 @@ def test_a_key_with_a_password_signs_only_with_the_password(tmp_path: Path, monk
     encryption = serialization.BestAvailableEncryption(b"secret")
     form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
     path.write_bytes(ec.generate_private_key(ec.SECP256R1()).private_bytes(*form))
+    path.chmod(0o600)
     settings = Key(kind="key", private=path, trusted=[])
-    with pytest.raises(SigningError, match=signing.PASSWORD):
+    with pytest.raises(SigningError, match=key_files.PASSWORD):
         signing.sign_text("t", settings)
-    monkeypatch.setenv(signing.PASSWORD, "secret")
+    monkeypatch.setenv(key_files.PASSWORD, "secret")
     assert signing.verify_text("t", signing.sign_text("t", settings), settings)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import requests
+from click.testing import CliRunner
 from mlflow.exceptions import MlflowException, RestException
 
+from tunesmith.cli.main import main
 from tunesmith.core.errors import RegistryError, UnreachableTrackerError
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.tracker import TRANSFER_TIMEOUT, raising_registry_errors, transfer_timeout
@@ -88,3 +90,18 @@ def test_telemetry_is_disabled_before_mlflow_is_imported(project: Path, statemen
     program = [sys.executable, "-c", f"{WATCH}\n{statement}\nprint(values)"]
     done = subprocess.run(program, env=environment, check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "['true']"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["history"], ["lineage", "1"], ["promote", "1"], ["rollback"], ["reproduce", "1"], ["history", "--accept", "r"]],
+)
+def test_what_only_reads_creates_no_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (tmp_path / "params.yaml").write_text("registry: {model: calculator}\n")
+    done = CliRunner().invoke(main, command)
+    assert "there is no such database" in str(done.exception)
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]

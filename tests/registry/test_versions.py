@@ -1,6 +1,7 @@
 """A version's files are the signed ones, or fetching them is refused."""
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -8,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from registered_versions import NAME, SIGNING, folder, register, unprobed
+from click.testing import CliRunner
+from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
 
+from tunesmith.cli.main import main
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import promotion, signing, versions
 from tunesmith.registry.registered_models import Registry, Version
@@ -55,7 +58,7 @@ def fetch(registry: Registry, project: Path) -> Callable[[], versions.VersionFil
     def again() -> versions.VersionFiles:
         shutil.rmtree(into, ignore_errors=True)
         into.mkdir()
-        return versions.fetch(registry, NAME, version, into, SIGNING)
+        return fetch_version(registry, version, into)
 
     return again
 
@@ -91,6 +94,10 @@ CHANGES: dict[str, Callable[[Stored], object]] = {
     "the manifest removed": lambda at: (at.model / "manifest.json").unlink(),
     "a model file renamed": lambda at: (at.model / "adapter_config.json").rename(at.model / "config.json"),
     "a linked folder added": lambda at: (at.model / "more").symlink_to(at.evidence),
+    "a pipe added": lambda at: os.mkfifo(at.model / "pipe"),
+    "a pipe among the evidence": lambda at: os.mkfifo(at.evidence / "pipe"),
+    "the manifest a folder": lambda at: ((at.model / "manifest.json").unlink(), (at.model / "manifest.json").mkdir()),
+    "the manifest nested without end": lambda at: (at.model / "manifest.json").write_text('{"files": ' + "[" * 90_000),
     "the model removed": lambda at: shutil.rmtree(at.model),
     "code added around the model": lambda at: (at.logged / "loader.py").write_text("import os"),
     "MLmodel removed": lambda at: (at.logged / "MLmodel").unlink(),
@@ -140,22 +147,36 @@ def test_a_version_of_an_earlier_release_is_fetched_and_checked(registry: Regist
     tags = registry.versions(NAME)[0].tags | {versions.STATEMENT_TAG: statement.id}
     registry.client.create_model_version(NAME, f"{registry.artifacts(run)}/model", run, tags)
     earlier = registry.versions(NAME)[0]
-    assert versions.fetch(registry, NAME, earlier, project / "into", SIGNING).digest == claims["digest"]
+    assert fetch_version(registry, earlier, project / "into").digest == claims["digest"]
     (Path(earlier.source) / "adapter_config.json").write_text("{}")
     with pytest.raises(IntegrityError, match="adapter_config"):
-        versions.fetch(registry, NAME, earlier, project / "into", SIGNING)
+        fetch_version(registry, earlier, project / "into")
 
 
 @pytest.mark.parametrize(
-    ("tag", "value"), [("tunesmith.digest", "0" * 64), ("tunesmith.statement", "0" * 64), ("tunesmith.statement", "..")]
+    ("tag", "value"),
+    [
+        ("tunesmith.digest", "0" * 64),
+        ("tunesmith.statement", "0" * 64),
+        ("tunesmith.statement", ".."),
+        ("tunesmith.statement", "x" * 3000),
+        ("tunesmith.statement", ""),
+        ("tunesmith.digest", "\x1b]0;pwn\x07"),
+    ],
 )
 def test_tags_of_another_model_or_statement_are_refused(
     registry: Registry, project: Path, tag: str, value: str
 ) -> None:
     registry.client.set_model_version_tag(NAME, "1", tag, value)
     [version] = registry.versions(NAME)
+    with pytest.raises(TunesmithError) as caught:
+        fetch_version(registry, version, project)
+    assert "\x1b" not in str(caught.value)
     with pytest.raises(TunesmithError):
-        versions.fetch(registry, NAME, version, project, SIGNING)
+        promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
+    shown = CliRunner().invoke(main, ["lineage", "1"])
+    assert isinstance(shown.exception, SystemExit | None)
+    assert "\x1b" not in shown.output + str(shown.exception)
 
 
 def test_the_validly_signed_files_of_another_version_are_refused(
@@ -168,7 +189,7 @@ def test_the_validly_signed_files_of_another_version_are_refused(
     shutil.copytree(stored.evidence, find(registry, bad).evidence.parent / stored.evidence.name)
     [bad] = [version for version in registry.versions(NAME) if version.number == "2"]
     with pytest.raises(IntegrityError, match="another model"):
-        versions.fetch(registry, NAME, bad, project, SIGNING)
+        fetch_version(registry, bad, project)
 
 
 def test_a_champion_is_looked_up_in_the_history(registry: Registry) -> None:
@@ -176,3 +197,10 @@ def test_a_champion_is_looked_up_in_the_history(registry: Registry) -> None:
         versions.choose(registry, NAME, "@champion", SIGNING)
     promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
     assert versions.choose(registry, NAME, "@champion", SIGNING).number == "1"
+
+
+def test_what_a_tag_holds_cannot_control_the_terminal(registry: Registry) -> None:
+    registry.client.set_model_version_tag(NAME, "1", "tunesmith.model", "\x1b[2J\u202epwn\n")
+    with pytest.raises(RegistryError) as caught:
+        versions.choose(registry, NAME, "dpo", SIGNING)
+    assert "\ufffd[2J\ufffdpwn" in str(caught.value)

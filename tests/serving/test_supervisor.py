@@ -161,16 +161,23 @@ def test_a_model_that_was_changed_in_the_cache_is_fetched_again(
     assert ask(client) == (f"{NAME}@1", "first")
 
 
+@pytest.mark.parametrize("edit", ["an entry slipped in", "an older database"])
 def test_an_edited_history_of_promotions_changes_nothing(
-    registry: Registry, supervisor: Supervisor, client: openai.OpenAI, log: list[str]
+    registry: Registry, supervisor: Supervisor, client: openai.OpenAI, log: list[str], edit: str
 ) -> None:
     register_champion(registry, "first")
+    register_champion(registry, "second")
     supervisor.start("@champion")
-    register(registry, "second")
-    registry.add_version(f"{NAME}-promotions", registry.versions(NAME)[0], {"tunesmith.entry": "{}"}, "slipped in")
+    if edit == "an entry slipped in":
+        registry.add_version(f"{NAME}-promotions", registry.versions(NAME)[0], {"tunesmith.entry": "{}"}, "x")
+    else:
+        for version in registry.versions(f"{NAME}-promotions")[:2]:
+            registry.remove_version(f"{NAME}-promotions", version.number)
     supervisor.poll()
     assert "is not valid" in log[0]
-    assert ask(client) == (f"{NAME}@1", "first")
+    assert ask(client) == (f"{NAME}@2", "second")
+    with pytest.raises(IntegrityError, match="is not valid"):
+        supervisor.start("@champion")
 
 
 def test_requests_in_flight_end_before_the_previous_engine_stops(

@@ -10,6 +10,7 @@ from rich.tree import Tree
 
 from tunesmith.core import params
 from tunesmith.core.errors import IntegrityError
+from tunesmith.core.formatting import printable
 from tunesmith.registry.provenance import lineage_tree
 from tunesmith.registry.provenance.lineage_tree import Node
 from tunesmith.registry.provenance.records import Records
@@ -105,8 +106,3 @@ def line(node: Node) -> Text:
         mark, style = MARKS[node.proof.mark]
         parts.append(Text(f"{mark} {printable(node.proof.says)}", style=style))
     return Text("  ").join(parts)
-
-
-def printable(text: str) -> str:
-    """A text of others, with a blank for each character that could control the terminal."""
-    return "".join(character if character.isprintable() else " " for character in str(text))

@@ -211,14 +211,18 @@ def rollback(alias: str, reason: str | None) -> None:
 
 
 @main.command()
-def history() -> None:
+@click.option(
+    "--accept", metavar="REASON", help="Go on with the history as it is, without entries that were seen before."
+)
+@click.option("--restart", metavar="REASON", help="Set a history aside that cannot be verified any more.")
+def history(accept: str | None, restart: str | None) -> None:
     """Show every promotion: when, by whom and why.
 
-    Exits with 1 where the history was edited.
+    Exits with 1 where the history was edited, or lacks entries that this project, or its team, has seen.
     """
     from tunesmith.cli import promote
 
-    promote.history()
+    promote.history(accept=accept, restart=restart)
 
 
 @main.command()

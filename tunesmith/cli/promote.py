@@ -3,11 +3,13 @@
 import click
 
 from tunesmith.core import params
+from tunesmith.core.formatting import printable
 from tunesmith.registry import ledger, promotion
-from tunesmith.registry.ledger import Entry
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
+from tunesmith.registry.trust import known_history
+from tunesmith.registry.trust.chain import ID_LENGTH, Entry
 from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving.settings import Serve
 
@@ -24,20 +26,42 @@ def rollback(*, alias: str, reason: str | None) -> None:
     _show_next(promotion.rollback(registry, name, signing=signing, probe=_probe, alias=alias, reason=reason))
 
 
-def history() -> None:
-    """Print the ledger, oldest entry first. Raises IntegrityError where it was edited."""
+def history(*, accept: str | None = None, restart: str | None = None) -> None:
+    """Print the promotions, oldest first. Raises IntegrityError where the history was edited, or lacks known entries.
+
+    accept, restart: the reason to go on with it as it is, or to set it aside.
+    """
     registry, name, signing = _project()
+    if restart is not None:
+        aside, files = ledger.restart(registry, name, restart, signing)
+        click.echo(
+            f"the history of {name} is kept as {aside}, if there was one ({', '.join(map(str, files))} remembers why); "
+            "register every model that may be promoted again: `dvc repro --force --single-item register`"
+        )
+        return
+    if accept is not None:
+        files = ledger.accept(registry, name, accept, signing)
+        click.echo(f"accepted, and remembered in {', '.join(map(str, files))}")
     chain = ledger.read(registry, name, signing)
-    for entry in chain.entries:
+    for entry in chain.moves:
         _show(entry)
-        click.echo(f"    signed by: {chain.signers[entry.hash]}")
-    if not chain.entries and not chain.faults:
+        _echo(f"    entry: {entry.hash[:ID_LENGTH]}, signed by: {chain.signers[entry.hash]}")
+    if chain.entries and chain.entries[-1].kind == "registration":
+        last = chain.entries[-1]
+        click.echo(f"{last.when}  last registration: version {last.version}, entry {last.hash[:ID_LENGTH]}")
+    if not chain.moves and not chain.faults:
         click.echo("nothing has been promoted yet; `tunesmith promote MODEL` does")
+    for decision in known_history.decisions(registry.uri, name, signing):
+        _echo(
+            f"⚠ {decision['when']}  {decision['who']} went on without "
+            f"{f'the entry {lost[:ID_LENGTH]}' if (lost := decision['lost']) else 'the history before'}: "
+            f"{decision['why']}"
+        )
     chain.verified(name)
-    for alias in dict.fromkeys(entry.alias for entry in chain.entries):
+    for alias in dict.fromkeys(entry.alias for entry in chain.moves):
         head, now = chain.head(alias), registry.alias(name, alias)
         if head is not None and now != head.version:
-            click.echo(
+            _echo(
                 f"⚠ the alias {alias} was moved by other means to {f'version {now}' if now else 'no version'}; version "
                 f"{head.version} counts and is served; `tunesmith promote {head.version}` corrects the alias"
             )
@@ -62,14 +86,11 @@ def _project() -> tuple[Registry, str, Signing]:
 
 def _show(entry: Entry) -> None:
     before = f"version {entry.previous}" if entry.previous else "none"
-    click.echo(
-        f"{entry.when}  {_printable(entry.who)}  {entry.alias}: {before} -> version {entry.version} ({entry.model})"
-    )
-    click.echo(
-        f"    why: {_printable(entry.why)}\n    evidence: {_printable(entry.evidence)}\n    digest: {entry.digest}"
-    )
+    _echo(f"{entry.when}  {entry.who}  {entry.alias}: {before} -> version {entry.version} ({entry.model})")
+    for name in ("why", "evidence", "digest"):
+        _echo(f"    {name}: {getattr(entry, name)}")
 
 
-def _printable(text: str) -> str:
-    """A text of others, without characters that could control the terminal."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+def _echo(line: str) -> None:
+    """Print a line with texts of others."""
+    click.echo(printable(line))

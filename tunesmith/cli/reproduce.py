@@ -5,7 +5,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tunesmith.core import params
-from tunesmith.registry import versions
+from tunesmith.registry import ledger, versions
 from tunesmith.registry.provenance import rebuild, sameness
 from tunesmith.registry.provenance.rebuild import Original
 from tunesmith.registry.provenance.sameness import Scores
@@ -19,9 +19,10 @@ def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
     """Print the comparison; return whether it is the same model. Raises as `versions.fetch` and `rebuild` do."""
     names, signing = params.load(Names, "registry"), params.load(Settings, "signing").root
     registry = Registry()
-    version = versions.choose(registry, names.model, which, signing)
+    chain = ledger.read(registry, names.model, signing).verified(names.model)
+    version = versions.choose(registry, names.model, which, signing, chain)
     with TemporaryDirectory() as scratch:
-        fetched = versions.fetch(registry, names.model, version, Path(scratch), signing)
+        fetched = versions.fetch(registry, names.model, version, Path(scratch), signing, chain)
         original = Original(fetched.claims["model"], fetched.folder, scores(fetched))
         outcome = rebuild.reproduce(original, Path.cwd(), into=into, keep=keep, anyway=anyway)
     for line in rebuild.report(outcome):

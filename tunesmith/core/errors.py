@@ -24,14 +24,18 @@ TunesmithError
     └── UnreachableTrackerError   the tracking server cannot be reached for now
 """
 
+from tunesmith.core.formatting import printable
+
 
 class TunesmithError(Exception):
     """An error that a user can act on: where and why it arose, then how to fix it.
 
-    ``str(error)`` is the message for the user, who needs no traceback beside it.
+    ``str(error)`` is the message for the user, who needs no traceback beside it. What it quotes, such as a tag of a
+    tracker or the name of a file, cannot control the terminal.
     """
 
     def __init__(self, reason: str, *, fix: str) -> None:
+        reason, fix = printable(reason, lines=True), printable(fix, lines=True)
         super().__init__(f"{reason}\n  fix: {fix}")
         self.reason = reason
         self.fix = fix

@@ -1,4 +1,6 @@
-"""Numbers as people read them."""
+"""Numbers as people read them, and texts of others as a terminal may show them."""
+
+import unicodedata
 
 NONE = "–"
 """The mark for an unknown number."""
@@ -59,3 +61,14 @@ def size(count: float | None) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.2f} GB"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """A text without characters that could control a terminal; ``lines`` keeps newlines and tabs."""
+    kept = "\n\t" if lines else ""
+    return "".join(character if character in kept or not _controls(character) else "\ufffd" for character in text)
+
+
+def _controls(character: str) -> bool:
+    """Whether it is a control, a change of direction, a half of a surrogate pair, or a separator of lines."""
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

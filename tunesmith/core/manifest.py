@@ -7,6 +7,8 @@ weights agree in it, whatever their journals hold.
 
 import hashlib
 import json
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,10 +89,12 @@ def read(folder: Path) -> Manifest:
     try:
         text = (folder / NAME).read_text()
         manifest = Manifest(json.loads(text)["files"])
+        if not isinstance(manifest.files, dict):
+            raise ValueError("its files are no object")
         if text != manifest._text():  # the digest covers the manifest to the last byte
             raise ValueError("not as it was written")
         return manifest
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(
             f"{folder / NAME}: no readable manifest ({error})", fix="make the folder again with `dvc repro`"
         ) from None
@@ -113,10 +117,23 @@ def no_link(path: Path) -> None:
         raise IntegrityError(f"{path}: a link, which can point anywhere", fix="put the file itself there")
 
 
-def _measure(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, dict[str, str | int]]:
-    files: dict[str, dict[str, str | int]] = {}
+def regular_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those in it, sorted.
+
+    Raises IntegrityError for what is neither a file nor a folder: a link, or a pipe, which a reader would wait for.
+    """
     for path in sorted(folder.rglob("*")):
         no_link(path)
-        if path.is_file() and path != folder / NAME and not path.name.endswith(skip):
+        mode = path.lstat().st_mode
+        if stat.S_ISREG(mode):
+            yield path
+        elif not stat.S_ISDIR(mode):
+            raise IntegrityError(f"{path}: not a regular file", fix="find out who put it there, and remove it")
+
+
+def _measure(folder: Path, skip: tuple[str, ...] = ()) -> dict[str, dict[str, str | int]]:
+    files: dict[str, dict[str, str | int]] = {}
+    for path in regular_files(folder):
+        if path != folder / NAME and not path.name.endswith(skip):
             files[path.relative_to(folder).as_posix()] = {"sha256": file_digest(path), "bytes": path.stat().st_size}
     return files

@@ -6,19 +6,17 @@ between, the next command sets the alias.
 
 import re
 import sys
-import uuid
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tunesmith.core.errors import IntegrityError, RegistryError
 from tunesmith.registry import ledger, versions
-from tunesmith.registry.ledger import CHAMPION, Chain, Entry, Move
+from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.tracker import user_name
+from tunesmith.registry.trust import known_history
+from tunesmith.registry.trust.chain import ID_LENGTH, Chain, Entry, Move
 from tunesmith.registry.versions import STATEMENT_TAG, VersionFiles
 
 ALIAS = re.compile(r"(?!latest$|v\d+$)[A-Za-z][A-Za-z0-9_-]{0,63}", re.IGNORECASE)
@@ -46,12 +44,12 @@ def promote(
     if not ALIAS.fullmatch(alias):
         raise RegistryError(f"{alias!r} cannot be an alias", fix="take letters, digits, - and _, not latest or v1")
     chain = ledger.read(registry, name, signing).verified(name)
-    version = versions.choose(registry, name, which, signing)
+    version = versions.choose(registry, name, which, signing, chain)
     head = chain.head(alias)
     if head is not None and (head.version, head.statement) == (version.number, version.tags[STATEMENT_TAG]):
         return _complete(registry, name, alias, head, signing)
     with TemporaryDirectory() as scratch:
-        files = versions.fetch(registry, name, version, Path(scratch), signing)
+        files = versions.fetch(registry, name, version, Path(scratch), signing, chain)
         claims = files.claims
         if claims["outcome"] != "pass" and not reason:
             raise RegistryError(
@@ -61,7 +59,14 @@ def promote(
         if claims["champion"] not in (None, *chain.signers):
             raise IntegrityError(
                 f"the history of {name} lacks the promotion that version {version.number} was registered after",
-                fix="find out who deleted it, and restore the tracker's database",
+                fix="find out who deleted it, and restore the tracker's database; after a decision to go on with "
+                "another history, register the model again: `dvc repro --force --single-item compare register`",
+            )
+        if chain.registration(version.number) is None:
+            raise RegistryError(
+                f"the history of {name} does not hold the registration of version {version.number}: an earlier release "
+                "registered it, it was killed meanwhile, or somebody added the version by hand",
+                fix="register the model again: `dvc repro --force --single-item register`",
             )
         if alias == CHAMPION and claims["champion"] != (head.hash if head else None):
             raise RegistryError(
@@ -90,9 +95,9 @@ def rollback(
         raise RegistryError(
             f"{name} has had no {alias} before this one", fix="promote another version: `tunesmith promote`"
         )
-    version = versions.choose(registry, name, target.version, signing)
+    version = versions.choose(registry, name, target.version, signing, chain)
     with TemporaryDirectory() as scratch:
-        files = versions.fetch(registry, name, version, Path(scratch), signing)
+        files = versions.fetch(registry, name, version, Path(scratch), signing, chain)
         if files.digest != target.digest:
             raise versions.changed(name, version, f"it was promoted with digest {target.digest[:12]}")
         probe(files)
@@ -124,38 +129,50 @@ def _complete(registry: Registry, name: str, alias: str, head: Entry, signing: S
 
 def _draft(chain: Chain, alias: str, kind: Move, version: Version, files: VersionFiles, why: str) -> Entry:
     head = chain.head(alias)
-    return Entry(
-        parent=chain.last,
+    return chain.successor(
         of=files.claims["of"],
         alias=alias,
         kind=kind,
         model=files.claims["model"],
         version=version.number,
         previous=head.version if head else None,
-        who=user_name(),
-        when=datetime.now(UTC).isoformat(timespec="seconds"),
         why=why,
         evidence=files.claims["evidence"],
         digest=files.digest,
         statement=version.tags[STATEMENT_TAG],
-        nonce=uuid.uuid4().hex,
     )
 
 
 def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: Chain, signing: Signing) -> Entry:
-    """Append the entry, unless the alias was moved since ``chain`` was read; entries of other aliases do not matter."""
+    """Append the entry, unless the alias was moved since ``chain`` was read; other entries do not matter."""
     head = chain.head(draft.alias)
     while True:
-        after = ledger.append(registry, draft, version, signing)
+        after = _append(registry, draft, version, signing)
         if draft in after.entries:
             _set_alias(registry, name, draft, signing)
+            if shared := known_history.share(name, after.last, len(after.entries), signing):
+                print(f"note: commit {shared}, in which this promotion is remembered", file=sys.stderr)
             return draft
         if (winner := after.head(draft.alias)) != head:
             raise RegistryError(
                 f"{name} version {version.number} was not promoted: {_describe_move(winner)} meanwhile",
                 fix="see `tunesmith history`; if it should still be promoted, compare it with the new one first",
             )
-        draft = replace(draft, parent=after.last)
+        draft = after.following(draft)
+
+
+def _append(registry: Registry, draft: Entry, version: Version, signing: Signing) -> Chain:
+    """Append the entry; where the tracker fails meanwhile, the error says how to see whether the entry counts."""
+    try:
+        return ledger.append(registry, draft, version, signing)
+    except RegistryError as error:
+        raise type(error)(
+            f"the {draft.kind} of {draft.of} version {version.number} to {draft.alias} may or may not be recorded: "
+            f"{error.reason}",
+            fix=f"once the tracker answers, `tunesmith history` shows the entry {draft.hash[:ID_LENGTH]}, by "
+            f"{draft.who} at {draft.when}, if it counts; then `tunesmith promote {version.number} --to {draft.alias}` "
+            "sets the alias; if it is not there, run the command again",
+        ) from None
 
 
 def _set_alias(registry: Registry, name: str, entry: Entry, signing: Signing) -> None:

@@ -112,6 +112,16 @@ class Registry(LoggedModels):
         )
         return str(version.version)
 
+    def tag_version(self, model: str, number: str, name: str, value: str) -> None:
+        """Tag a version."""
+        with raising_registry_errors(self.uri):
+            self.client.set_model_version_tag(model, number, name, value)
+
+    def rename(self, model: str, name: str) -> None:
+        """Give a registered model another name."""
+        with raising_registry_errors(self.uri):
+            self.client.rename_registered_model(model, name)
+
     def remove_version(self, model: str, number: str) -> None:
         with raising_registry_errors(self.uri):
             self.client.delete_model_version(model, number)

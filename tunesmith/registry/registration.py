@@ -24,6 +24,7 @@ from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER, LoggedMod
 from tunesmith.registry.mlmodel import Loading
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
+from tunesmith.registry.trust.chain import Chain
 from tunesmith.registry.versions import (
     EVIDENCE_FOLDER,
     MODEL_TAG,
@@ -108,9 +109,11 @@ def register(
                 statement_id = statement.id
             all_tags = {MODEL_TAG: folder.name, DIGEST_TAG: own.digest, **tags, STATEMENT_TAG: statement_id}
             number = registry.ensure_version(name, logged, all_tags, description)
+            version = versions.choose(registry, name, number, signing)
+            chain = _record(registry, version, claims, statement_id, signing)
+            version = versions.choose(registry, name, number, signing)  # another process may have set its tag
             with TemporaryDirectory() as scratch:
-                version = versions.choose(registry, name, number, signing)
-                versions.fetch_statement(registry, name, version, Path(scratch), signing)
+                versions.fetch_statement(registry, name, version, Path(scratch), signing, chain)
             registry.finish_logged(logged, registered=(name, number))
             return number
 
@@ -129,7 +132,7 @@ def _find_statement(registry: Registry, logged: LoggedModel, claims: Claims, sig
     if version is None:
         return None
     with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
-        signed = versions.fetch(registry, name, version, Path(scratch), signing).claims
+        signed = versions.fetch(registry, name, version, Path(scratch), signing, None).claims
         files = {file: digest for file, digest in signed["files"].items() if file != MODEL_SIGNATURE_FILE}
         if {**signed, "files": files, "sequence": 0} == claims:
             return version.tags[STATEMENT_TAG]
@@ -166,7 +169,30 @@ def _check_upload(
     tags = {MODEL_TAG: claims["model"], DIGEST_TAG: claims["digest"], STATEMENT_TAG: statement.id}
     with TemporaryDirectory() as scratch:
         planned = Version("to be made", claims["run"], tags, logged.address)
-        versions.fetch(registry, claims["of"], planned, Path(scratch), signing)
+        versions.fetch(registry, claims["of"], planned, Path(scratch), signing, None)
+
+
+def _record(registry: Registry, version: Version, claims: Claims, statement_id: str, signing: Signing) -> Chain:
+    """Have the history hold the statement as the version's current one, and return the history.
+
+    It is what no deleted evidence and no tag can undo, and what makes a statement count for one version alone.
+    """
+    chain, name = ledger.read(registry, claims["of"], signing).verified(claims["of"]), claims["of"]
+    while (last := chain.registration(version.number)) is None or last.statement != statement_id:
+        entry = chain.successor(
+            of=name,
+            alias="",
+            kind="registration",
+            model=claims["model"],
+            version=version.number,
+            previous=None,
+            why=f"the gate's decision: {claims['outcome']}",
+            evidence=claims["evidence"],
+            digest=claims["digest"],
+            statement=statement_id,
+        )
+        chain = ledger.append(registry, entry, version, signing)
+    return chain
 
 
 def _sha256(text: str) -> str:

@@ -44,6 +44,8 @@ class MetricPoint:
 class Experiment(Tracker):
     """An experiment of the tracking server, created if it does not exist."""
 
+    creates_database = True
+
     def __init__(self, name: str) -> None:
         """Find or create the experiment.
 

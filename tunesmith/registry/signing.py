@@ -2,61 +2,91 @@
 
 A signature is a Sigstore bundle, kept as text beside the signed files; `model_signing verify` reads it too. By default
 the signer is this user's own elliptic-curve key, made on first use outside the repository; the public keys of trusted
-colleagues are files of the repository.
+colleagues are files of the repository. A key that is lost, or whose owner left, is retired: what it signed up to a
+named entry of the history still counts. A key that somebody else may have used is revoked.
 """
 
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile, TemporaryDirectory
-from typing import Annotated, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from pydantic import Discriminator, Field, RootModel, Tag
 
 from tunesmith.core import files
 from tunesmith.core.errors import IntegrityError, SigningError, TunesmithError, UntrustedError
 from tunesmith.core.params import Section
+from tunesmith.registry import key_files
+from tunesmith.registry.key_files import PASSWORD
 
-PASSWORD = "TUNESMITH_KEY_PASSWORD"
-"""The environment variable with the password of an encrypted private key."""
+if TYPE_CHECKING:
+    from model_signing.verifying import Config
+
+EntryId = Annotated[str, Field(pattern="^[0-9a-f]{12,64}$")]
+"""The first 12 or more characters of the id of an entry, as `tunesmith history` prints it."""
 
 
 class Key(Section):
-    """An elliptic-curve key. private: a PEM file; null for this user's own. trusted: PEM files of public keys."""
+    """An elliptic-curve key. private: a PEM file; null for this user's own. trusted: PEM files of public keys. retired:
+    PEM files of public keys whose signatures count up to an entry of the history, with its id. revoked: those whose
+    entries up to one stay in the history, while no version that they signed counts; null where they signed no entry.
+    history: a file of the repository that holds the history's last entry, signed by whoever promotes."""
 
     kind: Literal["key"] = "key"
     private: Path | None = None
     trusted: tuple[Path, ...] = ()
+    retired: dict[Path, EntryId] = Field(default_factory=dict)
+    revoked: dict[Path, EntryId | None] = Field(default_factory=dict)
+    history: Path | None = None
 
 
 class Certificate(Section):
     """An X.509 signing certificate. chain: the certificates between it and a root. roots: the trusted roots; at least
-    one, since an empty list would trust every authority that browsers trust."""
+    one, since an empty list would trust every authority that browsers trust. history: as in the kind key."""
 
     kind: Literal["certificate"] = "certificate"
     private: Path
     certificate: Path
     chain: list[Path]
     roots: list[Path] = Field(min_length=1)
+    history: Path | None = None
 
 
 class Sigstore(Section):
-    """An identity that Sigstore certifies, the only trusted one. Signing and verifying need the network."""
+    """An identity that Sigstore certifies, the only trusted one. Signing and verifying need the network. history: as
+    in the kind key."""
 
     kind: Literal["sigstore"] = "sigstore"
     identity: str
     issuer: str
+    history: Path | None = None
 
 
 Signing = Key | Certificate | Sigstore
+TRUST = (
+    "ask the signer for the public key, add its file to signing.trusted in params.yaml, and commit both; if the key "
+    "was lost or its owner left, add the file to signing.retired instead, with the id of the last entry of the "
+    "history that counts; where nobody has the public key, `tunesmith history --restart REASON` begins a new one"
+)
+"""The fix for a signature by a key that is not trusted."""
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A retired or revoked key."""
+
+    pem: bytes
+    until: str | None
+    """The start of the id of the last entry of the history that it may have signed."""
+    revoked: bool
+    file: Path
 
 
 def _kind(signing: object) -> str:
@@ -93,6 +123,7 @@ def sign(path: Path, signing: Signing) -> str:
                     private_key=private_key(signing), password=password and password.encode()
                 )
             case Certificate(private=private, certificate=certificate, chain=chain):
+                key_files.check(private, private=True)
                 config.use_certificate_signer(
                     private_key=private, signing_certificate=certificate, certificate_chain=chain
                 )
@@ -103,29 +134,40 @@ def sign(path: Path, signing: Signing) -> str:
         return signature.read_text()
 
 
-def verify(path: Path, signature: str, signing: Signing) -> str:
+def verify(path: Path, signature: str, signing: Signing, *, withdrawn: bool = False) -> str:
     """Verify the signature over a file or folder. Returns the signer: a key's fingerprint, or an identity.
 
-    Raises IntegrityError where the bytes are not exactly the signed ones, UntrustedError where the key is not trusted.
+    withdrawn: whether a retired or revoked key will do; the caller checks when it signed (`withdrawn_keys`). Raises
+    IntegrityError where the bytes are not exactly the signed ones, UntrustedError where the key is not trusted.
     """
+    match signing:
+        case Key():
+            signer, key = _trusted_key(path, signature, signing, withdrawn)
+            _verify_by_key(path, signature, key)
+            return signer
+        case Certificate(roots=roots):
+            _verify(path, signature, lambda config: config.use_certificate_verifier(certificate_chain=roots))
+            return "a certificate of " + ", ".join(root.name for root in roots)
+        case Sigstore(identity=identity, issuer=issuer):
+            _verify(path, signature, lambda config: config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer))
+            return identity
+
+
+def _verify_by_key(path: Path, signature: str, key: bytes) -> None:
+    with TemporaryDirectory() as scratch:
+        public = Path(scratch) / "public"
+        public.write_bytes(key)
+        _verify(path, signature, lambda config: config.use_elliptic_key_verifier(public_key=public))
+
+
+def _verify(path: Path, signature: str, use: "Callable[[Config], object]") -> None:
     from model_signing.verifying import Config
 
     config = Config()
     with TemporaryDirectory() as scratch:
         bundle = Path(scratch) / "signature"
         bundle.write_text(signature)
-        match signing:
-            case Key():
-                signer, key = _trusted_key(path, signature, signing)
-                public = Path(scratch) / "public"
-                public.write_bytes(key)
-                config.use_elliptic_key_verifier(public_key=public)
-            case Certificate(roots=roots):
-                signer = "a certificate of " + ", ".join(root.name for root in roots)
-                config.use_certificate_verifier(certificate_chain=roots)
-            case Sigstore(identity=identity, issuer=issuer):
-                signer = identity
-                config.use_sigstore_verifier(identity=identity, oidc_issuer=issuer)
+        use(config)
         try:
             config.verify(path, bundle)
         except Exception as error:  # a forged bundle can make the library raise anything
@@ -133,7 +175,6 @@ def verify(path: Path, signature: str, signing: Signing) -> str:
                 f"{path}: differs from what was signed: {str(error) or type(error).__name__}",
                 fix="find out who changed it; register the model again from models/",
             ) from None
-    return signer
 
 
 def sign_text(text: str, signing: Signing) -> str:
@@ -144,25 +185,48 @@ def sign_text(text: str, signing: Signing) -> str:
         return sign(path, signing)
 
 
-def verify_text(text: str, signature: str, signing: Signing) -> str:
-    """Verify the signature over a text. Returns the signer; raises as `verify` does."""
+def verify_text(text: str, signature: str, signing: Signing, *, withdrawn: bool = False) -> str:
+    """Verify the signature over a text. Returns the signer; takes ``withdrawn`` and raises as `verify` does."""
+    if isinstance(signing, Key):
+        signer, key = _trusted_key(Path("text"), signature, signing, withdrawn)
+        _verify_text_by_key(text, signature, key)
+        return signer
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "text"
         path.write_text(text)
         return verify(path, signature, signing)
 
 
+@lru_cache(maxsize=10_000)  # a server reads the same history again every few seconds
+def _verify_text_by_key(text: str, signature: str, key: bytes) -> None:
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / "text"
+        path.write_text(text)
+        _verify_by_key(path, signature, key)
+
+
 def private_key(signing: Key) -> Path:
-    """Return the file of the private key. This user's own is made on first use, with its public half beside it."""
-    if signing.private is not None:
-        return signing.private
-    path = own_key()
-    if not path.exists():
-        _make_key(path)
+    """Return the file of the private key. This user's own is made on first use, with its public half beside it.
+
+    Raises SigningError where the key was withdrawn: nothing that it signs would count.
+    """
+    path = signing.private or own_key()
+    if signing.private is None and not os.path.lexists(path):
+        key_files.make(path)
         public = path.with_name(f"{path.name}.pub")
-        files.write_bytes(public, _public_half(path))
+        files.write_bytes(public, key_files.public_half(path))
         print(f"note: made a signing key; colleagues trust it by listing {public} in signing.trusted", file=sys.stderr)
+    if withdrawn := withdrawn_keys(signing).get(fingerprint(key_files.public_half(path))):
+        raise SigningError(
+            f"{path}: this key is {'revoked' if withdrawn.revoked else 'retired'} in params.yaml ({withdrawn.file})",
+            fix=f"move {path} away, and a new key is made; list its public half in signing.trusted",
+        )
     return path
+
+
+def fingerprint(key: bytes) -> str:
+    """Return what identifies a public key in a signature: the SHA-256, in hex, of its PEM."""
+    return hashlib.sha256(key).hexdigest()
 
 
 def own_key() -> Path:
@@ -174,66 +238,43 @@ def own_key() -> Path:
 def public_keys(signing: Key) -> dict[str, bytes]:
     """Return the trusted public keys as PEM, by fingerprint: the own one, if it exists, and those of `trusted`.
 
-    A fingerprint, which identifies the key in a signature, is the SHA-256, in hex, of the PEM. Raises SigningError if
-    a key cannot be read.
+    A retired or revoked key is none of them. Raises SigningError if a key cannot be read.
     """
     private = signing.private or own_key()
-    keys = [_public_half(private)] if private.exists() else []
-    for path in signing.trusted:
-        with _raising_key_errors(path):
-            keys.append(_pem(serialization.load_pem_public_key(path.read_bytes())))
-    return {hashlib.sha256(key).hexdigest(): key for key in keys}
+    keys = [key_files.public_half(private)] if private.exists() else []
+    keys += [key_files.public(path) for path in signing.trusted]
+    withdrawn = withdrawn_keys(signing)
+    return {identity: key for key in keys if (identity := fingerprint(key)) not in withdrawn}
 
 
-def _trusted_key(path: Path, signature: str, signing: Key) -> tuple[str, bytes]:
-    """Return the fingerprint and PEM of the trusted public key that a signature names."""
+def withdrawn_keys(signing: Signing) -> dict[str, Withdrawn]:
+    """Return the retired and revoked keys by fingerprint. Raises SigningError if one cannot be read, or is both."""
+    if not isinstance(signing, Key):
+        return {}
+    keys: dict[str, Withdrawn] = {}
+    for revoked, listed in ((False, signing.retired), (True, signing.revoked)):
+        for path, until in listed.items():
+            key = Withdrawn(key_files.public(path), until, revoked, path)
+            keys[fingerprint(key.pem)] = key  # one that is listed as both is revoked
+    return keys
+
+
+def _trusted_key(path: Path, signature: str, signing: Key, withdrawn: bool) -> tuple[str, bytes]:
+    """Return the fingerprint and PEM of the public key that a signature names, if it is trusted."""
     try:
-        fingerprint = str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
+        named = str(json.loads(signature)["verificationMaterial"]["publicKey"]["hint"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise IntegrityError(f"{path}: its signature is not by a key", fix="register the model again") from None
-    keys = public_keys(signing)
-    if fingerprint not in keys:
+    keys, former = public_keys(signing), withdrawn_keys(signing)
+    if named in former and not withdrawn:
+        key = former[named]
         raise UntrustedError(
-            f"{path}: signed by the key {fingerprint[:12]}, which is not trusted here",
-            fix="ask the signer for the public key, add its file to signing.trusted in params.yaml, and commit both",
+            f"{path}: signed by {key.file}, which params.yaml {'revokes' if key.revoked else 'retires'}",
+            fix="register the model again, with a key that is trusted",
         )
-    return fingerprint, keys[fingerprint]
-
-
-def _make_key(path: Path) -> None:
-    """Make a new key atomically; if two processes make one at once, the first stays."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    secret = ec.generate_private_key(ec.SECP256R1()).private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    with NamedTemporaryFile(dir=path.parent) as partial:  # readable by this user only
-        partial.write(secret)
-        partial.flush()
-        os.fsync(partial.fileno())
-        with suppress(FileExistsError):
-            os.link(partial.name, path)
-
-
-def _public_half(private: Path) -> bytes:
-    with _raising_key_errors(private):
-        password = os.environ.get(PASSWORD)
-        key = serialization.load_pem_private_key(private.read_bytes(), password.encode() if password else None)
-        return _pem(key.public_key())
-
-
-def _pem(key: PublicKeyTypes) -> bytes:
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-@contextmanager
-def _raising_key_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise SigningError(
-            f"{path}: not a readable key in PEM: {error}",
-            fix=f"correct the section signing in params.yaml (an encrypted key's password comes from {PASSWORD})",
-        ) from None
+    if named not in keys and named not in former:
+        raise UntrustedError(f"{path}: signed by the key {named[:12]}, which is not trusted here", fix=TRUST)
+    return named, keys[named] if named in keys else former[named].pem
 
 
 @contextmanager

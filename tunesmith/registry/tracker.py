@@ -8,6 +8,7 @@ second, so this module and registered_models.py import it on first use; runs.py 
 import fcntl
 import getpass
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tunesmith.core import layout
-from tunesmith.core.errors import RegistryError, UnreachableTrackerError
+from tunesmith.core.errors import IntegrityError, RegistryError, UnreachableTrackerError
 from tunesmith.core.params import Section
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def without_password(text: str) -> str:
 class Tracker:
     """A connection, opened on first use."""
 
+    creates_database = False
+    """Whether a missing SQLite database is created; what only reads finds none."""
+
     def __init__(self) -> None:
         self.uri = without_password(tracking_uri())
 
@@ -85,6 +89,12 @@ class Tracker:
         """MLflow's client. Raises RegistryError where a database cannot be opened; a server is not contacted yet."""
         from mlflow import MlflowClient
 
+        path = Path(tracking_uri().removeprefix(SCHEME))
+        if not self.creates_database and tracking_uri().startswith(SCHEME) and not path.exists():
+            raise UnreachableTrackerError(
+                f"{path}: there is no such database, so nothing is registered here yet",
+                fix="`dvc repro` registers the models of this project; a team's server is named by MLFLOW_TRACKING_URI",
+            )
         with raising_registry_errors(self.uri):
             _create_database(tracking_uri(), lambda uri: MlflowClient(uri).search_experiments(max_results=1))
             return MlflowClient(tracking_uri(), tracking_uri())
@@ -102,7 +112,14 @@ class Tracker:
         from mlflow.artifacts import download_artifacts
 
         with raising_registry_errors(self.uri), transfer_timeout():
-            return Path(download_artifacts(address, dst_path=str(into), tracking_uri=tracking_uri()))
+            try:
+                return Path(download_artifacts(address, dst_path=str(into), tracking_uri=tracking_uri()))
+            except (shutil.SpecialFileError, shutil.Error) as error:
+                if "No space left" in str(error):
+                    raise OSError(28, "No space left on device", str(into)) from None
+                raise IntegrityError(
+                    f"{address}: cannot be copied: {str(error)[:300]}", fix="find out who changed it there"
+                ) from None
 
     def folders(self, run: str, path: str) -> list[str]:
         """List the names of the folders in a folder of a run's artifacts."""

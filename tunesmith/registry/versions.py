@@ -19,14 +19,14 @@ from tempfile import TemporaryDirectory
 from typing import NotRequired, TypedDict
 
 from tunesmith.core import manifest
-from tunesmith.core.errors import IntegrityError, RegistryError, SupersededError
+from tunesmith.core.errors import IntegrityError, RegistryError, SupersededError, UntrustedError
 from tunesmith.evaluation.documents import Outcome
 from tunesmith.registry import ledger
 from tunesmith.registry import signing as signatures
-from tunesmith.registry.ledger import Chain
 from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry, Version
-from tunesmith.registry.signing import Signing
+from tunesmith.registry.signing import Signing, Withdrawn
+from tunesmith.registry.trust.chain import Chain
 
 MODEL_TAG, STATEMENT_TAG = "tunesmith.model", "tunesmith.statement"
 """Tags of a version: the name of the model, and the id of the current statement."""
@@ -101,19 +101,22 @@ class VersionFiles:
 def choose(registry: Registry, name: str, which: str, signing: Signing, chain: Chain | None = None) -> Version:
     """Return the version that ``which`` names: a model such as ``sft-lora`` (its newest), a number, or ``@champion``.
 
-    An alias is looked up in the history of promotions; chain: the history, if it was read already. Raises RegistryError
-    where no such version exists, or it was not registered by this pipeline.
+    The history tells what an alias points to and which version of a model is the newest; a model whose registration it
+    does not hold, of an earlier release, is found by its tag. chain: the history, if it was read already. Raises
+    RegistryError where no such version exists, or it was not registered by this pipeline.
     """
     versions = registry.versions(name)
-    if which.startswith("@"):
-        head = (chain or ledger.read(registry, name, signing)).verified(name).head(which[1:])
-        if head is None:
-            raise RegistryError(f"{name} has no {which[1:]} yet", fix="make one with `tunesmith promote MODEL`")
-        wanted = head.version
-    else:
-        wanted = which
-    by_number = next((v for v in versions if v.number == wanted), None)
-    version = by_number or next((v for v in versions if v.tags.get(MODEL_TAG) == wanted), None)
+    version = next((v for v in versions if v.number == which), None)
+    if version is None:
+        chain = chain or ledger.read(registry, name, signing)
+        wanted = _number(name, which, chain)
+        version = next((v for v in versions if v.number == wanted), None)
+        if wanted is not None and version is None:
+            raise RegistryError(
+                f"version {wanted} of {name}, which {which} names, was deleted",
+                fix="restore it in the tracker, or name another version by its number",
+            )
+        version = version or next((v for v in versions if v.tags.get(MODEL_TAG) == which), None)
     if version is None:
         registered = ", ".join(f"{v.tags.get(MODEL_TAG)} (version {v.number})" for v in versions) or "none"
         raise RegistryError(
@@ -128,12 +131,27 @@ def choose(registry: Registry, name: str, which: str, signing: Signing, chain: C
     return version
 
 
-def fetch(registry: Registry, name: str, version: Version, into: Path, signing: Signing) -> VersionFiles:
+def _number(name: str, which: str, chain: Chain) -> str | None:
+    """Return the number of the version that an alias or a model's name stands for in the history."""
+    if not which.startswith("@"):
+        return chain.newest(which)
+    head = chain.verified(name).head(which[1:])
+    if head is None:
+        raise RegistryError(
+            f"{name} has no {which[1:]} yet", fix=f"make one: `tunesmith promote MODEL --to {which[1:]}`"
+        )
+    return head.version
+
+
+def fetch(
+    registry: Registry, name: str, version: Version, into: Path, signing: Signing, chain: Chain | None
+) -> VersionFiles:
     """Copy a version's model and evidence into a folder and check every byte against the signed statement.
 
-    Raises IntegrityError that names the file or tag that changed.
+    chain: the history, which must not contradict the statement; None for a version that is being registered. Raises
+    IntegrityError that names the file or tag that changed.
     """
-    statement, signer, evidence = fetch_statement(registry, name, version, into, signing)
+    statement, signer, evidence = fetch_statement(registry, name, version, into, signing, chain)
     folder = into / MODEL_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
     with TemporaryDirectory(dir=into) as scratch:
@@ -156,26 +174,25 @@ def fetch(registry: Registry, name: str, version: Version, into: Path, signing: 
 
 
 def fetch_statement(
-    registry: Registry, name: str, version: Version, into: Path, signing: Signing
+    registry: Registry, name: str, version: Version, into: Path, signing: Signing, chain: Chain | None
 ) -> tuple[Statement, str, Path]:
-    """Return the current statement about a version, its signer, and the folder of its evidence, all verified."""
-    statement_id = version.tags[STATEMENT_TAG]
-    if not re.fullmatch("[0-9a-f]{64}", statement_id):  # anyone with access to the tracker can write a tag
-        raise changed(name, version, f"its tag {STATEMENT_TAG} names no statement")
+    """Return the current statement about a version, its signer, and the folder of its evidence, all verified.
+
+    chain: as in `fetch`.
+    """
+    statement_id = find_statement(name, version)
     evidence = registry.download(f"{registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{statement_id}", into)
     statement = _read_statement(evidence)
     if statement.id != statement_id:
         raise changed(name, version, f"{STATEMENT_FILE} or {SIGNATURE_FILE} is not the one that its tag names")
-    signer = signatures.verify_text(statement.text, statement.signature, signing)
+    signer = signatures.verify_text(statement.text, statement.signature, signing, withdrawn=True)
     claims = statement.claims
     tags = version.tags.get(MODEL_TAG), version.tags.get(DIGEST_TAG)
     if (claims["of"], claims["run"], claims["model"], claims["digest"]) != (name, version.run, *tags):
         raise changed(name, version, "its tags name another model than the one signed")
+    _check_record(chain, name, version, statement_id, signatures.withdrawn_keys(signing).get(signer))
     if last_sequence(registry, version.run, signing) > claims["sequence"]:
-        raise SupersededError(
-            f"{name} version {version.number}: evaluated again since the statement that its tag names",
-            fix="complete that registration: `dvc repro --force --single-item register`",
-        )
+        raise _superseded(name, version)
     digests = file_digests(evidence)
     for file in (STATEMENT_FILE, SIGNATURE_FILE):
         del digests[file]
@@ -183,6 +200,45 @@ def fetch_statement(
         files = {file for file, _ in digests.items() ^ claims["files"].items()}
         raise changed(name, version, f"its evidence was changed: {', '.join(sorted(files))}")
     return statement, signer, evidence
+
+
+def find_statement(name: str, version: Version) -> str:
+    """Return the id of the current statement, from the version's tag. Raises IntegrityError where the tag is no id."""
+    statement_id = version.tags[STATEMENT_TAG]
+    if not re.fullmatch("[0-9a-f]{64}", statement_id):  # anyone with access to the tracker can write a tag
+        raise changed(name, version, f"its tag {STATEMENT_TAG} names no statement")
+    return statement_id
+
+
+def _check_record(
+    chain: Chain | None, name: str, version: Version, statement: str, withdrawn: Withdrawn | None
+) -> None:
+    """Raise IntegrityError where the history contradicts the statement about a version.
+
+    Its last registration must name the statement; no other version's may. Of a retired key, the statement must be in
+    the history up to the entry up to which the key counts.
+    """
+    entries = chain.entries if chain else []
+    about = [place for place, entry in enumerate(entries) if entry.statement == statement]
+    if withdrawn and (withdrawn.revoked or not about or not chain or about[0] > chain.place(withdrawn.until)):
+        raise UntrustedError(
+            f"{name} version {version.number}: its statement was signed by {withdrawn.file}, which params.yaml "
+            + ("revokes" if withdrawn.revoked else f"retires at the entry {withdrawn.until}"),
+            fix="register the model again, with a key that is trusted: `dvc repro --force --single-item register`",
+        )
+    last = chain.registration(version.number) if chain else None
+    if last is not None and last.statement != statement:
+        raise _superseded(name, version)
+    if about and all(entries[place].version != version.number for place in about):
+        other = entries[about[0]].version
+        raise changed(name, version, f"its statement is that of version {other}")
+
+
+def _superseded(name: str, version: Version) -> SupersededError:
+    return SupersededError(
+        f"{name} version {version.number}: evaluated again since the statement that its tag names",
+        fix="complete that registration: `dvc repro --force --single-item register`",
+    )
 
 
 def last_sequence(registry: Registry, run: str, signing: Signing) -> int:
@@ -194,7 +250,7 @@ def last_sequence(registry: Registry, run: str, signing: Signing) -> int:
     for statement_id in registry.folders(run, EVIDENCE_FOLDER):
         with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
             statement = _read_statement(registry.download(f"{place}/{statement_id}", Path(scratch)))
-            signatures.verify_text(statement.text, statement.signature, signing)
+            signatures.verify_text(statement.text, statement.signature, signing, withdrawn=True)
             if statement.claims["run"] == run:
                 last = max(last, statement.claims["sequence"])
     return last
@@ -204,8 +260,8 @@ def file_digests(folder: Path, leave_out: Path | None = None) -> dict[str, str]:
     """Return SHA-256, in hex, of the files of a folder by path, without those in ``leave_out``."""
     return {
         path.relative_to(folder).as_posix(): manifest.file_digest(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and leave_out not in path.parents
+        for path in manifest.regular_files(folder)
+        if leave_out not in path.parents
     }
 
 

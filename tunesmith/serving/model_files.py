@@ -7,7 +7,7 @@ from tunesmith.core import files, lineage, manifest, params
 from tunesmith.core.errors import IntegrityError, ServingError
 from tunesmith.core.lineage import Lineage, WeightsUnder
 from tunesmith.models import base_sources
-from tunesmith.registry import versions
+from tunesmith.registry import ledger, versions
 from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.servable import ADAPTER
@@ -24,12 +24,13 @@ def fetch(registry: Registry, name: str, version: Version, evidence: Path, signi
 
     evidence: a folder for the signed statement and the files that it covers. Raises what `versions.fetch` raises.
     """
-    statement, signer, signed_files = versions.fetch_statement(registry, name, version, evidence, signing)
+    chain = ledger.read(registry, name, signing).verified(name)
+    statement, signer, signed_files = versions.fetch_statement(registry, name, version, evidence, signing, chain)
     digest = statement.claims["digest"]  # signed, so safe as a part of a path
     place = model_cache.hold(digest)
     if not _is_intact(place / MODEL_FOLDER, digest):
         with files.new_folder(place) as work:
-            versions.fetch(registry, name, version, work, signing)
+            versions.fetch(registry, name, version, work, signing, chain)
     return VersionFiles(version, place / MODEL_FOLDER, signed_files, digest, statement.claims, signer)
 
 
@@ -98,6 +99,7 @@ def _fetch_trained(weights: WeightsUnder) -> Path:
             fix="register them (`dvc repro register`), or merge the adapter (package.merged)",
         )
     place = model_cache.hold(digest)
+    chain = ledger.read(registry, names.model, signing).verified(names.model)
     with files.new_folder(place) as work:
-        versions.fetch(registry, names.model, version, work, signing)
+        versions.fetch(registry, names.model, version, work, signing, chain)
     return place / MODEL_FOLDER

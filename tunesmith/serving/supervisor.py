@@ -17,11 +17,12 @@ from functools import partial
 
 from tunesmith.core import params
 from tunesmith.core.errors import IntegrityError, ParamsError, ServingError, SigningError, UntrustedError
+from tunesmith.core.formatting import printable
 from tunesmith.registry import ledger, versions
-from tunesmith.registry.ledger import Chain, Entry
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
+from tunesmith.registry.trust.chain import Chain, Entry
 from tunesmith.serving import deployment, model_cache
 from tunesmith.serving.deployment import Candidate, Deployment
 from tunesmith.serving.proxy import Proxy, listening
@@ -52,7 +53,7 @@ class Restarting:
 
 
 def log_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line, lines=True), file=sys.stderr, flush=True)
 
 
 def run(which: str, port: int | None, host: str | None = None, wait: bool = False) -> None:

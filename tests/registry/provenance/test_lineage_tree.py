@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from lineages import ORIGIN
 
-from tunesmith.registry.ledger import Entry
 from tunesmith.registry.provenance import lineage_tree
 from tunesmith.registry.provenance.lineage_tree import Base, Code, Evidence, Files, Image, Lock, Node, Params, Record
 from tunesmith.registry.registered_models import Version
+from tunesmith.registry.trust.chain import Entry
 
 VERSION = Version("3", "run", {"tunesmith.statement": "signed"}, "")
 CLAIMS: dict[str, Any] = {"outcome": "pass", "evidence": "better", "files": {"probes.json": "p"}}

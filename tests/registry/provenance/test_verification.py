@@ -11,7 +11,6 @@ import yaml
 
 from tunesmith.core import manifest
 from tunesmith.core.errors import EngineError, IntegrityError, RegistryError, SigningError, TunesmithError
-from tunesmith.registry.ledger import Entry
 from tunesmith.registry.provenance import verification
 from tunesmith.registry.provenance.lineage_tree import (
     Base,
@@ -29,6 +28,7 @@ from tunesmith.registry.provenance.lineage_tree import (
 )
 from tunesmith.registry.provenance.verification import Reach
 from tunesmith.registry.registered_models import Version
+from tunesmith.registry.trust.chain import Entry
 from tunesmith.registry.versions import VersionFiles
 
 VERSION = Version("1", "run", {}, "")

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from tunesmith.core.lineage import Lineage
-from tunesmith.registry.ledger import Entry
 from tunesmith.registry.registered_models import Version
+from tunesmith.registry.trust.chain import Entry
 from tunesmith.registry.versions import STATEMENT_TAG, Claims
 
 Mark = Literal["verified", "differs", "unreachable"]
@@ -83,7 +83,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Promotions:
-    """A check of a version's promotions. faults: those of the whole history (`ledger.Chain`)."""
+    """A check of a version's promotions. faults: those of the whole history (`trust.chain.Chain`)."""
 
     entries: tuple[Entry, ...]
     digest: str
@@ -137,7 +137,7 @@ class Record:
     aliases: tuple[str, ...] = ()
     """The aliases that point to it."""
     faults: tuple[str, ...] = ()
-    """The faults of the whole history (`ledger.Chain`)."""
+    """The faults of the whole history (`trust.chain.Chain`)."""
     parents: tuple["Record", ...] = ()
     """The trained models that it was made from."""
 

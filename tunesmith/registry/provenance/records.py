@@ -16,11 +16,11 @@ from tunesmith.registry.logged_models import DIGEST_TAG
 from tunesmith.registry.provenance.lineage_tree import Record
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
+from tunesmith.registry.trust.chain import Chain
 from tunesmith.registry.versions import (
     EVIDENCE_FOLDER,
     MODEL_TAG,
     STATEMENT_FILE,
-    STATEMENT_TAG,
     Claims,
     VersionFiles,
 )
@@ -37,37 +37,40 @@ class Records:
     def __init__(self, registry: Registry, name: str, signing: Signing, root: Path, scratch: Path) -> None:
         self.registry, self.name, self.signing, self.root, self.scratch = registry, name, signing, root, scratch
         self._by_digest: dict[str, Version] | None = None
+        self._chain: Chain | None = None
 
     def record(self, which: str) -> Record:
         """Return the record of the version that ``which`` names, or of models/<which> where no version has that name.
 
         Raises RegistryError where neither exists, IntegrityError where the record cannot be read.
         """
-        chain = ledger.read(self.registry, self.name, self.signing)
+        self._chain = chain = ledger.read(self.registry, self.name, self.signing)
         try:
             version = versions.choose(self.registry, self.name, which, self.signing, chain)
         except RegistryError:
             if not (self.root / MODELS / which / lineage.NAME).is_file():
                 raise
             return self._of_folder(self.root / MODELS / which)
-        heads = {entry.alias: chain.head(entry.alias) for entry in chain.entries}
-        evidence = f"{self.registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{version.tags[STATEMENT_TAG]}"
+        heads = {entry.alias: chain.head(entry.alias) for entry in chain.moves}
+        evidence = (
+            f"{self.registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{versions.find_statement(self.name, version)}"
+        )
         return replace(
             self._of_version(version),
             claims=cast("Claims", self._read(version, f"{evidence}/{STATEMENT_FILE}")),
-            entries=tuple(entry for entry in chain.entries if entry.version == version.number),
+            entries=tuple(entry for entry in chain.moves if entry.version == version.number),
             aliases=tuple(alias for alias, head in heads.items() if head and head.version == version.number),
             faults=tuple(chain.faults),
         )
 
     def fetch(self, version: Version) -> VersionFiles:
         """Fetch and verify a version's files; raises as `versions.fetch` does."""
-        return versions.fetch(self.registry, self.name, version, self._place(version), self.signing)
+        return versions.fetch(self.registry, self.name, version, self._place(version), self.signing, self._chain)
 
     def fetch_claims(self, version: Version) -> tuple[Claims, str]:
         """Fetch and verify the signed statement about a version. Returns its claims and the signer."""
         statement, signer, _ = versions.fetch_statement(
-            self.registry, self.name, version, self._place(version), self.signing
+            self.registry, self.name, version, self._place(version), self.signing, self._chain
         )
         return statement.claims, signer
 
@@ -106,7 +109,7 @@ class Records:
         """Read a small JSON file of a version, at an address. Raises IntegrityError where it cannot be read."""
         try:
             return json.loads(self.registry.download(address, self._place(version)).read_text())
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise IntegrityError(
                 f"{self.name} version {version.number}: {address} cannot be read: {error}",
                 fix="find out who changed it; register the model again from models/",

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from registered_versions import NAME, SIGNING, folder, register, unprobed
 
-from tunesmith.core.errors import IntegrityError, UntrustedError
-from tunesmith.registry import ledger, ownership, promotion
+from tunesmith.core.errors import IntegrityError, RegistryError, UntrustedError
+from tunesmith.registry import ledger, promotion
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import ownership
+from tunesmith.registry.trust.chain import ENTRY_TAG, Entry
 
 LEDGER = ledger.name_of(NAME)
 
@@ -80,14 +82,17 @@ def test_a_strangers_mark_is_refused_with_the_key_and_how_to_trust_it(registry: 
 def test_a_deleted_ledger_is_an_error_and_registering_starts_a_new_one(registry: Registry, project: Path) -> None:
     register(registry, folder(project))
     registry.client.delete_registered_model(LEDGER)
-    with pytest.raises(IntegrityError, match=f"{LEDGER}, the history .* was deleted.*\n  fix: .*register"):
+    with pytest.raises(IntegrityError, match=r"lacks the entry .*\n  fix: .*history --accept"):
+        promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
+    ledger.accept(registry, NAME, "a new beginning", SIGNING)
+    with pytest.raises(RegistryError, match=r"does not hold the registration of version 1.*\n  fix: register"):
         promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
     register(registry, folder(project))
     assert promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed).version == "1"
 
 
 @pytest.fixture
-def unmarked(registry: Registry, project: Path) -> list[ledger.Entry]:
+def unmarked(registry: Registry, project: Path) -> list[Entry]:
     """The history of a ledger of an earlier release, which has no mark."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ownership, "create", lambda registry, name, _: registry.create(name, {}))
@@ -97,23 +102,23 @@ def unmarked(registry: Registry, project: Path) -> list[ledger.Entry]:
 
 
 def test_an_unmarked_history_of_an_earlier_release_is_kept_and_marked_by_registering(
-    registry: Registry, project: Path, unmarked: list[ledger.Entry]
+    registry: Registry, project: Path, unmarked: list[Entry]
 ) -> None:
     with pytest.raises(IntegrityError, match=r"\n  fix: .* gets one when a model is registered again"):
         ledger.read(registry, NAME, SIGNING).verified(NAME)
     register(registry, folder(project, b"other"), "k2")
-    assert ledger.read(registry, NAME, SIGNING).verified(NAME).entries == unmarked
+    assert ledger.read(registry, NAME, SIGNING).verified(NAME).moves == unmarked
     assert promotion.promote(registry, NAME, "2", signing=SIGNING, probe=unprobed).previous == "1"
 
 
 @pytest.mark.parametrize("who", ["slipped in", "a stranger"])
 def test_an_unmarked_history_with_an_entry_by_somebody_else_is_not_marked(
-    registry: Registry, project: Path, unmarked: list[ledger.Entry], monkeypatch: pytest.MonkeyPatch, who: str
+    registry: Registry, project: Path, unmarked: list[Entry], monkeypatch: pytest.MonkeyPatch, who: str
 ) -> None:
     if who == "a stranger":
         monkeypatch.setenv("XDG_CONFIG_HOME", str(project / "another"))
     else:
-        registry.add_version(LEDGER, registry.versions(NAME)[0], {ledger.ENTRY_TAG: "{}"}, who)
+        registry.add_version(LEDGER, registry.versions(NAME)[0], {ENTRY_TAG: "{}"}, who)
     with pytest.raises(IntegrityError, match="was made by somebody else, or by other means"):
         register(registry, folder(project, b"other"), "k2")
     assert registry.tags(LEDGER) == {}

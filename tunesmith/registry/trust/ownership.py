@@ -31,7 +31,7 @@ def check(registry: Registry, name: str, signing: Signing) -> bool:
         return False
     signature = "".join(tags.get(f"{MARK}.{number}", "") for number in range(len(tags)))
     try:
-        signatures.verify_text(mark_text(name), signature, signing)
+        signatures.verify_text(mark_text(name), signature, signing, withdrawn=True)
     except UntrustedError as error:
         signer = error.reason.partition(": ")[2]  # without the temporary file before it
         raise UntrustedError(f"{name} was made by somebody else, {signer}", fix=error.fix) from None
