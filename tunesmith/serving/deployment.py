@@ -20,8 +20,8 @@ from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import engine, model_files, probes
 from tunesmith.serving.engine import Engine
 from tunesmith.serving.engine_commands import ServedModel
+from tunesmith.serving.gateway.proxy import Upstream
 from tunesmith.serving.probes import Probe, Probes
-from tunesmith.serving.proxy import Upstream
 from tunesmith.serving.settings import Serve
 
 
@@ -115,19 +115,22 @@ def read_candidate(fetched: VersionFiles) -> Candidate:
 
 def start(candidate: Candidate, settings: Serve) -> Deployment:
     """Start the engine of a candidate, probe it, and return the deployment. Raises ServingError as `probe` does."""
+    from tunesmith.serving.gateway import prompts  # imports transformers
+
     with ExitStack() as resources:
         engine = resources.enter_context(probed_engine(candidate, settings))
         upstream = Upstream(
-            engine.url,
+            engine.socket,
             engine.name,
-            {
+            served={
                 "version": candidate.version,
                 "trained": candidate.model,
                 "digest": candidate.digest,
                 "engine": engine.kind,
                 "dtype": candidate.served.dtype,
             },
-            candidate.probes.get("chat_template_kwargs", []),
+            reader=prompts.reader(candidate.served, settings),
+            template_kwargs=candidate.probes.get("chat_template_kwargs", []),
         )
         return Deployment(candidate, engine, upstream, resources.pop_all())
 
