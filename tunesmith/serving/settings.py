@@ -10,7 +10,7 @@ from tunesmith.core.params import Section
 
 class Serve(Section):
     engine: Literal["auto", "transformers", "vllm"] = "auto"
-    """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed, else `transformers serve`."""
+    """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed, else transformers' server."""
     host: str = "127.0.0.1"
     """Address that requests are accepted at. Requests need no password, so only a loopback address keeps others out."""
     port: NonNegativeInt = 8000
