@@ -1,22 +1,24 @@
 """An engine without a model, which answers by a script, with the routes and formats of `transformers serve`.
 
-    python fake_engine.py NAME PORT SCRIPT
+    python fake_engine.py NAME SOCKET SCRIPT
 
 SCRIPT is a JSON file: {"answers": {prompt: answer}, "otherwise": the answer to other prompts, "gate": a file that a
-streamed answer waits for after its first word, "sick": a file that makes health checks fail while it exists, "dies": an
-error to exit with instead of starting}.
+streamed answer waits for after its first word, "received", "left": lists for the bodies of requests and for writes to
+clients that have left, "hangs": whether it never answers, "sick": a file that makes health checks fail while it exists,
+"dies": an error to exit with instead of starting}.
 """
 
 import json
+import re
 import sys
 import time
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from socketserver import ThreadingUnixStreamServer
 from typing import Any
 
 
-def server(name: str, port: int, script: dict[str, Any]) -> ThreadingHTTPServer:
+def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStreamServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -28,7 +30,10 @@ def server(name: str, port: int, script: dict[str, Any]) -> ThreadingHTTPServer:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             if body.get("model") != name:
                 return self.reply(400, {"detail": f"pinned to {name}"})
-            prompt = body["messages"][-1]["content"]
+            script.get("received", []).append(body)
+            while script.get("hangs"):
+                time.sleep(0.01)
+            prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
             answer = script.get("answers", {}).get(prompt, script.get("otherwise", ""))
             if not body.get("stream"):
                 message = {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
@@ -39,8 +44,8 @@ def server(name: str, port: int, script: dict[str, Any]) -> ThreadingHTTPServer:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Connection", "close")
             self.end_headers()
-            for word in answer.split():
-                self.send_chunk({"index": 0, "delta": {"content": word + " "}})
+            for word in re.findall(r"\S+\s*", answer):
+                self.send_chunk({"index": 0, "delta": {"content": word}})
                 while "gate" in script and not Path(script["gate"]).exists():
                     time.sleep(0.01)
             self.send_chunk({"index": 0, "delta": {}, "finish_reason": "stop"})
@@ -48,9 +53,11 @@ def server(name: str, port: int, script: dict[str, Any]) -> ThreadingHTTPServer:
 
         def send_chunk(self, choice: dict[str, Any]) -> None:
             chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": name, "choices": [choice]}
-            with suppress(ConnectionError):  # the client has left
+            try:
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
                 self.wfile.flush()
+            except ConnectionError:
+                script.get("left", []).append(name)
 
         def reply(self, status: int, content: dict[str, Any]) -> None:
             body = json.dumps(content).encode()
@@ -63,13 +70,13 @@ def server(name: str, port: int, script: dict[str, Any]) -> ThreadingHTTPServer:
         def log_message(self, *_: object) -> None:
             pass
 
-    http_server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    http_server.daemon_threads = True
-    return http_server
+    unix_server = ThreadingUnixStreamServer(socket, Handler)
+    unix_server.daemon_threads = True
+    return unix_server
 
 
 if __name__ == "__main__":
     script = json.loads(Path(sys.argv[3]).read_text())
     if "dies" in script:
         sys.exit(script["dies"])
-    server(sys.argv[1], int(sys.argv[2]), script).serve_forever(poll_interval=0.02)
+    server(sys.argv[1], sys.argv[2], script).serve_forever(poll_interval=0.02)

@@ -1,11 +1,13 @@
 """Settings of `tunesmith serve` for tests, the messages of a request, and waiting for another thread."""
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tunesmith.serving.gateway.requests import Chat, Completion
 from tunesmith.serving.settings import Serve
 
 SETTINGS = Serve(
@@ -20,6 +22,15 @@ SETTINGS = Serve(
     gpu_memory_share=0.4,
 )
 MESSAGES: list[Any] = [{"role": "user", "content": "well?"}]
+
+
+class WordReader:
+    """Counts the words of a prompt, where there is no tokenizer."""
+
+    context = 100
+
+    def count(self, request: Chat | Completion) -> int:
+        return len(json.dumps(request.engine_fields()).split())
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

@@ -76,7 +76,7 @@ def test_a_statement_changes_the_digest_of_every_module_that_a_training_runs(cop
         ("tunesmith/evaluation/gate.py", {"compare"}),
         ("tunesmith/runtime/docker.py", set()),
         ("tunesmith/cli/main.py", set()),
-        ("tunesmith/serving/proxy.py", set()),
+        ("tunesmith/serving/gateway/proxy.py", set()),
     ],
 )
 def test_the_layers_keep_what_a_stage_does_not_run_out_of_its_fingerprint(

@@ -20,7 +20,7 @@ EVERY_PACKAGE = [
     "tunesmith/planning/memory.py",
     "tunesmith/reports/curves.py",
     "tunesmith/registry/versions.py",
-    "tunesmith/serving/proxy.py",
+    "tunesmith/serving/gateway/proxy.py",
     "tunesmith/runtime/run.py",
     "tunesmith/project/checks.py",
     "tunesmith/cli/main.py",

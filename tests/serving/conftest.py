@@ -10,12 +10,14 @@ import openai
 import pytest
 from fake_models import FAKE_ENGINE
 from registered_versions import NAME, SIGNING
-from serving_settings import SETTINGS
+from serving_settings import SETTINGS, WordReader
 
 from tunesmith.registry.registered_models import Registry
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
-from tunesmith.serving.proxy import Proxy, listening
+from tunesmith.serving.gateway import prompts
+from tunesmith.serving.gateway.proxy import Proxy
+from tunesmith.serving.gateway.web import listening
 from tunesmith.serving.supervisor import Supervisor
 
 
@@ -23,11 +25,12 @@ from tunesmith.serving.supervisor import Supervisor
 def fake_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Start `fake_engine.py` with the script in the model's folder, and use an empty cache."""
 
-    def command(served: ServedModel, port: int, *_: object) -> tuple[str, list[str]]:
+    def command(served: ServedModel, socket: Path, *_: object) -> tuple[str, list[str]]:
         script = str(served.folder / "answers.json")
-        return "transformers", [sys.executable, str(FAKE_ENGINE), served.name, str(port), script]
+        return "transformers", [sys.executable, str(FAKE_ENGINE), served.name, str(socket), script]
 
     monkeypatch.setattr(engine_commands, "choose", command)
+    monkeypatch.setattr(prompts, "reader", lambda *_: WordReader())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 

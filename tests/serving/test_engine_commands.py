@@ -13,6 +13,8 @@ from tunesmith.core.errors import MissingLibraryError, ServingError
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
 
+SOCKET = Path("/tmp/engine.sock")
+
 
 def options(command: list[str]) -> dict[str, str]:
     """Return the argument after each option of a command."""
@@ -22,7 +24,7 @@ def options(command: list[str]) -> dict[str, str]:
 def test_transformers_loads_the_verified_base_with_the_adapter_and_its_own_tokenizer(
     adapter: ServedModel, tmp_path: Path
 ) -> None:
-    command = engine_commands.transformers(adapter, 1234, tmp_path)
+    command = engine_commands.transformers(adapter, SOCKET, tmp_path)
     links = tmp_path / "calculator"
     contents = {file.name: json.loads(file.read_text()) for file in links.iterdir()}
     assert {name: content["in"] for name, content in contents.items()} == {
@@ -36,17 +38,14 @@ def test_transformers_loads_the_verified_base_with_the_adapter_and_its_own_token
     assert contents["adapter_config.json"]["base_model_name_or_path"] == str(links), (
         "the adapter's config names the linked base"
     )
-    assert "calculator@7" in command
-    assert options(command)["--dtype"] == "bfloat16"
-    assert options(command)["--host"] == "127.0.0.1"
+    assert command[-4:] == ["calculator@7", str(SOCKET), "cpu", "bfloat16"]
 
 
 def test_vllm_puts_the_adapter_on_the_verified_base_under_the_served_name(adapter: ServedModel) -> None:
-    command = engine_commands.vllm(adapter, 1234, SETTINGS)
+    command = engine_commands.vllm(adapter, SOCKET, SETTINGS)
     assert str(adapter.full_weights) in command
     assert options(command) == {
-        "--host": "127.0.0.1",
-        "--port": "1234",
+        "--uds": str(SOCKET),
         "--dtype": "bfloat16",
         "--tokenizer": str(adapter.folder),
         "--gpu-memory-utilization": "0.4",
@@ -92,7 +91,7 @@ def test_vllm_runs_in_the_environment_that_params_name(adapter: ServedModel, tmp
 
 def test_vllm_serves_full_weights_under_the_served_name(adapter: ServedModel) -> None:
     full = ServedModel("calculator@7", adapter.full_weights, adapter.full_weights, "float32")
-    command = options(engine_commands.vllm(full, 1234, SETTINGS))
+    command = options(engine_commands.vllm(full, SOCKET, SETTINGS))
     assert command["--served-model-name"] == "calculator@7"
     assert "--enable-lora" not in command
 
@@ -119,13 +118,13 @@ def test_vllm_is_chosen_where_it_is_installed_and_a_gpu_is_present(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if installed or name != "vllm" else None)
     monkeypatch.setattr(engine_commands, "_device", lambda: device)
     settings = SETTINGS.model_copy(update={"engine": setting})
-    assert engine_commands.choose(adapter, 1, tmp_path, settings)[0] == chosen
+    assert engine_commands.choose(adapter, SOCKET, tmp_path, settings)[0] == chosen
 
 
 def test_an_engine_that_is_not_installed_is_an_error(adapter: ServedModel, tmp_path: Path) -> None:
     settings = SETTINGS.model_copy(update={"engine": "vllm"})
     with pytest.raises(ServingError, match="vllm, which is not installed"):
-        engine_commands.choose(adapter, 1, tmp_path, settings)
+        engine_commands.choose(adapter, SOCKET, tmp_path, settings)
 
 
 def test_transformers_needs_the_library_that_its_server_needs(
@@ -133,4 +132,4 @@ def test_transformers_needs_the_library_that_its_server_needs(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingLibraryError, match="openai is not installed"):
-        engine_commands.choose(adapter, 1, tmp_path, SETTINGS)
+        engine_commands.choose(adapter, SOCKET, tmp_path, SETTINGS)

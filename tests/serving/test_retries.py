@@ -15,7 +15,7 @@ from tunesmith.core.errors import (
     UnreachableTrackerError,
 )
 from tunesmith.serving import retries
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.retries import Backoff, TransientErrors
 
 TRANSIENT = [

@@ -19,7 +19,7 @@ from serving_settings import SETTINGS, wait_until
 
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Supervisor
 
 pytestmark = pytest.mark.usefixtures("fake_engines")
@@ -30,6 +30,7 @@ import sys
 from tunesmith.cli import main as cli
 from tunesmith.core.errors import UnreachableTrackerError
 from tunesmith.serving import engine_commands, supervisor
+from tunesmith.serving.gateway import prompts
 
 calls, Registry = [], supervisor.Registry
 
@@ -40,8 +41,9 @@ def connect():
     return Registry()
 
 supervisor.Registry = connect
-engine_commands.choose = lambda served, port, *_: (
-    "transformers", [sys.executable, {fake!r}, served.name, str(port), str(served.folder / "answers.json")])
+prompts.reader = lambda *_: None
+engine_commands.choose = lambda served, socket, *_: (
+    "transformers", [sys.executable, {fake!r}, served.name, str(socket), str(served.folder / "answers.json")])
 cli.main(["serve", "--port", "0"])
 """
 

@@ -15,7 +15,7 @@ from tunesmith.core.errors import IntegrityError, RegistryError, ServingError
 from tunesmith.registry import promotion
 from tunesmith.registry.registered_models import Registry
 from tunesmith.serving import engine_commands
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Serving, Supervisor, Waiting
 
 pytestmark = pytest.mark.usefixtures("fake_engines")

@@ -12,7 +12,7 @@ from serving_settings import SETTINGS
 
 from tunesmith.registry.registered_models import Registry
 from tunesmith.serving import model_cache
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Supervisor
 
 pytestmark = pytest.mark.usefixtures("fake_engines")

@@ -13,7 +13,7 @@ from serving_settings import MESSAGES, SETTINGS, wait_until
 
 from tunesmith.registry.registered_models import Registry
 from tunesmith.serving import engine, model_cache
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Restarting, Supervisor
 
 pytestmark = pytest.mark.usefixtures("fake_engines")

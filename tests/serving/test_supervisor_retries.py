@@ -13,7 +13,7 @@ from tunesmith.core import files, manifest
 from tunesmith.core.errors import BaseModelError, RegistryError, UnreachableBaseError, UnreachableTrackerError
 from tunesmith.registry.registered_models import Registry
 from tunesmith.serving import deployment, model_cache
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Supervisor
 
 pytestmark = pytest.mark.usefixtures("fake_engines")

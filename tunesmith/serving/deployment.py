@@ -4,11 +4,12 @@ A version is fetched into a `Candidate`, whose engine is started and probed; one
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,11 +18,11 @@ from tunesmith.core.errors import IntegrityError, ServingError
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.versions import VersionFiles
-from tunesmith.serving import engine, model_files, probes
+from tunesmith.serving import engine, model_cache, model_files, probes
 from tunesmith.serving.engine import Engine
 from tunesmith.serving.engine_commands import ServedModel
+from tunesmith.serving.gateway.proxy import Upstream
 from tunesmith.serving.probes import Probe, Probes
-from tunesmith.serving.proxy import Upstream
 from tunesmith.serving.settings import Serve
 
 
@@ -43,12 +44,20 @@ class Candidate:
     def __str__(self) -> str:
         return f"version {self.version} ({self.model}), digest {self.digest}"
 
-    def verify(self) -> None:
-        """Check every byte again. Raises IntegrityError."""
-        digests = (self.served.folder, self.digest), (self.served.full_weights, self.full_weights_digest)
-        for folder, digest in digests:
+    def verify(self, served: ServedModel | None = None) -> None:
+        """Check every byte again, by default where it was fetched to. Raises IntegrityError."""
+        served = served or self.served
+        for folder, digest in ((served.folder, self.digest), (served.full_weights, self.full_weights_digest)):
             if manifest.verify(folder).digest != digest:
                 raise IntegrityError(f"{folder}: changed since it was verified", fix="find out who changed it")
+
+    def linked(self, into: Path) -> ServedModel:
+        """Return the model by files in ``into`` that stay when a file of the cache or of models/ is replaced."""
+        folders = {self.served.folder: into / "model"}
+        folders.setdefault(self.served.full_weights, into / "weights")
+        for source, target in folders.items():
+            shutil.copytree(source, target, copy_function=model_cache.link_or_copy)
+        return replace(self.served, folder=into / "model", full_weights=folders[self.served.full_weights])
 
 
 @dataclass(frozen=True)
@@ -115,19 +124,22 @@ def read_candidate(fetched: VersionFiles) -> Candidate:
 
 def start(candidate: Candidate, settings: Serve) -> Deployment:
     """Start the engine of a candidate, probe it, and return the deployment. Raises ServingError as `probe` does."""
+    from tunesmith.serving.gateway import prompts  # imports transformers
+
     with ExitStack() as resources:
         engine = resources.enter_context(probed_engine(candidate, settings))
         upstream = Upstream(
-            engine.url,
+            engine.socket,
             engine.name,
-            {
+            served={
                 "version": candidate.version,
                 "trained": candidate.model,
                 "digest": candidate.digest,
                 "engine": engine.kind,
                 "dtype": candidate.served.dtype,
             },
-            candidate.probes.get("chat_template_kwargs", []),
+            reader=prompts.reader(candidate.served, settings),
+            template_kwargs=candidate.probes.get("chat_template_kwargs", []),
         )
         return Deployment(candidate, engine, upstream, resources.pop_all())
 
@@ -145,7 +157,11 @@ def probe(fetched: VersionFiles, settings: Serve) -> None:
 @contextmanager
 def probed_engine(candidate: Candidate, settings: Serve) -> Iterator[Engine]:
     """Start the engine of a candidate, probe it, and yield it; it stops with the block. Raises ServingError."""
-    with engine.running(candidate.served, settings) as running:
+    with (
+        model_cache.private_folder() as private,
+        engine.running(served := candidate.linked(private), settings) as running,
+    ):
+        candidate.verify(served)  # what was loaded: the files may have changed on their way
         _check_answers(running, candidate.probes, settings.start_seconds)
         yield running
 

@@ -1,11 +1,10 @@
-"""An engine: a server of one model, in a process of its own on a loopback port.
+"""An engine: a server of one model, in a process of its own on a Unix socket that is closed to other users.
 
 The process ends with the one that started it, however that one ends.
 """
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ from tunesmith.core.errors import ServingError
 from tunesmith.core.params import TemplateKwargs
 from tunesmith.core.ready_rows import Message
 from tunesmith.serving import engine_commands
-from tunesmith.serving.engine_commands import LOOPBACK, EngineKind, ServedModel
+from tunesmith.serving.engine_commands import EngineKind, ServedModel
 from tunesmith.serving.settings import Serve
 
 STOP_TIMEOUT = 10.0
@@ -47,10 +46,9 @@ PARENT_DEATH_SIGNAL: dict[EngineKind, signal.Signals] = {"transformers": signal.
 class Engine:
     """A running server, whose process belongs to the caller: `running` stops it."""
 
-    def __init__(self, kind: EngineKind, name: str, command: list[str], port: int, folder: Path) -> None:
-        self.kind, self.name = kind, name
-        self.url = f"http://{LOOPBACK}:{port}"
-        """Address of the server, without /v1."""
+    def __init__(self, kind: EngineKind, name: str, command: list[str], socket: Path, folder: Path) -> None:
+        self.kind, self.name, self.socket = kind, name, socket
+        self._client = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine")
         self.missed_checks = 0
         """Health checks missed in a row."""
         self.log = folder / "engine.log"
@@ -72,7 +70,7 @@ class Engine:
         while time.monotonic() < deadline:
             self.check_process()
             if self.is_healthy():
-                return self.check_process()  # another process may have taken the port and answered
+                return
             time.sleep(0.1)
         raise ServingError(
             f"{self.name}: {self.kind} does not answer after {seconds:g} s; its last lines:\n{self.tail()}",
@@ -91,20 +89,29 @@ class Engine:
 
     def is_healthy(self) -> bool:
         """Return whether the server passes a health check in time. A model that no longer generates goes unnoticed."""
+        if not self.socket.exists():
+            return False
         try:
-            return httpx2.get(f"{self.url}/health", timeout=HEALTH_TIMEOUT, trust_env=False).is_success
+            return self._client.get("/health", timeout=HEALTH_TIMEOUT).is_success
         except httpx2.TransportError:
             return False
 
-    def check_health(self) -> None:
-        """Check the process and its health, once a poll. Raises ServingError if it ended, or hung and was killed."""
+    def check_health(self, silence: float, stall_seconds: float) -> None:
+        """Check the process and its health, once a poll. Raises ServingError if it ended, or hung and was killed.
+
+        silence: seconds since it generated something, of which ``stall_seconds`` are no fault.
+        """
         self.check_process()
         self.missed_checks = 0 if self.is_healthy() else self.missed_checks + 1
-        if self.missed_checks == MAX_MISSED:
+        hung = None
+        if silence > stall_seconds:
+            hung = f"generated nothing for {silence:.0f} s (serve.stall_seconds: {stall_seconds:g})"
+        elif self.missed_checks == MAX_MISSED:
+            hung = f"missed {MAX_MISSED} health checks in a row, each with a timeout of {HEALTH_TIMEOUT:g} s,"
+        if hung:
             os.killpg(self.process.pid, signal.SIGKILL)
             raise ServingError(
-                f"{self.name}: {self.kind} missed {MAX_MISSED} health checks in a row, each with a timeout of "
-                f"{HEALTH_TIMEOUT:g} s, and was killed; its last lines:\n{self.tail()}",
+                f"{self.name}: {self.kind} {hung} and was killed; its last lines:\n{self.tail()}",
                 fix="if it happens again, find out what it waits for, such as a GPU, or memory that is swapped out",
             )
 
@@ -119,7 +126,7 @@ class Engine:
         if template_kwargs:
             request["chat_template_kwargs"] = template_kwargs
         try:
-            reply = httpx2.post(f"{self.url}/v1/chat/completions", json=request, timeout=timeout, trust_env=False)
+            reply = self._client.post("/v1/chat/completions", json=request, timeout=timeout)
             message = reply.raise_for_status().json()["choices"][0]["message"]
             return f"{message.get('reasoning_content') or ''} {message.get('content') or ''}".strip()
         except (httpx2.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
@@ -147,15 +154,16 @@ class Engine:
             except subprocess.TimeoutExpired:
                 continue
         self.process.wait()
+        self._client.close()
 
 
 @contextmanager
 def running(served: ServedModel, settings: Serve) -> Iterator[Engine]:
     """Start an engine, wait until it is healthy, and yield it; it stops with the block. Raises ServingError."""
     with TemporaryDirectory(prefix="tunesmith-serve-") as scratch:
-        folder, port = Path(scratch), _free_port()
-        kind, command = engine_commands.choose(served, port, folder, settings)
-        engine = Engine(kind, served.name, command, port, folder)
+        folder, address = Path(scratch), Path(scratch, "engine.sock")
+        kind, command = engine_commands.choose(served, address, folder, settings)
+        engine = Engine(kind, served.name, command, address, folder)
         try:
             engine.wait_until_healthy(settings.start_seconds)
             yield engine
@@ -168,9 +176,3 @@ def _environment() -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key != "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
     hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
     return {**inherited, **cpus.environment(), **hub, "VLLM_NO_USAGE_STATS": "1"}
-
-
-def _free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind((LOOPBACK, 0))
-        return int(bound.getsockname()[1])

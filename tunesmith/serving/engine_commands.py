@@ -1,6 +1,7 @@
-"""Commands of the two engines: `transformers serve` and `vllm serve`.
+"""Commands of the two engines: transformers' server and `vllm serve`.
 
-Both serve under the name ``<registered model>@<version>``, so that every reply names the version that wrote it.
+Both listen on a Unix socket in a folder that is closed to other users, and serve under the name
+``<registered model>@<version>``, so that every reply names the version that wrote it.
 """
 
 import importlib.util
@@ -17,7 +18,6 @@ from tunesmith.registry.servable import ADAPTER
 from tunesmith.serving.settings import Serve
 
 EngineKind = Literal["transformers", "vllm"]
-LOOPBACK = "127.0.0.1"
 WEIGHT_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 """Files that a server reads from the full weights under an adapter."""
 ADAPTER_FILES = ("adapter_model.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*")
@@ -42,7 +42,7 @@ class ServedModel:
         return (self.folder / ADAPTER).exists()
 
 
-def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tuple[EngineKind, list[str]]:
+def choose(served: ServedModel, socket: Path, folder: Path, settings: Serve) -> tuple[EngineKind, list[str]]:
     """Return the engine that `Serve.engine` selects and its command, to be run in ``folder``, which is empty.
 
     Raises ServingError or MissingLibraryError where the engine is not installed.
@@ -57,9 +57,9 @@ def choose(served: ServedModel, port: int, folder: Path, settings: Serve) -> tup
             "set serve.engine to auto",
         )
     if settings.engine == "vllm" or (settings.engine == "auto" and installed and _device() == "cuda"):
-        return "vllm", vllm(served, port, settings)
-    extras.check("openai")  # `transformers serve` needs it
-    return "transformers", transformers(served, port, folder)
+        return "vllm", vllm(served, socket, settings)
+    extras.check("openai")  # which transformers' server needs
+    return "transformers", transformers(served, socket, folder)
 
 
 def has_vllm(python: Path | None) -> bool:
@@ -76,17 +76,18 @@ def has_vllm(python: Path | None) -> bool:
 
 
 def context_length(served: ServedModel, settings: Serve) -> int:
-    """`Serve.context_length`, or what the model has where that is less: vLLM refuses more."""
+    """Return `Serve.context_length`, or what the model has where that is less: vLLM refuses more."""
     config = json.loads((served.full_weights / "config.json").read_text())
     own = config.get("text_config", config).get("max_position_embeddings")
     return min(settings.context_length, own or settings.context_length)
 
 
-def transformers(served: ServedModel, port: int, folder: Path) -> list[str]:
-    """Return the command of `transformers serve`, to be run in ``folder``, where links to the model's files are made.
+def transformers(served: ServedModel, socket: Path, folder: Path) -> list[str]:
+    """Return the command of `tunesmith.serving.transformers_server`, to be run in ``folder``.
 
-    Of ``<name>@<version>`` it loads ``<name>`` from the working folder. Weights with an adapter beside them are loaded
-    with it, in one dtype, as in `tunesmith.models.loading`; the adapter's config names the same folder as its base.
+    Links to the model's files are made there. Of ``<name>@<version>`` it loads ``<name>`` from the working folder.
+    Weights with an adapter beside them are loaded with it, in one dtype, as in `tunesmith.models.loading`; the
+    adapter's config names the same folder as its base.
     """
     links = folder / served.name.partition("@")[0]
     links.mkdir()
@@ -99,15 +100,15 @@ def transformers(served: ServedModel, port: int, folder: Path) -> list[str]:
     if served.is_adapter:
         config = json.loads((served.folder / ADAPTER).read_text())
         (links / ADAPTER).write_text(json.dumps(config | {"base_model_name_or_path": str(links)}))
-    command = [sys.executable, "-P", "-m", "transformers.cli.transformers", "serve", served.name]
-    return [*command, "--host", LOOPBACK, "--port", str(port), "--device", _device(), "--dtype", served.dtype]
+    command = [sys.executable, "-P", "-m", "tunesmith.serving.transformers_server"]
+    return [*command, served.name, str(socket), _device(), served.dtype]
 
 
-def vllm(served: ServedModel, port: int, settings: Serve) -> list[str]:
+def vllm(served: ServedModel, socket: Path, settings: Serve) -> list[str]:
     """Return the command of `vllm serve`, with the model's own tokenizer and chat template, not its base's."""
     python = str(settings.python.absolute()) if settings.python else sys.executable
     command = [python, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(served.full_weights.resolve())]
-    command += ["--host", LOOPBACK, "--port", str(port), "--dtype", served.dtype]
+    command += ["--uds", str(socket), "--dtype", served.dtype]
     command += ["--tokenizer", str(served.folder.resolve())]
     command += ["--gpu-memory-utilization", str(settings.gpu_memory_share)]
     command += ["--max-model-len", str(context_length(served, settings))]

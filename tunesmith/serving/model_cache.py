@@ -8,8 +8,10 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import IntegrityError
@@ -51,6 +53,40 @@ def hold(digest: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_SH)  # waits while another process removes the version
         _locks[place] = lock
     return place
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """Yield a new folder beside the cached models, for links to them; it is removed afterwards.
+
+    A folder that a killed process left is removed here.
+    """
+    place = folder() / "private"
+    place.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for left in place.iterdir():
+        with suppress(FileNotFoundError, BlockingIOError), _locked(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(dir=place) as name, _locked(Path(name)):
+        yield Path(name)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder while the block runs. Raises BlockingIOError where another process has it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a file of the same bytes that stays when ``source`` is replaced: by a hard link where possible."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another file system, or a file of another user
+        shutil.copyfile(source, target)
 
 
 def prune(keep: Collection[str]) -> list[str]:

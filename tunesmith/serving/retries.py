@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from tunesmith.core.errors import BusyError, TunesmithError, UnreachableBaseError, UnreachableTrackerError
-from tunesmith.serving.proxy import Proxy
+from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.settings import Serve
 
 TRANSIENT = (UnreachableTrackerError, UnreachableBaseError, BusyError, OSError)

@@ -10,7 +10,7 @@ from tunesmith.core.params import Section
 
 class Serve(Section):
     engine: Literal["auto", "transformers", "vllm"] = "auto"
-    """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed, else `transformers serve`."""
+    """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed, else transformers' server."""
     host: str = "127.0.0.1"
     """Address that requests are accepted at. Requests need no password, so only a loopback address keeps others out."""
     port: NonNegativeInt = 8000
@@ -29,11 +29,22 @@ class Serve(Section):
     python: Path | None = None
     """Python of the environment that has vLLM, such as .venv-vllm/bin/python; null: this one."""
     context_length: PositiveInt = 8192
-    """Maximum tokens of a prompt and its answer together in vLLM, whose cache of one such request must fit; less where
-    the model has less."""
+    """Maximum tokens of a prompt and its answer together, less where the model has less. vLLM's cache of one such
+    request must fit the GPU."""
     gpu_memory_share: float = Field(default=0.4, gt=0, le=0.95)
     """Fraction of the GPU's memory for a vLLM engine. Up to 0.5, a new champion starts beside the current one; above,
     it starts after that one has stopped, and requests are refused in between."""
+    max_requests: PositiveInt = 64
+    """Number of requests that are answered at once. Further ones are refused with status 429."""
+    max_request_bytes: PositiveInt = 1_000_000
+    """Size of a request, in bytes. Larger ones are refused."""
+    max_new_tokens: PositiveInt = 4096
+    """Length of an answer, in tokens, at most; also that of an answer whose request names none."""
+    request_seconds: PositiveFloat = 600
+    """Time from a request to the end of its answer, in seconds. An answer that takes longer is cut off."""
+    stall_seconds: PositiveFloat = 120
+    """Time, in seconds, that an engine may generate nothing while it is asked to. Then it counts as hung: /health says
+    unavailable, and the engine is restarted."""
 
     @property
     def fit_twice(self) -> bool:

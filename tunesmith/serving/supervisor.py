@@ -25,7 +25,8 @@ from tunesmith.registry.tracker import Names
 from tunesmith.registry.trust.chain import Chain, Entry
 from tunesmith.serving import deployment, model_cache
 from tunesmith.serving.deployment import Candidate, Deployment
-from tunesmith.serving.proxy import Proxy, listening
+from tunesmith.serving.gateway.proxy import Proxy
+from tunesmith.serving.gateway.web import listening
 from tunesmith.serving.retries import TRANSIENT, Backoff, TransientErrors, error_message, retry_transient
 from tunesmith.serving.settings import Serve
 
@@ -65,7 +66,7 @@ def run(which: str, port: int | None, host: str | None = None, wait: bool = Fals
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings, names = params.load(Serve, "serve"), params.load(Names, "registry")
     settings = settings.model_copy(update={"host": host or settings.host})
-    proxy = Proxy(names.model, which[1:] if which.startswith("@") else None)
+    proxy = Proxy(names.model, which[1:] if which.startswith("@") else None, settings.stall_seconds)
     signing = params.load(Settings, "signing").root
     # Engines stop after the proxy, which drains its requests.
     with ExitStack() as engines, listening(proxy, settings, settings.port if port is None else port) as url:
@@ -176,7 +177,7 @@ class Supervisor:
         if isinstance(self.state, Serving):
             current = self.state.deployment
             try:
-                current.engine.check_health()
+                current.engine.check_health(current.upstream.silence(), self.settings.stall_seconds)
             except ServingError as error:
                 self.log(str(error))
                 self.proxy.switch(None, f"{error.reason.partition(';')[0]}; it is being restarted")

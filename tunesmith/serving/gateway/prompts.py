@@ -1,0 +1,82 @@
+"""The prompts of requests, in tokens of the served version: what must not be in them, and whether they fit.
+
+Loading the tokenizer imports transformers.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tunesmith.models import chat_template
+from tunesmith.serving import engine_commands
+from tunesmith.serving.engine_commands import ServedModel
+from tunesmith.serving.gateway.requests import Chat, Completion, RequestError
+from tunesmith.serving.settings import Serve
+
+
+class PromptReader:
+    """Reads prompts as the engine will. May be used from any thread, but from one at a time."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
+        """context: the most tokens of a prompt and its answer together."""
+        self.tokenizer, self.context = tokenizer, context
+        tokens = sorted(filter(None, chat_template.special_tokens(tokenizer)), key=len, reverse=True)
+        self._control_token = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+
+    def count(self, request: Chat | Completion) -> int:
+        """Return the number of tokens of a request's prompt.
+
+        Raises RequestError where the chat template refuses the conversation, or where a text in it holds one of the
+        template's control tokens: it would end its turn and begin another's.
+        """
+        if isinstance(request, Completion):
+            return len(self.tokenizer.encode(request.prompt))
+        asked = request.engine_fields()
+        for place in ("messages", "tools"):
+            for text in _texts(asked.get(place, [])):
+                if found := self._control_token.search(text):
+                    raise RequestError(f"{place}: {found[0]!r} would be read as a control token of the chat template")
+        try:
+            text = self.tokenizer.apply_chat_template(
+                [_with_parsed_calls(message) for message in asked["messages"]],
+                tools=asked.get("tools"),
+                add_generation_prompt=True,
+                tokenize=False,
+                **(request.chat_template_kwargs or {}),
+            )
+        except Exception as error:  # a template may raise anything for a conversation that it cannot write
+            raise RequestError(f"messages: the chat template cannot write them: {error}") from None
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+def reader(served: ServedModel, settings: Serve) -> PromptReader:
+    """Return the reader of a model's prompts."""
+    tokenizer = AutoTokenizer.from_pretrained(served.folder, local_files_only=True)
+    return PromptReader(tokenizer, engine_commands.context_length(served, settings))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in JSON, names of fields included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _with_parsed_calls(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message whose calls have their arguments as objects, as engines hand them to the template."""
+    if "tool_calls" not in message:
+        return message
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {**message, "tool_calls": calls}

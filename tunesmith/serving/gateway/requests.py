@@ -1,0 +1,169 @@
+"""What a request may ask of an engine: fields on a list, each with bounds. Any other field is refused by its name.
+
+An engine ignores some fields of OpenAI's API, and lets others replace the chat template that the model was evaluated
+with, or generate without end. None of those is on the list. A null counts as absent, as in OpenAI's API.
+"""
+
+import json
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+
+from tunesmith.core.params import TemplateKwargs
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MAX_PROBLEMS = 5
+"""Most problems of a request that its refusal names."""
+
+
+class RequestError(ValueError):
+    """A request that is refused, with the reason for its client."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, value: Any) -> Any:
+        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+
+
+class Text(_Part):
+    type: Literal["text"]
+    text: str
+
+
+class CalledFunction(_Part):
+    name: Name
+    arguments: str
+    """The text of a JSON object."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _is_object(cls, value: str) -> str:
+        try:
+            arguments = json.loads(value)
+        except (ValueError, RecursionError):
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise ValueError("not the text of a JSON object")
+        return value
+
+
+class ToolCall(_Part):
+    id: Name
+    type: Literal["function"] = "function"
+    function: CalledFunction
+    index: int | None = None
+
+
+class Message(_Part):
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | list[Text] = ""
+    reasoning_content: str | None = None
+    """Reasoning of an earlier answer, of which the template decides what it writes."""
+    name: Name | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, min_length=1, max_length=128)
+    tool_call_id: Name | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Message":
+        if "content" not in self.model_fields_set and not self.tool_calls:
+            raise ValueError("content is missing")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls are an assistant's, not a {self.role}'s")
+        if isinstance(self.content, list):
+            self.content = "\n".join(part.text for part in self.content)
+        return self
+
+
+class Function(_Part):
+    name: Name
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Literal[False] | None = None
+
+
+class Tool(_Part):
+    type: Literal["function"]
+    function: Function
+
+
+class TextFormat(_Part):
+    type: Literal["text"]
+
+
+class StreamOptions(_Part):
+    include_usage: Literal[True]
+
+
+class Generation(_Part):
+    """What both kinds of request have in common."""
+
+    model: Name | None = None
+    max_tokens: int | None = Field(default=None, ge=1)
+    """The most tokens of the answer. `Serve.max_new_tokens` is the most that may be asked for."""
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    stop: Stop | Annotated[list[Stop], Field(min_length=1, max_length=4)] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+    n: Literal[1] | None = None
+
+    def engine_fields(self) -> dict[str, Any]:
+        """Return the fields that an engine gets, as JSON."""
+        left_out = {"model", "user", "n", "stream_options"}
+        return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
+
+
+class Chat(Generation):
+    """A request to chat/completions."""
+
+    messages: list[Message] = Field(min_length=1, max_length=4096)
+    tools: list[Tool] | None = Field(default=None, min_length=1, max_length=128)
+    max_completion_tokens: int | None = Field(default=None, ge=1)
+    """Another name of max_tokens."""
+    chat_template_kwargs: TemplateKwargs | None = None
+    """Values for the chat template's variables; only those that the version was evaluated with."""
+    tool_choice: Literal["auto"] | None = None
+    response_format: TextFormat | None = None
+    logprobs: Literal[False] | None = None
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> "Chat":
+        if self.max_completion_tokens is not None:
+            self.max_tokens, self.max_completion_tokens = self.max_completion_tokens, None
+        return self
+
+    def engine_fields(self) -> dict[str, Any]:
+        unused = ("tool_choice", "response_format", "logprobs")  # which ask for what an engine does without them
+        return {name: value for name, value in super().engine_fields().items() if name not in unused}
+
+
+class Completion(Generation):
+    """A request to completions: a prompt that no template is applied to."""
+
+    prompt: str = Field(min_length=1)
+
+
+Kind = TypeVar("Kind", bound=Generation)
+
+
+def read(kind: type[Kind], body: bytes) -> Kind:
+    """Return the request in a body. Raises RequestError, which names the fields that are wrong."""
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        problems = [f"{_place(problem['loc'])}{problem['msg']}" for problem in error.errors(include_url=False)]
+        more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
+        raise RequestError("; ".join(problems[:MAX_PROBLEMS]) + more) from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Return a place in a request as its author would write it, such as "messages[0].content: "."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return f"{text.removeprefix('.')}: " if text else ""

@@ -1,0 +1,42 @@
+"""An engine by transformers: its own server's handlers, for one model, on a Unix socket.
+
+    python -m tunesmith.serving.transformers_server MODEL SOCKET DEVICE DTYPE
+
+`transformers serve` listens on a port that every process of the machine can reach, and has routes that load another
+model, or this one again, without a check (docs/decisions/035). Here there are only those that generate.
+"""
+
+import sys
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from transformers.cli.serving.chat_completion import ChatCompletionHandler
+from transformers.cli.serving.completion import CompletionHandler
+from transformers.cli.serving.model_manager import ModelManager
+from transformers.cli.serving.utils import GenerationState
+
+
+def app(model: str, device: str, dtype: str) -> FastAPI:
+    """Load a model from the working folder, and return the application that generates with it."""
+    manager, state, server = ModelManager(device=device, dtype=dtype, force_model=model), GenerationState(), FastAPI()
+    handlers = {
+        "/v1/chat/completions": ChatCompletionHandler(manager, state),
+        "/v1/completions": CompletionHandler(manager, state),
+    }
+    seen = 0
+
+    async def generate(request: Request) -> Any:
+        nonlocal seen
+        seen += 1
+        return await handlers[request.url.path].handle_request(await request.json(), f"request-{seen}")
+
+    for path in handlers:
+        server.add_api_route(path, generate, methods=["POST"], response_model=None)
+    server.add_api_route("/health", lambda: {"status": "ok"})
+    return server
+
+
+if __name__ == "__main__":
+    model, socket, device, dtype = sys.argv[1:]
+    uvicorn.run(app(model, device, dtype), uds=socket, access_log=False)
