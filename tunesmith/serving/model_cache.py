@@ -81,10 +81,10 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Make a file of the same bytes that stays when ``source`` is replaced: by a hard link where possible."""
     try:
-        os.link(source.resolve(), target)
+        os.link(Path(source).resolve(), target)
     except OSError:  # another file system, or a file of another user
         shutil.copyfile(source, target)
 
