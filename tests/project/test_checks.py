@@ -90,6 +90,19 @@ def suite(**values: Any) -> Any:
         (lambda p: p["data"]["demo"].update(verifier="nummer"), "unknown verifier 'nummer'; use one of choice"),
         (lambda p: p["data"]["demo"].update(columns={"prmpt": "q"}), "data.demo.columns.prmpt"),
         (lambda p: p["data"]["demo"].update(columns={"prompt": "{{ q"}), "not a Jinja template"),
+        (
+            lambda p: p["data"]["demo"].update(splits={"validation": 0.5, "test": 0.5}),
+            "sft.sft-lora.dataset: the train split of data.demo has no rows",
+        ),
+        (lambda p: p["data"]["demo"].update(limit={"validation": 0}), "the validation split of data.demo has no rows"),
+        (
+            lambda p: p["data"]["demo_pairs"].update(limit={"test": 0}),
+            "dpo.dpo.dataset: the test split of data.demo_pairs has no rows",
+        ),
+        (
+            lambda p: p["data"]["demo"].update(splits={"test": 0}),
+            "evaluate.suites.arithmetic.dataset: the test split of data.demo has no rows\n  fix: give it a share",
+        ),
         (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
         (
             lambda p: (p["data"]["demo"].update(kind="answers"), p["dpo"]["dpo"].update(dataset="demo")),

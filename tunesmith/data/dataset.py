@@ -101,6 +101,12 @@ class Dataset(Section):
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
         return layout, row
 
+    def keeps_rows(self, split: str) -> bool:
+        """Return whether a split has a share of the rows, and its limit is not 0."""
+        shares = {"validation": self.splits.validation, "test": self.splits.test}
+        share = shares.get(split, 1 - sum(shares.values()))
+        return share > 0 and getattr(self.limit, split) != 0
+
     def named_columns(self) -> set[str]:
         """Return the columns of the file that `columns` names, apart from those within templates."""
         return {value for value in (self.columns or {}).values() if not _is_template(value)}

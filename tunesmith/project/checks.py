@@ -91,6 +91,18 @@ def _check_trainings(document: Document, path: Path) -> None:
         if objective in row_kinds.LEARNS_FROM and not rows_name_verifiers:
             where = f"{path}: {place}.dataset: data.{entry.dataset}"
             row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
+        _check_split(document, entry.dataset, "train", f"{path}: {place}.dataset")
+        if entry.probes or objective in ("dpo", "reward"):  # these two measure their own held-out score as well
+            held_out = "validation" if objective == "sft" else "test"
+            _check_split(document, entry.dataset, held_out, f"{path}: {place}.dataset")
+
+
+def _check_split(document: Document, name: str, split: str, place: str) -> None:
+    if not document.data[name].keeps_rows(split):
+        raise ParamsError(
+            f"{place}: the {split} split of data.{name} has no rows",
+            fix=f"give it a share of the rows in data.{name}.splits, and in data.{name}.limit null or more than 0",
+        )
 
 
 def _check_reaches_base(document: Document, name: str, path: Path) -> None:
@@ -131,7 +143,9 @@ def _check_suites(document: Document, path: Path) -> None:
         if suite.kind == "lm_eval":
             _check_task(name, suite, path)
         else:
-            _check_one_of(suite.dataset, document.data, f"{path}: evaluate.suites.{name}.dataset", "data set")
+            place = f"{path}: evaluate.suites.{name}.dataset"
+            _check_one_of(suite.dataset, document.data, place, "data set")
+            _check_split(document, suite.dataset, "test", place)
 
 
 def _check_task(name: str, suite: LmEvalTask, path: Path) -> None:
