@@ -147,7 +147,7 @@ def test_stages_read_only_what_they_declare(project: Project) -> None:
     for stage, entry in yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"].items():
         parts = [part["path"] for kind in ("deps", "outs") for part in entry.get(kind, [])]
         record = ["params.yaml", "dvc.lock", "requirements.lock", "pyproject.toml"]
-        registry = ["mlflow.db", "mlartifacts"]
+        registry = ["mlflow.db", "mlartifacts", ".tunesmith/histories.json"]
         code = stage.split("@")[0]
         files = (project.folder / "build/code" / code).read_text() if code != "fingerprint" else ""
         modules = re.findall(r"^[0-9a-f]{64}  (\S+)$", files, re.MULTILINE)
