@@ -24,7 +24,7 @@ class LargestStep(TypedDict):
     """The largest step of a training, from which `planning.workload` predicts its memory."""
 
     batch: int
-    """Packed sequences (sft), pairs (dpo, reward) or completions (rlhf, grpo) that go through the model at once."""
+    """Packed sequences (sft), pairs (dpo, reward) or completions (the others) that go through the model at once."""
     length: int
     """Tokens of a packed sequence, or of a prompt with its longest completion."""
     completion: int

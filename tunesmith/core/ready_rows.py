@@ -11,7 +11,7 @@ import orjson
 from tunesmith.core import files
 from tunesmith.core.errors import DataError
 
-RowKind = Literal["answers", "preferences", "scored"]
+RowKind = Literal["answers", "preferences", "marks", "scored"]
 
 
 class Message(TypedDict):
@@ -30,7 +30,7 @@ class Message(TypedDict):
 
 
 class Row(TypedDict, total=False):
-    """A ready row: a prompt with a completion, with a chosen and a rejected one, or with a verifier and its columns.
+    """A ready row: a prompt with a completion, which may be marked, with two, or with a verifier and its columns.
 
     The columns after ``verifier`` have the types that verifiers accept. Nothing has checked them: they are the JSON of
     the data set's author, and a verifier reads them as `Mapping[str, object]`.
@@ -41,7 +41,7 @@ class Row(TypedDict, total=False):
     prompt: Required[list[Message]]
     """The conversation to answer, with at most one system message, at its start."""
     completion: list[Message]
-    """The answer to learn: an assistant's turn, after further turns where tools are called."""
+    """The answer to learn, or that is marked: an assistant's turn, after further turns where tools are called."""
     chosen: list[Message]
     """The better of two answers, one assistant's turn."""
     rejected: list[Message]
@@ -67,8 +67,8 @@ class Row(TypedDict, total=False):
     """The arguments of each of the instructions, in their order; null for an instruction without any."""
     schema: dict[str, object] | bool
     """The JSON schema that an answer must be valid under."""
-    label: str
-    """Whether a prompt is safe or unsafe to answer."""
+    label: bool | str
+    """Of a marked answer, whether it is good; for the verifier `refusal`, whether a prompt is safe or unsafe."""
     task: str
     """The task of lm-eval that a prompt is from, in a suite that is a group of tasks."""
     pattern: str

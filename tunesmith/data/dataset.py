@@ -3,16 +3,16 @@
 import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, cast
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Row, RowKind
-from tunesmith.data import conversations, layouts
+from tunesmith.data import conversations, layouts, marks, row_kinds
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.contamination import HeldOut
 from tunesmith.data.layouts import Layout
@@ -22,7 +22,17 @@ from tunesmith.verifiers.names import VerifierName
 
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 Name: TypeAlias = Literal[
-    "prompt", "completion", "chosen", "rejected", "messages", "text", "reference", "verifier", "system"
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "messages",
+    "text",
+    "reference",
+    "verifier",
+    "system",
+    "label",
+    "rating",
 ]
 
 
@@ -60,13 +70,16 @@ class Dataset(Section):
     source: str | None = None
     """Place that the files were downloaded from, hub:OWNER/NAME@COMMIT:PART, for the lineage; nothing reads it."""
     kind: RowKind | None = None
-    """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that
+    """What a row teaches: answers, preferences, marks or scored. Left out of params.yaml, it is the kind that
     the trainings and suites that use the data set learn from; where nothing asks for one, each row's own."""
     columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
     """For each name, a column of the file or a Jinja template over its columns; null recognises common layouts
     (`tunesmith/data/layouts.py`)."""
     system: str | None = None
     """System message for every prompt without one; null leaves it to the chat template."""
+    neutral_rating: FiniteFloat | None = None
+    """Rating that is neither good nor bad, such as 3 of 1 to 5: an answer rated higher is marked good, one rated lower
+    bad, and one rated so is set aside. null: rows with ratings are refused; booleans, thumbs and the like need none."""
     verifier: VerifierName | None = None
     """Verifier that must give full marks to every row's own answer. Rows that name a verifier keep theirs."""
     one_answer: bool = True
@@ -92,14 +105,29 @@ class Dataset(Section):
         if layout.kind is not None and fields.get("tools"):
             raise RowError("field lost: the row defines tools, which would not reach the chat template")
         row = layout.to_row(fields)
+        if layout.kind == "marks":
+            row = self._judge(row)
         row["prompt"] = conversations.with_system(row["prompt"], fields)
-        if self.verifier is not None and "verifier" not in row and layout.kind != "preferences":
+        if (
+            self.verifier is not None
+            and "verifier" not in row
+            and row_kinds.kind_of(row) not in ("preferences", "marks")
+        ):
             row["verifier"] = self.verifier
         if self.kind == "scored" and "completion" in row:
             row = self._to_scored(row)
         if self.system and row["prompt"][0]["role"] != "system":
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
         return layout, row
+
+    def _judge(self, row: Row) -> Row:
+        """Return a marked row with its mark as a boolean or, where the data set teaches answers, a good one without."""
+        good = marks.is_good(cast("bool | float", row["label"]), self.neutral_rating)
+        if self.kind in (None, "marks"):
+            return row | {"label": good}
+        if not good:
+            raise RowError("marked bad: the answer is not one to imitate")
+        return {"prompt": row["prompt"], "completion": row["completion"]}
 
     def keeps_rows(self, split: str) -> bool:
         """Return whether a split has a share of the rows, and its limit is not 0."""

@@ -1,8 +1,9 @@
 """The common layouts of training data, recognised by their columns and turned into ready rows.
 
-Rows of three kinds can train. Answers: a prompt and the answer to learn. Preferences: a prompt with a better and a
-worse answer. Scored: a prompt and the fields with which a verifier scores any answer. A layout that cannot train is
-recognised too, so that the reason can be given. `LAYOUTS`, at the end, is the table of all.
+Rows of four kinds can train. Answers: a prompt and the answer to learn. Preferences: a prompt with a better and a
+worse answer. Marks: a prompt and an answer that is good or bad, which is any layout of answers beside a column that
+says so (`tunesmith/data/marks.py`). Scored: a prompt and the fields with which a verifier scores any answer. A layout
+that cannot train is recognised too, so that the reason can be given. `LAYOUTS`, at the end, is the table of all.
 """
 
 import functools
@@ -10,9 +11,10 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 from tunesmith.core.ready_rows import Message, Row, RowKind
-from tunesmith.data import chat_formats
+from tunesmith.data import chat_formats, marks
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.conversations import (
     ANSWERS,
@@ -27,8 +29,6 @@ from tunesmith.data.conversations import (
 )
 from tunesmith.data.records import Fields
 from tunesmith.verifiers import catalog
-
-MARKS = ("true", "false", "0", "1", "0.0", "1.0")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,23 @@ def recognise(fields: Fields, kind: RowKind | None = None) -> Layout | None:
         fields = {name: value for name, value in fields.items() if value is not None}
     for layout in _with_columns(tuple(fields), kind):
         if layout.only is None or layout.only(fields):
-            return MARKED if layout.kind == "answers" and _is_marked(fields) else layout
+            mark = marks.find(fields) if layout.kind == "answers" else None
+            if mark is None:
+                return None if kind == "marks" else layout
+            return _marked(layout, mark.columns, isinstance(mark.value, bool))
     return None
+
+
+@functools.lru_cache(maxsize=1024)
+def _marked(layout: Layout, columns: tuple[str, ...], decided: bool) -> Layout:
+    """``layout`` whose answer is marked in ``columns``. Its rows have the mark or the rating itself as their label."""
+
+    def build(fields: Fields, *names: str) -> Row:
+        row, mark = layout.to_row(fields), marks.find(fields)
+        assert mark is not None
+        return cast("Row", {"prompt": row["prompt"], "completion": row["completion"], "label": mark.value})
+
+    return Layout("marks", MARKED if decided else RATED, (*layout.columns, *columns), build)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -73,14 +88,9 @@ def _with_columns(columns: tuple[str, ...], kind: RowKind | None) -> tuple[Layou
 
 @functools.cache
 def _of_kind(kind: RowKind | None) -> tuple[Layout, ...]:
-    """Return layouts that can give rows of ``kind`` (None: all). Answers can be scored where a verifier is named."""
-    kinds = (kind, "answers") if kind == "scored" else (kind,)
+    """Return layouts that can give rows of ``kind`` (None: all). Answers can be marked, or have a verifier."""
+    kinds = (kind, "answers") if kind in ("marks", "scored") else (kind,)
     return LAYOUTS if kind is None else tuple(layout for layout in LAYOUTS if layout.kind in kinds)
-
-
-def _is_marked(fields: Fields) -> bool:
-    """Tell whether the row marks its answer as good or bad."""
-    return any(str(fields[name]).lower() in MARKS for name in ("label", "kto_tag") if name in fields)
 
 
 def unrecognised(fields: Fields, kind: RowKind) -> RowError:
@@ -127,6 +137,7 @@ def _split_last(messages: list[Message]) -> Row:
 
 
 def _pair(fields: Fields, prompt: str, chosen: str, rejected: str) -> Row:
+    marks.check_pair(fields)
     sides = [
         strip_after_transcript(fields, prompt, _side(fields, column, has_prompt=True)) for column in (chosen, rejected)
     ]
@@ -134,7 +145,20 @@ def _pair(fields: Fields, prompt: str, chosen: str, rejected: str) -> Row:
 
 
 def _pair_of_conversations(fields: Fields, chosen: str, rejected: str) -> Row:
+    marks.check_pair(fields)
     return preferences_row([], *(_side(fields, column, has_prompt=False) for column in (chosen, rejected)))
+
+
+def _correction(fields: Fields, prompt: str, correction: str, draft: str) -> Row:
+    return _answer(fields, prompt, correction)
+
+
+def _is_rated(answers: str, fields: Fields) -> bool:
+    return marks.is_list_of_rated(fields, answers)
+
+
+def _best_and_worst(fields: Fields, prompt: str, answers: str) -> Row:
+    return preferences_row(prompt_messages(fields, prompt), *marks.best_and_worst(fields, answers))
 
 
 def _side(fields: Fields, column: str, *, has_prompt: bool) -> list[Message]:
@@ -192,11 +216,14 @@ ONE_ANSWER = "a prompt with one right answer"
 PAIR = "a prompt with a better and a worse answer"
 PROMPT_ALONE = "a prompt alone: nothing says what a good answer is"
 PLAIN_TEXT = "a text that does not mark its speakers; no method here trains on plain text"
-MARKED = Layout(
-    None,
-    "a prompt with one answer marked good or bad, which no method learns from: make pairs of them, or name in "
-    "data.<dataset>.columns the prompt and the completion of a file that holds the good ones alone",
-    (),
+MARKED = "a prompt with one answer marked good or bad"
+RATED = "a prompt with one rated answer"
+RATED_LIST = "a prompt with several rated answers, of which the best and the worst make a pair"
+CORRECTED = "a prompt with an answer and its correction"
+DRAFTS = ("draft", "original", "original_response", "rejected_draft", *ANSWERS)
+CORRECTIONS = (
+    *("correction", "corrected", "corrected_response", "corrected_answer", "edited", "edited_response"),
+    *("revision", "revised", "revised_response", "improved_response", "final", "final_response"),
 )
 LAYOUTS: tuple[Layout, ...] = (
     Layout(
@@ -215,10 +242,17 @@ LAYOUTS: tuple[Layout, ...] = (
     # {"prompt": [user: 2 + 2?], "chosen": [assistant: 4], "rejected": [assistant: 5]}.
     *_each("preferences", PAIR, (PROMPTS, "chosen", "rejected"), _pair),
     Layout("preferences", PAIR, ("chosen", "rejected"), _pair_of_conversations),
+    *(
+        Layout("preferences", RATED_LIST, (prompt, answers), _best_and_worst, functools.partial(_is_rated, answers))
+        for prompt, answers in itertools.product(PROMPTS, (*marks.LISTS, *marks.ORDERED))
+    ),
     # {"question": "2 + 2?", "verifier": "number", "answer": "4"} becomes
     # {"prompt": [user: 2 + 2?], "verifier": "number", "reference": "4"}.
     *_each("scored", "a prompt, its right answer, and the verifier to use", (PROMPTS, "verifier", REFERENCES), _scored),
     *_each("scored", "a prompt, and the verifier to use", (PROMPTS, "verifier"), _scored),
+    # {"prompt": "2 + 2?", "draft": "5", "correction": "4"} teaches the correction, or as a pair that over the draft.
+    *_each("answers", CORRECTED, (PROMPTS, CORRECTIONS, DRAFTS), _correction),
+    *_each("preferences", CORRECTED, (PROMPTS, CORRECTIONS, DRAFTS), _pair),
     Layout("answers", CHAT, ("messages",), _chat),
     Layout("answers", CHAT, ("conversations",), _chat),
     Layout("answers", CHAT, ("conversation",), _chat),

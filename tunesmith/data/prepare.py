@@ -29,8 +29,9 @@ from tunesmith.data.records import Problem, Record
 from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
-NOT_BAD = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set")
-"""Checks that set good rows aside."""
+NOT_BAD = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set", "neutral rating",
+           "equal ratings", "marked bad")  # fmt: skip
+"""Checks that set good rows aside, or rows that decide nothing."""
 WRITE_BUFFER = 2**22
 """Bytes."""
 

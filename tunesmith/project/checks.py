@@ -92,7 +92,7 @@ def _check_trainings(document: Document, path: Path) -> None:
             where = f"{path}: {place}.dataset: data.{entry.dataset}"
             row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
         _check_split(document, entry.dataset, "train", f"{path}: {place}.dataset")
-        if entry.probes or objective in ("dpo", "reward"):  # these two measure their own held-out score as well
+        if entry.probes or objective in ("dpo", "kto", "reward"):  # these measure their own held-out score as well
             held_out = "validation" if objective == "sft" else "test"
             _check_split(document, entry.dataset, held_out, f"{path}: {place}.dataset")
 

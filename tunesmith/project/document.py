@@ -24,6 +24,7 @@ from tunesmith.serving.settings import Serve
 from tunesmith.training.entries.common import Entry
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.entries.kto import Kto
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.entries.sft import Sft
@@ -54,6 +55,7 @@ class Document(Section):
     data: dict[EntryName, Dataset] = Field(default_factory=dict)
     sft: dict[EntryName, Sft] = Field(default_factory=dict)
     dpo: dict[EntryName, Dpo] = Field(default_factory=dict)
+    kto: dict[EntryName, Kto] = Field(default_factory=dict)
     reward: dict[EntryName, Reward] = Field(default_factory=dict)
     rlhf: dict[EntryName, Rlhf] = Field(default_factory=dict)
     grpo: dict[EntryName, Grpo] = Field(default_factory=dict)

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, variance
 
+import numpy as np
+
 from tunesmith.core import statistics
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.params import WeightsKind
@@ -42,6 +44,22 @@ def preference(chosen: Sequence[float], rejected: Sequence[float], *, likelier: 
     preferred = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
     interval = statistics.mean_interval(preferred, confidence=0.95, resamples=2000, seed=0)
     return Preference(len(margins), fmean(preferred), **asdict(interval), margin=fmean(margins), likelier=likelier)
+
+
+def separation(good: Sequence[float], bad: Sequence[float]) -> Preference:
+    """The preference over every pair of a good and a bad answer, of which no two need to share a prompt.
+
+    Its accuracy is the area under the ROC curve. The interval is that of as many independent pairs as there are answers
+    of the rarer mark: the variance is at most theirs (van Dantzig 1951). Raises EvaluationError where a mark is absent.
+    """
+    margins = np.subtract.outer(good, bad)
+    accuracy = float(np.sign(margins).mean() + 1) / 2
+    independent = min(len(good), len(bad))
+    right = round(accuracy * independent)
+    interval = statistics.mean_interval(
+        [1.0] * right + [0.0] * (independent - right), confidence=0.95, resamples=0, seed=0
+    )
+    return Preference(margins.size, accuracy, **asdict(interval), margin=float(margins.mean()))
 
 
 def check_steps(steps: Sequence[Step]) -> None:

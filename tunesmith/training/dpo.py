@@ -60,6 +60,9 @@ def make_trainer(
         **common(dpo, profile, scratch),
         num_train_epochs=dpo.epochs,
         beta=dpo.beta,
+        loss_type=list(dpo.loss_type),
+        loss_weights=list(dpo.loss_type.values()),
+        label_smoothing=dpo.label_smoothing,
         max_length=None,  # checked by preference_pairs.encode
         precompute_ref_log_probs=True,
         train_sampling_strategy="group_by_length",
