@@ -33,6 +33,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     held_out_pairs = preference_pairs.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     reference = dpo.Reference(ready_rows.read_reference(reference_file), reference_file)

@@ -34,6 +34,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     rollouts.dataset(policy, rows, entry, section, train_file)  # checks the lengths before the policy answers
     signal = grpo.probe(policy, rows, score, entry)
     prompts = rollouts.dataset(policy, signal.spread, entry, section, train_file)

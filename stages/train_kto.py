@@ -33,6 +33,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     held_out_marks = kto.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     good, bad = kto.weights(marks, entry)

@@ -32,6 +32,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start, reward = layout.MODELS / entry.start, layout.MODELS / entry.reward
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     prompts = rollouts.dataset(policy, rows, entry, section, train_file)
     spec = TrainingSpec(

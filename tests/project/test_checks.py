@@ -103,6 +103,13 @@ def suite(**values: Any) -> Any:
             lambda p: p["data"]["demo"].update(splits={"test": 0}),
             "evaluate.suites.arithmetic.dataset: the test split of data.demo has no rows\n  fix: give it a share",
         ),
+        (
+            lambda p: (
+                p["data"].update(thumbs={"path": "params.yaml", "kind": "marks"}),
+                p["evaluate"]["suites"].update(t={"dataset": "thumbs", "verifier": "exact"}),
+            ),
+            "evaluate.suites.t.dataset: answers of data.thumbs are marked bad, and cannot judge a model",
+        ),
         (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
         (
             lambda p: (p["data"]["demo"].update(kind="answers"), p["dpo"]["dpo"].update(dataset="demo")),

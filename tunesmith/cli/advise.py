@@ -75,8 +75,13 @@ def run(place: str, *, write: bool, name: str | None) -> None:
     files.write_text(params.PATH, text)
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html lists its problems")
-    if dataset.kind == "answers":
-        print(f"  sft: {{NAME: {{dataset: {name}}}}}   in params.yaml trains a model NAME on it")
+    section, start = {
+        "answers": ("sft", ""),
+        "preferences": ("dpo", ", start: MODEL"),
+        "marks": ("kto", ", start: MODEL"),
+    }.get(dataset.kind or "", ("", ""))
+    if section:
+        print(f"  {section}: {{NAME: {{dataset: {name}{start}}}}}   in params.yaml trains a model NAME on it")
 
 
 def find(place: str, name: str) -> tuple[Dataset, Files]:
@@ -115,7 +120,8 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
         update={
             "kind": main.kind,
             "verifier": main.verifier if main.kind == "answers" else None,
-            "near_duplicates": 0.8,
+            "near_duplicates": None if main.kind == "marks" else 0.8,  # a slip alone may make an answer a bad one
+            "neutral_rating": main.neutral_rating,
             "held_out": HeldOut(path=held_out),
             "max_bad_share": max_bad_share,
         }
@@ -127,7 +133,7 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
             dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}), found)
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
-    advice = Advice(groups, unreadable, dataset, problems, notes)
+    advice = Advice(groups, unreadable, dataset, problems, [*notes, *_about_marks(main)])
     if advice.bad <= max_bad_share * advice.rows:
         return advice
     reason = f"{advice.bad:,} of {advice.rows:,} rows are bad, more than {100 * max_bad_share:g}%"
@@ -153,11 +159,24 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
         return _try(dataset.model_copy(update={"one_answer": False}), found)
     notes = [f"not read: {found.listed(found.ignored)}"] if found.ignored else []
     notes += [f"columns not used: {', '.join(unused)}"] if unused else []
-    if dataset.near_duplicates is None:
+    if dataset.near_duplicates is None and dataset.kind != "marks":
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:
         notes.append("many prompts have several answers, so they are kept (one_answer: false)")
     return dataset, problems, notes
+
+
+def _about_marks(group: RowGroup) -> list[str]:
+    """Notes on the marks of answers, or on the rule that makes marks of ratings."""
+    if (neutral := group.neutral_rating) is not None:
+        return [
+            f"answers are rated {group.low:g} to {group.high:g}: above {neutral:g}, half-way, they are marked good, "
+            "below it bad (neutral_rating)"
+        ]
+    if group.kind == "marks" and group.good in (0, group.rows):
+        side = "good, which SFT imitates (kind: answers)" if group.good else "bad"
+        return [f"all answers are marked {side}: KTO needs both"]
+    return []
 
 
 def block(name: str, dataset: Dataset) -> str:

@@ -1,6 +1,7 @@
 """Group the rows of a data set by layout, each group with the trainings that it allows."""
 
 import contextlib
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,20 +23,26 @@ UNKNOWN = "unknown"
 
 @dataclass
 class RowGroup:
-    """The rows of one layout. checkable: number of rows whose answer is a number or ends in a marked one. examples: the
-    first rows, each with its file, its line number and its parts as text.
+    """The rows of one layout. checkable: number of rows whose answer is a number or ends in a marked one. good: number
+    of answers that are marked good. low, high: the extremes of the ratings. examples: the first rows, each with its
+    file, its line number and its parts as text.
     """
 
     description: str
     kind: RowKind | None
     rows: int = 0
     checkable: int = 0
+    good: int = 0
+    low: float = math.inf
+    high: float = -math.inf
     verifiers: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[Path, int, list[str]]] = field(default_factory=list)
 
     def add(self, other: "RowGroup") -> None:
         self.rows += other.rows
         self.checkable += other.checkable
+        self.good += other.good
+        self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.verifiers += other.verifiers
         self.examples = (self.examples + other.examples)[:EXAMPLES]
 
@@ -46,6 +53,11 @@ class RowGroup:
             return self.verifiers.most_common(1)[0][0]
         return "number" if self.rows and self.checkable >= MIN_CHECKABLE * self.rows else None
 
+    @property
+    def neutral_rating(self) -> float | None:
+        """Half-way between the lowest and the highest rating; None where answers are not rated."""
+        return (self.low + self.high) / 2 if self.low <= self.high else None
+
     def line(self) -> str:
         """The group and the trainings that it allows, in one line."""
         if self.kind is None:
@@ -55,6 +67,8 @@ class RowGroup:
             uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
         if self.kind == "preferences":
             uses = ["DPO", "RLHF (reward model, then RL)"]
+        if self.kind == "marks" and self.neutral_rating is None:
+            uses = [f"KTO ({self.good:,} good, {self.rows - self.good:,} bad)"]
         if self.kind == "scored" and not uses:
             uses = [f"GRPO, if there were a verifier {self.verifier!r}"]
         return f"{self.description}: {', '.join(uses)}"
@@ -104,5 +118,11 @@ def _group_of(record: Record, layout: Layout | None) -> RowGroup:
         parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
         group.examples.append((record.file, record.line, [messages[-1]["content"] for messages in parts]))
         group.verifiers.update([row["verifier"]] if "verifier" in row else [])
+        label = row.get("label")
+        if layout is not None and layout.kind == "marks" and isinstance(label, bool | float):
+            group.examples[-1][-1].append(f"{label:g}" if isinstance(label, float) else "good" if label else "bad")
+            group.good = int(label is True)
+            if isinstance(label, float) and math.isfinite(label):
+                group.low = group.high = label
         group.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
     return group

@@ -111,7 +111,7 @@ class HeldOutEvent(TypedDict, total=False):
     when: Literal["before", "after"]
     """Whether the training had not begun or was over."""
     pairs: int
-    """The number of held-out pairs."""
+    """The number of held-out pairs; of marked answers, each good one makes a pair with each bad one."""
     accuracy: float
     """The share of the pairs whose chosen answer is preferred; a tie counts half."""
     low: float
@@ -121,8 +121,10 @@ class HeldOutEvent(TypedDict, total=False):
     margin: float
     """The mean difference of the rewards of chosen and rejected answer."""
     likelier: float | None
-    """The share of the pairs whose chosen answer a policy finds likelier, its reference aside; null for a reward
-    model."""
+    """The share of the pairs whose chosen answer a policy finds likelier, its reference aside; null for a reward model,
+    and for marks, whose pairs do not share a prompt."""
+    surprise: float | None
+    """The mean surprise of a token of the chosen answers, in nats; null for a reward model."""
 
 
 class StepEvent(TypedDict, total=False):

@@ -208,7 +208,7 @@ class HeldOut(TypedDict):
     margin: float | None
     """The mean difference of the rewards of chosen and rejected answer."""
     likelier: float | None
-    """The share of the pairs whose chosen answer a policy finds likelier; null for a reward model."""
+    """The share of the pairs whose chosen answer a policy finds likelier; null for a reward model and for marks."""
 
 
 class ComparedModel(SuiteScore):

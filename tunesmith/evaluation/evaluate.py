@@ -9,6 +9,7 @@ from pathlib import Path
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.data import row_kinds
 from tunesmith.evaluation import grading, lm_eval_harness, lm_eval_tasks
 from tunesmith.evaluation.lm_eval_scores import Loaded
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
@@ -101,6 +102,11 @@ def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, 
 
 def _check_kind(name: str, suite: Suite, rows: list[Row]) -> None:
     needed = {"preferences": "chosen", "perplexity": "completion"}.get(suite.kind)
+    if marked := [row["id"] for row in rows if row_kinds.kind_of(row) == "marks"]:
+        raise DataError(
+            f"evaluate.suites.{name}: {len(marked)} of {len(rows)} answers are marked good or bad (row {marked[0]})",
+            fix="name a data set of answers, pairs or scored prompts; a bad answer is nothing to compare with",
+        )
     lacking = [row["id"] for row in rows if needed and needed not in row]
     if lacking:
         raise DataError(

@@ -146,6 +146,11 @@ def _check_suites(document: Document, path: Path) -> None:
             place = f"{path}: evaluate.suites.{name}.dataset"
             _check_one_of(suite.dataset, document.data, place, "data set")
             _check_split(document, suite.dataset, "test", place)
+            if document.data[suite.dataset].kind == "marks":
+                raise ParamsError(
+                    f"{place}: answers of data.{suite.dataset} are marked bad, and cannot judge a model",
+                    fix="name a data set of answers, pairs or scored prompts",
+                )
 
 
 def _check_task(name: str, suite: LmEvalTask, path: Path) -> None:

@@ -87,7 +87,8 @@ def held_out(
     again.
     """
     before = reference.of(pairs)
-    start = pair_batches.implicit_preference(before, before, dpo.beta)
+    tokens = sum(len(pair.chosen) for pair in pairs)
+    start = pair_batches.implicit_preference(before, before, dpo.beta, tokens)
     return start, lambda: pair_batches.implicit_preference(
-        preference_pairs.log_probs(policy, pairs, dpo.batch_size), before, dpo.beta
+        preference_pairs.log_probs(policy, pairs, dpo.batch_size), before, dpo.beta, tokens
     )

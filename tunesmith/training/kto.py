@@ -68,8 +68,8 @@ def encode(
     if len({mark.good for mark in marks}) == 1:
         raise DataError(
             f"{source}: all {len(marks)} answers are marked {'good' if marks[0].good else 'bad'}",
-            fix="KTO needs both: add answers with the other mark, or give this split more rows (data.<dataset>.splits); "
-            "on good ones alone, train SFT (`kind: answers`)",
+            fix="KTO needs both: add answers with the other mark, or give this split more rows "
+            "(data.<dataset>.splits); on good ones alone, train SFT (`kind: answers`)",
         )
     return marks
 
@@ -166,13 +166,15 @@ def held_out(policy: OpenModel, marks: Sequence[Mark], kto: Kto) -> tuple[Prefer
     An answer's reward is beta times its log-ratio to the reference, which is the policy at the start.
     """
     before = log_probs(policy, marks, kto.batch_size)
+    tokens = sum(len(mark.completion) for mark in marks if mark.good)
 
     def preference(now: list[float]) -> Preference:
         rewards = [kto.beta * (after - start) for after, start in zip(now, before, strict=True)]
         good, bad = (
             [reward for reward, mark in zip(rewards, marks, strict=True) if mark.good is side] for side in (True, False)
         )
-        return checks.separation(good, bad)
+        log_prob = sum(value for value, mark in zip(now, marks, strict=True) if mark.good)
+        return checks.separation(good, bad, surprise=-log_prob / tokens)
 
     return preference(before), lambda: preference(log_probs(policy, marks, kto.batch_size))
 

@@ -20,7 +20,7 @@ from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_byte
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks
 from tunesmith.training import spec as specs
-from tunesmith.training.checks import Preference
+from tunesmith.training.checks import Preference, RightAnswers
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
 from tunesmith.training.spec import TrainingSpec
 from tunesmith.training.trainer_config import one_precision, patch_trl
@@ -39,8 +39,8 @@ class Watch:
     """Prompts answered before and after the training; empty for a reward model."""
     rows_of: RowsOfStep = lambda step: []
     """The rows of a step, for errors."""
-    stops: Callable[[], list[bool]] | None = None
-    """Measures whether the trained model ends its turn after each of some right answers."""
+    right_answers: Callable[[], RightAnswers | None] | None = None
+    """Measures what the model makes of right answers to the probes."""
     prefers: Callable[[], Preference] | None = None
     """Measures the preference over held-out pairs."""
     preferred: Preference | None = None
@@ -107,7 +107,8 @@ def _train_and_check(
     if watch.signal is not None:
         log.write("signal", **watch.signal)
     answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
-    _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
+    preferred = _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
+    right = watch.right_answers and watch.right_answers()
     began = time.monotonic()
     steps = _run(trainer, log, watch)
     seconds = time.monotonic() - began
@@ -118,15 +119,22 @@ def _train_and_check(
         (trained, weights.digests(model, trained=True)),
     )
     checks.check_answers_moved(answers, _answer_probes(log, "after", model, tokenizer, watch.probes))
-    if watch.stops is not None:
-        checks.check_stops(watch.stops())
+    right_after = watch.right_answers and watch.right_answers()
     after = _held_out(log, "after", watch.prefers and watch.prefers())
+    surprises = _surprise(right or preferred), _surprise(right_after or after)
+    checks.check_not_ruined(*surprises)
+    if right_after is not None:
+        checks.check_stops(right_after.ends)
     if after is not None:
         checks.check_prefers(after)
-    for text in checks.warnings(steps, after):
+    for text in checks.warnings(steps, after, surprises):
         log.write("warning", text=text)
         print(f"  warning: {text}")
     return seconds
+
+
+def _surprise(measured: RightAnswers | Preference | None) -> float | None:
+    return measured and measured.surprise
 
 
 def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, float]]:

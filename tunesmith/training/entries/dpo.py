@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.training.entries.common import Continued, default_rate
+from tunesmith.training.entries.common import Continued
 
 Loss: TypeAlias = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -23,14 +23,15 @@ def _weighted(losses: Any) -> Any:
 class Dpo(Continued):
     """Direct preference optimization (Rafailov et al. 2023) from pairs, held to the model it starts from."""
 
-    learning_rate: PositiveFloat = default_rate(full=1e-6, adapter=1e-5)
-    """Peak learning rate; by default 1e-6 where all weights train, 1e-5 for an adapter."""
+    full_rate = 1e-6
 
     epochs: PositiveInt = 1
     """Passes over the pairs."""
     beta: PositiveFloat = 0.1
     """Strength of the pull towards the reference policy (eq. 7)."""
-    loss_type: Annotated[dict[Loss, PositiveFloat], BeforeValidator(_weighted), Field(min_length=1)] = {"sigmoid": 1.0}
+    loss_type: Annotated[dict[Loss, PositiveFloat], BeforeValidator(_weighted), Field(min_length=1)] = Field(
+        default="sigmoid", validate_default=True
+    )
     """The loss as TRL names it, or several with their weights, such as {sigmoid: 1.0, sft: 0.2}."""
     label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of the pairs that may be labelled the wrong way round; read by robust, exo_pair, aot and aot_unpaired."""

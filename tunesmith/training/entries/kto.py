@@ -4,14 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from tunesmith.training.entries.common import Continued, default_rate
+from tunesmith.training.entries.common import Continued
 
 
 class Kto(Continued):
     """Kahneman-Tversky optimization (Ethayarajh et al. 2024) from answers marked good or bad, held to its start."""
 
-    learning_rate: PositiveFloat = default_rate(full=1e-6, adapter=1e-5)
-    """Peak learning rate; by default 1e-6 where all weights train, 1e-5 for an adapter."""
+    full_rate = 1e-6
 
     epochs: PositiveInt = 1
     """Passes over the answers."""
