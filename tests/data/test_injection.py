@@ -93,7 +93,7 @@ ANSWERS: list[tuple[str, Make]] = [
     ("missing field", changed(answer=None)),
     ("unknown layout", lambda rng, number: encode({"foo": words(rng, 3), "bar": number})),
     ("wrong kind", lambda rng, number: encode({"prompt": words(rng, 5), "chosen": "a", "rejected": "b"})),
-    ("not trainable", lambda rng, number: encode({"prompt": words(rng, 5), "completion": "#### 1", "label": False})),
+    ("marked bad", lambda rng, number: encode({"prompt": words(rng, 5), "completion": "#### 1", "label": False})),
     ("empty prompt", changed(question=" \n\t")),
     ("empty completion", changed(answer="")),
     ("unknown role", chat(("user", "%"), ("narrator", "%"), ("assistant", "#### 1"))),
@@ -137,7 +137,19 @@ def pair_of(chosen: tuple[str, ...], rejected: tuple[str, ...]) -> Make:
     return make
 
 
+def rated(chosen: int, rejected: int) -> Make:
+    ratings = {"score_chosen": chosen, "score_rejected": rejected}
+    return lambda rng, number: encode(pair(rng, number) | ratings)
+
+
+def equal_list(rng: random.Random, number: int) -> bytes:
+    return encode({"prompt": words(rng, 9), "responses": [words(rng, 5), words(rng, 5)], "scores": [number, number]})
+
+
 PAIRS: list[tuple[str, Make]] = [
+    ("equal ratings", rated(4, 4)),
+    ("equal ratings", equal_list),
+    ("rated the other way", rated(2, 5)),
     ("chosen equals rejected", lambda rng, number: encode(pair(rng, number) | {"chosen": "x", "rejected": "x"})),
     ("different prompts", pair_of(("%", "a"), ("not %", "b"))),
     ("several assistant turns", pair_of(("%", "a", "more", "c"), ("%", "b", "more", "d"))),
@@ -246,7 +258,7 @@ def test_a_thousand_bad_rows_among_ten_thousand(
     pairs = mixed(
         rng,
         [encode(pair(rng, number)) for number in range(2000)],
-        [(check, make(rng, 200_000 + number)) for number in range(32) for check, make in PAIRS],
+        [(check, make(rng, 200_000 + number)) for number in range(20) for check, make in PAIRS],
     )
 
     settings: dict[str, Any] = {

@@ -171,6 +171,7 @@ NEUTRAL = "neutral rating"
         ({"thumbs": "up"}, True),
         ({"thumbs": " Down "}, False),
         ({"feedback": "👎"}, False),
+        ({"feedback": {"comment": "Too long.", "thumbs_up": False}}, False),
         ({"thumbs_down": True}, False),
         ({"thumbs_up": False}, False),
         ({"vote": -1}, False),

@@ -124,10 +124,11 @@ class Dataset(Section):
         """Return a marked row with its mark as a boolean or, where the data set teaches answers, a good one without."""
         good = marks.is_good(cast("bool | float", row["label"]), self.neutral_rating)
         if self.kind in (None, "marks"):
-            return row | {"label": good}
+            return {"prompt": row["prompt"], "completion": row["completion"], "label": good}
         if not good:
             raise RowError("marked bad: the answer is not one to imitate")
-        return {"prompt": row["prompt"], "completion": row["completion"]}
+        del row["label"]
+        return row
 
     def keeps_rows(self, split: str) -> bool:
         """Return whether a split has a share of the rows, and its limit is not 0."""

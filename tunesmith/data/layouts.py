@@ -73,10 +73,10 @@ def recognise(fields: Fields, kind: RowKind | None = None) -> Layout | None:
 def _marked(layout: Layout, columns: tuple[str, ...], decided: bool) -> Layout:
     """``layout`` whose answer is marked in ``columns``. Its rows have the mark or the rating itself as their label."""
 
-    def build(fields: Fields, *names: str) -> Row:
+    def build(fields: Fields, *_: str) -> Row:
         row, mark = layout.to_row(fields), marks.find(fields)
         assert mark is not None
-        return cast("Row", {"prompt": row["prompt"], "completion": row["completion"], "label": mark.value})
+        return cast("Row", row | {"label": mark.value})
 
     return Layout("marks", MARKED if decided else RATED, (*layout.columns, *columns), build)
 
@@ -102,11 +102,17 @@ def unrecognised(fields: Fields, kind: RowKind) -> RowError:
         return RowError(f"wrong kind: {other.description}, among rows of kind {kind}")
     if other is not None and other.description == PLAIN_TEXT:
         return RowError(f"no turns: {PLAIN_TEXT}")
-    nearest = min(_of_kind(kind), key=lambda layout: (-len({*layout.columns} & {*names}), len(layout.columns)))
+    nearest = _nearest(tuple(names), kind)
     missing = [name for name in nearest.columns if name not in names]
     if len(missing) == len(nearest.columns) or not missing:
         return RowError(f"unknown layout: {columns}")
     return RowError(f"missing field: no {' and no '.join(map(repr, missing))}; {columns}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _nearest(columns: tuple[str, ...], kind: RowKind) -> Layout:
+    """Return the layout of ``kind`` that lacks least of its columns."""
+    return min(_of_kind(kind), key=lambda layout: (-len({*layout.columns} & {*columns}), len(layout.columns)))
 
 
 def _answer(fields: Fields, prompt: str, completion: str, reference: str | None = None) -> Row:
@@ -223,7 +229,7 @@ CORRECTED = "a prompt with an answer and its correction"
 DRAFTS = ("draft", "original", "original_response", "rejected_draft", *ANSWERS)
 CORRECTIONS = (
     *("correction", "corrected", "corrected_response", "corrected_answer", "edited", "edited_response"),
-    *("revision", "revised", "revised_response", "improved_response", "final", "final_response"),
+    *("revision", "revised", "revised_response", "revision_response", "improved_response", "final", "final_response"),
 )
 LAYOUTS: tuple[Layout, ...] = (
     Layout(

@@ -17,6 +17,7 @@ from tunesmith.data.records import Fields
 GOOD = (
     *("true", "1", "1.0", "+1", "yes", "good", "up", "thumbs_up", "thumbs-up", "thumbs up", "thumbsup", "👍", "like"),
     *("liked", "upvote", "upvoted", "positive", "desirable", "accept", "accepted", "approve", "approved", "chosen"),
+    *("correct", "right", "pass", "passed", "helpful"),
 )
 BAD = (
     *(
@@ -33,7 +34,19 @@ BAD = (
         "thumbs down",
         "thumbsdown",
     ),
-    *("👎", "dislike", "disliked", "downvote", "downvoted", "negative", "undesirable", "reject", "rejected"),
+    *(
+        "👎",
+        "dislike",
+        "disliked",
+        "downvote",
+        "downvoted",
+        "negative",
+        "undesirable",
+        "reject",
+        "rejected",
+        "discarded",
+    ),
+    *("incorrect", "wrong", "fail", "failed", "unhelpful"),
 )
 MEANING = dict.fromkeys(GOOD, True) | dict.fromkeys(BAD, False)
 """Whether an answer with this mark is good, by the mark's text in lower case."""
@@ -73,16 +86,19 @@ class Mark(NamedTuple):
 
 
 def find(fields: Fields) -> Mark | None:
-    """The mark or the rating of a row's answer; None where no column holds one."""
+    """The mark or the rating of a row's answer, which may be within an object; None where no column holds one."""
     for columns in _candidates(tuple(fields)):
-        if len(columns) == 2:
+        if isinstance(value := fields[columns[0]], dict):
+            if (inner := find(value)) is not None:
+                return Mark(columns, inner.value)
+        elif len(columns) == 2:
             good, bad = (_number(fields[name]) for name in columns)
             if good is not None and bad is not None:
                 return Mark(columns, math.nan if good == bad else good > bad)
         elif columns[0] in RATINGS:
-            if (rating := _number(fields[columns[0]])) is not None:
+            if (rating := _number(value)) is not None:
                 return Mark(columns, rating)
-        elif (mark := _mark(fields[columns[0]])) is not None:
+        elif (mark := _mark(value)) is not None:
             return Mark(columns, mark is not (columns[0] in OPPOSITE))
     return None
 
