@@ -76,6 +76,8 @@ TEXTS = ("response", "answer", "completion", "text", "output", "content", "reply
 PAIR_RATINGS = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"),
                 ("rating_chosen", "rating_rejected"), ("chosen_rating", "rejected_rating"))  # fmt: skip
 """Pairs of columns that rate the two answers of a preference."""
+COMPARED = {name for pair in PAIR_RATINGS for name in pair} | {f"{name}s" for name in (*RATINGS, *RANKS)} | {*RANKS}
+"""Columns that are read beside the answers of a pair or of a list."""
 
 
 class Mark(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import readers
+from tunesmith.data import marks, readers
 from tunesmith.data.conversations import CONTEXTS, PROMPTS, SYSTEMS
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
@@ -246,4 +246,5 @@ def unused_columns(dataset: Dataset, checked: CheckedRows) -> list[str]:
         return sorted(name for name in present if name not in taken)
     used = {name for _, columns in checked.layouts for name in columns}
     context = {*SYSTEMS, *(CONTEXTS if used & {*PROMPTS} else ())}
+    context |= marks.COMPARED if used & {"chosen", *marks.LISTS} else set()
     return sorted(present - used - context)
