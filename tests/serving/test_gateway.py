@@ -17,7 +17,7 @@ import pytest
 from serving_settings import MESSAGES, SETTINGS, WordReader, wait_until
 
 from tunesmith.core.errors import ServingError
-from tunesmith.serving.gateway import web
+from tunesmith.serving.gateway import relay, web
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
 from tunesmith.serving.gateway.web import listening
 from tunesmith.serving.settings import Serve
@@ -267,6 +267,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": 
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"max_completion_tokens": 10**6}, "max_tokens"),
         ({"temperature": -1}, "temperature"),
+        ({"temperature": 1e-40}, "temperature: Value error, should be 0, or at least 0.01"),
         ({"top_p": 2}, "top_p"),
         ({"seed": 2**70}, "seed"),
         ({"messages": []}, "messages"),
@@ -410,3 +411,29 @@ def test_an_engine_that_generates_nothing_is_not_healthy(
     wait_until(lambda: CLIENT.get(f"{url}/health").status_code == 503)
     assert upstream.silence() > 1
     assert "generates nothing" in CLIENT.get(f"{url}/health").json()["reason"]
+
+
+@small(request_seconds=0.3)
+def test_requests_to_an_engine_that_generates_nothing_do_not_make_it_healthy(
+    url: str, proxy: Proxy, start: Start
+) -> None:
+    proxy.stall_seconds = 1
+    proxy.switch(start("calculator@3", hangs=True))
+    for stream in (True, False, True, False):
+        post(url, stream=stream)
+    assert CLIENT.get(f"{url}/health").status_code == 503
+
+
+@small(request_seconds=0.3, max_requests=2)
+def test_clients_that_do_not_read_their_answers_lose_their_connections(
+    url: str, proxy: Proxy, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LAST_SECONDS", 0.2)
+    proxy.switch(upstream := start("calculator@3", answers={"go on": "word " * 20_000}, otherwise="four"))
+    body = json.dumps({"messages": [{"role": "user", "content": "go on"}], "stream": True}).encode()
+    with ExitStack() as opened:
+        for _ in range(2):
+            opened.enter_context(closing(half_sent(url, len(body), body)))
+        wait_until(lambda: upstream.in_flight == 2)
+        wait_until(lambda: upstream.in_flight == 0)
+        assert post(url).status_code == 200

@@ -3,7 +3,6 @@
 Loading the tokenizer imports transformers.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tunesmith.models import chat_template
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
-from tunesmith.serving.gateway.requests import Chat, Completion, RequestError
+from tunesmith.serving.gateway.requests import Chat, Completion, RequestError, for_template
 from tunesmith.serving.settings import Serve
 
 
@@ -35,21 +34,22 @@ class PromptReader:
         if isinstance(request, Completion):
             return len(self.tokenizer.encode(request.prompt))
         asked = request.engine_fields()
-        for place in ("messages", "tools"):
-            for text in _texts(asked.get(place, [])):
+        written = {"messages": for_template(asked["messages"]), "tools": asked.get("tools")}
+        for place, value in written.items():
+            for text in _texts(value):
                 if found := self._control_token.search(text):
                     raise RequestError(f"{place}: {found[0]!r} would be read as a control token of the chat template")
         try:
             text = self.tokenizer.apply_chat_template(
-                [_with_parsed_calls(message) for message in asked["messages"]],
-                tools=asked.get("tools"),
+                written["messages"],
+                tools=written["tools"],
                 add_generation_prompt=True,
                 tokenize=False,
                 **(request.chat_template_kwargs or {}),
             )
+            return len(self.tokenizer.encode(text, add_special_tokens=False))
         except Exception as error:  # a template may raise anything for a conversation that it cannot write
             raise RequestError(f"messages: the chat template cannot write them: {error}") from None
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
 
 
 def reader(served: ServedModel, settings: Serve) -> PromptReader:
@@ -69,14 +69,3 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from _texts(item)
-
-
-def _with_parsed_calls(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message whose calls have their arguments as objects, as engines hand them to the template."""
-    if "tool_calls" not in message:
-        return message
-    calls = [
-        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
-        for call in message["tool_calls"]
-    ]
-    return {**message, "tool_calls": calls}

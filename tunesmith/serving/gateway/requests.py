@@ -13,6 +13,8 @@ from tunesmith.core.params import TemplateKwargs
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+LEAST_TEMPERATURE = 0.01
+"""Least temperature of sampling: at smaller ones probabilities overflow, which ends a GPU's process."""
 MAX_PROBLEMS = 5
 """Most problems of a request that its refusal names."""
 
@@ -114,6 +116,13 @@ class Generation(_Part):
     user: str | None = None
     n: Literal[1] | None = None
 
+    @field_validator("temperature")
+    @classmethod
+    def _can_be_computed(cls, value: float | None) -> float | None:
+        if value and value < LEAST_TEMPERATURE:
+            raise ValueError(f"should be 0, or at least {LEAST_TEMPERATURE}")
+        return value
+
     def engine_fields(self) -> dict[str, Any]:
         """Return the fields that an engine gets, as JSON."""
         left_out = {"model", "user", "n", "stream_options"}
@@ -148,6 +157,21 @@ class Completion(Generation):
     """A request to completions: a prompt that no template is applied to."""
 
     prompt: str = Field(min_length=1)
+
+
+def for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return an engine's messages as its chat template reads them: the arguments of calls are objects, not text."""
+    return [{**message, **_parsed_calls(message)} for message in messages]
+
+
+def _parsed_calls(message: dict[str, Any]) -> dict[str, Any]:
+    if "tool_calls" not in message:
+        return {}
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {"tool_calls": calls}
 
 
 Kind = TypeVar("Kind", bound=Generation)
