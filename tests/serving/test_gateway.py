@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import fake_engine
 import httpx2
 import openai
 import pytest
+from pydantic import ValidationError
 from serving_settings import MESSAGES, SETTINGS, WordReader, wait_until
 
 from tunesmith.core.errors import ServingError
-from tunesmith.serving.gateway import relay, web
+from tunesmith.serving.gateway import connections, relay, web
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
+from tunesmith.serving.gateway.requests import Chat, Completion
 from tunesmith.serving.gateway.web import listening
 from tunesmith.serving.settings import Serve
 
@@ -357,6 +359,63 @@ def half_sent(url: str, length: int, content: bytes) -> socket.socket:
     head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {"messages": [{"role": "user", "content": [{}] * 1000}]},
+        {"messages": [{"role": "user", "content": [1] * 1000}]},
+        {"messages": [{"role": 1}] * 1000},
+        {"messages": MESSAGES, "tools": [1] * 1000},
+        {"messages": MESSAGES, "chat_template_kwargs": {str(i): [] for i in range(1000)}},
+        {str(i): 1 for i in range(1000)},
+        {"messages": [{str(i): 1 for i in range(1000)}]},
+    ],
+)
+def test_the_faults_of_a_request_are_not_looked_for_beyond_the_first_few(request_fields: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Chat.model_validate_json(json.dumps(request_fields))
+    assert refused.value.error_count() < 5
+
+
+def test_the_prompt_of_a_client_that_has_left_is_not_read(proxy: Proxy, url: str, start: Start) -> None:
+    class SlowReader(WordReader):
+        read, go_on = list[Chat | Completion](), Event()
+
+        def count(self, request: Chat | Completion) -> int:
+            self.read.append(request)
+            self.go_on.wait(10)
+            return super().count(request)
+
+    proxy.switch(upstream := start("calculator@3", otherwise="four"))
+    upstream.reader = reader = SlowReader()
+    for _ in range(3):
+        with pytest.raises(httpx2.ReadTimeout):
+            CLIENT.post(f"{url}/v1/chat/completions", json={"messages": MESSAGES}, timeout=0.3)
+    wait_until(lambda: upstream.in_flight == 0)
+    reader.go_on.set()
+    assert post(url).status_code == 200
+    assert len(reader.read) == 2, "the first, which had begun, and the last"
+
+
+def test_a_new_connection_takes_the_place_of_the_one_idle_for_longest(
+    proxy: Proxy, client: openai.OpenAI, url: str, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST", 4)
+    proxy.switch(start("calculator@3", otherwise="one two", gate=str(tmp_path / "gate")))
+    stream = client.chat.completions.create(model="calculator", messages=MESSAGES, stream=True)
+    next(stream)
+    port = int(url.rpartition(":")[2])
+    with ExitStack() as opened:
+        silent = [
+            opened.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=10))) for _ in range(8)
+        ]
+        for connection in silent[:5]:
+            assert connection.recv(1) == b"", "closed"
+        (tmp_path / "gate").touch()
+        assert [chunk.choices[0].delta.content for chunk in stream] == ["two", None]
+        assert post(url).status_code == 200
 
 
 @small(max_requests=1)
