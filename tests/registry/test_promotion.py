@@ -5,6 +5,7 @@ import itertools
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,40 @@ def test_a_version_that_did_not_pass_the_gate_needs_a_reason(registry: Registry,
     with pytest.raises(RegistryError, match="did not pass the gate: better by 36 points"):
         promote(registry, "2")
     assert promote(registry, "2", reason="needed for a test").why == "needed for a test"
+
+
+def test_a_version_that_fails_a_new_evaluation_while_it_is_probed_is_not_promoted(
+    registry: Registry, project: Path
+) -> None:
+    def fails_meanwhile(_: object) -> None:
+        register(Registry(), folder(project), outcome="fail", files={"probes.json": "{}", "README.md": "# Worse"})
+
+    with pytest.raises(RegistryError, match=r"was not promoted: it was evaluated again meanwhile\n  fix: "):
+        promote(registry, "1", probe=fails_meanwhile)
+    assert moves(registry) == []
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        promote(registry, "1")
+
+
+def test_a_promotion_on_a_superseded_evaluation_is_a_fault_of_the_history(registry: Registry, project: Path) -> None:
+    old = ledger.read(registry, NAME, SIGNING).entries[-1]
+    register(registry, folder(project), outcome="fail", files={"probes.json": "{}", "README.md": "# Worse"})
+    chain = ledger.read(registry, NAME, SIGNING)
+    forged = chain.following(replace(old, alias=CHAMPION, kind="promotion"))
+    with pytest.raises(IntegrityError, match="is about an evaluation that was not the version's last"):
+        ledger.append(registry, forged, registry.versions(NAME)[0], SIGNING)
+
+
+def test_another_signed_text_in_place_of_a_statement_changes_nothing(registry: Registry, project: Path) -> None:
+    tags = registry.versions(ledger.name_of(NAME))[0].tags
+    (evil := project / "evil").mkdir()
+    (evil / "statement.json").write_text(tags[chains.ENTRY_TAG])
+    (evil / "statement.sig").write_text(tags[chains.SIGNATURE_TAG])
+    registry.upload(registry.versions(NAME)[0].run, evil, f"evidence/{'0' * 64}")
+    assert promote(registry, "1").version == "1"
+    registry.client.set_model_version_tag(NAME, "1", "tunesmith.statement", "0" * 64)
+    with pytest.raises(IntegrityError):
+        promote(registry, "1", alias="staging")
 
 
 def test_a_pass_written_into_the_tags_does_not_count(registry: Registry, project: Path) -> None:

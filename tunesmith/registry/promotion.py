@@ -158,6 +158,11 @@ def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: 
                 f"{name} version {version.number} was not promoted: {_describe_move(winner)} meanwhile",
                 fix="see `tunesmith history`; if it should still be promoted, compare it with the new one first",
             )
+        if after.is_superseded(draft):
+            raise RegistryError(
+                f"{name} version {version.number} was not promoted: it was evaluated again meanwhile",
+                fix="see `tunesmith results`; run the command again to promote it on the new evaluation",
+            )
         draft = after.following(draft)
 
 

@@ -77,9 +77,16 @@ class Statement:
 
     @cached_property
     def claims(self) -> Claims:
-        """The content of the text."""
-        claims: Claims = json.loads(self.text)
-        return claims
+        """The content of the text. Raises IntegrityError where it is another signed text than a statement."""
+        try:
+            claims: Claims = json.loads(self.text)
+            if claims.keys() >= Claims.__required_keys__:
+                return claims
+        except (ValueError, AttributeError, RecursionError):
+            pass
+        raise IntegrityError(
+            f"{STATEMENT_FILE}: not a statement of Tunesmith", fix="register the model again from models/"
+        )
 
 
 @dataclass(frozen=True)
