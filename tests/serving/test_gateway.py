@@ -196,7 +196,9 @@ def test_a_malformed_request_is_refused_and_affects_no_other(
     proxy: Proxy, url: str, client: openai.OpenAI, start: Start, body: bytes
 ) -> None:
     proxy.switch(upstream := start("calculator@3", otherwise="four"))
-    assert CLIENT.post(f"{url}/v1/chat/completions", content=body).status_code in (400, 404)
+    headers = {"Content-Type": "application/json"}
+    reply = CLIENT.post(f"{url}/v1/chat/completions", content=body, headers=headers)
+    assert reply.status_code in (400, 404)
     assert upstream.in_flight == 0
     assert ask(client) == ("calculator@3", "four")
 
@@ -330,6 +332,26 @@ def small(**values: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("settings", [SETTINGS.model_copy(update=values)])
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain", "Origin": "https://a.example"}, 415),
+        ({"Host": "a.example:8000", "Content-Type": "application/json"}, 421),
+        ({"Host": "10.0.0.1", "Content-Type": "application/json"}, 421),
+        ({"Host": "localhost:8000", "Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Host": "[::1]:8000", "Content-Type": "application/json"}, 200),
+        ({"Host": "models.team.example", "Content-Type": "application/json"}, 200),
+    ],
+)
+@small(names=("models.team.example",))
+def test_a_page_in_a_browser_cannot_ask(
+    proxy: Proxy, url: str, start: Start, headers: dict[str, str], status: int
+) -> None:
+    proxy.switch(start("calculator@3", otherwise="four"))
+    body = json.dumps({"messages": MESSAGES}).encode()
+    assert CLIENT.post(f"{url}/v1/chat/completions", content=body, headers=headers).status_code == status
+
+
 @small(max_request_bytes=1000)
 def test_a_request_that_is_too_large_is_refused_before_it_has_arrived(proxy: Proxy, url: str, start: Start) -> None:
     proxy.switch(start("calculator@3", otherwise="four"))
@@ -356,7 +378,8 @@ def test_a_request_that_does_not_arrive_is_given_up(
 def half_sent(url: str, length: int, content: bytes) -> socket.socket:
     """Send the beginning of a request."""
     connection = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
 
@@ -456,6 +479,15 @@ def test_an_answer_that_takes_too_long_is_cut_off(
     assert reply.status_code == (200 if stream else 504)
     assert "serve.request_seconds" in reply.text
     wait_until(lambda: upstream.in_flight == 0)
+
+
+@pytest.mark.parametrize("part", ['{"error": "a "quoted" error"}', '{"choices": [{}]}', '{"choices": 1}', "[1]"])
+def test_a_part_of_an_answer_in_another_format_is_a_bad_gateway(
+    proxy: Proxy, url: str, start: Start, part: str
+) -> None:
+    proxy.switch(upstream := start("calculator@3", otherwise=part, raw=True))
+    assert post(url).status_code == 502
+    assert upstream.in_flight == 0
 
 
 def test_an_engine_that_generates_nothing_is_not_healthy(

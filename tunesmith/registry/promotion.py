@@ -150,7 +150,7 @@ def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: 
         after = _append(registry, draft, version, signing)
         if draft in after.entries:
             _set_alias(registry, name, draft, signing)
-            if shared := known_history.share(name, after.last, len(after.entries), signing):
+            if shared := known_history.share(name, after.span, signing):
                 print(f"note: commit {shared}, in which this promotion is remembered", file=sys.stderr)
             return draft
         if (winner := after.head(draft.alias)) != head:

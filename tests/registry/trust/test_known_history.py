@@ -11,12 +11,14 @@ from kill_points import Replays
 from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
 
 from tunesmith.cli.main import main
-from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError, UnreachableTrackerError
+from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError, UnreachableTrackerError, UntrustedError
 from tunesmith.registry import ledger, promotion, versions
+from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Key
 from tunesmith.registry.trust import known_history
 from tunesmith.registry.trust.chain import LOST_TAG, Entry, name_of
+from tunesmith.registry.trust.known_history import Span
 from tunesmith.registry.versions import STATEMENT_TAG
 
 LEDGER = name_of(NAME)
@@ -202,11 +204,44 @@ def test_a_teams_file_protects_a_machine_that_sees_the_tracker_for_the_first_tim
     ledger.read(registry, NAME, team).verified(NAME)
 
 
+def test_a_teams_file_counts_only_by_a_key_that_still_does(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    team = Key(history=project / "keys" / "history.json")
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "eve"))
+        known_history.share(NAME, Span(None, None, 0), team)
+        eve = Path(f"{signatures.own_key()}.pub")
+    entry = ledger.read(registry, NAME, SIGNING).entries[-1].hash
+    for withdrawn in ({"revoked": {eve: None}}, {"revoked": {eve: entry}}, {"retired": {eve: entry}}):
+        with pytest.raises(UntrustedError, match=r"history\.json: signed by .*\n  fix: bring back one"):
+            ledger.read(registry, NAME, team.model_copy(update=withdrawn))
+
+
+def test_a_history_is_known_again_where_its_tracker_has_another_address(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ledger.read(registry, NAME, SIGNING).faults == []
+    cut_off(registry, project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/../{project.name}/mlflow.db")
+    with pytest.raises(IntegrityError, match="lacks the entry"):
+        ledger.read(elsewhere := Registry(), NAME, SIGNING).verified(NAME)
+    ledger.accept(elsewhere, NAME, "we lost it", SIGNING)
+    ledger.read(elsewhere, NAME, SIGNING).verified(NAME)
+
+
+def test_a_history_that_was_set_aside_does_not_come_back(registry: Registry) -> None:
+    aside, _ = ledger.restart(registry, NAME, "somebody had the tracker", SIGNING)
+    registry.rename(aside, LEDGER)
+    with pytest.raises(IntegrityError, match=r"history that was set aside, as .* remembers\n  fix: find out who"):
+        ledger.read(registry, NAME, SIGNING).verified(NAME)
+
+
 def test_a_teams_file_that_was_edited_is_refused(registry: Registry, project: Path) -> None:
     team, another = (Key(history=project / "keys" / name) for name in ("history.json", "another.json"))
     chain = ledger.read(registry, NAME, SIGNING)
-    known_history.share(NAME, chain.last, len(chain.entries), team)
-    known_history.share("another", chain.last, len(chain.entries), another)
+    known_history.share(NAME, chain.span, team)
+    known_history.share("another", chain.span, another)
     assert ledger.read(registry, NAME, team).faults == []
     document = json.loads(team.history.read_text())
     earlier = json.dumps(document | {"text": document["text"].replace('"number": 4', '"number": 1')})

@@ -153,7 +153,7 @@ def _params(check: Params, root: Path) -> Proof:
         if check.document is None:
             raise
         committed = None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         if check.document is None:
             return Proof("differs", "params.yaml at the commit cannot be read")
         committed = None

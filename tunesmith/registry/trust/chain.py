@@ -12,6 +12,7 @@ from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.tracker import user_name
+from tunesmith.registry.trust.known_history import Span
 
 ENTRY_TAG, SIGNATURE_TAG = "tunesmith.entry", "tunesmith.signature"
 """Tags of a version of the ledger: the entry, and the signature over it."""
@@ -91,6 +92,11 @@ class Chain:
     def last(self) -> str | None:
         """The hash of the last entry: the parent of the next."""
         return self.entries[-1].hash if self.entries else None
+
+    @property
+    def span(self) -> Span:
+        """The ends of the history."""
+        return Span(self.entries[0].hash if self.entries else None, self.last, len(self.entries))
 
     @property
     def moves(self) -> list[Entry]:

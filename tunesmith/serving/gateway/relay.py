@@ -116,6 +116,13 @@ async def whole(reply: httpx2.Response, progressed: Callable[[], None]) -> JSONR
 
     Raises AnswerError where the engine reports an error in the stream, or ends it early.
     """
+    try:
+        return await _whole(reply, progressed)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise AnswerError(f"a part of the answer is not as OpenAI's API has it: {error!r}") from None
+
+
+async def _whole(reply: httpx2.Response, progressed: Callable[[], None]) -> JSONResponse:
     first: dict[str, Any] = {}
     message: dict[str, Any] = {"role": "assistant", "content": None}
     text, finish, usage, calls = "", None, None, dict[int, dict[str, Any]]()

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ class Gateway:
         deadline = time.monotonic() + self.settings.request_seconds
         upstream, response = None, None
         try:
+            self._check_page(request)
             body = await self._body(request)
             upstream = self.proxy.acquire()
             response = await relay.while_connected(request, self._answer(upstream, request, body, deadline), deadline)
@@ -113,10 +115,20 @@ class Gateway:
         except TimeoutError:
             return RefusalError(504, relay.TOO_LONG).response()
         except (httpx2.HTTPError, AnswerError) as error:
+            if upstream and isinstance(error, httpx2.ConnectError | httpx2.RemoteProtocolError | httpx2.ReadError):
+                upstream.lost = True
             return RefusalError(502, f"{upstream.name if upstream else ''} gave no answer: {error!r}").response()
         finally:
             if upstream and not isinstance(response, Relay):
                 self.proxy.release(upstream)
+
+    def _check_page(self, request: Request) -> None:
+        """Raise RefusalError where a page in a browser asks, which must not reach a server on its reader's machine."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise RefusalError(415, "send Content-Type: application/json")
+        name = request.url.hostname or ""
+        if _is_loopback(self.settings.host) and not (_is_loopback(name) or name in self.settings.names):
+            raise RefusalError(421, f"{name!r} is no name of this server; serve.names lists those of a proxy in front")
 
     async def _body(self, request: Request) -> bytes:
         """Return the body of a request, which must arrive in time and within bounds. Raises RefusalError."""
@@ -208,6 +220,8 @@ class Gateway:
         tasks: set[asyncio.Task[None]] = set()
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS / 5)
+            for gone in [path for path in self._clients if not path.exists()]:
+                await self._clients.pop(gone).aclose()
             current = self.proxy.current
             if current and current not in asked and current.silence() > HEARTBEAT_SECONDS:
                 asked.add(current)
@@ -221,6 +235,12 @@ class Gateway:
             timeout = httpx2.Timeout(None, connect=10)  # an answer's time is limited by its deadline
             self._clients[upstream.socket] = httpx2.AsyncClient(transport=transport, timeout=timeout)
         return self._clients[upstream.socket]
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _check_template_kwargs(asked: Chat, upstream: Upstream) -> None:
