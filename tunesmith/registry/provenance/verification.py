@@ -225,4 +225,5 @@ def _promotions(check: Promotions) -> Proof:
     wrong = next((entry for entry in check.entries if entry.digest != check.digest), None)
     if wrong is not None:
         return _compare(f"promoted by {wrong.who}", check.digest, wrong.digest)
-    return Proof("verified", f"{len(check.entries)} entries, every hash and signature of the history")
+    entries = "1 entry" if len(check.entries) == 1 else f"{len(check.entries)} entries"
+    return Proof("verified", f"{entries}, every hash and signature of the history")
