@@ -3,7 +3,6 @@
 Loading the tokenizer imports transformers.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,8 +21,7 @@ class PromptReader:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
         """context: the most tokens of a prompt and its answer together."""
         self.tokenizer, self.context = tokenizer, context
-        tokens = sorted(filter(None, chat_template.special_tokens(tokenizer)), key=len, reverse=True)
-        self._control_token = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+        self._control_tokens = set(tokenizer.convert_tokens_to_ids(chat_template.special_tokens(tokenizer)))
 
     def count(self, request: Chat | Completion) -> int:
         """Return the number of tokens of a request's prompt.
@@ -35,11 +33,9 @@ class PromptReader:
             return len(self.tokenizer.encode(request.prompt))
         asked = request.engine_fields()
         written = {"messages": for_template(asked["messages"]), "tools": asked.get("tools")}
-        for place, value in written.items():
-            for text in _texts(value):
-                if found := self._control_token.search(text):
-                    raise RequestError(f"{place}: {found[0]!r} would be read as a control token of the chat template")
         try:
+            for place, value in written.items():
+                self._refuse_control_tokens(place, value)
             text = self.tokenizer.apply_chat_template(
                 written["messages"],
                 tools=written["tools"],
@@ -48,8 +44,20 @@ class PromptReader:
                 **(request.chat_template_kwargs or {}),
             )
             return len(self.tokenizer.encode(text, add_special_tokens=False))
+        except RequestError:
+            raise
         except Exception as error:  # a template may raise anything for a conversation that it cannot write
             raise RequestError(f"messages: the chat template cannot write them: {error}") from None
+
+    def _refuse_control_tokens(self, place: str, value: Any) -> None:
+        """Raise RequestError for a text with a control token, in any spelling that the tokenizer reads as one."""
+        unknown = self.tokenizer.unk_token
+        for text in _texts(value):
+            found = self._control_tokens.intersection(self.tokenizer.encode(text, add_special_tokens=False))
+            for token in self.tokenizer.convert_ids_to_tokens(sorted(found)):
+                if token == unknown and token not in text:  # it stands for a character without a token
+                    continue
+                raise RequestError(f"{place}: {token!r} would be read as a control token of the chat template")
 
 
 def reader(served: ServedModel, settings: Serve) -> PromptReader:
