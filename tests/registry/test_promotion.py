@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
-from tunesmith.registry import ledger, promotion
+from tunesmith.registry import ledger, promotion, versions
 from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.trust import chain as chains
@@ -254,6 +255,52 @@ def test_a_rollback_checks_the_bytes(registry: Registry, project: Path) -> None:
     with pytest.raises(IntegrityError):
         rollback(registry)
     assert registry.alias(NAME, CHAMPION) == "2"
+
+
+def test_a_champion_whose_version_was_deleted_is_rolled_back_from_and_none_deleted_is_rolled_back_to(
+    registry: Registry, project: Path
+) -> None:
+    for number in ("1", "2", "3"):
+        if number > "1":
+            add(registry, project, int(number))
+        promote(registry, number)
+    registry.remove_version(NAME, "3")
+    with pytest.raises(RegistryError, match="version 3 of calculator, which @champion names, was deleted"):
+        versions.choose(registry, NAME, "@champion", SIGNING)
+    assert rollback(registry).version == "2"
+    registry.remove_version(NAME, "1")
+    with pytest.raises(RegistryError, match="no version '1'"):
+        rollback(registry)
+    assert registry.alias(NAME, CHAMPION) == "2"
+
+
+def test_the_order_of_moves_is_that_of_the_chain_and_not_of_the_clock(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Earlier":
+            return cls(1999, 1, 1, tzinfo=tz)
+
+    add(registry, project, 2)
+    promote(registry, "1")
+    monkeypatch.setattr(chains, "datetime", Earlier)
+    add(registry, project, 2)
+    assert promote(registry, "2").when.startswith("1999")
+    assert [version for _, version, _ in moves(registry)] == ["1", "2"]
+    assert rollback(registry).version == "1"
+
+
+def test_a_version_slipped_into_the_history_stops_everything_until_it_is_deleted(
+    registry: Registry, project: Path
+) -> None:
+    promote(registry, "1")
+    slipped_in = registry.add_version(ledger.name_of(NAME), registry.versions(NAME)[0], {}, "hello")
+    for step in (lambda: promote(registry, "1"), lambda: rollback(registry), lambda: add(registry, project, 2)):
+        with pytest.raises(IntegrityError, match=r"not an entry of Tunesmith\n  fix: .*delete the version"):
+            step()
+    registry.remove_version(ledger.name_of(NAME), slipped_in)
+    assert promote(registry, add(registry, project, 2)).version == "2"
 
 
 def test_an_alias_moved_by_other_means_does_not_count(registry: Registry, project: Path) -> None:

@@ -12,15 +12,14 @@ import httpx2
 import openai
 import pytest
 from chat_templates import QWEN
-from profiles import EXACT
 from serving_settings import SETTINGS
 from transformers import AutoTokenizer
 
 from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, ServingError
 from tunesmith.core.params import TemplateKwargs
-from tunesmith.core.ready_rows import Sample
-from tunesmith.models import chat_template, generation, loading
+from tunesmith.core.ready_rows import Message
+from tunesmith.models import chat_template
 from tunesmith.registry.registered_models import Version
 from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import deployment, probes
@@ -30,7 +29,7 @@ from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.gateway.requests import Chat
 from tunesmith.serving.gateway.web import listening
 
-PROMPTS = [[{"role": "user", "content": f"What is {number} + {number}?"}] for number in range(6)]
+PROMPTS: list[list[Message]] = [[{"role": "user", "content": f"What is {number} + {number}?"}] for number in range(6)]
 LENGTH = 6
 SUITES: dict[str, TemplateKwargs] = {"plain": {}, "thinking": {"enable_thinking": True}}
 HALF = "\ufffd"
@@ -76,7 +75,9 @@ def fetch(folder: Path, tmp_path: Path) -> Fetch:
     """Build a fetched version: the folder of ``model`` with the probes of ``of``, by default the same model."""
 
     def fetch(model: str, of: str | None = None) -> VersionFiles:
-        own, base = (evaluated(folder, name) for name in (of or model, "base"))
+        own, base = (
+            adapters.samples(folder / name, folder / "base", PROMPTS, SUITES, LENGTH) for name in (of or model, "base")
+        )
         repeats = [sample | {"time": 1} for sample in base]
         signed_probes = probes.choose(
             model,
@@ -94,20 +95,6 @@ def fetch(folder: Path, tmp_path: Path) -> Fetch:
         return VersionFiles(Version("7", "run", {}, ""), folder / model, tmp_path, digest, claims, "me")
 
     return fetch
-
-
-def evaluated(folder: Path, model: str) -> list[Sample]:
-    """Samples of both suites, which share the prompts between them."""
-    opened = loading.open_model(folder / model, folder / "base", EXACT)
-    samples = []
-    for first, (suite, kwargs) in enumerate(SUITES.items()):
-        tokenizer, prompts = chat_template.with_kwargs(opened.tokenizer, kwargs), PROMPTS[first :: len(SUITES)]
-        answers = generation.answer(opened.model, tokenizer, prompts, max_new_tokens=LENGTH)
-        samples += [
-            {"suite": suite, "row": {"id": str(number), "prompt": prompt}, "completion": answer, "tokens": LENGTH}
-            for number, (prompt, answer) in enumerate(zip(prompts, answers, strict=True))
-        ]
-    return samples
 
 
 @contextmanager

@@ -135,6 +135,9 @@ def choose(registry: Registry, name: str, which: str, signing: Signing, chain: C
             f"{name} version {version.number} was not registered by this pipeline, so its content cannot be checked",
             fix="register the model with `dvc repro`, which evaluates it, signs it and records its digest",
         )
+    head = chain.head(which.removeprefix("@")) if chain else None
+    if which.startswith("@") and head and version.tags[DIGEST_TAG] != head.digest:
+        raise changed(name, version, f"it was promoted with digest {head.digest[:12]}")
     return version
 
 

@@ -15,6 +15,7 @@ from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError,
 from tunesmith.registry import ledger, promotion, versions
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.runs import Experiment
 from tunesmith.registry.signing import Key
 from tunesmith.registry.trust import known_history
 from tunesmith.registry.trust.chain import LOST_TAG, Entry, name_of
@@ -117,6 +118,34 @@ def test_a_history_without_an_entry_seen_before_is_refused_until_it_is_accepted_
     ledger.read(registry, NAME, SIGNING).verified(NAME)
     with pytest.raises(RegistryError, match="no action is needed"):
         ledger.accept(registry, NAME, "again", SIGNING)
+
+
+def test_a_project_that_moves_takes_its_memory_along(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(registry, project)
+    moved = project.with_name("moved")
+    shutil.copytree(project, moved)
+    monkeypatch.chdir(moved)
+    with pytest.raises(IntegrityError, match="lacks the entry"):
+        ledger.read(Registry(), NAME, SIGNING).verified(NAME)
+
+
+def test_a_history_copied_to_another_tracker_makes_no_version_there(
+    registry: Registry, project: Path, schema: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, tags = registry.versions(LEDGER), registry.tags(LEDGER)
+    shutil.copy(schema, project / "another.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/another.db")
+    another = Registry()
+    run = Experiment("arithmetic").run("k", "sft-lora", 0, {})
+    another.create(NAME, {})
+    another.create(LEDGER, tags or {})
+    for entry in reversed(entries):
+        another.client.create_model_version(LEDGER, "x", run, tags=entry.tags)
+    for which in ("@champion", "sft-lora"):
+        with pytest.raises(RegistryError, match="was deleted"):
+            versions.choose(another, NAME, which, SIGNING)
 
 
 def test_a_history_that_is_not_valid_cannot_be_accepted(registry: Registry) -> None:
@@ -263,6 +292,9 @@ def test_a_project_that_cannot_be_written_to_remembers_elsewhere(
     monkeypatch.setenv("XDG_STATE_HOME", str(project / "state"))
     monkeypatch.setattr("os.access", lambda *_: False)
     assert known_history.memory() == project / "state" / "tunesmith" / "histories.json"
+    (project / "state").write_text("no folder")
+    with pytest.raises(IntegrityError, match=r"cannot be remembered here: .*\n  fix: let XDG_STATE_HOME"):
+        known_history.remember("tracker", NAME, Span(None, None, 1))
 
 
 def test_whoever_promotes_learns_how_to_see_whether_it_counts_when_the_tracker_dies(

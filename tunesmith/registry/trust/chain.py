@@ -233,7 +233,10 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
     for reason, (where, last) in reversed(strangers.items()):  # first, since they explain the other faults
         by = f"{reason.partition(': ')[2]}; the last entry by that key is {last[:ID_LENGTH]}"
         chain.faults.insert(0, f"{where} is {by}")
-        chain.error, chain.fix = UntrustedError, signatures.TRUST
+        chain.error, chain.fix = (
+            UntrustedError,
+            f"{signatures.TRUST}; an entry that was slipped in: delete that version",
+        )
     return chain
 
 

@@ -20,7 +20,7 @@ from tunesmith.core import files, layout
 from tunesmith.core.errors import IntegrityError, UntrustedError
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.tracker import user_name
+from tunesmith.registry.tracker import DATABASE, local_uri, user_name
 
 FOLDER, NAME = ".tunesmith", "histories.json"
 
@@ -164,10 +164,16 @@ def accept(
 def _own() -> Iterator[dict[str, Known]]:
     """Yield the content of this project's own memory, and write what the block changes of it."""
     path = memory()
-    path.parent.mkdir(parents=True, exist_ok=True)
     ignore = path.with_name(".gitignore")
-    if not ignore.exists():
-        files.write_text(ignore, "*\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not ignore.exists():
+            files.write_text(ignore, "*\n")
+    except OSError as error:
+        raise IntegrityError(
+            f"{path}: the last entry of the history cannot be remembered here: {error.strerror}",
+            fix="let XDG_STATE_HOME name a folder that stays and can be written to",
+        ) from None
     with path.with_name(f"{NAME}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         everything = _read_own()
@@ -184,8 +190,11 @@ def _write_shared(path: Path, model: str, known: Known, signing: Signing) -> Non
 
 
 def _key(tracker: str, model: str) -> str:
-    """Return the key of a history in this project's memory; that of no tracker begins those of all."""
-    return f"{model} at {tracker}"
+    """Return the key of a history in this project's memory; that of the project's own database moves with the project.
+
+    The key without a tracker begins those of all trackers.
+    """
+    return f"{model} at {DATABASE if tracker == local_uri() else tracker}"
 
 
 def _read_own() -> dict[str, Known]:

@@ -67,13 +67,13 @@ def reader(served: ServedModel, settings: Serve) -> PromptReader:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in JSON, names of fields included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield name
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
+    """Yield every text in JSON of any depth, names of fields included."""
+    remaining = [value]
+    while remaining:
+        item = remaining.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            remaining += [*item, *item.values()]
+        elif isinstance(item, list):
+            remaining += item

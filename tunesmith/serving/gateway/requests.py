@@ -25,8 +25,8 @@ LEAST_TEMPERATURE = 0.01
 """Least temperature of sampling: at smaller ones probabilities overflow, which ends a GPU's process."""
 MAX_FIELDS = 64
 """Most fields of an object on the list."""
-MAX_PROBLEMS = 5
-"""Most problems of a request that its refusal names."""
+MAX_PROBLEMS, MAX_NAME = 5, 64
+"""Most problems of a request that its refusal names, and characters of a field's name there."""
 
 
 class RequestError(ValueError):
@@ -213,5 +213,5 @@ def read(kind: type[Kind], body: bytes) -> Kind:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a place in a request as its author would write it, such as "messages[0].content: "."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:MAX_NAME]}" for part in location)
     return f"{text.removeprefix('.')}: " if text else ""
