@@ -56,14 +56,14 @@ def asking(**fields: Any) -> Kind:
     return Kind(lambda target: target.post({"messages": SAY} | fields))
 
 
-def posting(content: bytes, **headers: str) -> Kind:
+def posting(content: bytes) -> Kind:
     """Return the kind that sends these bytes."""
-    return Kind(lambda target: target.post(content=content, headers=headers))
+    return Kind(lambda target: target.post(content=content, headers={"Content-Type": "application/json"}))
 
 
 def head(length: int) -> bytes:
     """Return the headers of a chat whose body has this many bytes."""
-    lines = [f"POST {CHAT} HTTP/1.1", "Host: x", "Content-Type: application/json", f"Content-Length: {length}"]
+    lines = [f"POST {CHAT} HTTP/1.1", "Host: localhost", "Content-Type: application/json", f"Content-Length: {length}"]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
@@ -92,7 +92,7 @@ async def half_headers(target: Target) -> str:
     """Hold connections whose headers do not end for a while, and close them."""
     connections = [await target.connect() for _ in range(HALF)]
     for _, writer in connections:
-        writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nX-A: ".encode())
+        writer.write(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nX-A: ".encode())
     await asyncio.sleep(15)
     for _, writer in connections:
         writer.close()
@@ -103,7 +103,7 @@ async def endless_headers(target: Target) -> str:
     """Send up to 5 MB of headers."""
     reader, writer = await target.connect()
     try:
-        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\n")
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")
         with suppress(ConnectionError):
             for _ in range(80):
                 writer.write(b"X-A: " + b"a" * 60_000 + b"\r\n")
@@ -140,6 +140,7 @@ def leaving(**fields: Any) -> Callable[[Target], Awaitable[str]]:
 
 
 CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": ESCAPED}}
+PAGE = {"Content-Type": "text/plain", "Origin": "http://a.example"}
 KINDS: dict[str, Kind] = {
     "10,000 stop strings": asking(stop=["x" * 10] * 10_000),
     "min_new_tokens": asking(generation_config=ENDLESS),
@@ -170,6 +171,8 @@ KINDS: dict[str, Kind] = {
     "UTF-16": posting('{"messages":[]}'.encode("utf-16")),
     "lone surrogate": posting(b'{"messages":[{"role":"user","content":"\\ud800"}],"max_tokens":1}'),
     "an integer of 5,000 digits": posting(b'{"messages":[],"max_tokens":' + b"9" * 5000 + b"}"),
+    "a web page": Kind(lambda target: target.post(content=json.dumps({"messages": SAY}), headers=PAGE), ("415",)),
+    "another host": Kind(lambda target: target.post({"messages": SAY}, headers={"Host": "a.example"}), ("421",)),
     "another model": Kind(lambda target: target.post({"messages": SAY, "model": "/etc"}), ("404",)),
     "routes of engines": Kind(lambda target: target.post({"model": "/etc"}, "/load_model"), ("404",)),
     "reset": Kind(lambda target: target.post({}, "/reset"), ("404",)),
