@@ -129,6 +129,7 @@ TREE = {
     },
     "$ref": "#/$defs/n",
 }
+INTEGER = {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
 CITIES = ["Paris", "London", "Rome", "Oslo"]
 PROGRAM = {"entry_point": "f", "reference": "def f(x): return 2 * x"}
 CHECK = (
@@ -162,6 +163,8 @@ ROWS: dict[str, list[Columns]] = {
         {"schema": EXPRESSION, "reference": {"op": "+"}},
         {"schema": TREE, "reference": []},
         {"schema": TREE, "reference": {"a": 1}},
+        {"schema": INTEGER, "reference": {"a": 1}},
+        {"schema": INTEGER, "reference": {"a": 0}},
     ],
     "regex": [{"pattern": r"\d+"}, {"pattern": r"(a|aa)+"}, {"pattern": r"(.*[^\d]){3}x", "anywhere": True}],
     "length": [{"max_words": 2}, {"min_words": 3, "max_words": 50}, {"min_words": 51}],

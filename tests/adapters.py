@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.profiles import EXACT
 from tunesmith.core import journal, lineage, manifest
-from tunesmith.models import saving
+from tunesmith.core.params import TemplateKwargs
+from tunesmith.core.ready_rows import Message, Sample
+from tunesmith.models import chat_template, generation, loading, saving
 
 PROBE = [{"role": "user", "content": "What is 3 + 4?"}]
 
@@ -57,6 +61,22 @@ def edit(folder: Path, file: str, **changes: Any) -> None:
     path = folder / file
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     manifest.write(folder)
+
+
+def samples(
+    folder: Path, base: Path, prompts: list[list[Message]], suites: Mapping[str, TemplateKwargs], length: int = 6
+) -> list[Sample]:
+    """Return greedy answers of a model as an evaluation leaves them; the suites share the prompts between them."""
+    opened = loading.open_model(folder, base, EXACT)
+    answered: list[Sample] = []
+    for first, (suite, kwargs) in enumerate(suites.items()):
+        tokenizer, own = chat_template.with_kwargs(opened.tokenizer, kwargs), prompts[first :: len(suites)]
+        answers = generation.answer(opened.model, tokenizer, own, max_new_tokens=length)
+        answered += [
+            {"suite": suite, "row": {"id": str(number), "prompt": prompt}, "completion": answer, "tokens": length}
+            for number, (prompt, answer) in enumerate(zip(own, answers, strict=True))
+        ]
+    return answered
 
 
 def _complete(folder: Path, base: Path, on: Path | None) -> None:

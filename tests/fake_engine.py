@@ -3,9 +3,9 @@
     python fake_engine.py NAME SOCKET SCRIPT
 
 SCRIPT is a JSON file: {"answers": {prompt: answer}, "otherwise": the answer to other prompts, "gate": a file that a
-streamed answer waits for after its first word, "received", "left": lists for the bodies of requests and for writes to
-clients that have left, "hangs": whether it never answers, "sick": a file that makes health checks fail while it exists,
-"dies": an error to exit with instead of starting}.
+streamed answer waits for after its first word, "raw": whether the answer is the data of a stream, "received", "left":
+lists for the bodies of requests and for writes to clients that have left, "hangs": whether it never answers, "sick": a
+file that makes health checks fail while it exists, "dies": an error to exit with instead of starting}.
 """
 
 import json
@@ -31,7 +31,7 @@ def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStrea
             if body.get("model") != name:
                 return self.reply(400, {"detail": f"pinned to {name}"})
             script.get("received", []).append(body)
-            while script.get("hangs"):
+            while script.get("hangs") and not body.get("stream"):
                 time.sleep(0.01)
             prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
             answer = script.get("answers", {}).get(prompt, script.get("otherwise", ""))
@@ -44,6 +44,12 @@ def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStrea
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Connection", "close")
             self.end_headers()
+            while script.get("hangs"):
+                self.send_chunk({"index": 0, "delta": {"role": "assistant"}})  # as before anything is generated
+                time.sleep(0.1)
+            if "raw" in script:
+                self.wfile.write(f"data: {answer}\n\n".encode())
+                return None
             for word in re.findall(r"\S+\s*", answer):
                 self.send_chunk({"index": 0, "delta": {"content": word}})
                 while "gate" in script and not Path(script["gate"]).exists():

@@ -40,6 +40,7 @@ def test_an_absent_section_has_its_defaults(tmp_path: Path) -> None:
         ("sft: {}", "no entry 'sft.mine'"),
         ("stf: {mine: {dataset: d}}", "unknown section 'stf'; did you mean 'sft'?"),
         ("sft: [", "not YAML"),
+        ("[" * 3000, "not YAML"),
         ("", "holds no sections"),
     ],
 )

@@ -1,6 +1,7 @@
 import csv
 import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,20 @@ def test_a_bad_row_of_a_json_list_does_not_cost_the_others(tmp_path: Path) -> No
         (3, "duplicate key"),
         (4, "not a JSON object"),
     ]
+
+
+def test_a_pipe_and_a_list_that_memory_may_not_hold_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "a.jsonl")
+    (tmp_path / "b.jsonl").symlink_to("/dev/zero")
+    for name in ("a.jsonl", "b.jsonl"):
+        with pytest.raises(DataError, match="a pipe or a device, not a file"):
+            list(readers.read(tmp_path / name))
+    monkeypatch.setattr(readers, "LARGEST_LIST", 100)
+    (tmp_path / "c.json").write_text('[{"a": 1}\n' + ',{"a": 1}' * 20 + "]")
+    with pytest.raises(DataError, match=r"more than 100 bytes.*\n.*fix: write each row"):
+        list(readers.read(tmp_path / "c.json"))
 
 
 def test_an_open_quote_is_reported_at_the_line_where_its_row_begins(tmp_path: Path) -> None:

@@ -80,6 +80,13 @@ def test_every_service_is_locked_down(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_no_service_can_take_all_memory_or_processes_of_the_machine(name: str) -> None:
+    service = SERVICES[name]
+    assert re.fullmatch(r"[1-9]\d*g", service["mem_limit"])
+    assert 0 < service["pids_limit"] <= 4096
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_every_service_that_keeps_running_has_a_health_check(name: str) -> None:
     assert ("healthcheck" in SERVICES[name]) is (name not in ENDS)
 

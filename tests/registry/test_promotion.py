@@ -5,6 +5,8 @@ import itertools
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
-from tunesmith.registry import ledger, promotion
+from tunesmith.registry import ledger, promotion, versions
 from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.trust import chain as chains
@@ -69,6 +71,40 @@ def test_a_version_that_did_not_pass_the_gate_needs_a_reason(registry: Registry,
     with pytest.raises(RegistryError, match="did not pass the gate: better by 36 points"):
         promote(registry, "2")
     assert promote(registry, "2", reason="needed for a test").why == "needed for a test"
+
+
+def test_a_version_that_fails_a_new_evaluation_while_it_is_probed_is_not_promoted(
+    registry: Registry, project: Path
+) -> None:
+    def fails_meanwhile(_: object) -> None:
+        register(Registry(), folder(project), outcome="fail", files={"probes.json": "{}", "README.md": "# Worse"})
+
+    with pytest.raises(RegistryError, match=r"was not promoted: it was evaluated again meanwhile\n  fix: "):
+        promote(registry, "1", probe=fails_meanwhile)
+    assert moves(registry) == []
+    with pytest.raises(RegistryError, match="did not pass the gate"):
+        promote(registry, "1")
+
+
+def test_a_promotion_on_a_superseded_evaluation_is_a_fault_of_the_history(registry: Registry, project: Path) -> None:
+    old = ledger.read(registry, NAME, SIGNING).entries[-1]
+    register(registry, folder(project), outcome="fail", files={"probes.json": "{}", "README.md": "# Worse"})
+    chain = ledger.read(registry, NAME, SIGNING)
+    forged = chain.following(replace(old, alias=CHAMPION, kind="promotion"))
+    with pytest.raises(IntegrityError, match="is about an evaluation that was not the version's last"):
+        ledger.append(registry, forged, registry.versions(NAME)[0], SIGNING)
+
+
+def test_another_signed_text_in_place_of_a_statement_changes_nothing(registry: Registry, project: Path) -> None:
+    tags = registry.versions(ledger.name_of(NAME))[0].tags
+    (evil := project / "evil").mkdir()
+    (evil / "statement.json").write_text(tags[chains.ENTRY_TAG])
+    (evil / "statement.sig").write_text(tags[chains.SIGNATURE_TAG])
+    registry.upload(registry.versions(NAME)[0].run, evil, f"evidence/{'0' * 64}")
+    assert promote(registry, "1").version == "1"
+    registry.client.set_model_version_tag(NAME, "1", "tunesmith.statement", "0" * 64)
+    with pytest.raises(IntegrityError):
+        promote(registry, "1", alias="staging")
 
 
 def test_a_pass_written_into_the_tags_does_not_count(registry: Registry, project: Path) -> None:
@@ -219,6 +255,52 @@ def test_a_rollback_checks_the_bytes(registry: Registry, project: Path) -> None:
     with pytest.raises(IntegrityError):
         rollback(registry)
     assert registry.alias(NAME, CHAMPION) == "2"
+
+
+def test_a_champion_whose_version_was_deleted_is_rolled_back_from_and_none_deleted_is_rolled_back_to(
+    registry: Registry, project: Path
+) -> None:
+    for number in ("1", "2", "3"):
+        if number > "1":
+            add(registry, project, int(number))
+        promote(registry, number)
+    registry.remove_version(NAME, "3")
+    with pytest.raises(RegistryError, match="version 3 of calculator, which @champion names, was deleted"):
+        versions.choose(registry, NAME, "@champion", SIGNING)
+    assert rollback(registry).version == "2"
+    registry.remove_version(NAME, "1")
+    with pytest.raises(RegistryError, match="no version '1'"):
+        rollback(registry)
+    assert registry.alias(NAME, CHAMPION) == "2"
+
+
+def test_the_order_of_moves_is_that_of_the_chain_and_not_of_the_clock(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Earlier(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Earlier":
+            return cls(1999, 1, 1, tzinfo=tz)
+
+    add(registry, project, 2)
+    promote(registry, "1")
+    monkeypatch.setattr(chains, "datetime", Earlier)
+    add(registry, project, 2)
+    assert promote(registry, "2").when.startswith("1999")
+    assert [version for _, version, _ in moves(registry)] == ["1", "2"]
+    assert rollback(registry).version == "1"
+
+
+def test_a_version_slipped_into_the_history_stops_everything_until_it_is_deleted(
+    registry: Registry, project: Path
+) -> None:
+    promote(registry, "1")
+    slipped_in = registry.add_version(ledger.name_of(NAME), registry.versions(NAME)[0], {}, "hello")
+    for step in (lambda: promote(registry, "1"), lambda: rollback(registry), lambda: add(registry, project, 2)):
+        with pytest.raises(IntegrityError, match=r"not an entry of Tunesmith\n  fix: .*delete the version"):
+            step()
+    registry.remove_version(ledger.name_of(NAME), slipped_in)
+    assert promote(registry, add(registry, project, 2)).version == "2"
 
 
 def test_an_alias_moved_by_other_means_does_not_count(registry: Registry, project: Path) -> None:

@@ -2,11 +2,13 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from tunesmith.core.errors import IntegrityError, SigningError
 from tunesmith.registry import key_files, signing
@@ -109,6 +111,28 @@ def test_a_key_with_a_password_signs_only_with_the_password(tmp_path: Path, monk
         signing.sign_text("t", settings)
     monkeypatch.setenv(key_files.PASSWORD, "secret")
     assert signing.verify_text("t", signing.sign_text("t", settings), settings)
+
+
+WEAK: dict[str, Callable[[], PrivateKeyTypes]] = {
+    "a curve of 192 bits": lambda: ec.generate_private_key(ec.SECP192R1()),
+    "another curve": lambda: ec.generate_private_key(ec.SECP256K1()),
+    "RSA": lambda: rsa.generate_private_key(65537, 1024),
+    "Ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+@pytest.mark.parametrize("make", WEAK.values(), ids=WEAK)
+def test_a_key_of_another_kind_neither_signs_nor_is_trusted_in_silence(
+    tmp_path: Path, make: Callable[[], PrivateKeyTypes]
+) -> None:
+    path = tmp_path / "k.pem"
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    path.write_bytes(make().private_bytes(*form))
+    path.chmod(0o600)
+    with pytest.raises(SigningError):
+        signing.sign_text("t", Key(private=path))
+    with pytest.raises(SigningError, match=r"k\.pem"):
+        signing.public_keys(Key(trusted=(path,)))  # the private one, where the public one belongs
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no key"])

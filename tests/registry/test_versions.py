@@ -4,7 +4,9 @@ import json
 import os
 import random
 import shutil
+import socket
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +88,22 @@ def test_a_changed_byte_in_any_file_is_refused(stored: Stored, fetch: Callable[[
     assert fetch()
 
 
+def link(path: Path) -> None:
+    """Put the same bytes behind a link."""
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def bind(path: Path) -> None:
+    with closing(socket.socket(socket.AF_UNIX)) as made:
+        made.bind(os.path.relpath(path))
+
+
+def sparse(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 32 << 20)
+
+
 CHANGES: dict[str, Callable[[Stored], object]] = {
     "a model file added": lambda at: (at.model / "extra.py").write_text("import os"),
     "a hidden file added": lambda at: (at.model / ".gitignore").write_text("*"),
@@ -94,6 +112,27 @@ CHANGES: dict[str, Callable[[Stored], object]] = {
     "the manifest removed": lambda at: (at.model / "manifest.json").unlink(),
     "a model file renamed": lambda at: (at.model / "adapter_config.json").rename(at.model / "config.json"),
     "a linked folder added": lambda at: (at.model / "more").symlink_to(at.evidence),
+    "the weights a link": lambda at: link(at.model / "adapter_model.safetensors"),
+    "the model folder a link": lambda at: link(at.model),
+    "the evidence a link": lambda at: link(at.evidence / "probes.json"),
+    "a file renamed in case alone": lambda at: (at.model / "adapter_config.json").rename(
+        at.model / "Adapter_config.json"
+    ),
+    "a name that is no UTF-8": lambda at: Path(os.fsdecode(bytes(at.model) + b"/\xff\xfe")).write_text("x"),
+    "a name that is no UTF-8 among the evidence": lambda at: Path(
+        os.fsdecode(bytes(at.evidence) + b"/\xff")
+    ).write_text("x"),
+    "a name that controls the terminal": lambda at: (at.model / "\x1b[2J\n.txt").write_text("x"),
+    "a socket added": lambda at: bind(at.model / "socket"),
+    "a sparse file among the evidence": lambda at: sparse(at.evidence / "big"),
+    "the weights sparse and longer": lambda at: os.truncate(at.model / "adapter_model.safetensors", 1 << 20),
+    "the statement a folder": lambda at: (
+        (at.evidence / "statement.json").unlink(),
+        (at.evidence / "statement.json").mkdir(),
+    ),
+    "a second list of files in the manifest": lambda at: (at.model / "manifest.json").write_text(
+        (at.model / "manifest.json").read_text().replace('{\n "files"', '{"files":{},\n "files"')
+    ),
     "a pipe added": lambda at: os.mkfifo(at.model / "pipe"),
     "a pipe among the evidence": lambda at: os.mkfifo(at.evidence / "pipe"),
     "the manifest a folder": lambda at: ((at.model / "manifest.json").unlink(), (at.model / "manifest.json").mkdir()),
@@ -130,6 +169,23 @@ def test_added_removed_and_renamed_files_are_refused(
         promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
 
 
+SAME: dict[str, Callable[[Stored], object]] = {
+    "another name of a file": lambda at: os.link(at.model / "adapter_model.safetensors", at.logged.parent / "twin"),
+    "an empty folder": lambda at: (at.model / "empty").mkdir(),
+}
+
+
+@pytest.mark.parametrize("change", SAME.values(), ids=SAME)
+def test_what_changes_no_byte_is_no_change(
+    stored: Stored, registry: Registry, fetch: Callable[[], versions.VersionFiles], change: Callable[[Stored], object]
+) -> None:
+    change(stored)
+    for tag in registry.client.get_run(registry.versions(NAME)[0].run).data.tags:
+        registry.client.set_tag(registry.versions(NAME)[0].run, tag, "rewritten")
+    assert fetch()
+    assert promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed).version == "1"
+
+
 def test_a_version_of_an_earlier_release_is_fetched_and_checked(registry: Registry, project: Path) -> None:
     """Its model folder was an artifact of its run, without a logged model around it."""
     run = registry.versions(NAME)[0].run
@@ -159,9 +215,17 @@ def test_a_version_of_an_earlier_release_is_fetched_and_checked(registry: Regist
         ("tunesmith.digest", "0" * 64),
         ("tunesmith.statement", "0" * 64),
         ("tunesmith.statement", ".."),
+        ("tunesmith.statement", "."),
+        ("tunesmith.statement", "../model"),
+        ("tunesmith.statement", "/etc"),
+        ("tunesmith.statement", "a/../../../../etc"),
+        ("tunesmith.statement", "a\0b"),
+        ("tunesmith.statement", "\xe9" * 200),
         ("tunesmith.statement", "x" * 3000),
         ("tunesmith.statement", ""),
         ("tunesmith.digest", "\x1b]0;pwn\x07"),
+        ("tunesmith.model", "sft-full"),
+        ("tunesmith.model", "\x1b[31mpwn"),
     ],
 )
 def test_tags_of_another_model_or_statement_are_refused(
@@ -197,6 +261,25 @@ def test_a_champion_is_looked_up_in_the_history(registry: Registry) -> None:
         versions.choose(registry, NAME, "@champion", SIGNING)
     promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
     assert versions.choose(registry, NAME, "@champion", SIGNING).number == "1"
+
+
+def test_a_champion_is_the_version_that_was_promoted_and_none_that_got_its_number(
+    registry: Registry, project: Path
+) -> None:
+    promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
+    registry.client.delete_registered_model(NAME)
+    assert register(registry, folder(project, b"other" * 50), "k2") == "1"
+    with pytest.raises(IntegrityError, match="it was promoted with digest"):
+        versions.choose(registry, NAME, "@champion", SIGNING)
+
+
+@pytest.mark.parametrize("model", ["sft\u2011lora", "1"])
+def test_a_name_means_the_model_of_exactly_that_name_and_a_number_the_version(
+    registry: Registry, project: Path, model: str
+) -> None:
+    assert register(registry, folder(project, b"other" * 50, model), "k2") == "2"
+    for which in ("sft-lora", "1"):
+        assert versions.choose(registry, NAME, which, SIGNING).number == "1"
 
 
 def test_what_a_tag_holds_cannot_control_the_terminal(registry: Registry) -> None:

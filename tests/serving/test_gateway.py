@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import fake_engine
 import httpx2
 import openai
 import pytest
+from pydantic import ValidationError
 from serving_settings import MESSAGES, SETTINGS, WordReader, wait_until
 
 from tunesmith.core.errors import ServingError
-from tunesmith.serving.gateway import web
+from tunesmith.serving.gateway import connections, relay, web
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
+from tunesmith.serving.gateway.requests import Chat, Completion
 from tunesmith.serving.gateway.web import listening
 from tunesmith.serving.settings import Serve
 
@@ -194,7 +196,9 @@ def test_a_malformed_request_is_refused_and_affects_no_other(
     proxy: Proxy, url: str, client: openai.OpenAI, start: Start, body: bytes
 ) -> None:
     proxy.switch(upstream := start("calculator@3", otherwise="four"))
-    assert CLIENT.post(f"{url}/v1/chat/completions", content=body).status_code in (400, 404)
+    headers = {"Content-Type": "application/json"}
+    reply = CLIENT.post(f"{url}/v1/chat/completions", content=body, headers=headers)
+    assert reply.status_code in (400, 404)
     assert upstream.in_flight == 0
     assert ask(client) == ("calculator@3", "four")
 
@@ -267,6 +271,7 @@ CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": 
         ({"max_tokens": 10**30}, "max_tokens"),
         ({"max_completion_tokens": 10**6}, "max_tokens"),
         ({"temperature": -1}, "temperature"),
+        ({"temperature": 1e-40}, "temperature: Value error, should be 0, or at least 0.01"),
         ({"top_p": 2}, "top_p"),
         ({"seed": 2**70}, "seed"),
         ({"messages": []}, "messages"),
@@ -327,6 +332,26 @@ def small(**values: Any) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("settings", [SETTINGS.model_copy(update=values)])
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Content-Type": "text/plain", "Origin": "https://a.example"}, 415),
+        ({"Host": "a.example:8000", "Content-Type": "application/json"}, 421),
+        ({"Host": "10.0.0.1", "Content-Type": "application/json"}, 421),
+        ({"Host": "localhost:8000", "Content-Type": "application/json; charset=utf-8"}, 200),
+        ({"Host": "[::1]:8000", "Content-Type": "application/json"}, 200),
+        ({"Host": "models.team.example", "Content-Type": "application/json"}, 200),
+    ],
+)
+@small(names=("models.team.example",))
+def test_a_page_in_a_browser_cannot_ask(
+    proxy: Proxy, url: str, start: Start, headers: dict[str, str], status: int
+) -> None:
+    proxy.switch(start("calculator@3", otherwise="four"))
+    body = json.dumps({"messages": MESSAGES}).encode()
+    assert CLIENT.post(f"{url}/v1/chat/completions", content=body, headers=headers).status_code == status
+
+
 @small(max_request_bytes=1000)
 def test_a_request_that_is_too_large_is_refused_before_it_has_arrived(proxy: Proxy, url: str, start: Start) -> None:
     proxy.switch(start("calculator@3", otherwise="four"))
@@ -353,9 +378,67 @@ def test_a_request_that_does_not_arrive_is_given_up(
 def half_sent(url: str, length: int, content: bytes) -> socket.socket:
     """Send the beginning of a request."""
     connection = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n"
+    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {length}\r\n\r\n"
     connection.sendall(head.encode() + content)
     return connection
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {"messages": [{"role": "user", "content": [{}] * 1000}]},
+        {"messages": [{"role": "user", "content": [1] * 1000}]},
+        {"messages": [{"role": 1}] * 1000},
+        {"messages": MESSAGES, "tools": [1] * 1000},
+        {"messages": MESSAGES, "chat_template_kwargs": {str(i): [] for i in range(1000)}},
+        {str(i): 1 for i in range(1000)},
+        {"messages": [{str(i): 1 for i in range(1000)}]},
+    ],
+)
+def test_the_faults_of_a_request_are_not_looked_for_beyond_the_first_few(request_fields: Any) -> None:
+    with pytest.raises(ValidationError) as refused:
+        Chat.model_validate_json(json.dumps(request_fields))
+    assert refused.value.error_count() < 5
+
+
+def test_the_prompt_of_a_client_that_has_left_is_not_read(proxy: Proxy, url: str, start: Start) -> None:
+    class SlowReader(WordReader):
+        read, go_on = list[Chat | Completion](), Event()
+
+        def count(self, request: Chat | Completion) -> int:
+            self.read.append(request)
+            self.go_on.wait(10)
+            return super().count(request)
+
+    proxy.switch(upstream := start("calculator@3", otherwise="four"))
+    upstream.reader = reader = SlowReader()
+    for _ in range(3):
+        with pytest.raises(httpx2.ReadTimeout):
+            CLIENT.post(f"{url}/v1/chat/completions", json={"messages": MESSAGES}, timeout=0.3)
+    wait_until(lambda: upstream.in_flight == 0)
+    reader.go_on.set()
+    assert post(url).status_code == 200
+    assert len(reader.read) == 2, "the first, which had begun, and the last"
+
+
+def test_a_new_connection_takes_the_place_of_the_one_idle_for_longest(
+    proxy: Proxy, client: openai.OpenAI, url: str, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST", 4)
+    proxy.switch(start("calculator@3", otherwise="one two", gate=str(tmp_path / "gate")))
+    stream = client.chat.completions.create(model="calculator", messages=MESSAGES, stream=True)
+    next(stream)
+    port = int(url.rpartition(":")[2])
+    with ExitStack() as opened:
+        silent = [
+            opened.enter_context(closing(socket.create_connection(("127.0.0.1", port), timeout=10))) for _ in range(8)
+        ]
+        for connection in silent[:5]:
+            assert connection.recv(1) == b"", "closed"
+        (tmp_path / "gate").touch()
+        assert [chunk.choices[0].delta.content for chunk in stream] == ["two", None]
+        assert post(url).status_code == 200
 
 
 @small(max_requests=1)
@@ -398,6 +481,15 @@ def test_an_answer_that_takes_too_long_is_cut_off(
     wait_until(lambda: upstream.in_flight == 0)
 
 
+@pytest.mark.parametrize("part", ['{"error": "a "quoted" error"}', '{"choices": [{}]}', '{"choices": 1}', "[1]"])
+def test_a_part_of_an_answer_in_another_format_is_a_bad_gateway(
+    proxy: Proxy, url: str, start: Start, part: str
+) -> None:
+    proxy.switch(upstream := start("calculator@3", otherwise=part, raw=True))
+    assert post(url).status_code == 502
+    assert upstream.in_flight == 0
+
+
 def test_an_engine_that_generates_nothing_is_not_healthy(
     url: str, proxy: Proxy, start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -410,3 +502,29 @@ def test_an_engine_that_generates_nothing_is_not_healthy(
     wait_until(lambda: CLIENT.get(f"{url}/health").status_code == 503)
     assert upstream.silence() > 1
     assert "generates nothing" in CLIENT.get(f"{url}/health").json()["reason"]
+
+
+@small(request_seconds=0.3)
+def test_requests_to_an_engine_that_generates_nothing_do_not_make_it_healthy(
+    url: str, proxy: Proxy, start: Start
+) -> None:
+    proxy.stall_seconds = 1
+    proxy.switch(start("calculator@3", hangs=True))
+    for stream in (True, False, True, False):
+        post(url, stream=stream)
+    assert CLIENT.get(f"{url}/health").status_code == 503
+
+
+@small(request_seconds=0.3, max_requests=2)
+def test_clients_that_do_not_read_their_answers_lose_their_connections(
+    url: str, proxy: Proxy, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "LAST_SECONDS", 0.2)
+    proxy.switch(upstream := start("calculator@3", answers={"go on": "word " * 20_000}, otherwise="four"))
+    body = json.dumps({"messages": [{"role": "user", "content": "go on"}], "stream": True}).encode()
+    with ExitStack() as opened:
+        for _ in range(2):
+            opened.enter_context(closing(half_sent(url, len(body), body)))
+        wait_until(lambda: upstream.in_flight == 2)
+        wait_until(lambda: upstream.in_flight == 0)
+        assert post(url).status_code == 200

@@ -31,6 +31,26 @@ def test_an_engine_that_ends_by_itself_is_logged_and_restarted(
     assert ask(client) == (f"{NAME}@1", "first")
 
 
+def test_an_engine_that_ends_while_a_champion_is_started_is_restarted_meanwhile(
+    registry: Registry, proxy: Proxy, client: openai.OpenAI, log: list[str]
+) -> None:
+    settings = SETTINGS.model_copy(update={"start_seconds": 6.0})
+    with closing(Supervisor(registry, NAME, proxy, settings, SIGNING, log.append)) as supervisor:
+        register_champion(registry, "first")
+        supervisor.start("@champion")
+        before = engine_process(supervisor)
+        register_champion(registry, "second", {"hangs": True})  # healthy, and answers no probe
+        with ThreadPoolExecutor(1) as pool:
+            killed = pool.submit(lambda: (wait_until(lambda: "new champion" in " ".join(log)), before.kill()))
+            supervisor.poll()
+            killed.result()
+        again, refused = (
+            next(n for n, line in enumerate(log) if part in line) for part in ("again", "version 2 cannot serve")
+        )
+        assert again < refused, "it did not wait for the champion's end"
+        assert ask(client) == (f"{NAME}@1", "first")
+
+
 @pytest.mark.parametrize("which", ["@champion", "first"])
 def test_an_engine_whose_cached_files_were_changed_is_restarted_from_the_signed_copy(
     registry: Registry, log: list[str], which: str
@@ -40,7 +60,7 @@ def test_an_engine_whose_cached_files_were_changed_is_restarted_from_the_signed_
     with closing(Supervisor(registry, NAME, proxy, SETTINGS, SIGNING, log.append)) as supervisor:
         supervisor.start(which)
         before = engine_process(supervisor)
-        [file] = model_cache.folder().rglob("answers.json")
+        [file] = (model_cache.folder() / "versions").rglob("answers.json")
         file.write_text("{}")
         before.kill()
         before.wait()
@@ -53,7 +73,7 @@ def test_an_engine_whose_cached_files_were_changed_is_restarted_from_the_signed_
 
 def change_everywhere(registry: Registry) -> None:
     """Change the only version, in the cache and in the registry."""
-    for place in (model_cache.folder(), Path(registry.versions(NAME)[0].source)):
+    for place in (model_cache.folder() / "versions", Path(registry.versions(NAME)[0].source)):
         [file] = place.rglob("answers.json")
         file.write_text("{}")
 
@@ -151,5 +171,5 @@ def test_a_long_answer_does_not_count_as_a_hang(
         supervisor.poll()
     gate.touch()
     words += [chunk.choices[0].delta.content or "" for chunk in stream]
-    assert "".join(word or "" for word in words) == "one two "
+    assert "".join(word or "" for word in words) == "one two"
     assert log == []

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from benchmarks import attack_verifiers
+from tests.verifiers import universal_answers
 
 FEW = {"math": 12, "code": 12, "instructions": 16}
 """Answers to the verifiers that take long for each."""
@@ -19,6 +20,12 @@ def test_no_adversarial_answer_takes_long_or_is_wrongly_rewarded_or_opts_out(nam
     texts = attack_verifiers.answers(FEW.get(name, 60), seed=3)
     # By the CPU time of this thread, since others share the machine; a worker has a limit of its own.
     tally = attack_verifiers.attack(name, texts, clock=time.thread_time)
+    assert tally.failures == []
+
+
+@pytest.mark.parametrize("name", universal_answers.UNIVERSAL)
+def test_no_answer_is_right_for_two_rows_that_exclude_each_other(name: str) -> None:
+    tally = attack_verifiers.attack(name, universal_answers.UNIVERSAL[name], clock=time.thread_time)
     assert tally.failures == []
 
 

@@ -11,6 +11,7 @@ import yaml
 from tunesmith.cli.survey import UNKNOWN, RowGroup, survey
 from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
+from tunesmith.core.formatting import printable
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import prepare, readers, text_scan
 from tunesmith.data.contamination import HeldOut
@@ -60,7 +61,7 @@ def run(place: str, *, write: bool, name: str | None) -> None:
     name = check_name(name or dataset_name(place))
     dataset, found = find(place, name)
     advice = advise(dataset, found, HELD_OUT)
-    print("\n".join(describe(found, advice)))
+    print(printable("\n".join(describe(found, advice)), lines=True))
     if advice.dataset is None or advice.reason is not None:
         raise DataError(f"{place}: not ready: {advice.reason}", fix=_fix(name, advice))
     dataset = advice.dataset

@@ -10,6 +10,7 @@ import click
 from tunesmith.cli import advise
 from tunesmith.core import files, git, layout, manifest, params
 from tunesmith.core.errors import BaseModelError, DataError, ParamsError
+from tunesmith.core.formatting import printable
 from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data.dataset import Dataset, check_name
@@ -145,7 +146,7 @@ def _choose(data: str, base: str, weights: str) -> Choice:
     name = check_name(advise.dataset_name(data))
     place, found = advise.find(data, name)
     advice = advise.advise(place, found, layout.HELD_OUT)
-    print("\n".join(advise.describe(found, advice)))
+    print(printable("\n".join(advise.describe(found, advice)), lines=True))
     if advice.dataset is None or advice.reason:
         raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
     dataset = advice.dataset

@@ -117,7 +117,7 @@ def read_unchecked(path: Path) -> dict[str, object]:
         raise ParamsError(f"{path}: not found in {Path.cwd()}", fix=fix) from None
     try:
         document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ParamsError(f"{path}: not YAML: {error}", fix="correct that line") from None
     if not isinstance(document, dict):
         raise ParamsError(f"{path}: holds no sections", fix="restore it with `git checkout params.yaml`")

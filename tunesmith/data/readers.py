@@ -25,6 +25,8 @@ from tunesmith.data.records import BLOCK_BYTES, Block, Lines, Problem, Record, i
 EMPTY = "put at least one row in it, or name another file"
 LONGEST_LINE = 2**24
 """Longest line that is read, in bytes. No training context holds more; a longer line is a file without line breaks."""
+LARGEST_LIST = 2**30
+"""Largest list of a .json file, in decompressed bytes; parsing it takes some times as much memory."""
 KEPT = 1000
 """Bytes quoted of a line that is too long."""
 NOT_AN_OBJECT = "not a JSON object: a row is written { … }"
@@ -154,6 +156,8 @@ def _suffix(path: Path) -> str:
 @contextmanager
 def _open(path: Path) -> Iterator[io.BufferedReader]:
     """Open a file to read its decompressed bytes. A truncated compressed file raises OSError at its end."""
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path}: a pipe or a device, not a file", fix="write its rows into a file, and name that")
     with path.open("rb") as file:
         if path.suffix not in COMPRESSED:
             yield file
@@ -239,7 +243,12 @@ def _read_json(path: Path, file: io.BufferedReader) -> Iterator[Block]:
     if _is_object(start) and file.peek(1):
         yield from _read_jsonl(path, file, start)
         return
-    data = start + file.read()
+    data = start + file.read(LARGEST_LIST)
+    if file.peek(1):
+        raise DataError(
+            f"{path}: a list of more than {LARGEST_LIST:,} bytes, which would be held in memory as a whole",
+            fix="write each row into a line of its own, in a file .jsonl",
+        )
     try:
         values = jiter.from_json(data, catch_duplicate_keys=True, allow_inf_nan=False)
     except ValueError as error:

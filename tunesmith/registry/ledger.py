@@ -13,6 +13,7 @@ Every reader remembers the last entry outside the tracker, and refuses a history
 An MLflow alias can be moved by anyone and keeps no history; here it follows the chain (docs/decisions/021).
 """
 
+import hashlib
 import random
 import time
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from tunesmith.registry.trust.chain import (
     lost_text,
     name_of,
 )
+from tunesmith.registry.trust.known_history import Span
 
 CHAMPION = "champion"
 """The alias of the version to deploy."""
@@ -72,7 +74,8 @@ def read(registry: Registry, model: str, signing: Signing, *, as_known: bool = T
     as_known: whether a chain without the last entry that this project, or its team, has seen is faulty; a valid one is
     then remembered.
     """
-    known = known_history.load(registry.uri, model, signing) if as_known else {}  # first, so that it is no newer
+    known = list(known_history.load(registry.uri, model, signing).items()) if as_known else []  # first, to be no newer
+    elsewhere = known_history.elsewhere(registry.uri, model) if as_known else []
     chain = _read_entries(registry, model, signing)
     try:
         ownership.check(registry, name_of(model), signing)
@@ -82,7 +85,13 @@ def read(registry: Registry, model: str, signing: Signing, *, as_known: bool = T
             chain.error, chain.fix = type(error), error.fix
     if not as_known:
         return chain
-    for path, last in known.items():
+    known += [(known_history.memory(), last) for last in elsewhere if last["first"] in chain.signers]
+    for path, last in known:
+        if chain.span.first in last["aside"]:
+            chain.add_fault(
+                f"it begins with an entry of a history that was set aside, as {path} remembers",
+                fix="find out who brought it back; `tunesmith history --restart REASON` sets it aside again",
+            )
         if last["entry"] not in (None, *chain.signers):
             chain.add_fault(
                 f"it lacks the entry {str(last['entry'])[:ID_LENGTH]}, number {last['number']}, which {path} remembers",
@@ -90,7 +99,7 @@ def read(registry: Registry, model: str, signing: Signing, *, as_known: bool = T
                 "with the history as it is now, `tunesmith history --accept REASON`",
             )
     if chain.entries and not chain.faults:
-        known_history.remember(registry.uri, model, chain.last, len(chain.entries))
+        known_history.remember(registry.uri, model, chain.span)
     return chain
 
 
@@ -99,12 +108,14 @@ def accept(registry: Registry, model: str, reason: str, signing: Signing) -> lis
 
     Returns the files that remember it now. Raises IntegrityError where the history itself is not valid.
     """
-    known = known_history.load(registry.uri, model, signing)
+    known = [*known_history.load(registry.uri, model, signing).values()]
+    elsewhere = known_history.elsewhere(registry.uri, model)
     chain = read(registry, model, signing, as_known=False).verified(model)
-    lost = [last["entry"] for last in known.values() if last["entry"] not in (None, *chain.signers)]
+    known += [last for last in elsewhere if last["first"] in chain.signers]
+    lost = [last["entry"] for last in known if last["entry"] not in (None, *chain.signers)]
     if not lost:
         raise RegistryError(f"the history of {model} holds every entry that was seen before", fix="no action is needed")
-    return known_history.accept(registry.uri, model, (chain.last, len(chain.entries)), lost, reason, signing)
+    return known_history.accept(registry.uri, model, chain.span, lost, reason, signing)
 
 
 def restart(registry: Registry, model: str, reason: str, signing: Signing) -> tuple[str, list[Path]]:
@@ -112,10 +123,12 @@ def restart(registry: Registry, model: str, reason: str, signing: Signing) -> tu
 
     Returns that name, and the files that remember it. For a history that nobody can verify any more.
     """
-    aside = f"{name_of(model)}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    aside, first = f"{name_of(model)}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}", list[str]()
     if registry.tags(name_of(model)) is not None:
+        texts = [version.tags[ENTRY_TAG] for version in registry.versions(name_of(model)) if ENTRY_TAG in version.tags]
+        first = [hashlib.sha256(text.encode()).hexdigest() for text in texts[-1:]]  # newest first
         registry.rename(name_of(model), aside)
-    return aside, known_history.accept(registry.uri, model, (None, 0), [""], reason, signing)
+    return aside, known_history.accept(registry.uri, model, Span(None, None, 0), [""], reason, signing, first)
 
 
 def _read_entries(registry: Registry, model: str, signing: Signing) -> Chain:

@@ -50,32 +50,37 @@ def promote(
         return _complete(registry, name, alias, head, signing)
     with TemporaryDirectory() as scratch:
         files = versions.fetch(registry, name, version, Path(scratch), signing, chain)
-        claims = files.claims
-        if claims["outcome"] != "pass" and not reason:
-            raise RegistryError(
-                f"{name} version {version.number} did not pass the gate: {claims['evidence']}",
-                fix="do what the gate asks for, or give a reason to promote it anyway with --reason",
-            )
-        if claims["champion"] not in (None, *chain.signers):
-            raise IntegrityError(
-                f"the history of {name} lacks the promotion that version {version.number} was registered after",
-                fix="find out who deleted it, and restore the tracker's database; after a decision to go on with "
-                "another history, register the model again: `dvc repro --force --single-item compare register`",
-            )
-        if chain.registration(version.number) is None:
-            raise RegistryError(
-                f"the history of {name} does not hold the registration of version {version.number}: an earlier release "
-                "registered it, it was killed meanwhile, or somebody added the version by hand",
-                fix="register the model again: `dvc repro --force --single-item register`",
-            )
-        if alias == CHAMPION and claims["champion"] != (head.hash if head else None):
-            raise RegistryError(
-                f"{name} version {version.number} was compared before {_describe_move(head)}",
-                fix="compare it with that one: `dvc repro --force --single-item compare register`",
-            )
+        _check_claims(name, files, chain, alias, reason)
         probe(files)
     draft = _draft(chain, alias, "promotion", version, files, reason or "passed the gate")
     return _move(registry, name, draft, version, chain, signing)
+
+
+def _check_claims(name: str, files: VersionFiles, chain: Chain, alias: str, reason: str | None) -> None:
+    """Raise where the signed evaluation does not let a version be promoted: see `promote`."""
+    claims, number, head = files.claims, files.version.number, chain.head(alias)
+    if claims["outcome"] != "pass" and not reason:
+        raise RegistryError(
+            f"{name} version {number} did not pass the gate: {claims['evidence']}",
+            fix="do what the gate asks for, or give a reason to promote it anyway with --reason",
+        )
+    if claims["champion"] not in (None, *chain.signers):
+        raise IntegrityError(
+            f"the history of {name} lacks the promotion that version {number} was registered after",
+            fix="find out who deleted it, and restore the tracker's database; after a decision to go on with "
+            "another history, register the model again: `dvc repro --force --single-item compare register`",
+        )
+    if chain.registration(number) is None:
+        raise RegistryError(
+            f"the history of {name} does not hold the registration of version {number}: an earlier release "
+            "registered it, it was killed meanwhile, or somebody added the version by hand",
+            fix="register the model again: `dvc repro --force --single-item register`",
+        )
+    if alias == CHAMPION and claims["champion"] != (head.hash if head else None):
+        raise RegistryError(
+            f"{name} version {number} was compared before {_describe_move(head)}",
+            fix="compare it with that one: `dvc repro --force --single-item compare register`",
+        )
 
 
 def rollback(
@@ -150,13 +155,18 @@ def _move(registry: Registry, name: str, draft: Entry, version: Version, chain: 
         after = _append(registry, draft, version, signing)
         if draft in after.entries:
             _set_alias(registry, name, draft, signing)
-            if shared := known_history.share(name, after.last, len(after.entries), signing):
+            if shared := known_history.share(name, after.span, signing):
                 print(f"note: commit {shared}, in which this promotion is remembered", file=sys.stderr)
             return draft
         if (winner := after.head(draft.alias)) != head:
             raise RegistryError(
                 f"{name} version {version.number} was not promoted: {_describe_move(winner)} meanwhile",
                 fix="see `tunesmith history`; if it should still be promoted, compare it with the new one first",
+            )
+        if after.is_superseded(draft):
+            raise RegistryError(
+                f"{name} version {version.number} was not promoted: it was evaluated again meanwhile",
+                fix="see `tunesmith results`; run the command again to promote it on the new evaluation",
             )
         draft = after.following(draft)
 

@@ -77,9 +77,16 @@ class Statement:
 
     @cached_property
     def claims(self) -> Claims:
-        """The content of the text."""
-        claims: Claims = json.loads(self.text)
-        return claims
+        """The content of the text. Raises IntegrityError where it is another signed text than a statement."""
+        try:
+            claims: Claims = json.loads(self.text)
+            if claims.keys() >= Claims.__required_keys__:
+                return claims
+        except (ValueError, AttributeError, RecursionError):
+            pass
+        raise IntegrityError(
+            f"{STATEMENT_FILE}: not a statement of Tunesmith", fix="register the model again from models/"
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,9 @@ def choose(registry: Registry, name: str, which: str, signing: Signing, chain: C
             f"{name} version {version.number} was not registered by this pipeline, so its content cannot be checked",
             fix="register the model with `dvc repro`, which evaluates it, signs it and records its digest",
         )
+    head = chain.head(which.removeprefix("@")) if chain else None
+    if which.startswith("@") and head and version.tags[DIGEST_TAG] != head.digest:
+        raise changed(name, version, f"it was promoted with digest {head.digest[:12]}")
     return version
 
 

@@ -19,6 +19,7 @@ from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import engine, model_cache, model_files, probes
+from tunesmith.serving.attended import Attend, attended
 from tunesmith.serving.engine import Engine
 from tunesmith.serving.engine_commands import ServedModel
 from tunesmith.serving.gateway.proxy import Upstream
@@ -122,12 +123,15 @@ def read_candidate(fetched: VersionFiles) -> Candidate:
     )
 
 
-def start(candidate: Candidate, settings: Serve) -> Deployment:
-    """Start the engine of a candidate, probe it, and return the deployment. Raises ServingError as `probe` does."""
+def start(candidate: Candidate, settings: Serve, attend: Attend | None = None) -> Deployment:
+    """Start the engine of a candidate, probe it, and return the deployment. Raises ServingError as `probe` does.
+
+    attend: called while this waits.
+    """
     from tunesmith.serving.gateway import prompts  # imports transformers
 
     with ExitStack() as resources:
-        engine = resources.enter_context(probed_engine(candidate, settings))
+        engine = resources.enter_context(probed_engine(candidate, settings, attend))
         upstream = Upstream(
             engine.socket,
             engine.name,
@@ -155,14 +159,15 @@ def probe(fetched: VersionFiles, settings: Serve) -> None:
 
 
 @contextmanager
-def probed_engine(candidate: Candidate, settings: Serve) -> Iterator[Engine]:
+def probed_engine(candidate: Candidate, settings: Serve, attend: Attend | None = None) -> Iterator[Engine]:
     """Start the engine of a candidate, probe it, and yield it; it stops with the block. Raises ServingError."""
     with (
         model_cache.private_folder() as private,
-        engine.running(served := candidate.linked(private), settings) as running,
+        engine.running(served := candidate.linked(private), settings, attend) as running,
     ):
-        candidate.verify(served)  # what was loaded: the files may have changed on their way
-        _check_answers(running, candidate.probes, settings.start_seconds)
+        # What was loaded: the files may have changed on their way.
+        attended(lambda: candidate.verify(served), attend)
+        attended(lambda: _check_answers(running, candidate.probes, settings.start_seconds), attend)
         yield running
 
 

@@ -20,6 +20,7 @@ from tunesmith.core.errors import ServingError
 from tunesmith.core.params import TemplateKwargs
 from tunesmith.core.ready_rows import Message
 from tunesmith.serving import engine_commands
+from tunesmith.serving.attended import Attend, attended
 from tunesmith.serving.engine_commands import EngineKind, ServedModel
 from tunesmith.serving.settings import Serve
 
@@ -158,14 +159,17 @@ class Engine:
 
 
 @contextmanager
-def running(served: ServedModel, settings: Serve) -> Iterator[Engine]:
-    """Start an engine, wait until it is healthy, and yield it; it stops with the block. Raises ServingError."""
+def running(served: ServedModel, settings: Serve, attend: Attend | None = None) -> Iterator[Engine]:
+    """Start an engine, wait until it is healthy, and yield it; it stops with the block. Raises ServingError.
+
+    attend: called while this waits.
+    """
     with TemporaryDirectory(prefix="tunesmith-serve-") as scratch:
         folder, address = Path(scratch), Path(scratch, "engine.sock")
         kind, command = engine_commands.choose(served, address, folder, settings)
         engine = Engine(kind, served.name, command, address, folder)
         try:
-            engine.wait_until_healthy(settings.start_seconds)
+            attended(lambda: engine.wait_until_healthy(settings.start_seconds), attend)
             yield engine
         finally:
             engine.stop()

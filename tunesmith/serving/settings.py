@@ -13,6 +13,9 @@ class Serve(Section):
     """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed, else transformers' server."""
     host: str = "127.0.0.1"
     """Address that requests are accepted at. Requests need no password, so only a loopback address keeps others out."""
+    names: tuple[str, ...] = ()
+    """Names, beside localhost, under which requests may come to a loopback address: those of a proxy in front. Any
+    other name may be a web page's, which a browser must not bring here."""
     port: NonNegativeInt = 8000
     """Port that requests are accepted at. 0: any free port."""
     poll_seconds: PositiveFloat = 5

@@ -24,6 +24,7 @@ from tunesmith.registry.signing import Settings, Signing
 from tunesmith.registry.tracker import Names
 from tunesmith.registry.trust.chain import Chain, Entry
 from tunesmith.serving import deployment, model_cache
+from tunesmith.serving.attended import Attend, attended
 from tunesmith.serving.deployment import Candidate, Deployment
 from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.gateway.web import listening
@@ -154,18 +155,24 @@ class Supervisor:
 
     def poll(self) -> None:
         """Restart a dead engine, follow the champion, prune the cache. Raises nothing; failed steps are retried."""
-        for name, step in (
-            ("restart", self._restart_dead_engine),
-            ("follow", self._follow_champion),
-            ("prune", self._prune_cache),
-        ):
-            try:
-                step()
-            except Exception as error:  # such as an unreachable tracker or a full disk, which the engine does not need
-                waiting = f", version {self._pending.version} waits" if self._pending else ""
-                self._errors.report(name, f"still serving {self._serving}{waiting}; {error_message(error)}")
-            else:
-                self._errors.resolve(name)
+        self._try("restart", self._restart_dead_engine)
+        self._try("follow", self._follow_champion)
+        self._try("prune", self._prune_cache)
+
+    def _try(self, name: str, step: Callable[[], None]) -> None:
+        try:
+            step()
+        except Exception as error:  # such as an unreachable tracker or a full disk, which the engine does not need
+            waiting = f", version {self._pending.version} waits" if self._pending else ""
+            self._errors.report(name, f"still serving {self._serving}{waiting}; {error_message(error)}")
+        else:
+            self._errors.resolve(name)
+
+    def _attend(self) -> Attend | None:
+        """Return what to do while a champion is brought up: keep the current engine running, if it is to stay."""
+        if not isinstance(self.state, Serving):
+            return None
+        return partial(self._try, "restart", self._restart_dead_engine)
 
     def close(self) -> None:
         """Stop the engine, if one runs."""
@@ -210,9 +217,9 @@ class Supervisor:
             self._pending = head
             try:
                 with self._start_backoff.attempt(head.hash):
-                    candidate = self._fetch(head.version, head.digest)
+                    candidate = attended(lambda: self._fetch(head.version, head.digest), self._attend())
                     self._make_room(candidate)
-                    champion = deployment.start(candidate, self.settings)
+                    champion = deployment.start(candidate, self.settings, self._attend())
             except TRANSIENT:
                 raise  # retried at a later poll
             except Exception as error:  # any other failure is final, and must not end the current deployment

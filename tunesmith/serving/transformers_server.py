@@ -6,6 +6,7 @@
 model, or this one again, without a check (docs/decisions/035). Here there are only those that generate.
 """
 
+import json
 import sys
 from typing import Any
 
@@ -14,22 +15,36 @@ from fastapi import FastAPI, Request
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from transformers.cli.serving.completion import CompletionHandler
 from transformers.cli.serving.model_manager import ModelManager
-from transformers.cli.serving.utils import GenerationState
+from transformers.cli.serving.utils import GenerationState, Modality
+
+from tunesmith.serving.gateway.requests import for_template
+
+
+class Chat(ChatCompletionHandler):  # type: ignore[misc, unused-ignore]
+    """Hands the template what a request says: by default the handler drops reasoning, and content beside calls."""
+
+    @staticmethod
+    def get_processor_inputs_from_messages(messages: list[dict[str, Any]], modality: Modality) -> list[dict[str, Any]]:
+        return for_template(messages)
 
 
 def app(model: str, device: str, dtype: str) -> FastAPI:
     """Load a model from the working folder, and return the application that generates with it."""
     manager, state, server = ModelManager(device=device, dtype=dtype, force_model=model), GenerationState(), FastAPI()
     handlers = {
-        "/v1/chat/completions": ChatCompletionHandler(manager, state),
+        "/v1/chat/completions": Chat(manager, state),
         "/v1/completions": CompletionHandler(manager, state),
     }
     seen = 0
+    defaults = manager.load_model_and_processor(manager.process_model_name(model))[0].generation_config
 
     async def generate(request: Request) -> Any:
         nonlocal seen
         seen += 1
-        return await handlers[request.url.path].handle_request(await request.json(), f"request-{seen}")
+        body = await request.json()
+        if body.get("temperature") or body.get("top_p"):  # which a handler alone takes for no wish to sample
+            body["generation_config"] = json.dumps({**defaults.to_dict(), "do_sample": True})
+        return await handlers[request.url.path].handle_request(body, f"request-{seen}")
 
     for path in handlers:
         server.add_api_route(path, generate, methods=["POST"], response_model=None)

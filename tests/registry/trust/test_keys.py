@@ -10,12 +10,12 @@ from click.testing import CliRunner
 from registered_versions import NAME, SIGNING, folder, register, unprobed
 
 from tunesmith.cli.main import main
-from tunesmith.core.errors import SigningError, UntrustedError
+from tunesmith.core.errors import IntegrityError, SigningError, UntrustedError
 from tunesmith.registry import key_files, ledger, promotion
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Key
-from tunesmith.registry.trust.chain import Entry, name_of
+from tunesmith.registry.trust.chain import LOST_TAG, Entry, lost_text, name_of
 
 
 @pytest.fixture
@@ -80,6 +80,16 @@ def test_a_version_signed_by_a_revoked_key_counts_only_once_it_is_signed_anew(
         promote(registry, "1", revoked, alias="staging")
     register(registry, folder(project), signing=revoked)
     assert promote(registry, "1", revoked).number == len(chain.entries) + 2
+
+
+def test_a_revoked_key_cannot_take_anothers_entry_out_of_the_history(registry: Registry, old_key: Path) -> None:
+    chain = ledger.read(registry, NAME, Key(trusted=(old_key,)))
+    last, parent = chain.entries[-1], str(chain.entries[-1].parent)
+    mark = f"{parent} {signatures.sign_text(lost_text(last, parent), SIGNING)}"
+    signing = Key(trusted=(old_key,), revoked={Path(f"{signatures.own_key()}.pub"): None})
+    registry.tag_version(name_of(NAME), registry.versions(name_of(NAME))[0].number, LOST_TAG, mark)
+    with pytest.raises(IntegrityError, match="is marked as late by somebody who did not write it"):
+        ledger.read(registry, NAME, signing).verified(NAME)
 
 
 def test_the_own_key_does_not_sign_once_it_is_withdrawn(project: Path) -> None:

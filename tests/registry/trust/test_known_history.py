@@ -11,12 +11,15 @@ from kill_points import Replays
 from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
 
 from tunesmith.cli.main import main
-from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError, UnreachableTrackerError
+from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError, UnreachableTrackerError, UntrustedError
 from tunesmith.registry import ledger, promotion, versions
+from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.runs import Experiment
 from tunesmith.registry.signing import Key
 from tunesmith.registry.trust import known_history
 from tunesmith.registry.trust.chain import LOST_TAG, Entry, name_of
+from tunesmith.registry.trust.known_history import Span
 from tunesmith.registry.versions import STATEMENT_TAG
 
 LEDGER = name_of(NAME)
@@ -117,6 +120,34 @@ def test_a_history_without_an_entry_seen_before_is_refused_until_it_is_accepted_
         ledger.accept(registry, NAME, "again", SIGNING)
 
 
+def test_a_project_that_moves_takes_its_memory_along(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut_off(registry, project)
+    moved = project.with_name("moved")
+    shutil.copytree(project, moved)
+    monkeypatch.chdir(moved)
+    with pytest.raises(IntegrityError, match="lacks the entry"):
+        ledger.read(Registry(), NAME, SIGNING).verified(NAME)
+
+
+def test_a_history_copied_to_another_tracker_makes_no_version_there(
+    registry: Registry, project: Path, schema: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries, tags = registry.versions(LEDGER), registry.tags(LEDGER)
+    shutil.copy(schema, project / "another.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/another.db")
+    another = Registry()
+    run = Experiment("arithmetic").run("k", "sft-lora", 0, {})
+    another.create(NAME, {})
+    another.create(LEDGER, tags or {})
+    for entry in reversed(entries):
+        another.client.create_model_version(LEDGER, "x", run, tags=entry.tags)
+    for which in ("@champion", "sft-lora"):
+        with pytest.raises(RegistryError, match="was deleted"):
+            versions.choose(another, NAME, which, SIGNING)
+
+
 def test_a_history_that_is_not_valid_cannot_be_accepted(registry: Registry) -> None:
     registry.add_version(LEDGER, registry.versions(NAME)[0], {"tunesmith.entry": "{}"}, "slipped in")
     with pytest.raises(IntegrityError, match="not an entry of Tunesmith"):
@@ -202,11 +233,44 @@ def test_a_teams_file_protects_a_machine_that_sees_the_tracker_for_the_first_tim
     ledger.read(registry, NAME, team).verified(NAME)
 
 
+def test_a_teams_file_counts_only_by_a_key_that_still_does(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    team = Key(history=project / "keys" / "history.json")
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path / "eve"))
+        known_history.share(NAME, Span(None, None, 0), team)
+        eve = Path(f"{signatures.own_key()}.pub")
+    entry = ledger.read(registry, NAME, SIGNING).entries[-1].hash
+    for withdrawn in ({"revoked": {eve: None}}, {"revoked": {eve: entry}}, {"retired": {eve: entry}}):
+        with pytest.raises(UntrustedError, match=r"history\.json: signed by .*\n  fix: bring back one"):
+            ledger.read(registry, NAME, team.model_copy(update=withdrawn))
+
+
+def test_a_history_is_known_again_where_its_tracker_has_another_address(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert ledger.read(registry, NAME, SIGNING).faults == []
+    cut_off(registry, project)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project}/../{project.name}/mlflow.db")
+    with pytest.raises(IntegrityError, match="lacks the entry"):
+        ledger.read(elsewhere := Registry(), NAME, SIGNING).verified(NAME)
+    ledger.accept(elsewhere, NAME, "we lost it", SIGNING)
+    ledger.read(elsewhere, NAME, SIGNING).verified(NAME)
+
+
+def test_a_history_that_was_set_aside_does_not_come_back(registry: Registry) -> None:
+    aside, _ = ledger.restart(registry, NAME, "somebody had the tracker", SIGNING)
+    registry.rename(aside, LEDGER)
+    with pytest.raises(IntegrityError, match=r"history that was set aside, as .* remembers\n  fix: find out who"):
+        ledger.read(registry, NAME, SIGNING).verified(NAME)
+
+
 def test_a_teams_file_that_was_edited_is_refused(registry: Registry, project: Path) -> None:
     team, another = (Key(history=project / "keys" / name) for name in ("history.json", "another.json"))
     chain = ledger.read(registry, NAME, SIGNING)
-    known_history.share(NAME, chain.last, len(chain.entries), team)
-    known_history.share("another", chain.last, len(chain.entries), another)
+    known_history.share(NAME, chain.span, team)
+    known_history.share("another", chain.span, another)
     assert ledger.read(registry, NAME, team).faults == []
     document = json.loads(team.history.read_text())
     earlier = json.dumps(document | {"text": document["text"].replace('"number": 4', '"number": 1')})
@@ -228,6 +292,9 @@ def test_a_project_that_cannot_be_written_to_remembers_elsewhere(
     monkeypatch.setenv("XDG_STATE_HOME", str(project / "state"))
     monkeypatch.setattr("os.access", lambda *_: False)
     assert known_history.memory() == project / "state" / "tunesmith" / "histories.json"
+    (project / "state").write_text("no folder")
+    with pytest.raises(IntegrityError, match=r"cannot be remembered here: .*\n  fix: let XDG_STATE_HOME"):
+        known_history.remember("tracker", NAME, Span(None, None, 1))
 
 
 def test_whoever_promotes_learns_how_to_see_whether_it_counts_when_the_tracker_dies(

@@ -268,6 +268,44 @@ def test_a_test_that_breaks_on_a_returned_value_is_the_programs_failure(test: st
     assert (verdict.status, verdict.score) == ("scored", 0)
 
 
+CHECK = "def check(f):\n    {}"
+BREAKING = {
+    "a huge list": (
+        CHECK.format("y = [list(f(3)) for _ in range(10 ** 6)]\n    assert y == 6"),
+        "return [0] * 170_000",
+    ),
+    "integers of one hash": (
+        CHECK.format("assert f(3) == 6"),
+        "return {number * (2 ** 61 - 1) for number in range(30_000)}",
+    ),
+    "a pattern without end": (
+        CHECK.format("import re\n    assert re.fullmatch(f(3), 'a' * 40)"),
+        "return '(a|aa)+$b' if x else ''",
+    ),
+    "a status of success": (CHECK.format("import sys\n    if f(3) != 6: sys.exit(f(3))"), "return 0"),
+    "an error with five arguments": (CHECK.format("assert f(3) == 6"), "b'\\xff'.decode()"),
+    "an attribute that is missing": (CHECK.format("assert f(3).real == 6"), "return 'a'"),
+    "a name that only this value reaches": (CHECK.format("assert f(3) is not None or undefined"), "return None"),
+    "memory that only this value takes": (
+        CHECK.format("x = f(3)\n    assert ' ' * (10 ** 9 if x == 'boom' else 1) and x == 6"),
+        "return 'boom'",
+    ),
+    "what ends an interpreter": (CHECK.format("assert f(3) == 6"), "raise KeyboardInterrupt"),
+    "what ends a generator": (CHECK.format("assert f(3) == 6"), "raise GeneratorExit"),
+}
+"""Tests, and bodies of `f(x)` that want to end them, or to leave them without a grade."""
+
+
+@pytest.mark.parametrize("name", BREAKING)
+def test_no_returned_value_ends_a_test_in_the_programs_favour(name: str) -> None:
+    test, body = BREAKING[name]
+    reference = "def f(x): return 'a*'" if "pattern" in name else "def f(x): return 2 * x"
+    row = {"entry_point": "f", "test": test, "reference": reference}
+    limits = tiers.Limits(seconds=0.7, memory=256 << 20)
+    verdict = code.grade(f"def f(x):\n    {body}", row, tiers.tier(), limits)
+    assert (verdict.score, verdict.status) == (0.0, "scored"), verdict.reason
+
+
 ENDING_EARLY = [
     "for got, want in zip(map(f, [1, 2, 3]), [2, 4, 6]):\n        assert got == want",
     "assert all(map(f, [1, 2, 3]))",

@@ -153,7 +153,7 @@ def _params(check: Params, root: Path) -> Proof:
         if check.document is None:
             raise
         committed = None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
         if check.document is None:
             return Proof("differs", "params.yaml at the commit cannot be read")
         committed = None
@@ -225,4 +225,5 @@ def _promotions(check: Promotions) -> Proof:
     wrong = next((entry for entry in check.entries if entry.digest != check.digest), None)
     if wrong is not None:
         return _compare(f"promoted by {wrong.who}", check.digest, wrong.digest)
-    return Proof("verified", f"{len(check.entries)} entries, every hash and signature of the history")
+    entries = "1 entry" if len(check.entries) == 1 else f"{len(check.entries)} entries"
+    return Proof("verified", f"{entries}, every hash and signature of the history")

@@ -12,6 +12,7 @@ from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.tracker import user_name
+from tunesmith.registry.trust.known_history import Span
 
 ENTRY_TAG, SIGNATURE_TAG = "tunesmith.entry", "tunesmith.signature"
 """Tags of a version of the ledger: the entry, and the signature over it."""
@@ -93,6 +94,11 @@ class Chain:
         return self.entries[-1].hash if self.entries else None
 
     @property
+    def span(self) -> Span:
+        """The ends of the history."""
+        return Span(self.entries[0].hash if self.entries else None, self.last, len(self.entries))
+
+    @property
     def moves(self) -> list[Entry]:
         """The promotions and rollbacks."""
         return [entry for entry in self.entries if entry.kind != "registration"]
@@ -101,6 +107,11 @@ class Chain:
         """Return the last registration of a version."""
         own = (e for e in reversed(self.entries) if e.kind == "registration" and e.version == version)
         return next(own, None)
+
+    def is_superseded(self, entry: Entry) -> bool:
+        """Return whether the version was registered again since the statement that an entry names."""
+        last = self.registration(entry.version)
+        return last is not None and last.statement != entry.statement
 
     def newest(self, model: str) -> str | None:
         """Return the number of the version that the model with this name was registered as last."""
@@ -194,12 +205,12 @@ def name_of(model: str) -> str:
 
 def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
     """Build the chain from the versions of a ledger, oldest first. A late entry is not a fault."""
-    chain, winners, strangers = Chain(), dict[str, str](), dict[str, tuple[str, str]]()
+    chain, strangers = Chain(), dict[str, tuple[str, str]]()
     for version in versions:
         where = f"version {version.number} of {name_of(model)}"
         try:
             entry, signer = _signed_entry(version, model, signing)
-            winner = _winner(version, entry, signing)
+            winner = _winner(version, entry, signer, signing)
         except UntrustedError as error:
             first, _ = strangers.get(error.reason, (where, ""))
             strangers[error.reason] = first, hashlib.sha256(version.tags[ENTRY_TAG].encode()).hexdigest()
@@ -207,22 +218,25 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
             chain.add_fault(f"{where} {error.reason}")
         else:
             if winner is not None:
-                winners[where] = winner
+                if not any(other.hash == winner and other.parent == entry.parent for other in chain.entries):
+                    chain.add_fault(f"{where} lost to an entry that was deleted")
             elif entry.parent == chain.last and entry.hash not in chain.signers:
                 if entry.number != len(chain.entries) + 1 and (entry.number is not None or chain.numbered):
                     chain.add_fault(f"{where} is number {entry.number}, not {len(chain.entries) + 1}")
+                if entry.kind != "registration" and chain.is_superseded(entry):
+                    chain.add_fault(f"{where} is about an evaluation that was not the version's last")
                 chain.entries.append(entry)
                 chain.signers[entry.hash] = signer
             elif entry.parent not in (None, *chain.signers):
                 chain.add_fault(f"{where} follows an entry that was deleted or changed")
-    for where, winner in winners.items():
-        if winner not in chain.signers:
-            chain.add_fault(f"{where} lost to an entry that was deleted")
     _check_withdrawn(chain, signing)
     for reason, (where, last) in reversed(strangers.items()):  # first, since they explain the other faults
         by = f"{reason.partition(': ')[2]}; the last entry by that key is {last[:ID_LENGTH]}"
         chain.faults.insert(0, f"{where} is {by}")
-        chain.error, chain.fix = UntrustedError, signatures.TRUST
+        chain.error, chain.fix = (
+            UntrustedError,
+            f"{signatures.TRUST}; an entry that was slipped in: delete that version",
+        )
     return chain
 
 
@@ -244,16 +258,17 @@ def _signed_entry(version: Version, model: str, signing: Signing) -> tuple[Entry
     return entry, signer
 
 
-def _winner(version: Version, entry: Entry, signing: Signing) -> str | None:
-    """Return the hash of the entry that a late one lost to, if it is marked. Raises as `_signed_entry` does."""
+def _winner(version: Version, entry: Entry, signer: str, signing: Signing) -> str | None:
+    """Return the hash of the entry that a late one lost to, if its writer marked it. Raises as `_signed_entry` does."""
     if LOST_TAG not in version.tags:
         return None
     winner, _, signature = version.tags[LOST_TAG].partition(" ")
     try:
-        signatures.verify_text(lost_text(entry, winner), signature, signing, withdrawn=True)
+        if signatures.verify_text(lost_text(entry, winner), signature, signing, withdrawn=True) == signer:
+            return winner
     except IntegrityError:
-        raise IntegrityError("is marked as late by somebody who is not trusted", fix=EDITED) from None
-    return winner
+        pass
+    raise IntegrityError("is marked as late by somebody who did not write it", fix=EDITED)
 
 
 def lost_text(entry: Entry, winner: str) -> str:

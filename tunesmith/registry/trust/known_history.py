@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import NamedTuple, TypedDict, cast
 
 from tunesmith.core import files, layout
-from tunesmith.core.errors import IntegrityError
+from tunesmith.core.errors import IntegrityError, UntrustedError
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.signing import Signing
-from tunesmith.registry.tracker import user_name
+from tunesmith.registry.tracker import DATABASE, local_uri, user_name
 
 FOLDER, NAME = ".tunesmith", "histories.json"
 
@@ -36,8 +36,22 @@ class Acceptance(TypedDict):
     why: str
 
 
+class Span(NamedTuple):
+    """The ends of a history."""
+
+    first: str | None
+    """Hash of the first entry; None for an empty history."""
+    last: str | None
+    """Hash of the last entry."""
+    number: int
+    """How many entries there are."""
+
+
 class Known(TypedDict):
     """What is known of a history."""
+
+    first: str | None
+    """Hash of the first entry, by which the history is known under another address of its tracker."""
 
     entry: str | None
     """Hash of the last entry that was accepted; None where a history was set aside and none was seen since."""
@@ -45,6 +59,8 @@ class Known(TypedDict):
     """How many entries there were up to it."""
     accepted: list[Acceptance]
     """Oldest first."""
+    aside: list[str]
+    """Hashes of the first entries of histories that were set aside, and may not come back."""
 
 
 class _Shared(TypedDict):
@@ -74,53 +90,73 @@ def load(tracker: str, model: str, signing: Signing) -> dict[Path, Known]:
     return known
 
 
+def elsewhere(tracker: str, model: str) -> list[Known]:
+    """Return what this project knows of histories of a model at other addresses, or other spellings of this one."""
+    here = _key(tracker, model)
+    return [known for key, known in _read_own().items() if key.startswith(_key("", model)) and key != here]
+
+
 def decisions(tracker: str, model: str, signing: Signing) -> list[Acceptance]:
     """Return every decision to go on without an entry, each once."""
     known = load(tracker, model, signing).values()
     return list({json.dumps(a): a for last in known for a in last["accepted"]}.values())
 
 
-def remember(tracker: str, model: str, entry: str | None, number: int) -> None:
+def remember(tracker: str, model: str, span: Span) -> None:
     """Write the last entry of a history to this project's own memory, unless a later one is there."""
     with _own() as everything:
         before = everything.get(_key(tracker, model))
-        if before is None or before["number"] < number:
-            accepted = before["accepted"] if before else []
-            everything[_key(tracker, model)] = {"entry": entry, "number": number, "accepted": accepted}
+        if before is None or before["number"] < span.number:
+            everything[_key(tracker, model)] = _updated(before, span)
 
 
-def share(model: str, entry: str | None, number: int, signing: Signing) -> Path | None:
+def _updated(before: Known | None, span: Span, accepted: Sequence[Acceptance] = (), aside: Sequence[str] = ()) -> Known:
+    """Return what is known of a history that now ends elsewhere, with what was decided before and just now."""
+    return {
+        "first": span.first,
+        "entry": span.last,
+        "number": span.number,
+        "accepted": [*(before["accepted"] if before else []), *accepted],
+        "aside": [*(before["aside"] if before else []), *aside],
+    }
+
+
+def share(model: str, span: Span, signing: Signing) -> Path | None:
     """Sign the last entry and write it to the team's file, if there is one. Returns its path."""
     path = signing.history
     if path is not None:
-        accepted = _read_shared(path, model, signing)["accepted"] if path.exists() else []
-        _write_shared(path, model, {"entry": entry, "number": number, "accepted": accepted}, signing)
+        before = _read_shared(path, model, signing) if path.exists() else None
+        _write_shared(path, model, _updated(before, span), signing)
     return path
 
 
 def accept(
-    tracker: str, model: str, last: tuple[str | None, int], lost: Sequence[str | None], reason: str, signing: Signing
+    tracker: str,
+    model: str,
+    span: Span,
+    lost: Sequence[str | None],
+    reason: str,
+    signing: Signing,
+    aside: Sequence[str] = (),
 ) -> list[Path]:
     """Remember a history that does not follow from the one known before; return the files that do.
 
-    last: the hash of its last entry, and its number. lost: the entries that it lacks. Raises IntegrityError where the
-    team's file is not as signed.
+    lost: the entries that it lacks. aside: first entries of histories that may not come back.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds")
     decisions: list[Acceptance] = [{"lost": str(e), "who": user_name(), "when": now, "why": reason} for e in lost]
-    entry, number = last
     with _own() as everything:
         before = everything.get(_key(tracker, model))
-        accepted = [*(before["accepted"] if before else []), *decisions]
-        everything[_key(tracker, model)] = {"entry": entry, "number": number, "accepted": accepted}
+        for key in [key for key in everything if key.startswith(_key("", model))]:
+            if everything[key]["first"] in {span.first, *aside} - {None}:
+                del everything[key]  # the same history at another address
+        everything[_key(tracker, model)] = _updated(before, span, decisions, aside)
     if signing.history is None:
         return [memory()]
-    shared: list[Acceptance] = []
+    shared = None
     with suppress(IntegrityError):  # of a key that is not trusted any more
-        shared = _read_shared(signing.history, model, signing)["accepted"]
-    _write_shared(
-        signing.history, model, {"entry": entry, "number": number, "accepted": [*shared, *decisions]}, signing
-    )
+        shared = _read_shared(signing.history, model, signing)
+    _write_shared(signing.history, model, _updated(shared, span, decisions, aside), signing)
     return [memory(), signing.history]
 
 
@@ -128,10 +164,16 @@ def accept(
 def _own() -> Iterator[dict[str, Known]]:
     """Yield the content of this project's own memory, and write what the block changes of it."""
     path = memory()
-    path.parent.mkdir(parents=True, exist_ok=True)
     ignore = path.with_name(".gitignore")
-    if not ignore.exists():
-        files.write_text(ignore, "*\n")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not ignore.exists():
+            files.write_text(ignore, "*\n")
+    except OSError as error:
+        raise IntegrityError(
+            f"{path}: the last entry of the history cannot be remembered here: {error.strerror}",
+            fix="let XDG_STATE_HOME name a folder that stays and can be written to",
+        ) from None
     with path.with_name(f"{NAME}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         everything = _read_own()
@@ -148,7 +190,11 @@ def _write_shared(path: Path, model: str, known: Known, signing: Signing) -> Non
 
 
 def _key(tracker: str, model: str) -> str:
-    return f"{model} at {tracker}"
+    """Return the key of a history in this project's memory; that of the project's own database moves with the project.
+
+    The key without a tracker begins those of all trackers.
+    """
+    return f"{model} at {DATABASE if tracker == local_uri() else tracker}"
 
 
 def _read_own() -> dict[str, Known]:
@@ -168,8 +214,15 @@ def _read_shared(path: Path, model: str, signing: Signing) -> Known:
     try:
         document = json.loads(path.read_text())
         text, signature = str(document["text"]), str(document["signature"])
-        signatures.verify_text(text, signature, signing, withdrawn=True)
+        signer = signatures.verify_text(text, signature, signing, withdrawn=True)
         shared = cast("_Shared", json.loads(text))
+        key = signatures.withdrawn_keys(signing).get(signer)
+        if key is not None and (key.revoked or shared["known"]["entry"] is None):
+            raise UntrustedError(
+                f": signed by {key.file}, which params.yaml " + ("revokes" if key.revoked else "retires"),
+                fix=f"bring back one that somebody else signed (`git log {path}`), or delete it: the next promotion "
+                "writes it",
+            )
         if shared["of"] != model:
             raise ValueError(f"it is about {shared['of']}, not {model}")
         return _known(shared["known"])
@@ -188,4 +241,11 @@ def _known(value: Known) -> Known:
         {"lost": str(a["lost"]), "who": str(a["who"]), "when": str(a["when"]), "why": str(a["why"])}
         for a in value["accepted"]
     ]
-    return {"entry": entry, "number": int(value["number"]), "accepted": accepted}
+    first, aside = value.get("first"), value.get("aside", [])  # which memories of earlier releases lack
+    return {
+        "first": None if first is None else str(first),
+        "entry": entry,
+        "number": int(value["number"]),
+        "accepted": accepted,
+        "aside": [str(entry) for entry in aside],
+    }

@@ -3,8 +3,6 @@
 Loading the tokenizer imports transformers.
 """
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tunesmith.models import chat_template
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
-from tunesmith.serving.gateway.requests import Chat, Completion, RequestError
+from tunesmith.serving.gateway.requests import Chat, Completion, RequestError, for_template
 from tunesmith.serving.settings import Serve
 
 
@@ -23,8 +21,7 @@ class PromptReader:
     def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
         """context: the most tokens of a prompt and its answer together."""
         self.tokenizer, self.context = tokenizer, context
-        tokens = sorted(filter(None, chat_template.special_tokens(tokenizer)), key=len, reverse=True)
-        self._control_token = re.compile("|".join(map(re.escape, tokens)) or r"(?!)")
+        self._control_tokens = set(tokenizer.convert_tokens_to_ids(chat_template.special_tokens(tokenizer)))
 
     def count(self, request: Chat | Completion) -> int:
         """Return the number of tokens of a request's prompt.
@@ -35,21 +32,32 @@ class PromptReader:
         if isinstance(request, Completion):
             return len(self.tokenizer.encode(request.prompt))
         asked = request.engine_fields()
-        for place in ("messages", "tools"):
-            for text in _texts(asked.get(place, [])):
-                if found := self._control_token.search(text):
-                    raise RequestError(f"{place}: {found[0]!r} would be read as a control token of the chat template")
+        written = {"messages": for_template(asked["messages"]), "tools": asked.get("tools")}
         try:
+            for place, value in written.items():
+                self._refuse_control_tokens(place, value)
             text = self.tokenizer.apply_chat_template(
-                [_with_parsed_calls(message) for message in asked["messages"]],
-                tools=asked.get("tools"),
+                written["messages"],
+                tools=written["tools"],
                 add_generation_prompt=True,
                 tokenize=False,
                 **(request.chat_template_kwargs or {}),
             )
+            return len(self.tokenizer.encode(text, add_special_tokens=False))
+        except RequestError:
+            raise
         except Exception as error:  # a template may raise anything for a conversation that it cannot write
             raise RequestError(f"messages: the chat template cannot write them: {error}") from None
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def _refuse_control_tokens(self, place: str, value: Any) -> None:
+        """Raise RequestError for a text with a control token, in any spelling that the tokenizer reads as one."""
+        unknown = self.tokenizer.unk_token
+        for text in _texts(value):
+            found = self._control_tokens.intersection(self.tokenizer.encode(text, add_special_tokens=False))
+            for token in self.tokenizer.convert_ids_to_tokens(sorted(found)):
+                if token == unknown and token not in text:  # it stands for a character without a token
+                    continue
+                raise RequestError(f"{place}: {token!r} would be read as a control token of the chat template")
 
 
 def reader(served: ServedModel, settings: Serve) -> PromptReader:
@@ -59,24 +67,13 @@ def reader(served: ServedModel, settings: Serve) -> PromptReader:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in JSON, names of fields included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            yield name
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-
-
-def _with_parsed_calls(message: dict[str, Any]) -> dict[str, Any]:
-    """Return a message whose calls have their arguments as objects, as engines hand them to the template."""
-    if "tool_calls" not in message:
-        return message
-    calls = [
-        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
-        for call in message["tool_calls"]
-    ]
-    return {**message, "tool_calls": calls}
+    """Yield every text in JSON of any depth, names of fields included."""
+    remaining = [value]
+    while remaining:
+        item = remaining.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            remaining += [*item, *item.values()]
+        elif isinstance(item, list):
+            remaining += item

@@ -96,9 +96,12 @@ class Upstream:
     generated: float = field(default_factory=time.monotonic)
     """The time of the last sign that the engine generates, in the time of `time.monotonic`."""
 
+    lost: bool = False
+    """Whether a request found no engine there, and none was answered since."""
+
     def progressed(self) -> None:
         """Note that a part of an answer has arrived."""
-        self.generated = time.monotonic()
+        self.generated, self.lost = time.monotonic(), False
 
     def silence(self) -> float:
         """Return the seconds since the last part of an answer. An idle engine is asked for one now and then."""
@@ -143,12 +146,12 @@ class Proxy:
 
     def health(self) -> AvailableReport | UnavailableReport:
         current = self.current
-        if current is None or current.silence() > self.stall_seconds:
+        if current is None or current.lost or current.silence() > self.stall_seconds:
             return {
                 "status": "unavailable",
                 "model": self.name,
                 "alias": self.alias,
-                "reason": f"{current.name} generates nothing" if current else self.unavailable_reason,
+                "reason": _fault(current) if current else self.unavailable_reason,
                 "failed": self.failed,
                 "retrying": self.retrying,
             }
@@ -162,3 +165,7 @@ class Proxy:
             "failed": self.failed,
             "retrying": self.retrying,
         }
+
+
+def _fault(upstream: Upstream) -> str:
+    return f"{upstream.name} {'cannot be reached' if upstream.lost else 'generates nothing'}"

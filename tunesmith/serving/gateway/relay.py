@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import httpx2
@@ -17,6 +18,8 @@ from starlette.types import Receive, Scope, Send
 
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host", "content-length"}
 """Headers of one connection, which are not passed on."""
+LAST_SECONDS = 5.0
+"""Time after the deadline for a client to read what it was sent, in seconds."""
 TOO_LONG = "the answer took longer than serve.request_seconds"
 Result = TypeVar("Result")
 
@@ -35,32 +38,55 @@ class Relay(StreamingResponse):
     def __init__(
         self, reply: httpx2.Response, deadline: float, progressed: Callable[[], None], release: Callable[[], None]
     ) -> None:
-        """deadline: in the time of `time.monotonic`. progressed, release: called for every chunk, and at the end."""
+        """deadline: in the time of `time.monotonic`. progressed, release: called whenever a part of the answer was
+        generated, and at the end."""
         headers = {name: value for name, value in reply.headers.items() if name.lower() not in HOP_BY_HOP}
-        super().__init__(_until(reply.aiter_raw(), deadline, progressed), reply.status_code, headers)
-        self._reply, self._release = reply, release
+        super().__init__(_until(_events(reply, progressed), deadline), reply.status_code, headers)
+        self._reply, self._deadline, self._release = reply, deadline, release
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, send)
+            # A client that does not read what it is sent has its connection closed.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._deadline - time.monotonic() + LAST_SECONDS):
+                    await super().__call__(scope, receive, send)
         finally:
             self._release()
             await self._reply.aclose()
 
 
-async def _until(chunks: AsyncIterator[bytes], deadline: float, progressed: Callable[[], None]) -> AsyncIterator[bytes]:
-    """Yield the chunks of a stream; after the deadline, an error event as OpenAI's client reads it."""
+async def _events(reply: httpx2.Response, progressed: Callable[[], None]) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Yield the events of a stream: each line, with the chunk of an answer in it, which may be empty."""
+    async for line in reply.aiter_lines():
+        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
+        try:
+            chunk = json.loads(data) if data and data != "[DONE]" else {}
+        except ValueError:
+            chunk = {"error": data}  # transformers' server writes the text of an error as it is
+        if any(_is_generated(choice) for choice in chunk.get("choices", [])):
+            progressed()
+        yield line, chunk
+
+
+def _is_generated(choice: dict[str, Any]) -> bool:
+    """Return whether a part of an answer was generated: engines send one with the role before they begin."""
+    delta = choice.get("delta") or {}
+    parts = [choice.get("text"), choice.get("finish_reason")]
+    return any([*parts, *(value for name, value in delta.items() if name != "role")])
+
+
+async def _until(events: AsyncIterator[tuple[str, dict[str, Any]]], deadline: float) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream; after the deadline, an error event as OpenAI's client reads it."""
     while True:
         try:
-            chunk = await asyncio.wait_for(anext(chunks), deadline - time.monotonic())
+            line, _ = await asyncio.wait_for(anext(events), deadline - time.monotonic())
         except StopAsyncIteration:
             return
         except TimeoutError:
             error = {"message": TOO_LONG, "type": "server_error", "param": None, "code": None}
             yield f"data: {json.dumps({'error': error})}\n\n".encode()
             return
-        progressed()
-        yield chunk
+        yield f"{line}\n".encode()
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Result], deadline: float) -> Result:
@@ -90,15 +116,19 @@ async def whole(reply: httpx2.Response, progressed: Callable[[], None]) -> JSONR
 
     Raises AnswerError where the engine reports an error in the stream, or ends it early.
     """
+    try:
+        return await _whole(reply, progressed)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise AnswerError(f"a part of the answer is not as OpenAI's API has it: {error!r}") from None
+
+
+async def _whole(reply: httpx2.Response, progressed: Callable[[], None]) -> JSONResponse:
     first: dict[str, Any] = {}
     message: dict[str, Any] = {"role": "assistant", "content": None}
     text, finish, usage, calls = "", None, None, dict[int, dict[str, Any]]()
-    async for line in reply.aiter_lines():
-        progressed()
-        data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
-        if not data or data == "[DONE]":
+    async for _, chunk in _events(reply, progressed):
+        if not chunk:
             continue
-        chunk = json.loads(data)
         if error := chunk.get("error"):
             raise AnswerError(error.get("message") if isinstance(error, dict) else error)
         first, usage = first or chunk, chunk.get("usage") or usage

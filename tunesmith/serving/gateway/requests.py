@@ -7,14 +7,26 @@ with, or generate without end. None of those is on the list. A null counts as ab
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from tunesmith.core.params import TemplateKwargs
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MAX_PROBLEMS = 5
-"""Most problems of a request that its refusal names."""
+LEAST_TEMPERATURE = 0.01
+"""Least temperature of sampling: at smaller ones probabilities overflow, which ends a GPU's process."""
+MAX_FIELDS = 64
+"""Most fields of an object on the list."""
+MAX_PROBLEMS, MAX_NAME = 5, 64
+"""Most problems of a request that its refusal names, and characters of a field's name there."""
 
 
 class RequestError(ValueError):
@@ -27,7 +39,11 @@ class _Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, value: Any) -> Any:
-        return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
+        if not isinstance(value, dict):
+            return value
+        if len(value) > MAX_FIELDS:
+            raise ValueError(f"more than {MAX_FIELDS} fields")
+        return {key: item for key, item in value.items() if item is not None}
 
 
 class Text(_Part):
@@ -61,11 +77,11 @@ class ToolCall(_Part):
 
 class Message(_Part):
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | list[Text] = ""
+    content: str | Annotated[list[Text], Field(max_length=1024, fail_fast=True)] = ""
     reasoning_content: str | None = None
     """Reasoning of an earlier answer, of which the template decides what it writes."""
     name: Name | None = None
-    tool_calls: list[ToolCall] | None = Field(default=None, min_length=1, max_length=128)
+    tool_calls: Annotated[list[ToolCall], Field(min_length=1, max_length=128, fail_fast=True)] | None = None
     tool_call_id: Name | None = None
 
     @model_validator(mode="after")
@@ -108,11 +124,18 @@ class Generation(_Part):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=0, lt=2**63)
-    stop: Stop | Annotated[list[Stop], Field(min_length=1, max_length=4)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(min_length=1, max_length=4, fail_fast=True)] | None = None
     stream: bool = False
     stream_options: StreamOptions | None = None
     user: str | None = None
     n: Literal[1] | None = None
+
+    @field_validator("temperature")
+    @classmethod
+    def _can_be_computed(cls, value: float | None) -> float | None:
+        if value and value < LEAST_TEMPERATURE:
+            raise ValueError(f"should be 0, or at least {LEAST_TEMPERATURE}")
+        return value
 
     def engine_fields(self) -> dict[str, Any]:
         """Return the fields that an engine gets, as JSON."""
@@ -123,8 +146,8 @@ class Generation(_Part):
 class Chat(Generation):
     """A request to chat/completions."""
 
-    messages: list[Message] = Field(min_length=1, max_length=4096)
-    tools: list[Tool] | None = Field(default=None, min_length=1, max_length=128)
+    messages: Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=128, fail_fast=True)] | None = None
     max_completion_tokens: int | None = Field(default=None, ge=1)
     """Another name of max_tokens."""
     chat_template_kwargs: TemplateKwargs | None = None
@@ -132,6 +155,13 @@ class Chat(Generation):
     tool_choice: Literal["auto"] | None = None
     response_format: TextFormat | None = None
     logprobs: Literal[False] | None = None
+
+    @field_validator("chat_template_kwargs", mode="before")
+    @classmethod
+    def _is_small(cls, value: Any) -> Any:
+        if isinstance(value, dict) and len(value) > MAX_FIELDS:
+            raise ValueError(f"more than {MAX_FIELDS} fields")
+        return value
 
     @model_validator(mode="after")
     def _one_limit(self) -> "Chat":
@@ -150,6 +180,21 @@ class Completion(Generation):
     prompt: str = Field(min_length=1)
 
 
+def for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return an engine's messages as its chat template reads them: the arguments of calls are objects, not text."""
+    return [{**message, **_parsed_calls(message)} for message in messages]
+
+
+def _parsed_calls(message: dict[str, Any]) -> dict[str, Any]:
+    if "tool_calls" not in message:
+        return {}
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"])}}
+        for call in message["tool_calls"]
+    ]
+    return {"tool_calls": calls}
+
+
 Kind = TypeVar("Kind", bound=Generation)
 
 
@@ -158,12 +203,15 @@ def read(kind: type[Kind], body: bytes) -> Kind:
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
-        problems = [f"{_place(problem['loc'])}{problem['msg']}" for problem in error.errors(include_url=False)]
+        problems = [
+            f"{_place(problem['loc'])}{problem['msg']}"
+            for problem in error.errors(include_url=False, include_input=False)
+        ]
         more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
         raise RequestError("; ".join(problems[:MAX_PROBLEMS]) + more) from None
 
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a place in a request as its author would write it, such as "messages[0].content: "."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:MAX_NAME]}" for part in location)
     return f"{text.removeprefix('.')}: " if text else ""

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from starlette.routing import Route
 
 from tunesmith.core.errors import ServingError
 from tunesmith.serving.gateway import relay, requests
+from tunesmith.serving.gateway.connections import Connection, allow_files
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
 from tunesmith.serving.gateway.relay import AnswerError, ClientLeftError, Relay
 from tunesmith.serving.gateway.requests import Chat, Completion, RequestError
@@ -34,8 +36,6 @@ from tunesmith.serving.settings import Serve
 ROUTES: dict[str, type[Chat | Completion]] = {"/v1/chat/completions": Chat, "/v1/completions": Completion}
 BODY_SECONDS = 10.0
 """Time for a request's body to arrive, in seconds."""
-MAX_CONNECTIONS = 1024
-"""Number of open connections. Further ones are answered with status 503."""
 HEARTBEAT_SECONDS = 5.0
 """Silence of an engine after which it is asked for a token, in seconds."""
 KEEPALIVE_SECONDS = 2.0
@@ -101,9 +101,10 @@ class Gateway:
         deadline = time.monotonic() + self.settings.request_seconds
         upstream, response = None, None
         try:
-            asked = requests.read(ROUTES[request.url.path], await self._body(request))
+            self._check_page(request)
+            body = await self._body(request)
             upstream = self.proxy.acquire()
-            response = await self._answer(upstream, request, asked, deadline)
+            response = await relay.while_connected(request, self._answer(upstream, request, body, deadline), deadline)
             return response
         except RequestError as error:
             return RefusalError(400, str(error)).response()
@@ -114,10 +115,20 @@ class Gateway:
         except TimeoutError:
             return RefusalError(504, relay.TOO_LONG).response()
         except (httpx2.HTTPError, AnswerError) as error:
+            if upstream and isinstance(error, httpx2.ConnectError | httpx2.RemoteProtocolError | httpx2.ReadError):
+                upstream.lost = True
             return RefusalError(502, f"{upstream.name if upstream else ''} gave no answer: {error!r}").response()
         finally:
             if upstream and not isinstance(response, Relay):
                 self.proxy.release(upstream)
+
+    def _check_page(self, request: Request) -> None:
+        """Raise RefusalError where a page in a browser asks, which must not reach a server on its reader's machine."""
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise RefusalError(415, "send Content-Type: application/json")
+        name = request.url.hostname or ""
+        if _is_loopback(self.settings.host) and not (_is_loopback(name) or name in self.settings.names):
+            raise RefusalError(421, f"{name!r} is no name of this server; serve.names lists those of a proxy in front")
 
     async def _body(self, request: Request) -> bytes:
         """Return the body of a request, which must arrive in time and within bounds. Raises RefusalError."""
@@ -138,38 +149,38 @@ class Gateway:
         finally:
             self._arriving -= size
 
-    async def _answer(
-        self, upstream: Upstream | None, request: Request, asked: Chat | Completion, deadline: float
-    ) -> Response:
+    async def _answer(self, upstream: Upstream | None, request: Request, body: bytes, deadline: float) -> Response:
         if upstream is None:
             raise RefusalError(503, self.proxy.unavailable_reason)
+        if upstream.in_flight > self.settings.max_requests:
+            raise RefusalError(429, f"{self.settings.max_requests} requests are being answered (serve.max_requests)")
+        asked = await asyncio.get_running_loop().run_in_executor(
+            self._reading, self._read, ROUTES[request.url.path], body, upstream
+        )
+        fields = asked.engine_fields() | {"model": upstream.name, "stream": True}
+        if upstream.served["engine"] == "vllm":
+            fields["stream_options"] = {"include_usage": True}  # `transformers serve` includes it unasked
+        return await self._send(upstream, request, fields, asked.stream, deadline)
+
+    def _read(self, kind: type[Chat | Completion], body: bytes, upstream: Upstream) -> Chat | Completion:
+        """Return a request whose answer fits after its prompt. Raises RequestError, or RefusalError."""
+        asked = requests.read(kind, body)
         names = [self.proxy.name, upstream.name, *([self.proxy.alias] if self.proxy.alias else [])]
         if (asked.model or self.proxy.name) not in names:
             raise RefusalError(404, f"no model {asked.model!r} is served here, but {', '.join(names)}")
-        if upstream.in_flight > self.settings.max_requests:
-            raise RefusalError(429, f"{self.settings.max_requests} requests are being answered (serve.max_requests)")
         if isinstance(asked, Chat):
             _check_template_kwargs(asked, upstream)
-        await asyncio.get_running_loop().run_in_executor(self._reading, self._limit_length, asked, upstream)
-        body = asked.engine_fields() | {"model": upstream.name, "stream": True}
-        if upstream.served["engine"] == "vllm":
-            body["stream_options"] = {"include_usage": True}  # `transformers serve` includes it unasked
-        return await relay.while_connected(
-            request, self._send(upstream, request, body, asked.stream, deadline), deadline
-        )
-
-    def _limit_length(self, asked: Chat | Completion, upstream: Upstream) -> None:
-        """Give an answer a length that fits after its prompt. Raises RequestError where none is left."""
         most, context = self.settings.max_new_tokens, upstream.reader.context
-        tokens = upstream.reader.count(asked)
-        room = context - tokens
         if asked.max_tokens and asked.max_tokens > most:
             raise RequestError(f"max_tokens: {asked.max_tokens} is more than {most} (serve.max_new_tokens)")
+        tokens = upstream.reader.count(asked)
+        room = context - tokens
         if room < (asked.max_tokens or 1):
             raise RequestError(
                 f"the prompt has {tokens} tokens, which leave {max(room, 0)} of the context of {context} for an answer"
             )
         asked.max_tokens = asked.max_tokens or min(most, room)
+        return asked
 
     async def _send(
         self, upstream: Upstream, request: Request, body: dict[str, Any], stream: bool, deadline: float
@@ -209,6 +220,8 @@ class Gateway:
         tasks: set[asyncio.Task[None]] = set()
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS / 5)
+            for gone in [path for path in self._clients if not path.exists()]:
+                await self._clients.pop(gone).aclose()
             current = self.proxy.current
             if current and current not in asked and current.silence() > HEARTBEAT_SECONDS:
                 asked.add(current)
@@ -222,6 +235,12 @@ class Gateway:
             timeout = httpx2.Timeout(None, connect=10)  # an answer's time is limited by its deadline
             self._clients[upstream.socket] = httpx2.AsyncClient(transport=transport, timeout=timeout)
         return self._clients[upstream.socket]
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def _check_template_kwargs(asked: Chat, upstream: Upstream) -> None:
@@ -253,10 +272,10 @@ def listening(proxy: Proxy, settings: Serve, port: int) -> Iterator[str]:
             f"serve.host {settings.host}, serve.port {port}: {error}",
             fix="name another port with --port, or in params.yaml",
         ) from None
+    allow_files()
     config = uvicorn.Config(
         Gateway(proxy, settings).app(),
-        http="h11",  # which limits the size of headers
-        limit_concurrency=MAX_CONNECTIONS,
+        http=Connection,
         log_level="critical",
         timeout_keep_alive=75,  # longer than clients: the side that closes an idle connection may lose a request
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
