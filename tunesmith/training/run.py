@@ -134,7 +134,7 @@ def _train_and_check(
 
 
 def _surprise(measured: RightAnswers | Preference | None) -> float | None:
-    return measured and measured.surprise
+    return None if measured is None else measured.surprise
 
 
 def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, float]]:
