@@ -133,7 +133,8 @@ def test_an_ordinary_user_has_a_sandbox_too() -> None:
         folder.chmod(0o755)
         source = Path(tiers.__file__).parents[2]
         shutil.copytree(source / "verifiers/sandbox", folder / "tunesmith/verifiers/sandbox")
-        for module in ("__init__.py", "core/__init__.py", "core/errors.py", "verifiers/__init__.py"):
+        core = ("core/__init__.py", "core/errors.py", "core/formatting.py")
+        for module in ("__init__.py", *core, "verifiers/__init__.py"):
             (folder / "tunesmith" / module).parent.mkdir(exist_ok=True)
             shutil.copy(source / module, folder / "tunesmith" / module)
         script = (
