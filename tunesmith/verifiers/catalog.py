@@ -10,10 +10,11 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from tunesmith.core.ready_rows import reference
-from tunesmith.verifiers import choice, exact, instructions, json_schema, length, number, refusal, regex, visible
+from tunesmith.verifiers import choice, exact, instructions, json_schema, length, number, regex, visible
 from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.math import comparison
 from tunesmith.verifiers.math import verifier as math
+from tunesmith.verifiers.refusal import verifier as refusal
 from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
 from tunesmith.verifiers.worker import pool
 
