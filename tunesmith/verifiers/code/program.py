@@ -32,10 +32,12 @@ class Program:
 
 def extract(completion: str, entry: str) -> str | None:
     """The code of a completion that should define the function ``entry``; None for prose without code."""
+    before, *behind = CLOSING.split(completion)
+    if len(behind) == 1 and "```" not in before and (_definition(before, entry) or CODE.search(before)):
+        completion = before
     blocks = [block for language, block in FENCE.findall(completion) if language.lower() in ("", "python", "py")]
     defining = [block for block in blocks if _definition(block, entry)]
-    unfenced = CLOSING.split(completion, maxsplit=1)[0]
-    code = str((defining or blocks or [unfenced])[-1]).rstrip()
+    code = str((defining or blocks or [completion])[-1]).rstrip()
     return code if code and (blocks or _definition(code, entry) or CODE.search(code)) else None
 
 
