@@ -10,8 +10,9 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from tunesmith.core.ready_rows import reference
-from tunesmith.verifiers import choice, exact, instructions, json_schema, length, number, regex, visible
+from tunesmith.verifiers import choice, exact, instructions, length, number, regex, visible
 from tunesmith.verifiers.code import verifier as code
+from tunesmith.verifiers.json_schema import verifier as json_schema
 from tunesmith.verifiers.math import comparison
 from tunesmith.verifiers.math import verifier as math
 from tunesmith.verifiers.refusal import verifier as refusal

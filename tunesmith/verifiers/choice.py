@@ -4,7 +4,7 @@ The row's reference is a letter (B, (B), b) or the text of one of its ``choices`
 to Z. The chosen option of a completion is the first of these that it has:
 
 1. the content of its last ``\boxed{...}``;
-2. its last statement of the answer ("The answer is (B)", "Answer: **B**", "答案：B", "I choose B", "B is correct"), of
+2. its last statement of the answer ("The answer is (B)", "Answer: **B**", "答案: B", "I choose B", "B is correct"), of
    those that name something;
 3. the letter that is its first or last line, or begins it as an option does ("B) Paris"), if no line shows another;
 4. the text of one choice, alone or after "the answer is".
@@ -67,10 +67,10 @@ MARKED_LINE = re.compile(r"(?:(?i:option|choice|answer)\s{1,9})?(\([A-Z]\)|[A-Z]
 """A first letter in brackets, behind which a text may follow."""
 ITS_TEXT = re.compile(r"[)}\].:]{0,3}\s{0,9}(?:[-\u2013\u2014:=]\s{0,9})?([^\n.;,]{1,200})")
 """What stands behind a letter, where its choice's text may."""
-NEUTRAL = frozenset(
-    "a an the is are was it this that i we my final answer option choice correct right best true one because since as for"
-    " so and but or from by in of obviously clearly definitely here again".split()  # noqa: SIM905
-)
+NEUTRAL = """
+a an the is are was it this that i we my final answer option choice correct right best true one because since as for so
+and but or from by in of obviously clearly definitely here again
+"""
 """Words behind a letter that are not the text of a choice."""
 
 
@@ -163,14 +163,14 @@ def _listed(text: str, choices: list[object]) -> Iterator[str]:
 
 
 def _contradicts(behind: str, letter: str, choices: list[object]) -> bool:
-    """Whether the text behind a letter is that of another choice, or as short as a choice's and has none of its words."""
+    """Whether the text behind a letter is another choice's, or as short as its own and without any of its words."""
     place, match = LETTERS.index(letter), ITS_TEXT.match(behind)
     if place >= len(choices) or match is None:
         return False
     if _letter_by_text(behind.lstrip(".:,;) "), choices) not in (None, letter):
         return True
     said, own = (set(re.findall(r"\w+", exact.normalise(text))) for text in (match[1], _plain(str(choices[place]))))
-    told = said - NEUTRAL
+    told = said - set(NEUTRAL.split())
     return bool(told) and not told & own and len(said) <= len(own) + 1
 
 

@@ -62,4 +62,3 @@ def stub(prompt: str) -> str:
 def _definition(code: str, entry: str) -> re.Match[str] | None:
     name = re.escape(entry)
     return re.search(rf"^(?:(?:async\s+)?def|class)\s+{name}\b|^{name}\s*[:=]", code, re.MULTILINE)
-

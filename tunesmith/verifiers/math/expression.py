@@ -124,8 +124,8 @@ def _read(text: str) -> Answer | None:
     if text.count(r"\pm") == 1:
         return _parts("unordered", "{}", [text.replace(r"\pm", sign) for sign in "+-"])
     written = _split(text, ("=",))
-    sides = [_value(side) for side in written]
-    return Answer("value", sides=tuple(sides), unit=_unit(written[-1])) if all(sides) else None
+    sides = tuple(side for side in map(_value, written) if side)
+    return Answer("value", sides=sides, unit=_unit(written[-1])) if len(sides) == len(written) else None
 
 
 def _interval(text: str) -> tuple[str, str, str] | None:

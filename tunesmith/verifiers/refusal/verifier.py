@@ -8,6 +8,7 @@ as often as people with each other (docs/decisions/036); the others are not grad
 (`judge`). An answer can avoid a grade by its words, and phrases can be learned, so the rules alone pay no reward.
 """
 
+from tunesmith.verifiers import visible
 from tunesmith.verifiers.refusal import rules
 from tunesmith.verifiers.refusal.rules import Class
 from tunesmith.verifiers.verdict import Columns, Verdict
@@ -18,15 +19,23 @@ SCORES: dict[str, dict[Class, float]] = {
 }
 
 
+def prompt_text(row: Columns) -> str:
+    """The text of the last user's turn; "" where the row has no prompt."""
+    prompt = row.get("prompt")
+    turns = [turn for turn in prompt if isinstance(turn, dict)] if isinstance(prompt, list) else []
+    texts = [turn.get("content") for turn in turns if turn.get("role") == "user"]
+    return texts[-1] if texts and isinstance(texts[-1], str) else ""
+
+
 def verify(completion: str, row: Columns) -> Verdict:
     """Score the class of ``completion`` by the row's ``label``; ``answer`` is the class."""
     label = row["label"]
     if not isinstance(label, str) or label not in SCORES:
         reason = f"label must be {' or '.join(SCORES)}, not {str(label)[:80]!r}"
         return Verdict(0.0, None, reason, "not_gradable")
-    if not completion.strip():
+    if visible.is_blank(completion):
         return Verdict(0.0, None, "the completion is empty", "no_answer")
-    kind, reason = rules.classify(completion, label)
+    kind, reason = rules.classify(completion, label, prompt_text(row))
     if kind is None:
         return Verdict(0.0, None, f"{label} prompt: {reason}", "not_gradable")
     return Verdict(SCORES[label][kind], kind, f"{label} prompt: {reason}")

@@ -9,7 +9,7 @@ is not true.
 
 A schema without ``$schema`` is read by the newest draft in which all of its keywords mean something: `dependencies`,
 or `items` as a list, say that it was written for draft 7, a boolean `exclusiveMinimum` for draft 4. ``format`` is
-checked, where `json_formats` knows it.
+checked, where `formats` knows it.
 
 The schema is the project's own, the completion is not: patterns are matched by RE2 in linear time, and nothing is
 fetched (a ``$ref`` leads into the schema itself). A part of the value meets a ``$ref`` once, so that a union which
@@ -22,6 +22,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import Any
 
 import re2
 from jsonschema import Draft4Validator, Draft7Validator, Draft201909Validator, SchemaError, ValidationError, validators
@@ -29,7 +30,8 @@ from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from tunesmith.verifiers import json_formats, regex
+from tunesmith.verifiers import regex
+from tunesmith.verifiers.json_schema import formats
 from tunesmith.verifiers.verdict import Columns, Verdict
 
 LONGEST = 100_000
@@ -185,8 +187,8 @@ def _parts(schema: object) -> Iterator[dict[str, object]]:
         level = [inner for outer in level for inner in _inside(outer)]
 
 
-def _dialect(parts: list[dict[str, object]]) -> type[Validator]:
-    """The newest draft in which the keywords of a schema that names none mean something."""
+def _dialect(parts: list[dict[str, object]]) -> Any:
+    """The class of the newest draft in which the keywords of a schema that names none mean something."""
     if any(isinstance(part.get(name), bool) for part in parts for name in ("exclusiveMinimum", "exclusiveMaximum")):
         return Draft4Validator
     newer = {
@@ -257,7 +259,7 @@ def _additional_properties(
 
 
 def _format(validator: object, name: str, value: object, schema: object) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not json_formats.holds(name, value):
+    if isinstance(value, str) and not formats.holds(name, value):
         yield ValidationError(f"{value[:80]!r} is not of the format {name!r}")
 
 
