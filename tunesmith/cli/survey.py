@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,31 +12,45 @@ from tunesmith.data.chat_formats import RowError
 from tunesmith.data.layouts import Layout
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Block, Problem, Record
-from tunesmith.verifiers import number
+from tunesmith.verifiers import catalog, choice, number
+from tunesmith.verifiers.math import final_answer
 
 EXAMPLES = 3
 """Number of rows that a group shows."""
 MIN_CHECKABLE = 0.99
 """Share of the answers that must be checkable before a verifier is proposed."""
+CHECKABLE: dict[str, Callable[[str], bool]] = {
+    "number": number.is_marked,
+    "choice": choice.is_marked,
+    "math": final_answer.is_marked,
+}
+"""Verifiers that are proposed for answers, the narrowest first, and whether one can read an answer."""
+REASON = 160
+"""Characters of a reason."""
 UNKNOWN = "unknown"
 
 
 @dataclass
 class RowGroup:
-    """The rows of one layout. checkable: number of rows whose answer is a number or ends in a marked one. examples: the
-    first rows, each with its file, its line number and its parts as text.
+    """The rows of one layout.
+
+    checkable: for each verifier that may check answers, the number of rows whose answer it can read. ungradable: the
+    number of rows to which their own verifier can grade no answer, by the reason. examples: the first rows, each with
+    its file, its line number and its parts as text.
     """
 
     description: str
     kind: RowKind | None
     rows: int = 0
-    checkable: int = 0
+    checkable: Counter[str] = field(default_factory=Counter)
+    ungradable: Counter[str] = field(default_factory=Counter)
     verifiers: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[Path, int, list[str]]] = field(default_factory=list)
 
     def add(self, other: "RowGroup") -> None:
         self.rows += other.rows
         self.checkable += other.checkable
+        self.ungradable += other.ungradable
         self.verifiers += other.verifiers
         self.examples = (self.examples + other.examples)[:EXAMPLES]
 
@@ -44,14 +59,18 @@ class RowGroup:
         """The verifier that most rows name, else one that can check their answers."""
         if self.verifiers:
             return self.verifiers.most_common(1)[0][0]
-        return "number" if self.rows and self.checkable >= MIN_CHECKABLE * self.rows else None
+        fitting = [name for name in CHECKABLE if self.checkable[name] >= MIN_CHECKABLE * self.rows]
+        return fitting[0] if self.rows and fitting else None
 
     def line(self) -> str:
         """The group and the trainings that it allows, in one line."""
         if self.kind is None:
             return f"{self.description}: not ready"
         uses = [row_kinds.LEARNS_FROM[objective][0] for objective in row_kinds.objectives(self.kind, self.verifier)]
-        if "GRPO" in uses:
+        if "GRPO" in uses and self.ungradable.total() > (1 - MIN_CHECKABLE) * self.rows:
+            uses.remove("GRPO")
+            uses.append(f"no GRPO, since {self.ungradable.most_common(1)[0][0]}")
+        elif "GRPO" in uses:
             uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
         if self.kind == "preferences":
             uses = ["DPO", "RLHF (reward model, then RL)"]
@@ -104,5 +123,9 @@ def _group_of(record: Record, layout: Layout | None) -> RowGroup:
         parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
         group.examples.append((record.file, record.line, [messages[-1]["content"] for messages in parts]))
         group.verifiers.update([row["verifier"]] if "verifier" in row else [])
-        group.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
+        name = row.get("verifier", "")
+        if name in catalog.VERIFIERS and (reason := catalog.ungradable(name, row)):
+            group.ungradable[reason[:REASON]] += 1
+        answer = row["completion"][-1]["content"] if "completion" in row else ""
+        group.checkable.update(verifier for verifier, is_marked in CHECKABLE.items() if answer and is_marked(answer))
     return group

@@ -76,6 +76,14 @@ def check_gold(score: Score, rows: list[Row], where: str) -> None:
                 f"(row {without[0]})",
                 fix="grade rows that bring it, or name a verifier that fits these",
             )
+        ungradable = [(row["id"], reason) for row in rows if (reason := catalog.ungradable(name, row))]
+        if ungradable:
+            row_id, reason = ungradable[0]
+            raise TrainingError(
+                f"{where}: answers to {len(ungradable)} of {len(rows)} rows cannot be graded by {name} "
+                f"(row {row_id}: {reason})",
+                fix="correct those rows, or name a verifier that fits them",
+            )
     score = score.by_reference()
     if not score.weights:
         return

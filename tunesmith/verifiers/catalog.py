@@ -95,6 +95,19 @@ def missing_columns(name: str, row: Columns) -> list[str]:
     return [column for column in VERIFIERS[name].needs if column not in columns]
 
 
+def ungradable(name: str, row: Columns) -> str | None:
+    """Why the verifier can grade no answer to a row without a reference, such as an instruction without a rule.
+
+    None where it can, and where the row has a reference, by which its own answer tells.
+    """
+    if missing_columns(name, row):
+        return f"{name} needs {' and '.join(map(repr, missing_columns(name, row)))}"
+    if gold(name, row) is not None or name == "refusal":
+        return refusal.unusable(row) if name == "refusal" else None
+    verdict = verify(name, "An answer.", row)
+    return verdict.reason if verdict.status == "not_gradable" else None
+
+
 def gold(name: str, row: Columns) -> str | None:
     """The row's right answer, or the first of several; None where the verifier needs no reference."""
     if "reference" not in VERIFIERS[name].needs:

@@ -119,6 +119,14 @@ def chosen_letter(text: str, choices: list[object]) -> str | None:
     return _letter_by_line(text, choices)
 
 
+def is_marked(text: str) -> bool:
+    """Whether ``text`` says which letter it chooses, and little else: B, (B), B) Paris, The answer is (B)."""
+    plain = _plain(text)
+    short = len(plain.splitlines()) == 1 and (LINE.match(plain) or MARKED_LINE.match(plain) or len(plain) == 1)
+    marked = latex.BOX.search(text) or short or STATED_LETTERS.search(plain)
+    return bool(marked) and chosen_letter(text, []) is not None
+
+
 def _plain(text: str) -> str:
     """``text`` without emphasis, in ASCII where it is full-width."""
     text = text.translate(WIDE)

@@ -46,6 +46,17 @@ def final_expression(text: str) -> str | None:
     return _from_prose(after)
 
 
+def is_marked(text: str) -> bool:
+    """Whether ``text`` marks a mathematical answer: in a box, after a ``####``, as a formula at its end, or alone."""
+    answer = final_expression(text)
+    parsed = expression.read(answer) if answer else None
+    if parsed is None or parsed.kind == "words":
+        return False
+    formulas = [match.end() for match in FORMULA.finditer(text[-WINDOW:])]
+    at_end = bool(formulas) and len(text[-WINDOW:][formulas[-1] :].strip(" .\n")) == 0
+    return bool(number.MARK in text or latex.BOX.search(text) or at_end or answer == text)
+
+
 def _from_prose(text: str) -> str | None:
     if expression.read(text):
         return text

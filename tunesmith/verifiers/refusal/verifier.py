@@ -27,12 +27,19 @@ def prompt_text(row: Columns) -> str:
     return texts[-1] if texts and isinstance(texts[-1], str) else ""
 
 
+def unusable(row: Columns) -> str | None:
+    """Why no answer to a row can be classified; None where one can."""
+    label = row["label"]
+    fits = isinstance(label, str) and label in SCORES
+    return None if fits else f"label must be {' or '.join(SCORES)}, not {str(label)[:80]!r}"
+
+
 def verify(completion: str, row: Columns) -> Verdict:
     """Score the class of ``completion`` by the row's ``label``; ``answer`` is the class."""
-    label = row["label"]
-    if not isinstance(label, str) or label not in SCORES:
-        reason = f"label must be {' or '.join(SCORES)}, not {str(label)[:80]!r}"
+    reason = unusable(row)
+    if reason:
         return Verdict(0.0, None, reason, "not_gradable")
+    label = str(row["label"])
     if visible.is_blank(completion):
         return Verdict(0.0, None, "the completion is empty", "no_answer")
     kind, reason = rules.classify(completion, label, prompt_text(row))
