@@ -40,10 +40,7 @@ def run(*arguments: str) -> str:
             "9 × a prompt with one right answer: SFT, GRPO (verifier choice)",
         ),
         (
-            [
-                {"question": f"Factor x^2-{i * i}", "answer": rf"It is $\boxed{{(x-{i})(x+{i})}}$."}
-                for i in range(2, 11)
-            ],
+            [{"question": f"Factor x^2-{i * i}", "answer": rf"$\boxed{{(x-{i})(x+{i})}}$"} for i in range(2, 11)],
             "9 × a prompt with one right answer: SFT, GRPO (verifier math)",
         ),
         ([{"prompt": f"q{i}", "response": "because"} for i in range(9)], "9 × a prompt with one right answer: SFT\n"),
