@@ -3,7 +3,7 @@
     python -m stages.train_grpo NAME
 
 reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
-params  grpo.<name>
+params  grpo.<name>, and judge where refusal_by names it
 writes  models/<name>
 """
 
@@ -20,6 +20,8 @@ from tunesmith.training import grpo, rollouts, verifier_rewards
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.run import Watch, closing_line, train
 from tunesmith.training.spec import TrainingSpec
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 
 
 def main(name: str) -> str:
@@ -28,8 +30,11 @@ def main(name: str) -> str:
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
     rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if entry.probes else []
     row_kinds.check_rows("grpo", rows, train_file)
-    score = verifier_rewards.Score(entry.rewards)
+    judge = load(Judge, "judge", path=resolved("train_grpo", name)) if entry.refusal_by == "judge" else None
+    score = verifier_rewards.Score(entry.rewards, judge)
     verifier_rewards.check_gold(score, rows, str(train_file))
+    if judge is not None:
+        print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     profile = device.detect()
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start

@@ -35,6 +35,14 @@ def run(*arguments: str) -> str:
     ("rows", "line"),
     [
         (SUMS, "50 × a prompt with one right answer: SFT, GRPO (verifier number)"),
+        (
+            [{"question": f"Which, {i}?", "answer": f"The answer is ({'ABC'[i % 3]})."} for i in range(9)],
+            "9 × a prompt with one right answer: SFT, GRPO (verifier choice)",
+        ),
+        (
+            [{"question": f"Factor x^2-{i * i}", "answer": rf"$\boxed{{(x-{i})(x+{i})}}$"} for i in range(2, 11)],
+            "9 × a prompt with one right answer: SFT, GRPO (verifier math)",
+        ),
         ([{"prompt": f"q{i}", "response": "because"} for i in range(9)], "9 × a prompt with one right answer: SFT\n"),
         (
             [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(9)],
@@ -70,6 +78,10 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
     [
         ([{"prompt": "q1"}, {"prompt": "q2"}], "not ready: a prompt alone: nothing says what a good answer is"),
         ([{"foo": 1}] * 3, "not ready: most of its rows have an unknown layout"),
+        (
+            [{"prompt": f"q{i}", "instruction_id_list": ["ja:punctuation:no_comma"], "kwargs": [{}]} for i in range(3)],
+            "cannot be graded: no rule for the instruction 'ja:punctuation:no_comma'",
+        ),
         (["{", "["], "not ready: none of its rows could be read"),
         ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark its speakers"),
         ([{"prompt": "", "completion": "a"}] * 3, "not one of 3 rows is good"),

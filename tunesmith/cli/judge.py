@@ -12,7 +12,8 @@ from tunesmith.core.errors import EvaluationError, ParamsError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.core.statistics import mean_interval
 from tunesmith.evaluation.comparison import BASELINE
-from tunesmith.evaluation.judge import Agreement, Judge, agreement, compare
+from tunesmith.evaluation.judge import Agreement, agreement, compare
+from tunesmith.verifiers.judge.endpoint import Judge
 
 REPORTS = Path("reports")
 CONFIDENCE = 0.95

@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,29 +13,42 @@ from tunesmith.data.chat_formats import RowError
 from tunesmith.data.layouts import Layout
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Block, Problem, Record
-from tunesmith.verifiers import number
+from tunesmith.verifiers import catalog, choice, number
+from tunesmith.verifiers.math import final_answer
 
 EXAMPLES = 3
 """Number of rows that a group shows."""
 MIN_CHECKABLE = 0.99
 """Share of the answers that must be checkable before a verifier is proposed."""
+CHECKABLE: dict[str, Callable[[str], bool]] = {
+    "number": number.is_marked,
+    "choice": choice.is_marked,
+    "math": final_answer.is_marked,
+}
+"""Verifiers that are proposed for answers, the narrowest first, and whether one can read an answer."""
+REASON = 160
+"""Characters of a reason."""
 UNKNOWN = "unknown"
 
 
 @dataclass
 class RowGroup:
-    """The rows of one layout. checkable: number of rows whose answer is a number or ends in a marked one. good: number
-    of answers that are marked good. low, high: the extremes of the ratings. examples: the first rows, each with its
-    file, its line number and its parts as text.
+    """The rows of one layout.
+
+    checkable: for each verifier that may check answers, the number of rows whose answer it can read. ungradable: the
+    number of rows to which their own verifier can grade no answer, by the reason. good: number of answers that are
+    marked good. low, high: the extremes of the ratings. examples: the first rows, each with its file, its line number
+    and its parts as text.
     """
 
     description: str
     kind: RowKind | None
     rows: int = 0
-    checkable: int = 0
     good: int = 0
     low: float = math.inf
     high: float = -math.inf
+    checkable: Counter[str] = field(default_factory=Counter)
+    ungradable: Counter[str] = field(default_factory=Counter)
     verifiers: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[Path, int, list[str]]] = field(default_factory=list)
 
@@ -43,6 +57,7 @@ class RowGroup:
         self.checkable += other.checkable
         self.good += other.good
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
+        self.ungradable += other.ungradable
         self.verifiers += other.verifiers
         self.examples = (self.examples + other.examples)[:EXAMPLES]
 
@@ -51,7 +66,8 @@ class RowGroup:
         """The verifier that most rows name, else one that can check their answers."""
         if self.verifiers:
             return self.verifiers.most_common(1)[0][0]
-        return "number" if self.rows and self.checkable >= MIN_CHECKABLE * self.rows else None
+        fitting = [name for name in CHECKABLE if self.checkable[name] >= MIN_CHECKABLE * self.rows]
+        return fitting[0] if self.rows and fitting else None
 
     @property
     def neutral_rating(self) -> float | None:
@@ -63,7 +79,10 @@ class RowGroup:
         if self.kind is None:
             return f"{self.description}: not ready"
         uses = [row_kinds.LEARNS_FROM[objective][0] for objective in row_kinds.objectives(self.kind, self.verifier)]
-        if "GRPO" in uses:
+        if "GRPO" in uses and self.ungradable.total() > (1 - MIN_CHECKABLE) * self.rows:
+            uses.remove("GRPO")
+            uses.append(f"no GRPO, since {self.ungradable.most_common(1)[0][0]}")
+        elif "GRPO" in uses:
             uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
         if self.kind == "preferences":
             uses = ["DPO", "RLHF (reward model, then RL)"]
@@ -124,5 +143,9 @@ def _group_of(record: Record, layout: Layout | None) -> RowGroup:
             group.good = int(label is True)
             if isinstance(label, float) and math.isfinite(label):
                 group.low = group.high = label
-        group.checkable = int("completion" in row and number.is_marked(row["completion"][-1]["content"]))
+        name = row.get("verifier", "")
+        if name in catalog.VERIFIERS and (reason := catalog.ungradable(name, row)):
+            group.ungradable[reason[:REASON]] += 1
+        answer = row["completion"][-1]["content"] if "completion" in row else ""
+        group.checkable.update(verifier for verifier, is_marked in CHECKABLE.items() if answer and is_marked(answer))
     return group

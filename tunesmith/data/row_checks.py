@@ -247,9 +247,9 @@ def check_own_answer(row: Row) -> str | None:
     name = row.get("verifier", "")
     if name not in catalog.VERIFIERS:
         return None
-    lacking = catalog.missing_columns(name, row)
-    if lacking:
-        return f"cannot be graded: {name} needs {' and '.join(map(repr, lacking))}"
+    ungradable = catalog.ungradable(name, row)
+    if ungradable:
+        return f"cannot be graded: {ungradable}"
     gold = catalog.gold(name, row)
     if gold is None:
         return None

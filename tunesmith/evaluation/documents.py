@@ -47,6 +47,12 @@ class Details(TypedDict, total=False):
     """IFEval's share of the instructions that are followed, strictly."""
     instruction_loose: float
     """IFEval's share of the instructions that are followed, loosely."""
+    gsm8k_strict: float
+    """The share of answers that lm-eval's filter strict-match of gsm8k counts as right."""
+    gsm8k_flexible: float
+    """The share of answers that lm-eval's filter flexible-extract of gsm8k counts as right."""
+    math_verify: float
+    """The share of answers that math-verify, as it comes, counts as right."""
     safe_full_compliance: float
     """The share of the prompts marked safe that are answered."""
     safe_partial_refusal: float

@@ -18,6 +18,7 @@ from tunesmith.models.chat import encode_example
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
+from tunesmith.verifiers.judge.endpoint import Judge
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class SuiteRows:
     suite: Suite
     rows: list[Row]
     task: Loaded | None = None
+    judge: Judge | None = None
+    """The judge that grades the suite's answers; None where none does."""
 
     @property
     def dataset(self) -> str:
@@ -42,8 +45,8 @@ class SuiteRows:
         return self.task.label if self.task else None
 
 
-def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
-    """Every suite with its rows. folder: of ready data sets.
+def read(settings: Evaluate, folder: Path, judge: Judge | None = None) -> dict[str, SuiteRows]:
+    """Every suite with its rows. folder: of ready data sets. judge: of the suites that want one.
 
     Raises DataError where the rows are of another kind than the suite asks for; EvaluationError where none can be
     graded, or a task of lm-eval cannot be loaded.
@@ -57,7 +60,8 @@ def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
         _check_kind(name, suite, rows)
         if isinstance(suite, Answers):
             grading.check_gradable(name, rows, suite)
-        asked[name] = SuiteRows(name, suite, rows)
+        judged = isinstance(suite, Answers) and suite.refusal_by == "judge"
+        asked[name] = SuiteRows(name, suite, rows, judge=judge if judged else None)
     return asked
 
 
@@ -73,7 +77,7 @@ def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]
         case Answers() as suite:
             tokens = suite.max_new_tokens
             completions = lm_eval_harness.generate(opened, rows, max_new_tokens=tokens, batch_size=batch_size)
-            return grading.grade(name, rows, completions, suite)
+            return grading.grade(name, rows, completions, suite, question.judge)
         case Preferences():
             encode = partial(
                 preference_pairs.encode, opened.tokenizer, rows, opened.model.config.max_position_embeddings
@@ -96,7 +100,8 @@ def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, 
     code: the fingerprint of the stage. base: the digest of the base's manifest.
     """
     rows = [[name, suite.rows, suite.task and lm_eval_tasks.digest(suite.task)] for name, suite in suites.items()]
-    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name]
+    judges = [suite.judge.model_dump(mode="json") for suite in suites.values() if suite.judge]
+    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name, *judges]
     return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 

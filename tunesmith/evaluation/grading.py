@@ -11,10 +11,12 @@ from typing import cast
 
 from tunesmith.core import cpus
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Message, Row, Sample
+from tunesmith.core.ready_rows import Message, Row, Sample, reference
 from tunesmith.evaluation.documents import Details, Summary
 from tunesmith.evaluation.suites import Answers, compiled_format
-from tunesmith.verifiers import catalog, instructions
+from tunesmith.verifiers import catalog, instructions, public_graders
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 from tunesmith.verifiers.regex import utf8
 
 
@@ -43,11 +45,19 @@ def check_gradable(name: str, rows: list[Row], suite: Answers) -> None:
         )
 
 
-def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answers) -> list[Sample]:
-    """A sample for every ready row and its completion, graded on all CPUs at once."""
+def grade(
+    name: str, rows: list[Row], completions: list[Completion], suite: Answers, judge: Judge | None = None
+) -> list[Sample]:
+    """A sample for every ready row and its completion, graded on all CPUs at once.
+
+    judge: classifies the answers of a suite that says so (`Answers.refusal_by`).
+    """
 
     def sample(row: Row, completion: Completion) -> Sample:
-        verdict = catalog.verify(suite.verifier, completion.text, row)
+        if judge is not None and suite.refusal_by == "judge":
+            verdict = judged_refusal.verify(judge, completion.text, row)
+        else:
+            verdict = catalog.verify(suite.verifier, completion.text, row)
         return {
             "suite": name,
             "row": _graded_row(suite.verifier, row),
@@ -68,8 +78,8 @@ def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answ
 
 def _graded_row(verifier: str, row: Row) -> Row:
     """The columns of a row that its sample keeps."""
-    reference = row.get("reference", catalog.gold(verifier, row))
-    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.columns_read(verifier, row), "reference": reference}
+    gold = row.get("reference", catalog.gold(verifier, row))
+    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.columns_read(verifier, row), "reference": gold}
     return cast("Row", columns)
 
 
@@ -158,8 +168,28 @@ def _instructions(samples: list[Sample]) -> Details:
     }
 
 
+def _numbers(samples: list[Sample]) -> Details:
+    """The shares by the two filters of lm-eval's gsm8k."""
+    answers = [(sample["completion"], reference(sample["row"])) for sample in samples]
+    return {
+        "gsm8k_strict": sum(public_graders.gsm8k_strict(*answer) for answer in answers) / max(len(answers), 1),
+        "gsm8k_flexible": sum(public_graders.gsm8k_flexible(*answer) for answer in answers) / max(len(answers), 1),
+    }
+
+
+def _math(samples: list[Sample]) -> Details:
+    """The share by math-verify as it comes."""
+    with ThreadPoolExecutor(cpus.usable_cpus()) as pool:
+        right = pool.map(
+            lambda sample: public_graders.math_verify(sample["completion"], reference(sample["row"])), samples
+        )
+    return {"math_verify": sum(right) / max(len(samples), 1)}
+
+
 DETAILS: dict[str, Callable[[list[Sample]], Details]] = {
     "instructions": _instructions,
+    "math": _math,
+    "number": _numbers,
     "refusal": _refusals,
 }
 

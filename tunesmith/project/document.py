@@ -13,7 +13,6 @@ from tunesmith.data import row_kinds
 from tunesmith.data.dataset import Dataset
 from tunesmith.evaluation.comparison import Compare
 from tunesmith.evaluation.gate_rules import Gate, Improve
-from tunesmith.evaluation.judge import Judge
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models.base_sources import Source
 from tunesmith.project import outdated
@@ -28,6 +27,7 @@ from tunesmith.training.entries.kto import Kto
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.entries.sft import Sft
+from tunesmith.verifiers.judge.endpoint import Judge
 
 
 class Merged(Section):

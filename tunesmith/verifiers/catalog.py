@@ -10,10 +10,12 @@ from dataclasses import asdict
 from functools import lru_cache
 
 from tunesmith.core.ready_rows import reference
-from tunesmith.verifiers import choice, exact, instructions, json_schema, length, number, refusal, regex, visible
+from tunesmith.verifiers import choice, exact, instructions, length, number, regex, visible
 from tunesmith.verifiers.code import verifier as code
+from tunesmith.verifiers.json_schema import verifier as json_schema
 from tunesmith.verifiers.math import comparison
 from tunesmith.verifiers.math import verifier as math
+from tunesmith.verifiers.refusal import verifier as refusal
 from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
 from tunesmith.verifiers.worker import pool
 
@@ -91,6 +93,19 @@ def missing_columns(name: str, row: Columns) -> list[str]:
     """The columns that the verifier needs and the row lacks."""
     columns = row.keys() | {"reference"} if isinstance(row.get("completion"), list) else row.keys()
     return [column for column in VERIFIERS[name].needs if column not in columns]
+
+
+def ungradable(name: str, row: Columns) -> str | None:
+    """Why the verifier can grade no answer to a row without a reference, such as an instruction without a rule.
+
+    None where it can, and where the row has a reference, by which its own answer tells.
+    """
+    if missing_columns(name, row):
+        return f"{name} needs {' and '.join(map(repr, missing_columns(name, row)))}"
+    if gold(name, row) is not None or name == "refusal":
+        return refusal.unusable(row) if name == "refusal" else None
+    verdict = verify(name, "An answer.", row)
+    return verdict.reason if verdict.status == "not_gradable" else None
 
 
 def gold(name: str, row: Columns) -> str | None:
