@@ -50,7 +50,7 @@ def main(name: str) -> str:
         trainer = dpo.make_trainer(policy, pairs, reference, entry, profile, Path(scratch))
         preferred, prefers = dpo.held_out(policy, held_out_pairs, reference, entry)
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
             prefers=prefers,
             preferred=preferred,

@@ -55,7 +55,7 @@ def main(name: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = grpo.make_trainer(policy, prompts, score, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=lambda step: score.last,
             max_kl=entry.max_kl,
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},

@@ -51,7 +51,7 @@ def main(name: str) -> str:
         trainer = kto.make_trainer(policy, marks, entry, profile, Path(scratch))
         preferred, prefers = kto.held_out(policy, held_out_marks, entry)
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
             prefers=prefers,
             preferred=preferred,

@@ -49,7 +49,7 @@ def main(name: str) -> str:
         judge = rlhf.RewardModel(scorer, entry.batch_size)
         trainer = rlhf.make_trainer(policy, judge, prompts, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=lambda step: judge.last,
             max_kl=entry.max_kl,
         )

@@ -49,7 +49,7 @@ def main(name: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = sft.make_trainer(policy, examples, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out],
+            probes=held_out,
             rows_of=trainer.data_collator.rows_of,
             right_answers=lambda: sft.right_answers(policy, probes),
         )

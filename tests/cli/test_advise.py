@@ -134,7 +134,9 @@ def test_ratings_become_marks_around_the_middle_of_their_scale(project: Path) ->
 
 def test_unused_columns_are_named(project: Path) -> None:
     rows = [{**row, "source": "school"} for row in SUMS]
-    assert "note: columns not used: source" in run(str(data.write(project / "rows.jsonl", rows)))
+    assert "note: not used, with the number of rows: column 'source' (50)" in run(
+        str(data.write(project / "rows.jsonl", rows))
+    )
 
 
 @pytest.mark.parametrize("name", ["a.b", "my set", "../evil", "1", "a: b"])

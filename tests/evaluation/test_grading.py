@@ -75,8 +75,7 @@ def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -
     questions[4]["prompt"] = questions[0]["prompt"]
     questions[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
     answers = lm_eval_harness.generate(opened, questions, max_new_tokens=6, batch_size=2)
-    prompts = [row["prompt"] for row in questions]
-    alone = [generation.answer(opened.model, opened.tokenizer, [prompt], max_new_tokens=6)[0] for prompt in prompts]
+    alone = [generation.answer(opened.model, opened.tokenizer, [row], max_new_tokens=6)[0] for row in questions]
     assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
     assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
     assert all(answer.tokens == 6 for answer in answers if not answer.stopped)

@@ -120,7 +120,7 @@ def test_only_trained_weights_move_and_the_saved_model_can_be_used(
         assert long != short
     else:
         opened = loading.open_model(out, project / "models" / "base", profile)
-        assert generation.answer(opened.model, opened.tokenizer, [PROMPT], max_new_tokens=3)[0]
+        assert generation.answer(opened.model, opened.tokenizer, [{"prompt": PROMPT}], max_new_tokens=3)[0]
 
 
 def steps(out: Path) -> list[dict[str, Any]]:

@@ -31,7 +31,7 @@ ROWS = [
     for a in range(4)
     for b in range(6)
 ]
-PROBES = [row["prompt"] for row in ROWS[:3]]
+PROBES = ROWS[:3]
 LORA = Lora(rank=4, alpha=8, dropout=0.0)
 
 
@@ -195,7 +195,7 @@ def test_a_row_whose_turns_are_rendered_anew_makes_an_example_of_each(tiny_base:
 
 def test_an_answer_ends_at_any_token_that_the_model_is_served_to_stop_at(tiny_base: Path) -> None:
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    prompts = [chat.encode_prompt(opened.tokenizer, prompt) for prompt in PROBES]
+    prompts = [chat.encode_prompt(opened.tokenizer, prompt) for prompt in (row["prompt"] for row in PROBES)]
 
     def completions() -> list[list[int]]:
         return generation.generate(opened.model, prompts, opened.tokenizer, do_sample=False, max_new_tokens=8)

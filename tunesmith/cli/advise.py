@@ -120,9 +120,9 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
     dataset = dataset.model_copy(
         update={
             "kind": main.kind,
-            "verifier": main.verifier if main.kind == "answers" else None,
             "near_duplicates": None if main.kind == "marks" else 0.8,  # a slip alone may make an answer a bad one
             "neutral_rating": main.neutral_rating,
+            "verifier": main.verifier if main.kind == "answers" or main.needs_verifier else None,
             "held_out": HeldOut(path=held_out),
             "max_bad_share": max_bad_share,
         }
@@ -152,14 +152,14 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
     with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
         problems, total = checked.problems, checked.total
-        unused = data_page.unused_columns(dataset, checked)
+        account = data_page.account(checked)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}), found)
     if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"one_answer": False}), found)
     notes = [f"not read: {found.listed(found.ignored)}"] if found.ignored else []
-    notes += [f"columns not used: {', '.join(unused)}"] if unused else []
+    notes += account
     if dataset.near_duplicates is None and dataset.kind != "marks":
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:

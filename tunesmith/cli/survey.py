@@ -7,12 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import layouts, parallel, readers, row_kinds
-from tunesmith.data.chat_formats import RowError
-from tunesmith.data.layouts import Layout
+from tunesmith.core.ready_rows import RowKind, answer_text
+from tunesmith.data import layouts, parallel, readers, row_builders, row_kinds
+from tunesmith.data.columns import cells
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Block, Problem, Record
+from tunesmith.data.records import Block, Problem, Record, RowError
 from tunesmith.verifiers import catalog, choice, number
 from tunesmith.verifiers.math import final_answer
 
@@ -60,6 +59,11 @@ class RowGroup:
         self.ungradable += other.ungradable
         self.verifiers += other.verifiers
         self.examples = (self.examples + other.examples)[:EXAMPLES]
+
+    @property
+    def needs_verifier(self) -> bool:
+        """Whether the rows bring right answers, and no verifier that reads them."""
+        return self.kind == "scored" and not self.verifiers
 
     @property
     def verifier(self) -> str | None:
@@ -113,7 +117,7 @@ def _survey(block: Block) -> tuple[dict[str, RowGroup], int]:
         if isinstance(record, Problem):
             lost += 1
             continue
-        _merge(groups, _group_of(record, layouts.recognise(record.fields)))
+        _merge(groups, _group_of(record))
     return groups, lost
 
 
@@ -124,28 +128,33 @@ def _merge(groups: dict[str, RowGroup], group: RowGroup) -> None:
         groups[group.description] = group
 
 
-def _group_of(record: Record, layout: Layout | None) -> RowGroup:
+def _group_of(record: Record) -> RowGroup:
     """A group of a single row."""
+    fields, layout = record.fields, None
+    with contextlib.suppress(RowError):  # it is listed with the other problems
+        fields, _ = cells.read(fields, table=record.table)
+    layout = layouts.recognise(fields)
     group = RowGroup(layout.description if layout else UNKNOWN, layout.kind if layout else None, rows=1)
     row = None
     if layout is not None:
         with contextlib.suppress(RowError):  # it is listed with the other problems
-            row = layout.to_row(record.fields)
+            row = layout.to_row(fields)
     if row is None:
         group.examples.append((record.file, record.line, [record.text()]))
     else:
         parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
-        group.examples.append((record.file, record.line, [messages[-1]["content"] for messages in parts]))
-        group.verifiers.update([row["verifier"]] if "verifier" in row else [])
+        group.examples.append((record.file, record.line, [answer_text(messages[-1]) for messages in parts]))
+        name = row.get("verifier", row_builders.UNNAMED)
+        group.verifiers.update([name] if name != row_builders.UNNAMED else [])
         label = row.get("label")
         if layout is not None and layout.kind == "marks" and isinstance(label, bool | float):
             group.examples[-1][-1].append(f"{label:g}" if isinstance(label, float) else "good" if label else "bad")
             group.good = int(label is True)
             if isinstance(label, float) and math.isfinite(label):
                 group.low = group.high = label
-        name = row.get("verifier", "")
         if name in catalog.VERIFIERS and (reason := catalog.ungradable(name, row)):
             group.ungradable[reason[:REASON]] += 1
-        answer = row["completion"][-1]["content"] if "completion" in row else ""
-        group.checkable.update(verifier for verifier, is_marked in CHECKABLE.items() if answer and is_marked(answer))
+        right = row["completion"][-1]["content"] if "completion" in row else row.get("reference")
+        if isinstance(right, str) and right:
+            group.checkable.update(verifier for verifier, is_marked in CHECKABLE.items() if is_marked(right))
     return group

@@ -15,7 +15,7 @@ import orjson
 
 from tunesmith.core import layout
 from tunesmith.core.params import Objective, WeightsKind
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, Tool
 
 NAME = "training.jsonl"
 
@@ -98,6 +98,8 @@ class SampleEvent(TypedDict, total=False):
     """Whether the training had not begun or was over."""
     prompt: list[Message]
     """The probe prompt."""
+    tools: list[Tool]
+    """The tools that its answer may call; absent where there are none."""
     completion: str
     """The model's answer."""
 

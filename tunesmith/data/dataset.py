@@ -3,7 +3,7 @@
 import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, TypeAlias, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, cast
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -11,13 +11,15 @@ from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, Positiv
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Row, RowKind
-from tunesmith.data import conversations, layouts, marks, row_kinds
-from tunesmith.data.chat_formats import RowError
+from tunesmith.core.ready_rows import PARTS, Row, RowKind, answer_text
+from tunesmith.data import layouts, marks, row_builders, row_kinds
+from tunesmith.data.columns import cells, names, prompts, unused
 from tunesmith.data.contamination import HeldOut
 from tunesmith.data.layouts import Layout
-from tunesmith.data.records import Fields
+from tunesmith.data.records import Fields, RowError
 from tunesmith.data.splits import Share, Splits
+from tunesmith.data.turns import calls, tags
+from tunesmith.data.turns.fields import is_nothing
 from tunesmith.verifiers.names import VerifierName
 
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
@@ -33,6 +35,7 @@ Name: TypeAlias = Literal[
     "system",
     "label",
     "rating",
+    "tools",
 ]
 
 
@@ -51,6 +54,18 @@ def _within_folder(pattern: str) -> str:
     if any("**" in part and part != "**" for part in parts):
         raise ValueError("`**` stands for whole folders, as in **/*.jsonl")
     return pattern
+
+
+class Reading(NamedTuple):
+    """A record read as a ready row."""
+
+    layout: Layout
+    row: Row
+    """The ready row, without its id."""
+    remarks: list[cells.Remark]
+    """What was read otherwise than written, and what looks like the remains of a template."""
+    unused: list[str]
+    """What of the record is not in the row: columns, and fields of turns, that describe it."""
 
 
 class Limit(Section):
@@ -75,6 +90,12 @@ class Dataset(Section):
     columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
     """For each name, a column of the file or a Jinja template over its columns; null recognises common layouts
     (`tunesmith/data/layouts.py`)."""
+    ignore: list[str] = Field(default_factory=list)
+    """Columns, and fields of turns, that say nothing which should be learnt. Others with text that no part of a ready
+    row uses set their row aside."""
+    reasoning: Literal["train", "drop", "refuse"] = "train"
+    """Thoughts of the assistant, in a field of their own or between tags: train renders them as the chat template does,
+    with the mask on them where they are of a trained turn; drop leaves them out; refuse sets their rows aside."""
     system: str | None = None
     """System message for every prompt without one; null leaves it to the chat template."""
     neutral_rating: FiniteFloat | None = None
@@ -95,30 +116,63 @@ class Dataset(Section):
     max_bad_share: Share = 0.01
     """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
 
-    def to_row(self, fields: Fields) -> tuple[Layout, Row]:
-        """Return the layout of a record and its ready row, without its id. Raises RowError for an unusable record."""
+    def to_row(self, fields: Fields, *, table: bool = False) -> Reading:
+        """Read a record as a ready row, without its id. Raises RowError for an unusable record.
+
+        table: whether it is from a CSV.
+        """
+        left: list[str] = []
         if self.columns is not None:
+            left = [f"column {name!r}" for name in fields if name not in self._taken and not is_nothing(fields[name])]
             fields = self._map(fields)
+        fields, remarks = cells.read(self._without_ignored(fields), table=table)
         layout = layouts.recognise(fields, self.kind)
+        if layout is None or layout.kind is None:
+            cells.check_filled(fields, remarks)
         if layout is None:
             raise layouts.unrecognised(fields, self.kind or "answers")
-        if layout.kind is not None and fields.get("tools"):
-            raise RowError("field lost: the row defines tools, which would not reach the chat template")
+        unused.check_media(fields)
         row = layout.to_row(fields)
-        if layout.kind == "marks":
-            row = self._judge(row)
-        row["prompt"] = conversations.with_system(row["prompt"], fields)
-        if (
-            self.verifier is not None
-            and "verifier" not in row
-            and row_kinds.kind_of(row) not in ("preferences", "marks")
-        ):
-            row["verifier"] = self.verifier
+        row = _with_tools(self._judge(row) if layout.kind == "marks" else row, fields)
+        row["prompt"] = prompts.with_system(row["prompt"], fields)
+        left += unused.account(fields, layout.uses(fields), row)
+        row = self._with_verifier(row)
         if self.kind == "scored" and "completion" in row:
             row = self._to_scored(row)
         if self.system and row["prompt"][0]["role"] != "system":
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
-        return layout, row
+        if self.reasoning != "train":
+            row = self._without_reasoning(row)
+        return Reading(layout, row, [*remarks, *cells.remarks(row)], left)
+
+    def _without_ignored(self, fields: Fields) -> Fields:
+        if not self.ignore:
+            return fields
+        return {
+            name: [_without(turn, self.ignore) for turn in value] if isinstance(value, list) else value
+            for name, value in fields.items()
+            if name not in self.ignore
+        }
+
+    def _with_verifier(self, row: Row) -> Row:
+        if row.get("verifier") == row_builders.UNNAMED:
+            if self.verifier is None:
+                raise RowError("no verifier: an answer could not be scored; name one in data.<dataset>.verifier")
+            row["verifier"] = self.verifier
+        elif self.verifier and "verifier" not in row and row_kinds.kind_of(row) not in ("preferences", "marks"):
+            row["verifier"] = self.verifier
+        return row
+
+    def _without_reasoning(self, row: Row) -> Row:
+        """Leave out the reasoning of all turns, or raise RowError for a row with reasoning."""
+        changed = row.copy()
+        for part in PARTS:
+            messages = row.get(part, [])
+            if any("reasoning" in message for message in messages):
+                if self.reasoning == "refuse":
+                    raise RowError("reasoning: the assistant's turn reasons, and data.<dataset>.reasoning refuses that")
+                changed[part] = [_without(message, ["reasoning"]) for message in messages]
+        return changed
 
     def _judge(self, row: Row) -> Row:
         """Return a marked row with its mark as a boolean or, where the data set teaches answers, a good one without."""
@@ -139,6 +193,11 @@ class Dataset(Section):
     def named_columns(self) -> set[str]:
         """Return the columns of the file that `columns` names, apart from those within templates."""
         return {value for value in (self.columns or {}).values() if not _is_template(value)}
+
+    @cached_property
+    def _taken(self) -> str:
+        """The text of `columns`, in which the columns of the file are named that it takes."""
+        return " ".join((self.columns or {}).values())
 
     @cached_property
     def _templates(self) -> dict[str, Template]:
@@ -163,8 +222,28 @@ class Dataset(Section):
     def _to_scored(self, row: Row) -> Row:
         if self.verifier is None:
             raise RowError("no verifier: an answer could not be scored; name one in data.<dataset>.verifier")
-        reference = row["completion"][-1]["content"]
-        return {"prompt": row["prompt"], "verifier": row["verifier"], "reference": reference}
+        kept = {name: value for name, value in row.items() if name in ("prompt", "tools", "verifier", "choices")}
+        return cast("Row", {**kept, "reference": row.get("reference", answer_text(row["completion"][-1]))})
+
+
+def _without(value: Any, names: list[str]) -> Any:
+    """Leave fields out of an object; anything else stays as it is."""
+    return {name: part for name, part in value.items() if name not in names} if isinstance(value, dict) else value
+
+
+def _with_tools(row: Row, fields: Fields) -> Row:
+    """Add the tools that a row may call, from its column or from the words of Hermes' system message."""
+    found = next((fields[name] for name in names.TOOLS if not is_nothing(fields.get(name))), None)
+    tools = [] if found is None else calls.definitions(found)
+    first, *turns = row["prompt"]
+    if first["role"] == "system" and "<tools>" in first["content"]:
+        system, within = tags.tools(first["content"])
+        tools = tools or within
+        if within:
+            row["prompt"] = [{"role": "system", "content": system}, *turns] if system else turns
+    if tools:
+        row["tools"] = tools
+    return row
 
 
 def check_name(name: str) -> str:

@@ -10,9 +10,8 @@ import math
 from typing import NamedTuple, cast
 
 from tunesmith.core.ready_rows import Message
-from tunesmith.data import chat_formats
-from tunesmith.data.chat_formats import RowError
-from tunesmith.data.records import Fields
+from tunesmith.data.records import Fields, RowError
+from tunesmith.data.turns import messages
 
 GOOD = (
     *("true", "1", "1.0", "+1", "yes", "good", "up", "thumbs_up", "thumbs-up", "thumbs up", "thumbsup", "👍", "like"),
@@ -193,4 +192,4 @@ def _answer(element: object) -> list[Message]:
         element = [element]
     if not isinstance(element, list):
         raise RowError(f"wrong type: an answer in the list is {type(element).__name__}, not text or turns")
-    return chat_formats.from_list(element)
+    return messages.from_list(element)

@@ -26,7 +26,7 @@ from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Problem, Record
-from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, RowChecker, whole_text
+from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, Remarked, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
 NOT_BAD = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set", "neutral rating",
@@ -51,6 +51,10 @@ class CheckedRows:
     """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
     """Number of records with each set of columns."""
+    unused: Counter[str]
+    """Number of ready rows without what their records have, for each such column and field of turns."""
+    remarks: dict[str, Remarked]
+    """What was read otherwise than written, or looks wrong, in ready rows."""
     spill: IO[bytes]
     """File of the ready rows, each a line of JSON."""
     offsets: npt.NDArray[np.uint64]
@@ -110,11 +114,15 @@ def check_files(
         offsets = np.zeros(len(index), np.uint64)
         np.cumsum(index["bytes"][:-1], out=offsets[1:])
         layouts, columns = Counter[tuple[str, tuple[str, ...]]](), Counter[tuple[str, ...]]()
+        unused, remarks = Counter[str](), dict[str, Remarked]()
         for block in blocks:
             layouts += block.layouts
             columns += block.columns
+            unused += block.unused
+            for name, found in block.remarks.items():
+                remarks[name] = remarks[name] + found if name in remarks else found
         _check_columns(dataset, files, columns)
-        rows = CheckedRows(files, index, problems, layouts, columns, spill, offsets)
+        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, spill, offsets)
         signatures = [block.signatures for block in blocks if block.signatures is not None]
         reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
         problems += _problems_with_text(rows, reasons)
@@ -122,7 +130,7 @@ def check_files(
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
         kept = np.setdiff1d(np.arange(len(index)), np.fromiter(reasons, np.intp))
         _check_share(dataset, files, problems, len(kept))
-        yield CheckedRows(files, index[kept], problems, layouts, columns, spill, offsets[kept])
+        yield replace(rows, index=index[kept], problems=problems, offsets=offsets[kept])
 
 
 def select(rows: CheckedRows, dataset: Dataset) -> dict[str, Positions]:

@@ -86,7 +86,10 @@ def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]
                 name, rows, preference_pairs.log_probs(opened, encode("evaluate", Path(name)), batch_size)
             )
         case Perplexity():
-            examples = [encode_example(opened.tokenizer, row["prompt"], row["completion"]).split() for row in rows]
+            examples = [
+                encode_example(opened.tokenizer, row["prompt"], row["completion"], row.get("tools")).split()
+                for row in rows
+            ]
             found = [each.log_prob for each in likelihoods(opened, examples, batch_size=batch_size)]
             return grading.grade_perplexity(name, rows, found, [len(completion) for _, completion in examples])
         case LmEvalTask() as suite:

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
-from tunesmith.core import cpus
+from tunesmith.core import cpus, ready_rows
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Message, Row, Sample, reference
+from tunesmith.core.ready_rows import Message, Row, Sample, answer_text, reference
 from tunesmith.evaluation.documents import Details, Summary
 from tunesmith.evaluation.suites import Answers, compiled_format
 from tunesmith.verifiers import catalog, instructions, public_graders
@@ -79,7 +79,7 @@ def grade(
 def _graded_row(verifier: str, row: Row) -> Row:
     """The columns of a row that its sample keeps."""
     gold = row.get("reference", catalog.gold(verifier, row))
-    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.columns_read(verifier, row), "reference": gold}
+    columns = {"id": row["id"], **ready_rows.asked(row), **catalog.columns_read(verifier, row), "reference": gold}
     return cast("Row", columns)
 
 
@@ -112,7 +112,7 @@ def _likelihood_sample(
     prompt = json.dumps(row["prompt"], sort_keys=True)
     return {
         "suite": name,
-        "row": {"id": row["id"], "prompt": row["prompt"], "reference": answer[-1]["content"]},
+        "row": {"id": row["id"], "prompt": row["prompt"], "reference": answer_text(answer[-1])},
         "rendered": hashlib.sha256(prompt.encode()).hexdigest(),
         "completion": "",
         "tokens": None,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Message, Row
+from tunesmith.core.ready_rows import Message, Row, answer_text, texts
 from tunesmith.core.statistics import Interval, mean_interval
 from tunesmith.verifiers.judge import endpoint
 from tunesmith.verifiers.judge.endpoint import Judge
@@ -96,8 +96,8 @@ def ask(judge: Judge, prompt: list[Message], a: str, b: str) -> str | None:
 
 
 def _conversation(prompt: list[Message]) -> str:
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+    return "\n\n".join(f"{message['role']}: {' '.join(texts(message)).strip()}" for message in prompt)
 
 
 def _text(messages: list[Message]) -> str:
-    return str(messages[-1]["content"])
+    return answer_text(messages[-1])

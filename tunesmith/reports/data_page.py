@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import marks, readers
-from tunesmith.data.conversations import CONTEXTS, PROMPTS, SYSTEMS
+from tunesmith.data import readers, text_scan
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
 from tunesmith.data.row_checks import Lengths
@@ -21,6 +20,8 @@ BINS = 40
 """The largest number of bars of a histogram."""
 SHOWN = 3
 """Number of rows shown for each reason."""
+EXAMPLE = 60
+"""Characters of an example that a note shows."""
 CHART = (720, 150)
 """Width and height of a histogram's drawing area, in SVG units."""
 
@@ -137,7 +138,7 @@ def report(
         "left_out_by_limit": len(checked.index) - kept,
         "digests": {split: written[split].digest for split in SPLITS},
         "tokens": None if lengths is None else _tokens(dataset, checked, lengths),
-        "notes": _notes(dataset, checked),
+        "notes": [*_notes(dataset, checked), *_thoughts(checked, lengths)],
     }
 
 
@@ -226,9 +227,7 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
         notes.append(f"Not read: {files.listed(files.ignored)}.")
     if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
         notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
-    unused = unused_columns(dataset, checked)
-    if unused:
-        notes.append(f"Columns not used: {', '.join(unused)}.")
+    notes += [f"{line[0].upper()}{line[1:]}." for line in account(checked)]
     first = range(min(len(checked.index), 1000))
     verifiers = {str(checked.row(position).get("verifier", "number")) for position in first}
     notes += [
@@ -238,13 +237,24 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
     return notes
 
 
-def unused_columns(dataset: Dataset, checked: CheckedRows) -> list[str]:
-    """Columns of the file that are in no ready row."""
-    present = {name for names in checked.columns for name in names}
-    if dataset.columns is not None:
-        taken = " ".join(dataset.columns.values())
-        return sorted(name for name in present if name not in taken)
-    used = {name for _, columns in checked.layouts for name in columns}
-    context = {*SYSTEMS, *(CONTEXTS if used & {*PROMPTS} else ())}
-    context |= marks.COMPARED if used & {"chosen", *marks.LISTS} else set()
-    return sorted(present - used - context)
+def _thoughts(checked: CheckedRows, lengths: Lengths | None) -> list[str]:
+    """What answers with and without reasoning are rendered as, where there is a difference."""
+    if lengths is None or not lengths.unreasoned:
+        return []
+    return [
+        f"Answers without reasoning: the chat template writes {lengths.unreasoned!r} before each, which is trained."
+    ]
+
+
+def account(checked: CheckedRows) -> list[str]:
+    """What of the records is not in the ready rows, and what was read otherwise than written, with numbers of rows."""
+    lines = []
+    if checked.unused:
+        counts = ", ".join(f"{name} ({rows:,})" for name, rows in checked.unused.most_common())
+        lines.append(f"not used, with the number of rows: {counts}")
+    for name, remark in checked.remarks.items():
+        example = " ".join(text_scan.mask_secrets(remark.example).split())[:EXAMPLE]
+        rows = f"{remark.rows:,} row{'' if remark.rows == 1 else 's'}"
+        place = checked.files.place(remark.file, remark.line)
+        lines.append(f"{rows}: {name}, first in {place}: {example}")
+    return lines

@@ -61,7 +61,11 @@ def encode(
 ) -> list[Mark]:
     """Rows as tokens. Raises DataError for rows over ``max_length``, of which none is cut, and for one mark alone."""
     marks = [
-        Mark(row["id"], *chat.encode_example(tokenizer, row["prompt"], row["completion"]).split(), row["label"] is True)
+        Mark(
+            row["id"],
+            *chat.encode_example(tokenizer, row["prompt"], row["completion"], row.get("tools")).split(),
+            row["label"] is True,
+        )
         for row in rows
     ]
     chat.check_lengths([mark.length for mark in marks], max_length, section, source)

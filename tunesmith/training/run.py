@@ -10,11 +10,11 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
-from tunesmith.core import files, journal, lineage, manifest
+from tunesmith.core import files, journal, lineage, manifest, ready_rows
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import WeightsKind
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
@@ -35,8 +35,8 @@ SHOWN = 4
 class Watch:
     """The measurements of a training before, during and after its steps. Those left out are not taken."""
 
-    probes: list[list[Message]] = field(default_factory=list)
-    """Prompts answered before and after the training; empty for a reward model."""
+    probes: list[Row] = field(default_factory=list)
+    """Rows whose prompts are answered before and after the training; empty for a reward model."""
     rows_of: RowsOfStep = lambda step: []
     """The rows of a step, for errors."""
     right_answers: Callable[[], RightAnswers | None] | None = None
@@ -153,13 +153,13 @@ def _answer_probes(
     when: str,
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[Message]],
+    rows: list[Row],
 ) -> list[str]:
-    answers = generation.answer(model, tokenizer, prompts, max_new_tokens=PROBE_TOKENS)
-    for prompt, completion in zip(prompts, answers, strict=True):
-        log.write("sample", when=when, prompt=prompt, completion=completion)
-    for prompt, completion in zip(prompts[:SHOWN], answers, strict=False):
-        print(f"  {when}: {prompt[-1]['content'][:80]!r} -> {completion[:80]!r}")
+    answers = generation.answer(model, tokenizer, rows, max_new_tokens=PROBE_TOKENS)
+    for row, completion in zip(rows, answers, strict=True):
+        log.write("sample", when=when, **ready_rows.asked(row), completion=completion)
+    for row, completion in zip(rows[:SHOWN], answers, strict=False):
+        print(f"  {when}: {row['prompt'][-1]['content'][:80]!r} -> {completion[:80]!r}")
     return answers
 
 

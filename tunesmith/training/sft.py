@@ -28,7 +28,8 @@ Examples = dict[str, chat.Example]
 def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path) -> Examples:
     """Rows as tokens. Raises DataError that counts rows longer than ``max_length``: no row is truncated or dropped."""
     encoded = {
-        row["id"]: chat.encode_examples(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
+        row["id"]: chat.encode_examples(tokenizer, row["prompt"], row["completion"], row.get("tools"), turns=sft.turns)
+        for row in rows
     }
     lengths = [max(len(example.input_ids) for example in examples) for examples in encoded.values()]
     chat.check_lengths(lengths, sft.max_length, section, source)

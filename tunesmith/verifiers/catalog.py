@@ -6,16 +6,18 @@ long, the row is not gradable.
 """
 
 import json
+import re
 from dataclasses import asdict
 from functools import lru_cache
 
-from tunesmith.core.ready_rows import reference
+from tunesmith.core.ready_rows import reference, split_reasoning
 from tunesmith.verifiers import choice, exact, instructions, length, number, regex, visible
 from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.json_schema import verifier as json_schema
 from tunesmith.verifiers.math import comparison
 from tunesmith.verifiers.math import verifier as math
 from tunesmith.verifiers.refusal import verifier as refusal
+from tunesmith.verifiers.tool_call import verifier as tool_call
 from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
 from tunesmith.verifiers.worker import pool
 
@@ -32,7 +34,10 @@ VERIFIERS: dict[str, Verifier] = {
     "number": Verifier(number.verify),
     "refusal": Verifier(refusal.verify, needs=("label",)),
     "regex": Verifier(regex.verify, needs=("pattern",), optional=("anywhere",)),
+    "tool_call": Verifier(tool_call.verify, gold=tool_call.right_answer),
 }
+CLOSING = re.compile(r"</\\?\w*(?:think|thought|reason)")
+"""An end of reasoning that a pattern asks for."""
 POOLS = {name: pool.Pool(__name__, name) for name, verifier in VERIFIERS.items() if verifier.unbounded}
 """The worker processes of each verifier that needs them."""
 
@@ -40,8 +45,14 @@ POOLS = {name: pool.Pool(__name__, name) for name, verifier in VERIFIERS.items()
 def verify(name: str, completion: str, row: Columns) -> Verdict:
     """Grade ``completion``; not gradable where the row lacks a column that the verifier needs.
 
-    A completion without a visible character is no answer, whatever the verifier.
+    What a model thinks between tags before its answer is no part of it, unless a pattern asks for those tags. A
+    completion without a visible character is no answer, whatever the verifier.
     """
+    if "<" in completion and not (name == "regex" and CLOSING.search(str(row.get("pattern")))):
+        reasoning, answer = split_reasoning(completion)
+        if reasoning and not answer:
+            return Verdict(0.0, None, "nothing follows the reasoning, or it does not end", "no_answer")
+        completion = answer
     missing = missing_columns(name, row)
     if missing:
         return Verdict(0.0, None, f"the row has no {' and no '.join(map(repr, missing))}", "not_gradable")
@@ -112,6 +123,9 @@ def gold(name: str, row: Columns) -> str | None:
     """The row's right answer, or the first of several; None where the verifier needs no reference."""
     if "reference" not in VERIFIERS[name].needs:
         return None
+    own = VERIFIERS[name].gold
+    if own is not None:
+        return own(row)
     accepted = row.get("reference")
     return str(accepted[0]) if isinstance(accepted, list) and accepted else reference(row)
 

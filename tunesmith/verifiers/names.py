@@ -15,6 +15,7 @@ NAMES = (
     "number",
     "refusal",
     "regex",
+    "tool_call",
 )
 
 
