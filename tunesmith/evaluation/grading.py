@@ -11,7 +11,7 @@ from typing import cast
 
 from tunesmith.core import cpus, ready_rows
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Message, Row, Sample, answer_text, reference
+from tunesmith.core.ready_rows import Message, Row, Sample, answer_text, reference, split_reasoning
 from tunesmith.evaluation.documents import Details, Summary
 from tunesmith.evaluation.suites import Answers, compiled_format
 from tunesmith.verifiers import catalog, instructions, public_graders
@@ -55,7 +55,7 @@ def grade(
 
     def sample(row: Row, completion: Completion) -> Sample:
         if judge is not None and suite.refusal_by == "judge":
-            verdict = judged_refusal.verify(judge, completion.text, row)
+            verdict = judged_refusal.verify(judge, split_reasoning(completion.text)[1], row)
         else:
             verdict = catalog.verify(suite.verifier, completion.text, row)
         return {
@@ -157,7 +157,9 @@ def _refusals(samples: list[Sample]) -> Details:
 def _instructions(samples: list[Sample]) -> Details:
     """IFEval's four accuracies (Zhou et al. 2023, section 3): of prompts and of instructions, strict and loose."""
     graded = [sample for sample in samples if sample["status"] != "not_gradable"]
-    texts = [sample["completion"] if sample["status"] == "scored" else "" for sample in graded]  # which follows none
+    texts = [  # without an answer, none is followed
+        split_reasoning(sample["completion"])[1] if sample["status"] == "scored" else "" for sample in graded
+    ]
     answers = [instructions.check(text, sample["row"]) for text, sample in zip(texts, graded, strict=True)]
     checks = [check for answer in answers for check in answer]
     return {

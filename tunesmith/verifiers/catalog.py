@@ -48,14 +48,13 @@ def verify(name: str, completion: str, row: Columns) -> Verdict:
     What a model thinks between tags before its answer is no part of it, unless a pattern asks for those tags. A
     completion without a visible character is no answer, whatever the verifier.
     """
-    if "<" in completion and not (name == "regex" and CLOSING.search(str(row.get("pattern")))):
-        reasoning, answer = split_reasoning(completion)
-        if reasoning and not answer:
-            return Verdict(0.0, None, "nothing follows the reasoning, or it does not end", "no_answer")
-        completion = answer
     missing = missing_columns(name, row)
     if missing:
         return Verdict(0.0, None, f"the row has no {' and no '.join(map(repr, missing))}", "not_gradable")
+    if "<" in completion and not (name == "regex" and CLOSING.search(str(row.get("pattern")))):
+        reasoning, completion = split_reasoning(completion)
+        if reasoning and not completion:
+            return Verdict(0.0, None, "nothing follows the reasoning, or it does not end", "no_answer")
     if not VERIFIERS[name].unbounded:
         verdict = VERIFIERS[name].verify(completion, row)
     else:
