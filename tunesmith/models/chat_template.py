@@ -18,7 +18,7 @@ from tunesmith.core.ready_rows import Conversation, Message
 from tunesmith.models import chat
 from tunesmith.models.rendering import boundaries, style
 
-NOW = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+NOW = re.compile(r"""strftime_now\(\s*(["'])([^"']*)\1\s*\)""")
 """The question of a template what day it is, in the format of its second group."""
 TALK: list[Message] = [
     {"role": "user", "content": "Question one."},

@@ -24,11 +24,12 @@ def said(fields: dict[str, Any], **params: Any) -> str:
 JSON = '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'
 PYTHON = "[{'content': 'q', 'role': 'user'}, {'content': 'a', 'role': 'assistant'}]"
 NUMPY = "array([{'content': 'q', 'role': 'user'},\n       {'content': 'a', 'role': 'assistant'}],\n      dtype=object)"
+NAMED = '[{"id": "7", "role": "user", "content": "q"}, {"id": "8", "role": "assistant", "content": "a"}]'
 PRINTED = "[{'content': 'q', 'role': 'user'}\n {'content': 'a', 'role': 'assistant'}]"
 
 
 @pytest.mark.parametrize(
-    "text", [JSON, PYTHON, NUMPY, PRINTED, f'{{"messages": {JSON}}}', f'{{"conversations": {JSON}}}']
+    "text", [JSON, PYTHON, NUMPY, PRINTED, NAMED, f'{{"messages": {JSON}}}', f'{{"conversations": {JSON}}}']
 )
 @pytest.mark.parametrize("column", ["messages", "conversations", "conversation", "text", "chosen"])
 def test_turns_that_a_cell_holds_as_text_are_read_as_turns(text: str, column: str) -> None:
@@ -44,7 +45,10 @@ def test_turns_that_cannot_be_read_back_set_their_row_aside(text: str) -> None:
         read({"prompt": "q", "completion": text})
 
 
-@pytest.mark.parametrize("text", ['{"city": "Porto"}', "[1, 2]", '[{"name": "f"}]', "{'a': 1}", "[done]"])
+PLAIN = ['{"city": "Porto"}', "[1, 2]", '[{"name": "f"}]', "{'a': 1}", "[done]", '{"value": 3}', '{"from": "Porto"}']
+
+
+@pytest.mark.parametrize("text", PLAIN)
 def test_an_answer_that_happens_to_be_json_stays_text(text: str) -> None:
     assert read({"prompt": "q", "completion": text}).row["completion"][0]["content"] == text
 

@@ -11,9 +11,11 @@ CONVERSATIONS = {
     *(*CHATS, *PROMPTS, *ANSWERS, *REJECTED, *HISTORIES, "chosen", "preferred_output", "non_preferred_output", "text")
 }
 """Columns that may hold turns, also as text: tables have no other way to hold them."""
-TURNS_AS_TEXT = re.compile(
-    r"""\s*(?:array\()?\[?\s*\{\s*["'](?:role|from|content|value|messages|conversations?|turns)["']\s*:"""
-)
+TURNS = re.compile(r"\s*(?:array\()?\[?\s*\{")
+SPEAKER = re.compile(r"""["'](?:role|from)["']\s*:\s*["']""")
+SAID = re.compile(r"""["'](?:content|value|tool_calls)["']\s*:""")
+LOOKED_AT = 4000
+"""Characters of a cell in which a first turn is looked for."""
 OPENING = ("[", "{", "a", " ", "\n")
 BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
 """Where NumPy breaks the line between two objects, without a comma."""
@@ -40,8 +42,8 @@ def read(fields: Fields, *, table: bool = False) -> tuple[Fields, list[Remark]]:
     remarks: list[Remark] = []
     for name, value in fields.items():
         if type(value) is str:
-            if name in CONVERSATIONS and value[:1] in OPENING and TURNS_AS_TEXT.match(value):
-                changed[name] = _turns(name, value)
+            if name in CONVERSATIONS and value[:1] in OPENING and (turns := _turns(name, value)) is not None:
+                changed[name] = turns
                 remarks.append((f"turns written as text in {name!r}, read as turns", value))
             elif len(value) < 12 and _is_word_for_nothing(name, value.strip(), fields, table=table):
                 changed[name] = None
@@ -73,14 +75,31 @@ def _is_word_for_nothing(name: str, text: str, fields: Fields, *, table: bool) -
 
 
 def _turns(name: str, text: str) -> object:
+    """Return the turns that a text holds; None for any other text."""
+    start = text[:LOOKED_AT]
+    if not TURNS.match(start) or not SPEAKER.search(start):
+        return None
     plain = text.strip()
     if plain.startswith("array(") and plain.endswith(")"):
         plain = plain.removeprefix("array(").removesuffix(")").removesuffix("dtype=object").rstrip().rstrip(",")
     for candidate in (plain, BETWEEN_TURNS.sub("}, {", plain)):
         value = calls.json_value(candidate)
         if not isinstance(value, str):
-            return value
+            return value if _holds_turns(value) else None
+    if not SAID.search(start):
+        return None
     raise RowError(f"wrong type: {name!r} begins as a list of turns, and is neither JSON nor Python of one")
+
+
+def _holds_turns(value: object) -> bool:
+    """Tell a turn, a list of turns, or an object with one, from any other value."""
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(turn, dict) and _is_turn(turn) for turn in value)
+    return isinstance(value, dict) and (_is_turn(value) or any(_holds_turns(value.get(name)) for name in CHATS))
+
+
+def _is_turn(value: Fields) -> bool:
+    return ("role" in value and bool(value.keys() & {"content", "tool_calls"})) or {"from", "value"} <= value.keys()
 
 
 def _unwrapped(name: str, value: object, fields: Fields) -> Fields:

@@ -80,7 +80,7 @@ def _one(value: object) -> Right:
             return Right(inner["name"], {name: _options(options) for name, options in allowed.items()})
         return _exactly(parsing.call(inner))
     [(name, allowed)] = value.items()  # BFCL's form
-    if not isinstance(allowed, dict):
+    if not isinstance(allowed, dict) or name in ("arguments", "parameters", "function", "allowed"):
         raise MalformedError("a call names no function")
     return Right(str(name), {argument: _options(options) for argument, options in allowed.items()})
 
