@@ -83,16 +83,17 @@ def _with_date(template: str, day: date) -> str:
 
 def _asks_for_date(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the template writes the date, in a conversation alone, with a system message, or with tools."""
+    if "strftime_now" not in str(tokenizer.chat_template):
+        return False
     system: list[Message] = [{"role": "system", "content": "Be brief."}, *TALK]
+    days = []
+    for day in ("one day", "another day"):
+        changed = copy.copy(tokenizer)
+        _put_first(changed, f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}")
+        days.append(changed)
     for messages, settings in ((TALK, {}), (system, {}), (TALK, {"tools": [style.TOOL]})):
-        texts = []
-        for answer in ("one day", "another day"):
-            try:
-                now = {"strftime_now": lambda _, answer=answer: answer}
-                texts.append(tokenizer.apply_chat_template(messages, tokenize=False, **settings, **now))
-            except Exception:  # a template is a program: whether it fails, and how, is told where it renders
-                texts.append("")
-        if texts[0] != texts[1]:
+        first, other = ("".join(style.rendered(changed, messages, **settings)) for changed in days)
+        if first != other:
             return True
     return False
 

@@ -84,7 +84,7 @@ def test_a_turn_that_is_marked_is_trained_or_not_whatever_the_training_says(toke
         (CHATML, style.Style(None, text_arguments=False, calls=False, tools=False)),
         (AGENT, style.Style("reasoning_content", text_arguments=False, calls=True, tools=True)),
         (TEXT_ARGUMENTS, style.Style(None, text_arguments=True, calls=True, tools=False)),
-        (AGENT.replace("reasoning_content", "thinking"), style.Style("thinking", False, True, True)),
+        (AGENT.replace("reasoning_content", "reasoning"), style.Style("reasoning", False, True, True)),
     ],
 )
 def test_what_a_template_wants_is_found_by_rendering(

@@ -34,6 +34,7 @@ DESCRIBING = {
     *("note", "notes", "comment", "comments", "remark", "remarks", "description", "explanation", "explanations"),
     *("rationale", "rationales", "hint", "hints", "metadata", "meta", "info", "extra", "extra_info", "annotations"),
     *("annotator", "worker", "user", "focus", "parallel_tool_calls", "tool_choice", "schemaVersion", "response_format"),
+    *("label", "feedback", "user_feedback", "human_feedback", "reaction", "vote", "verdict", "decision", "status"),
     *("store", "stream", "max_tokens", "prompt_id", "reasoning_effort", "ability"),
 }
 """Columns that say what a row is about or where it is from, and are part of neither prompt nor answer."""

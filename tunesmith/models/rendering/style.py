@@ -54,7 +54,7 @@ def of(tokenizer: PreTrainedTokenizerBase) -> Style:
             reasoning=next((key for key in KEYS if _writes_reasoning(tokenizer, key)), None),
             text_arguments=text_arguments,
             calls=_writes_calls(tokenizer, text=text_arguments),
-            tools="probe_tool" in "".join(_rendered(tokenizer, [QUESTION], tools=[TOOL])),
+            tools="probe_tool" in "".join(rendered(tokenizer, [QUESTION], tools=[TOOL])),
         )
     return _styles[template]
 
@@ -83,7 +83,7 @@ def _in_text(call: Any) -> Any:
 
 def _writes_reasoning(tokenizer: PreTrainedTokenizerBase, key: str) -> bool:
     messages = [QUESTION, {"role": "assistant", "content": "!", key: "probe_thought"}]
-    return any("probe_thought" in text for text in _rendered(tokenizer, messages))
+    return any("probe_thought" in text for text in rendered(tokenizer, messages))
 
 
 def _writes_calls(tokenizer: PreTrainedTokenizerBase, *, text: bool) -> bool:
@@ -93,11 +93,11 @@ def _writes_calls(tokenizer: PreTrainedTokenizerBase, *, text: bool) -> bool:
     return any(
         all(part in written for part in ("probe_name", "probe_key", "probe_value", "probe_answer"))
         and r"\"probe_key" not in written
-        for written in _rendered(tokenizer, [*messages, {"role": "assistant", "content": "!"}])
+        for written in rendered(tokenizer, [*messages, {"role": "assistant", "content": "!"}])
     )
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Any], **settings: Any) -> Iterator[str]:
+def rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Any], **settings: Any) -> Iterator[str]:
     """Yield the conversation as text; nothing where the template refuses it, in whatever way."""
     try:
         yield str(tokenizer.apply_chat_template(messages, tokenize=False, **settings))
