@@ -207,10 +207,11 @@ def test_a_template_that_fails_costs_only_its_row(tmp_path: Path, stack: ExitSta
 
 
 def test_integers_of_any_size_survive(tmp_path: Path, stack: ExitStack) -> None:
-    row = {"prompt": "q", "instruction_id_list": ["i"], "kwargs": [{"n": 10**30}]}
+    tool = {"name": "f", "parameters": {"maximum": 10**30}}
+    row = {"prompt": "q", "completion": "a", "tools": [tool]}
     path = data.write(tmp_path / "a.jsonl", [row, {**row, "prompt": " "}])
-    checked = data.check(stack, data.dataset(path, kind="scored"))
-    assert data.good_rows(checked)[0]["settings"] == [{"n": 10**30}]
+    checked = data.check(stack, data.dataset(path))
+    assert data.good_rows(checked)[0]["tools"][0]["function"] == tool
     assert str(10**30) in checked.problems[0].raw
 
 
