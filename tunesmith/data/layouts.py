@@ -56,7 +56,8 @@ class Layout:
         if self.unmarked is not None:
             return {*self.unmarked.used, *self.columns}
         thoughts = REASONING if self.build in (builders.answer, builders.correction) else ()
-        return {*self.columns, *(BESIDE_PROMPTS if self.has_prompt else BESIDE_CHATS), *thoughts}
+        compared = marks.COMPARED if self.kind == "preferences" else ()
+        return {*self.columns, *(BESIDE_PROMPTS if self.has_prompt else BESIDE_CHATS), *thoughts, *compared}
 
     def uses(self, fields: Fields) -> set[str]:
         """Return the columns that a row of this layout is made of."""

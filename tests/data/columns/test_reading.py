@@ -161,7 +161,7 @@ def test_a_column_that_no_part_of_the_row_uses_sets_it_aside(left: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    "told", [{"id": 7}, {"source": "a book"}, {"score_chosen": 8.5}, {"prompt_id": "x"}, {"copy": "a"}, {"n": 3}]
+    "told", [{"id": 7}, {"source": "a book"}, {"length": 8.5}, {"prompt_id": "x"}, {"copy": "a"}, {"n": 3}]
 )
 def test_what_describes_a_row_or_repeats_it_is_counted(told: dict[str, Any]) -> None:
     [name] = told
