@@ -24,6 +24,10 @@ NOT_ROWS = {
     b"\xfd7zXZ\x00": ("compressed with xz", "unpack it, or compress it with gzip"),
     b"7z\xbc\xaf": ("a 7z archive", "unpack it"),
     b"ARROW1": ("an Arrow file", "save it as Parquet: `datasets.Dataset.from_file(…).to_parquet(…)`"),
+    b"\xff\xff\xff\xff": ("an Arrow file", "save it as Parquet: `datasets.Dataset.from_file(…).to_parquet(…)`"),
+    codecs.BOM_UTF32_LE: ("text in UTF-32", "save it as UTF-8"),
+    b"\x1f\x8b": ("compressed twice", "unpack it once"),
+    b"\x28\xb5\x2f\xfd": ("compressed twice", "unpack it once"),
     b"SQLite format 3": ("an SQLite database", "export the table as CSV or JSON lines"),
     b"Obj\x01": ("an Avro file", "convert it to Parquet"),
     b"ORC": ("an ORC file", "convert it to Parquet"),
@@ -49,17 +53,18 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
     if path.exists() and not path.is_file():
         raise DataError(f"{path}: a pipe or a device, not a file", fix="write its rows into a file, and name that")
     with path.open("rb") as file:
-        start = file.peek(4)[:4]
+        start = file.peek(SAMPLE)[:SAMPLE]
         compression = next((name for magic, name in COMPRESSIONS.items() if start.startswith(magic)), None)
-        if compression is None and path.suffix in SUFFIXES and start.lstrip()[:1] not in (b"{", b"["):
+        plain = start.lstrip()[:1] in (b"{", b"[") or _is_table(start.decode(errors="replace"))
+        if compression is None and path.suffix in SUFFIXES and not plain:
             raise DataError(
                 f"{path}: the file is damaged: not compressed, as its name says", fix="compress or download it again"
             )
         if compression is None:
             yield file
         else:
-            with pa.CompressedInputStream(file, compression) as plain:
-                yield io.BufferedReader(plain, BLOCK_BYTES)
+            with pa.CompressedInputStream(file, compression) as unpacked:
+                yield io.BufferedReader(unpacked, BLOCK_BYTES)
 
 
 def check_rows(path: Path, start: bytes) -> None:
@@ -112,7 +117,7 @@ def text_format(start: bytes, named: str) -> str:
     as_json = named in (".json", ".jsonl", ".ndjson")
     if text[:1] in (b"{", b"["):
         return named if as_json else ".json"
-    if as_json and _is_table(text.decode(errors="replace")):
+    if (as_json or named == ".parquet") and _is_table(text.decode(errors="replace")):
         return ".csv"
     return named
 
