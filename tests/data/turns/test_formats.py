@@ -80,6 +80,28 @@ def bedrock() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def gemini() -> dict[str, Any]:
+    calls = [{"functionCall": {"name": "get_weather", "args": call["function"]["arguments"]}} for call in CALLS]
+    results = [{"functionResponse": {"name": "get_weather", "response": text}} for text in ("sunny", "rainy")]
+    thought = {"thought": True, "text": "Two cities."}
+    return {
+        "tools": [{"functionDeclarations": [TOOLS[0]["function"]]}],
+        "contents": [{"role": "user", "parts": [{"text": USER["content"]}]},
+                     {"role": "model", "parts": [thought, {"text": "I look."}, *calls]},
+                     {"role": "user", "parts": results}, {"role": "model", "parts": [{"text": "Sun and rain."}]}],
+    }  # fmt: skip
+
+
+def results_in_parts() -> dict[str, Any]:
+    """OpenAI's turns, with results in parts of a tool's turn."""
+    fields = openai(text=True)
+    results = [
+        {"type": "tool_result", "tool_call_id": turn["tool_call_id"], "content": turn["content"]}
+        for turn in fields["messages"][2:4]
+    ]
+    return fields | {"messages": [*fields["messages"][:2], {"role": "tool", "content": results}, ANSWER]}
+
+
 def sharegpt() -> dict[str, Any]:
     calls = [function(call, text=False) for call in CALLS]
     return {
@@ -123,6 +145,8 @@ def swift() -> dict[str, Any]:
         (openai(text=False), row(ids=("0", "1"))),
         (anthropic(), row(ids=("0", "1"), reasoning="Two cities.", said="I look.")),
         (bedrock(), row(ids=("0", "1"), reasoning="Two cities.", said="I look.")),
+        (gemini(), row(reasoning="Two cities.", said="I look.")),
+        (results_in_parts(), row(ids=("0", "1"))),
         (sharegpt(), row()),
         (hermes(column=False), row(reasoning="Two cities.", said="I look.")),
         (hermes(column=True), row(reasoning="Two cities.", said="I look.")),
@@ -164,6 +188,7 @@ def test_a_call_is_preferred_to_another_and_a_prompt_with_tools_is_scored() -> N
         ({"function": {"arguments": "{}"}}, "names no function"),
         ({"function": {"name": "f", "arguments": "{"}}, "are not JSON"),
         ({"function": {"name": "f", "arguments": [1]}}, "are list, not an object"),
+        ({"function": {"name": "f", "arguments": {}}, "result": "sunny"}, "field lost: 'result' of a tool call"),
     ],
 )
 def test_a_malformed_call_sets_its_row_aside(call: dict[str, Any], reason: str) -> None:

@@ -12,7 +12,7 @@ PROMPT_RANKS: tuple[tuple[str, ...], ...] = (INSTRUCTIONS, QUESTIONS, INPUTS, CO
 """Columns that a prompt is made of, in the order in which they are put together, at most one of each group."""
 PROMPTS = ("prompt", "question", "instruction", "query", "problem", "input")
 ANSWERS = ("completion", "response", "output", "answer", "solution")
-CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
+CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat", "contents")
 CHOICES = ("choices", "options")
 SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction")
 HISTORIES = ("history", "chat_history")
@@ -35,10 +35,11 @@ DESCRIBING = {
     *("rationale", "rationales", "hint", "hints", "metadata", "meta", "info", "extra", "extra_info", "annotations"),
     *("annotator", "worker", "user", "focus", "parallel_tool_calls", "tool_choice", "schemaVersion", "response_format"),
     *("label", "feedback", "user_feedback", "human_feedback", "reaction", "vote", "verdict", "decision", "status"),
+    *("start_time", "end_time", "creation_time", "created_time", "update_time", "response_time", "latency"),
     *("store", "stream", "max_tokens", "prompt_id", "reasoning_effort", "ability"),
 }
 """Columns that say what a row is about or where it is from, and are part of neither prompt nor answer."""
-DESCRIBING_ENDS = ("_id", "_ids", "_url", "_name", "_source", "_hash", "_date", "_time", "_type", "_tokens", "_length")
+DESCRIBING_ENDS = ("_id", "_ids", "_url", "_name", "_source", "_hash", "_date", "_type", "_tokens", "_length")
 
 
 def describes(name: str) -> bool:

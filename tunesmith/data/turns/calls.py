@@ -12,6 +12,8 @@ from tunesmith.data.turns.fields import Raw, is_nothing
 NAMES = ("name", "tool_name", "function_name")
 ARGUMENTS = ("arguments", "parameters", "input", "args")
 IDS = ("id", "tool_call_id", "toolUseId", "call_id")
+CALLED = {*NAMES, *ARGUMENTS, *IDS, "type", "function", "index", "cache_control", "parsed_arguments"}
+"""Fields of a call that are read, or say nothing about it."""
 SCHEMAS = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "args_schema")
 LONGEST_LITERAL = 100_000
 """Characters of the longest Python literal that is parsed; its parser may exhaust the stack on longer ones."""
@@ -35,6 +37,11 @@ def call(value: Raw, position: int) -> ToolCall:
     name = _first(function, NAMES) if isinstance(function, dict) else None
     if not isinstance(function, dict) or not isinstance(name, str):
         raise RowError(f"wrong type: a tool call of turn {position} names no function")
+    lost = next(
+        (key for part in (value, function) for key in part if key not in CALLED and not is_nothing(part[key])), None
+    )
+    if lost is not None:
+        raise RowError(f"field lost: {lost!r} of a tool call of turn {position} would not reach the model")
     arguments = _first(function, ARGUMENTS)
     if isinstance(arguments, str):
         try:
@@ -57,6 +64,9 @@ def definitions(value: object) -> list[Tool]:
     if is_nothing(value):
         return []
     values = [json_value(one) for one in listed(value)]
+    declared = [one.get("functionDeclarations") for one in values if isinstance(one, dict)]
+    if any(declared):  # Gemini
+        values = [tool for tools in declared for tool in listed(tools)]
     if not all(isinstance(one, dict) for one in values):
         raise RowError("wrong type: the tools are not a list of objects, each with a name")
     return [_definition(one) for one in values if isinstance(one, dict) and "cachePoint" not in one]
@@ -88,11 +98,13 @@ def json_value(value: object) -> object:
     return value
 
 
-def without_padding(value: object) -> object:
-    """Leave the nulls out that Arrow writes for fields which only other rows have."""
-    if isinstance(value, dict):
-        return {name: without_padding(part) for name, part in value.items() if part is not None}
-    return [without_padding(part) for part in value] if isinstance(value, list) else value
+def json_text(text: str) -> str | None:
+    """Return the text that a JSON string stands for; None for any other text."""
+    try:
+        value = jiter.from_json(text.encode(errors="replace"))
+    except ValueError:
+        return None
+    return value if isinstance(value, str) else None
 
 
 def load_many(text: str) -> object:

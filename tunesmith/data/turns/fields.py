@@ -20,7 +20,7 @@ FLAGS = {
 }
 """Marks of whether a turn is trained; True for those that say that it is not."""
 READ = {
-    *("role", "from", "content", "value", "name", "tool_name", "tool_calls", "function_call"),
+    *("role", "from", "content", "value", "parts", "name", "tool_name", "tool_calls", "function_call"),
     *("tool_call_id", "reasoning_details", *REASONING, *FLAGS),
 }
 DESCRIBING = {

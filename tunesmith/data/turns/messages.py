@@ -1,7 +1,7 @@
 """Lists of turns as data sets and APIs write them, turned into messages.
 
-Forms of a turn: `role` and `content`, ShareGPT's `from` and `value`, and content in parts, in which Anthropic and
-Bedrock put calls, results and reasoning.
+Forms of a turn: `role` and `content`, ShareGPT's `from` and `value`, Gemini's `role` and `parts`, and content in parts,
+in which Anthropic, Bedrock and Gemini put calls, results and reasoning.
 """
 
 import json
@@ -59,7 +59,7 @@ def _add(messages: list[Message], value: object, position: int) -> None:
     if speaker == CALLS:
         _add_calls(messages, calls.from_list(parts.text, position) or parts.calls, fields.train(value, position))
         return
-    if speaker == "tool":
+    if speaker == "tool" and not parts.results:
         message = _result(value, parts.text)
         messages += [message | {"content": text} for text in tags.results(parts.text)]
         return
@@ -125,7 +125,7 @@ class _Parts:
         self.results: list[Message] = []
         self.reasoning = ""
         self._position = position
-        content = value.get("content", value.get("value"))
+        content = value.get("content", value.get("value", value.get("parts")))
         if content is None and any(not is_nothing(value.get(name)) for name in ("tool_calls", "function_call")):
             content = ""
         if content is None:
@@ -147,6 +147,8 @@ class _Parts:
         match [kind, *held]:
             case [None, "cachePoint"] | ["redacted_thinking", *_]:
                 return ""
+            case [None, "thought", "text"] if held["thought"] is True:  # Gemini
+                self.reasoning += self._string(held["text"])
             case ["thinking" | "reasoning", *_]:
                 self.reasoning += self._string(held.get("thinking", held.get("text", held.get("reasoning"))))
             case [None, "reasoningContent"]:
@@ -155,12 +157,14 @@ class _Parts:
                 self.reasoning += self._string(inner.get("text") if isinstance(inner, dict) else None)
             case ["tool_use" | "tool_call", *_]:
                 self.calls.append(calls.call(held, self._position))
-            case [None, "toolUse"]:
-                self.calls += calls.from_list(held["toolUse"], self._position)
+            case [None, "toolUse" | "functionCall" as name]:
+                self.calls += calls.from_list(held[name], self._position)
             case ["tool_result", *_]:
                 self._add_result(held)
             case [None, "toolResult"]:
                 self._add_result(held["toolResult"])
+            case [None, "functionResponse"]:
+                self._add_result({"content": _response(held["functionResponse"])})
             case _:
                 raise RowError(f"wrong type: turn {self._position} has a part of {_kind(kind, held)}, not text")
         return ""
@@ -186,6 +190,12 @@ class _Parts:
         if not isinstance(value, str):
             raise RowError(f"wrong type: a part of turn {self._position} is {type(value).__name__}, not text")
         return value
+
+
+def _response(value: object) -> object:
+    """Return what a function returned, in Gemini's form of a result, as text or as parts."""
+    returned = value.get("response") if isinstance(value, dict) else value
+    return returned if isinstance(returned, str) else [{"json": returned}]
 
 
 def _kind(kind: object, held: Raw) -> str:
