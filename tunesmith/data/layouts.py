@@ -42,7 +42,11 @@ class Layout:
     def to_row(self, fields: Fields) -> Row:
         """Build the ready row without its id. Raises RowError where the record is bad or its layout cannot train."""
         if self.build is None:
-            raise RowError(f"not trainable: {self.description}")
+            unread = [
+                name for name in fields if name in _left_out(self, tuple(fields)) and not is_nothing(fields[name])
+            ]
+            named = f"; {', '.join(map(repr, unread))} may: name it in data.<dataset>.columns" if unread else ""
+            raise RowError(f"not trainable: {self.description}{named}")
         return self.build(fields, *self.columns)
 
     @functools.cached_property

@@ -49,19 +49,27 @@ BAD = (
 )
 MEANING = dict.fromkeys(GOOD, True) | dict.fromkeys(BAD, False)
 """Whether an answer with this mark is good, by the mark's text in lower case."""
-OPPOSITE = ("thumbs_down", "thumb_down", "disliked", "downvoted", "is_bad", "bad", "undesirable")
+OPPOSITE = (
+    *("thumbs_down", "thumb_down", "disliked", "downvoted", "dislike", "downvote", "is_bad", "bad", "undesirable"),
+    *("is_rejected", "rejected", "is_wrong", "is_incorrect", "hallucinated", "is_hallucination", "flagged"),
+)
 """Columns whose yes marks an answer as bad."""
 COLUMNS = (
     *("label", "kto_tag", "thumbs_up", "thumb_up", "thumbs", "thumb", "liked", "upvoted", "is_good", "good"),
     *("desirable", "accepted", "is_accepted", "approved", "correct", "is_correct", "feedback", "user_feedback"),
-    *("human_feedback", "reaction", "vote", "verdict", "decision", "status", *OPPOSITE),
+    *("human_feedback", "reaction", "vote", "verdict", "decision", "status", "like", "upvote", "preferred"),
+    *("is_preferred", "is_chosen", "chosen", "helpful", "is_helpful", "useful", "is_useful", "passed", "success"),
+    *OPPOSITE,
 )
 """Names of columns that mark an answer; a value without a meaning of the table above is no mark."""
+SIDES = ("chosen", "rejected")
+"""Columns of these that hold a text, which is an answer of a pair and no mark."""
 BALANCES = (("thumbs_up", "thumbs_down"), ("upvotes", "downvotes"), ("likes", "dislikes"))
 """Pairs of columns that count, for one answer, those who found it good and those who found it bad."""
 RATINGS = (
     *("rating", "score", "overall_score", "stars", "helpfulness", "quality", "user_rating", "human_rating"),
-    *("user_score", "human_score", "average_rating", "overall_rating", "grade"),
+    *("user_score", "human_score", "average_rating", "overall_rating", "grade", "reward", "reward_score"),
+    *("preference_score", "quality_score"),
 )
 """Names of columns that rate an answer with a number, the first of them before the others."""
 RANKS = ("rank", "ranking", "ranks")
@@ -99,6 +107,8 @@ def find(fields: Fields) -> Mark | None:
         elif columns[0] in RATINGS:
             if (rating := _number(value)) is not None:
                 return Mark(columns, rating)
+        elif columns[0] in SIDES and isinstance(value, str):
+            continue
         elif (mark := _mark(value)) is not None:
             return Mark(columns, mark is not (columns[0] in OPPOSITE))
     return None

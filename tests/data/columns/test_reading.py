@@ -1,5 +1,6 @@
 """Records read as rows: cells that are something else, prompts of several columns, and what is not used."""
 
+import json
 from typing import Any
 
 import pytest
@@ -45,6 +46,36 @@ def test_turns_that_cannot_be_read_back_set_their_row_aside(text: str) -> None:
         read({"prompt": "q", "completion": text})
 
 
+@pytest.mark.parametrize("text", [json.dumps(JSON), JSON[1:-1].replace("}, {", "}\n{")])
+def test_turns_that_were_encoded_twice_or_stand_on_lines_of_their_own_are_read(text: str) -> None:
+    assert read({"messages": text}).row == ANSWER
+
+
+def test_an_answer_in_parts_that_a_cell_holds_as_text_is_their_text() -> None:
+    reading = read({"prompt": "q", "completion": '[{"type": "text", "text": "a"}]'})
+    assert (reading.row, len(reading.remarks)) == (ANSWER, 1)
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "others", "said"),
+    [
+        ("history", '[["x", "y"]]', {"answer": "a"}, ["x", "y", "q", "a"]),
+        ("history", "[]", {"answer": "a"}, ["q", "a"]),
+        ("system", '[{"type": "text", "text": "s"}]', {"answer": "a"}, ["s", "q", "a"]),
+        ("system", '{"style": "brief"}', {"answer": "a"}, ['{"style": "brief"}', "q", "a"]),
+        ("choices", "['Tin', 'Oak']", {"answer": "B"}, ["q\n\nA. Tin\nB. Oak", "B"]),
+        ("images", "[]", {"answer": "a"}, ["q", "a"]),
+        ("responses", '["x", "y"]', {"scores": "[1, 2]"}, ["q", "y", "x"]),
+    ],
+)
+def test_a_list_that_a_cell_holds_as_text_is_a_list(
+    column: str, text: str, others: dict[str, Any], said: list[str]
+) -> None:
+    row = read({"question": "q", column: text, **others}).row
+    parts = (row["prompt"], row.get("completion", []), row.get("chosen", []), row.get("rejected", []))
+    assert [message["content"] for part in parts for message in part] == said
+
+
 PLAIN = ['{"city": "Porto"}', "[1, 2]", '[{"name": "f"}]', "{'a': 1}", "[done]", '{"value": 3}', '{"from": "Porto"}']
 
 
@@ -66,6 +97,9 @@ def test_an_answer_that_happens_to_be_json_stays_text(text: str) -> None:
         ({"instruction": "Name it.", "input": "nan"}, "Name it."),
         ({"question": "q", "input": "None"}, "q"),
         ({"prompt": "q and more", "question": "q", "input": ""}, "q and more"),
+        ({"instruction": "True or false?", "input": "false"}, "True or false?\n\nfalse"),
+        ({"instruction": "Say it again:\nbird", "input": "bird"}, "Say it again:\nbird"),
+        ({"prompt": "From gate 4. Which?", "context": "From gate 4."}, "From gate 4. Which?"),
         ({"prompt": [{"role": "user", "content": "Translate."}], "context": "fish"}, "Translate.\n\nfish"),
         ({"instruction": "### Instruction:\nTranslate.\n\n### Response:\n", "input": "bird"}, "Translate.\n\nbird"),
         ({"question": "Which?", "choices": ["Tin", "Oak"]}, "Which?\n\nA. Tin\nB. Oak"),
@@ -192,14 +226,45 @@ def test_a_word_for_nothing_in_a_table_is_nothing(word: str) -> None:
 
 
 def test_a_label_that_sounds_like_nothing_is_an_answer_outside_of_tables() -> None:
-    assert read({"question": "Which drug?", "answer": "None"}).row["completion"][0]["content"] == "None"
+    reading = read({"question": "Which drug?", "answer": "None"})
+    assert reading.row["completion"][0]["content"] == "None"
+    assert reading.remarks[0][0] == "'None' in 'answer', which may be a word for nothing"
+
+
+@pytest.mark.parametrize("word", ["<noinput>", "<NoInput>", "<no_input>", "No input"])
+def test_an_input_that_says_that_there_is_none_is_none(word: str) -> None:
+    assert said({"instruction": "q", "input": word, "output": "a"}) == "q"
+
+
+@pytest.mark.parametrize("fields", [{"answers": {"text": ["a"]}}, {"answerKey": "A"}, {"response_a": "x"}])
+def test_a_prompt_whose_answer_is_not_recognised_names_the_column_that_may_be_it(fields: dict[str, Any]) -> None:
+    [name] = fields
+    with pytest.raises(RowError, match=f"a prompt alone.*; {name!r} may"):
+        read({"question": "q", "id": 7, **fields})
+
+
+@pytest.mark.parametrize(("mark", "good"), [({"rejected": True}, False), ({"chosen": True}, True),
+                                            ({"is_rejected": "yes"}, False), ({"helpful": "no"}, False)])  # fmt: skip
+def test_an_answer_that_a_column_marks_bad_is_none_to_imitate(mark: dict[str, Any], good: bool) -> None:
+    fields = {"prompt": "q", "response": "a", **mark}
+    assert read(fields).row == ANSWER | {"label": good}
+    if not good:
+        with pytest.raises(RowError, match="marked bad"):
+            read(fields, kind="answers")
+
+
+def test_a_rewarded_answer_asks_for_the_scale() -> None:
+    with pytest.raises(RowError, match="rating without a scale"):
+        read({"prompt": "q", "response": "a", "reward": -3.2})
 
 
 @pytest.mark.parametrize(
     ("text", "remark"),
     [
         ("I am {{name}}.", "a placeholder"), (r"first\nsecond", r"\n as two characters"),
-        ("fine", ""), (r"\neq and $a \neq b$", ""), ("a {{ b", ""), ("line\nand \\n", ""),
+        ("I am {name}.", "a placeholder"), ("From [Your Company].", "a placeholder"), ("Hi <<user>>", "a placeholder"),
+        (r"a\r\nb", r"\n as two characters"), (r"Steps:\n1. a", r"\n as two characters"), (r"C:\new", ""),
+        ("x = [1, {2}] << 3", ""), ("fine", ""), (r"\neq and $a \neq b$", ""), ("a {{ b", ""), ("line\nand \\n", ""),
     ],
 )  # fmt: skip
 def test_remains_of_templates_and_exports_are_told(text: str, remark: str) -> None:

@@ -3,7 +3,19 @@
 import re
 
 from tunesmith.core.ready_rows import PARTS, Row
-from tunesmith.data.columns.names import ANSWERS, CHATS, CONTEXTS, HISTORIES, INPUTS, PROMPTS, REJECTED, SYSTEMS
+from tunesmith.data import marks
+from tunesmith.data.columns.names import (
+    ANSWERS,
+    CHATS,
+    CHOICES,
+    CONTEXTS,
+    HISTORIES,
+    INPUTS,
+    MEDIA,
+    PROMPTS,
+    REJECTED,
+    SYSTEMS,
+)
 from tunesmith.data.records import Fields, RowError
 from tunesmith.data.turns import calls
 
@@ -11,25 +23,41 @@ CONVERSATIONS = {
     *(*CHATS, *PROMPTS, *ANSWERS, *REJECTED, *HISTORIES, "chosen", "preferred_output", "non_preferred_output", "text")
 }
 """Columns that may hold turns, also as text: tables have no other way to hold them."""
+LISTS = {
+    **dict.fromkeys((*HISTORIES, *CHOICES, *MEDIA, *marks.LISTS, *marks.ORDERED, *marks.COMPARED), ("[", "{")),
+    **dict.fromkeys(SYSTEMS, ("[",)),  # an object may be meant as text
+}
+"""Columns that may hold a list, also as text, with the beginnings of such a text."""
 TURNS = re.compile(r"\s*(?:array\()?\[?\s*\{")
 SPEAKER = re.compile(r"""["'](?:role|from)["']\s*:\s*["']""")
 SAID = re.compile(r"""["'](?:content|value|tool_calls)["']\s*:""")
 LOOKED_AT = 4000
 """Characters of a cell in which a first turn is looked for."""
-OPENING = ("[", "{", "a", " ", "\n")
+PARTS_OF_TEXT = re.compile(r"""["']type["']\s*:\s*["'](?:input_|output_)?text["']""")
+OPENING = ("[", "{", "a", " ", "\n", '"')
 BETWEEN_TURNS = re.compile(r"\}\s*\n\s*\{")
 """Where NumPy breaks the line between two objects, without a comma."""
-NOTHING = frozenset({"nan", "NaN", "NAN", "-nan", "-NaN", "<NA>", "NaT", "<noinput>", "<no input>", "<noInput>"})
+NOTHING = frozenset(
+    {"nan", "NaN", "NAN", "-nan", "-NaN", "<NA>", "NaT", "<noinput>", "<no input>", "<no_input>", "<none>", "<null>"}
+)
 """Texts that stand for no value wherever they are a whole cell."""
-MAYBE_NOTHING = frozenset({"None", "none", "null", "NULL", "Null", "N/A", "n/a", "NA", "#N/A", "#NA", "N.A."})
+MAYBE_NOTHING = frozenset({"None", "none", "null", "NULL", "Null", "N/A", "n/a", "NA", "#N/A", "#NA", "N.A.",
+                           "noinput", "no input", "No input", "No Input", "[no input]", "undefined"})  # fmt: skip
 """Texts that stand for no value in a CSV, where pandas reads them so, and in a column that a prompt can do without."""
 OPTIONAL = {*INPUTS, *CONTEXTS, *SYSTEMS}
 ESCAPED_BREAK = re.compile(
-    r"(?<!\\)\w*[\w.,;!?)\"'] ?\\n(?!(?:eq|e|u|abla|ot|i|mid|parallel|cong|less|geq|leq|earrow|warrow|ewline)\b)"
+    r"(?<!\\)\w*(?:[\w.,;!?)\"'] ?(?:\\r)?|:(?=\\n[\s\d*\\-]))\\n"
+    r"(?!(?:eq|e|u|abla|ot|i|mid|parallel|cong|less|geq|leq|earrow|warrow|ewline)\b)"
 )
 Remark = tuple[str, str]
 """What was read otherwise than written, or looks wrong, and the text in which."""
-PLACEHOLDER = re.compile(r"\{\{ ?[A-Za-z_][\w. ]{0,40}\}\}")
+MARKS = ("{", "[", "<<")
+"""Beginnings of placeholders."""
+PLACEHOLDER = re.compile(
+    r"\{\{ ?[A-Za-z_][\w. ]{0,40}\}\}|\$\{[A-Za-z_]\w{0,40}\}|<<[A-Za-z_][\w ]{0,40}>>|\[\[[A-Za-z_][\w ]{0,40}\]\]|"
+    r"\[(?:[Yy]our|[Ii]nsert) [^\]\n]{1,40}\]|\[(?:NAME|AUTHOR|COMPANY|DATE|USER|CITY)\]|"
+    r"\{(?:name|author|user|user_?name|company|date|city|assistant|bot_?name)\}"
+)
 
 
 def read(fields: Fields, *, table: bool = False) -> tuple[Fields, list[Remark]]:
@@ -45,9 +73,14 @@ def read(fields: Fields, *, table: bool = False) -> tuple[Fields, list[Remark]]:
             if name in CONVERSATIONS and value[:1] in OPENING and (turns := _turns(name, value)) is not None:
                 changed[name] = turns
                 remarks.append((f"turns written as text in {name!r}, read as turns", value))
+            elif name in LISTS and value[:1] in LISTS[name] and not isinstance(listed := calls.json_value(value), str):
+                changed[name] = listed
+                remarks.append((f"a list written as text in {name!r}, read as a list", value))
             elif len(value) < 12 and _is_word_for_nothing(name, value.strip(), fields, table=table):
                 changed[name] = None
                 remarks.append((f"a word for nothing in {name!r}, read as no value", value))
+            elif len(value) < 12 and name in ANSWERS and value.strip() in MAYBE_NOTHING:
+                remarks.append((f"{value.strip()!r} in {name!r}, which may be a word for nothing", value))
         elif type(value) is dict and name in CONVERSATIONS:
             changed[name] = value
     if not changed:
@@ -67,7 +100,7 @@ def check_filled(fields: Fields, remarks: list[Remark]) -> None:
 
 
 def _is_word_for_nothing(name: str, text: str, fields: Fields, *, table: bool) -> bool:
-    if text in NOTHING:
+    if text in NOTHING or (text[:1] == "<" and text.lower() in NOTHING):
         return True
     if text not in MAYBE_NOTHING:
         return False
@@ -77,18 +110,31 @@ def _is_word_for_nothing(name: str, text: str, fields: Fields, *, table: bool) -
 def _turns(name: str, text: str) -> object:
     """Return the turns that a text holds; None for any other text."""
     start = text[:LOOKED_AT]
-    if not TURNS.match(start) or not SPEAKER.search(start):
-        return None
     plain = text.strip()
+    if start[:1] == '"':  # written as JSON twice
+        inner = calls.json_text(plain)
+        return None if inner is None else _turns(name, inner)
+    if not TURNS.match(start):
+        return None
+    if not SPEAKER.search(start):
+        return _text_of_parts(plain) if PARTS_OF_TEXT.search(start) else None
     if plain.startswith("array(") and plain.endswith(")"):
         plain = plain.removeprefix("array(").removesuffix(")").removesuffix("dtype=object").rstrip().rstrip(",")
     for candidate in (plain, BETWEEN_TURNS.sub("}, {", plain)):
         value = calls.json_value(candidate)
         if not isinstance(value, str):
+            value = list(value) if isinstance(value, tuple) else value  # turns on lines of their own
             return value if _holds_turns(value) else None
     if not SAID.search(start):
         return None
     raise RowError(f"wrong type: {name!r} begins as a list of turns, and is neither JSON nor Python of one")
+
+
+def _text_of_parts(text: str) -> str | None:
+    """Return what a list of parts of text says, such as [{"type": "text", "text": …}]; None for any other text."""
+    value = calls.json_value(text)
+    parts = [part.get("text") if isinstance(part, dict) else None for part in calls.listed(value)]
+    return "".join(map(str, parts)) if parts and all(isinstance(part, str) for part in parts) else None
 
 
 def _holds_turns(value: object) -> bool:
@@ -122,7 +168,7 @@ def remarks(row: Row) -> list[Remark]:
     for part in PARTS:
         for message in row.get(part, ()):
             text = message["content"]
-            if "{{" in text and (placeholder := PLACEHOLDER.search(text)):
+            if any(mark in text for mark in MARKS) and (placeholder := PLACEHOLDER.search(text)):
                 found.append((f"a placeholder in the {part}", placeholder[0]))
             if "\\n" in text and "\n" not in text and (escaped := ESCAPED_BREAK.search(text)):
                 found.append((f"\\n as two characters in the {part}, where a line break may be meant", escaped[0]))

@@ -9,6 +9,7 @@ from tunesmith.data.columns.names import (
     ANSWERS,
     CHOICES,
     HISTORIES,
+    INPUTS,
     OPTION_COLUMNS,
     OPTION_LABELS,
     PROMPT_RANKS,
@@ -57,7 +58,7 @@ def prompt_messages(fields: Fields, column: str) -> list[Message]:
     value = fields.get(column)
     if isinstance(value, list):
         made = messages.from_list(value)
-    elif (before or after) and _is_empty_text(value):
+    elif (before or after) and (_is_empty_text(value) or any(_is_within(column, value, part) for part in before)):
         made = []  # the instruction is in another column
     else:
         made = [{"role": "user", "content": column_text(fields, column)}]
@@ -97,6 +98,9 @@ def _others(fields: Fields, column: str) -> tuple[list[str], list[str]]:
                 raise RowError(f"ambiguous: {named} may each be the prompt; name one, or a template of both, in "
                                "data.<dataset>.columns")  # fmt: skip
         for name in others:
+            said = [*before, *after, *([fields.get(column)] if rank > own_rank else [])]
+            if any(_is_within(name, fields[name], text) for text in said):
+                continue
             if not isinstance(fields[name], str):
                 raise RowError(f"column left out: {name!r} is not text; {USE_TEMPLATE}")
             (before if rank < own_rank else after).append(str(fields[name]))
@@ -111,6 +115,14 @@ def _repeats(fields: Fields, name: str, among: list[str]) -> bool:
     text = fields[name]
     others = [fields[other] for other in among if other != name]
     return any(isinstance(other, str) and isinstance(text, str) and text.strip() in other for other in others)
+
+
+def _is_within(name: str, text: object, whole: object) -> bool:
+    """Tell whether a text repeats what a prompt says: a question or material in it, or an input on lines of its own."""
+    if not isinstance(text, str) or not isinstance(whole, str) or _is_empty_text(text):
+        return False
+    text, whole = text.strip(), whole.strip()
+    return f"\n{text}\n" in f"\n{whole}\n" if name in INPUTS else text in whole
 
 
 def _is_empty_text(value: object) -> bool:
