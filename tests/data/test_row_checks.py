@@ -1,6 +1,7 @@
 """The checks of single rows, most of all those that need the base model: lengths, tools, refusals of its template."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,14 @@ def test_tool_turns_are_kept_whole_or_refused_with_a_reason(tmp_path: Path, toke
         rows = data.good_rows(data.check(stack, data.dataset(path), lengths(tokenizer, tools=True)))
     assert rows[1]["prompt"][1] == {"role": "assistant", "content": "", "tool_calls": [CALL], "train": True}
     assert rows[1]["prompt"][2] == {"role": "tool", "content": "4", "tool_call_id": "1"}
+
+
+def test_a_system_message_that_the_template_leaves_out_sets_its_row_aside(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    path = data.write(tmp_path / "a.jsonl", [FINE, {**FINE, "system": "s"}])
+    [reason] = reasons(path, replace(lengths(tokenizer), system=False))
+    assert reason.startswith("system message: the base model's chat template does not write it")
 
 
 def test_a_conversation_that_the_template_refuses_costs_only_its_row(

@@ -51,6 +51,8 @@ class Lengths:
     """Whether the chat template writes tool calls and their results."""
     definitions: bool = False
     """Whether the chat template writes which tools there are."""
+    system: bool = True
+    """Whether the chat template writes system messages, or refuses them."""
     unreasoned: str = ""
     """What the chat template writes before an answer without reasoning."""
 
@@ -128,7 +130,7 @@ class RowChecker:
                 continue
             layouts[layout.description, layout.columns] += 1
             good.append(GoodRow(record, row, [*record.remarks, *remarks], unused))
-        for check in (self._scan, self._check_tools, self._check_verdicts, self._check_held_out):
+        for check in (self._scan, self._check_written, self._check_verdicts, self._check_held_out):
             good = _set_aside(good, check(good), problems)
         counts, refused = self._count(good)
         refused |= self._check_lengths(counts)
@@ -151,19 +153,20 @@ class RowChecker:
             reasons.setdefault(parts[part][0], findings[part])
         return reasons
 
-    def _check_tools(self, good: list[GoodRow]) -> dict[int, str]:
+    def _check_written(self, good: list[GoodRow]) -> dict[int, str]:
         """Find the rows that the base's template would not write whole."""
         reasons: dict[int, str] = {}
-        if self._lengths is None or (self._lengths.tools and self._lengths.definitions):
+        if self._lengths is None:
             return reasons
         lost = "the base model's chat template does not write"
         for position, one in enumerate(good):
-            if not self._lengths.tools and any(
-                message["role"] == "tool" or "tool_calls" in message for message in _messages(one.row)
-            ):
+            turns = _messages(one.row)
+            if not self._lengths.tools and any(turn["role"] == "tool" or "tool_calls" in turn for turn in turns):
                 reasons[position] = f"tool turn: {lost} it, so it would be lost"
             elif not self._lengths.definitions and "tools" in one.row:
                 reasons[position] = f"tools: {lost} which tools there are, so they would be lost"
+            elif not self._lengths.system and one.row["prompt"][0]["role"] == "system":
+                reasons[position] = f"system message: {lost} it, so it would be lost"
         return reasons
 
     def _check_verdicts(self, good: list[GoodRow]) -> dict[int, str]:

@@ -42,5 +42,12 @@ def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
     """A counter of the base's tokens, the length of its context, and whether its template renders tools."""
     config = json.loads((base / "config.json").read_text())
     context = config.get("text_config", config).get("max_position_embeddings", tokenizer.model_max_length)
-    wanted, unreasoned = style.of(tokenizer), chat_template.unreasoned(tokenizer)
-    return Lengths(Counter(tokenizer), context, tools=wanted.calls, definitions=wanted.tools, unreasoned=unreasoned)
+    wanted = style.of(tokenizer)
+    return Lengths(
+        Counter(tokenizer),
+        context,
+        tools=wanted.calls,
+        definitions=wanted.tools,
+        system=chat_template.writes_system(tokenizer),
+        unreasoned=chat_template.unreasoned(tokenizer),
+    )

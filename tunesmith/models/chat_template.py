@@ -26,6 +26,9 @@ TALK: list[Message] = [
     {"role": "user", "content": "Question two."},
     {"role": "assistant", "content": "Answer two."},
 ]
+SYSTEM: Message = {"role": "system", "content": "Be brief."}
+SWITCHES = ("enable_thinking", "thinking", "add_default_system_prompt", "tools_in_user_message")
+"""Variables of templates that switch parts of them on."""
 
 
 def with_kwargs(tokenizer: PreTrainedTokenizerBase, kwargs: TemplateKwargs) -> PreTrainedTokenizerBase:
@@ -82,19 +85,23 @@ def _with_date(template: str, day: date) -> str:
 
 
 def _asks_for_date(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template writes the date, in a conversation alone, with a system message, or with tools."""
+    """Whether the template writes the date in a conversation of any kind that rows and requests have."""
     if "strftime_now" not in str(tokenizer.chat_template):
         return False
-    system: list[Message] = [{"role": "system", "content": "Be brief."}, *TALK]
     days = []
     for day in ("one day", "another day"):
         changed = copy.copy(tokenizer)
         _put_first(changed, f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}")
         days.append(changed)
-    for messages, settings in ((TALK, {}), (system, {}), (TALK, {"tools": [style.TOOL]})):
-        first, other = ("".join(style.rendered(changed, messages, **settings)) for changed in days)
-        if first != other:
-            return True
+    words = set(re.findall(r"\w+", str(tokenizer.chat_template)))
+    switches = [{}, *({name: value} for name in SWITCHES if name in words for value in (True, False))]
+    for messages in (TALK, TALK[:1], TALK[:3], [SYSTEM, *TALK], [SYSTEM, TALK[0]], style.CALLS):
+        for settings in ({}, {"tools": [style.TOOL]}):
+            for switch in switches:
+                asks = {"add_generation_prompt": messages[-1]["role"] == "user", **settings, **switch}
+                first, other = ("".join(style.rendered(changed, messages, **asks)) for changed in days)
+                if first != other:
+                    return True
     return False
 
 
@@ -113,12 +120,20 @@ def findings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         found.append(f"writes {opening!r} before an answer without reasoning")
     if not boundaries.reads_alone(tokenizer):
         found.append("the tokenizer reads a text otherwise alone: answers get the tokens that they have after prompts")
-    system: list[Message] = [{"role": "system", "content": "Be brief."}, *TALK]
+    if not writes_system(tokenizer):
+        found.append("does not write system messages: rows with one are set aside")
+    system = [SYSTEM, *TALK]
     try:
         chat.encode_examples(tokenizer, system[:-1], system[-1:], turns="all")
     except ChatError as error:
         found.append(f"cannot train rows with a system message: {error.reason}")
     return found
+
+
+def writes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether a system message is in the text, or refused; one that is left out in silence would be lost."""
+    asked = style.rendered(tokenizer, [SYSTEM, TALK[0]], add_generation_prompt=True)
+    return all(SYSTEM["content"] in text for text in asked)
 
 
 def unreasoned(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -124,6 +124,32 @@ def test_a_template_that_asks_for_the_date_is_refused_or_pinned(tokenizer: PreTr
         chat_template.pin_date(tokenizer, date(2026, 2, 3))
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "messages | length < 2",
+        "messages[0].role == 'system' and messages | length == 2",
+        "messages[-1].role == 'tool'",
+        "tools and messages[1].tool_calls is defined",
+        "enable_thinking is defined and enable_thinking",
+        "add_generation_prompt",
+    ],
+)
+def test_a_date_that_only_some_conversations_have_is_found(tokenizer: PreTrainedTokenizerFast, condition: str) -> None:
+    tokenizer.chat_template = f"{{% if {condition} %}}{{{{ strftime_now('%Y') }}}}{{% endif %}}" + CHATML
+    with pytest.raises(ChatError, match="today's date"):
+        chat_template.pin_date(tokenizer, None)
+
+
+def test_a_template_that_leaves_system_messages_out_is_told(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert chat_template.writes_system(tokenizer)
+    tokenizer.chat_template = CHATML.replace(
+        "{% for message in messages %}", "{% for message in messages if message.role != 'system' %}"
+    )
+    assert not chat_template.writes_system(tokenizer)
+    assert chat_template.findings(tokenizer)[-1] == "does not write system messages: rows with one are set aside"
+
+
 def test_a_variable_for_the_date_makes_it_no_matter_of_the_day(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.chat_template = "{{ date_string if date_string is defined else strftime_now('%Y') }}\n" + CHATML
     made = chat_template.with_kwargs(tokenizer, {"date_string": "26 Jul 2024"})

@@ -26,6 +26,7 @@ TOOL = {
 }
 QUESTION = {"role": "user", "content": "?"}
 RESULT = {"role": "tool", "content": "probe_answer", "name": "probe_name", "tool_call_id": "call00001"}
+CALLS: list[Any] = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [CALL]}, RESULT]
 
 
 @dataclass(frozen=True)
