@@ -164,6 +164,7 @@ RIGHT = ("ground_truth", "reference", "reference_answer", "expected_answer", "co
 CHAT = "a chat that ends with the assistant's answer"
 ONE_ANSWER = "a prompt with one right answer"
 PAIR = "a prompt with a better and a worse answer"
+CALLED = "a prompt with the tool calls that answer it"
 RANKED = "a prompt with answers ordered from the best, of which the first and the last make a pair"
 PROMPT_ALONE = "a prompt alone: nothing says what a good answer is"
 PLAIN_TEXT = "a text that does not mark its speakers; no method here trains on plain text"
@@ -197,6 +198,12 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("preferences", PAIR, ("chosen", "rejected"), builders.pair_of_conversations),
     *_each(
         "preferences", RATED_LIST, (PROMPTS, (*marks.LISTS, *marks.ORDERED)), builders.best_and_worst, builders.is_rated
+    ),
+    # {"query": "2 + 2?", "response": "4", "rejected_response": "5"}: Swift's, and pairs by other names.
+    *_each("preferences", PAIR, (PROMPTS, ANSWERS, REJECTED), builders.pair, builders.is_said),
+    *itertools.chain.from_iterable(
+        _each("preferences", PAIR, (PROMPTS, better, worse), builders.pair, builders.is_said)
+        for better, worse in names.PAIRS
     ),
     # OpenAI's {"input": {"messages": […]}, "preferred_output": […], "non_preferred_output": […]}, `input` unwrapped.
     Layout("preferences", PAIR, ("input", "preferred_output", "non_preferred_output"), builders.pair),
@@ -252,6 +259,8 @@ LAYOUTS: tuple[Layout, ...] = (
     Layout("answers", ONE_ANSWER, ("problem", "solution"), builders.answer),
     Layout("answers", ONE_ANSWER, ("input", "output"), builders.answer),
     *_each("answers", ONE_ANSWER, (PROMPTS, ANSWERS), builders.answer),
+    # {"query": "Weather?", "answers": [{"name": "get_weather", "arguments": {}}], "tools": […]}: xLAM's.
+    *_each("answers", CALLED, (PROMPTS, ("answers", "tool_calls", "calls")), builders.called, builders.are_calls),
     Layout(
         "scored",
         "a prompt marked safe or unsafe to answer",

@@ -69,7 +69,7 @@ BALANCES = (("thumbs_up", "thumbs_down"), ("upvotes", "downvotes"), ("likes", "d
 RATINGS = (
     *("rating", "score", "overall_score", "stars", "helpfulness", "quality", "user_rating", "human_rating"),
     *("user_score", "human_score", "average_rating", "overall_rating", "grade", "reward", "reward_score"),
-    *("preference_score", "quality_score"),
+    *("preference_score", "quality_score", "scores", "ratings", "annotations", "attributes"),
 )
 """Names of columns that rate an answer with a number, the first of them before the others."""
 RANKS = ("rank", "ranking", "ranks")

@@ -6,10 +6,11 @@ Each takes the fields of a record and the names of its layout's columns. Raises 
 from tunesmith.core.ready_rows import Message, Row
 from tunesmith.data import marks
 from tunesmith.data.columns import prompts
+from tunesmith.data.columns.names import TOOLS
 from tunesmith.data.columns.prompts import column_messages, column_text, prompt_messages
 from tunesmith.data.conversations import answers_row, preferences_row, scored_row, strip_after_transcript
 from tunesmith.data.records import Fields, RowError
-from tunesmith.data.turns import markup, messages
+from tunesmith.data.turns import calls, markup, messages
 from tunesmith.data.turns.fields import REASONING, is_nothing
 from tunesmith.verifiers import catalog
 
@@ -22,8 +23,9 @@ UNNAMED = "none named"
 def answer(fields: Fields, prompt: str, completion: str, reference: str | None = None) -> Row:
     """Build the row of a prompt and its answer, which may be an option's letter and have its reasoning in a column."""
     options = prompts.choices(fields) if prompts.has_others(fields) else []
-    if options and isinstance(place := fields[completion], int):
-        fields = fields | {completion: prompts.option(place, options)}
+    place = fields[completion]
+    if options and (isinstance(place, int) or (isinstance(place, str) and place.isdecimal())):
+        fields = fields | {completion: prompts.option(int(place), options)}
     reply = strip_after_transcript(fields, prompt, column_messages(fields, completion, "assistant"))
     name = next((name for name in REASONING if not is_nothing(fields.get(name))), None)
     if name is not None:
@@ -32,6 +34,19 @@ def answer(fields: Fields, prompt: str, completion: str, reference: str | None =
     if options:
         row["choices"] = list[object](options)
     return row if reference is None else row | {"reference": column_text(fields, reference)}
+
+
+def called(fields: Fields, prompt: str, answer: str) -> Row:
+    """Build the row of a prompt and the tool calls that answer it."""
+    made: Message = {"role": "assistant", "content": "", "tool_calls": calls.from_list(fields[answer])}
+    return answers_row(prompt_messages(fields, prompt), [made])
+
+
+def are_calls(answer: str, fields: Fields) -> bool:
+    """Tell whether a column holds tool calls, beside a column of tools."""
+    found = calls.json_value(fields[answer])
+    has_tools = any(not is_nothing(fields.get(name)) for name in TOOLS)
+    return has_tools and isinstance(found, list) and bool(found) and all(isinstance(one, dict) for one in found)
 
 
 def chat(fields: Fields, column: str) -> Row:
@@ -103,6 +118,11 @@ def pair_of_conversations(fields: Fields, chosen: str, rejected: str) -> Row:
 def best_and_worst(fields: Fields, prompt: str, answers: str) -> Row:
     """Build the pair of the best and the worst of a list of rated answers."""
     return preferences_row(prompt_messages(fields, prompt), *marks.best_and_worst(fields, answers))
+
+
+def is_said(answer: str, fields: Fields) -> bool:
+    """Tell whether a column holds an answer, not a mark of another one."""
+    return isinstance(fields[answer], str | list | dict)
 
 
 def is_rated(answers: str, fields: Fields) -> bool:

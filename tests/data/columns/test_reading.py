@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tunesmith.data.columns import names
 from tunesmith.data.dataset import Dataset, Reading
 from tunesmith.data.records import RowError
 
@@ -130,6 +131,10 @@ def test_columns_that_may_each_be_the_prompt_ask(fields: dict[str, Any]) -> None
 def test_an_option_is_answered_by_its_letter() -> None:
     row = read({"question": "Which?", "choices": ["Tin", "Oak"], "answer": 1}).row
     assert (row["completion"][0]["content"], row["choices"]) == ("B", ["Tin", "Oak"])
+    row = read({"question": "Which?", "choices": ["Tin", "Oak"], "answer": "1"}, table=True).row
+    assert row["completion"][0]["content"] == "B"
+    listed = {"question": "Which?\nA. Tin\nB. Oak", "choices": ["Tin", "Oak"], "answer": "B"}
+    assert said(listed) == listed["question"]
     with pytest.raises(RowError, match="ambiguous"):
         read({"question": "Which?", "choices": ["2", "0"], "answer": 0})
 
@@ -157,6 +162,8 @@ def test_a_system_message_of_any_form_comes_first_and_is_not_another_one(system:
     [
         ({"conversations": SHAREGPT[:1], "chosen": SHAREGPT[1], "rejected": {"from": "gpt", "value": "b"}}, PAIR),
         ({"messages": TURNS, "rejected_response": "b"}, PAIR),
+        ({"query": "q", "response": "a", "rejected_response": "b"}, PAIR),
+        *(({"prompt": "q", better: "a", worse: "b"}, PAIR) for better, worse in names.PAIRS),
         ({"messages": TURNS, "rejected_messages": [TURNS[0], {"role": "assistant", "content": "b"}]}, PAIR),
         ({"input": {"messages": TURNS[:1], "tools": [], "parallel_tool_calls": True}, "preferred_output": TURNS[1:],
           "non_preferred_output": [{"role": "assistant", "content": "b"}]}, PAIR),
@@ -253,9 +260,10 @@ def test_an_answer_that_a_column_marks_bad_is_none_to_imitate(mark: dict[str, An
             read(fields, kind="answers")
 
 
-def test_a_rewarded_answer_asks_for_the_scale() -> None:
+@pytest.mark.parametrize("rating", [{"reward": -3.2}, {"scores": {"helpfulness": 1}}])
+def test_a_rated_answer_asks_for_the_scale(rating: dict[str, Any]) -> None:
     with pytest.raises(RowError, match="rating without a scale"):
-        read({"prompt": "q", "response": "a", "reward": -3.2})
+        read({"prompt": "q", "response": "a", **rating})
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,30 @@ def test_calls_of_every_api_become_the_same_turns(fields: dict[str, Any], expect
     assert Dataset(path="x").to_row(fields).row == expected  # type: ignore[arg-type]
 
 
+def test_a_result_may_be_any_json() -> None:
+    for result in ({"t": 1}, [1, 2], [{"t": 1}, {"t": 2}]):
+        call = {"role": "assistant", "content": "", "tool_calls": CALLS[:1]}
+        fields = {"messages": [USER, call, {"role": "tool", "content": result}, ANSWER], "tools": TOOLS}
+        assert Dataset(path="x").to_row(fields).row["prompt"][2] == {"role": "tool", "content": json.dumps(result)}  # type: ignore[arg-type]
+
+
+def test_calls_in_a_column_answer_a_prompt() -> None:
+    answers = json.dumps([function(call, text=False) for call in CALLS])
+    row = Dataset(path="x").to_row({"query": USER["content"], "answers": answers, "tools": json.dumps(TOOLS)}).row  # type: ignore[arg-type]
+    assert row == {
+        "prompt": [USER],
+        "completion": [{"role": "assistant", "content": "", "tool_calls": CALLS}],
+        "tools": TOOLS,
+    }
+
+
+def test_nulls_among_the_arguments_of_a_call_are_told() -> None:
+    call = {"function": {"name": "f", "arguments": {"x": 1, "y": None}}}
+    reading = Dataset(path="x").to_row({"messages": [USER, {"role": "assistant", "tool_calls": [call]}]})  # type: ignore[arg-type]
+    assert reading.remarks[0][0].startswith("a null as an argument of a call")
+    assert reading.remarks[0][1] == "y"
+
+
 def test_legacy_functions_are_calls_and_tools() -> None:
     messages = [USER, {"role": "assistant", "content": None, "function_call": function(CALLS[0], text=True)}]
     result = {"role": "function", "name": "get_weather", "content": "sunny"}

@@ -51,6 +51,7 @@ ESCAPED_BREAK = re.compile(
 )
 Remark = tuple[str, str]
 """What was read otherwise than written, or looks wrong, and the text in which."""
+NULL_ARGUMENT = "a null as an argument of a call, as tables write it where only other rows have a value"
 MARKS = ("{", "[", "<<")
 """Beginnings of placeholders."""
 PLACEHOLDER = re.compile(
@@ -168,6 +169,15 @@ def remarks(row: Row) -> list[Remark]:
     for part in PARTS:
         for message in row.get(part, ()):
             text = message["content"]
+            if absent := [
+                name
+                for call in message.get("tool_calls", ())
+                for name, value in call["function"]["arguments"].items()
+                if value is None
+            ]:
+                found.append(
+                    ("a null as an argument of a call, as tables write where only other rows have it", absent[0])
+                )
             if any(mark in text for mark in MARKS) and (placeholder := PLACEHOLDER.search(text)):
                 found.append((f"a placeholder in the {part}", placeholder[0]))
             if "\\n" in text and "\n" not in text and (escaped := ESCAPED_BREAK.search(text)):

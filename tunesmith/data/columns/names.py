@@ -18,6 +18,9 @@ SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction")
 HISTORIES = ("history", "chat_history")
 TOOLS = ("tools", "functions", "toolConfig")
 REJECTED = ("rejected", "rejected_response", "rejected_answer", "rejected_messages", "rejected_output")
+PAIRS = (("accepted", "rejected"), ("better", "worse"), ("preferred", "dispreferred"), ("good", "bad"),
+         ("positive", "negative"), ("response_j", "response_k"))  # fmt: skip
+"""Pairs of columns with a better and a worse answer, beside `chosen` and `rejected`."""
 OPTION_LABELS = ("A", "B", "C", "D", "E", "F", "G", "H")
 OPTION_COLUMNS = ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}", "opt_{}", "answer_{}")
 """Names of columns with an option each, by its letter."""
@@ -29,8 +32,8 @@ DESCRIBING = {
     *("category", "categories", "subcategory", "topic", "topics", "subject", "subjects", "domain", "field", "tag"),
     *("tags", "keywords", "type", "types", "kind", "task", "task_type", "task_name", "skill", "skills", "level"),
     *("difficulty", "grade_level", "year", "date", "time", "timestamp", "created", "created_at", "updated_at"),
-    *("language", "lang", "locale", "country", "region", "model", "model_name", "generator", "provider", "engine"),
-    *("turn", "turns_count", "num_turns", "length", "tokens", "num_tokens", "seed", "temperature", "top_p"),
+    *("language", "lang", "locale", "country", "region", "model", "models", "model_name", "generator", "provider"),
+    *("engine", "turn", "turns_count", "num_turns", "length", "tokens", "num_tokens", "seed", "temperature", "top_p"),
     *("note", "notes", "comment", "comments", "remark", "remarks", "description", "explanation", "explanations"),
     *("rationale", "rationales", "hint", "hints", "metadata", "meta", "info", "extra", "extra_info", "annotations"),
     *("annotator", "worker", "user", "focus", "parallel_tool_calls", "tool_choice", "schemaVersion", "response_format"),
@@ -39,7 +42,10 @@ DESCRIBING = {
     *("store", "stream", "max_tokens", "prompt_id", "reasoning_effort", "ability"),
 }
 """Columns that say what a row is about or where it is from, and are part of neither prompt nor answer."""
-DESCRIBING_ENDS = ("_id", "_ids", "_url", "_name", "_source", "_hash", "_date", "_type", "_tokens", "_length")
+DESCRIBING_ENDS = (
+    *("_id", "_ids", "_url", "_name", "_source", "_hash", "_date", "_type", "_tokens", "_length", "_model", "_models"),
+    *("_fingerprint", "_index", "_version"),
+)
 
 
 def describes(name: str) -> bool:

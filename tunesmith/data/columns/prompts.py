@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 from decimal import Decimal
 
 from tunesmith.core.ready_rows import Message
@@ -105,9 +106,17 @@ def _others(fields: Fields, column: str) -> tuple[list[str], list[str]]:
                 raise RowError(f"column left out: {name!r} is not text; {USE_TEMPLATE}")
             (before if rank < own_rank else after).append(str(fields[name]))
     options = choices(fields)
-    if options:
+    if options and not _has_options(fields.get(column), options):
         after.append("\n".join(f"{letter}. {text}" for letter, text in zip(OPTION_LABELS, options, strict=False)))
     return before, after
+
+
+def _has_options(text: object, options: list[str]) -> bool:
+    """Tell whether a text lists the options already, each after its letter."""
+    lettered = zip(OPTION_LABELS, options, strict=False)
+    return isinstance(text, str) and all(
+        re.search(rf"\b{letter}[.):]+\s*{re.escape(option)}", text) for letter, option in lettered
+    )
 
 
 def _repeats(fields: Fields, name: str, among: list[str]) -> bool:

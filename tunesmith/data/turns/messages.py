@@ -14,6 +14,9 @@ from tunesmith.data.turns.fields import Raw, is_nothing
 from tunesmith.data.turns.order import CALLS, is_empty, role
 
 TEXT_TYPES = ("text", "input_text", "output_text")
+RESULTS = ("tool", "function", "observation", "tool_response")
+"""Speakers of results, which may be any JSON."""
+PART_FIELDS = {"type", "text", "toolResult", "functionResponse"}
 RESULT_IDS = ("tool_use_id", "toolUseId", "tool_call_id")
 
 
@@ -130,6 +133,8 @@ class _Parts:
             content = ""
         if content is None:
             _missing(position, "content", value)
+        if str(value.get("role", value.get("from"))).lower() in RESULTS and _is_data(content):
+            content = json.dumps(content, ensure_ascii=False)
         if isinstance(content, dict):
             content = [content]
         if isinstance(content, list) and all(isinstance(part, dict) for part in content):
@@ -192,6 +197,13 @@ class _Parts:
         return value
 
 
+def _is_data(content: object) -> bool:
+    """Tell a result that is any JSON from a text and from parts."""
+    values = content if isinstance(content, list) else [content]
+    parts = all(isinstance(value, dict) and value.keys() & PART_FIELDS for value in values)
+    return isinstance(content, dict | list) and not parts
+
+
 def _response(value: object) -> object:
     """Return what a function returned, in Gemini's form of a result, as text or as parts."""
     returned = value.get("response") if isinstance(value, dict) else value
@@ -203,5 +215,5 @@ def _kind(kind: object, held: Raw) -> str:
 
 
 def _missing(position: int, name: str, value: Raw) -> NoReturn:
-    names = ", ".join(map(repr, value)) or "nothing"
+    names = ", ".join(repr(held) for held in value if not is_nothing(value[held])) or "nothing"
     raise RowError(f"missing field: turn {position} has no {name!r}; it has {names}")

@@ -7,7 +7,9 @@ CALLS = "calls"
 """The speaker of a turn of calls alone, which continues the assistant's turn before it."""
 ROLES = {
     **dict.fromkeys(("user", "human", "instruction", "prompter", "[inst]"), "user"),
-    **dict.fromkeys(("assistant", "gpt", "model", "bot", "chatgpt", "response", "[/inst]"), "assistant"),
+    **dict.fromkeys(
+        ("assistant", "gpt", "model", "bot", "chatgpt", "chatbot", "ai", "response", "[/inst]"), "assistant"
+    ),
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("tool", "function", "observation", "ipython", "function_response", "tool_response"), "tool"),
     **dict.fromkeys(("tool_result", "tool-response", "function-response", "tool_output"), "tool"),
