@@ -270,7 +270,8 @@ def test_a_rated_answer_asks_for_the_scale(rating: dict[str, Any]) -> None:
     ("text", "remark"),
     [
         ("I am {{name}}.", "a placeholder"), (r"first\nsecond", r"\n as two characters"),
-        ("I am {name}.", "a placeholder"), ("From [Your Company].", "a placeholder"), ("Hi <<user>>", "a placeholder"),
+        ("I am {name}.", "a placeholder"), ("From [Your Company].", "a placeholder"), ("Hi [NAME]", "a placeholder"),
+        ("48 <<48/2=24>>", ""),
         (r"a\r\nb", r"\n as two characters"), (r"Steps:\n1. a", r"\n as two characters"), (r"C:\new", ""),
         ("x = [1, {2}] << 3", ""), ("fine", ""), (r"\neq and $a \neq b$", ""), ("a {{ b", ""), ("line\nand \\n", ""),
     ],
