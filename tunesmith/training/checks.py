@@ -144,7 +144,9 @@ def check_stops(stops: Sequence[bool]) -> None:
     if stops and not any(stops):
         raise TrainingError(
             f"the model ends its turn after none of {len(stops)} right answers: the end of turn was not learned",
-            fix="train for more epochs, or raise the learning rate in params.yaml; nothing was saved",
+            fix="train for more epochs, or raise the learning rate in params.yaml; a base that never saw chats may not "
+            "know the token at all: name a template that ends turns with the base's own end of text "
+            "(base_model.chat_template); nothing was saved",
         )
 
 
