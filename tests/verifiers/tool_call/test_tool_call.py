@@ -53,6 +53,8 @@ def call(**arguments: Any) -> dict[str, Any]:
     [
         ("I would rather talk.", [call()], "not called: f"),
         ("<tool_call>{</tool_call>", [call()], "malformed: not JSON"),
+        ("<tool_call></tool_call>", [call()], "malformed: not JSON"),
+        ('{"name": "f", "arguments": {"a": 1, "a": 2}}', [call(a=2)], "malformed: not JSON"),
         ('{"name": "f", "arguments": "x"}', [call()], "malformed: arguments are not JSON"),
         ("[f(1)]", [call()], "malformed: an argument without its name"),
         (json.dumps({"name": "g", "arguments": {}}), [call()], "wrong name: g, not f"),
