@@ -141,3 +141,11 @@ def test_reasoning_is_no_part_of_the_answer_that_is_graded() -> None:
     assert (unfinished.score, unfinished.status) == (0, "no_answer")
     assert catalog.verify("regex", f"{thought}yes", {"pattern": "yes"}).score == 1
     assert catalog.verify("regex", f"{thought}yes", {"pattern": r"(?s)<think>.+</think>\s*yes"}).score == 1
+
+
+def test_a_reference_may_list_calls_as_text() -> None:
+    row = {"reference": ["f(a=1)", "f(a=2)"]}
+    made = [call(a=2), call(a=1)]
+    assert catalog.verify("tool_call", json.dumps(made), row).score == 1
+    assert catalog.verify("tool_call", json.dumps(made[:1]), row).score == 0
+    assert catalog.verify("tool_call", json.dumps(made), {"reference": ["a word"]}).status == "not_gradable"
