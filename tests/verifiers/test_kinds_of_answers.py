@@ -83,7 +83,9 @@ def test_a_sign_in_words_counts(text: str) -> None:
     [
         *((empty, other) for empty in (r"\emptyset", r"$\varnothing$") for other in ("the empty set", r"\{\}", "∅")),
         ("5 million", "5,000,000"), ("3 dozen", "36"), ("12 cm", r"$12\text{ cm}$"), ("12 cm", r"$12\ \mathrm{cm}$"),
-        ("60 km/h", "60 kilometers per hour"), ("60 mph", "60 miles per hour"), ("9 J", "9 joules"), ("3 h", "3 hours"),
+        ("60 km/h", "60 kilometers per hour"), ("60 mph", "60 miles per hour"), ("9 J", "9 joules"),
+        ("3 hr", "3 hours"),
+        ("3 N", "3N"),
         ("$12", "12 dollars per hour"), ("12 cm", "The length is 12 cm."), ("3:10", r"\boxed{3:10}"),
         ("5:2", "the ratio of boys to girls is 5:2"), ("12", r"$\$100 - \$88 = \$12$"),
         ("[-2,2]", r"-2\leqslant x\leqslant 2"),

@@ -65,7 +65,7 @@ WORDS = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\{([^{}\\]*[a-zA
 PROSE = re.compile(r"(?=.*[a-zA-Z]{4})[a-zA-Z]+(?: [a-zA-Z]+){0,2}|yes|no", re.IGNORECASE)
 TEXT_UNIT = r"\\(?:text|mathrm|mbox|textrm)\{[^{}\d]*\}(?:\^\{?[23]\}?)?"
 SHORT_UNIT = (
-    r"(?:[ckmn]?m|[km]?g|[cm]?l|ft|in|yd|mi|lbs?|oz|gal|ha|h|hrs?|min|s|sec|mph|cents?|[kM]?(?:J|W|Hz|Pa|N))"
+    r"(?:[ckmn]?m|[km]?g|[cm]l|ft|in|yd|mi|lbs?|oz|gal|ha|hrs?|min|sec|mph|cents?|[kM]?(?:J|W|Hz|Pa|N))"
     r"(?:/(?:h|hr|min|s|sec|day))?(?:\^\{?[23]\}?)?"
 )
 LONG_UNIT = (
@@ -73,9 +73,9 @@ LONG_UNIT = (
     r"[a-zA-Z]{4,20}(?:(?: |/)[a-zA-Z]{2,20}){0,2}"
 )
 UNIT = re.compile(
-    rf"(?<=[\w}})])(?:\s*(?:[€£$¢]|\\?%|\\?\bpercent|(?<=\d)/\s?[a-z]{{2,12}}"
+    rf"(?<=[\w}})])(?:\s*(?:[€£$¢]|\\?%|\\?\bpercent|(?<=\d)/\s?(?:day|hr|hour|week|month|year|min|minute|person)"
     rf"|\^\{{?\s*\\circ\s*\}}?|{TEXT_UNIT})"
-    rf"|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
+    rf"|(?<=\d)[JNW]|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
 )
 FRACTION = r"\\frac\s*\{?(?P<over>\d+?)\}?\s*\{?(?P<under>\d+)\}?|\s(?P<a>\d+)/(?P<b>\d+)"
 MIXED = re.compile(rf"(?P<sign>-?)\s*(?P<whole>\d+)\s*(?:{FRACTION})")
