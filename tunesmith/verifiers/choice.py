@@ -3,11 +3,11 @@ r"""Compare the chosen option with the right one.
 The row's reference is a letter (B, (B), b) or the text of one of its ``choices``; without ``choices``, options are A
 to Z. The chosen option of a completion is the first of these that it has:
 
-1. the content of its last ``\boxed{...}``;
+1. the content of its last ``\boxed{...}``, else of its last ``<answer>``;
 2. its last statement of the answer ("The answer is (B)", "Answer: **B**", "答案: B", "I choose B", "B is correct"), of
    those that name something;
 3. the letter that is its first or last line, or begins it as an option does ("B) Paris"), if no line shows another;
-4. the text of one choice, alone or after "the answer is".
+4. the text of one choice, alone or after "the answer is" or "it is", or behind its letter.
 
 Several options are not an answer ("A or B"; "(A)(B)(C)(D)"; "A is correct. B is correct." without a word in between),
 nor is a letter with another text than its choice's ("(C) 84" where C is 48), nor one that is a word: "A dog" chooses

@@ -5,10 +5,12 @@ mark), else the last one of its last statement of the answer ("The answer is 42,
 of box and mark, the later one decides. Where a box holds several numbers, the last one is the answer only behind an
 equals sign; boxes joined by "or", and a box in an expression (\boxed{42} \times 2), are none.
 
-Without a box, the number must be what the text comes to (`unmarked`). It is no answer in a question or a
-sentence that says that none is known, in a range, a list or a choice (between 2000 and 2005; 3 or 4), behind a bound
-(more than 5), a label (step 2) or an operator that no equals sign precedes (17 + 25, n - 1, 20-30), nor in brackets
-behind a name (f(0), x_2).
+Where a text has an ``<answer>``, the last one is all of it.
+
+Without a box, the number must be what the text comes to (`unmarked`). It is no answer in a question or a sentence that
+says that none is known, in a range, a list or a choice (between 2000 and 2005; 3 or 4), behind a bound (more than 5), a
+label (step 2) or an operator that no equals sign precedes (17 + 25, n - 1, 20-30), nor in brackets behind a name (f(0),
+x_2).
 
 Values are compared exactly, as fractions: 42, 42.0, +42 and 42. are one number; 41.999 is another, and 0.333 is not
 1/3. These forms are read: thousands (1,000 1_000 1'000 1\,000, a thin or no-break space; an ordinary space only where

@@ -1,9 +1,9 @@
 r"""Take a mathematical expression as written apart into an `Answer`.
 
 Units, currencies, a percent sign and the base of a numeral are not part of the value: 50% is 50, and is not 0.5. A
-ratio 1:2 is the fraction 1/2; (p, q) = (3, 2) is (3, 2); 3 < x < 5 is the interval (3, 5), and x > 5 is (5, \infty).
-Text that an algebra system would read otherwise than it is meant (1.2.3, 1 2, a word as a product of its letters) is
-not read at all.
+ratio 1:2 is the fraction 1/2 (12:30, which may be a time, is only itself); 5 million is 5000000; (p, q) = (3, 2) is (3,
+2); 3 < x < 5 is the interval (3, 5), and x > 5 is (5, \infty). Text that an algebra system would read otherwise than it
+is meant (1.2.3, 1 2, a word as a product of its letters) is not read at all.
 """
 
 import re

@@ -1,9 +1,10 @@
 r"""Find the final expression of a mathematical text.
 
-It is the first of these that the text has: the content of the last ``\boxed{...}``; the text after the last ``####``;
-the text after the last "the answer is" or "answer:", to the end of the sentence; all of the text, if it is one
-expression; the last formula in dollars or LaTeX brackets; the final number. Boxes or formulas with nothing between them
-but a comma, "or" or "and" are one answer of several parts, so a list of guesses is not read as its last.
+It is the first of these that the text has, or its last ``<answer>``, if it has one: the content of the last
+``\boxed{...}``; the text after the last ``####``; the text after the last "the answer is" or "answer:", to the end of
+the sentence; all of the text, if it is one expression; the last formula in dollars or LaTeX brackets; the final number.
+Boxes or formulas with nothing between them but a comma, "or" or "and" are one answer of several parts, so a list of
+guesses is not read as its last.
 """
 
 import re
