@@ -34,6 +34,8 @@ PIECES = [
     "\\int", "\\infty", " or ", " and ", "or", "and", "not ", "(A)", "A) ", "B.", "A or ", "(A) or ", "A, B",
     "answer is ", "The answer is ", "answer: ", "I choose ", "is correct. ", "I cannot help ", "I'm sorry, ", "i am ",
     "cannot ", "refuse to ", "unfortunately ", ", but ", "it is illegal ", "word ", "Word. ", "a.", "a. ", "e.g. ",
+    "<tool_call>", "</tool_call>", "<function=f>", "<parameter=a>", "<arg_key>a</arg_key>", "[TOOL_CALLS]", "[ARGS]",
+    "f(a=1)", '{"name": "f", "arguments": {"a": 1}}', "<answer>", "</answer>", "<|python_tag|>", "minus ",
     "Dr. ", "...", "?!", "WORD ", "don't ", "hyphen-ated ", "P.S. ", "[placeholder] ", "- item\n", "* item\n",
     "1. item\n", "* ", "*\n", "<<title>>", "\xab", "\xbb", "\u201c", "\u201d", "\u3002", "\u3001", "\xe9",
     "\u65e5\u672c", "\xdf", "\u0130", "\ufb03", "\u200b", "\u2800", "\u3164", "\xad", "\ufeff", "\u202e", "\u0301",
@@ -174,6 +176,11 @@ ROWS: dict[str, list[Columns]] = {
         _following("length_constraints:number_sentences", num_sentences=3, relation="at least"),
         _following("length_constraints:number_sentences", num_sentences=3, relation="less than"),
         {"instructions": list(MANY), "settings": list(MANY.values())},
+    ],
+    "tool_call": [
+        *({"reference": [{"name": "f", "arguments": {"a": value}}]} for value in (1, "1", True, [1], {"a": 1})),
+        {"reference": [{"name": "f", "arguments": {}}]},
+        {"reference": [{"name": "f", "arguments": {"a": 1}}] * 2},
     ],
     "code": [PROGRAM | {"test": CHECK.format("2, 4, 6")}, PROGRAM | {"test": CHECK.format("3, 6, 9")}],
 }

@@ -221,3 +221,31 @@ def test_gold_is_right_and_corrupted_gold_is_not(value: object) -> None:
 @given(st.text())
 def test_no_text_makes_it_raise(text: str) -> None:
     assert json_schema.verify(text, {"schema": PERSON}).score in (0, 1)
+
+
+@pytest.mark.parametrize(
+    "more", [{"$defs": {}}, {"prefixItems": [{}]}, {"unevaluatedProperties": True}, {"dependentRequired": {"c": ["d"]}}]
+)
+def test_dependencies_count_beside_keywords_of_newer_drafts(more: dict[str, object]) -> None:
+    row = {"schema": {"dependencies": {"a": ["b"]}, **more}}
+    assert [json_schema.verify(text, row).score for text in ('{"a": 1}', '{"a": 1, "b": 2}')] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("idn-email", "jos\u00e9@b.co", "a@b@c"),
+        ("idn-hostname", "b\u00fccher.de", "-bad-"),
+        ("iri", "http://\u00fc.de/", "no iri"),
+        ("iri-reference", "/\u00fc", "a b"),
+        ("uri-template", "/{a}", "/{a"),
+    ],
+)
+def test_formats_of_other_scripts_are_checked(name: str, right: str, wrong: str) -> None:
+    row = {"schema": {"format": name}}
+    assert [json_schema.verify(json.dumps(text), row).score for text in (right, wrong)] == [1, 0]
+
+
+def test_a_pattern_is_one_of_re2() -> None:
+    row = {"schema": {"patternProperties": {r"^\p{L}+$": {"type": "integer"}}}}
+    assert json_schema.verify('{"\u00e4": "x"}', row).status == "scored"

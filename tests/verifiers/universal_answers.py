@@ -71,4 +71,11 @@ UNIVERSAL: dict[str, list[str]] = {
         *('{"\\u0061":1}', '{"a":1,"__proto__":{"a":0}}', '{"a":0.9999999999999999999}'),
         '{"a":1' + "0" * 308 + 'e-308}',
     ],
+    "tool_call": [
+        *("f(a=1)", "f(a='1')", "[f(a=1), f(a='1')]", "f(a=1, a='1')", "f()f(a=1)", "f(a=[1]); f(a=1)",
+        "f(**{'a': 1})"),
+        '{"name":"f","arguments":{"a":1}}{"name":"f","arguments":{"a":"1"}}',
+        '{"name":"f","arguments":{"a":1,"a":"1"}}',
+        '{"name":"f","arguments":{"a":NaN}}', '[{"name":"f"},{"name":"f","arguments":{"a":1}}]',
+    ],
 }  # fmt: skip

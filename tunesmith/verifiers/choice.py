@@ -3,11 +3,11 @@ r"""Compare the chosen option with the right one.
 The row's reference is a letter (B, (B), b) or the text of one of its ``choices``; without ``choices``, options are A
 to Z. The chosen option of a completion is the first of these that it has:
 
-1. the content of its last ``\boxed{...}``;
+1. the content of its last ``\boxed{...}``, else of its last ``<answer>``;
 2. its last statement of the answer ("The answer is (B)", "Answer: **B**", "答案: B", "I choose B", "B is correct"), of
    those that name something;
 3. the letter that is its first or last line, or begins it as an option does ("B) Paris"), if no line shows another;
-4. the text of one choice, alone or after "the answer is".
+4. the text of one choice, alone or after "the answer is" or "it is", or behind its letter.
 
 Several options are not an answer ("A or B"; "(A)(B)(C)(D)"; "A is correct. B is correct." without a word in between),
 nor is a letter with another text than its choice's ("(C) 84" where C is 48), nor one that is a word: "A dog" chooses
@@ -16,7 +16,7 @@ dollars count in neither the choices nor the completion.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from tunesmith.core.ready_rows import reference
 from tunesmith.verifiers import exact, latex
@@ -26,30 +26,40 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WIDE = {0xFF01 + place: 0x21 + place for place in range(94)}
 """Full-width forms of printable ASCII."""
 STYLED = re.compile(r"\\(?:text|math|emph|underline|mbox)[a-z]{0,9}\s{0,9}\{([^{}]{0,300})\}")
-EMPHASIS = re.compile(r"[*`]|\\?\$|(?<!\w)__?|__?(?!\w)|\\(?:text|math)[a-z]{0,9}(?=\{)|\\[()\[\]]")
-"""Emphasis around a letter, in Markdown or LaTeX."""
+EMPHASIS = re.compile(
+    r"(?<![a-zA-Z0-9)])[*`]+|[*`]+(?![a-zA-Z0-9(])|\\?\$|(?<!\w)__?|__?(?!\w)|\\(?:text|math)[a-z]{0,9}(?=\{)|\\[()\[\]]"
+)
+"""Emphasis around a letter, in Markdown or LaTeX, and not an operator between two: 2**3."""
 PART = "a-zA-Z0-9_\u00c0-\u024f\u0400-\u04ff'\u2019"
 """Characters of a word of an alphabet, in which no letter stands for an option; Chinese has no spaces around one."""
 WORD = r"(?![AI]\s+(?!because\b|since\b|as\b|for\b|but\b|and\b|or\b|is\b|are\b)\w)"
 """Excludes a letter that is itself a word: A or I before another word."""
-LETTER = rf"{WORD}[({{]?(?<![{PART}])[A-Z](?![{PART}+#°%]|-\w|\.\w)[)}}]?"
-OR = r"\s{0,9}(?:,|/|;|&|\b(?:or|and)\b){1,2}\s{0,9}(?:\b(?:or|and|maybe|perhaps)\b\s{1,9}){0,2}"
+LETTER = rf"{WORD}[({{\[\"\u201c]?(?<![{PART}])[A-Z](?![{PART}+#°%]|-\w|\.\w)[)}}\]\"\u201d]?"
+OR = (
+    r"\s{0,9}(?:,|/|;|&|\u3001|\u6216|\u548c|\b(?:or|and|oder|und|ou|et|o|y|e)\b){1,2}\s{0,9}"
+    r"(?:\b(?:or|and|maybe|perhaps)\b\s{1,9}){0,2}"
+)
+"""What joins two options, in several languages."""
 LIST = rf"{LETTER}(?:{OR}{LETTER}){{0,25}}"
 LINKS = (
-    (r"\b(?:answer|choice|option)", "is|would be|should be|must be"),
+    (r"\b(?:answer|choice|option|(?:right|correct|best) one)", r"is|would be|should be|must be|\s[-\u2013\u2014]"),
     (r"\b(?:antwort|lösung|respuesta|réponse|risposta|resposta|ответ|jawaban|cevap)", "ist|es|est|è|é|adalah|—|-"),
     ("答案|正确选项|答え|正解|정답|đáp án|उत्तर|الإجابة", "应该是|应为|选择|是|为|選|选|は|은|는|là|है|هي"),
 )
 """Words for an answer, and what links them to it, in English, other alphabets and other scripts."""
-THE_ANSWER = "(?i:" + "|".join(rf"(?:{noun})\s{{0,9}}(?:{link}|:|=)\s{{0,9}}:?\s{{0,9}}" for noun, link in LINKS) + ")"
+THE_ANSWER = (
+    "(?i:" + "|".join(rf"(?:{noun})[\"']?\s{{0,9}}(?:{link}|:|=)\s{{0,9}}:?\s{{0,9}}" for noun, link in LINKS) + ")"
+)
 HEDGE = r"(?:(?i:the|clearly|definitely|therefore|thus|probably|most likely|likely|indeed|simply|actually)\s{1,9}){0,2}"
 ENDS = r"(?=\s{0,9}[.,;!)]|\s{0,9}$|\s+(?:because|since|as)\b)"
 STATED_LETTERS = re.compile(
-    rf"(?:{THE_ANSWER}|\b(?i:choose|chose|pick|picked|select|selected|go with|going with)\s{{1,9}}|故选|选择|应选)"
+    rf"(?:{THE_ANSWER}|\b(?i:choose|chose|pick(?:ed)?|select(?:ed)?|go(?:ing)? with)\s{{1,9}}"
+    rf"|故选|选择|应选|(?<!不)[选選]\s{{0,3}})"
     rf"{HEDGE}(?i:(?:option|choice|answer|letter)\s{{1,9}})?({LIST})"
-    rf"|({LIST})\s{{1,9}}(?:is|are)\s{{1,9}}(?:the\s{{1,9}})?(?:only\s{{1,9}})?"
+    rf"|({LIST})\s{{1,9}}(?:is|are)\s{{1,9}}(?:(?:the|my|our)\s{{1,9}})?(?:only\s{{1,9}})?"
     rf"(?:correct|right|best|answer|one)\b"
-    rf"|\b(?i:it is|it['\u2019]s|it must be|it has to be|so|thus|hence|therefore),?\s{{1,9}}{HEDGE}({LIST}){ENDS}",
+    rf"|\b(?i:it is|it['\u2019]s|it (?:must|should|has to) be|that is|so|thus|hence|therefore),?\s{{1,9}}{HEDGE}"
+    rf"(?i:(?:option|choice)\s{{1,9}})?({LIST}){ENDS}",
     re.MULTILINE,
 )
 ADJACENT = re.compile(r"(?:\W|_|\b(?i:and|or|the|so|also|correct|right|best|answer)\b)*+")
@@ -57,6 +67,12 @@ LONGEST_LABEL = 40
 """Characters of a choice that are compared to tell that an option is listed with its text."""
 NEGATED = re.compile(r"(?:\bnot|n['\u2019]t|\bnever|\bcannot|\bneither|\bnor)\s(?:\w+\s){0,3}$", re.IGNORECASE)
 STATED_TEXT = re.compile(rf"{THE_ANSWER}{HEDGE}(.*\w.*)")
+STATEMENT = re.compile(rf"\W{{0,9}}{THE_ANSWER}")
+IT_IS = re.compile(
+    r"(?:\b(?i:it is|it['\u2019]s|must be)\s{1,9}(?:the\s{1,9})?|\bis\s{1,9}(?:the\s{1,9})?(?=\()|^(?=[A-Z]\s))"
+    r"(?:(\([A-Z]\)|[A-Z](?=\s))\s{1,9})?(.+)",
+    re.MULTILINE,
+)
 OPTION = re.compile(rf"(?<![{PART}])(?:\([A-Z]\)|[A-Z]\))")
 """A letter that is marked as an option."""
 LABEL = re.compile(rf"(?<![{PART}])([A-Z])[.:)]\s{{0,9}}")
@@ -65,6 +81,7 @@ LINE = re.compile(
 )
 MARKED_LINE = re.compile(r"(?:(?i:option|choice|answer)\s{1,9})?(\([A-Z]\)|[A-Z]\))(?=\s)")
 """A first letter in brackets, behind which a text may follow."""
+TEXT_AND_LETTER = re.compile(r"(.{1,300}?)\s{1,9}\(([A-Z])\)[.\s]{0,9}")
 ITS_TEXT = re.compile(r"[)}\].:]{0,3}\s{0,9}(?:[-\u2013\u2014:=]\s{0,9})?([^\n.;,]{1,200})")
 """What stands behind a letter, where its choice's text may."""
 NEUTRAL = """
@@ -91,6 +108,9 @@ def verify(completion: str, row: Columns) -> Verdict:
 
 def chosen_letter(text: str, choices: list[object]) -> str | None:
     """The letter of the option that ``text`` chooses; None for none or several."""
+    letter = _letter_by_text(text, choices, str)
+    if letter and len(text.strip()) > 1:
+        return letter
     boxes = latex.boxes(text)
     if boxes:
         first = len(boxes) - 1
@@ -98,6 +118,8 @@ def chosen_letter(text: str, choices: list[object]) -> str | None:
             first -= 1
         contents = dict.fromkeys(content for *_, content in boxes[first:])
         text = " or ".join(contents)
+    else:
+        text = latex.tagged(text)
     text = _plain(text)
     letter = _letter_of_whole(text, choices)
     if letter != "":
@@ -116,7 +138,7 @@ def chosen_letter(text: str, choices: list[object]) -> str | None:
             first -= 1
         letter = _single_letter("".join(match[1] or match[2] or match[3] for match in letters[first:]))
         return None if letter and _contradicts(text[letters[-1].end() :], letter, choices) else letter
-    return _letter_by_line(text, choices)
+    return _letter_by_line(text, choices) or _letter_of_it(text, choices)
 
 
 def is_marked(text: str) -> bool:
@@ -137,11 +159,14 @@ def _plain(text: str) -> str:
 
 def _letter_of_whole(text: str, choices: list[object]) -> str | None:
     """The letter of the option that is all of ``text``; "" where none is, None where two are."""
-    letter, letter_by_text = text.strip("(){}.:! ").upper(), _letter_by_text(text, choices)
+    letter, letter_by_text = text.strip("(){}[].:! \"'\u201c\u201d").upper(), _letter_by_text(text, choices)
     if len(letter) == 1 and letter in LETTERS:
         if choices and letter not in LETTERS[: len(choices)]:
             return letter_by_text or letter
         return letter if letter_by_text in (None, letter) else None
+    both = TEXT_AND_LETTER.fullmatch(text)
+    if both and _letter_by_text(both[1], choices) == both[2]:
+        return both[2]
     return letter_by_text or ""
 
 
@@ -159,6 +184,17 @@ def _letter_by_line(text: str, choices: list[object]) -> str | None:
     return None if _contradicts(behind, letter, choices) else letter
 
 
+def _letter_of_it(text: str, choices: list[object]) -> str | None:
+    """The letter of the choice that "it" is, or of an option before its own text: "it is the (C) Frogs", "C Frogs"."""
+    marked = {option[0].strip("()") for option in OPTION.finditer(text)}
+    said = list(IT_IS.finditer(text))
+    if len(marked) > 1 or not said or NEGATED.search(text[max(0, said[-1].start() - 60) : said[-1].start()]):
+        return None
+    letter, words = said[-1][1], said[-1][2]
+    own = _letter_by_text(words, choices)
+    return own if own and (letter or own).strip("()") == own and marked <= {own} else None
+
+
 def _listed(text: str, choices: list[object]) -> Iterator[str]:
     """The letters that ``text`` marks as options: (B), B), or B. before its own text."""
     text = re.split(r"\b(?:because|since|as)\b", text, maxsplit=1)[0]
@@ -173,10 +209,13 @@ def _listed(text: str, choices: list[object]) -> Iterator[str]:
 def _contradicts(behind: str, letter: str, choices: list[object]) -> bool:
     """Whether the text behind a letter is another choice's, or as short as its own and without any of its words."""
     place, match = LETTERS.index(letter), ITS_TEXT.match(behind)
-    if place >= len(choices) or match is None:
+    if place >= len(choices) or STATEMENT.match(behind) or (behind[:1].isalpha() and not behind[:1].isascii()):
         return False
-    if _letter_by_text(behind.lstrip(".:,;) "), choices) not in (None, letter):
+    rest = behind.lstrip(".:,;) ")
+    if any(_letter_by_text(part, choices) not in (None, letter) for part in (rest, re.split(r"[.;\n]", rest)[0])):
         return True
+    if match is None:
+        return False
     said, own = (set(re.findall(r"\w+", exact.normalise(text))) for text in (match[1], _plain(str(choices[place]))))
     told = said - set(NEUTRAL.split())
     return bool(told) and not told & own and len(said) <= len(own) + 1
@@ -193,8 +232,8 @@ def _single_letter(text: str) -> str | None:
     return letters.pop() if len(letters) == 1 else None
 
 
-def _letter_by_text(text: str, choices: list[object]) -> str | None:
+def _letter_by_text(text: str, choices: list[object], form: Callable[[str], str] = _plain) -> str | None:
     """The letter of the one choice whose text ``text`` is."""
     answer = exact.normalise(text)
-    texts = [exact.normalise(_plain(str(choice))) for choice in choices]
+    texts = [exact.normalise(form(str(choice))) for choice in choices]
     return LETTERS[texts.index(answer)] if answer and texts.count(answer) == 1 else None

@@ -7,6 +7,7 @@ import re
 import unicodedata
 
 BOX = re.compile(r"\\(?:boxed|fbox)\s{0,9}\{")
+TAG = re.compile(r"<answer>([^<]{1,2000})</answer>")
 BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 UNREADABLE = " 0^"
 """A placeholder that begins like a number and is not one, so that it is never read in part."""
@@ -39,6 +40,30 @@ COMMANDS = re.compile(
 )
 OPAQUE = re.compile(r"(?:\\[a-zA-Z]{1,30}|[\^_])\s{0,9}(?:\[[^][]*\])?(?:\{[^{}]*\}){1,2}")
 """An innermost command with its argument: \\sqrt{2} and \\frac{\\pi}{2} are not 2."""
+GAP = r"(?:[$\s~]|\\(?:quad|qquad|[,;:! ()\[\]]))*"
+JOINED = re.compile(
+    rf"{GAP}(?:(?:,|;|/|\b(?:or|and)\b(?:\s(?:else|maybe|perhaps|possibly|even|also)\b)?"
+    rf"|\\(?:text|mathrm|mbox)\{{\s*(?:or|and)\s*\}}){GAP}){{0,2}}"
+)
+"""What joins two boxes or formulas to one answer of several parts."""
+SCALES = "hundred|thousand|million|billion|trillion|dozen"
+"""Words that multiply the number before them."""
+OPERATOR = r"\\(?:times|cdot|div|pm|mp|bmod|pmod)(?![a-z])"
+OPERAND_BEFORE = re.compile(
+    rf"(?:{OPERATOR}\s*|\\(?:[dtc]?frac|sqrt|binom|log|ln|sin|cos|tan)\s*(?:\[[^][]*\])?(?:\{{[^{{}}]*\}})?\s*\{{?|[\^_]\s*\{{?"
+    r"|(?<!:)[-\u2212]|\d|\d\s*\("
+    r"|(?:(?<![a-zA-Z]{2}\s)(?<!\w)(?:\d[\d.,]{0,30}|[a-zA-Z])|(?<![a-zA-Z])[)}\]])\$?\s*[-\u2212*/\u00d7\u00f7+]\s*\$?\s*)$"
+)
+"""What stands before a box that is a part of an expression: an operator and its other operand, a sign, a function."""
+OPERAND_BEHIND = re.compile(
+    rf"(?:[\s$]|\\[ ,;:!]|\\text\{{)*(?:{SCALES})s?\b"
+    rf"|(?:\s|\\[ ,;:!]|\$\s*(?=[-+*/\u2212\u00d7\u00f7]\s*\$?\d))*(?:{OPERATOR}|\^(?!\s*\{{?\s*\\circ)|\}}\s*\{{"
+    r"|[+/\u00d7\u00f7]\s*\$?[\w\\(]|\*\s*[\d\\(]|[-\u2212]\s*\$?(?:[\d\\]|[b-z]\b|\((?![a-zA-Z]{2}))"
+    r"|(?:plus|minus|times)\s[\d\\$])|_|[a-zA-Z]\b|\\(?:pi|sqrt|[dtc]?frac)(?![a-z])"
+)
+"""What stands behind one."""
+NEAR = 60
+"""Characters before and behind a box that are looked at."""
 DEEPEST = 4
 """Levels of nested commands that are replaced."""
 
@@ -55,6 +80,27 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
         spans.append((box.start(), end + 1, text[box.end() : end]))
         box = BOX.search(text, end + 1)
     return spans
+
+
+def tagged(text: str) -> str:
+    """The content of the last ``<answer>`` in ``text``, if it has one; else ``text``."""
+    found = TAG.findall(text)
+    return str(found[-1]) if found else text
+
+
+def last_joined(text: str, spans: list[tuple[int, int, str]]) -> list[tuple[int, int, str]]:
+    """The last of ``spans`` (start, end, content), with those before it that nothing but a comma or an "or" parts."""
+    first = len(spans) - 1
+    while first and JOINED.fullmatch(text, spans[first - 1][1], spans[first][0]):
+        first -= 1
+    return spans[first:]
+
+
+def is_operand(text: str, start: int, end: int) -> bool:
+    r"""Whether the box from ``start`` to ``end`` is a part of an expression, and not its value: \boxed{42} \times 2."""
+    before, behind = text[max(0, start - NEAR) : start], text[end : end + NEAR]
+    line = before.rpartition("\n")[2]
+    return OPERAND_BEFORE.search(line) is not None or OPERAND_BEHIND.match(behind.partition("\n")[0]) is not None
 
 
 def _closing(text: str, start: int) -> int | None:

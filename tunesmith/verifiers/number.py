@@ -3,12 +3,14 @@ r"""Compare the final number of the completion with that of the reference.
 The final number of a text is the one in its last ``\boxed{...}``, else the first after its last ``####`` (GSM8K's
 mark), else the last one of its last statement of the answer ("The answer is 42, since ..."), else the last one in it;
 of box and mark, the later one decides. Where a box holds several numbers, the last one is the answer only behind an
-equals sign.
+equals sign; boxes joined by "or", and a box in an expression (\boxed{42} \times 2), are none.
 
-Without a box or a mark, the last number must be what the text comes to (`unmarked`). It is no answer in a question or a
-sentence that says that none is known, in a range, a list or a choice (between 2000 and 2005; 3 or 4), behind a bound
-(more than 5), a label (step 2) or an operator that no equals sign precedes (17 + 25, n - 1, 20-30), nor in brackets
-behind a name (f(0), x_2).
+Where a text has an ``<answer>``, the last one is all of it.
+
+Without a box, the number must be what the text comes to (`unmarked`). It is no answer in a question or a sentence that
+says that none is known, in a range, a list or a choice (between 2000 and 2005; 3 or 4), behind a bound (more than 5), a
+label (step 2) or an operator that no equals sign precedes (17 + 25, n - 1, 20-30), nor in brackets behind a name (f(0),
+x_2).
 
 Values are compared exactly, as fractions: 42, 42.0, +42 and 42. are one number; 41.999 is another, and 0.333 is not
 1/3. These forms are read: thousands (1,000 1_000 1'000 1\,000, a thin or no-break space; an ordinary space only where
@@ -64,8 +66,14 @@ BEFORE = re.compile(r"[\w)\].^]")
 """A character after which a sign or a number is part of a word or of an expression."""
 SIGN = re.compile(r"((?:^|=)\s{0,9}[-−])\s{1,9}(?=[\d.$€£])")
 """A sign with a space behind it that cannot be a subtraction, since nothing to subtract from stands before it."""
-SCALE = re.compile(r"\s?(?:hundred|thousand|million|billion|trillion)\b", re.IGNORECASE)
+SCALE = re.compile(rf"\s?\{{?\s?(?:{latex.SCALES})s?\b", re.IGNORECASE)
 """A word that multiplies the number before it."""
+SIGN_WORD = re.compile(
+    r"(?P<operand>(?:^|[=:,(]|\b(?:is|was|of|to|be|equals|answer|about|at|has|have|get))\s{0,9}\{?|\b(?=negative))"
+    r"(?:minus|negative)\s{0,9}\}?\s{0,9}(?=[\d.$€£])|\bminus\s{1,9}(?=[\d.$€£])",
+    re.IGNORECASE,
+)
+"""A sign in words; where the word may subtract, it has no group."""
 WORD = re.compile(r"\d+(?:st|nd|rd|th|[xX])[.,]*", re.ASCII)
 """Digits that begin a word: an ordinal, or 3x."""
 VARIABLE = re.compile(r"[\d.][abcefijknopqrtuvwxyz](?:/\d+)?[.,]*$", re.ASCII)
@@ -93,21 +101,49 @@ def compare(completion: str, reference: str) -> Verdict:
 
 def final_number(text: str) -> str | None:
     """The final number, without LaTeX, or None. Where a text has a box or a ``####``, no other number counts."""
-    _, mark, after = text.rpartition(MARK)
+    _, mark, after = latex.tagged(text).rpartition(MARK)
     boxes = latex.boxes(after)
     if boxes:
-        numbers = _numbers(_whole(boxes[-1][2].rpartition("=")[2]))
-        return numbers[0] if len(numbers) == 1 else None
+        return _boxed(after, boxes)
     if mark:
-        numbers = _numbers(_whole(after))
-        return numbers[0] if numbers else None
+        return _behind_mark(after)
     text = _whole(unmarked.EMPHASIS.sub("", unmarked.stated(after) or after))
-    found = list(_found(text))
+    return _outcome(text, list(_found(text)), -1)
+
+
+def _boxed(text: str, boxes: list[tuple[int, int, str]]) -> str | None:
+    """The number in the last of the ``boxes``; None where it is joined to another one, or a part of an expression."""
+    joined = {content.strip() for *_, content in latex.last_joined(text, boxes)}
+    start, end, content = boxes[-1]
+    value = _whole(content.rpartition("=")[2])
+    found = list(_found(value))
+    if len(joined) > 1 or len(found) > 1 or latex.is_operand(text, start, end):
+        return None
+    return _outcome(value, found, -1)
+
+
+def _behind_mark(text: str) -> str | None:
+    """The first number of the first line that has one, or that behind the line's equals sign."""
+    for line in unmarked.EMPHASIS.sub("", text).splitlines():
+        line = _whole(line)
+        found = list(_found(line))
+        if found:
+            value = _outcome(line, found, 0)
+            return value or (_outcome(line, found, -1) if "=" in line else None)
+    return None
+
+
+def _outcome(text: str, found: list[tuple[int, int, str | None]], place: int) -> str | None:
+    """The number at ``place`` of those found, the first or the last, if it is what the text comes to."""
     if not found:
         return None
-    start, end, written = found[-1]
-    previous = found[-2][1] if len(found) > 1 else None
-    return written if unmarked.is_outcome(text, start, end, previous) else None
+    start, end, written = found[place]
+    beside = found[-2][1] if place and len(found) > 1 else None
+    if place == 0 and len(found) > 1:
+        next_start = found[1][0]
+        if unmarked.JOINER.fullmatch(text, end, next_start) or not text[end:next_start].strip():
+            return None
+    return written if unmarked.is_outcome(text, start, end, beside) else None
 
 
 def is_marked(text: str) -> bool:
@@ -130,9 +166,14 @@ def value(number: str) -> Fraction:
 
 def _whole(answer: str) -> str:
     """``answer`` in plain text, with commas for the spaces between the thousands of a number that is all of it."""
-    text = SIGN.sub(r"\1", latex.plain(answer).strip())
+    text = SIGN_WORD.sub(_sign, latex.plain(answer).strip())
+    text = SIGN.sub(r"\1", text)
     spaced = SPACED.fullmatch(text)
     return spaced[1] + spaced[2].replace(" ", ",") + spaced[3] if spaced else text
+
+
+def _sign(word: re.Match[str]) -> str:
+    return "- " if word["operand"] is None else word["operand"] + "-"
 
 
 def _numbers(text: str) -> list[str | None]:

@@ -9,15 +9,17 @@ NEAR = 60
 """Characters before and behind a number that are looked at."""
 FAR = 500
 """Characters before and behind a number in which its sentence ends."""
-EMPHASIS = re.compile(r"\*\*|__|<<[^<>]{0,200}>>")
-"""Markdown's emphasis, and the calculations that GSM8K writes into its sentences."""
+EMPHASIS = re.compile(r"\*\*|__|<<[^<>]{0,200}>>|</?[a-zA-Z_]{1,20}>|<\|[a-z_]{1,20}\|>|[=-]>")
+"""Emphasis, marks of a turn, arrows, and the calculations that GSM8K writes into its sentences."""
 STATED = re.compile(
     r"\b(?:answer|solution|result)\b"
     r"(?:\s{1,9}(?:is|was|will be|would be|equals|comes to)\b\s{0,9}:?|\s{0,9}[:=])([^\n]*)",
     re.IGNORECASE,
 )
 """A statement of the answer, to the end of its line."""
-STATED_END = re.compile(r"[.!?]\s|,?\s(?:because|since|as|which|where)\s")
+STATED_END = re.compile(
+    r"[.!?]\s|,?\s(?:because|since|as|which|where|rather than|instead of)\s|(?:,|,?\s(?:and|but))\snot\s"
+)
 """The end of a statement, before what explains it."""
 SENTENCE = re.compile(r"[.!?](?=\s)|\n")
 
@@ -49,6 +51,8 @@ LABELS = "|".join(
 )
 OTHER_BEFORE = _any(
     r"\b(?:more|less|fewer|greater|larger|smaller|bigger|higher|lower|other|rather|later|earlier) than",
+    r"\bbetween\s\w+\sand|(?:^|\b(?:is|are|be|of|by|for|can|has|have|or|maybe),?\s)up to",
+    r"\b(?:twice|half(?: of)?|double|triple|times|plus|minus|divided by|(?:square|cube) root of|(?:1|one) in)",
     r"\bnot|n['\u2019]t(?: be)?|\b(?:between|above|below|under|over|exceeds?|beyond|except|versus|vs\.?)",
     rf"\b(?:{LABELS})",
     r"[<>\u2264\u2265\u2260\u2248~]|\\(?:leq?|geq?|neq?|approx|lt|gt)",
@@ -59,13 +63,15 @@ OTHER_BEFORE = _any(
 NAME_BEFORE = re.compile(r"[a-zA-Z_]\w{0,9}['\u2019]?\s?[({\[_^]\s*[-\u2212]?$|[a-zA-Z]-$")
 """A name whose argument, index or part the number is."""
 OTHER_BEHIND = _any(
-    r"\s*(?:[+*\u00d7\u00f7^<>\u2264\u2265\u2260/]|[-\u2212])\s*[\w(\\$]|[)\]}]+\s*[-+*\u00d7/^=]",
+    r"\s*[+*\u00d7\u00f7^<>\u2264\u2265\u2260/]\s*[\w(\\$]|[)\]}]+\s*[-+*\u00d7/^=]|\s*x\s*\d|\s*\u221a",
+    r"[-\u2212][\w(\\$]|\s*[-\u2212]\s*(?:[\d\\$]|[b-z]\b|\((?![a-z]{2}))",
+    r"\s(?:plus|minus|times|over|choose|mod)\s[\d$]|\s(?:squared|cubed|divided by|multiplied by|pi)\b",
     r"\s+(?:or|and) (?:more|less|fewer|above|below|over|up)\b",
 )
 """What stands behind a number that is part of an expression, or a bound."""
 JOINER = re.compile(
     r"[a-zA-Z%$\u20ac\u00a3\s]{0,20}\b(?:and|or|to|through)\s+(?:\w{1,6}\s+)?[$\u20ac\u00a3(]*"
-    r"|\s*[,;\u2013/]\s*(?:and\s|or\s)?\s*[$\u20ac\u00a3(]*",
+    r"|\s*(?:[,;\u2013/\u2026]|\.{2,3})\s*(?:and\s|or\s)?\s*[$\u20ac\u00a3(]*",
     re.IGNORECASE,
 )
 """What joins two numbers to a range, a list or a choice."""

@@ -53,6 +53,8 @@ def call(**arguments: Any) -> dict[str, Any]:
     [
         ("I would rather talk.", [call()], "not called: f"),
         ("<tool_call>{</tool_call>", [call()], "malformed: not JSON"),
+        ("<tool_call></tool_call>", [call()], "malformed: not JSON"),
+        ('{"name": "f", "arguments": {"a": 1, "a": 2}}', [call(a=2)], "malformed: not JSON"),
         ('{"name": "f", "arguments": "x"}', [call()], "malformed: arguments are not JSON"),
         ("[f(1)]", [call()], "malformed: an argument without its name"),
         (json.dumps({"name": "g", "arguments": {}}), [call()], "wrong name: g, not f"),
@@ -139,3 +141,11 @@ def test_reasoning_is_no_part_of_the_answer_that_is_graded() -> None:
     assert (unfinished.score, unfinished.status) == (0, "no_answer")
     assert catalog.verify("regex", f"{thought}yes", {"pattern": "yes"}).score == 1
     assert catalog.verify("regex", f"{thought}yes", {"pattern": r"(?s)<think>.+</think>\s*yes"}).score == 1
+
+
+def test_a_reference_may_list_calls_as_text() -> None:
+    row = {"reference": ["f(a=1)", "f(a=2)"]}
+    made = [call(a=2), call(a=1)]
+    assert catalog.verify("tool_call", json.dumps(made), row).score == 1
+    assert catalog.verify("tool_call", json.dumps(made[:1]), row).score == 0
+    assert catalog.verify("tool_call", json.dumps(made), {"reference": ["a word"]}).status == "not_gradable"

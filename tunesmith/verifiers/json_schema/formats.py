@@ -20,6 +20,7 @@ URI = re.compile(
     re.ASCII,
 )
 REFERENCE = re.compile(rf"{URI_PART}(?:#{URI_PART})?", re.ASCII)
+TEMPLATE = re.compile(r"(?:[^{}\s\"'<>\\^`|]|\{[^{}\s]+\})*")
 POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 RELATIVE_POINTER = re.compile(r"(?:0|[1-9]\d*)(?:#|(?:/(?:[^~/]|~[01])*)*)", re.ASCII)
 
@@ -58,6 +59,15 @@ def _email(text: str) -> bool:
     return HOST.fullmatch(domain) is not None
 
 
+def _idn_host(text: str) -> bool:
+    return HOST.fullmatch(_ascii(text)) is not None
+
+
+def _ascii(text: str) -> str:
+    """``text`` with an ASCII letter for every letter of another script."""
+    return "".join(mark if mark.isascii() or not mark.isalnum() else "a" for mark in text)
+
+
 def _ipv4(text: str) -> bool:
     return text.isascii() and _parses(ipaddress.IPv4Address, text)
 
@@ -93,6 +103,10 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "date-time": _date_time,
     "duration": _full(DURATION),
     "email": _email,
+    "idn-email": lambda text: _email(_ascii(text)),
+    "idn-hostname": _idn_host,
+    "iri": lambda text: URI.fullmatch(_ascii(text)) is not None,
+    "iri-reference": lambda text: REFERENCE.fullmatch(_ascii(text)) is not None,
     "hostname": _full(HOST),
     "ip-address": _ipv4,
     "ipv4": _ipv4,
@@ -103,6 +117,7 @@ FORMATS: dict[str, Callable[[str], bool]] = {
     "time": _time,
     "uri": _full(URI),
     "uri-reference": _full(REFERENCE),
+    "uri-template": _full(TEMPLATE),
     "uuid": _uuid,
 }
 """The check of each format that is known, by its name."""

@@ -8,7 +8,8 @@ reference that is not an object must be equal as a whole. Numbers are equal by v
 is not true.
 
 A schema without ``$schema`` is read by the newest draft in which all of its keywords mean something: `dependencies`,
-or `items` as a list, say that it was written for draft 7, a boolean `exclusiveMinimum` for draft 4. ``format`` is
+or `items` as a list, say that it was written for draft 7, a boolean `exclusiveMinimum` for draft 4. Where keywords of
+several drafts are mixed, each means what it did in its own. ``format`` is
 checked, where `formats` knows it.
 
 The schema is the project's own, the completion is not: patterns are matched by RE2 in linear time, and nothing is
@@ -25,7 +26,15 @@ from functools import lru_cache
 from typing import Any
 
 import re2
-from jsonschema import Draft4Validator, Draft7Validator, Draft201909Validator, SchemaError, ValidationError, validators
+from jsonschema import (
+    Draft4Validator,
+    Draft7Validator,
+    Draft201909Validator,
+    FormatChecker,
+    SchemaError,
+    ValidationError,
+    validators,
+)
 from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
@@ -165,7 +174,7 @@ def _validator(schema_text: str) -> Validator:
             if isinstance(pattern, str):
                 regex.compile_pattern(pattern)
     dialect = validators.validator_for(schema, default=_dialect(parts))
-    dialect.check_schema(schema)
+    dialect.check_schema(schema, format_checker=FormatChecker(()))  # patterns are RE2's
     keywords = {
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
@@ -173,6 +182,8 @@ def _validator(schema_text: str) -> Validator:
         "uniqueItems": _unique_items,
         "format": _format,
     }
+    if not (isinstance(schema, dict) and "$schema" in schema):
+        keywords["dependencies"] = Draft7Validator.VALIDATORS["dependencies"]
     if not any(DYNAMIC & part.keys() for part in parts):
         keywords["$ref"] = _once(dialect.VALIDATORS["$ref"])
     linear: type[Validator] = validators.extend(dialect, keywords)
@@ -199,12 +210,11 @@ def _dialect(parts: list[dict[str, object]]) -> Any:
         "unevaluatedProperties",
         "unevaluatedItems",
     }
-    legacy = any(
-        "dependencies" in part or isinstance(part.get("items"), list) or "additionalItems" in part for part in parts
-    )
+    listed = any(isinstance(part.get("items"), list) or "additionalItems" in part for part in parts)
+    legacy = listed or any("dependencies" in part for part in parts)
     if legacy and not any(newer & part.keys() for part in parts):
         return Draft7Validator
-    if legacy or any("$recursiveRef" in part for part in parts):
+    if listed or any("$recursiveRef" in part for part in parts):
         return Draft201909Validator
     return validators.validator_for({})
 

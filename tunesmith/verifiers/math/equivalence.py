@@ -44,6 +44,8 @@ class Answer:
     unit: str = ""
     """The unit of a value, where it has one that `units` knows."""
     parts: "tuple[Answer, ...]" = ()
+    names: tuple[str, ...] = ()
+    """The names of ordered parts, where they are given: (p, q) = (3, 2)."""
 
     @property
     def name(self) -> str | None:
@@ -82,6 +84,8 @@ def same(gold: Answer, answer: Answer, equal: Equal) -> bool:
         return same(gold.parts[0], answer, equal)  # {5} is 5
     if len(answer.parts) == 1 and gold.kind == "value":
         return same(gold, answer.parts[0], equal)
+    if gold.names:
+        answer = _in_order(gold.names, answer)
     if (gold.kind, gold.text, len(gold.parts)) != (answer.kind, answer.text, len(answer.parts)):
         return False
     if gold.kind == "ordered":
@@ -96,6 +100,16 @@ def same(gold: Answer, answer: Answer, equal: Equal) -> bool:
             return False
         remaining.remove(match)
     return True
+
+
+def _in_order(names: tuple[str, ...], answer: Answer) -> Answer:
+    """``answer`` with its parts in the order of ``names``, where it names them: y = 2, x = 1 is (1, 2) for (x, y)."""
+    named = dict(zip(answer.names or [str(part.name) for part in answer.parts], answer.parts, strict=False))
+    if not answer.names and (answer.kind != "unordered" or answer.text != "{}" or named.keys() != set(names)):
+        return answer
+    if named.keys() != set(names) or len(answer.parts) != len(names):
+        return Answer("words")
+    return Answer("ordered", answer.text if answer.names else "()", parts=tuple(named[name] for name in names))
 
 
 def _same_value(gold: Answer, answer: Answer, equal: Equal) -> bool:

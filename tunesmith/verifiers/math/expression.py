@@ -1,15 +1,18 @@
 r"""Take a mathematical expression as written apart into an `Answer`.
 
 Units, currencies, a percent sign and the base of a numeral are not part of the value: 50% is 50, and is not 0.5. A
-ratio 1:2 is the fraction 1/2; (p, q) = (3, 2) is (3, 2); 3 < x < 5 is the interval (3, 5), and x > 5 is (5, \infty).
-Text that an algebra system would read otherwise than it is meant (1.2.3, 1 2, a word as a product of its letters) is
-not read at all.
+ratio 1:2 is the fraction 1/2 (12:30, which may be a time, is only itself); 5 million is 5000000; (p, q) = (3, 2) is (3,
+2); 3 < x < 5 is the interval (3, 5), and x > 5 is (5, \infty). Text that an algebra system would read otherwise than it
+is meant (1.2.3, 1 2, a word as a product of its letters) is not read at all.
 """
 
 import re
+from dataclasses import replace
+from fractions import Fraction
 from itertools import accumulate
 from typing import Literal
 
+from tunesmith.verifiers import latex
 from tunesmith.verifiers.math import units
 from tunesmith.verifiers.math.equivalence import COMMAND, NAME, Answer
 
@@ -29,32 +32,50 @@ UNICODE = {
         r"\dfrac": r"\frac",
     },
     **{r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge", r"\$": "$", "**": "", "`": ""},
-    **{r"\lt": "<", r"\gt": ">", r"\colon": ":", r"\dots": r"\ldots"},
+    **{r"\lt": "<", r"\gt": ">", r"\colon": ":", r"\dots": r"\ldots", r"\leslant": r"\le", r"\geslant": r"\ge"},
+    **{r"\varnothing": r"\emptyset", "\u2205": r"\emptyset"},
 }
 IGNORED = re.compile(
     r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!;:]|\\(?= )|\$(?!\s*[\d.])|^\\[(\[]|\\[)\]]$"
 )
-LETTER = re.compile(r"\\(?:mathrm|mathit|mathbf|boldsymbol|operatorname)\{\s*([a-zA-Z]|\d+|pi)\s*\}")
+LETTER = re.compile(
+    r"\\(?:mathrm|mathit|mathbf|boldsymbol|operatorname)\{\s*([a-zA-Z]|\d+|\\?pi|sin|cos|tan|ln|log|exp)\s*\}"
+)
 """A letter or a number in another type: \\mathrm{e}."""
 THIN = re.compile(r"(?<=\d)(?:,(?:\\!\s?)|\\,|\{,\}|(?<=^\d) |(?<=^\d\d) |(?<=^\d\d\d) )(?=\d{3}(?![\d/]))")
 THOUSANDS = re.compile(r"((?:.*=)?\s*[-+]?\s*[$€£]?)(\d{1,3}(?:,\d{3})+)((?:\.\d+)?\D*)", re.ASCII)
-NAMED = re.compile(r"\(\s*[a-zA-Z](?:_\w)?(?:\s*,\s*[a-zA-Z](?:_\w)?){1,5}\s*\)\s*=\s*(?=[(\[])")
-"""The names of an ordered answer."""
+LABEL = r"(?:[a-zA-Z]|\\(?!pi\b)[a-z]{2,10})(?:_\w)?"
+NAMED = re.compile(
+    rf"\(\s*({LABEL}(?:\s*,\s*{LABEL}){{1,5}})\s*\)\s*=\s*(?=[(\[])|[A-Z]'?\s*=\s*(?=[(\[][^()\[\]]*,[^()\[\]]*[)\]]$)"
+)
+"""The names of an ordered answer, or of a point."""
+WHOLE_FORMULA = re.compile(r"\$\$?((?:\\.|[^$\\])+)\$\$?", re.DOTALL)
+EMPTY = re.compile(r"\\\{\s*\\\}")
+MULTIPLE = re.compile(rf"(-?\d{{1,30}}(?:\.\d{{1,30}})?)\s*(?:\\text\{{)?\s*({latex.SCALES})s?\}}?")
+SCALES = {"dozen": 12, "hundred": 100, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+"""Words that multiply a number."""
 RATIO = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)((?:\s*:\s*\d{1,30}(?:\.\d{1,30})?){1,5})")
 CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
 RELATION = re.compile(r"\s*(<|>|\\le(?![a-z])|\\ge(?![a-z]))\s*")
 MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*(?=[(\[\\])")
 CURRENCY = re.compile(r"[-+\u2212]?\s*([$€£])")
+AMOUNT = re.compile(r"[$€£]\s*(?=[\d.])")
 CONNECTIVE = re.compile(r"\s*,?\s*(?:\\text\{\s*(?:or|and)\s*\}|\b(?:or|and)\b)\s*")
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\{([^{}\\]*[a-zA-Z][^{}\\]*)\}")
 PROSE = re.compile(r"(?=.*[a-zA-Z]{4})[a-zA-Z]+(?: [a-zA-Z]+){0,2}|yes|no", re.IGNORECASE)
 TEXT_UNIT = r"\\(?:text|mathrm|mbox|textrm)\{[^{}\d]*\}(?:\^\{?[23]\}?)?"
-SHORT_UNIT = r"(?:[ckm]?m|[km]?g|ml|ft|in|lbs?|oz|hrs?|min|sec|mph|cents?)(?:\^\{?[23]\}?)?"
+SHORT_UNIT = (
+    r"(?:[ckmn]?m|[km]?g|[cm]l|ft|in|yd|mi|lbs?|oz|gal|ha|hrs?|min|sec|mph|cents?|[kM]?(?:J|W|Hz|Pa|N))"
+    r"(?:/(?:h|hr|min|s|sec|day))?(?:\^\{?[23]\}?)?"
+)
 LONG_UNIT = (
-    r"(?!(?:hundred|thousand|million|billion|trillion|times|plus|minus)\b)[a-zA-Z]{4,20}(?: [a-zA-Z]{2,20}){0,2}"
+    rf"(?!(?:(?:{latex.SCALES})s?|times|plus|minus|squared|cubed|less|more)\b)"
+    r"[a-zA-Z]{4,20}(?:(?: |/)[a-zA-Z]{2,20}){0,2}"
 )
 UNIT = re.compile(
-    rf"(?<=[\w}})])(?:\s*(?:[€£$¢]|\\?%|\\?\bpercent|\^\{{?\s*\\circ\s*\}}?|{TEXT_UNIT})|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
+    rf"(?<=[\w}})])(?:\s*(?:[€£$¢]|\\?%|\\?\bpercent|(?<=\d)/\s?(?:day|hr|hour|week|month|year|min|minute|person)"
+    rf"|\^\{{?\s*\\circ\s*\}}?|{TEXT_UNIT})"
+    rf"|(?<=\d)[JNW]|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
 )
 FRACTION = r"\\frac\s*\{?(?P<over>\d+?)\}?\s*\{?(?P<under>\d+)\}?|\s(?P<a>\d+)/(?P<b>\d+)"
 MIXED = re.compile(rf"(?P<sign>-?)\s*(?P<whole>\d+)\s*(?:{FRACTION})")
@@ -73,6 +94,8 @@ FORBIDDEN = re.compile(r"\\(?:circ|text\w*|math(?:rm|bf|it)|mbox|boxed|fbox)(?![
 
 def read(text: str) -> Answer | None:
     """Take ``text`` apart; None where it is not a mathematical expression, or could be misread."""
+    formula = WHOLE_FORMULA.fullmatch(text.strip())
+    text = formula[1] if formula else text
     for written, plain in UNICODE.items():
         text = text.replace(written, plain)
     text = LETTER.sub(_letter, THIN.sub("", text.strip()))
@@ -82,7 +105,7 @@ def read(text: str) -> Answer | None:
 
 def _letter(match: re.Match[str]) -> str:
     before = match.string[match.start() - 1 : match.start()]
-    return (" " if before.isalpha() else "") + (r"\pi " if match[1] == "pi" else match[1])
+    return (" " if before.isalpha() else "") + (r"\pi " if match[1].endswith("pi") else match[1])
 
 
 def _depth(text: str) -> int:
@@ -95,15 +118,23 @@ def _read(text: str) -> Answer | None:
     words = WORDS.fullmatch(text)
     if words or PROSE.fullmatch(text):
         phrase = " ".join((words[1] if words else text).strip("() .").split())
+        if phrase.casefold().removeprefix("the ") == "empty set":
+            return Answer("value", sides=(r"\emptyset",))
         return Answer("words", phrase.casefold() if len(phrase) > 1 else phrase)
     joined = CONNECTIVE.sub(", ", text)
     if joined != text and all(map(_interval, _split(joined, (",",)))):
         return _parts("unordered", r"\cup", _split(joined, (",",)))  # x < 1 or x > 2
-    text = MEMBER.sub("", NAMED.sub("", joined))
+    text = EMPTY.sub(lambda _: r"\emptyset", MEMBER.sub("", joined))
+    named = NAMED.match(text)
+    if named:
+        inner = _read(text[named.end() :])
+        return inner and replace(inner, names=tuple(re.split(r"\s*,\s*", (named[1] or "").strip())) if named[1] else ())
     ratio = RATIO.fullmatch(text)
-    if ratio and not CLOCK.fullmatch(text):
+    if ratio:
         terms = [ratio[1], *re.findall(r"[\d.]+", ratio[2])]
-        return _read(rf"\frac{{{terms[0]}}}{{{terms[1]}}}") if len(terms) == 2 else _parts("ordered", ":", terms)
+        if len(terms) > 2 or CLOCK.fullmatch(text):  # 12:30 may be a time
+            return _parts("ordered", ":", terms)
+        return _read(rf"\frac{{{terms[0]}}}{{{terms[1]}}}")
     interval = _interval(text)
     if interval:
         return _parts("ordered", interval[0], list(interval[1:]))
@@ -178,7 +209,11 @@ def _split(text: str, separators: tuple[str, ...]) -> list[str]:
 
 def _value(text: str) -> str | None:
     """Write one side of an equation for the algebra system; None where it could be misread."""
-    text = CURRENCY.sub(lambda sign: sign[0].rstrip("$€£"), text.strip(), count=1).strip()
+    text = AMOUNT.sub("", text.strip())
+    multiple = MULTIPLE.fullmatch(text)
+    if multiple:
+        value = Fraction(multiple[1]) * SCALES[multiple[2]]
+        text = str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
     if NAME.fullmatch(text):
         return text
     for _ in range(3):

@@ -27,22 +27,36 @@ NAMES: dict[str, str] = {
     "week": "weeks",
     "month": "months",
     "year": "years yr yrs",
-    "mph": "miles per hour",
-    "km/h": "kmh kph kilometers per hour",
-    "m/s": "meters per second",
     "$": "usd dollar",
     "cent": "cents ¢",
     "€": "eur euro",
     "£": "gbp",
     "%": "percent",
-    "°": "degree \\circ",
+    "°": "degree circ",
+    "pair": "pairs",
+    "gal": "gallon",
+    "qt": "quart",
+    "acre": "acres",
+    "ha": "hectare",
+    "nm": "nanometer nanometre",
+    "bit": "bits",
+    "byte": "bytes",
+    "J": "joule",
+    "kJ": "kilojoule",
+    "N": "newton",
+    "W": "watt",
+    "kW": "kilowatt",
+    "Hz": "hertz",
+    "kHz": "kilohertz",
+    "MHz": "megahertz",
+    "Pa": "pascal",
+    "kPa": "kilopascal",
     "rad": "radian",
 }
 """Units with their other names; an s at the end of a name is ignored."""
-CANONICAL = {unit: unit for unit in NAMES} | {
-    name: unit for unit, names in NAMES.items() if " per " not in names for name in names.split()
-}
-CANONICAL |= {names: unit for unit, names in NAMES.items() if " per " in names}
+CANONICAL = {unit: unit for unit in NAMES} | {name: unit for unit, names in NAMES.items() for name in names.split()}
+CANONICAL |= {"mph": "mi/h", "kmh": "km/h", "kph": "km/h"}
+MONEY = ("$", "cent", "€", "£")
 DECORATION = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)|[{}\s,.~]|\\[,;:! ]")
 POWER = re.compile(r"\^?([23])$")
 WORDY = re.compile(r"^(square|cubic)|(squared|cubed)$")
@@ -51,6 +65,12 @@ WORDY = re.compile(r"^(square|cubic)|(squared|cubed)$")
 def canonical(written: str) -> str:
     """The unit as it is compared, with its power, as in cm^2; "" for words that are no known unit."""
     words = DECORATION.sub(lambda mark: " " if mark[0].isspace() or mark[0] == "~" else "", written.strip()).strip()
+    over, slash, under = re.sub(r"\s+per\s+", "/", words).partition("/")
+    if slash:
+        pair = canonical(over), canonical(under)
+        if pair[0] in MONEY:
+            return pair[0]  # $12 an hour is also written $12
+        return "/".join(pair) if all(pair) else ""
     name, power = POWER.sub("", words), POWER.search(words)
     worded = WORDY.search(name)
     name = WORDY.sub("", name).strip().lstrip("\\^").strip()

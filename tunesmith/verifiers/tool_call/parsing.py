@@ -123,7 +123,7 @@ def _mistral(text: str) -> list[Call]:
 def _json(text: str) -> list[Call]:
     """Read an object, a list of objects, or several objects one after the other, with or without `;` between them."""
     values = []
-    start, decoder = 0, json.JSONDecoder()
+    start, decoder = 0, json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse)
     try:
         values.append(jiter.from_json(text.encode(errors="replace"), allow_inf_nan=False, catch_duplicate_keys=True))
     except ValueError as error:
@@ -135,7 +135,20 @@ def _json(text: str) -> list[Call]:
                 values.append(value)
         except (ValueError, RecursionError):
             raise MalformedError(f"not JSON: {first}") from None
+    if not values:
+        raise MalformedError("not JSON: nothing")
     return [call(one) for value in values for one in (value if isinstance(value, list) else [value])]
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        raise ValueError("the same key twice")
+    return fields
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def call(value: object) -> Call:

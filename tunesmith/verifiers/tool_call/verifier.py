@@ -3,7 +3,8 @@
 The row's ``reference`` is a list of calls {name, arguments}, one of them, or JSON of either; without it, the calls of
 the row's own completion. Where several values of an argument are right, a call has ``allowed`` in place of
 ``arguments``: a list of values for each, in which "" allows to leave the argument out. So do the answers of BFCL, whose
-form {name: {argument: [values]}} is read too. A row whose right answer calls nothing is right where nothing is called.
+form {name: {argument: [values]}} is read too, as is a list of texts f(a=1). A row whose right answer calls nothing is
+right where nothing is called.
 
 The reason tells malformed calls, those not made, a wrong name, a wrong number of calls and a wrong argument.
 """
@@ -68,7 +69,15 @@ def _right(row: Columns) -> list[Right]:
         if not isinstance(value, list | dict):
             return []  # a text that happens to be JSON, such as a number
     values = value if isinstance(value, list) else [value]
-    return [_one(each) for each in values]
+    return [right for each in values for right in (_written(each) if isinstance(each, str) else [_one(each)])]
+
+
+def _written(text: str) -> list[Right]:
+    """Return the calls of a text, such as f(a=1)."""
+    found = [_exactly(call) for call in parsing.calls(text)]
+    if not found:
+        raise MalformedError(f"no call: {text[:80]!r}")
+    return found
 
 
 def _one(value: object) -> Right:
