@@ -2,9 +2,11 @@
 
     python -m stages.evaluate [MODEL ...]      every model of params.yaml, or only these
 
-reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks
+reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks,
+        data/baseline/answers.jsonl
 params  evaluate, and the names of all models
-writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, reports/evaluation/base/repeats.jsonl,
+writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, and those of `baseline` for a hosted model,
+        reports/evaluation/base/repeats.jsonl,
         reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
 
 A report stays where the model's bytes, the code, the params, the rows, the data of lm-eval's tasks and the hardware are
@@ -24,9 +26,12 @@ from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
+from tunesmith.evaluation.endpoint import answers, grade
+from tunesmith.evaluation.endpoint import settings as endpoint
+from tunesmith.evaluation.endpoint.answers import BaselineAnswer
 from tunesmith.evaluation.evaluate import SuiteRows
 from tunesmith.evaluation.suites import Evaluate
-from tunesmith.models import chat_template, device, loading
+from tunesmith.models import base_tokenizer, chat_template, device, loading
 from tunesmith.models.loading import OpenModel
 
 PARAMS = resolved("evaluate")
@@ -37,7 +42,8 @@ REPEATS = layout.EVALUATION / layout.BASE.name / "repeats.jsonl"
 def main(only: list[str]) -> str:
     settings = load(Evaluate, "evaluate", path=PARAMS)
     models = [layout.BASE.name, *load(list[str], "models", path=PARAMS)]
-    remove_others(models)
+    hosted = answers.read(layout.BASELINE)
+    remove_others([*models, *([endpoint.NAME] if hosted else [])])
     names = only or models
     suites = evaluate.read(settings, layout.READY)
     profile = device.detect()
@@ -47,6 +53,8 @@ def main(only: list[str]) -> str:
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
         write_report(folder.name, opened, settings, suites, key)
+    if hosted and not is_kept(endpoint.NAME, key):
+        write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
     return f"{layout.EVALUATION}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
@@ -67,7 +75,9 @@ def is_kept(name: str, key: str) -> bool:
         return False
     metrics: ModelMetrics = json.loads(path.read_text())
     recorded = (metrics["key"], metrics["model_digest"], metrics["answers_digest"])
-    return recorded == (key, manifest.verify(layout.MODELS / name).digest, samples_digest(name))
+    hosted = name == endpoint.NAME and "hosted" in metrics
+    digest = manifest.file_digest(layout.BASELINE) if hosted else manifest.verify(layout.MODELS / name).digest
+    return recorded == (key, digest, samples_digest(name))
 
 
 def sample_files(name: str) -> list[Path]:
@@ -107,6 +117,29 @@ def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[
     shares = statistics.are_shares(sample["score"] for sample in results[first])
     score = formatting.score(ranked["score"], shares)
     print(f"  {name}: {first} {score}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
+
+
+def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswer], key: str) -> None:
+    """Grade the answers of a hosted model, and write its report as that of any other model."""
+    began = time.monotonic()
+    tokenizer = base_tokenizer.open_tokenizer(layout.BASE)
+    results = grade.grade(suites, hosted, lambda text: len(tokenizer.encode(text, add_special_tokens=False)))
+    samples = [sample for answered in results.values() for sample in answered]
+    ready_rows.write_jsonl(layout.EVALUATION / endpoint.NAME / "samples.jsonl", samples)
+    metrics: ModelMetrics = {
+        "model": endpoint.NAME,
+        "time": max(answer["time"] for answer in hosted),
+        "suites": {suite: summary(suites[suite], answered) for suite, answered in results.items()},
+        "model_digest": manifest.file_digest(layout.BASELINE),
+        "base_weights_digest": "",
+        "dtype": "",
+        "template_digest": "",
+        "key": key,
+        "answers_digest": samples_digest(endpoint.NAME),
+        "seconds": time.monotonic() - began,
+        "hosted": grade.about(hosted),
+    }
+    ready_rows.write_json(layout.EVALUATION / endpoint.NAME / "metrics.json", metrics)
 
 
 def template_digest(opened: OpenModel, suites: dict[str, SuiteRows]) -> str:

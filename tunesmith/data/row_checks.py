@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -16,6 +16,8 @@ from tunesmith.data import duplicates, readers, splits, text_scan
 from tunesmith.data.chat_formats import RowError
 from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.personal import rows as personal
+from tunesmith.data.personal.finder import Finder, mask
 from tunesmith.data.records import Block, Problem, Record, file_of
 from tunesmith.data.splits import normalise
 from tunesmith.verifiers import catalog
@@ -24,7 +26,7 @@ INDEX = np.dtype(
     [
         ("line", np.uint64),
         ("file", np.uint32),  # position among the files of the data set
-        ("prompt", np.uint64),  # key of the normalised prompt; it decides the split
+        ("group", np.uint64),  # key that decides the split: of the row's group, or of its first turn
         ("exact_prompt", np.uint64),  # key of the prompt to the letter, its system message included
         ("id", np.uint64),
         ("bytes", np.uint32),  # length of the ready row, its line feed included
@@ -37,6 +39,8 @@ Index = npt.NDArray[np.void]
 ANSWERS: tuple[Literal["completion", "chosen", "rejected"], ...] = ("completion", "chosen", "rejected")
 PARTS: tuple[Literal["prompt", "completion", "chosen", "rejected"], ...] = ("prompt", *ANSWERS)
 """Columns of a ready row that hold messages."""
+PERSONAL = "personal data"
+"""The check that sets rows with personal data aside."""
 Conversation = tuple[list[Message], list[Message]]
 TokenCount = tuple[int, int]
 """Tokens of a row's prompt, and of the prompt with its longest completion."""
@@ -77,6 +81,8 @@ class CheckedBlock:
     """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
     """Number of records with each set of columns."""
+    personal: Counter[str]
+    """Number of rows with each kind of personal data."""
 
 
 class RowChecker:
@@ -89,6 +95,7 @@ class RowChecker:
         self._scanner = text_scan.Scanner(special_tokens)
         self._lengths = lengths
         self._held_out = held_out
+        self._finder = Finder(dataset.phone_regions)
 
     def __call__(self, block: Block) -> CheckedBlock:
         problems: list[Problem] = []
@@ -102,22 +109,44 @@ class RowChecker:
             columns[tuple(record.fields)] += 1
             try:
                 layout, row = self._dataset.to_row(record.fields)
+                self._dataset.group_of(record.fields)
             except RowError as error:
                 problems.append(record.problem(str(error)))
                 continue
             layouts[layout.description, layout.columns] += 1
             good.append(GoodRow(record, row))
+        good, found = self._personal(good, problems)
         for check in (self._scan, self._check_tools, self._check_verdicts, self._check_held_out):
             good = _set_aside(good, check(good), problems)
         counts, refused = self._count(good)
         refused |= self._check_lengths(counts)
         counts = [count for position, count in enumerate(counts) if position not in refused]
         good = _set_aside(good, refused, problems)
-        lines, index = _encode(good, counts)
+        lines, index = self._encode(good, counts)
         signatures = None
         if self._dataset.near_duplicates is not None and good:
             signatures = duplicates.minhash_signatures([whole_text(row) for _, row in good])
-        return CheckedBlock(file_of(block), b"".join(lines), index, signatures, problems, layouts, columns)
+        return CheckedBlock(file_of(block), b"".join(lines), index, signatures, problems, layouts, columns, found)
+
+    def _personal(self, good: list[GoodRow], problems: list[Problem]) -> tuple[list[GoodRow], Counter[str]]:
+        """Count rows with personal data, and mask them or set them aside where params say so."""
+        counts: Counter[str] = Counter()
+        treatment = self._dataset.personal_data
+        found = {} if treatment == "ignore" else personal.find(self._finder, [row for _, row in good])
+        for findings in found.values():
+            counts.update(personal.kinds(findings))
+        if treatment == "mask":
+            good = [
+                GoodRow(record, personal.masked(row, found[position])) if position in found else GoodRow(record, row)
+                for position, (record, row) in enumerate(good)
+            ]
+        if treatment == "set_aside":
+            for position, findings in found.items():
+                problem = good[position].record.problem(f"{PERSONAL}: {', '.join(personal.kinds(findings))}")
+                raw = self._finder.find([problem.raw]).get(0, [])  # the quarantine is shared
+                problems.append(replace(problem, raw=mask(problem.raw, raw)))
+            good = [row for position, row in enumerate(good) if position not in found]
+        return good, counts
 
     def _scan(self, good: list[GoodRow]) -> dict[int, str]:
         parts = [(position, name, text) for position, (_, row) in enumerate(good) for name, text in _texts(row)]
@@ -191,6 +220,18 @@ class RowChecker:
                 reasons[position] = f"completion cut: its last {cut} of {completion} tokens are beyond {longest}"
         return reasons
 
+    def _encode(self, good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes], Index]:
+        """Encode ready rows as JSON lines, each with an id made from its content, and their index."""
+        lines, entries = [], []
+        for (record, row), count in zip(good, counts, strict=True):
+            body = dumps(row)
+            digest = hashlib.sha256(body).digest()[:8]
+            lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
+            group = splits.group_key(row["prompt"], self._dataset.group_of(record.fields))
+            exact = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
+            entries.append((record.line, 0, group, exact, int.from_bytes(digest), len(lines[-1]), *count))
+        return lines, np.array(entries, INDEX)
+
 
 def whole_text(row: Row) -> str:
     """Return the normalised text of all turns of a row."""
@@ -224,19 +265,6 @@ def _set_aside(good: list[GoodRow], reasons: dict[int, str], problems: list[Prob
         return good
     problems += [good[position].record.problem(reason) for position, reason in reasons.items()]
     return [row for position, row in enumerate(good) if position not in reasons]
-
-
-def _encode(good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes], Index]:
-    """Encode ready rows as JSON lines, each with an id made from its content, and their index."""
-    lines, entries = [], []
-    for (record, row), (prompt_tokens, tokens) in zip(good, counts, strict=True):
-        body = dumps(row)
-        digest = hashlib.sha256(body).digest()[:8]
-        lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
-        prompt = splits.prompt_key(row["prompt"])
-        exact = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
-        entries.append((record.line, 0, prompt, exact, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
-    return lines, np.array(entries, INDEX)
 
 
 def check_own_answer(row: Row) -> str | None:

@@ -109,6 +109,8 @@ class DataReport(TypedDict):
     left_out_by_limit: int
     digests: dict[str, str]
     """SHA-256, in hex, of each split's file."""
+    personal_data: dict[str, int]
+    """The number of rows with each kind of personal data, the most frequent first, whether they stay or not."""
     tokens: TokenLengths | None
     """None if lengths were not counted."""
     notes: list[str]
@@ -136,6 +138,7 @@ def report(
         "splits": {split: written[split].rows for split in SPLITS},
         "left_out_by_limit": len(checked.index) - kept,
         "digests": {split: written[split].digest for split in SPLITS},
+        "personal_data": dict(checked.personal.most_common()),
         "tokens": None if lengths is None else _tokens(dataset, checked, lengths),
         "notes": _notes(dataset, checked),
     }
@@ -226,6 +229,8 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
         notes.append(f"Not read: {files.listed(files.ignored)}.")
     if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
         notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
+    if checked.personal:
+        notes.append(f"{personal(dataset, checked)}.")
     unused = unused_columns(dataset, checked)
     if unused:
         notes.append(f"Columns not used: {', '.join(unused)}.")
@@ -238,9 +243,16 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
     return notes
 
 
+def personal(dataset: Dataset, checked: CheckedRows) -> str:
+    """The personal data of a data set, in words."""
+    counts = ", ".join(f"{kind} in {rows:,}" for kind, rows in checked.personal.most_common())
+    done = {"mask": "masked", "set_aside": "set aside"}.get(dataset.personal_data, "kept: see personal_data in params")
+    return f"Personal data, in rows ({done}): {counts}"
+
+
 def unused_columns(dataset: Dataset, checked: CheckedRows) -> list[str]:
     """Columns of the file that are in no ready row."""
-    present = {name for names in checked.columns for name in names}
+    present = {name for names in checked.columns for name in names if name not in (dataset.group or "")}
     if dataset.columns is not None:
         taken = " ".join(dataset.columns.values())
         return sorted(name for name in present if name not in taken)

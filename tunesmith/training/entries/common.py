@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+import yaml
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
 from tunesmith.models.settings import Lora
@@ -17,11 +18,22 @@ def default_rate(*, full: float, adapter: float) -> Any:
     return Field(default_factory=lambda entry: full if entry.get("weights") == "full" else adapter)
 
 
+def _one_name(value: object) -> object:
+    """Return the name of a data set. Raises ValueError for a list of data sets, with the edit that makes a mixture."""
+    if isinstance(value, list):
+        parts = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
+        raise ValueError(
+            "a list of data sets is an entry of `mixtures`, since DVC follows names alone: write "
+            f"mixtures: {{mixed: {{datasets: {parts}}}}} and dataset: mixed"
+        )
+    return value
+
+
 class Entry(Section):
     """One training: one model of the pipeline, in the folder `models/<name>`."""
 
-    dataset: str
-    """The data set of `data` that it learns from. Required."""
+    dataset: Annotated[str, BeforeValidator(_one_name)]
+    """The data set of `data` that it learns from, or the mixture of `mixtures`. Required."""
     weights: WeightsKind = "lora"
     """Which weights train: an adapter (lora), an adapter on a 4-bit base (qlora), or all of them (full)."""
     lora: Lora = Lora()
