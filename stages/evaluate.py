@@ -53,7 +53,7 @@ def main(only: list[str]) -> str:
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
         write_report(folder.name, opened, settings, suites, key)
-    if hosted and not is_kept(endpoint.NAME, key):
+    if hosted and not is_kept(endpoint.NAME, key, hosted=True):
         write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
@@ -68,15 +68,14 @@ def remove_others(models: list[str]) -> None:
             shutil.rmtree(folder)
 
 
-def is_kept(name: str, key: str) -> bool:
+def is_kept(name: str, key: str, *, hosted: bool = False) -> bool:
     """Whether the model's report is whole, and was made of the same model with the same key."""
     path = layout.EVALUATION / name / "metrics.json"
     if not path.exists() or not all(file.exists() for file in sample_files(name)):
         return False
     metrics: ModelMetrics = json.loads(path.read_text())
-    recorded = (metrics["key"], metrics["model_digest"], metrics["answers_digest"])
-    hosted = name == endpoint.NAME and "hosted" in metrics
     digest = manifest.file_digest(layout.BASELINE) if hosted else manifest.verify(layout.MODELS / name).digest
+    recorded = (metrics["key"], metrics["model_digest"], metrics["answers_digest"])
     return recorded == (key, digest, samples_digest(name))
 
 

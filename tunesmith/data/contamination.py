@@ -27,6 +27,8 @@ COMMON = 5
 compared."""
 RUN = 32
 """Bytes of a run, about six words."""
+MIN_RUNS = 8
+"""Fewest runs by which a row counts as a near copy; of fewer, most may be a phrase that others use too."""
 MIX = np.uint64(0x9E3779B97F4A7C15)
 FILLED_BITS = 24
 FILLED_SHIFT = np.uint64(64 - FILLED_BITS)
@@ -146,7 +148,7 @@ def near_copies(
     sizes, shared = _count_shared(rows, hits, owners, numbers, counts)
     for row, by_prompt in shared.items():
         prompt, count = max(by_prompt.items(), key=lambda item: (item[1] / sizes[item[0]], -item[0]))
-        if count >= overlap * sizes[prompt]:
+        if sizes[prompt] >= MIN_RUNS and count >= overlap * sizes[prompt]:
             copies[row] = NearCopy(prompt, count, int(sizes[prompt]))
     return copies
 
