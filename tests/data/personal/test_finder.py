@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunesmith.core.errors import ParamsError
 from tunesmith.data.personal import finder as module
 from tunesmith.data.personal.finder import CARD, EMAIL, IBAN, PHONE, Finder, mask
 
@@ -67,6 +68,11 @@ def test_each_of_several_findings_is_masked_once_and_none_twice() -> None:
     masked = mask(text, findings)
     assert masked == "é@: <EMAIL_ADDRESS>, <IBAN_CODE>, <CREDIT_CARD>, <PHONE_NUMBER> <SECRET>"
     assert kinds(masked) == []
+
+
+def test_an_unknown_region_is_refused() -> None:
+    with pytest.raises(ParamsError, match="no region 'UK'"):
+        Finder(("US", "UK"))
 
 
 def test_national_numbers_are_those_of_the_named_regions() -> None:

@@ -19,6 +19,8 @@ import phonenumbers
 import re2
 from stdnum import iban, luhn
 
+from tunesmith.core.errors import ParamsError
+
 EMAIL, PHONE, CARD, IBAN = "an e-mail address", "a telephone number", "a payment card number", "an IBAN"
 PLACEHOLDERS = {EMAIL: "<EMAIL_ADDRESS>", PHONE: "<PHONE_NUMBER>", CARD: "<CREDIT_CARD>", IBAN: "<IBAN_CODE>"}
 """The text in place of a finding, by its kind, as Presidio names them; <SECRET> stands for any other kind."""
@@ -65,6 +67,12 @@ class Finder:
     """Finds personal data. ``regions``: those whose national telephone numbers are found, such as US."""
 
     def __init__(self, regions: Sequence[str]) -> None:
+        """Raises ParamsError for a region that libphonenumber does not know."""
+        if unknown := [region for region in regions if region not in phonenumbers.SUPPORTED_REGIONS]:
+            raise ParamsError(
+                f"data.<dataset>.phone_regions: no region {unknown[0]!r}",
+                fix="name regions by two capital letters of ISO 3166-1, such as US, GB or DE",
+            )
         self._regions = tuple(regions)
 
     def find(self, texts: Sequence[str]) -> dict[int, list[Finding]]:
