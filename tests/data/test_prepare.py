@@ -356,9 +356,7 @@ def test_a_near_copy_of_a_test_row_is_not_trained_unless_params_say_so(tmp_path:
     def texts(rows: CheckedRows, *names: str) -> list[str]:
         chosen = prepare.select(rows, dataset)
         return [
-            rows.row(int(position))["prompt"][0]["content"].split("word", 1)[1]
-            for name in names
-            for position in chosen[name]
+            rows.row(int(position))["prompt"][0]["content"].split()[-1] for name in names for position in chosen[name]
         ]
 
     assert set(texts(kept, "train")) & set(texts(kept, "validation", "test"))

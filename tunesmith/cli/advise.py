@@ -13,7 +13,7 @@ from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.formatting import printable
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import prepare, readers, service_files, text_scan
+from tunesmith.data import layouts, prepare, readers, service_files, text_scan
 from tunesmith.data.contamination import HeldOut
 from tunesmith.data.dataset import Dataset, check_name
 from tunesmith.data.readers import Files
@@ -111,8 +111,10 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
     if not groups and not unreadable:
         raise DataError(f"{found.name}: no rows", fix=readers.EMPTY)
     first = next((record.fields for record in readers.read(found.paths[0]) if isinstance(record, Record)), {})
-    if main is None or main.kind is None:
-        return Advice(groups, unreadable, reason=_of_reinforcement(first) or _not_ready(main))
+    if main is None or main.kind is None or main.description == layouts.CHAT:
+        reason = _of_reinforcement(first)
+        if reason or main is None or main.kind is None:
+            return Advice(groups, unreadable, reason=reason or _not_ready(main))
     dataset = dataset.model_copy(
         update={
             "kind": main.kind,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from tunesmith.core.journal import Trained
-from tunesmith.evaluation.endpoint.documents import HostedModel
+from tunesmith.evaluation.hosted import HostedModel
 
 Outcome: TypeAlias = Literal["pass", "fail", "undecided"]
 """What the gate, or one of its rules, comes to."""

@@ -83,7 +83,7 @@ def ask_all(
     for field in sorted(client.not_taken - {"max_tokens"}):
         print(f"  {settings.model} takes no {field}: its answers are those of its own default")
     ordered = [answers[key] | {"suite": name, "id": row["id"]} for name, _, row, key in wanted]
-    return cast("list[BaselineAnswer]", ordered), cost([answers[key] for key in new], settings)
+    return ordered, cost([answers[key] for key in new], settings)
 
 
 def _ask_new(

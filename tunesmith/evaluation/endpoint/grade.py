@@ -8,9 +8,9 @@ from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation import grading
 from tunesmith.evaluation.endpoint import answers as kept
 from tunesmith.evaluation.endpoint.answers import BaselineAnswer
-from tunesmith.evaluation.endpoint.documents import HostedModel
 from tunesmith.evaluation.evaluate import SuiteRows
 from tunesmith.evaluation.grading import Completion
+from tunesmith.evaluation.hosted import HostedModel
 from tunesmith.evaluation.suites import Answers
 
 ENDED = ("stop", "tool_calls", "function_call", "end_turn", "eos")
