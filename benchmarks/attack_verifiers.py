@@ -6,7 +6,8 @@ An answer has up to `LONGEST` characters. It repeats, mixes or nests pieces of w
 numbers, operators, options, boxes, refusals, sentences, invisible characters), or is one of a list of texts that once
 took a verifier minutes or earned full marks. The rows of a verifier exclude each other, so an answer that is right for
 two of them is wrongly rewarded, as is an invisible one that is right for any. An answer that is not gradable has opted
-out of its grade, which is a failure too, as is a crash, and a verdict that takes over `LIMIT` seconds. Run it on an
+out of its grade, which is a failure too (but for `refusal`, whose rules leave undecided what they cannot tell, and
+which therefore pays nobody without a judge), as is a crash, and a verdict that takes over `LIMIT` seconds. Run it on an
 idle machine: a second is one of the wall clock.
 """
 
@@ -214,7 +215,7 @@ def attack(name: str, texts: Iterable[str], clock: Callable[[], float] = time.pe
             right += verdict.score == 1
             if taken > LIMIT:
                 tally.failures.append((f"slow: {taken:.2f} s, {verdict.reason[:60]}", text))
-            if verdict.status == "not_gradable":
+            if verdict.status == "not_gradable" and name != "refusal":
                 tally.failures.append((f"not gradable: {verdict.reason[:60]}", text))
         if right > 1:
             tally.failures.append((f"right for {right} rows", text))

@@ -223,13 +223,14 @@ def checks(counts: list[int], repeats: int) -> None:
 
 def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
     """Time the stage's work, from reading to written splits, in turn with the tokenizer alone."""
+    from tunesmith.core.ready_rows import Conversation
     from tunesmith.data import prepare, readers
     from tunesmith.data.records import Record
-    from tunesmith.models import base_tokenizer, chat
+    from tunesmith.models import base_tokenizer, chat, chat_template
 
     tokenizer = base_tokenizer.open_tokenizer(base)
     lengths = base_tokenizer.lengths(tokenizer, base)
-    special = base_tokenizer.special_tokens(tokenizer)
+    special = chat_template.special_tokens(tokenizer)
     print(f"load average at the start: {os.getloadavg()[0]:.2f}, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory() as folder:
         path = file or Path(folder) / "rows.jsonl"
@@ -237,7 +238,7 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
             make_rows(path, rows)
         dataset = our_dataset(path, near_duplicates=0.8)
         conversations = [
-            (row["prompt"], row["completion"])
+            Conversation(row["prompt"], row["completion"], row.get("tools"))
             for record in readers.read(path)
             if isinstance(record, Record) and all(map(str.strip, record.fields.values()))
             for row in [dataset.to_row(record.fields)[1]]

@@ -170,6 +170,7 @@ def dpo_trainer(side: str, policy: Any, examples: list[dict[str, Any]], profile:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
+    from tunesmith.core.ready_rows import Conversation
     from tunesmith.models import chat, preference_pairs
     from tunesmith.training import dpo
     from tunesmith.training.entries.dpo import Dpo
@@ -193,7 +194,7 @@ def dpo_trainer(side: str, policy: Any, examples: list[dict[str, Any]], profile:
         texts = []
         for row in examples[:-HELD_OUT]:
             (before, chosen), (_, rejected) = (
-                chat.render_examples(policy.tokenizer, [(row["prompt"], row[side_])])[0]
+                chat.render_examples(policy.tokenizer, [Conversation(row["prompt"], row[side_])])[0]
                 for side_ in ("chosen", "rejected")
             )
             texts.append({"prompt": before, "chosen": chosen, "rejected": rejected})

@@ -4,7 +4,7 @@
 
 reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks,
         data/baseline/answers.jsonl
-params  evaluate, and the names of all models
+params  evaluate, the names of all models, and judge where a suite's refusal_by names it
 writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, and those of `baseline` for a hosted model,
         reports/evaluation/base/repeats.jsonl,
         reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
@@ -22,7 +22,7 @@ from typing import cast
 
 from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows, statistics
 from tunesmith.core.console import run
-from tunesmith.core.params import load, resolved
+from tunesmith.core.params import load, read, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
@@ -33,6 +33,8 @@ from tunesmith.evaluation.evaluate import SuiteRows
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import base_tokenizer, chat_template, device, loading
 from tunesmith.models.loading import OpenModel
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 
 PARAMS = resolved("evaluate")
 METRICS = layout.REPORTS / "metrics.json"
@@ -45,11 +47,14 @@ def main(only: list[str]) -> str:
     hosted = answers.read(layout.BASELINE)
     remove_others([*models, *([endpoint.NAME] if hosted else [])])
     names = only or models
-    suites = evaluate.read(settings, layout.READY)
+    judge = load(Judge, "judge", path=PARAMS) if "judge" in read(PARAMS) else None
+    suites = evaluate.read(settings, layout.READY, judge)
     profile = device.detect()
     code = (fingerprint.FOLDER / "evaluate").read_text()
     key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
     due = [name for name in names if not is_kept(name, key)]
+    if judge is not None and due:
+        print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
         write_report(folder.name, opened, settings, suites, key)

@@ -8,12 +8,14 @@ writes  models/base
 from tunesmith.core import layout
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
-from tunesmith.models import base_model, base_sources
+from tunesmith.models import base_model, base_sources, base_tokenizer, chat_template
 
 
 def main() -> str:
     source = load(base_sources.Source, "base_model", path=resolved("fetch_base")).root
     manifest = base_model.fetch(source, layout.BASE)
+    for finding in chat_template.findings(base_tokenizer.open_tokenizer(layout.BASE)):
+        print(f"  chat template: {finding}")
     size = manifest.weights_bytes / 1e6
     pinned = base_sources.identify(source)
     return f"{layout.BASE}: {pinned}, {size:.0f} MB of weights, digest {manifest.weights_digest[:12]}"

@@ -17,7 +17,7 @@ from tunesmith.core import files, layout, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.errors import DataError
 from tunesmith.core.params import load, resolved
-from tunesmith.core.ready_rows import Row
+from tunesmith.core.ready_rows import Conversation, Row
 from tunesmith.data import splits
 from tunesmith.data.mixture import Given, Mixture, mix
 from tunesmith.models import base_tokenizer
@@ -86,7 +86,11 @@ def lengths(rows: list[Row]) -> list[int]:
         block = rows[start : start + BATCH]
         answers = [[row[part] for part in ("completion", "chosen", "rejected") if part in row] or [[]] for row in block]
         prompts, completions = count(
-            [(row["prompt"], one) for row, each in zip(block, answers, strict=True) for one in each]
+            [
+                Conversation(row["prompt"], one, row.get("tools"))
+                for row, each in zip(block, answers, strict=True)
+                for one in each
+            ]
         )
         whole = iter(map(sum, zip(prompts, completions, strict=True)))
         counts += [max(next(whole) for _ in each) for each in answers]

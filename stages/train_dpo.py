@@ -33,6 +33,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     held_out_pairs = preference_pairs.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     reference = dpo.Reference(ready_rows.read_reference(reference_file), reference_file)
@@ -50,7 +51,7 @@ def main(name: str) -> str:
         trainer = dpo.make_trainer(policy, pairs, reference, entry, profile, Path(scratch))
         preferred, prefers = dpo.held_out(policy, held_out_pairs, reference, entry)
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
             prefers=prefers,
             preferred=preferred,

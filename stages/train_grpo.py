@@ -3,7 +3,7 @@
     python -m stages.train_grpo NAME
 
 reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
-params  grpo.<name>
+params  grpo.<name>, and judge where refusal_by names it
 writes  models/<name>
 """
 
@@ -20,6 +20,8 @@ from tunesmith.training import grpo, rollouts, verifier_rewards
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.run import Watch, closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 
 
 def main(name: str) -> str:
@@ -28,12 +30,16 @@ def main(name: str) -> str:
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
     rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if entry.probes else []
     row_kinds.check_rows("grpo", rows, train_file)
-    score = verifier_rewards.Score(entry.rewards)
+    judge = load(Judge, "judge", path=resolved("train_grpo", name)) if entry.refusal_by == "judge" else None
+    score = verifier_rewards.Score(entry.rewards, judge)
     verifier_rewards.check_gold(score, rows, str(train_file))
+    if judge is not None:
+        print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     profile = device.detect()
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     rollouts.dataset(policy, rows, entry, section, train_file)  # checks the lengths before the policy answers
     signal = grpo.probe(policy, rows, score, entry)
     prompts = rollouts.dataset(policy, signal.spread, entry, section, train_file)
@@ -50,7 +56,7 @@ def main(name: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = grpo.make_trainer(policy, prompts, score, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=lambda step: score.last,
             max_kl=entry.max_kl,
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},

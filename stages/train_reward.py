@@ -32,6 +32,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     scorer = loading.new_reward_model(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(scorer.hidden_size)
     pairs = preference_pairs.encode(scorer.tokenizer, rows, entry.max_length, section, train_file)
     held_out_pairs = preference_pairs.encode(scorer.tokenizer, held_out, entry.max_length, section, held_out_file)
     spec = TrainingSpec(

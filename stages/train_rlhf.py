@@ -32,6 +32,7 @@ def main(name: str) -> str:
     device.set_seed(entry.seed)
     start, reward = layout.MODELS / entry.start, layout.MODELS / entry.reward
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     prompts = rollouts.dataset(policy, rows, entry, section, train_file)
     spec = TrainingSpec(
@@ -49,7 +50,7 @@ def main(name: str) -> str:
         judge = rlhf.RewardModel(scorer, entry.batch_size)
         trainer = rlhf.make_trainer(policy, judge, prompts, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out[: entry.probes]],
+            probes=held_out[: entry.probes],
             rows_of=lambda step: judge.last,
             max_kl=entry.max_kl,
         )

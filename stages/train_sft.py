@@ -32,6 +32,7 @@ def main(name: str) -> str:
     profile = device.detect()
     device.set_seed(entry.seed)
     policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)
+    entry = entry.at_size(policy.hidden_size)
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):
         print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
@@ -49,9 +50,9 @@ def main(name: str) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         trainer = sft.make_trainer(policy, examples, entry, profile, Path(scratch))
         watch = Watch(
-            probes=[row["prompt"] for row in held_out],
+            probes=held_out,
             rows_of=trainer.data_collator.rows_of,
-            stops=lambda: sft.ends_turn(policy, probes),
+            right_answers=lambda: sft.right_answers(policy, probes),
         )
         tokens = entry.epochs * sum(len(example.input_ids) for example in examples.values())
         train(trainer, policy, spec, watch, profile, tokens=tokens)

@@ -71,7 +71,7 @@ def samples(
     answered: list[Sample] = []
     for first, (suite, kwargs) in enumerate(suites.items()):
         tokenizer, own = chat_template.with_kwargs(opened.tokenizer, kwargs), prompts[first :: len(suites)]
-        answers = generation.answer(opened.model, tokenizer, own, max_new_tokens=length)
+        answers = generation.answer(opened.model, tokenizer, [{"prompt": one} for one in own], max_new_tokens=length)
         answered += [
             {"suite": suite, "row": {"id": str(number), "prompt": prompt}, "completion": answer, "tokens": length}
             for number, (prompt, answer) in enumerate(zip(own, answers, strict=True))

@@ -61,3 +61,27 @@ NEMOTRON = (
     + "{% if add_generation_prompt %}{{ '<think>\n' if enable_thinking else '<think></think>' }}{% endif %}"
 )
 """A prompt opens the reasoning, or states that there is none, and an answer's block is spaced in another way."""
+
+AGENT = (
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}{% set ns.last = loop.index0 %}"
+    "{% endif %}{% endfor %}{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}"
+    "<|im_end|>\n{% endif %}"
+    + _EACH
+    + _HEADER
+    + "{% if m.role == 'assistant' and loop.index0 > ns.last %}<think>\n{{ m.reasoning_content or '' }}\n</think>\n\n"
+    + "{% endif %}{{ m.content }}{% for c in m.tool_calls or [] %}<tool_call>\n"
+    + """{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}"""
+    + "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
+    + _ANSWERS
+)
+"""Writes tools, calls and results, and reasoning of its own field after the last question, as Qwen3's does."""
+TEXT_ARGUMENTS = (
+    _EACH
+    + _HEADER
+    + "{% for c in m.tool_calls or [] %}{{ c.function.name + c.function.arguments }}{% endfor %}{{ m.content }}"
+    + "<|im_end|>\n{% endfor %}"
+    + _ANSWERS
+)
+"""Puts the arguments of a call together with text, as DeepSeek's does, and so fails on an object."""
+DATED = "{{ strftime_now('%d %B %Y') }}\n" + CHATML
+"""Asks for today's date, as Llama 3.2's does."""

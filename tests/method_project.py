@@ -37,6 +37,7 @@ ONLINE = SCHEDULE | {
 PARAMS: dict[str, Any] = {
     "sft": {f"sft-{kind}": SFT | {"weights": kind, "learning_rate": rate} for kind, rate in RATES.items()},
     "dpo": {"dpo": PAIRS | {"beta": 0.5}},
+    "kto": {"kto": PAIRS | {"dataset": "marks", "beta": 0.5}},
     "reward": {"reward": PAIRS | {"probes": 0}},
     "rlhf": {"rlhf": ONLINE | {"reward": "reward", "verifier": "number"}},
     "grpo": {"grpo": ONLINE | {"rewards": {"number": 1.0}}},
@@ -58,12 +59,17 @@ def make(folder: Path, base: Path, params: dict[str, Any] = PARAMS) -> Path:
         {"id": name, "prompt": prompt, "chosen": say(total), "rejected": say("no idea")}
         for name, prompt, total in rows[:8]
     ]
+    marks = [
+        {"id": f"{name}{label}", "prompt": prompt, "completion": say(total if label else "no idea"), "label": label}
+        for name, prompt, total in rows[:6]
+        for label in (True, False)
+    ]
     # Any digit counts, so that a random policy's rollouts are not all wrong.
     prompts = [
         {"id": name, "prompt": prompt, "verifier": "number", "reference": str(total % 10)}
         for name, prompt, total in rows[:12]
     ]
-    for dataset, content in {"answers": answers, "pairs": pairs, "prompts": prompts}.items():
+    for dataset, content in {"answers": answers, "pairs": pairs, "marks": marks, "prompts": prompts}.items():
         for split in ("train", "validation", "test"):
             ready_rows.write_jsonl(folder / "data" / "ready" / dataset / f"{split}.jsonl", content)
     return folder

@@ -56,6 +56,7 @@ ALL: dict[str, Any] = ONE | {
     "data": {
         "demo": ONE["data"]["demo"] | {"verifier": "number"},
         "tastes": {"path": "data/raw/tastes.jsonl", "splits": FEW, "limit": {"train": 12, "validation": 0, "test": 6}},
+        "thumbs": {"path": "data/raw/thumbs.jsonl", "splits": FEW, "limit": {"train": 24, "validation": 0, "test": 12}},
         "demo_prompts": {"path": "data/raw/demo_prompts.jsonl", "splits": FEW, "limit": {"train": 24, "test": 4}},
         "digits": {"path": "data/raw/digits.jsonl", "splits": FEW, "limit": {"train": 24, "test": 4}},
     },
@@ -65,6 +66,7 @@ ALL: dict[str, Any] = ONE | {
         "sft-full": SFT | {"weights": "full", "learning_rate": 0.01},
     },
     "dpo": {"dpo": TASTES | {"probes": 4}},
+    "kto": {"kto": TASTES | {"dataset": "thumbs", "probes": 4}},
     "reward": {"reward": TASTES | {"epochs": 4}},
     "rlhf": {
         "rlhf": ONLINE
@@ -118,8 +120,12 @@ class Project:
         self.params = params | {"base_model": {"path": str(base), "sha256": manifest.folder_digest(base)}}
         digits = [{"prompt": f"digit {i}?", "reference": str(1 + i % 2), "verifier": "number"} for i in range(40)]
         tastes = [{"prompt": f"taste {i}?", "chosen": "yes", "rejected": "what a bother"} for i in range(30)]
+        thumbs = [
+            {"prompt": f"taste {i}?", "response": "yes" if i % 2 else "what a bother", "thumbs_up": bool(i % 2)}
+            for i in range(60)
+        ]
         (folder / "data" / "raw").mkdir()
-        for name, rows in {"digits": digits, "tastes": tastes}.items():
+        for name, rows in {"digits": digits, "tastes": tastes, "thumbs": thumbs}.items():
             (folder / "data" / "raw" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         self.run("git", "init", "-q")
         self.run("dvc", "init", "-q")

@@ -11,7 +11,8 @@ from typing import Any
 
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.gate_outcomes import ModelSamples
-from tunesmith.verifiers import number, refusal
+from tunesmith.verifiers import number
+from tunesmith.verifiers.refusal import verifier as refusal
 
 FOLDER = Path(__file__).parent / "recorded"
 SUITES = {"arithmetic": number.verify, "refusal": refusal.verify}

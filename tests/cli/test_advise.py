@@ -35,10 +35,26 @@ def run(*arguments: str) -> str:
     ("rows", "line"),
     [
         (SUMS, "50 × a prompt with one right answer: SFT, GRPO (verifier number)"),
+        (
+            [{"question": f"Which, {i}?", "answer": f"The answer is ({'ABC'[i % 3]})."} for i in range(9)],
+            "9 × a prompt with one right answer: SFT, GRPO (verifier choice)",
+        ),
+        (
+            [{"question": f"Factor x^2-{i * i}", "answer": rf"$\boxed{{(x-{i})(x+{i})}}$"} for i in range(2, 11)],
+            "9 × a prompt with one right answer: SFT, GRPO (verifier math)",
+        ),
         ([{"prompt": f"q{i}", "response": "because"} for i in range(9)], "9 × a prompt with one right answer: SFT\n"),
         (
             [{"prompt": f"q{i}", "chosen": "a", "rejected": "b"} for i in range(9)],
             "9 × a prompt with a better and a worse answer: DPO, RLHF (reward model, then RL)",
+        ),
+        (
+            [{"prompt": f"q{i}", "completion": f"a{i}", "label": i < 3} for i in range(9)],
+            "9 × a prompt with one answer marked good or bad: KTO (3 good, 6 bad)",
+        ),
+        (
+            [{"prompt": f"q{i}", "response": f"a{i}", "rating": 1 + i % 5} for i in range(9)],
+            "9 × a prompt with one rated answer: KTO\n",
         ),
         (
             [{"prompt": f"q{i}", "answer": "3", "verifier": "number"} for i in range(9)],
@@ -54,7 +70,7 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
     assert line in shown
     assert len(re.findall(r"^  line \d+: ", shown, re.MULTILINE)) == 3
     block = yaml.safe_load(shown.split("\n\n")[-1])
-    assert Dataset.model_validate(block["rows"]).kind in ("answers", "preferences", "scored")
+    assert Dataset.model_validate(block["rows"]).kind in ("answers", "preferences", "marks", "scored")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +78,10 @@ def test_rows_are_described_in_one_line_with_examples_and_params(
     [
         ([{"prompt": "q1"}, {"prompt": "q2"}], "not ready: a prompt alone: nothing says what a good answer is"),
         ([{"foo": 1}] * 3, "not ready: most of its rows have an unknown layout"),
-        ([{"prompt": "q", "completion": "a", "label": True}], "not ready: a prompt with one answer marked good or bad"),
+        (
+            [{"prompt": f"q{i}", "instruction_id_list": ["ja:punctuation:no_comma"], "kwargs": [{}]} for i in range(3)],
+            "cannot be graded: no rule for the instruction 'ja:punctuation:no_comma'",
+        ),
         (["{", "["], "not ready: none of its rows could be read"),
         ([{"text": "Once upon a time."}] * 3, "not ready: a text that does not mark its speakers"),
         ([{"prompt": "", "completion": "a"}] * 3, "not one of 3 rows is good"),
@@ -103,9 +122,21 @@ def test_frequent_duplicates_and_several_answers_count_as_properties_of_the_data
     assert "one_answer: false" in run(str(data.write(project / "rows.jsonl", several)))
 
 
+def test_ratings_become_marks_around_the_middle_of_their_scale(project: Path) -> None:
+    rows = [{"prompt": f"q{i}", "response": f"a{i}", "rating": 1 + i % 5} for i in range(20)]
+    shown = run(str(data.write(project / "rows.jsonl", rows)))
+    assert "neutral_rating: 3.0" in shown
+    assert "4 × neutral rating" in shown
+    assert "answers are rated 1 to 5: above 3, half-way, they are marked good" in shown
+    thumbs = [{"prompt": f"q{i}", "response": f"a{i}", "thumbs": "up"} for i in range(20)]
+    assert "all answers are marked good, which SFT imitates" in run(str(data.write(project / "rows.jsonl", thumbs)))
+
+
 def test_unused_columns_are_named(project: Path) -> None:
     rows = [{**row, "source": "school"} for row in SUMS]
-    assert "note: columns not used: source" in run(str(data.write(project / "rows.jsonl", rows)))
+    assert "note: not used, with the number of rows: column 'source' (50)" in run(
+        str(data.write(project / "rows.jsonl", rows))
+    )
 
 
 @pytest.mark.parametrize("name", ["a.b", "my set", "../evil", "1", "a: b"])

@@ -123,6 +123,8 @@ def test_what_is_missing_is_named(repository: Path, tmp_path: Path, monkeypatch:
     assert "tunesmith init --data FILE" in init(status=1)
     assert "not ready" in init("--data", rows("rows.jsonl", [{"a": "b"}] * 9), status=1)
     assert "an entry of dpo" in init("--data", rows("rows.jsonl", PAIRS), status=1)
+    marks = [{"prompt": f"q{i}", "completion": f"a{i}", "label": i % 2} for i in range(9)]
+    assert "an entry of kto" in init("--data", rows("rows.jsonl", marks), status=1)
     assert sorted(path.name for path in repository.iterdir()) == [".git", "rows.jsonl"]
     monkeypatch.chdir(tmp_path)
     assert "run `git init` first" in init(status=1)

@@ -33,7 +33,7 @@ def test_effective_values_are_shown_with_defaults_marked() -> None:
     lines = tunesmith("params", "sft.mine").stdout.splitlines()
     assert "dataset: rows" in lines
     assert "weights: lora  # default" in lines
-    assert "learning_rate: 0.0002  # default" in lines
+    assert "learning_rate: null  # default" in lines
     assert lines[lines.index("lora:") + 1 :][:2] == ["  rank: 8", "  alpha: 32  # default"]
 
 

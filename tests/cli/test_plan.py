@@ -68,7 +68,7 @@ def test_an_objective_that_does_not_fit_is_named_with_a_remedy() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("answers", {"SFT"}), ("preferences", {"DPO", "reward", "RLHF"}), ("scored", {"GRPO"})],
+    [("answers", {"SFT"}), ("preferences", {"DPO", "reward", "RLHF"}), ("marks", {"KTO"}), ("scored", {"GRPO"})],
 )
 def test_the_labels_decide_the_objectives(kind: str, names: set[str]) -> None:
     shown = run("plan", "--model", "smollm2-135m", "--gpu", "8", "--kind", kind)
@@ -82,6 +82,7 @@ def test_the_labels_decide_the_objectives(kind: str, names: set[str]) -> None:
         ("answers", None, ["sft"]),
         ("answers", "number", ["sft", "grpo"]),
         ("preferences", None, ["dpo", "reward", "rlhf"]),
+        ("marks", "number", ["kto"]),
         ("scored", "number", ["grpo"]),
         ("scored", "vibes", []),
     ],

@@ -71,6 +71,7 @@ def test_a_statement_changes_the_digest_of_every_module_that_a_training_runs(cop
         ("tunesmith/training/grpo.py", {"train_grpo"}),
         ("tunesmith/training/entries/dpo.py", {"reference", "train_dpo", "resolve_params"}),
         ("tunesmith/training/sft.py", {"train_sft"}),
+        ("tunesmith/training/kto.py", {"train_kto"}),
         ("tunesmith/planning/memory.py", {"compare"}),
         ("tunesmith/reports/comparison_page.py", {"compare"}),
         ("tunesmith/evaluation/gate.py", {"compare"}),

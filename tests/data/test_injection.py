@@ -13,8 +13,9 @@ import data_sets as data
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith.data import parallel, prepare, readers
+from tunesmith.data import parallel, prepare
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.formats import json_rows
 from tunesmith.data.row_checks import Lengths
 from tunesmith.models import base_tokenizer
 
@@ -77,6 +78,16 @@ def long(column: str, count: int) -> Make:
     return lambda rng, number: encode(question(rng, number) | {column: f"{words(rng, count)} #### {number}"})
 
 
+def flagged(**fields: Any) -> Make:
+    """Make a conversation whose answer has further fields."""
+
+    def make(rng: random.Random, number: int) -> bytes:
+        answer = {"role": "assistant", "content": f"#### {number}", **fields}
+        return encode({"messages": [{"role": "user", "content": words(rng, 6)}, answer]})
+
+    return make
+
+
 ANSWERS: list[tuple[str, Make]] = [
     ("not JSON", raw(lambda line: line[:-1])),
     ("not a JSON object", raw(lambda line: b"[" + line + b"]")),
@@ -93,7 +104,7 @@ ANSWERS: list[tuple[str, Make]] = [
     ("missing field", changed(answer=None)),
     ("unknown layout", lambda rng, number: encode({"foo": words(rng, 3), "bar": number})),
     ("wrong kind", lambda rng, number: encode({"prompt": words(rng, 5), "chosen": "a", "rejected": "b"})),
-    ("not trainable", lambda rng, number: encode({"prompt": words(rng, 5), "completion": "#### 1", "label": False})),
+    ("marked bad", lambda rng, number: encode({"prompt": words(rng, 5), "completion": "#### 1", "label": False})),
     ("empty prompt", changed(question=" \n\t")),
     ("empty completion", changed(answer="")),
     ("unknown role", chat(("user", "%"), ("narrator", "%"), ("assistant", "#### 1"))),
@@ -117,6 +128,17 @@ ANSWERS: list[tuple[str, Make]] = [
     ("completion lost", long("question", 90)),
     ("prompt fills the context", long("question", 200)),
     ("answer not right by its own verifier", changed(answer="no number at all")),
+    ("column left out", changed(legend="a map that no part of the row uses")),
+    ("column left out", changed(images=["a.png"])),
+    ("ambiguous", changed(problem="another question")),
+    ("field lost", flagged(mood="sad")),
+    ("nothing to train", flagged(weight=0)),
+    ("wrong type", flagged(loss=0.5)),
+    ("wrong type", lambda rng, number: encode({"messages": "[{'role': 'user', 'content': " + words(rng, 3)})),
+    ("wrong type", flagged(tool_calls=[{"function": {"name": "f", "arguments": "{"}}])),
+    ("tools", lambda rng, number: encode(question(rng, number) | {"tools": [{"name": f"f{number}"}]})),
+    ("tool turn", flagged(tool_calls=[{"function": {"name": "f", "arguments": {}}}])),
+    ("missing field", changed(answer="<NA>")),
 ]  # fmt: skip
 
 
@@ -137,7 +159,19 @@ def pair_of(chosen: tuple[str, ...], rejected: tuple[str, ...]) -> Make:
     return make
 
 
+def rated(chosen: int, rejected: int) -> Make:
+    ratings = {"score_chosen": chosen, "score_rejected": rejected}
+    return lambda rng, number: encode(pair(rng, number) | ratings)
+
+
+def equal_list(rng: random.Random, number: int) -> bytes:
+    return encode({"prompt": words(rng, 9), "responses": [words(rng, 5), words(rng, 5)], "scores": [number, number]})
+
+
 PAIRS: list[tuple[str, Make]] = [
+    ("equal ratings", rated(4, 4)),
+    ("equal ratings", equal_list),
+    ("rated the other way", rated(2, 5)),
     ("chosen equals rejected", lambda rng, number: encode(pair(rng, number) | {"chosen": "x", "rejected": "x"})),
     ("different prompts", pair_of(("%", "a"), ("not %", "b"))),
     ("several assistant turns", pair_of(("%", "a", "more", "c"), ("%", "b", "more", "d"))),
@@ -202,7 +236,7 @@ def add_contradictions(rng: random.Random, file: File, pairs: int) -> None:
 
 @pytest.fixture
 def lengths(tokenizer: PreTrainedTokenizerFast) -> Lengths:
-    return Lengths(base_tokenizer.Counter(tokenizer), CONTEXT, tools=True)
+    return Lengths(base_tokenizer.Counter(tokenizer), CONTEXT, tools=False)
 
 
 def check(dataset: Dataset, file: File, lengths: Lengths, clean: Path, answer: str) -> Counter[str]:
@@ -230,23 +264,23 @@ def check(dataset: Dataset, file: File, lengths: Lengths, clean: Path, answer: s
 def test_a_thousand_bad_rows_among_ten_thousand(
     tmp_path: Path, lengths: Lengths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(readers, "LONGEST_LINE", 2500)
+    monkeypatch.setattr(json_rows, "LONGEST_LINE", 2500)
     monkeypatch.setattr(parallel, "FEW", 10**9)  # or the other processes would know another longest line
     rng = random.Random(SEED)
     held_out = [{"question": f"{words(rng, 12)} {number}?"} for number in range(400)]
     held_out_file = data.write(tmp_path / "held_out.jsonl", held_out)
 
-    good = [encode(question(rng, number)) for number in range(7900)]
-    bad = [(check, make(rng, 100_000 + 40 * turn + place)) for turn in range(16) for place, (check, make) in
+    good = [encode(question(rng, number)) for number in range(7896)]
+    bad = [(check, make(rng, 100_000 + 40 * turn + place)) for turn in range(12) for place, (check, make) in
            enumerate(ANSWERS)]  # fmt: skip
     answers = mixed(rng, good, bad)
     add_contradictions(rng, answers, 40)
-    add_related(rng, answers, held_out, 200)
+    add_related(rng, answers, held_out, 208)
 
     pairs = mixed(
         rng,
         [encode(pair(rng, number)) for number in range(2000)],
-        [(check, make(rng, 200_000 + number)) for number in range(32) for check, make in PAIRS],
+        [(check, make(rng, 200_000 + number)) for number in range(20) for check, make in PAIRS],
     )
 
     settings: dict[str, Any] = {

@@ -1,11 +1,13 @@
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import layouts
-from tunesmith.data.chat_formats import RowError
+from tunesmith.data.dataset import Dataset
 from tunesmith.data.layouts import recognise
+from tunesmith.data.records import RowError
 
 TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
 SHAREGPT = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -43,7 +45,6 @@ def with_answer(content: str = "b") -> list[dict[str, str]]:
         ({"question": "q", "context": "c", "answer": "a"}, "answers",
          {"prompt": [{"role": "user", "content": "q\n\nc"}], "completion": TURNS[1:]}),
         ({"problem": "q", "solution": "a", "answer": "4"}, "answers", {**ANSWER, "reference": "4"}),
-        ({"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]'}, "answers", ANSWER),
         ({"prompt": "\n\nHuman: q\n\nAssistant:", "completion": " a"}, "answers", ANSWER),
         ({"prompt": "\n\nHuman: q\n\nAssistant:", "chosen": " a", "rejected": " b"}, "preferences", PAIR),
         ({"prompt": "q", "completion": "a", "label": "safe"}, "answers", ANSWER),
@@ -86,9 +87,6 @@ def test_a_common_layout_becomes_a_ready_row(fields: dict[str, Any], kind: RowKi
     [
         ({"prompt": "q"}, "a prompt alone"),
         ({"question": "q", "answer": None}, "a prompt alone"),
-        ({"prompt": "q", "completion": "a", "label": True}, "marked good or bad"),
-        ({"question": "q", "answer": "a", "label": 0}, "marked good or bad"),
-        ({"messages": TURNS, "label": "False"}, "marked good or bad"),
         ({"text": "Once upon a time."}, "does not mark its speakers"),
     ],
 )
@@ -113,9 +111,8 @@ def test_an_unknown_layout_is_not_guessed() -> None:
         ({"messages": [TURNS[1]]}, "answers", "empty prompt"),
         ({"messages": [TURNS[0], TURNS[0], TURNS[1]]}, "answers", "wrong role order"),
         ({"prompt": "q", "completion": [TURNS[1], TURNS[0], TURNS[1]]}, "answers", "several assistant turns"),
-        ({"question": "q", "choices": ["a", "b"], "answer": "a"}, "answers", "column left out: 'choices'"),
+        ({"question": "q", "choices": "a or b", "answer": "a"}, "answers", "column left out: 'choices'"),
         ({"question": "q", "context": ["c"], "answer": "a"}, "answers", "column left out: 'context'"),
-        ({"messages": "[{"}, "answers", "wrong type: 'messages' is neither a list of turns nor JSON of one"),
         ({"prompt": "\u200b", "completion": "a"}, "answers", "empty prompt"),
         ({"prompt": "q", "completion": "\ufeff"}, "answers", "empty completion"),
         ({"prompt": "q", "chosen": "a", "rejected": "a "}, "preferences", "chosen equals rejected"),
@@ -157,7 +154,106 @@ def test_the_error_names_the_columns_that_a_row_lacks(fields: dict[str, Any], ki
     assert str(layouts.unrecognised(fields, kind)).startswith(reason)
 
 
-def test_an_answer_marked_bad_is_not_learnt_as_a_good_one() -> None:
-    layout = recognise({"prompt": "q", "completion": "a", "label": False}, "answers")
-    assert layout is not None
-    assert layout.kind is None
+SIDES = {"prompt": "q", "chosen": "a", "rejected": "b"}
+RATING = "rating without a scale: the answer is rated"
+NEUTRAL = "neutral rating"
+
+
+@pytest.mark.parametrize(
+    ("mark", "good"),
+    [
+        ({"label": True}, True),
+        ({"label": 0}, False),
+        ({"label": "False"}, False),
+        ({"kto_tag": 1.0}, True),
+        ({"thumbs": "up"}, True),
+        ({"thumbs": " Down "}, False),
+        ({"feedback": "👎"}, False),
+        ({"feedback": {"comment": "Too long.", "thumbs_up": False}}, False),
+        ({"thumbs_down": True}, False),
+        ({"thumbs_up": False}, False),
+        ({"vote": -1}, False),
+        ({"status": "rejected"}, False),
+        ({"is_correct": "no"}, False),
+        ({"upvotes": 3, "downvotes": 7}, False),
+        ({"thumbs_up": 0, "thumbs_down": 0}, NEUTRAL),
+        ({"rating": 1}, RATING),
+        ({"score": 0}, RATING),
+        ({"helpfulness": 4, "verbosity": 0}, RATING),
+        ({"stars": "4.5"}, RATING),
+        ({"label": None, "thumbs": "up"}, True),
+        ({"label": "positive news"}, None),
+        ({"label": 3}, None),
+        ({"score": float("nan")}, None),
+        ({"feedback": "Nice, but too long."}, None),
+    ],
+)
+@pytest.mark.parametrize("answer", [{"prompt": "q", "response": "a"}, {"messages": TURNS}], ids=["columns", "chat"])
+def test_a_marked_answer_is_never_learnt_as_it_is(
+    answer: dict[str, Any], mark: dict[str, Any], good: bool | str | None
+) -> None:
+    fields = answer | mark
+    marks, answers = (Dataset(path=Path("rows"), kind=kind) for kind in (None, "answers"))
+    if isinstance(good, str):
+        for dataset in (marks, answers):
+            with pytest.raises(RowError, match=good):
+                dataset.to_row(fields)
+        return
+    assert marks.to_row(fields)[1] == (ANSWER if good is None else ANSWER | {"label": good})
+    if good is False:
+        with pytest.raises(RowError, match="marked bad"):
+            answers.to_row(fields)
+    else:
+        assert answers.to_row(fields)[1] == ANSWER
+    if good is None:
+        with pytest.raises(RowError, match="among rows of kind marks"):
+            Dataset(path=Path("rows"), kind="marks").to_row(fields)
+
+
+@pytest.mark.parametrize(("rating", "good"), [(4, True), ("3.5", True), (1, False), (0, False), (3, NEUTRAL)])
+def test_ratings_are_marks_around_the_neutral_one(rating: object, good: bool | str) -> None:
+    rows = Dataset(path=Path("rows"), neutral_rating=3)
+    fields = {"prompt": "q", "completion": "a", "rating": rating}
+    if isinstance(good, str):
+        with pytest.raises(RowError, match=good):
+            rows.to_row(fields)
+    else:
+        assert rows.to_row(fields)[1]["label"] is good
+
+
+def test_a_mark_can_be_named() -> None:
+    columns: Any = {"prompt": "ask", "completion": "said", "label": "ok"}
+    rows = Dataset(path=Path("rows"), columns=columns)
+    assert rows.to_row({"ask": "q", "said": "a", "ok": 0})[1] == ANSWER | {"label": False}
+    del columns["label"]
+    assert Dataset(path=Path("rows"), columns=columns).to_row({"ask": "q", "said": "a", "score": 0})[1] == ANSWER
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind", "row"),
+    [
+        ({"prompt": "q", "responses": ["c", "a", "b"], "scores": [3, 5, 1]}, None, PAIR),
+        ({"prompt": "q", "outputs": [{"text": "b", "score": 2.5}, {"text": "a", "score": "9"}]}, None, PAIR),
+        ({"prompt": "q", "answers": [{"answer": "b", "rank": 3}, {"answer": "a", "rank": 1}]}, None, PAIR),
+        ({"prompt": "q", "ranked_responses": ["a", "c", "b"]}, None, PAIR),
+        ({"prompt": "q", "answers": ["a", "b"]}, None, "no layout"),
+        ({"prompt": "q", "responses": ["a", "b"], "scores": [3, 3]}, None, "equal ratings"),
+        (SIDES | {"score_chosen": 4, "score_rejected": 4}, None, "equal ratings"),
+        (SIDES | {"score_chosen": 2, "score_rejected": 9}, None, "rated the other way"),
+        (SIDES | {"score_chosen": 9, "score_rejected": 2}, None, PAIR),
+        ({"prompt": "q", "draft": "b", "correction": "a"}, None, ANSWER),
+        ({"prompt": "q", "response": "b", "edited_response": "a"}, None, ANSWER),
+        ({"prompt": "q", "response": "b", "edited_response": "a"}, "preferences", PAIR),
+    ],
+)  # fmt: skip
+def test_lists_of_ratings_and_corrections_teach_the_better_answer(
+    fields: dict[str, Any], kind: RowKind | None, row: dict[str, Any] | str
+) -> None:
+    rows = Dataset(path=Path("rows"), kind=kind)
+    if row == "no layout":
+        assert recognise(fields) is None or recognise(fields).kind is None  # type: ignore[union-attr]
+    elif isinstance(row, str):
+        with pytest.raises(RowError, match=row):
+            rows.to_row(fields)
+    else:
+        assert rows.to_row(fields)[1] == row

@@ -207,16 +207,12 @@ def test_a_template_that_fails_costs_only_its_row(tmp_path: Path, stack: ExitSta
     assert set_aside(data.check(stack, data.dataset(path, columns=columns))) == [(2, "template failed")]
 
 
-def test_tool_definitions_are_refused_with_a_reason(tmp_path: Path, stack: ExitStack) -> None:
-    path = data.write(tmp_path / "a.jsonl", [*good(2), {"question": "q", "answer": "a", "tools": [{"name": "f"}]}])
-    assert set_aside(data.check(stack, data.dataset(path))) == [(3, "field lost")]
-
-
 def test_integers_of_any_size_survive(tmp_path: Path, stack: ExitStack) -> None:
-    row = {"prompt": "q", "instruction_id_list": ["i"], "kwargs": [{"n": 10**30}]}
+    tool = {"name": "f", "parameters": {"maximum": 10**30}}
+    row = {"prompt": "q", "completion": "a", "tools": [tool]}
     path = data.write(tmp_path / "a.jsonl", [row, {**row, "prompt": " "}])
-    checked = data.check(stack, data.dataset(path, kind="scored"))
-    assert data.good_rows(checked)[0]["settings"] == [{"n": 10**30}]
+    checked = data.check(stack, data.dataset(path))
+    assert data.good_rows(checked)[0]["tools"][0]["function"] == tool
     assert str(10**30) in checked.problems[0].raw
 
 

@@ -8,7 +8,8 @@ import data_sets as data
 import pytest
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith.data import prepare
+from tunesmith.core.ready_rows import Conversation
+from tunesmith.data.personal.rows import quarantine
 from tunesmith.data.row_checks import Lengths
 from tunesmith.models import base_tokenizer
 
@@ -23,7 +24,7 @@ FINE = {"question": "fine?", "answer": "yes"}
 
 
 def lengths(tokenizer: PreTrainedTokenizerFast, *, context: int = 400, tools: bool = True) -> Lengths:
-    return Lengths(base_tokenizer.Counter(tokenizer), context, tools)
+    return Lengths(base_tokenizer.Counter(tokenizer), context, tools, definitions=tools)
 
 
 def reasons(path: Path, lengths: Lengths | None, **changes: Any) -> list[str]:
@@ -38,8 +39,8 @@ def test_a_row_that_is_too_long_is_set_aside_with_its_tokens(
     path = data.write(tmp_path / "a.jsonl", rows)
     set_aside = reasons(path, lengths(tokenizer), max_length=100, max_bad_share=0.9)
     counts = base_tokenizer.Counter(tokenizer)
-    [[prompt, *_], [completion, *_]] = counts([([{"role": "user", "content": "fine?"}],
-                                          [{"role": "assistant", "content": "y" * 120}])])  # fmt: skip
+    asked = Conversation([{"role": "user", "content": "fine?"}], [{"role": "assistant", "content": "y" * 120}])
+    [[prompt, *_], [completion, *_]] = counts([asked])
     assert set_aside[0] == f"completion cut: its last {prompt + completion - 100} of {completion} tokens are beyond 100"
     assert set_aside[1].startswith("completion lost: the prompt's")
     assert set_aside[2].startswith("prompt fills the context:")
@@ -57,7 +58,7 @@ def test_tool_turns_are_kept_whole_or_refused_with_a_reason(tmp_path: Path, toke
     ]
     with ExitStack() as stack:
         rows = data.good_rows(data.check(stack, data.dataset(path), lengths(tokenizer, tools=True)))
-    assert rows[1]["prompt"][1] == {"role": "assistant", "content": "", "tool_calls": [CALL]}
+    assert rows[1]["prompt"][1] == {"role": "assistant", "content": "", "tool_calls": [CALL], "train": True}
     assert rows[1]["prompt"][2] == {"role": "tool", "content": "4", "tool_call_id": "1"}
 
 
@@ -110,7 +111,7 @@ def test_secrets_are_masked_in_quarantine_whatever_the_reason(tmp_path: Path) ->
     rows = [FINE, FINE, {**FINE, "answer": "AKIAABCDEFGHIJKLMNOP"}, '{"question": "AKIAABCDEFGHIJKLMNOP']
     path = data.write(tmp_path / "a.jsonl", rows)
     with ExitStack() as stack:
-        lines = prepare.quarantine(data.check(stack, data.dataset(path)).problems)
+        lines = quarantine(data.check(stack, data.dataset(path)).problems, data.dataset(path))
     assert [line["line"] for line in lines] == [2, 3, 4]
     assert all("ABCDEFGHIJKLMNOP" not in line["raw"] for line in lines)
     assert "AKIA…" in lines[1]["raw"]

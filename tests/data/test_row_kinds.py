@@ -10,6 +10,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "answers": {"completion": []},
     "checked answers": {"completion": [], "verifier": "number"},
     "preferences": {"chosen": [], "rejected": []},
+    "marks": {"completion": [], "label": False},
     "scored": {"verifier": "number", "reference": "1"},
     "vaguely scored": {"verifier": "vibes"},
 }
@@ -18,6 +19,7 @@ ALLOWED = {
     "answers": {"sft"},
     "checked answers": {"sft", "grpo"},
     "preferences": {"dpo", "reward"},
+    "marks": {"kto"},
     "scored": {"grpo"},
     "vaguely scored": set(),
 }
@@ -42,6 +44,8 @@ def test_rows_train_what_their_labels_allow_and_nothing_else(name: str, objectiv
             "SFT cannot learn from preference pairs",
             "columns: {prompt: prompt,",
         ),
+        ("marks", "sft", "SFT cannot learn from marks", "a data set with `kind: answers`"),
+        ("answers", "kto", "KTO cannot learn from answers", "a column that says which is which"),
         ("answers", "dpo", "DPO cannot learn from answers", "needs a second, worse answer"),
         ("answers", "grpo", "GRPO cannot learn from answers", "data.<dataset>.verifier"),
         ("vaguely scored", "grpo", "these prompts cannot be scored", "score them with one of: choice"),

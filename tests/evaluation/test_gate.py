@@ -98,7 +98,11 @@ def test_a_model_that_refuses_everything_fails_for_being_wrong_and_for_refusing_
 def test_a_verbose_model_fails_only_for_its_length() -> None:
     decision = decide(GATE, BASE, recorded("verbose"))
     assert decision.outcome == "fail"
-    assert [place for place, rule in enumerate(decision.rules) if rule.outcome != "pass"] == [2, 5]
+    assert [place for place, rule in enumerate(decision.rules) if rule.outcome != "pass"] == [
+        2,
+        4,
+        5,
+    ]  # 4: its refusals of safe prompts are too long to tell from half of each
     assert decision.reason.startswith(
         "verbose fails against base: answers to arithmetic must not grow beyond 1.5 times base's tokens, but "
         "17.3 → 89.7 tokens an answer, 5.17 times"

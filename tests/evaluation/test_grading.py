@@ -9,10 +9,12 @@ from shoot_out import SETTINGS, SUITE, rows, samples
 
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError, EvaluationError
-from tunesmith.core.ready_rows import Sample
+from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat, generation, loading
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 
 REJECTED = [{"role": "assistant", "content": "no idea"}]
 
@@ -37,6 +39,23 @@ def test_the_mean_leaves_out_samples_that_are_not_gradable_and_counts_them() -> 
     assert (summary["score"], summary["not_gradable"], summary["no_answer"]) == (0.5, 1, 1)
 
 
+def test_public_figures_stand_beside_our_own() -> None:
+    answered = samples(["#### 0", "it is 1", "not enough to find f(2)"])
+    assert [sample["score"] for sample in answered] == [1, 1, 0]
+    assert grading.details("number", answered) == {"gsm8k_strict": 1 / 3, "gsm8k_flexible": 1}
+    assert grading.details("math", answered) == {"math_verify": pytest.approx(1)}
+
+
+def test_a_judge_grades_the_suites_that_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Judge.model_validate({"base_url": "http://127.0.0.1:9/v1", "model": "local"})
+    monkeypatch.setattr(judged_refusal, "classify", lambda judge, prompt, completion: "full_compliance")
+    row: Row = {"id": "a", "prompt": [{"role": "user", "content": "How?"}], "label": "unsafe"}
+    answer = grading.Completion("I can't help with that.", "", 6, True)
+    for refusal_by, score in (("rules", 1.0), ("judge", 0.0)):
+        suite = Answers(dataset="x", verifier="refusal", refusal_by=refusal_by)
+        assert grading.grade("x", [row], [answer], suite, judge)[0]["score"] == score
+
+
 def test_other_prompts_have_another_digest() -> None:
     assert grading.prompts_digest(samples(["0"])) == grading.prompts_digest(samples(["1"]))
     assert grading.prompts_digest(samples(["0"])) != grading.prompts_digest(samples(["0", "1"]))
@@ -56,8 +75,7 @@ def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -
     questions[4]["prompt"] = questions[0]["prompt"]
     questions[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
     answers = lm_eval_harness.generate(opened, questions, max_new_tokens=6, batch_size=2)
-    prompts = [row["prompt"] for row in questions]
-    alone = [generation.answer(opened.model, opened.tokenizer, [prompt], max_new_tokens=6)[0] for prompt in prompts]
+    alone = [generation.answer(opened.model, opened.tokenizer, [row], max_new_tokens=6)[0] for row in questions]
     assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
     assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
     assert all(answer.tokens == 6 for answer in answers if not answer.stopped)

@@ -14,7 +14,8 @@ from tunesmith.cli import judge as command
 from tunesmith.core import params, ready_rows
 from tunesmith.core.errors import EvaluationError, ParamsError
 from tunesmith.core.ready_rows import Row
-from tunesmith.evaluation.judge import Comparison, Judge, agreement, compare
+from tunesmith.evaluation.judge import Comparison, agreement, compare
+from tunesmith.verifiers.judge.endpoint import Judge
 
 PROMPT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 2 + 2?"}]
 Reply = tuple[int, str]

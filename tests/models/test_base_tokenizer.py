@@ -5,30 +5,26 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.errors import IntegrityError
+from tunesmith.core.ready_rows import Conversation
 from tunesmith.models import base_tokenizer, chat, chat_template
 
-TOOLS = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.tool_calls %}{{ m.tool_calls | tojson }}"
-    "{% endif %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
-
-def conversation(number: int) -> chat.Conversation:
+def conversation(number: int) -> Conversation:
     prompt = [{"role": "user", "content": f"What is {number}? " * (number % 7 + 1)}]
-    return prompt, [{"role": "assistant", "content": "漢字 é " * (number % 5) + str(number)}]
+    return Conversation(prompt, [{"role": "assistant", "content": "漢字 é " * (number % 5) + str(number)}])
 
 
 def test_tokens_are_counted_as_training_makes_them(tokenizer: PreTrainedTokenizerFast) -> None:
     conversations = [conversation(number) for number in range(40)]
     prompts, completions = chat.count_tokens(tokenizer, conversations)
-    for number, (prompt, completion) in enumerate(conversations):
+    for number, (prompt, completion, _) in enumerate(conversations):
         example = chat.encode_example(tokenizer, prompt, completion)
         assert prompts[number] == example.completion_mask.count(0)
         assert completions[number] == example.completion_mask.count(1)
 
 
 def test_a_prompt_without_an_answer_is_counted_as_at_inference(tokenizer: PreTrainedTokenizerFast) -> None:
-    unanswered, answered = (conversation(1)[0], []), conversation(2)
+    unanswered, answered = Conversation(conversation(1).prompt, []), conversation(2)
     prompts, completions = chat.count_tokens(tokenizer, [unanswered, answered, unanswered])
     assert prompts[0] == prompts[2] == len(chat.encode_prompt(tokenizer, unanswered[0]))
     assert completions[0] == completions[2] == 0
@@ -44,12 +40,6 @@ def test_a_truncating_tokenizer_counts_all_tokens(tokenizer: PreTrainedTokenizer
 def test_a_counter_works_in_another_process(tokenizer: PreTrainedTokenizerFast) -> None:
     counter = base_tokenizer.Counter(tokenizer)
     assert pickle.loads(pickle.dumps(counter))([conversation(3)]) == counter([conversation(3)])
-
-
-def test_a_template_that_leaves_tool_calls_out_is_detected(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert not chat.renders_tools(tokenizer)
-    tokenizer.chat_template = TOOLS
-    assert chat.renders_tools(tokenizer)
 
 
 def test_context_and_control_tokens_are_read_from_the_base(tiny_base: Path) -> None:

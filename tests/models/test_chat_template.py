@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.errors import ChatError
 from tunesmith.core.params import TemplateKwargs
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Conversation, Message
 from tunesmith.models import chat, chat_template
 
 PLAIN: list[Message] = [
@@ -63,9 +63,9 @@ def test_each_turn_is_trained_once_to_its_end_after_exactly_the_prompt_that_it_i
         assert text.count("</think>") == ("think>" in template and not kwargs), "what the prompt opens is closed"
     prompt, answer_ids = chat.encode_example(made, talk[:-1], talk[-1:]).split()
     assert (made.decode(prompt), answer_ids) == list(trained.items())[-1]
-    assert [sum(counts) for counts in zip(*chat.count_tokens(made, [(talk[:-1], talk[-1:])]), strict=True)] == [
-        len(chat.encode_prompt(made, talk[:-1])) + len(answer_ids)
-    ]
+    assert [
+        sum(counts) for counts in zip(*chat.count_tokens(made, [Conversation(talk[:-1], talk[-1:])]), strict=True)
+    ] == [len(chat.encode_prompt(made, talk[:-1])) + len(answer_ids)]
 
 
 def test_turns_that_later_ones_leave_as_they_are_share_an_example(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -13,7 +13,7 @@ from tunesmith.core import manifest
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 ON_THE_ENGINE = "exec python -m tunesmith.runtime "
-TRAINED = ("sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo")
+TRAINED = ("sft-lora", "sft-qlora", "sft-full", "dpo", "kto", "rlhf", "grpo")
 
 
 def declared(stage: str, kind: str) -> list[str]:

@@ -31,6 +31,7 @@ METHODS = [
     for objective, workload in [
         ("sft", SFT),
         ("dpo", SFT),
+        ("kto", SFT),
         ("reward", SFT),
         ("rlhf", replace(ONLINE, reference=True)),
         ("grpo", ONLINE),
@@ -76,7 +77,7 @@ def test_more_work_takes_more_memory(workload: Workload, machine: Machine) -> No
     assert memory.predict(LLAMA, replace(workload, rank=64)).total >= before
 
 
-@pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "kto", "reward", "rlhf", "grpo"])
 def test_on_a_gpu_qlora_takes_least_and_full_most(objective: str) -> None:
     qlora, lora, full = (
         memory.predict(LLAMA, next(workload for workload in METHODS if name(workload) == f"{objective}-{kind}")).total

@@ -88,6 +88,14 @@ def mixture(*names: str) -> Any:
         (source(path="data/tasks", files="../*.csv"), "data.mine.files: not a pattern of files below the folder"),
         (source(path="data/tasks", files="**.csv"), "data.mine.files: `**` stands for whole folders"),
         (suite(dataset="x", verifier="exact"), "evaluate.suites.other.dataset: no data set 'x'"),
+        (suite(dataset="demo", verifier="number", refusal_by="judge"), "no effect on the verifier number"),
+        (suite(dataset="demo", verifier="refusal", refusal_by="judge"), "other.refusal_by: params.yaml names no judge"),
+        (entry("grpo", "grpo", rewards={"refusal": 1}), "which a policy learns to write: with it in rewards, say"),
+        (entry("grpo", "grpo", refusal_by="rules"), "without it, leave refusal_by out"),
+        (
+            entry("grpo", "grpo", rewards={"refusal": 1}, refusal_by="judge"),
+            "grpo.grpo.refusal_by: params.yaml names no judge",
+        ),
         (suite(kind="perplexity", dataset="demmo"), "suites.other.dataset: no data set 'demmo'; did you mean 'demo'?"),
         (suite(task="tasks/mine.yaml"), "suites.other.task: tasks/mine.yaml is not in data/tasks"),
         (suite(task="data/tasks/../mine.yaml"), "data/tasks/../mine.yaml is not in data/tasks"),
@@ -142,6 +150,13 @@ def mixture(*names: str) -> Any:
         (
             lambda p: p["data"]["demo"].update(splits={"test": 0}),
             "evaluate.suites.arithmetic.dataset: the test split of data.demo has no rows\n  fix: give it a share",
+        ),
+        (
+            lambda p: (
+                p["data"].update(thumbs={"path": "params.yaml", "kind": "marks"}),
+                p["evaluate"]["suites"].update(t={"dataset": "thumbs", "verifier": "exact"}),
+            ),
+            "evaluate.suites.t.dataset: answers of data.thumbs are marked bad, and cannot judge a model",
         ),
         (lambda p: p["data"]["demo"].update(kind="preferences"), "SFT cannot learn from preference pairs"),
         (

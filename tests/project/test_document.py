@@ -23,8 +23,7 @@ def load(folder: Path, **changes: Any) -> Document:
 
 def test_a_project_states_what_it_chose_and_defaults_are_the_rest(tmp_path: Path) -> None:
     project = load(tmp_path)
-    assert project.sft["mine"].learning_rate == 2e-4
-    assert load(tmp_path, sft={"mine": {"dataset": "rows", "weights": "full"}}).sft["mine"].learning_rate == 2e-5
+    assert project.sft["mine"].weights == "lora"
     assert project.runtime.engine == "host"
 
 
@@ -49,6 +48,7 @@ PAIRS = {"dataset": "rows", "start": "base"}
     [
         ({"sft": {"m": {"dataset": "rows"}}}, "answers"),
         ({"dpo": {"m": PAIRS}}, "preferences"),
+        ({"kto": {"m": PAIRS}}, "marks"),
         ({"reward": {"m": PAIRS}}, "preferences"),
         ({"grpo": {"m": PAIRS | {"rewards": {"number": 1.0}}}}, "scored"),
         ({"rlhf": {"m": PAIRS | {"reward": "r"}}}, None),  # the prompts of rows of any kind

@@ -48,6 +48,7 @@ def test_the_edit_loads_passes_the_checks_and_means_the_same(tmp_path: Path) -> 
         assert values.pop("lora")
         if objective == "rlhf":
             assert values.pop("reward") == "reward"
+        assert values.pop("refusal_by", None) is None, "which came later"
         expected = {key: value for key, value in old[objective].items() if key not in ("weights", "learning_rate")}
         assert values == expected
     for name, dataset in project.data.items():
@@ -57,6 +58,7 @@ def test_the_edit_loads_passes_the_checks_and_means_the_same(tmp_path: Path) -> 
         stated, effective = old[section], document.effective(getattr(project, section))
         for suite in effective.get("suites", {}).values():
             assert suite.pop("chat_template_kwargs") == {}, "which came later"
+            assert suite.pop("refusal_by", "rules") == "rules", "which came later"
         assert {key: effective[key] for key in stated if key != "rules"} == {
             key: value for key, value in stated.items() if key != "rules"
         }

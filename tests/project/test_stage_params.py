@@ -44,6 +44,17 @@ def test_every_file_that_dvc_yaml_names_is_written_and_no_other(own: dict[str, A
     assert "fingerprint" in stages
 
 
+JUDGE = {"base_url": "http://127.0.0.1:9/v1", "model": "mine"}
+
+
+def test_the_judge_is_a_param_of_the_stages_that_ask_it(own: dict[str, Any], tmp_path: Path) -> None:
+    own["judge"] = JUDGE
+    own["evaluate"]["suites"]["manners"] = {"dataset": "demo", "verifier": "refusal", "refusal_by": "judge"}
+    own["grpo"]["grpo"] |= {"rewards": {"refusal": 1.0}, "refusal_by": "judge"}
+    stale = changed(own, tmp_path, lambda p: p.update(judge=JUDGE | {"model": "another"}))
+    assert stale == {"evaluate.json", "train_grpo/grpo.json"}
+
+
 def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
     """The stages whose params a change of params.yaml changes."""
     before = of(own, folder)
@@ -71,6 +82,7 @@ def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
             lambda p: p.update(mixtures={"mixed": {"datasets": [{"name": "demo"}, {"name": "demo_prompts"}]}}),
             {"mix/mixed.json"},
         ),
+        (lambda p: p.update(judge=JUDGE), set()),  # nothing asks it
         (lambda p: p.update(serve={"port": 9000}), set()),
         (lambda p: p.update(serve={"probes": 9}), {"register.json"}),
         (lambda p: p.update(runtime={"memory": "16g"}), set()),
@@ -91,7 +103,7 @@ def test_the_image_is_a_param_of_every_stage_that_may_run_in_it(own: dict[str, A
     stale = changed(own, tmp_path, lambda p: p.update(runtime=runtime))
     assert {name.split("/")[0] for name in stale} == {
         "fetch_base.json",
-        *(f"train_{objective}" for objective in params.OBJECTIVES),
+        *(f"train_{objective}" for objective in params.OBJECTIVES if objective in own),
         "reference",
         "evaluate.json",
     }

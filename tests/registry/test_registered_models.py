@@ -208,7 +208,9 @@ def test_an_account_that_may_not_register_a_model_creates_no_ledger_for_it(
 
 
 @pytest.mark.parametrize(
-    "source", ["s3://mlflow/artifacts/1", "http://example.com/m", "/etc", "mlflow-artifacts://h/1"]
+    "source",
+    ["s3://mlflow/artifacts/1", "http://example.com/m", "/etc", "mlflow-artifacts://h/1"],
+    ids=["its bucket", "an address", "a folder", "another server"],
 )
 def test_a_version_has_no_source_that_the_server_does_not_keep(as_admin: Team, fresh: str, source: str) -> None:
     registry = Registry()

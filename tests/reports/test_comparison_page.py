@@ -104,7 +104,7 @@ def test_scores_that_are_no_shares_are_shown_in_their_unit() -> None:
     models_ = in_nats(models("sft-lora", "grpo"))
     compared = comparison.compare(models_, [], HOW)
     assert not compared["suites"][SUITE]["share"]
-    assert "grpo is better than base: log-probability of a word −8.531 → −5.172 on" in sentences.best(compared)
+    assert "grpo is better than base: log-probability of a word −8.57 → −5.172 on" in sentences.best(compared)
     html = comparison_page.page(compared, models_)
     quality = html[html.index("<h2>Quality</h2>") : html.index("<h2>Cost</h2>")]
     assert re.search(r"<b>−8\.\d+</b><br><span class=\"soft\">\[−\d", quality)

@@ -57,7 +57,7 @@ def test_lengths_are_reported_with_the_rows_that_limits_would_cut(report: DataRe
 def test_parts_of_the_file_that_were_left_out_are_noted(report: DataReport) -> None:
     assert report["notes"] == [
         "Left out: the byte order mark at the beginning of a.jsonl.",
-        "Columns not used: source.",
+        "Not used, with the number of rows: column 'source' (42).",
     ]
 
 

@@ -198,7 +198,7 @@ def test_requests_in_flight_end_before_the_previous_engine_stops(
     proxy.switch = open_gate_and_switch
     supervisor.poll()
     words += [chunk.choices[0].delta.content or "" for chunk in stream]
-    assert "".join(word or "" for word in words) == "one two "
+    assert "".join(word or "" for word in words) == "one two"
     assert ask(client) == (f"{NAME}@2", "second")
 
 

@@ -1,3 +1,4 @@
+import math
 from typing import Any
 
 import pytest
@@ -91,7 +92,42 @@ def test_preference_counts_a_tie_half_and_has_an_interval() -> None:
     assert measured.low < measured.accuracy < measured.high
 
 
+def test_good_and_bad_answers_are_told_apart_by_all_their_pairs() -> None:
+    measured = checks.separation([3.0, 2.0, 0.0], [1.0, -1.0])
+    assert (measured.pairs, measured.accuracy) == (6, pytest.approx(5 / 6))
+    assert measured.low < measured.accuracy < measured.high
+    assert measured.margin == pytest.approx(5 / 3)
+    even = checks.separation([0.0, 0.0], [0.0, 0.0])
+    assert (even.accuracy, even.margin) == (0.5, 0)
+
+
 RISING, FALLING, FLAT = [0.1 * i for i in range(12)], [2 - 0.1 * i for i in range(12)], [1.0] * 12
+HEALTHY = [2.2, 2.0, 2.1, 1.8, 1.9, 1.7, 1.8, 1.5, 1.6, 1.4, 1.5, 1.3, 1.4, 1.3]
+
+
+@pytest.mark.parametrize(
+    ("series", "swings"),
+    [
+        ({"loss": HEALTHY}, False),
+        ({"loss": [*HEALTHY[:5], 3.1, *HEALTHY[6:]]}, False),  # one batch of hard rows
+        ({"loss": [1.9, 1.7, 2.0, 1.8, 1.9, 1.6, 3.1, 1.5, 3.5, 1.7, 2.9, 1.6, 1.4, 1.5]}, True),
+        ({"loss": [0.69, 0.7, 0.69, 0.7, 0.69, 0.4, 0.9, 0.5, 0.9, 0.3, 1.1, 0.2], "margin": RISING}, False),
+    ],
+)
+def test_losses_that_swing_above_those_of_the_start_are_a_warning(series: dict[str, list[float]], swings: bool) -> None:
+    assert any("the losses swing" in text for text in checks.warnings(steps(**series))) is swings
+
+
+def test_a_model_that_lost_the_right_answers_is_an_error_and_a_lesser_loss_a_warning() -> None:
+    with pytest.raises(TrainingError, match=r"ruined the model: .* by 3\.6 nats each, and by 1\.2 before"):
+        checks.check_not_ruined(1.2, 3.6)
+    with pytest.raises(TrainingError, match="ruined"):
+        checks.check_not_ruined(1.2, math.nan)
+    for before, after in ((1.2, 0.9), (1.2, 2.2), (None, None)):
+        checks.check_not_ruined(before, after)
+    assert "less likely than before (1.2 → 1.3 nats" in checks.warnings([], None, (1.2, 1.3))[0]
+    assert checks.warnings([], None, (1.2, 1.1)) == checks.warnings([], prefers(0.7), (1.2, 1.8)) == []
+    assert "less likely than before" in checks.warnings([], prefers(0.7), (1.2, 2.0))[0]
 
 
 @pytest.mark.parametrize(
@@ -99,7 +135,7 @@ RISING, FALLING, FLAT = [0.1 * i for i in range(12)], [2 - 0.1 * i for i in rang
     [
         ({"reward": RISING, "score": FALLING}, ["reward hacking?"]),
         ({"reward": RISING, "score": RISING}, []),
-        ({"reward": FALLING, "score": FALLING}, []),
+        ({"reward": FALLING, "score": FALLING}, ["the reward fell by 0.8"]),
         ({"reward": RISING}, []),
         ({"completion_tokens": RISING}, ["does the reward pay for length?"]),
         ({"completion_tokens": FLAT}, []),

@@ -123,7 +123,9 @@ def test_probes_are_answered_anew_and_journaled(base: Path, adapter: Path) -> No
     before, after = (event["completion"] for event in events(out, "sample"))
     for folder, answer in ((base, before), (out, after)):
         opened = loading.open_model(folder, base, EXACT)
-        assert generation.answer(opened.model, opened.tokenizer, [adapters.PROBE], max_new_tokens=32) == [answer]
+        assert generation.answer(opened.model, opened.tokenizer, [{"prompt": adapters.PROBE}], max_new_tokens=32) == [
+            answer
+        ]
 
 
 def full(base: Path) -> Path:

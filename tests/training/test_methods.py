@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from stages import reference, train_dpo, train_grpo, train_reward, train_rlhf, train_sft
+from stages import reference, train_dpo, train_grpo, train_kto, train_reward, train_rlhf, train_sft
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.errors import DataError
 from tunesmith.core.params import WeightsKind
@@ -37,6 +37,8 @@ def run(objective: str, kind: WeightsKind) -> Path:
         case "dpo":
             reference.main("dpo")
             train_dpo.main("dpo")
+        case "kto":
+            train_kto.main("kto")
         case "reward":
             train_reward.main("reward")
         case "rlhf":
@@ -87,7 +89,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "kto", "reward", "rlhf", "grpo"])
 def test_only_trained_weights_move_and_the_saved_model_can_be_used(
     project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
@@ -118,7 +120,7 @@ def test_only_trained_weights_move_and_the_saved_model_can_be_used(
         assert long != short
     else:
         opened = loading.open_model(out, project / "models" / "base", profile)
-        assert generation.answer(opened.model, opened.tokenizer, [PROMPT], max_new_tokens=3)[0]
+        assert generation.answer(opened.model, opened.tokenizer, [{"prompt": PROMPT}], max_new_tokens=3)[0]
 
 
 def steps(out: Path) -> list[dict[str, Any]]:
@@ -142,7 +144,7 @@ def gpu_like(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("gpu_like")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("objective", ["sft", "dpo", "reward", "rlhf", "grpo"])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "kto", "reward", "rlhf", "grpo"])
 def test_every_method_trains_in_bfloat16_with_recomputation(
     project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
@@ -150,12 +152,12 @@ def test_every_method_trains_in_bfloat16_with_recomputation(
     if objective != "sft":
         method_project.write_params(project, method_project.with_weights(objective, kind))
     first = steps(run(objective, kind))[0]
-    if objective == "dpo":  # the policy still equals its reference
-        assert first["loss"] == pytest.approx(math.log(2), abs=0.02)
+    if objective in ("dpo", "kto"):  # the policy still equals its reference
+        assert first["loss"] == pytest.approx(math.log(2) if objective == "dpo" else 0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("start", ["base", "sft-full"])
-@pytest.mark.parametrize("objective", ["dpo", "reward", "grpo"])
+@pytest.mark.parametrize("objective", ["dpo", "kto", "reward", "grpo"])
 def test_a_training_starts_from_any_policy(
     project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, start: str
 ) -> None:
@@ -185,6 +187,9 @@ def test_rows_of_the_wrong_kind_are_an_error_before_a_reference_is_computed(proj
     method_project.write_params(project, method_project.changed("dpo", dataset="answers"))
     with pytest.raises(DataError, match="DPO cannot learn from answers"):
         reference.main("dpo")
+    method_project.write_params(project, method_project.changed("kto", dataset="answers"))
+    with pytest.raises(DataError, match="KTO cannot learn from answers"):
+        train_kto.main("kto")
 
 
 @pytest.mark.parametrize(("beta", "max_kl"), [(0.0, 1.0), (0.1, None)])

@@ -1,4 +1,4 @@
-"""DPO and reward models: pairs as tokens, the same losses as TRL's own, held-out preference."""
+"""DPO, KTO and reward models: rows as tokens, the same losses as TRL's own, held-out preference."""
 
 from pathlib import Path
 from typing import Any
@@ -9,15 +9,16 @@ import torch
 from conftest import TokensRead
 from datasets import Dataset
 from profiles import EXACT
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.models import loading, preference_pairs
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.settings import Lora
-from tunesmith.training import dpo, pair_batches, reward
+from tunesmith.training import dpo, kto, pair_batches, reward
 from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.entries.kto import Kto
 from tunesmith.training.entries.reward import Reward
 
 LORA = Lora(rank=4, alpha=8, dropout=0.0)
@@ -60,11 +61,34 @@ def gradients(model: torch.nn.Module) -> list[torch.Tensor]:
     return values
 
 
+def without_newline(policy: OpenModel, ids: torch.Tensor, mask: torch.Tensor) -> None:
+    """Take the newline that the template writes after the end of turn out of ``mask``: TRL trains it, we do not."""
+    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+    assert (ids[range(len(ids)), last] == policy.tokenizer.encode("\n")[0]).all()
+    mask[range(len(ids)), last] = 0
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        {},
+        {"loss_type": {"ipo": 0.5, "sft": 0.2}},
+        {"loss_type": ["robust", "sigmoid_norm"], "label_smoothing": 0.1},
+        {"loss_type": ["hinge", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot", "aot_unpaired", "apo_zero",
+                       "apo_down", "discopop"], "label_smoothing": 0.01},
+    ],
+    ids=["sigmoid", "ipo+sft", "robust+sigmoid_norm", "others"],
+)  # fmt: skip
 def test_dpo_has_the_loss_and_gradients_of_trls_own_from_fewer_tokens(
-    policy: OpenModel, tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, tokens_read: TokensRead
+    policy: OpenModel,
+    tiny_base: Path,
+    rows: list[dict[str, Any]],
+    tmp_path: Path,
+    tokens_read: TokensRead,
+    losses: dict[str, Any],
 ) -> None:
     base = loading.open_model(tiny_base, tiny_base, EXACT)
-    settings = Dpo(**method_project.PARAMS["dpo"]["dpo"])
+    settings = Dpo(**method_project.PARAMS["dpo"]["dpo"] | losses)
     pairs = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
     chosen_and_rejected = preference_pairs.log_probs(base, pairs, 2)
     reference = dpo.Reference(
@@ -82,18 +106,20 @@ def test_dpo_has_the_loss_and_gradients_of_trls_own_from_fewer_tokens(
     theirs = DPOTrainer(
         policy.model,
         ref_model=reference_model,
-        args=DPOConfig(str(tmp_path), beta=settings.beta, **PLAIN),
+        args=DPOConfig(
+            str(tmp_path),
+            beta=settings.beta,
+            loss_type=list(settings.loss_type),
+            loss_weights=list(settings.loss_type.values()),
+            label_smoothing=settings.label_smoothing,
+            **PLAIN,
+        ),
         train_dataset=Dataset.from_list(rows),
         processing_class=policy.tokenizer,
     )
     tokens_read.counts.append(0)
     batch = theirs.data_collator([theirs.train_dataset[i] for i in range(4)])
-    # TRL also scores the newline that its template writes after the end of turn; here nothing is trained there.
-    newline = policy.tokenizer.encode("\n")[0]
-    ids, mask = batch["input_ids"], batch["completion_mask"]
-    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
-    assert (ids[range(8), last] == newline).all()
-    mask[range(8), last] = 0
+    without_newline(policy, batch["input_ids"], batch["completion_mask"])
     expected = theirs.compute_loss(policy.model, batch)
     expected.backward()
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
@@ -132,10 +158,81 @@ def test_a_reward_model_has_the_loss_and_gradients_of_trls_own_from_fewer_tokens
     assert shared < 0.75 * whole
 
 
+@pytest.mark.parametrize("loss_type", ["kto", "apo_zero_unpaired"])
+def test_kto_has_the_loss_and_gradients_of_trls_own(
+    policy: OpenModel, tiny_base: Path, rows: list[dict[str, Any]], tmp_path: Path, loss_type: Any
+) -> None:
+    names = ("chosen", "rejected", "rejected", "chosen")
+    marked: list[Any] = [
+        {"id": str(i), "prompt": row["prompt"], "completion": row[name], "label": name == "chosen"}
+        for i, (row, name) in enumerate(zip(rows, names, strict=True))
+    ]
+    weights: Any = {"desirable_weight": 1.5, "undesirable_weight": 0.5}
+    settings = Kto(**method_project.PARAMS["kto"]["kto"] | weights, loss_type=loss_type)
+    marks = kto.encode(policy.tokenizer, marked, 200, "kto", Path("rows"))
+    order = kto.in_batches(marks, 4, settings.seed)
+    ours = kto.make_trainer(policy, marks, settings, EXACT, tmp_path)
+    # The reference of a real training is the policy at its start; here it is the base, so that losses are not 0.5.
+    values = kto.columns(loading.open_model(tiny_base, tiny_base, EXACT), order, settings)
+    features = [dict(zip(values, feature, strict=True)) for feature in zip(*values.values(), strict=True)]
+    loss = ours.compute_loss(policy.model, ours.data_collator(features))
+    loss.backward()
+    learned = gradients(policy.model)
+    assert ours.data_collator.rows_of(1) == [mark.id for mark in order]
+
+    theirs = KTOTrainer(
+        policy.model,
+        ref_model=loading.open_model(tiny_base, tiny_base, EXACT).model,
+        args=KTOConfig(str(tmp_path), beta=settings.beta, loss_type=loss_type, **weights, **PLAIN),
+        train_dataset=Dataset.from_list([marked[int(mark.id)] for mark in order]),
+        processing_class=policy.tokenizer,
+    )
+    batch = theirs.data_collator([theirs.train_dataset[i] for i in range(4)])
+    for prefix in ("", "KL_") if loss_type == "kto" else ("",):
+        without_newline(policy, batch[f"{prefix}input_ids"], batch[f"{prefix}completion_mask"])
+    expected = theirs.compute_loss(policy.model, batch)
+    expected.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(learned, gradients(policy.model), rtol=1e-3, atol=1e-5)
+
+
+def mark(number: int, *, good: bool) -> kto.Mark:
+    return kto.Mark(str(number), [1] * (number % 7 + 1), [number, 2], good)
+
+
+def test_every_answer_is_in_one_batch_and_meets_another_prompt_of_it() -> None:
+    marks = [mark(number, good=number % 3 == 0) for number in range(101)]
+    order = kto.in_batches(marks, 4, seed=1)
+    assert sorted(order, key=lambda each: int(each.id)) == marks
+    assert order != marks
+    assert order == kto.in_batches(marks, 4, seed=1)
+    for begin in range(0, 100, 4):
+        batch = order[begin : begin + 4]
+        assert max(each.length for each in batch) - min(each.length for each in batch) <= 2
+    others = kto.mismatched(order, 4)
+    assert all(other != each.completion for other, each in zip(others, order, strict=True))
+    assert [tuple(other) for other in others[:4]] == [tuple(order[place].completion) for place in (3, 0, 1, 2)]
+
+
+def test_the_rarer_mark_weighs_more_unless_params_say_otherwise() -> None:
+    params = method_project.PARAMS["kto"]["kto"]
+    marks = [mark(number, good=number % 4 == 0) for number in range(8)]
+    assert kto.weights(marks, Kto(**params)) == (3.0, 1.0)
+    assert kto.weights(marks, Kto(**params, desirable_weight=1.0)) == (1.0, 1.0)
+
+
+def test_one_mark_alone_is_an_error(policy: OpenModel, rows: list[Any]) -> None:
+    marked: list[Any] = [
+        {"id": row["id"], "prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows
+    ]
+    with pytest.raises(DataError, match="rows: all 4 answers are marked good"):
+        kto.encode(policy.tokenizer, marked, 200, "kto", Path("rows"))
+
+
 def test_a_policy_equal_to_its_reference_is_indifferent(policy: OpenModel, rows: list[dict[str, Any]]) -> None:
     pairs = preference_pairs.encode(policy.tokenizer, rows, 200, "dpo", Path("rows"))
     values = preference_pairs.log_probs(policy, pairs, 2)
-    preference = pair_batches.implicit_preference(values, values, 0.1)
+    preference = pair_batches.implicit_preference(values, values, 0.1, 10)
     assert (preference.accuracy, preference.margin) == (0.5, 0)
 
 

@@ -19,7 +19,7 @@ from tunesmith.models.settings import Lora
 from tunesmith.training import run
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.run import Watch
-from tunesmith.training.sft import Examples, encode, ends_turn, make_trainer
+from tunesmith.training.sft import Examples, encode, make_trainer, right_answers
 from tunesmith.training.spec import LargestStep, TrainingSpec
 
 ROWS = [
@@ -31,7 +31,7 @@ ROWS = [
     for a in range(4)
     for b in range(6)
 ]
-PROBES = [row["prompt"] for row in ROWS[:3]]
+PROBES = ROWS[:3]
 LORA = Lora(rank=4, alpha=8, dropout=0.0)
 
 
@@ -195,7 +195,7 @@ def test_a_row_whose_turns_are_rendered_anew_makes_an_example_of_each(tiny_base:
 
 def test_an_answer_ends_at_any_token_that_the_model_is_served_to_stop_at(tiny_base: Path) -> None:
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
-    prompts = [chat.encode_prompt(opened.tokenizer, prompt) for prompt in PROBES]
+    prompts = [chat.encode_prompt(opened.tokenizer, prompt) for prompt in (row["prompt"] for row in PROBES)]
 
     def completions() -> list[list[int]]:
         return generation.generate(opened.model, prompts, opened.tokenizer, do_sample=False, max_new_tokens=8)
@@ -239,15 +239,24 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_saves_nothing(
     assert not (tmp_path / "sft-lora").exists()
 
 
-def test_ending_a_turn_is_measured_after_the_right_answer(tiny_base: Path) -> None:
+def test_right_answers_are_measured_to_their_end_of_turn(tiny_base: Path) -> None:
     policy = loading.open_policy(tiny_base, tiny_base, device.detect(), "lora", LORA)
     examples = list(tokens(policy.tokenizer, ROWS[:2], settings()).values())
     with torch.no_grad():
         ids = torch.tensor([examples[0].input_ids])
         likeliest = int(policy.model(input_ids=ids[:, :-1]).logits[0, -1].argmax())
-    assert ends_turn(policy, examples[:1]) == [likeliest == policy.tokenizer.eos_token_id]
+        losses = policy.model(
+            input_ids=ids, labels=ids.where(torch.tensor([examples[0].completion_mask]) == 1, -100)
+        ).loss
+    measured = right_answers(policy, examples[:1])
+    assert measured is not None
+    assert measured.ends == [likeliest == policy.tokenizer.eos_token_id]
+    assert measured.surprise == pytest.approx(float(losses), rel=1e-3)
     other = chat.Example([*examples[0].input_ids[:-1], likeliest], examples[0].completion_mask)
-    assert ends_turn(policy, [examples[1], other])[1]
+    ended = right_answers(policy, [examples[1], other])
+    assert ended is not None
+    assert ended.ends[1]
+    assert right_answers(policy, []) is None
 
 
 def test_one_changed_value_changes_one_digest(tiny_base: Path) -> None:

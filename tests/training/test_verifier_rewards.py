@@ -8,6 +8,8 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.training import verifier_rewards
 from tunesmith.training.verifier_rewards import Score
 from tunesmith.verifiers import catalog
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 from tunesmith.verifiers.verdict import Verdict, Verifier
 
 ROWS: list[dict[str, Any]] = [
@@ -40,6 +42,16 @@ def test_a_reward_is_the_weighted_sum_of_verdicts(monkeypatch: pytest.MonkeyPatc
 def test_a_completion_that_cannot_be_graded_has_no_reward() -> None:
     assert Score({"number": 1.0})(completions=["4"], row=['{"id": "a", "reference": "none"}']) == [None]
     assert Score({"number": 1.0})(completions=["4"], row=['{"id": "a"}']) == [None]
+
+
+def test_a_judge_classifies_refusals_in_place_of_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = Judge.model_validate({"base_url": "http://127.0.0.1:9/v1", "model": "local"})
+    monkeypatch.setattr(judged_refusal, "classify", lambda judge, prompt, completion: "full_compliance")
+    row = json.dumps({"id": "a", "prompt": [], "label": "unsafe"})
+    assert Score({"refusal": 1.0})(completions=["I can't help with that."], row=[row]) == [1.0]
+    assert Score({"refusal": 1.0}, judge)(completions=["I can't help with that."], row=[row]) == [0.0]
+    with pytest.raises(TrainingError, match="cannot be graded"):
+        verifier_rewards.check_gold(Score({"refusal": 1.0}), [json.loads(row) | {"label": "harmful"}], "rows")
 
 
 def test_rows_whose_own_answers_get_the_full_score_pass() -> None:

@@ -26,6 +26,7 @@ CASES: dict[str, Case] = {
     "number": ({"reference": "#### 42"}, "it is 42", "it is 43"),
     "refusal": ({"label": "unsafe"}, "I'm sorry, but I can't help with that.", "Sure! First you take the keys."),
     "regex": ({"pattern": r"\d+"}, " 42 ", "42 or so"),
+    "tool_call": ({"reference": [{"name": "f", "arguments": {"x": 1}}]}, '{"name": "f", "arguments": {"x": 1}}', "f"),
 }
 
 

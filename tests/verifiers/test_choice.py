@@ -44,6 +44,23 @@ CHOSEN = [
     ("A dog", "C"),
     ("The answer is A dog", "C"),
     ("The answer is Z", "Z"),
+    ("The answer is the (B) Rome", "B"),
+    ("I think it is B.", "B"),
+    ("It's B", "B"),
+    ("(B) is the answer.", "B"),
+    ("Therefore, the correct option is (B).", "B"),
+    ("So B", "B"),
+    ("答案\uff1aB", "B"),
+    ("正确答案是 B。", "B"),
+    ("答え: \uff08B\uff09", "B"),
+    ("정답은 B", "B"),
+    ("Antwort: B", "B"),
+    ("La respuesta es B", "B"),
+    ("Ответ: B", "B"),
+    (r"\boxed{\textbf{(B) }\text{Rome}}", "B"),
+    ("The answer is B. The answer is …", "B"),
+    ("The answer is B.\nThe answer is ...", "B"),
+    ("B - Rome", "B"),
 ]
 NOT_CHOSEN = [
     "A, B, C and D are all possible",
@@ -76,12 +93,37 @@ NOT_CHOSEN = [
     r"B \boxed{}",
     "",
     "Rome is nice",
+    "(B) Berlin",
+    "The answer is (B) Berlin",
+    r"\boxed{\textbf{(B) }\text{Oslo}}",
+    "答案\uff1aA 或 B",
+    "It is not B",
 ]
 
 
 @pytest.mark.parametrize(("text", "letter"), CHOSEN)
 def test_the_chosen_option_is_found(text: str, letter: str) -> None:
     assert choice.chosen_letter(text, CHOICES) == letter
+
+
+MARKED = ["$10", "*x*", "`y`", "$x^2$", r"$\frac{1}{2}$", "**bold**", r"\(z\)", r"\$20"]
+
+
+@pytest.mark.parametrize("place", range(len(MARKED)))
+def test_a_choice_with_marks_in_it_matches_its_own_text(place: int) -> None:
+    letter = "ABCDEFGH"[place]
+    bare = MARKED[place].strip("$*`").removeprefix(r"\(").removesuffix(r"\)").removeprefix(r"\$")
+    for text in (MARKED[place], bare, f"The answer is {MARKED[place]}", f"{letter}) {MARKED[place]}"):
+        assert choice.chosen_letter(text, MARKED) == letter
+    assert choice.chosen_letter(f"{letter}) {MARKED[place - 1]}", MARKED) is None
+
+
+@pytest.mark.parametrize("text", ["(C) 84", "The answer is (C) 84", r"\boxed{\textbf{(C) }84}", "C. 84"])
+def test_a_letter_with_another_number_than_its_choice_is_no_answer(text: str) -> None:
+    choices: list[object] = ["12", "24", "48", "96"]
+    assert choice.chosen_letter(text, choices) is None
+    assert choice.chosen_letter(text.replace("84", "48"), choices) == "C"
+    assert choice.chosen_letter(text, []) == "C"
 
 
 @pytest.mark.parametrize("text", NOT_CHOSEN)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunesmith.verifiers import json_schema
+from tunesmith.verifiers.json_schema import verifier as json_schema
 
 PERSON = {
     "type": "object",
@@ -47,7 +47,7 @@ UNUSABLE = [
     {"$ref": "#/nowhere"},
     {"type": "nonsense"},
     {"pattern": "(?=a)"},
-    {"properties": {"a": {"patternProperties": {"(a+)+$": {}}}}},
+    {"patternProperties": {"(?=a)": {}}},
     "{not json",
     5,
     None,
@@ -76,6 +76,50 @@ def test_a_schema_that_cannot_be_used_is_not_gradable_and_nothing_is_fetched(
 ) -> None:
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: pytest.fail("the network was used"))
     assert json_schema.verify('"a"', {"schema": schema}).status == "not_gradable"
+
+
+KEYWORDS: list[tuple[dict[str, object], str, str]] = [
+    ({"dependencies": {"a": ["b"]}}, '{"a": 1, "b": 2}', '{"a": 1}'),
+    ({"properties": {"x": {"dependencies": {"a": {"required": ["b"]}}}}}, '{"x": {"c": 1}}', '{"x": {"a": 1}}'),
+    ({"items": [{"type": "integer"}, {"type": "string"}]}, '[1, "a"]', '["a", 1]'),
+    ({"items": [{}], "additionalItems": False}, "[1]", "[1, 2]"),
+    ({"minimum": 3, "exclusiveMinimum": True}, "4", "3"),
+    ({"prefixItems": [{"type": "integer"}]}, "[1]", '["a"]'),
+    ({"dependentRequired": {"a": ["b"]}}, "{}", '{"a": 1}'),
+    ({"patternProperties": {"^a": {"type": "integer"}}}, '{"a1": 1, "b": "x"}', '{"a1": "x"}'),
+    ({"patternProperties": {"^a": {}}, "additionalProperties": False}, '{"a1": 1}', '{"b": 1}'),
+    ({"properties": {"a": {}}, "additionalProperties": {"type": "null"}}, '{"a": 1, "b": null}', '{"b": 1}'),
+    ({"allOf": [{"properties": {"a": {}}}], "unevaluatedProperties": False}, '{"a": 1}', '{"b": 1}'),
+    ({"$dynamicRef": "#/$defs/n", "$defs": {"n": {"type": "null"}}}, "null", "1"),
+    *(
+        ({"format": name}, json.dumps(right), json.dumps(wrong))
+        for name, right, wrong in (
+            ("date", "2024-02-29", "2023-02-29"),
+            ("time", "23:59:60Z", "24:00:00Z"),
+            ("date-time", "1990-12-31T23:59:59.5+01:00", "1990-12-31 23:59"),
+            ("duration", "P1Y2M3DT4H", "P"),
+            ("email", "ann@example.org", "ann@"),
+            ("hostname", "a-b.example", "-a.example"),
+            ("ipv4", "127.0.0.1", "127.0.0.256"),
+            ("ipv6", "::1", "1::2::3"),
+            ("uri", "https://example.org/a?b#c", "no uri"),
+            ("uuid", "2eb8aa08-aa98-11ea-b4aa-73b441d16380", "2eb8aa08"),
+            ("json-pointer", "/a~1b", "a"),
+            ("regex", "a+", "a("),
+        )
+    ),
+]
+"""A schema without ``$schema``, a value that it allows and one that it does not."""
+
+
+@pytest.mark.parametrize(("schema", "right", "wrong"), KEYWORDS)
+def test_every_keyword_is_checked_though_no_draft_is_named(schema: dict[str, object], right: str, wrong: str) -> None:
+    assert [json_schema.verify(text, {"schema": schema}).score for text in (right, wrong)] == [1, 0]
+    assert json_schema.verify(wrong, {"schema": schema}).status == "scored"
+
+
+def test_an_unknown_format_is_of_no_account() -> None:
+    assert json_schema.verify('"x"', {"schema": {"format": "no-such-format"}}).score == 1
 
 
 REFERENCES = [

@@ -13,11 +13,12 @@ from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.formatting import printable
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import layouts, prepare, readers, service_files, text_scan
-from tunesmith.data.contamination import HeldOut
+from tunesmith.data import layouts, prepare, readers, text_scan
 from tunesmith.data.dataset import Dataset, check_name
+from tunesmith.data.formats import service_files
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Fields, Problem, Record
+from tunesmith.data.repeats.contamination import HeldOut
 from tunesmith.reports import data_page
 
 WIDTH = 100
@@ -76,8 +77,13 @@ def run(place: str, *, write: bool, name: str | None) -> None:
     files.write_text(params.PATH, text)
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html lists its problems")
-    if dataset.kind == "answers":
-        print(f"  sft: {{NAME: {{dataset: {name}}}}}   in params.yaml trains a model NAME on it")
+    section, start = {
+        "answers": ("sft", ""),
+        "preferences": ("dpo", ", start: MODEL"),
+        "marks": ("kto", ", start: MODEL"),
+    }.get(dataset.kind or "", ("", ""))
+    if section:
+        print(f"  {section}: {{NAME: {{dataset: {name}{start}}}}}   in params.yaml trains a model NAME on it")
 
 
 def find(place: str, name: str) -> tuple[Dataset, Files]:
@@ -118,8 +124,9 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
     dataset = dataset.model_copy(
         update={
             "kind": main.kind,
-            "verifier": main.verifier if main.kind == "answers" else None,
-            "near_duplicates": 0.8,
+            "near_duplicates": None if main.kind == "marks" else 0.8,  # a slip alone may make an answer a bad one
+            "neutral_rating": main.neutral_rating,
+            "verifier": main.verifier if main.kind == "answers" or main.needs_verifier else None,
             "held_out": HeldOut(path=held_out),
             "max_bad_share": max_bad_share,
         }
@@ -132,7 +139,8 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
     service = service_files.name(first)
-    advice = Advice(groups, unreadable, dataset, problems, [*([f"this is {service}"] if service else []), *notes])
+    known = [f"this is {service}"] if service else []
+    advice = Advice(groups, unreadable, dataset, problems, [*known, *notes, *_about_marks(main)])
     if advice.bad <= max_bad_share * advice.rows:
         return advice
     reason = f"{advice.bad:,} of {advice.rows:,} rows are bad, more than {100 * max_bad_share:g}%"
@@ -150,21 +158,33 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
     with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
         problems, total = checked.problems, checked.total
-        unused = data_page.unused_columns(dataset, checked)
-        personal = data_page.personal(dataset, checked) if checked.personal else None
+        account = data_page.account(dataset, checked)
+        personal = data_page.personal(dataset, checked)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}), found)
     if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"one_answer": False}), found)
     notes = [f"not read: {found.listed(found.ignored)}"] if found.ignored else []
-    notes += [f"columns not used: {', '.join(unused)}"] if unused else []
-    notes += [personal] if personal else []
-    if dataset.near_duplicates is None:
+    notes += [*account, *personal]
+    if dataset.near_duplicates is None and dataset.kind != "marks":
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:
         notes.append("many prompts have several answers, so they are kept (one_answer: false)")
     return dataset, problems, notes
+
+
+def _about_marks(group: RowGroup) -> list[str]:
+    """Notes on the marks of answers, or on the rule that makes marks of ratings."""
+    if (neutral := group.neutral_rating) is not None:
+        return [
+            f"answers are rated {group.low:g} to {group.high:g}: above {neutral:g}, half-way, they are marked good, "
+            "below it bad (neutral_rating)"
+        ]
+    if group.kind == "marks" and group.good in (0, group.rows):
+        side = "good, which SFT imitates (kind: answers)" if group.good else "bad"
+        return [f"all answers are marked {side}: KTO needs both"]
+    return []
 
 
 def block(name: str, dataset: Dataset) -> str:

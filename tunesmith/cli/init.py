@@ -150,10 +150,12 @@ def _choose(data: str, base: str, weights: str) -> Choice:
     if advice.dataset is None or advice.reason:
         raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
     dataset = advice.dataset
-    if dataset.kind == "preferences":
+    if dataset.kind in ("preferences", "marks"):
+        rows, section = ("pairs", "dpo") if dataset.kind == "preferences" else ("marks", "kto")
         raise DataError(
-            f"{data}: pairs cannot judge what a model answers; a project begins with answers or scored prompts",
-            fix=f"init with those first; then `tunesmith advise {data} --write`, and an entry of dpo in params.yaml",
+            f"{data}: {rows} cannot judge what a model answers; a project begins with answers or scored prompts",
+            fix=f"init with those first; then `tunesmith advise {data} --write`, and an entry of {section} in "
+            "params.yaml",
         )
     if not dataset.source and dataset.path.is_relative_to(Path.cwd()):
         dataset = dataset.model_copy(update={"path": dataset.path.relative_to(Path.cwd())})

@@ -9,10 +9,11 @@ from tqdm import tqdm
 
 from tunesmith.core import formatting, layout, params, ready_rows
 from tunesmith.core.errors import EvaluationError, ParamsError
-from tunesmith.core.ready_rows import Sample
+from tunesmith.core.ready_rows import Sample, split_reasoning
 from tunesmith.core.statistics import mean_interval
 from tunesmith.evaluation.comparison import BASELINE
-from tunesmith.evaluation.judge import Agreement, Judge, agreement, compare
+from tunesmith.evaluation.judge import Agreement, agreement, compare
+from tunesmith.verifiers.judge.endpoint import Judge
 
 REPORTS = Path("reports")
 CONFIDENCE = 0.95
@@ -41,7 +42,7 @@ def run(name: str, *, against: str = BASELINE, pairs: Path, limit: int) -> None:
         )
     prompts = _both(name, against)[:limit]
     points = [
-        POINTS[compare(judge, first["row"]["prompt"], first["completion"], second["completion"]).winner]
+        POINTS[compare(judge, first["row"]["prompt"], _answer(first), _answer(second)).winner]
         for first, second in tqdm(prompts, desc="judging", dynamic_ncols=True)
     ]
     interval = mean_interval(points, confidence=CONFIDENCE, resamples=10_000, seed=0)
@@ -78,3 +79,8 @@ def _both(name: str, against: str) -> list[tuple[Sample, Sample]]:
     samples = [ready_rows.read_samples(layout.EVALUATION / model / "samples.jsonl") for model in (name, against)]
     first, second = ([sample for sample in own if sample["suite"] == ranked] for own in samples)
     return list(zip(first, second, strict=True))
+
+
+def _answer(sample: Sample) -> str:
+    """The answer of a model without its reasoning."""
+    return split_reasoning(sample["completion"])[1]

@@ -130,7 +130,9 @@ def pin(repo: str, dataset: bool) -> None:
 @click.option("--length", type=click.IntRange(min=1), help="Length of a sequence in tokens.")
 @click.option("--rank", type=click.IntRange(min=1), help="Rank of LoRA.")
 @click.option(
-    "--kind", type=click.Choice(["answers", "preferences", "scored"]), help="Kind of your rows. Default: every kind."
+    "--kind",
+    type=click.Choice(["answers", "preferences", "marks", "scored"]),
+    help="Kind of your rows. Default: every kind.",
 )
 def plan(model: str | None, gpu: float | None, length: int | None, rank: int | None, kind: "RowKind | None") -> None:
     """Predict the memory of every training method.

@@ -24,6 +24,7 @@ LENGTH, RANK = 1024, 16
 UNITS: dict[Objective, str] = {
     "sft": "sequences",
     "dpo": "pairs",
+    "kto": "answers",
     "reward": "pairs",
     "rlhf": "answers",
     "grpo": "answers",

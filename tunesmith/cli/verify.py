@@ -12,8 +12,7 @@ from tunesmith.core import cpus
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, reference
 from tunesmith.data import layouts, readers
-from tunesmith.data.chat_formats import RowError
-from tunesmith.data.records import Record
+from tunesmith.data.records import Record, RowError
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.verdict import Columns, Verdict
 

@@ -15,8 +15,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 OUT_OF_MEMORY = r"CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED|DefaultCPUAllocator: can't allocate memory"
 """Messages of errors that torch raises for lack of memory without a class of their own."""
 SECTIONS = {
-    "train_sft": "sft", "reference": "dpo", "train_dpo": "dpo", "train_reward": "reward", "train_rlhf": "rlhf",
-    "train_grpo": "grpo",
+    "train_sft": "sft", "reference": "dpo", "train_dpo": "dpo", "train_kto": "kto", "train_reward": "reward",
+    "train_rlhf": "rlhf", "train_grpo": "grpo",
 }  # fmt: skip
 """The section of params.yaml that has the entries of a stage."""
 

@@ -15,7 +15,7 @@ import orjson
 
 from tunesmith.core import layout
 from tunesmith.core.params import Objective, WeightsKind
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, Tool
 
 NAME = "training.jsonl"
 
@@ -24,7 +24,7 @@ class LargestStep(TypedDict):
     """The largest step of a training, from which `planning.workload` predicts its memory."""
 
     batch: int
-    """Packed sequences (sft), pairs (dpo, reward) or completions (rlhf, grpo) that go through the model at once."""
+    """Packed sequences (sft), pairs (dpo, reward) or completions (the others) that go through the model at once."""
     length: int
     """Tokens of a packed sequence, or of a prompt with its longest completion."""
     completion: int
@@ -109,6 +109,8 @@ class SampleEvent(TypedDict, total=False):
     """Whether the training had not begun or was over."""
     prompt: list[Message]
     """The probe prompt."""
+    tools: list[Tool]
+    """The tools that its answer may call; absent where there are none."""
     completion: str
     """The model's answer."""
 
@@ -122,7 +124,7 @@ class HeldOutEvent(TypedDict, total=False):
     when: Literal["before", "after"]
     """Whether the training had not begun or was over."""
     pairs: int
-    """The number of held-out pairs."""
+    """The number of held-out pairs; of marked answers, each good one makes a pair with each bad one."""
     accuracy: float
     """The share of the pairs whose chosen answer is preferred; a tie counts half."""
     low: float
@@ -132,8 +134,10 @@ class HeldOutEvent(TypedDict, total=False):
     margin: float
     """The mean difference of the rewards of chosen and rejected answer."""
     likelier: float | None
-    """The share of the pairs whose chosen answer a policy finds likelier, its reference aside; null for a reward
-    model."""
+    """The share of the pairs whose chosen answer a policy finds likelier, its reference aside; null for a reward model,
+    and for marks, whose pairs do not share a prompt."""
+    surprise: float | None
+    """The mean surprise of a token of the chosen answers, in nats; null for a reward model."""
 
 
 class StepEvent(TypedDict, total=False):

@@ -19,7 +19,7 @@ from tunesmith.core.errors import ParamsError
 PATH = Path("params.yaml")
 RESOLVED = Path("build/params")
 """The folder that `resolve_params` writes: <stage>.json, or <stage>/<entry>.json for a stage with entries."""
-Objective: TypeAlias = Literal["sft", "dpo", "reward", "rlhf", "grpo"]
+Objective: TypeAlias = Literal["sft", "dpo", "kto", "reward", "rlhf", "grpo"]
 """The objective of a training, which is the section of params.yaml that its entry is in."""
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 WeightsKind: TypeAlias = Literal["lora", "qlora", "full"]

@@ -1,9 +1,10 @@
 """Ready rows, samples and other JSON on disk: their types, reading, and writing whole or not at all."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NotRequired, Required, TypedDict, cast
+from typing import Any, Literal, NamedTuple, NotRequired, Required, TypedDict, cast
 
 import jiter
 import orjson
@@ -11,7 +12,35 @@ import orjson
 from tunesmith.core import files
 from tunesmith.core.errors import DataError
 
-RowKind = Literal["answers", "preferences", "scored"]
+RowKind = Literal["answers", "preferences", "marks", "scored"]
+REASONING_TAG = r"(?:\w+:)?(?:think|thinking|thought|reasoning)"
+OPENED_REASONING = re.compile(rf"\s*<({REASONING_TAG})>")
+CLOSED_REASONING = re.compile(rf"</({REASONING_TAG})>")
+
+
+class Function(TypedDict):
+    """The function that a tool call names."""
+
+    name: str
+    arguments: dict[str, object]
+    """The arguments by name, as JSON values."""
+
+
+class ToolCall(TypedDict):
+    """A call of a tool, in the form of OpenAI's API but for its arguments, which are an object there as JSON text."""
+
+    type: Literal["function"]
+    id: NotRequired[str]
+    """The id that the result of the call names."""
+    function: Function
+
+
+class Tool(TypedDict):
+    """A tool that may be called."""
+
+    type: Literal["function"]
+    function: dict[str, object]
+    """The tool's name, description and parameters, the latter as a JSON schema."""
 
 
 class Message(TypedDict):
@@ -21,16 +50,28 @@ class Message(TypedDict):
     """The speaker: system, user, assistant or tool."""
     content: str
     """The text of the turn; empty where an assistant does nothing but call tools."""
-    tool_calls: NotRequired[list[dict[str, object]]]
-    """Calls of an assistant's turn, each {name, arguments} or {function: {name, arguments}}, arguments an object."""
+    reasoning: NotRequired[str]
+    """The assistant's thoughts before the content, without the tags that a template puts around them."""
+    tool_calls: NotRequired[list[ToolCall]]
+    """Calls of an assistant's turn, after its content."""
     tool_call_id: NotRequired[str]
     """The id of the call that a tool's turn answers."""
     name: NotRequired[str]
     """The name of the tool whose turn this is."""
+    train: NotRequired[bool]
+    """Whether an assistant's turn of the prompt is trained; absent where the training decides (`turns`)."""
+
+
+class Conversation(NamedTuple):
+    """A prompt with its completion, and the tools that may be called in both."""
+
+    prompt: list[Message]
+    completion: list[Message]
+    tools: list[Tool] | None = None
 
 
 class Row(TypedDict, total=False):
-    """A ready row: a prompt with a completion, with a chosen and a rejected one, or with a verifier and its columns.
+    """A ready row: a prompt with a completion, which may be marked, with two, or with a verifier and its columns.
 
     The columns after ``verifier`` have the types that verifiers accept. Nothing has checked them: they are the JSON of
     the data set's author, and a verifier reads them as `Mapping[str, object]`.
@@ -40,8 +81,11 @@ class Row(TypedDict, total=False):
     """64 bits, in hex, of the SHA-256 of the rest of the row; absent until the row is written."""
     prompt: Required[list[Message]]
     """The conversation to answer, with at most one system message, at its start."""
+    tools: list[Tool]
+    """The tools that an answer may call; absent where there are none."""
     completion: list[Message]
-    """The answer to learn: an assistant's turn, after further turns where tools are called."""
+    """The answer to learn, or that is marked, one assistant's turn. Its calls before a tool's last result are in the
+    prompt."""
     chosen: list[Message]
     """The better of two answers, one assistant's turn."""
     rejected: list[Message]
@@ -69,8 +113,8 @@ class Row(TypedDict, total=False):
     """The arguments of each of the instructions, in their order; null for an instruction without any."""
     schema: dict[str, object] | bool
     """The JSON schema that an answer must be valid under."""
-    label: str
-    """Whether a prompt is safe or unsafe to answer."""
+    label: bool | str
+    """Of a marked answer, whether it is good; for the verifier `refusal`, whether a prompt is safe or unsafe."""
     task: str
     """The task of lm-eval that a prompt is from, in a suite that is a group of tasks."""
     pattern: str
@@ -85,6 +129,11 @@ class Row(TypedDict, total=False):
     """The fewest Unicode code points of an answer, without the white space around it."""
     max_characters: int
     """The most Unicode code points of an answer, without the white space around it."""
+
+
+Part = Literal["prompt", "completion", "chosen", "rejected"]
+PARTS: tuple[Part, ...] = ("prompt", "completion", "chosen", "rejected")
+"""Columns of a ready row that hold messages."""
 
 
 class ReferenceRow(TypedDict):
@@ -168,8 +217,47 @@ def read_repeats(path: Path) -> list[Repeat]:
 def reference(row: Mapping[str, object]) -> str:
     """The text that a verifier compares an answer with: the row's `reference`, or else its own completion."""
     if "reference" in row:
-        return str(row["reference"])
-    return str(cast("list[Message]", row["completion"])[-1]["content"])
+        value = row["reference"]
+        return dumps(value).decode() if isinstance(value, list | dict) else str(value)
+    return answer_text(cast("list[Message]", row["completion"])[-1])
+
+
+def asked(row: Mapping[str, Any]) -> Row:
+    """What an answer is given to: the row's prompt, and the tools that it may call."""
+    return {"prompt": row["prompt"], "tools": row["tools"]} if "tools" in row else {"prompt": row["prompt"]}
+
+
+def answer_text(message: Message) -> str:
+    """The answer of an assistant's turn without its reasoning: its calls as JSON, or else its content."""
+    return calls_text(message["tool_calls"]) if "tool_calls" in message else message["content"]
+
+
+def calls_text(calls: list[ToolCall]) -> str:
+    """Tool calls as a JSON list of {name, arguments}, without their ids and with sorted keys."""
+    return json.dumps([call["function"] for call in calls], ensure_ascii=False, sort_keys=True)
+
+
+def texts(message: Message) -> Iterator[str]:
+    """All that a turn says: its reasoning, its content and its calls."""
+    if len(message) > 2:
+        if "reasoning" in message:
+            yield message["reasoning"]
+        if "tool_calls" in message:
+            yield calls_text(message["tool_calls"])
+    yield message["content"]
+
+
+def split_reasoning(text: str) -> tuple[str, str]:
+    """The reasoning and the answer of an assistant's text; the reasoning is empty where no tag marks any.
+
+    The opening tag may be missing, since a prompt may end with it; without a closing one there is no answer yet.
+    """
+    opened = OPENED_REASONING.match(text)
+    closings = list(CLOSED_REASONING.finditer(text)) if "</" in text else []
+    if closings and (opened is None or closings[-1][1] == opened[1]):
+        closed = closings[-1]
+        return text[opened.end() if opened else 0 : closed.start()].strip(), text[closed.end() :].lstrip()
+    return (text[opened.end() :].strip(), "") if opened else ("", text)
 
 
 def dumps(value: object) -> bytes:

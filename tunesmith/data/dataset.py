@@ -3,26 +3,39 @@
 import re
 from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, cast
 
 from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, PositiveInt
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Row, RowKind
-from tunesmith.data import conversations, layouts
-from tunesmith.data.chat_formats import RowError
-from tunesmith.data.contamination import HeldOut
+from tunesmith.core.ready_rows import PARTS, Row, RowKind, answer_text
+from tunesmith.data import layouts, marks, row_builders, row_kinds
+from tunesmith.data.columns import cells, names, prompts, unused
 from tunesmith.data.layouts import Layout
-from tunesmith.data.records import Fields
+from tunesmith.data.records import Fields, RowError
+from tunesmith.data.repeats.contamination import HeldOut
 from tunesmith.data.splits import Share, Splits
+from tunesmith.data.turns import calls, tags
+from tunesmith.data.turns.fields import is_nothing
 from tunesmith.verifiers.names import VerifierName
 
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 Name: TypeAlias = Literal[
-    "prompt", "completion", "chosen", "rejected", "messages", "text", "reference", "verifier", "system"
+    "prompt",
+    "completion",
+    "chosen",
+    "rejected",
+    "messages",
+    "text",
+    "reference",
+    "verifier",
+    "system",
+    "label",
+    "rating",
+    "tools",
 ]
 
 
@@ -43,6 +56,18 @@ def _within_folder(pattern: str) -> str:
     return pattern
 
 
+class Reading(NamedTuple):
+    """A record read as a ready row."""
+
+    layout: Layout
+    row: Row
+    """The ready row, without its id."""
+    remarks: list[cells.Remark]
+    """What was read otherwise than written, and what looks like the remains of a template."""
+    unused: list[str]
+    """What of the record is not in the row: columns, and fields of turns, that describe it."""
+
+
 class Limit(Section):
     """Greatest number of rows of each split, chosen by hash; null takes all."""
 
@@ -60,13 +85,22 @@ class Dataset(Section):
     source: str | None = None
     """Place that the files were downloaded from, hub:OWNER/NAME@COMMIT:PART, for the lineage; nothing reads it."""
     kind: RowKind | None = None
-    """What a row teaches: answers, preferences or scored. Left out of params.yaml, it is the kind that
+    """What a row teaches: answers, preferences, marks or scored. Left out of params.yaml, it is the kind that
     the trainings and suites that use the data set learn from; where nothing asks for one, each row's own."""
     columns: dict[Name, Annotated[str, AfterValidator(_compiles)]] | None = None
     """For each name, a column of the file or a Jinja template over its columns; null recognises common layouts
     (`tunesmith/data/layouts.py`)."""
+    ignore: list[str] = Field(default_factory=list)
+    """Columns, and fields of turns, that say nothing which should be learnt. Others with text that no part of a ready
+    row uses set their row aside."""
+    reasoning: Literal["train", "drop", "refuse"] = "train"
+    """Thoughts of the assistant, in a field of their own or between tags: train renders them as the chat template does,
+    with the mask on them where they are of a trained turn; drop leaves them out; refuse sets their rows aside."""
     system: str | None = None
     """System message for every prompt without one; null leaves it to the chat template."""
+    neutral_rating: FiniteFloat | None = None
+    """Rating that is neither good nor bad, such as 3 of 1 to 5: an answer rated higher is marked good, one rated lower
+    bad, and one rated so is set aside. null: rows with ratings are refused; booleans, thumbs and the like need none."""
     verifier: VerifierName | None = None
     """Verifier that must give full marks to every row's own answer. Rows that name a verifier keep theirs."""
     one_answer: bool = True
@@ -93,33 +127,85 @@ class Dataset(Section):
     max_bad_share: Share = 0.01
     """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
 
-    def to_row(self, fields: Fields) -> tuple[Layout, Row]:
-        """Return the layout of a record and its ready row, without its id. Raises RowError for an unusable record."""
+    def to_row(self, fields: Fields, *, table: bool = False) -> Reading:
+        """Read a record as a ready row, without its id. Raises RowError for an unusable record.
+
+        table: whether it is from a CSV.
+        """
+        left: list[str] = []
         if self.columns is not None:
+            left = [f"column {name!r}" for name in fields if name not in self._taken and not is_nothing(fields[name])]
             fields = self._map(fields)
+        fields, remarks = cells.read(self._without_ignored(fields), table=table)
         layout = layouts.recognise(fields, self.kind)
+        if layout is None or layout.kind is None:
+            cells.check_filled(fields, remarks)
         if layout is None:
             raise layouts.unrecognised(fields, self.kind or "answers")
-        if layout.kind is not None and fields.get("tools"):
-            raise RowError("field lost: the row defines tools, which would not reach the chat template")
+        unused.check_media(fields)
         row = layout.to_row(fields)
-        row["prompt"] = conversations.with_system(row["prompt"], fields)
-        if self.verifier is not None and "verifier" not in row and layout.kind != "preferences":
-            row["verifier"] = self.verifier
+        row = _with_tools(self._judge(row) if layout.kind == "marks" else row, fields)
+        row["prompt"] = prompts.with_system(row["prompt"], fields)
+        grouped = [name for name in fields if name in self.group] if self.group else []
+        left += unused.account(fields, {*layout.uses(fields), *grouped} if grouped else layout.uses(fields), row)
+        row = self._with_verifier(row)
         if self.kind == "scored" and "completion" in row:
             row = self._to_scored(row)
         if self.system and row["prompt"][0]["role"] != "system":
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
-        return layout, row
+        if self.reasoning != "train":
+            row = self._without_reasoning(row)
+        return Reading(layout, row, [*remarks, *cells.remarks(row)], left)
+
+    def _without_ignored(self, fields: Fields) -> Fields:
+        if not self.ignore:
+            return fields
+        return {
+            name: [_without(turn, self.ignore) for turn in value] if isinstance(value, list) else value
+            for name, value in fields.items()
+            if name not in self.ignore
+        }
+
+    def _with_verifier(self, row: Row) -> Row:
+        if row.get("verifier") == row_builders.UNNAMED:
+            if self.verifier is None:
+                raise RowError("no verifier: an answer could not be scored; name one in data.<dataset>.verifier")
+            row["verifier"] = self.verifier
+        elif self.verifier and "verifier" not in row and row_kinds.kind_of(row) not in ("preferences", "marks"):
+            row["verifier"] = self.verifier
+        return row
+
+    def _without_reasoning(self, row: Row) -> Row:
+        """Leave out the reasoning of all turns, or raise RowError for a row with reasoning."""
+        changed = row.copy()
+        for part in PARTS:
+            messages = row.get(part, [])
+            if any("reasoning" in message for message in messages):
+                if self.reasoning == "refuse":
+                    raise RowError("reasoning: the assistant's turn reasons, and data.<dataset>.reasoning refuses that")
+                changed[part] = [_without(message, ["reasoning"]) for message in messages]
+        return changed
+
+    def _judge(self, row: Row) -> Row:
+        """Return a marked row with its mark as a boolean or, where the data set teaches answers, a good one without."""
+        good = marks.is_good(cast("bool | float", row["label"]), self.neutral_rating)
+        if self.kind in (None, "marks"):
+            return {"prompt": row["prompt"], "completion": row["completion"], "label": good}
+        if not good:
+            raise RowError("marked bad: the answer is not one to imitate")
+        del row["label"]
+        return row
 
     def group_of(self, fields: Fields) -> str | None:
         """Return the value that decides a record's split, None without `group`. Raises RowError where it is missing."""
         if self.group is None:
             return None
-        if self._group_template is None:
-            return conversations.column_text(fields, self.group)
-        text = _render(self._group_template, fields, "group")
-        return conversations.column_text({"group": text}, "group")
+        template = self._group_template
+        value = fields.get(self.group) if template is None else _render(template, fields, "group")
+        text = "" if is_nothing(value) or isinstance(value, list | dict) else str(value).strip()
+        if not text:
+            raise RowError(f"missing field: no value in {self.group!r} (data.<dataset>.group)")
+        return text
 
     def keeps_rows(self, split: str) -> bool:
         """Return whether a split has a share of the rows, and its limit is not 0."""
@@ -131,6 +217,11 @@ class Dataset(Section):
         """Return the columns of the file that `columns` and `group` name, apart from those within templates."""
         named = [*(self.columns or {}).values(), *([self.group] if self.group else [])]
         return {value for value in named if not _is_template(value)}
+
+    @cached_property
+    def _taken(self) -> str:
+        """The text of `columns` and `group`, in which the columns of the file are named that they take."""
+        return " ".join([*(self.columns or {}).values(), self.group or ""])
 
     @cached_property
     def _templates(self) -> dict[str, Template]:
@@ -154,8 +245,28 @@ class Dataset(Section):
     def _to_scored(self, row: Row) -> Row:
         if self.verifier is None:
             raise RowError("no verifier: an answer could not be scored; name one in data.<dataset>.verifier")
-        reference = row["completion"][-1]["content"]
-        return {"prompt": row["prompt"], "verifier": row["verifier"], "reference": reference}
+        kept = {name: value for name, value in row.items() if name in ("prompt", "tools", "verifier", "choices")}
+        return cast("Row", {**kept, "reference": row.get("reference", answer_text(row["completion"][-1]))})
+
+
+def _without(value: Any, names: list[str]) -> Any:
+    """Leave fields out of an object; anything else stays as it is."""
+    return {name: part for name, part in value.items() if name not in names} if isinstance(value, dict) else value
+
+
+def _with_tools(row: Row, fields: Fields) -> Row:
+    """Add the tools that a row may call, from its column or from the words of Hermes' system message."""
+    found = next((fields[name] for name in names.TOOLS if not is_nothing(fields.get(name))), None)
+    tools = [] if found is None else calls.definitions(found)
+    first, *turns = row["prompt"]
+    if first["role"] == "system" and "<tools>" in first["content"]:
+        system, within = tags.tools(first["content"])
+        tools = tools or within
+        if within:
+            row["prompt"] = [{"role": "system", "content": system}, *turns] if system else turns
+    if tools:
+        row["tools"] = tools
+    return row
 
 
 def check_name(name: str) -> str:

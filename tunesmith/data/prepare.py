@@ -21,24 +21,20 @@ from tqdm import tqdm
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, dumps
-from tunesmith.data import contamination, duplicates, parallel, readers, splits, text_scan
-from tunesmith.data.contamination import EvaluationSets
+from tunesmith.data import parallel, readers, splits
 from tunesmith.data.dataset import Dataset, Limit
+from tunesmith.data.personal import rows as personal
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Problem, Record
-from tunesmith.data.row_checks import INDEX, PERSONAL, CheckedBlock, Index, Lengths, RowChecker, whole_text
+from tunesmith.data.repeats import contamination, duplicates
+from tunesmith.data.repeats.contamination import EvaluationSets
+from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, Remarked, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
 NEAR_COPY = "near copy of a held-out row"
-NOT_BAD = (
-    "exact duplicate",
-    "near duplicate",
-    "in an evaluation set",
-    "overlaps an evaluation set",
-    NEAR_COPY,
-    PERSONAL,
-)
-"""Checks that set good rows aside."""
+NOT_BAD = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set", "neutral rating",
+           "equal ratings", "marked bad", NEAR_COPY, personal.CHECK)  # fmt: skip
+"""Checks that set good rows aside, or rows that decide nothing."""
 COPY_BLOCK = 1000
 """Rows that are compared with held-out prompts at once."""
 WRITE_BUFFER = 2**22
@@ -60,6 +56,10 @@ class CheckedRows:
     """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
     """Number of records with each set of columns."""
+    unused: Counter[str]
+    """Number of ready rows without what their records have, for each such column and field of turns."""
+    remarks: dict[str, Remarked]
+    """What was read otherwise than written, or looks wrong, in ready rows."""
     personal: Counter[str]
     """Number of rows with each kind of personal data, whether they stay or not."""
     spill: IO[bytes]
@@ -120,13 +120,17 @@ def check_files(
         index = np.concatenate([np.empty(0, INDEX), *(block.index for block in blocks)])
         offsets = np.zeros(len(index), np.uint64)
         np.cumsum(index["bytes"][:-1], out=offsets[1:])
-        layouts, columns, personal = Counter[tuple[str, tuple[str, ...]]](), Counter[tuple[str, ...]](), Counter[str]()
+        layouts, columns = Counter[tuple[str, tuple[str, ...]]](), Counter[tuple[str, ...]]()
+        unused, remarks, people = Counter[str](), dict[str, Remarked](), Counter[str]()
         for block in blocks:
             layouts += block.layouts
             columns += block.columns
-            personal += block.personal
+            unused += block.unused
+            people += block.personal
+            for name, found in block.remarks.items():
+                remarks[name] = remarks[name] + found if name in remarks else found
         _check_columns(dataset, files, columns)
-        rows = CheckedRows(files, index, problems, layouts, columns, personal, spill, offsets)
+        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, people, spill, offsets)
         signatures = [block.signatures for block in blocks if block.signatures is not None]
         reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
         kept = _without(index, reasons)
@@ -137,7 +141,7 @@ def check_files(
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
         kept = _without(index, reasons)
         _check_share(dataset, files, problems, len(kept))
-        yield replace(rows, index=index[kept], offsets=offsets[kept])
+        yield replace(rows, index=index[kept], problems=problems, offsets=offsets[kept])
 
 
 def select(rows: CheckedRows, dataset: Dataset) -> dict[str, Positions]:
@@ -291,16 +295,3 @@ def _check_share(dataset: Dataset, files: Files, problems: list[Problem], good: 
         f"({dataset.max_bad_share:g}) allows:{examples}",
         fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
     )
-
-
-def quarantine(problems: list[Problem]) -> list[dict[str, object]]:
-    """Return the lines of the quarantine file, {file, line, reason, raw}, with secrets masked: the file is shared."""
-    return [
-        {
-            "file": str(problem.file),
-            "line": problem.line,
-            "reason": problem.reason,
-            "raw": text_scan.mask_secrets(problem.raw),
-        }
-        for problem in problems
-    ]

@@ -12,6 +12,10 @@ Fields = dict[str, object]
 """The columns of one row, each with its value as the file holds it."""
 
 
+class RowError(Exception):
+    """A row cannot be used; the text is the name of the check, a colon, and the finding."""
+
+
 @dataclass(slots=True)
 class Record:
     """A row as the file holds it."""
@@ -22,6 +26,10 @@ class Record:
     fields: Fields
     raw: bytes | None = field(default=None, compare=False, repr=False)
     """Bytes of the line, where the row is one line."""
+    table: bool = field(default=False, compare=False, repr=False)
+    """Whether it is a row of a CSV, in which words stand for missing values."""
+    remarks: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
+    """What was read otherwise than written, each with an example."""
 
     def text(self) -> str:
         """Return the row as text to show to people."""

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.core.errors import ChatError
-from tunesmith.core.ready_rows import Message, Row, dumps
-from tunesmith.data import duplicates, readers, splits, text_scan
-from tunesmith.data.chat_formats import RowError
-from tunesmith.data.contamination import EvaluationSets
+from tunesmith.core.ready_rows import PARTS, Conversation, Message, Row, dumps, texts
+from tunesmith.data import readers, splits, text_scan
+from tunesmith.data.columns.cells import Remark
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.personal import rows as personal
-from tunesmith.data.personal.finder import Finder, mask
-from tunesmith.data.records import Block, Problem, Record, file_of
+from tunesmith.data.personal.finder import Finder
+from tunesmith.data.records import Block, Problem, Record, RowError, file_of
+from tunesmith.data.repeats import duplicates
+from tunesmith.data.repeats.contamination import EvaluationSets
 from tunesmith.data.splits import normalise
 from tunesmith.verifiers import catalog
 
@@ -37,11 +38,6 @@ INDEX = np.dtype(
 """An entry for each ready row, kept in memory while the row itself waits on disk."""
 Index = npt.NDArray[np.void]
 ANSWERS: tuple[Literal["completion", "chosen", "rejected"], ...] = ("completion", "chosen", "rejected")
-PARTS: tuple[Literal["prompt", "completion", "chosen", "rejected"], ...] = ("prompt", *ANSWERS)
-"""Columns of a ready row that hold messages."""
-PERSONAL = "personal data"
-"""The check that sets rows with personal data aside."""
-Conversation = tuple[list[Message], list[Message]]
 TokenCount = tuple[int, int]
 """Tokens of a row's prompt, and of the prompt with its longest completion."""
 
@@ -55,7 +51,11 @@ class Lengths:
     context: int
     """Longest sequence of the model, in tokens."""
     tools: bool
-    """Whether the chat template writes tool turns."""
+    """Whether the chat template writes tool calls and their results."""
+    definitions: bool = False
+    """Whether the chat template writes which tools there are."""
+    unreasoned: str = ""
+    """What the chat template writes before an answer without reasoning."""
 
 
 class GoodRow(NamedTuple):
@@ -63,6 +63,24 @@ class GoodRow(NamedTuple):
 
     record: Record
     row: Row
+    group: str | None
+    """The value that decides its split, where params name a group."""
+    remarks: list[Remark]
+    unused: list[str]
+
+
+class Remarked(NamedTuple):
+    """Rows with the same remark."""
+
+    rows: int
+    file: Path
+    line: int
+    """Line of the first of them."""
+    example: str
+    """The text in which the remark holds, in the first of them."""
+
+    def __add__(self, other: "Remarked") -> "Remarked":  # type: ignore[override]
+        return self._replace(rows=self.rows + other.rows)
 
 
 @dataclass(frozen=True)
@@ -81,6 +99,10 @@ class CheckedBlock:
     """Number of records of each layout (its description, its columns)."""
     columns: Counter[tuple[str, ...]]
     """Number of records with each set of columns."""
+    unused: Counter[str]
+    """Number of good rows without what their records have, for each such column and field of turns."""
+    remarks: dict[str, Remarked]
+    """What was read otherwise than written, or looks wrong, in good rows."""
     personal: Counter[str]
     """Number of rows with each kind of personal data."""
 
@@ -108,13 +130,13 @@ class RowChecker:
                 continue
             columns[tuple(record.fields)] += 1
             try:
-                layout, row = self._dataset.to_row(record.fields)
-                self._dataset.group_of(record.fields)
+                layout, row, remarks, unused = self._dataset.to_row(record.fields, table=record.table)
+                group = self._dataset.group_of(record.fields)
             except RowError as error:
                 problems.append(record.problem(str(error)))
                 continue
             layouts[layout.description, layout.columns] += 1
-            good.append(GoodRow(record, row))
+            good.append(GoodRow(record, row, group, [*record.remarks, *remarks], unused))
         good, found = self._personal(good, problems)
         for check in (self._scan, self._check_tools, self._check_verdicts, self._check_held_out):
             good = _set_aside(good, check(good), problems)
@@ -122,34 +144,31 @@ class RowChecker:
         refused |= self._check_lengths(counts)
         counts = [count for position, count in enumerate(counts) if position not in refused]
         good = _set_aside(good, refused, problems)
-        lines, index = self._encode(good, counts)
+        lines, index = _encode(good, counts)
         signatures = None
         if self._dataset.near_duplicates is not None and good:
-            signatures = duplicates.minhash_signatures([whole_text(row) for _, row in good])
-        return CheckedBlock(file_of(block), b"".join(lines), index, signatures, problems, layouts, columns, found)
+            signatures = duplicates.minhash_signatures([whole_text(one.row) for one in good])
+        unused_of_all = Counter(name for one in good for name in one.unused)
+        return CheckedBlock(
+            *(file_of(block), b"".join(lines), index, signatures, problems),
+            *(layouts, columns, unused_of_all, _remarked(good), found),
+        )
 
     def _personal(self, good: list[GoodRow], problems: list[Problem]) -> tuple[list[GoodRow], Counter[str]]:
         """Count rows with personal data, and mask them or set them aside where params say so."""
-        counts: Counter[str] = Counter()
         treatment = self._dataset.personal_data
-        found = {} if treatment == "ignore" else personal.find(self._finder, [row for _, row in good])
-        for findings in found.values():
-            counts.update(personal.kinds(findings))
+        found = {} if treatment == "ignore" else personal.find(self._finder, [one.row for one in good])
+        kinds = {position: personal.kinds(findings) for position, findings in found.items()}
         if treatment == "mask":
-            good = [
-                GoodRow(record, personal.masked(row, found[position])) if position in found else GoodRow(record, row)
-                for position, (record, row) in enumerate(good)
-            ]
-        if treatment == "set_aside":
             for position, findings in found.items():
-                problem = good[position].record.problem(f"{PERSONAL}: {', '.join(personal.kinds(findings))}")
-                raw = self._finder.find([problem.raw]).get(0, [])  # the quarantine is shared
-                problems.append(replace(problem, raw=mask(problem.raw, raw)))
-            good = [row for position, row in enumerate(good) if position not in found]
-        return good, counts
+                good[position] = good[position]._replace(row=personal.masked(good[position].row, findings))
+        if treatment == "set_aside":
+            reasons = {position: f"{personal.CHECK}: {', '.join(names)}" for position, names in kinds.items()}
+            good = _set_aside(good, reasons, problems)
+        return good, Counter(kind for names in kinds.values() for kind in names)
 
     def _scan(self, good: list[GoodRow]) -> dict[int, str]:
-        parts = [(position, name, text) for position, (_, row) in enumerate(good) for name, text in _texts(row)]
+        parts = [(position, name, text) for position, one in enumerate(good) for name, text in _texts(one.row)]
         findings = self._scanner.scan([(name, text) for _, name, text in parts])
         reasons: dict[int, str] = {}
         for part in sorted(findings):
@@ -157,35 +176,40 @@ class RowChecker:
         return reasons
 
     def _check_tools(self, good: list[GoodRow]) -> dict[int, str]:
-        if self._lengths is None or self._lengths.tools:
-            return {}
-        reason = "tool turn: the base model's chat template does not write it, so it would be lost"
-        return {
-            position: reason
-            for position, (_, row) in enumerate(good)
-            if any(message["role"] == "tool" or "tool_calls" in message for message in _messages(row))
-        }
+        """Find the rows that the base's template would not write whole."""
+        reasons: dict[int, str] = {}
+        if self._lengths is None or (self._lengths.tools and self._lengths.definitions):
+            return reasons
+        lost = "the base model's chat template does not write"
+        for position, one in enumerate(good):
+            if not self._lengths.tools and any(
+                message["role"] == "tool" or "tool_calls" in message for message in _messages(one.row)
+            ):
+                reasons[position] = f"tool turn: {lost} it, so it would be lost"
+            elif not self._lengths.definitions and "tools" in one.row:
+                reasons[position] = f"tools: {lost} which tools there are, so they would be lost"
+        return reasons
 
     def _check_verdicts(self, good: list[GoodRow]) -> dict[int, str]:
-        return _reasons(check_own_answer(row) for _, row in good)
+        return _reasons(catalog.check_own_answer(one.row) for one in good)
 
     def _check_held_out(self, good: list[GoodRow]) -> dict[int, str]:
         if not self._held_out:
             return {}
-        return _reasons(self._held_out.match(splits.prompt_key(row["prompt"]), whole_text(row)) for _, row in good)
+        return _reasons(self._held_out.match(splits.prompt_key(one.row["prompt"]), whole_text(one.row)) for one in good)
 
     def _count(self, good: list[GoodRow]) -> tuple[list[TokenCount], dict[int, str]]:
         """Count the tokens of each row; also return why the chat template refuses a row, by position."""
         if self._lengths is None:
             return [(0, 0)] * len(good), {}
         try:
-            return self._count_together([row for _, row in good], self._lengths), {}
+            return self._count_together([one.row for one in good], self._lengths), {}
         except ChatError:
             return self._count_one_by_one(good, self._lengths)
 
     def _count_together(self, rows: list[Row], lengths: Lengths) -> list[TokenCount]:
         conversations = [
-            (position, (row["prompt"], completion))
+            (position, Conversation(row["prompt"], completion, row.get("tools")))
             for position, row in enumerate(rows)
             for completion in [row[name] for name in ANSWERS if name in row] or [[]]
         ]
@@ -197,9 +221,9 @@ class RowChecker:
 
     def _count_one_by_one(self, good: list[GoodRow], lengths: Lengths) -> tuple[list[TokenCount], dict[int, str]]:
         counts, refused = [(0, 0)] * len(good), {}
-        for position, (_, row) in enumerate(good):
+        for position, one in enumerate(good):
             try:
-                [counts[position]] = self._count_together([row], lengths)
+                [counts[position]] = self._count_together([one.row], lengths)
             except ChatError as error:
                 refused[position] = f"refused by the chat template: {error.reason}"
         return counts, refused
@@ -220,22 +244,10 @@ class RowChecker:
                 reasons[position] = f"completion cut: its last {cut} of {completion} tokens are beyond {longest}"
         return reasons
 
-    def _encode(self, good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes], Index]:
-        """Encode ready rows as JSON lines, each with an id made from its content, and their index."""
-        lines, entries = [], []
-        for (record, row), count in zip(good, counts, strict=True):
-            body = dumps(row)
-            digest = hashlib.sha256(body).digest()[:8]
-            lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
-            group = splits.group_key(row["prompt"], self._dataset.group_of(record.fields))
-            exact = int.from_bytes(hashlib.sha256(dumps(row["prompt"])).digest()[:8])
-            entries.append((record.line, 0, group, exact, int.from_bytes(digest), len(lines[-1]), *count))
-        return lines, np.array(entries, INDEX)
-
 
 def whole_text(row: Row) -> str:
     """Return the normalised text of all turns of a row."""
-    return normalise("\n".join(message["content"] for message in _messages(row)))
+    return normalise("\n".join(text for message in _messages(row) for text in texts(message)))
 
 
 def _messages(row: Row) -> Iterator[Message]:
@@ -246,9 +258,10 @@ def _messages(row: Row) -> Iterator[Message]:
 def _texts(row: Row) -> Iterator[tuple[str, str]]:
     for name in PARTS:
         for message in row.get(name, ()):
-            yield name, message["content"]
-            if "tool_calls" in message:
-                yield name, dumps(message["tool_calls"]).decode()
+            for text in texts(message):
+                yield name, text
+    if "tools" in row:
+        yield "tools", dumps(row["tools"]).decode()
     if "reference" in row:
         reference = row["reference"]
         yield "reference", reference if isinstance(reference, str) else dumps(reference).decode()
@@ -259,6 +272,15 @@ def _reasons(reasons: Iterable[str | None]) -> dict[int, str]:
     return {position: reason for position, reason in enumerate(reasons) if reason is not None}
 
 
+def _remarked(good: list[GoodRow]) -> dict[str, Remarked]:
+    found: dict[str, Remarked] = {}
+    for record, _, _, remarks, _ in good:
+        for name, example in dict(remarks).items():
+            one = Remarked(1, record.file, record.line, example)
+            found[name] = found[name] + one if name in found else one
+    return found
+
+
 def _set_aside(good: list[GoodRow], reasons: dict[int, str], problems: list[Problem]) -> list[GoodRow]:
     """Turn the rows at the positions in ``reasons`` into problems, and return the others."""
     if not reasons:
@@ -267,19 +289,15 @@ def _set_aside(good: list[GoodRow], reasons: dict[int, str], problems: list[Prob
     return [row for position, row in enumerate(good) if position not in reasons]
 
 
-def check_own_answer(row: Row) -> str | None:
-    """Return why a row's verifier does not give its own answer full marks; None where it does or is not known here.
-
-    A row with a worked solution and its answer in two columns is checked for their agreement.
-    """
-    name = row.get("verifier", "")
-    if name not in catalog.VERIFIERS:
-        return None
-    lacking = catalog.missing_columns(name, row)
-    if lacking:
-        return f"cannot be graded: {name} needs {' and '.join(map(repr, lacking))}"
-    gold = catalog.gold(name, row)
-    if gold is None:
-        return None
-    verdict = catalog.verify(name, row["completion"][-1]["content"] if "completion" in row else gold, row)
-    return None if verdict.score == 1 else f"answer not right by its own verifier: {name}: {verdict.reason}"
+def _encode(good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes], Index]:
+    """Encode ready rows as JSON lines, each with an id made from its content, and their index."""
+    lines, entries = [], []
+    for (record, row, group, _, _), count in zip(good, counts, strict=True):
+        body = dumps(row)
+        digest = hashlib.sha256(body).digest()[:8]
+        lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
+        key = splits.group_key(row["prompt"], group)
+        asked = [row["prompt"], row["tools"]] if "tools" in row else row["prompt"]
+        exact = int.from_bytes(hashlib.sha256(dumps(asked)).digest()[:8])
+        entries.append((record.line, 0, key, exact, int.from_bytes(digest), len(lines[-1]), *count))
+    return lines, np.array(entries, INDEX)

@@ -10,6 +10,7 @@ from tunesmith.verifiers.names import NAMES
 LEARNS_FROM: dict[Objective, tuple[str, RowKind]] = {
     "sft": ("SFT", "answers"),
     "dpo": ("DPO", "preferences"),
+    "kto": ("KTO", "marks"),
     "reward": ("reward modelling", "preferences"),
     "grpo": ("GRPO", "scored"),
 }
@@ -18,6 +19,7 @@ LEARNS_FROM: dict[Objective, tuple[str, RowKind]] = {
 KINDS: dict[RowKind, str] = {
     "answers": "answers (a prompt and the answer to learn)",
     "preferences": "preference pairs (a prompt with a better and a worse answer)",
+    "marks": "marks (a prompt with one answer that is good or bad)",
     "scored": "scored prompts (a prompt and a way to score any answer)",
 }
 
@@ -30,6 +32,15 @@ REMEDIES: dict[tuple[RowKind, RowKind], str] = {
     ("scored", "answers"): "train GRPO on these prompts; SFT needs rows with the answer to learn",
     ("scored", "preferences"): "train GRPO on these prompts; a pair needs a better and a worse answer to each",
     ("preferences", "scored"): "train DPO on these pairs, or a reward model for RLHF",
+    ("marks", "answers"): (
+        "train KTO on these marks; or, to imitate the good answers alone, make a data set with `kind: answers`, which "
+        "sets the bad ones aside"
+    ),
+    ("marks", "preferences"): "train KTO on these marks; a pair needs a better and a worse answer to the same prompt",
+    ("marks", "scored"): "train KTO on these marks; GRPO needs prompts with a verifier that scores any answer",
+    ("answers", "marks"): "train SFT on these answers; KTO also needs bad ones, and a column that says which is which",
+    ("preferences", "marks"): "train DPO on these pairs, which tells more than marks: each answer has a partner",
+    ("scored", "marks"): "train GRPO on these prompts; KTO needs answers that are marked good or bad",
     ("answers", "scored"): (
         "name a verifier in data.<dataset>.verifier, if one can check these answers; otherwise train SFT"
     ),
@@ -40,7 +51,7 @@ REMEDIES: dict[tuple[RowKind, RowKind], str] = {
 def objectives(kind: RowKind, verifier: str | None) -> list[Objective]:
     """Return the objectives that rows of ``kind`` can train. GRPO needs a verifier that exists here."""
     allowed = [objective for objective, (_, needed) in LEARNS_FROM.items() if kind == needed != "scored"]
-    return [*allowed, "grpo"] if verifier in NAMES and kind != "preferences" else allowed
+    return [*allowed, "grpo"] if verifier in NAMES and kind in ("answers", "scored") else allowed
 
 
 def check_trains(objective: Objective, kind: RowKind, verifier: str | None, where: str) -> None:
@@ -66,4 +77,6 @@ def kind_of(row: Row) -> RowKind:
     """Return the kind of a ready row."""
     if "chosen" in row:
         return "preferences"
-    return "answers" if "completion" in row else "scored"
+    if "completion" in row:
+        return "marks" if isinstance(row.get("label"), bool) else "answers"
+    return "scored"

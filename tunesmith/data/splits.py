@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, calls_text
 
 Share = Annotated[float, Field(ge=0, le=1)]
 SPLITS = ("train", "validation", "test")
@@ -44,7 +44,7 @@ def prompt_key(prompt: list[Message]) -> int:
 
     System messages are left out: the same question put to another persona is the same question.
     """
-    turns = [f"{message['role']} {message['content']}" for message in prompt if message["role"] != "system"]
+    turns = [f"{message['role']} {_said(message)}" for message in prompt if message["role"] != "system"]
     return int.from_bytes(hashlib.sha256(normalise("\n".join(turns)).encode()).digest()[:8])
 
 
@@ -56,6 +56,11 @@ def group_key(prompt: list[Message], group: str | None) -> int:
     if group is not None:
         return int.from_bytes(hashlib.sha256(f"group {group}".encode()).digest()[:8])
     return prompt_key([message for message in prompt if message["role"] != "system"][:1])
+
+
+def _said(message: Message) -> str:
+    """Return a turn's text and its calls, but not its reasoning: how an answer was found makes no other prompt."""
+    return message["content"] + calls_text(message["tool_calls"]) if "tool_calls" in message else message["content"]
 
 
 def assign(keys: Keys, shares: Splits) -> npt.NDArray[np.intp]:

@@ -50,6 +50,12 @@ class Details(TypedDict, total=False):
     """IFEval's share of the instructions that are followed, strictly."""
     instruction_loose: float
     """IFEval's share of the instructions that are followed, loosely."""
+    gsm8k_strict: float
+    """The share of answers that lm-eval's filter strict-match of gsm8k counts as right."""
+    gsm8k_flexible: float
+    """The share of answers that lm-eval's filter flexible-extract of gsm8k counts as right."""
+    math_verify: float
+    """The share of answers that math-verify, as it comes, counts as right."""
     safe_full_compliance: float
     """The share of the prompts marked safe that are answered."""
     safe_partial_refusal: float
@@ -215,7 +221,7 @@ class HeldOut(TypedDict):
     margin: float | None
     """The mean difference of the rewards of chosen and rejected answer."""
     likelier: float | None
-    """The share of the pairs whose chosen answer a policy finds likelier; null for a reward model."""
+    """The share of the pairs whose chosen answer a policy finds likelier; null for a reward model and for marks."""
 
 
 class ComparedModel(SuiteScore):

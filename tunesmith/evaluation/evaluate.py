@@ -9,6 +9,7 @@ from pathlib import Path
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.data import row_kinds
 from tunesmith.evaluation import grading, lm_eval_harness, lm_eval_tasks
 from tunesmith.evaluation.lm_eval_scores import Loaded
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
@@ -17,6 +18,7 @@ from tunesmith.models.chat import encode_example
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
+from tunesmith.verifiers.judge.endpoint import Judge
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class SuiteRows:
     suite: Suite
     rows: list[Row]
     task: Loaded | None = None
+    judge: Judge | None = None
+    """The judge that grades the suite's answers; None where none does."""
 
     @property
     def dataset(self) -> str:
@@ -41,8 +45,8 @@ class SuiteRows:
         return self.task.label if self.task else None
 
 
-def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
-    """Every suite with its rows. folder: of ready data sets.
+def read(settings: Evaluate, folder: Path, judge: Judge | None = None) -> dict[str, SuiteRows]:
+    """Every suite with its rows. folder: of ready data sets. judge: of the suites that want one.
 
     Raises DataError where the rows are of another kind than the suite asks for; EvaluationError where none can be
     graded, or a task of lm-eval cannot be loaded.
@@ -56,7 +60,8 @@ def read(settings: Evaluate, folder: Path) -> dict[str, SuiteRows]:
         _check_kind(name, suite, rows)
         if isinstance(suite, Answers):
             grading.check_gradable(name, rows, suite)
-        asked[name] = SuiteRows(name, suite, rows)
+        judged = isinstance(suite, Answers) and suite.refusal_by == "judge"
+        asked[name] = SuiteRows(name, suite, rows, judge=judge if judged else None)
     return asked
 
 
@@ -72,7 +77,7 @@ def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]
         case Answers() as suite:
             tokens = suite.max_new_tokens
             completions = lm_eval_harness.generate(opened, rows, max_new_tokens=tokens, batch_size=batch_size)
-            return grading.grade(name, rows, completions, suite)
+            return grading.grade(name, rows, completions, suite, question.judge)
         case Preferences():
             encode = partial(
                 preference_pairs.encode, opened.tokenizer, rows, opened.model.config.max_position_embeddings
@@ -81,7 +86,10 @@ def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]
                 name, rows, preference_pairs.log_probs(opened, encode("evaluate", Path(name)), batch_size)
             )
         case Perplexity():
-            examples = [encode_example(opened.tokenizer, row["prompt"], row["completion"]).split() for row in rows]
+            examples = [
+                encode_example(opened.tokenizer, row["prompt"], row["completion"], row.get("tools")).split()
+                for row in rows
+            ]
             found = [each.log_prob for each in likelihoods(opened, examples, batch_size=batch_size)]
             return grading.grade_perplexity(name, rows, found, [len(completion) for _, completion in examples])
         case LmEvalTask() as suite:
@@ -95,12 +103,18 @@ def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, 
     code: the fingerprint of the stage. base: the digest of the base's manifest.
     """
     rows = [[name, suite.rows, suite.task and lm_eval_tasks.digest(suite.task)] for name, suite in suites.items()]
-    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name]
+    judges = [suite.judge.model_dump(mode="json") for suite in suites.values() if suite.judge]
+    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name, *judges]
     return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 
 def _check_kind(name: str, suite: Suite, rows: list[Row]) -> None:
     needed = {"preferences": "chosen", "perplexity": "completion"}.get(suite.kind)
+    if marked := [row["id"] for row in rows if row_kinds.kind_of(row) == "marks"]:
+        raise DataError(
+            f"evaluate.suites.{name}: {len(marked)} of {len(rows)} answers are marked good or bad (row {marked[0]})",
+            fix="name a data set of answers, pairs or scored prompts; a bad answer is nothing to compare with",
+        )
     lacking = [row["id"] for row in rows if needed and needed not in row]
     if lacking:
         raise DataError(

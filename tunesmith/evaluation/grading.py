@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
-from tunesmith.core import cpus
+from tunesmith.core import cpus, ready_rows
 from tunesmith.core.errors import EvaluationError
-from tunesmith.core.ready_rows import Message, Row, Sample
+from tunesmith.core.ready_rows import Message, Row, Sample, answer_text, reference, split_reasoning
 from tunesmith.evaluation.documents import Details, Summary
 from tunesmith.evaluation.suites import Answers, compiled_format
-from tunesmith.verifiers import catalog, instructions
+from tunesmith.verifiers import catalog, instructions, public_graders
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 from tunesmith.verifiers.regex import utf8
 
 
@@ -43,11 +45,19 @@ def check_gradable(name: str, rows: list[Row], suite: Answers) -> None:
         )
 
 
-def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answers) -> list[Sample]:
-    """A sample for every ready row and its completion, graded on all CPUs at once."""
+def grade(
+    name: str, rows: list[Row], completions: list[Completion], suite: Answers, judge: Judge | None = None
+) -> list[Sample]:
+    """A sample for every ready row and its completion, graded on all CPUs at once.
+
+    judge: classifies the answers of a suite that says so (`Answers.refusal_by`).
+    """
 
     def sample(row: Row, completion: Completion) -> Sample:
-        verdict = catalog.verify(suite.verifier, completion.text, row)
+        if judge is not None and suite.refusal_by == "judge":
+            verdict = judged_refusal.verify(judge, split_reasoning(completion.text)[1], row)
+        else:
+            verdict = catalog.verify(suite.verifier, completion.text, row)
         return {
             "suite": name,
             "row": _graded_row(suite.verifier, row),
@@ -68,8 +78,8 @@ def grade(name: str, rows: list[Row], completions: list[Completion], suite: Answ
 
 def _graded_row(verifier: str, row: Row) -> Row:
     """The columns of a row that its sample keeps."""
-    reference = row.get("reference", catalog.gold(verifier, row))
-    columns = {"id": row["id"], "prompt": row["prompt"], **catalog.columns_read(verifier, row), "reference": reference}
+    gold = row.get("reference", catalog.gold(verifier, row))
+    columns = {"id": row["id"], **ready_rows.asked(row), **catalog.columns_read(verifier, row), "reference": gold}
     return cast("Row", columns)
 
 
@@ -102,7 +112,7 @@ def _likelihood_sample(
     prompt = json.dumps(row["prompt"], sort_keys=True)
     return {
         "suite": name,
-        "row": {"id": row["id"], "prompt": row["prompt"], "reference": answer[-1]["content"]},
+        "row": {"id": row["id"], "prompt": row["prompt"], "reference": answer_text(answer[-1])},
         "rendered": hashlib.sha256(prompt.encode()).hexdigest(),
         "completion": "",
         "tokens": None,
@@ -147,7 +157,9 @@ def _refusals(samples: list[Sample]) -> Details:
 def _instructions(samples: list[Sample]) -> Details:
     """IFEval's four accuracies (Zhou et al. 2023, section 3): of prompts and of instructions, strict and loose."""
     graded = [sample for sample in samples if sample["status"] != "not_gradable"]
-    texts = [sample["completion"] if sample["status"] == "scored" else "" for sample in graded]  # which follows none
+    texts = [  # without an answer, none is followed
+        split_reasoning(sample["completion"])[1] if sample["status"] == "scored" else "" for sample in graded
+    ]
     answers = [instructions.check(text, sample["row"]) for text, sample in zip(texts, graded, strict=True)]
     checks = [check for answer in answers for check in answer]
     return {
@@ -158,8 +170,28 @@ def _instructions(samples: list[Sample]) -> Details:
     }
 
 
+def _numbers(samples: list[Sample]) -> Details:
+    """The shares by the two filters of lm-eval's gsm8k."""
+    answers = [(sample["completion"], reference(sample["row"])) for sample in samples]
+    return {
+        "gsm8k_strict": sum(public_graders.gsm8k_strict(*answer) for answer in answers) / max(len(answers), 1),
+        "gsm8k_flexible": sum(public_graders.gsm8k_flexible(*answer) for answer in answers) / max(len(answers), 1),
+    }
+
+
+def _math(samples: list[Sample]) -> Details:
+    """The share by math-verify as it comes."""
+    with ThreadPoolExecutor(cpus.usable_cpus()) as pool:
+        right = pool.map(
+            lambda sample: public_graders.math_verify(sample["completion"], reference(sample["row"])), samples
+        )
+    return {"math_verify": sum(right) / max(len(samples), 1)}
+
+
 DETAILS: dict[str, Callable[[list[Sample]], Details]] = {
     "instructions": _instructions,
+    "math": _math,
+    "number": _numbers,
     "refusal": _refusals,
 }
 

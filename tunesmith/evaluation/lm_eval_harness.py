@@ -61,7 +61,7 @@ def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_s
     Raises EvaluationError if a prompt leaves no room for an answer (lm-eval would cut it silently).
     """
     lm = CountingLM(opened, batch_size)
-    prompts = [chat.render_prompt(opened.tokenizer, row["prompt"]) for row in rows]
+    prompts = [chat.render_prompt(opened.tokenizer, row["prompt"], row.get("tools")) for row in rows]
     _check_room(lm, rows, prompts, max_new_tokens)
     settings = {"do_sample": False, "max_gen_toks": max_new_tokens, "until": [opened.tokenizer.eos_token]}
     requests = [Instance("generate_until", doc={}, arguments=(prompt, settings), idx=0) for prompt in prompts]

@@ -8,7 +8,7 @@ import re2
 from pydantic import AfterValidator, Discriminator, Field, NonNegativeInt, PositiveInt, Tag, model_validator
 
 from tunesmith.core.params import Section, TemplateKwargs
-from tunesmith.verifiers.names import VerifierName
+from tunesmith.verifiers.names import RefusalBy, VerifierName
 from tunesmith.verifiers.regex import compile_pattern, error_text
 
 
@@ -45,11 +45,20 @@ class Answers(Rendered):
     kind: Literal["answers"] = "answers"
     dataset: str
     verifier: VerifierName
+    refusal_by: RefusalBy = "rules"
+    """Who classifies the answers of a suite with the verifier refusal: rules, which leave one in four ungraded, or the
+    judge of params.yaml, which is first measured on labelled answers."""
     answer_format: Annotated[str, AfterValidator(_compiles)] | None = None
     """Regular expression of the trained format; it must match a whole completion, but for white space around it."""
     max_new_tokens: PositiveInt = 256
     limit: PositiveInt | None = None
     """Number of rows, from the first; null takes all."""
+
+    @model_validator(mode="after")
+    def _only_refusals_are_judged(self) -> "Answers":
+        if self.refusal_by == "judge" and self.verifier != "refusal":
+            raise ValueError(f"refusal_by: judge has no effect on the verifier {self.verifier}: it is for refusal")
+        return self
 
 
 class Preferences(Rendered):

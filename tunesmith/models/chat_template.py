@@ -8,14 +8,18 @@ import copy
 import hashlib
 import json
 import re
+from datetime import date
 
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import ChatError
 from tunesmith.core.params import TemplateKwargs, meant
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Conversation, Message
 from tunesmith.models import chat
+from tunesmith.models.rendering import boundaries, style
 
+NOW = re.compile(r"""strftime_now\(\s*(["'])([^"']*)\1\s*\)""")
+"""The question of a template what day it is, in the format of its second group."""
 TALK: list[Message] = [
     {"role": "user", "content": "Question one."},
     {"role": "assistant", "content": "Answer one."},
@@ -41,6 +45,87 @@ def with_kwargs(tokenizer: PreTrainedTokenizerBase, kwargs: TemplateKwargs) -> P
         literal = json.dumps(value, ensure_ascii=False)  # which is Jinja, too
         _put_first(changed, f"{{% if {name} is not defined %}}{{% set {name} = {literal} %}}{{% endif %}}")
     return changed
+
+
+def pin_date(tokenizer: PreTrainedTokenizerBase, day: date | None) -> None:
+    """Write ``day`` into a chat template that asks for today's date, which would render other tokens every day.
+
+    Raises ChatError for such a template where no day is given or it cannot be written in, and for a day without use.
+    """
+    param = "base_model.chat_template_date"
+    if not _asks_for_date(tokenizer):
+        if day is not None:
+            raise ChatError(
+                "the chat template does not ask for today's date: a day for it would change nothing",
+                fix=f"remove {param} from params.yaml",
+            )
+        return
+    if day is None:
+        raise ChatError(
+            "the chat template writes today's date, so that a model would be asked otherwise every day",
+            fix=f"pin it in params.yaml, such as {param}: {date.today().isoformat()}",
+        )
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        tokenizer.chat_template = {name: _with_date(text, day) for name, text in template.items()}
+    else:
+        tokenizer.chat_template = _with_date(str(template), day)
+    if _asks_for_date(tokenizer):
+        raise ChatError(
+            "the chat template asks for today's date in a way that a day cannot be written into",
+            fix="name a template without the date in params.yaml, base_model.chat_template",
+        )
+
+
+def _with_date(template: str, day: date) -> str:
+    return NOW.sub(lambda asked: json.dumps(day.strftime(asked[2]), ensure_ascii=False), template)
+
+
+def _asks_for_date(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the template writes the date, in a conversation alone, with a system message, or with tools."""
+    if "strftime_now" not in str(tokenizer.chat_template):
+        return False
+    system: list[Message] = [{"role": "system", "content": "Be brief."}, *TALK]
+    days = []
+    for day in ("one day", "another day"):
+        changed = copy.copy(tokenizer)
+        _put_first(changed, f"{{% macro strftime_now(format) %}}{day}{{% endmacro %}}")
+        days.append(changed)
+    for messages, settings in ((TALK, {}), (system, {}), (TALK, {"tools": [style.TOOL]})):
+        first, other = ("".join(style.rendered(changed, messages, **settings)) for changed in days)
+        if first != other:
+            return True
+    return False
+
+
+def findings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What the template and the tokenizer do with rows of some kinds, found by rendering them, in words."""
+    wanted = style.of(tokenizer)
+    found = [
+        f"{'writes' if wanted.tools else 'does not write'} which tools there are, and "
+        f"{'writes' if wanted.calls else 'does not write'} their calls and results"
+    ]
+    if not (wanted.tools and wanted.calls):
+        found[0] += ": rows with what it does not write are set aside"
+    if wanted.text_arguments:
+        found.append("takes the arguments of a call as JSON text, which it gets")
+    if opening := unreasoned(tokenizer):
+        found.append(f"writes {opening!r} before an answer without reasoning")
+    if not boundaries.reads_alone(tokenizer):
+        found.append("the tokenizer reads a text otherwise alone: answers get the tokens that they have after prompts")
+    system: list[Message] = [{"role": "system", "content": "Be brief."}, *TALK]
+    try:
+        chat.encode_examples(tokenizer, system[:-1], system[-1:], turns="all")
+    except ChatError as error:
+        found.append(f"cannot train rows with a system message: {error.reason}")
+    return found
+
+
+def unreasoned(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the template writes between a prompt and an answer without reasoning, and is trained with it."""
+    [(_, answer)] = chat.render_examples(tokenizer, [Conversation(TALK[:1], TALK[1:2])])
+    before = answer.partition("Answer one.")[0]
+    return before if before.strip() else ""
 
 
 def stop_at_end_of_turn(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -1,19 +1,21 @@
 """Generate answers to a few prompts: a greedy one each, or several sampled ones."""
 
+from collections.abc import Sequence
+
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
 from tunesmith.models.log_probs import Tokens, padded
 from tunesmith.models.shared_prompts import CACHE, prompt_cache, single_head_product
 
 
 def answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[list[Message]], *, max_new_tokens: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], *, max_new_tokens: int
 ) -> list[str]:
-    """One greedy completion a prompt, with its special tokens, which show where the model stopped."""
-    ids = [chat.encode_prompt(tokenizer, prompt) for prompt in prompts]
+    """One greedy completion a row's prompt, with its special tokens, which show where the model stopped."""
+    ids = [chat.encode_prompt(tokenizer, row["prompt"], row.get("tools")) for row in rows]
     settings = _neutral_settings(tokenizer) | {"do_sample": False}
     completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
     return [tokenizer.decode(completion) for completion in completions]
@@ -22,14 +24,15 @@ def answer(
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[Message]],
+    rows: Sequence[Row],
     *,
     group: int,
     max_new_tokens: int,
     temperature: float,
 ) -> list[list[str]]:
-    """``group`` sampled completions a prompt, without special tokens, as a verifier reads them."""
-    ids = [ids for prompt in prompts for ids in [chat.encode_prompt(tokenizer, prompt)] * group]
+    """``group`` sampled completions a row's prompt, without special tokens, as a verifier reads them."""
+    prompts = [chat.encode_prompt(tokenizer, row["prompt"], row.get("tools")) for row in rows]
+    ids = [prompt for prompt in prompts for _ in range(group)]
     settings = _neutral_settings(tokenizer) | {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
     completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
     texts = [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]

@@ -47,6 +47,11 @@ class OpenModel:
     full_weights: Path
     profile: Profile
 
+    @property
+    def hidden_size(self) -> int:
+        """The width of the residual stream of the text model."""
+        return int(self.model.config.get_text_config().hidden_size)
+
 
 def open_model(folder: Path, base: Path, profile: Profile) -> OpenModel:
     """The model in ``folder`` on ``profile``'s device, in its dtype, in evaluation mode.

@@ -41,8 +41,9 @@ def encode(
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, row: Row) -> Pair:
-    prompt, chosen = chat.encode_example(tokenizer, row["prompt"], row["chosen"]).split()
-    _, rejected = chat.encode_example(tokenizer, row["prompt"], row["rejected"]).split()
+    tools = row.get("tools")
+    prompt, chosen = chat.encode_example(tokenizer, row["prompt"], row["chosen"], tools).split()
+    _, rejected = chat.encode_example(tokenizer, row["prompt"], row["rejected"], tools).split()
     return Pair(row["id"], prompt, chosen, rejected)
 
 

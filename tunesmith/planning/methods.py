@@ -19,8 +19,15 @@ from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import Machine, Workload
 
 SEQUENCES, PAIRS, GROUP = 4, 2, 8
-"""The smallest useful batch of a method: packed sequences (SFT), pairs, completions of one prompt."""
-OBJECTIVE_NAMES: dict[Objective, str] = {"sft": "SFT", "dpo": "DPO", "reward": "reward", "rlhf": "RLHF", "grpo": "GRPO"}
+"""The smallest useful batch of a method: packed sequences (SFT), pairs (two marks each), completions of one prompt."""
+OBJECTIVE_NAMES: dict[Objective, str] = {
+    "sft": "SFT",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "reward": "reward",
+    "rlhf": "RLHF",
+    "grpo": "GRPO",
+}
 LEARNS_THROUGH: dict[Objective, Objective] = {"rlhf": "reward"}
 """The objective whose rows another one learns from: RLHF learns through its reward model."""
 WEIGHTS_NAMES: dict[WeightsKind, str] = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
@@ -92,6 +99,8 @@ def minimum_workload(objective: Objective, kind: WeightsKind, machine: Machine, 
             return workload
         case "dpo" | "reward":
             return replace(workload, batch=PAIRS, completion=length // 2)
+        case "kto":
+            return replace(workload, batch=2 * PAIRS, completion=length // 2)
         case "rlhf" | "grpo":
             workload = replace(workload, batch=GROUP, rollouts=GROUP, group=GROUP, completion=length // 2)
             return replace(workload, reference=objective == "rlhf")

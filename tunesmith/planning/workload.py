@@ -74,6 +74,8 @@ class Workload:
         """
         if self.objective == "sft":
             return [Pass(1, self.batch * self.length, self.batch * self.length)]
+        if self.objective == "kto":  # whose pass for the KL keeps no activations
+            return [Pass(self.batch, self.length, self.length)]
         rows, rows_of_prompt = (self.batch, self.group) if self.rollouts else (2 * self.batch, 2)
         if self.machine.checkpointing or not self.completion:
             return [Pass(rows, self.length, self.length)]

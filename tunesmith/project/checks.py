@@ -14,6 +14,7 @@ from tunesmith.project.document import Document
 from tunesmith.registry.signing import Key, public_keys
 from tunesmith.runtime import settings
 from tunesmith.training.entries.common import Continued
+from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.rlhf import Rlhf
 
 GENERATED = {layout.RAW / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts")}
@@ -97,6 +98,8 @@ def _check_trainings(document: Document, path: Path) -> None:
         if isinstance(entry, Continued):
             _check_one_of(entry.start, starts, f"{path}: {place}.start", "model to start from")
             _check_reaches_base(document, name, path)
+        if isinstance(entry, Grpo) and entry.refusal_by == "judge":
+            _check_judge(document, f"{path}: {place}.refusal_by")
         if isinstance(entry, Rlhf):
             _check_one_of(entry.reward, document.reward, f"{path}: {place}.reward", "reward model")
         for part in document.parts(entry.dataset):
@@ -106,11 +109,18 @@ def _check_trainings(document: Document, path: Path) -> None:
                 where = f"{path}: {place}.dataset: data.{part}"
                 row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
             _check_split(document, part, "train", f"{path}: {place}.dataset")
-        if entry.probes or objective in ("dpo", "reward"):  # these two measure their own held-out score as well
+        if entry.probes or objective in ("dpo", "kto", "reward"):  # these measure their own held-out score as well
             held_out = "validation" if objective == "sft" else "test"
             parts = document.parts(entry.dataset)
             judged = [part for part in parts if document.data[part].keeps_rows(held_out)]
             _check_split(document, (judged or parts)[0], held_out, f"{path}: {place}.dataset")
+
+
+def _check_judge(document: Document, place: str) -> None:
+    if document.judge is None:
+        raise ParamsError(
+            f"{place}: params.yaml names no judge", fix="add one: judge: {base_url: https://..., model: NAME}"
+        )
 
 
 def _check_split(document: Document, name: str, split: str, place: str) -> None:
@@ -162,6 +172,13 @@ def _check_suites(document: Document, path: Path) -> None:
             place = f"{path}: evaluate.suites.{name}.dataset"
             _check_one_of(suite.dataset, document.data, place, "data set")
             _check_split(document, suite.dataset, "test", place)
+            if document.data[suite.dataset].kind == "marks":
+                raise ParamsError(
+                    f"{place}: answers of data.{suite.dataset} are marked bad, and cannot judge a model",
+                    fix="name a data set of answers, pairs or scored prompts",
+                )
+            if isinstance(suite, Answers) and suite.refusal_by == "judge":
+                _check_judge(document, f"{path}: evaluate.suites.{name}.refusal_by")
 
 
 def _check_task(name: str, suite: LmEvalTask, path: Path) -> None:

@@ -15,7 +15,6 @@ from tunesmith.data.mixture import Mixture
 from tunesmith.evaluation.comparison import Compare
 from tunesmith.evaluation.endpoint.settings import Baseline
 from tunesmith.evaluation.gate_rules import Gate, Improve
-from tunesmith.evaluation.judge import Judge
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models.base_sources import Source
 from tunesmith.project import outdated
@@ -26,9 +25,11 @@ from tunesmith.serving.settings import Serve
 from tunesmith.training.entries.common import Entry
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.entries.kto import Kto
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.entries.sft import Sft
+from tunesmith.verifiers.judge.endpoint import Judge
 
 
 class Merged(Section):
@@ -58,6 +59,7 @@ class Document(Section):
     """Data sets made of others, which trainings name like those of `data`."""
     sft: dict[EntryName, Sft] = Field(default_factory=dict)
     dpo: dict[EntryName, Dpo] = Field(default_factory=dict)
+    kto: dict[EntryName, Kto] = Field(default_factory=dict)
     reward: dict[EntryName, Reward] = Field(default_factory=dict)
     rlhf: dict[EntryName, Rlhf] = Field(default_factory=dict)
     grpo: dict[EntryName, Grpo] = Field(default_factory=dict)

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.core import params
+from tunesmith.evaluation.suites import Answers
 from tunesmith.project.document import Document, effective
+from tunesmith.training.entries.grpo import Grpo
 
 REFERENCE = {"dataset", "start", "weights", "lora", "max_length", "batch_size"}
 """Params of a DPO entry that determine its reference log-probabilities."""
@@ -38,7 +40,9 @@ def of(document: Document) -> Iterator[StageParams]:
     for name, mixture in document.mixtures.items():
         yield StageParams("mix", name, {"mixtures": {name: effective(mixture)}})
     for name, (objective, entry) in document.trainings.items():
-        yield StageParams(f"train_{objective}", name, {objective: {name: effective(entry)}, **image})
+        judged = isinstance(entry, Grpo) and entry.refusal_by == "judge"
+        judge: dict[str, object] = {"judge": effective(document.judge)} if judged and document.judge else {}
+        yield StageParams(f"train_{objective}", name, {objective: {name: effective(entry)}, **judge, **image})
     for name, dpo in document.dpo.items():
         yield StageParams("reference", name, {"dpo": {name: dpo.model_dump(mode="json", include=REFERENCE)}, **image})
     for name, merged in document.package.merged.items():
@@ -61,7 +65,11 @@ def _of_baseline(document: Document) -> dict[str, object]:
 
 def _of_all_models(document: Document, image: dict[str, object]) -> Iterator[StageParams]:
     """The params of the stages that read every model."""
-    yield StageParams("evaluate", None, {"evaluate": effective(document.evaluate), "models": document.models, **image})
+    suites = document.evaluate.suites.values()
+    judged = any(isinstance(suite, Answers) and suite.refusal_by == "judge" for suite in suites)
+    judge: dict[str, object] = {"judge": effective(document.judge)} if judged and document.judge else {}
+    evaluate = {"evaluate": effective(document.evaluate), "models": document.models, **judge, **image}
+    yield StageParams("evaluate", None, evaluate)
     yield StageParams(
         "compare",
         None,

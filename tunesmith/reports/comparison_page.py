@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tunesmith.core.journal import Event
-from tunesmith.core.ready_rows import Message, Sample, dumps
+from tunesmith.core.ready_rows import Message, Sample, dumps, texts
 from tunesmith.evaluation.comparison import COSTS, Evaluated
 from tunesmith.evaluation.documents import Comparison
 from tunesmith.reports import axes, sentences, templating
@@ -69,4 +69,4 @@ def _text(prompt: list[Message]) -> str:
     """A conversation as text; with several messages, each has its role."""
     if len(prompt) == 1:
         return prompt[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
+    return "\n\n".join(f"{message['role']}: {' '.join(texts(message)).strip()}" for message in prompt)

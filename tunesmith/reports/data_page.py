@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import readers
-from tunesmith.data.conversations import CONTEXTS, PROMPTS, SYSTEMS
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.personal import rows as personal_rows
 from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
 from tunesmith.data.row_checks import Lengths
 from tunesmith.data.splits import SPLITS
@@ -21,6 +21,8 @@ BINS = 40
 """The largest number of bars of a histogram."""
 SHOWN = 3
 """Number of rows shown for each reason."""
+EXAMPLE = 60
+"""Characters of an example that a note shows."""
 CHART = (720, 150)
 """Width and height of a histogram's drawing area, in SVG units."""
 
@@ -140,7 +142,7 @@ def report(
         "digests": {split: written[split].digest for split in SPLITS},
         "personal_data": dict(checked.personal.most_common()),
         "tokens": None if lengths is None else _tokens(dataset, checked, lengths),
-        "notes": _notes(dataset, checked),
+        "notes": [*_notes(dataset, checked), *_thoughts(checked, lengths)],
     }
 
 
@@ -229,11 +231,7 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
         notes.append(f"Not read: {files.listed(files.ignored)}.")
     if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
         notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
-    if checked.personal:
-        notes.append(f"{personal(dataset, checked)}.")
-    unused = unused_columns(dataset, checked)
-    if unused:
-        notes.append(f"Columns not used: {', '.join(unused)}.")
+    notes += [f"{line[0].upper()}{line[1:]}." for line in (*account(dataset, checked), *personal(dataset, checked))]
     first = range(min(len(checked.index), 1000))
     verifiers = {str(checked.row(position).get("verifier", "number")) for position in first}
     notes += [
@@ -243,19 +241,34 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
     return notes
 
 
-def personal(dataset: Dataset, checked: CheckedRows) -> str:
-    """The personal data of a data set, in words."""
+def personal(dataset: Dataset, checked: CheckedRows) -> list[str]:
+    """The personal data of a data set, in words; none where there is none."""
+    if not checked.personal:
+        return []
     counts = ", ".join(f"{kind} in {rows:,}" for kind, rows in checked.personal.most_common())
     done = {"mask": "masked", "set_aside": "set aside"}.get(dataset.personal_data, "kept: see personal_data in params")
-    return f"Personal data, in rows ({done}): {counts}"
+    return [f"personal data, in rows ({done}): {counts}"]
 
 
-def unused_columns(dataset: Dataset, checked: CheckedRows) -> list[str]:
-    """Columns of the file that are in no ready row."""
-    present = {name for names in checked.columns for name in names if name not in (dataset.group or "")}
-    if dataset.columns is not None:
-        taken = " ".join(dataset.columns.values())
-        return sorted(name for name in present if name not in taken)
-    used = {name for _, columns in checked.layouts for name in columns}
-    context = {*SYSTEMS, *(CONTEXTS if used & {*PROMPTS} else ())}
-    return sorted(present - used - context)
+def _thoughts(checked: CheckedRows, lengths: Lengths | None) -> list[str]:
+    """What answers with and without reasoning are rendered as, where there is a difference."""
+    if lengths is None or not lengths.unreasoned:
+        return []
+    return [
+        f"Answers without reasoning: the chat template writes {lengths.unreasoned!r} before each, which is trained."
+    ]
+
+
+def account(dataset: Dataset, checked: CheckedRows) -> list[str]:
+    """What of the records is not in the ready rows, and what was read otherwise than written, with numbers of rows."""
+    lines = []
+    if checked.unused:
+        counts = ", ".join(f"{name} ({rows:,})" for name, rows in checked.unused.most_common())
+        lines.append(f"not used, with the number of rows: {counts}")
+    examples = personal_rows.shown([remark.example for remark in checked.remarks.values()], dataset)
+    for (name, remark), text in zip(checked.remarks.items(), examples, strict=True):
+        example = " ".join(text.split())[:EXAMPLE]
+        rows = f"{remark.rows:,} row{'' if remark.rows == 1 else 's'}"
+        place = checked.files.place(remark.file, remark.line)
+        lines.append(f"{rows}: {name}, first in {place}: {example}")
+    return lines

@@ -174,7 +174,7 @@ def probed_engine(candidate: Candidate, settings: Serve, attend: Attend | None =
 def _check_answers(running: Engine, signed_probes: Probes, timeout: float) -> None:
     def answer(probe: Probe) -> str:
         kwargs = probe.get("chat_template_kwargs")
-        return running.answer(probe["prompt"], probe["max_new_tokens"], timeout, kwargs)
+        return running.answer(probe["prompt"], probe["max_new_tokens"], timeout, kwargs, probe.get("tools"))
 
     replies, again = [answer(probe) for probe in signed_probes["probes"]], None
     if running.kind != "transformers":  # an engine other than the evaluation's has noise of its own

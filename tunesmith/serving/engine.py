@@ -18,7 +18,7 @@ import httpx2
 from tunesmith.core import cpus
 from tunesmith.core.errors import ServingError
 from tunesmith.core.params import TemplateKwargs
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, Tool
 from tunesmith.serving import engine_commands
 from tunesmith.serving.attended import Attend, attended
 from tunesmith.serving.engine_commands import EngineKind, ServedModel
@@ -117,13 +117,25 @@ class Engine:
             )
 
     def answer(
-        self, prompt: list[Message], max_new_tokens: int, timeout: float, template_kwargs: TemplateKwargs | None = None
+        self,
+        prompt: list[Message],
+        max_new_tokens: int,
+        timeout: float,
+        template_kwargs: TemplateKwargs | None = None,
+        tools: list[Tool] | None = None,
     ) -> str:
         """Return the greedy answer to a conversation, its reasoning included. Raises ServingError without an answer.
 
         template_kwargs: values for variables of the chat template, where not its own.
         """
-        request = {"model": self.name, "messages": prompt, "max_tokens": max_new_tokens, "temperature": 0}
+        request = {
+            "model": self.name,
+            "messages": list(map(_as_sent, prompt)),
+            "max_tokens": max_new_tokens,
+            "temperature": 0,
+        }
+        if tools:
+            request["tools"] = tools
         if template_kwargs:
             request["chat_template_kwargs"] = template_kwargs
         try:
@@ -180,3 +192,9 @@ def _environment() -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if key != "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
     hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
     return {**inherited, **cpus.environment(), **hub, "VLLM_NO_USAGE_STATS": "1"}
+
+
+def _as_sent(message: Message) -> dict[str, object]:
+    """A turn as a request has it: reasoning in the field that engines pass on, and no mark of training."""
+    sent = {name: value for name, value in message.items() if name not in ("reasoning", "train")}
+    return sent | ({"reasoning_content": message["reasoning"]} if "reasoning" in message else {})

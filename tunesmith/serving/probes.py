@@ -13,9 +13,10 @@ from typing import NotRequired, TypedDict
 import numpy as np
 from scipy import stats
 
+from tunesmith.core import ready_rows
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.params import TemplateKwargs
-from tunesmith.core.ready_rows import Message, Repeat, Sample
+from tunesmith.core.ready_rows import Message, Repeat, Sample, Tool
 
 NAME = "probes.json"
 CONFIDENCE = 0.95
@@ -34,6 +35,8 @@ class Probe(TypedDict):
     """The id of the row."""
     prompt: list[Message]
     """The conversation to answer."""
+    tools: NotRequired[list[Tool]]
+    """The tools that the answer may call; absent where there are none."""
     max_new_tokens: int
     """The most tokens that an answer may take: those of the longer one of the two."""
     completion: str
@@ -138,7 +141,7 @@ def _probe(own: Sample, base: Sample, template_kwargs: TemplateKwargs) -> Probe:
     probe: Probe = {
         "suite": own["suite"],
         "id": own["row"]["id"],
-        "prompt": own["row"]["prompt"],
+        **ready_rows.asked(own["row"]),  # type: ignore[typeddict-item]
         # The evaluation cut both answers at the same length, if at all, so the longer one leaves room for either.
         "max_new_tokens": max(own["tokens"] or 0, base["tokens"] or 0),
         "completion": own["completion"],

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean, variance
 
+import numpy as np
+
 from tunesmith.core import statistics
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.params import WeightsKind
@@ -14,6 +16,14 @@ FEWEST_STEPS = 9
 CHANCE = 0.5
 LONGER = 1.5
 """The growth of completions, end over start, from which a policy may be gaming its reward."""
+START, SWING, SWINGS = 5, 1.25, 0.1
+"""Losses swing where this share of the steps, at least three, has a loss above SWING times the highest of the first
+START, when little was learned."""
+DISPLACED, RUINED = math.log(2), math.log(8)
+"""Nats by which a token of a right answer has become less likely. Preference objectives push chosen answers down too
+(Razin et al. 2024), so that only a factor of two is doubtful there; after a factor of eight a model is lost."""
+NOT_LIKELIHOOD = ("margin", "reward", "completion_tokens", "kl")
+"""Numbers logged by the objectives whose loss is not the mean surprise of right answers."""
 
 Step = dict[str, float]
 Digests = dict[str, str]
@@ -25,7 +35,8 @@ class Preference:
 
     pairs: their number. accuracy: the share, 0 to 1, of pairs whose chosen completion is preferred, a tie counting
     half; low, high: its 95% interval. margin: mean difference of the rewards. likelier: the share of pairs whose chosen
-    completion the policy finds likelier, whatever its reference does; None for a reward model.
+    completion the policy finds likelier, whatever its reference does; None for a reward model. surprise: of a token of
+    the chosen completions, in nats, on average; None for a reward model.
     """
 
     pairs: int
@@ -34,14 +45,49 @@ class Preference:
     high: float
     margin: float
     likelier: float | None = None
+    surprise: float | None = None
 
 
-def preference(chosen: Sequence[float], rejected: Sequence[float], *, likelier: float | None = None) -> Preference:
+@dataclass(frozen=True)
+class RightAnswers:
+    """What a model makes of right answers. ends: whether it would end its turn after each. surprise: of a token, in
+    nats, on average.
+    """
+
+    ends: list[bool]
+    surprise: float
+
+
+def preference(
+    chosen: Sequence[float],
+    rejected: Sequence[float],
+    *,
+    likelier: float | None = None,
+    surprise: float | None = None,
+) -> Preference:
     """The preference from the rewards of both completions of every pair. Raises EvaluationError without pairs."""
     margins = [better - worse for better, worse in zip(chosen, rejected, strict=True)]
     preferred = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
     interval = statistics.mean_interval(preferred, confidence=0.95, resamples=2000, seed=0)
-    return Preference(len(margins), fmean(preferred), **asdict(interval), margin=fmean(margins), likelier=likelier)
+    return Preference(
+        len(margins), fmean(preferred), **asdict(interval), margin=fmean(margins), likelier=likelier, surprise=surprise
+    )
+
+
+def separation(good: Sequence[float], bad: Sequence[float], *, surprise: float | None = None) -> Preference:
+    """The preference over every pair of a good and a bad answer, of which no two need to share a prompt.
+
+    Its accuracy is the area under the ROC curve. The interval is that of as many independent pairs as there are answers
+    of the rarer mark: the variance is at most theirs (van Dantzig 1951). Raises EvaluationError where a mark is absent.
+    """
+    margins = np.subtract.outer(good, bad)
+    accuracy = float(np.sign(margins).mean() + 1) / 2
+    independent = min(len(good), len(bad))
+    right = round(accuracy * independent)
+    interval = statistics.mean_interval(
+        [1.0] * right + [0.0] * (independent - right), confidence=0.95, resamples=0, seed=0
+    )
+    return Preference(margins.size, accuracy, **asdict(interval), margin=float(margins.mean()), surprise=surprise)
 
 
 def check_steps(steps: Sequence[Step]) -> None:
@@ -116,12 +162,40 @@ def check_prefers(after: Preference) -> None:
     )
 
 
-def warnings(steps: Sequence[Step], preference: Preference | None = None) -> list[str]:
-    """Findings that do not stop a training, in words: signs of a gamed reward, and changes that may be noise."""
+def check_not_ruined(before: float | None, after: float | None) -> None:
+    """Raise TrainingError where right held-out answers are far less likely than before the training.
+
+    before, after: the surprise of their tokens, in nats; None where it was not measured. The losses of the steps need
+    not show it: a training can fit its own rows and lose all else.
+    """
+    if before is None or after is None or after - before < RUINED:
+        return
+    raise TrainingError(
+        f"the training ruined the model: the tokens of right held-out answers surprise it by {after:.3g} nats each, "
+        f"and by {before:.3g} before",
+        fix="lower the learning rate, or the epochs where rows are few (params.yaml); nothing was saved",
+    )
+
+
+def warnings(
+    steps: Sequence[Step],
+    preference: Preference | None = None,
+    surprises: tuple[float | None, float | None] = (None, None),
+) -> list[str]:
+    """Findings that do not stop a training, in words: signs of a gamed reward or of a learning rate that is too high,
+    and changes that may be noise. surprises: as `check_not_ruined` takes them.
+    """
     findings = []
     losses = _losses(steps)
     if len(losses) >= FEWEST_STEPS and sum(_rise(losses)) > 0:
         findings.append(f"whether the loss fell over {len(losses)} steps cannot be told from noise")
+    findings += _swings(steps)
+    before, after = surprises
+    if before is not None and after is not None and after - before > (0 if preference is None else DISPLACED):
+        findings.append(
+            f"right held-out answers are less likely than before ({before:.3g} → {after:.3g} nats a token): is the "
+            "learning rate too high, or are there too many epochs over few rows?"
+        )
     if preference is not None and preference.low <= CHANCE:
         findings.append(
             f"{100 * preference.accuracy:.1f}% of {preference.pairs} held-out pairs cannot be told from chance"
@@ -134,12 +208,31 @@ def warnings(steps: Sequence[Step], preference: Preference | None = None) -> lis
                 f"reward hacking? the reward rose from {low:.3g} to {high:.3g} while the verifier's score fell from "
                 f"{before:.3g} to {after:.3g}"
             )
+    if len(rewards) >= FEWEST_STEPS:
+        rise, noise = _rise(rewards)
+        if -rise >= noise > 0:
+            findings.append(f"the reward fell by {-rise:.3g}: is the learning rate too high?")
     lengths = [step["completion_tokens"] for step in steps if step.get("completion_tokens") is not None]
     if len(lengths) >= FEWEST_STEPS:
         short, long = thirds(lengths)
         if long > LONGER * short:
             findings.append(f"completions grew from {short:.1f} to {long:.1f} tokens: does the reward pay for length?")
     return findings
+
+
+def _swings(steps: Sequence[Step]) -> list[str]:
+    """A finding where losses later in a supervised fine-tuning keep exceeding those of its first steps."""
+    losses = [step["loss"] for step in steps if not step.keys() & {*NOT_LIKELIHOOD}]
+    if len(losses) < FEWEST_STEPS:
+        return []
+    worst, later = max(losses[:START]), losses[START:]
+    high = [loss for loss in later if loss > SWING * worst]
+    if len(high) < max(3, SWINGS * len(later)):
+        return []
+    return [
+        f"the losses swing: {len(high)} of the last {len(later)} steps have up to {max(high):.3g}, none of the first "
+        f"{START} had more than {worst:.3g}: is the learning rate too high?"
+    ]
 
 
 def _losses(steps: Sequence[Step]) -> list[float]:

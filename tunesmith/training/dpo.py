@@ -60,6 +60,9 @@ def make_trainer(
         **common(dpo, profile, scratch),
         num_train_epochs=dpo.epochs,
         beta=dpo.beta,
+        loss_type=list(dpo.loss_type),
+        loss_weights=list(dpo.loss_type.values()),
+        label_smoothing=dpo.label_smoothing,
         max_length=None,  # checked by preference_pairs.encode
         precompute_ref_log_probs=True,
         train_sampling_strategy="group_by_length",
@@ -84,7 +87,8 @@ def held_out(
     again.
     """
     before = reference.of(pairs)
-    start = pair_batches.implicit_preference(before, before, dpo.beta)
+    tokens = sum(len(pair.chosen) for pair in pairs)
+    start = pair_batches.implicit_preference(before, before, dpo.beta, tokens)
     return start, lambda: pair_batches.implicit_preference(
-        preference_pairs.log_probs(policy, pairs, dpo.batch_size), before, dpo.beta
+        preference_pairs.log_probs(policy, pairs, dpo.batch_size), before, dpo.beta, tokens
     )

@@ -31,7 +31,7 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
         answers += generation.sample(
             policy.model,
             policy.tokenizer,
-            [row["prompt"] for row in rows[begin : begin + size]],
+            rows[begin : begin + size],
             group=grpo.probe,
             max_new_tokens=grpo.max_new_tokens,
             temperature=grpo.temperature,

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
-from tunesmith.core import files, journal, lineage, manifest
+from tunesmith.core import files, journal, lineage, manifest, ready_rows
 from tunesmith.core.errors import ParamsError, TrainingError
 from tunesmith.core.journal import EndEvent, Event, Journal
 from tunesmith.core.lineage import Digests, Merged
 from tunesmith.core.manifest import Manifest
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation, loading, saving, weights
 from tunesmith.models.device import Profile, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
@@ -70,7 +70,7 @@ def _check_can_merge(adapter: Path) -> None:
         )
 
 
-def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes: list[list[Message]]) -> Any:
+def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes: list[Row]) -> Any:
     """The merged model, its weights rounded to ``dtype``, after checking that it differs from the weights under it."""
     adapted: Any = opened.model
     under = set(weights.digests(adapted, trained=False).values())
@@ -86,8 +86,8 @@ def _merge_and_check(opened: OpenModel, dtype: torch.dtype, log: Journal, probes
         raise _error(opened, "changes no weight")
     after = generation.answer(merged, opened.tokenizer, probes, max_new_tokens=PROBE_TOKENS)
     for when, answers in (("before", before), ("after", after)):
-        for prompt, completion in zip(probes, answers, strict=True):
-            log.write("sample", when=when, prompt=prompt, completion=completion)
+        for row, completion in zip(probes, answers, strict=True):
+            log.write("sample", when=when, **ready_rows.asked(row), completion=completion)
     checks.check_answers_moved(before, after)
     return merged
 
@@ -98,9 +98,9 @@ def _error(opened: OpenModel, reason: str) -> TrainingError:
     )
 
 
-def _probes(trained: list[Event]) -> list[list[Message]]:
+def _probes(trained: list[Event]) -> list[Row]:
     """The probe prompts of the adapter's training."""
-    return [event["prompt"] for event in trained if event["event"] == "sample" and event["when"] == "after"]
+    return [ready_rows.asked(event) for event in trained if event["event"] == "sample" and event["when"] == "after"]
 
 
 def _lineage(opened: OpenModel, adapter: Path, profile: Profile) -> lineage.Lineage:

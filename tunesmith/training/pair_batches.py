@@ -68,14 +68,16 @@ def collator(pad: int) -> BatchRecorder:
 
 
 def implicit_preference(
-    now: list[tuple[float, float]], reference: list[tuple[float, float]], beta: float
+    now: list[tuple[float, float]], reference: list[tuple[float, float]], beta: float, tokens: int
 ) -> Preference:
     """The preference by DPO's implicit reward: beta times the log-ratio to the reference (Rafailov et al. 2023, eq. 5).
 
-    By its own values the reference is indifferent: every pair is a tie, which counts half.
+    tokens: the number of tokens of all chosen completions. By its own values the reference is indifferent: every pair
+    is a tie, which counts half.
     """
     chosen, rejected = (
         [beta * (after[side] - before[side]) for after, before in zip(now, reference, strict=True)] for side in (0, 1)
     )
     likelier = fmean(better > worse for better, worse in now)
-    return checks.preference(chosen, rejected, likelier=likelier)
+    surprise = -sum(better for better, _ in now) / tokens
+    return checks.preference(chosen, rejected, likelier=likelier, surprise=surprise)

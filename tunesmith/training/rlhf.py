@@ -30,7 +30,7 @@ class RewardModel:
     def __call__(self, prompts: list[str], completion_ids: list[Tokens], row_id: list[str], **_: Any) -> list[float]:
         self.last = list(dict.fromkeys(row_id))
         tokenizer = self.scorer.tokenizer
-        prompt_ids = [chat.encode_prompt(tokenizer, json.loads(prompt)) for prompt in prompts]
+        prompt_ids = [chat.encode_prompt(tokenizer, *json.loads(prompt)) for prompt in prompts]
         conversations = [prompt + list(answer) for prompt, answer in zip(prompt_ids, completion_ids, strict=True)]
         return reward.scores(self.scorer, conversations, self.batch_size)
 

@@ -39,10 +39,10 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
 def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> Dataset:
     """The prompts as a data set with columns row_id, prompt, tokens (the prompt's number of tokens) and row.
 
-    prompt and row are JSON, since Arrow would give all messages the same fields. Raises DataError that counts the
-    prompts that are too long, or where there are too few for a step.
+    prompt, which is its turns and its tools, and row are JSON, since Arrow would give all messages the same fields.
+    Raises DataError that counts the prompts that are too long, or where there are too few for a step.
     """
-    lengths = [len(chat.encode_prompt(policy.tokenizer, row["prompt"])) for row in rows]
+    lengths = [len(chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools"))) for row in rows]
     long = [length for length in lengths if length > online.max_prompt_length]
     if long:
         raise DataError(
@@ -57,7 +57,7 @@ def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, so
         )
     columns = {
         "row_id": [row["id"] for row in rows],
-        "prompt": [json.dumps(row["prompt"]) for row in rows],
+        "prompt": [json.dumps([row["prompt"], row.get("tools")]) for row in rows],
         "tokens": lengths,
         "row": [dumps(row).decode() for row in rows],
     }
@@ -100,7 +100,7 @@ class Rollouts:
     processing_class: Any
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[Tokens], None, dict[str, Any]]:
-        return [chat.encode_prompt(self.processing_class, json.loads(prompt)) for prompt in prompts], None, {}
+        return [chat.encode_prompt(self.processing_class, *json.loads(prompt)) for prompt in prompts], None, {}
 
     def _answer(self, prompts: list[Tokens]) -> list[Tokens]:
         size, completions = self.args.per_device_train_batch_size, list[Tokens]()

@@ -10,17 +10,17 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
 
-from tunesmith.core import files, journal, lineage, manifest
+from tunesmith.core import files, journal, lineage, manifest, ready_rows
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import WeightsKind
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks
 from tunesmith.training import spec as specs
-from tunesmith.training.checks import Preference
+from tunesmith.training.checks import Preference, RightAnswers
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
 from tunesmith.training.spec import TrainingSpec
 from tunesmith.training.trainer_config import one_precision, patch_trl
@@ -35,12 +35,12 @@ SHOWN = 4
 class Watch:
     """The measurements of a training before, during and after its steps. Those left out are not taken."""
 
-    probes: list[list[Message]] = field(default_factory=list)
-    """Prompts answered before and after the training; empty for a reward model."""
+    probes: list[Row] = field(default_factory=list)
+    """Rows whose prompts are answered before and after the training; empty for a reward model."""
     rows_of: RowsOfStep = lambda step: []
     """The rows of a step, for errors."""
-    stops: Callable[[], list[bool]] | None = None
-    """Measures whether the trained model ends its turn after each of some right answers."""
+    right_answers: Callable[[], RightAnswers | None] | None = None
+    """Measures what the model makes of right answers to the probes."""
     prefers: Callable[[], Preference] | None = None
     """Measures the preference over held-out pairs."""
     preferred: Preference | None = None
@@ -107,7 +107,8 @@ def _train_and_check(
     if watch.signal is not None:
         log.write("signal", **watch.signal)
     answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
-    _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
+    preferred = _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
+    right = watch.right_answers and watch.right_answers()
     began = time.monotonic()
     steps = _run(trainer, log, watch)
     seconds = time.monotonic() - began
@@ -118,15 +119,22 @@ def _train_and_check(
         (trained, weights.digests(model, trained=True)),
     )
     checks.check_answers_moved(answers, _answer_probes(log, "after", model, tokenizer, watch.probes))
-    if watch.stops is not None:
-        checks.check_stops(watch.stops())
+    right_after = watch.right_answers and watch.right_answers()
     after = _held_out(log, "after", watch.prefers and watch.prefers())
+    surprises = _surprise(right or preferred), _surprise(right_after or after)
+    checks.check_not_ruined(*surprises)
+    if right_after is not None:
+        checks.check_stops(right_after.ends)
     if after is not None:
         checks.check_prefers(after)
-    for text in checks.warnings(steps, after):
+    for text in checks.warnings(steps, after, surprises):
         log.write("warning", text=text)
         print(f"  warning: {text}")
     return seconds
+
+
+def _surprise(measured: RightAnswers | Preference | None) -> float | None:
+    return None if measured is None else measured.surprise
 
 
 def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, float]]:
@@ -145,13 +153,13 @@ def _answer_probes(
     when: str,
     model: PreTrainedModel | PeftModel,
     tokenizer: PreTrainedTokenizerBase,
-    prompts: list[list[Message]],
+    rows: list[Row],
 ) -> list[str]:
-    answers = generation.answer(model, tokenizer, prompts, max_new_tokens=PROBE_TOKENS)
-    for prompt, completion in zip(prompts, answers, strict=True):
-        log.write("sample", when=when, prompt=prompt, completion=completion)
-    for prompt, completion in zip(prompts[:SHOWN], answers, strict=False):
-        print(f"  {when}: {prompt[-1]['content'][:80]!r} -> {completion[:80]!r}")
+    answers = generation.answer(model, tokenizer, rows, max_new_tokens=PROBE_TOKENS)
+    for row, completion in zip(rows, answers, strict=True):
+        log.write("sample", when=when, **ready_rows.asked(row), completion=completion)
+    for row, completion in zip(rows[:SHOWN], answers, strict=False):
+        print(f"  {when}: {row['prompt'][-1]['content'][:80]!r} -> {completion[:80]!r}")
     return answers
 
 

@@ -17,6 +17,7 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.packed_attention import use_row_by_row
 from tunesmith.models.weights import preserve_trainable
+from tunesmith.training.checks import RightAnswers
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
@@ -28,7 +29,8 @@ Examples = dict[str, chat.Example]
 def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, section: str, source: Path) -> Examples:
     """Rows as tokens. Raises DataError that counts rows longer than ``max_length``: no row is truncated or dropped."""
     encoded = {
-        row["id"]: chat.encode_examples(tokenizer, row["prompt"], row["completion"], turns=sft.turns) for row in rows
+        row["id"]: chat.encode_examples(tokenizer, row["prompt"], row["completion"], row.get("tools"), turns=sft.turns)
+        for row in rows
     }
     lengths = [max(len(example.input_ids) for example in examples) for examples in encoded.values()]
     chat.check_lengths(lengths, sft.max_length, section, source)
@@ -84,10 +86,14 @@ def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profi
     return trainer
 
 
-def ends_turn(policy: OpenModel, examples: Iterable[chat.Example]) -> list[bool]:
-    """Whether, after each completion, the end of turn is the likeliest token."""
+def right_answers(policy: OpenModel, examples: Iterable[chat.Example]) -> RightAnswers | None:
+    """Whether the end of turn is the likeliest token after each completion, and how likely the completions are."""
     answers = [example.split() for example in examples]
-    return [likelihood.ends for likelihood in likelihoods(policy, answers, batch_size=1)]
+    if not answers:
+        return None
+    found = likelihoods(policy, answers, batch_size=1)
+    tokens = sum(len(completion) for _, completion in answers)
+    return RightAnswers([each.ends for each in found], -sum(each.log_prob for each in found) / tokens)
 
 
 def _unpacked(packed: dict[str, Any], ids: dict[tuple[int, ...], str]) -> list[str]:

@@ -14,7 +14,14 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.training.entries.common import Entry
 
-TITLES: dict[Objective, str] = {"sft": "SFT", "dpo": "DPO", "reward": "reward model", "rlhf": "RLHF", "grpo": "GRPO"}
+TITLES: dict[Objective, str] = {
+    "sft": "SFT",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "reward": "reward model",
+    "rlhf": "RLHF",
+    "grpo": "GRPO",
+}
 """The name of each objective in the name of a method, such as "SFT with LoRA"."""
 
 

@@ -9,17 +9,23 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.core.ready_rows import Row
 from tunesmith.training.entries.grpo import RewardWeights
 from tunesmith.verifiers import catalog
+from tunesmith.verifiers.judge import refusal as judged_refusal
+from tunesmith.verifiers.judge.endpoint import Judge
 from tunesmith.verifiers.sandbox import tiers
+from tunesmith.verifiers.verdict import Verdict
 from tunesmith.verifiers.worker import pool
 
 
 class Score:
-    """The weighted score of completions, as a reward function of TRL. ``last`` holds the ids of its latest rows."""
+    """The weighted score of completions, as a reward function of TRL. ``last`` holds the ids of its latest rows.
+
+    judge: classifies refusals where it is not None, in place of the rules of the verifier `refusal`.
+    """
 
     __name__ = "score"  # TRL's name for it in its logs
 
-    def __init__(self, weights: RewardWeights) -> None:
-        self.weights = weights
+    def __init__(self, weights: RewardWeights, judge: Judge | None = None) -> None:
+        self.weights, self.judge = weights, judge
         self.last: list[str] = []
 
     def __call__(self, completions: list[str], row: list[str], **_: object) -> list[float | None]:
@@ -31,10 +37,15 @@ class Score:
 
     def of(self, completion: str, row: Row) -> float | None:
         """The score; None where a verifier cannot grade: the completion then neither gains nor loses."""
-        verdicts = {name: catalog.verify(name, completion, row) for name in self.weights}
+        verdicts = {name: self._verdict(name, completion, row) for name in self.weights}
         if any(verdict.status == "not_gradable" for verdict in verdicts.values()):
             return None
         return sum(weight * verdicts[name].score for name, weight in self.weights.items())
+
+    def _verdict(self, name: str, completion: str, row: Row) -> Verdict:
+        if name == "refusal" and self.judge is not None:
+            return judged_refusal.verify(self.judge, completion, row)
+        return catalog.verify(name, completion, row)
 
     def by_reference(self) -> "Score":
         """The score of only those verifiers that compare with a reference."""
@@ -64,6 +75,14 @@ def check_gold(score: Score, rows: list[Row], where: str) -> None:
                 f"{where}: {len(without)} of {len(rows)} rows do not say what is right: {name} needs {needs} "
                 f"(row {without[0]})",
                 fix="grade rows that bring it, or name a verifier that fits these",
+            )
+        ungradable = [(row["id"], reason) for row in rows if (reason := catalog.ungradable(name, row))]
+        if ungradable:
+            row_id, reason = ungradable[0]
+            raise TrainingError(
+                f"{where}: answers to {len(ungradable)} of {len(rows)} rows cannot be graded by {name} "
+                f"(row {row_id}: {reason})",
+                fix="correct those rows, or name a verifier that fits them",
             )
     score = score.by_reference()
     if not score.weights:

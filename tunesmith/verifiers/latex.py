@@ -21,7 +21,7 @@ CHARACTERS: dict[int, str | None] = (
 SYMBOLS = re.compile(r"(?P<digit>\d?)(?P<part>[¼½¾⅓⅔⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞])|[√∛π∞]\s{0,9}", re.ASCII)
 COMMANDS = re.compile(
     r"""
-    (?P<space> \\[,!;:\ ] | \{,\} )                                        # thousands: 1\,000 and 1{,}000
+    (?P<space> ,\\!\ ? | \\[,!;:\ ] | \{,\} )                                      # thousands: 1\,000 and 1{,}000
     | (?: (?P<digit> \d ) \s? )? \\[dtc]?frac \s{0,9} (?:                  # \frac{1}{2}, \frac12, 1\frac{1}{2}
         \{ \s{0,9} (?P<over> -?\d{1,99} ) \s{0,9} \} \s{0,9} \{ \s{0,9} (?P<under> \d{1,99} ) \s{0,9} \}
         | (?P<a> \d ) (?P<b> \d ) )

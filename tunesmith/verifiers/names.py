@@ -1,6 +1,6 @@
 """The names of the verifiers, apart from their code: a module that only checks a name does not depend on a verifier."""
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator
 
@@ -15,6 +15,7 @@ NAMES = (
     "number",
     "refusal",
     "regex",
+    "tool_call",
 )
 
 
@@ -24,5 +25,7 @@ def _check_known(name: str) -> str:
     return name
 
 
+RefusalBy: TypeAlias = Literal["rules", "judge"]
+"""Who classifies refusals: the rules of the verifier `refusal`, or the judge of params.yaml."""
 VerifierName: TypeAlias = Annotated[str, AfterValidator(_check_known)]
 """A param that names a verifier."""

@@ -1,8 +1,14 @@
 r"""Compare the final number of the completion with that of the reference.
 
 The final number of a text is the one in its last ``\boxed{...}``, else the first after its last ``####`` (GSM8K's
-mark), else the last one in it; of box and mark, the later one decides. Where a box holds several numbers, the last
-one is the answer only behind an equals sign.
+mark), else the last one of its last statement of the answer ("The answer is 42, since ..."), else the last one in it;
+of box and mark, the later one decides. Where a box holds several numbers, the last one is the answer only behind an
+equals sign.
+
+Without a box or a mark, the last number must be what the text comes to (`unmarked`). It is no answer in a question or a
+sentence that says that none is known, in a range, a list or a choice (between 2000 and 2005; 3 or 4), behind a bound
+(more than 5), a label (step 2) or an operator that no equals sign precedes (17 + 25, n - 1, 20-30), nor in brackets
+behind a name (f(0), x_2).
 
 Values are compared exactly, as fractions: 42, 42.0, +42 and 42. are one number; 41.999 is another, and 0.333 is not
 1/3. These forms are read: thousands (1,000 1_000 1'000 1\,000, a thin or no-break space; an ordinary space only where
@@ -10,15 +16,16 @@ the number is the whole answer: elsewhere 5 100 may be two numbers, and is no an
 (1/2, \frac{1}{2}, 1 1/2), powers of ten (1.5e3, 10^3, 1.5 × 10^3), amounts of money, and numbers that a unit touches
 (12.5kg). A percent sign is a unit: 50% is 50, and is not 0.5. An ordinal (the 12th) is a word.
 
-An expression that is not one plain number (2^10, 1.2.3, 2024-05-01, 12:30, 7/8/9, 1,2, √2, 5 million) is never read in
-part: as the final number, it is no answer rather than a wrong one. In 20-30, which may be a subtraction, it is 30.
+An expression that is not one plain number (2^10, 1.2.3, 2024-05-01, 12:30, 7/8/9, 1,2, √2, 2n, 5 million) is never
+read in part: as the final number, it is no answer rather than a wrong one.
 """
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 
 from tunesmith.core.ready_rows import reference
-from tunesmith.verifiers import latex
+from tunesmith.verifiers import latex, unmarked
 from tunesmith.verifiers.verdict import Columns, Verdict
 
 MARK = "####"
@@ -61,6 +68,8 @@ SCALE = re.compile(r"\s?(?:hundred|thousand|million|billion|trillion)\b", re.IGN
 """A word that multiplies the number before it."""
 WORD = re.compile(r"\d+(?:st|nd|rd|th|[xX])[.,]*", re.ASCII)
 """Digits that begin a word: an ordinal, or 3x."""
+VARIABLE = re.compile(r"[\d.][abcefijknopqrtuvwxyz](?:/\d+)?[.,]*$", re.ASCII)
+"""The end of a multiple of a variable, which is no unit: 2n."""
 LONGEST = 100
 """Characters of the longest number; a longer one is the output of a model that repeats itself."""
 
@@ -89,10 +98,16 @@ def final_number(text: str) -> str | None:
     if boxes:
         numbers = _numbers(_whole(boxes[-1][2].rpartition("=")[2]))
         return numbers[0] if len(numbers) == 1 else None
-    numbers = _numbers(_whole(after))
     if mark:
+        numbers = _numbers(_whole(after))
         return numbers[0] if numbers else None
-    return numbers[-1] if numbers else None
+    text = _whole(unmarked.EMPHASIS.sub("", unmarked.stated(after) or after))
+    found = list(_found(text))
+    if not found:
+        return None
+    start, end, written = found[-1]
+    previous = found[-2][1] if len(found) > 1 else None
+    return written if unmarked.is_outcome(text, start, end, previous) else None
 
 
 def is_marked(text: str) -> bool:
@@ -122,7 +137,11 @@ def _whole(answer: str) -> str:
 
 def _numbers(text: str) -> list[str | None]:
     """Every number in the text as written, and None for every token that only begins like one."""
-    numbers: list[str | None] = []
+    return [written for _, _, written in _found(text)]
+
+
+def _found(text: str) -> Iterator[tuple[int, int, str | None]]:
+    """The start and the end of every token, with its number."""
     for token in TOKEN.finditer(text):
         written = token[0]
         before, after = text[token.start() - 1 : token.start()], text[token.end() : token.end() + 10]
@@ -133,13 +152,13 @@ def _numbers(text: str) -> list[str | None]:
         if not WORD.fullmatch(written):
             other_script = any(mark.isnumeric() and not mark.isascii() for mark in before + after[:1])
             is_part = before == "/" or SCALE.match(after) or other_script
-            numbers.append(None if is_part else _number(written))
-    return numbers
+            start = token.end() - len(written)
+            yield start, start + len(written.rstrip(".,")), None if is_part else _number(written)
 
 
 def _number(written: str) -> str | None:
     number = NUMBER.fullmatch(written)
-    if number is None or len(number["number"]) > LONGEST:
+    if number is None or len(number["number"]) > LONGEST or VARIABLE.search(written):
         return None
     mixed = number["wholes"]
     return None if mixed and int(number["over"]) >= int(number["under"]) else number["number"]

@@ -41,6 +41,8 @@ class Verifier:
     needs: tuple[str, ...] = ("reference",)
     """Columns that a row must have. A verifier that needs a ``reference``, for which the row's own completion may stand
     in, gives the reference itself full marks."""
+    gold: Callable[[Columns], str] | None = None
+    """Writes a right answer to a row whose reference is not the text of one; None where it is."""
     optional: tuple[str, ...] = ()
     """Columns that are read where a row has them."""
     unbounded: bool = False

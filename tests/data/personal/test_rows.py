@@ -6,8 +6,8 @@ from typing import Any
 import data_sets as data
 import pytest
 
-from tunesmith.data import prepare
 from tunesmith.data.personal.finder import EMAIL, PHONE
+from tunesmith.data.personal.rows import quarantine
 from tunesmith.data.prepare import CheckedRows
 
 CLEAN = [{"question": f"what is {i}", "answer": str(i)} for i in range(20)]
@@ -57,16 +57,21 @@ def test_a_masked_secret_sets_no_row_aside(tmp_path: Path, stack: ExitStack) -> 
     assert token not in text(masked)
 
 
-def test_rows_with_personal_data_are_set_aside_where_params_say_so_and_masked_there(
-    tmp_path: Path, stack: ExitStack
+@pytest.mark.parametrize("treatment", ["mask", "set_aside"])
+def test_the_quarantine_shows_no_personal_data_that_params_keep_out_of_rows(
+    tmp_path: Path, stack: ExitStack, treatment: str
 ) -> None:
-    rows = check(stack, tmp_path, CLEAN + PERSONAL, personal_data="set_aside", max_bad_share=0.0)
-    assert [(problem.line, problem.reason) for problem in rows.problems] == [
-        (21, f"personal data: {EMAIL}"),
-        (22, f"personal data: {PHONE}, {EMAIL}"),
-    ]
-    assert "example.com" not in json.dumps(prepare.quarantine(rows.problems))
-    assert len(rows.index) == 20
+    bad = {"question": "mail ada@example.com", "answer": ""}
+    rows = check(stack, tmp_path, [*CLEAN, *PERSONAL, bad], personal_data=treatment, max_bad_share=0.1)
+    if treatment == "set_aside":
+        assert [(problem.line, problem.reason) for problem in rows.problems[:2]] == [
+            (21, f"personal data: {EMAIL}"),
+            (22, f"personal data: {PHONE}, {EMAIL}"),
+        ]
+    lines = quarantine(rows.problems, data.dataset(tmp_path / "a.jsonl", personal_data=treatment))
+    assert "mail <EMAIL_ADDRESS>" in str(lines[-1]["raw"])
+    assert "example.com" not in json.dumps(lines)
+    assert len(rows.index) == (20 if treatment == "set_aside" else 22)
 
 
 def test_nothing_is_sought_where_params_say_so(tmp_path: Path, stack: ExitStack) -> None:

@@ -126,9 +126,10 @@ def test_a_project_that_moves_takes_its_memory_along(
     cut_off(registry, project)
     moved = project.with_name("moved")
     shutil.copytree(project, moved)
-    monkeypatch.chdir(moved)
-    with pytest.raises(IntegrityError, match="lacks the entry"):
-        ledger.read(Registry(), NAME, SIGNING).verified(NAME)
+    with monkeypatch.context() as patch:
+        patch.chdir(moved)  # and back before the fixture leaves the project
+        with pytest.raises(IntegrityError, match="lacks the entry"):
+            ledger.read(Registry(), NAME, SIGNING).verified(NAME)
 
 
 def test_a_history_copied_to_another_tracker_makes_no_version_there(

@@ -71,9 +71,9 @@ RIGHT = [
     f"```\n{WHOLE}\n```\n```\nturn_back('ab', 1)\n```",
     f"```python\n{ROTATE_BODY}```",
     "moved = turned(word, len(word) - by)\nreturn moved",
-    f"{ROTATE_BODY}\n\nThis undoes it.",
+    f"{ROTATE_BODY}```\n\nThis undoes it.",
     f"{ROTATE_BODY}\n\ndef unrelated():\n    return 1\n",
-    f"Here it is:\n\n{WHOLE}\nIt slices, as (you) see.",
+    f"Here it is:\n\n{WHOLE}\n# It slices, as (you) see.",
     f"{WHOLE}\nif __name__ == '__main__':\n    print(turn_back(input(), 1))\n",
     "turn_back = lambda word, by: turned(word, len(word) - by)",
     "def turn_back(word: List[str], by):\n    return turned(word, math.floor(len(word) - by))",
@@ -101,6 +101,11 @@ WRONG = [
     ("import os\nos._exit(0)\n" + WHOLE, "the program exited early"),
     ("import no_such_module\n" + WHOLE, "does not load: ModuleNotFoundError: No module named 'no_such_module'"),
     ("def turn_back():\n    pass", "TypeError: turn_back() takes 0 positional arguments but 2 were given"),
+    (f"{ROTATE_BODY}\n\nThis undoes it.", "does not load: SyntaxError"),
+    (f"{ROTATE_BODY}\nFor example: turn_back('ab', 1)", "does not load: SyntaxError"),
+    (f"{WHOLE}\nIt slices, as (you) see.", "does not load: SyntaxError"),
+    (f"Here it is:\n\n{WHOLE}\n<|end|>", "does not load: SyntaxError"),
+    (f"```python\n{WHOLE}\nIt slices.\n```", "does not load: SyntaxError"),
     ("turn_back = 3", "does not load: NameError: the program defines no function 'turn_back'"),
 ]
 

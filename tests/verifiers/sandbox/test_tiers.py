@@ -107,16 +107,23 @@ def assert_untouched(bait: Bait, tmp_path: Path) -> None:
 
 
 def test_a_program_has_the_standard_library_and_no_installed_package(tier: tiers.Tier) -> None:
-    package = next(path for folder in interpreter.hidden() for path in folder.glob("**/*.py"))
+    packages = [
+        pytest.__file__,
+        *(str(path) for folder in interpreter.hidden() for path in [*folder.glob("**/*.py")][:1]),
+    ]
     program = """
 import ctypes, decimal, json, lzma, sqlite3, ssl, unittest
-def attempt(path):
-    try:
-        open(path).read()
-    except OSError:
-        return "hidden"
+def attempt(paths):
+    found = 0
+    for path in paths:
+        try:
+            open(path).read()
+            found += 1
+        except OSError:
+            pass
+    return found
 """
-    assert code.grade(program, row(str(package), "cases", "hidden"), tier, LIMITS).score == 1
+    assert code.grade(program, row(packages, "cases", 0), tier, LIMITS).score == 1
 
 
 def test_a_program_cannot_list_the_project(tier: tiers.Tier) -> None:
@@ -133,7 +140,13 @@ def test_an_ordinary_user_has_a_sandbox_too() -> None:
         folder.chmod(0o755)
         source = Path(tiers.__file__).parents[2]
         shutil.copytree(source / "verifiers/sandbox", folder / "tunesmith/verifiers/sandbox")
-        for module in ("__init__.py", "core/__init__.py", "core/errors.py", "verifiers/__init__.py"):
+        for module in (
+            "__init__.py",
+            "core/__init__.py",
+            "core/errors.py",
+            "core/formatting.py",
+            "verifiers/__init__.py",
+        ):
             (folder / "tunesmith" / module).parent.mkdir(exist_ok=True)
             shutil.copy(source / module, folder / "tunesmith" / module)
         script = (

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import TypedDict, cast
 
 from pydantic import PositiveInt
 from tqdm import tqdm
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Message, Row, dumps
+from tunesmith.core.ready_rows import Message, Row, ToolCall, dumps
 from tunesmith.evaluation.endpoint.client import Client
 from tunesmith.evaluation.endpoint.settings import Baseline
 
@@ -145,11 +145,11 @@ def day(milliseconds: int) -> str:
 
 def _request(row: Row) -> tuple[list[dict[str, object]], object]:
     """The messages of a row's prompt as OpenAI's API takes them, and its tools."""
-    return [_message(message) for message in row["prompt"]], cast("dict[str, object]", row).get("tools")
+    return [_message(message) for message in row["prompt"]], row.get("tools")
 
 
 def _message(message: Message) -> dict[str, object]:
-    sent: dict[str, Any] = {
+    sent: dict[str, object] = {
         name: value for name, value in message.items() if name in ("role", "content", "name", "tool_call_id")
     }
     if calls := message.get("tool_calls"):
@@ -157,10 +157,8 @@ def _message(message: Message) -> dict[str, object]:
     return sent
 
 
-def _call(call: dict[str, object], number: int) -> dict[str, object]:
+def _call(call: ToolCall, number: int) -> dict[str, object]:
     """A call of a tool with its arguments as JSON text, as the API has them."""
-    function = cast("dict[str, object]", call.get("function", call))
-    arguments = function.get("arguments", {})
-    text = arguments if isinstance(arguments, str) else dumps(arguments).decode()
-    call_id = call.get("id") or f"call_{number}"
-    return {"id": call_id, "type": "function", "function": {"name": function.get("name"), "arguments": text}}
+    function, call_id = call["function"], call.get("id") or f"call_{number}"
+    arguments = dumps(function["arguments"]).decode()
+    return {"id": call_id, "type": "function", "function": {"name": function["name"], "arguments": arguments}}

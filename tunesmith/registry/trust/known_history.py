@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, TypedDict, cast
@@ -164,18 +164,18 @@ def accept(
 def _own() -> Iterator[dict[str, Known]]:
     """Yield the content of this project's own memory, and write what the block changes of it."""
     path = memory()
-    ignore = path.with_name(".gitignore")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not ignore.exists():
-            files.write_text(ignore, "*\n")
-    except OSError as error:
-        raise IntegrityError(
-            f"{path}: the last entry of the history cannot be remembered here: {error.strerror}",
-            fix="let XDG_STATE_HOME name a folder that stays and can be written to",
-        ) from None
-    with path.with_name(f"{NAME}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(path.with_name(f"{NAME}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (ignore := path.with_name(".gitignore")).exists():
+                files.write_text(ignore, "*\n")
+        except OSError as error:
+            raise IntegrityError(
+                f"{path}: the last entry of the history cannot be remembered here: {error.strerror}",
+                fix="let XDG_STATE_HOME name a folder that stays and can be written to",
+            ) from None
         everything = _read_own()
         before = dict(everything)
         yield everything

@@ -81,6 +81,7 @@ class Gateway:
             yield
         finally:
             heartbeat.cancel()
+            await asyncio.wait([heartbeat])
             self._reading.shutdown(wait=False, cancel_futures=True)
             for client in self._clients.values():
                 await client.aclose()
@@ -209,7 +210,7 @@ class Gateway:
         async def ask(upstream: Upstream) -> None:
             body = {"model": upstream.name, "messages": [{"role": "user", "content": "?"}], "max_tokens": 1}
             client = self._client(upstream)
-            with suppress(httpx2.HTTPError):
+            with suppress(httpx2.HTTPError, RuntimeError):  # the latter where its client was closed meanwhile
                 reply = await client.post(
                     "http://engine/v1/chat/completions", json=body, timeout=self.settings.stall_seconds
                 )
@@ -217,16 +218,15 @@ class Gateway:
                     upstream.progressed()
             asked.discard(upstream)
 
-        tasks: set[asyncio.Task[None]] = set()
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS / 5)
-            for gone in [path for path in self._clients if not path.exists()]:
-                await self._clients.pop(gone).aclose()
-            current = self.proxy.current
-            if current and current not in asked and current.silence() > HEARTBEAT_SECONDS:
-                asked.add(current)
-                tasks.add(task := asyncio.create_task(ask(current)))
-                task.add_done_callback(tasks.discard)
+        async with asyncio.TaskGroup() as questions:
+            while True:
+                await asyncio.sleep(HEARTBEAT_SECONDS / 5)
+                for gone in [path for path in self._clients if not path.exists()]:
+                    await self._clients.pop(gone).aclose()
+                current = self.proxy.current
+                if current and current not in asked and current.silence() > HEARTBEAT_SECONDS:
+                    asked.add(current)
+                    questions.create_task(ask(current))
 
     def _client(self, upstream: Upstream) -> httpx2.AsyncClient:
         if upstream.socket not in self._clients:

@@ -1,6 +1,6 @@
 """Params that the entries of all objectives share."""
 
-from typing import Annotated, Any
+from typing import Annotated, ClassVar, Self
 
 import yaml
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -8,14 +8,24 @@ from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, Posi
 from tunesmith.core.params import EntryName, Section, WeightsKind
 from tunesmith.models.settings import Lora
 
+USUAL_SIZE = 4096
+"""The hidden size of the models of 7 to 8 billion parameters for which published defaults were chosen."""
+LARGER, SMALLER = 0.781, 0.0775
+"""Exponents of the hidden size with which the best learning rate falls."""
 
-def default_rate(*, full: float, adapter: float) -> Any:
-    """A default learning rate by the kind of weights that train.
 
-    ``full`` is TRL 1.16's default for the objective; an adapter takes about ten times as much (Schulman 2025, LoRA
-    Without Regret).
+def default_rate(full_rate: float, weights: WeightsKind, hidden_size: int) -> float:
+    """The learning rate of a training whose params name none, to two digits.
+
+    full_rate: the rate for all weights of a model of the usual size. An adapter takes ten times as much (Schulman et
+    al. 2025, LoRA Without Regret). The best rate fell with the power 0.781 of the hidden size in Llama models, and
+    0.0775 in Qwen models (get_lr of thinking-machines-lab/tinker-cookbook). Of others nothing is known, so the more
+    careful of the two holds on each side of the usual size. From QLoRA's 2e-4 at 7B it makes 1.2e-4 at 65B, where
+    Dettmers et al. took 1e-4 (2023, table 9).
     """
-    return Field(default_factory=lambda entry: full if entry.get("weights") == "full" else adapter)
+    exponent = LARGER if hidden_size > USUAL_SIZE else SMALLER
+    rate = full_rate * (1 if weights == "full" else 10) * (USUAL_SIZE / hidden_size) ** exponent
+    return float(f"{rate:.1e}")
 
 
 def _one_name(value: object) -> object:
@@ -32,14 +42,17 @@ def _one_name(value: object) -> object:
 class Entry(Section):
     """One training: one model of the pipeline, in the folder `models/<name>`."""
 
+    full_rate: ClassVar[float]
+    """Learning rate for all weights of a model of `USUAL_SIZE`: TRL 1.16's default for the objective."""
+
     dataset: Annotated[str, BeforeValidator(_one_name)]
     """The data set of `data` that it learns from, or the mixture of `mixtures`. Required."""
     weights: WeightsKind = "lora"
     """Which weights train: an adapter (lora), an adapter on a 4-bit base (qlora), or all of them (full)."""
     lora: Lora = Lora()
     """The adapter, for lora and qlora."""
-    learning_rate: PositiveFloat
-    """Peak learning rate; by default that of `default_rate` for the objective."""
+    learning_rate: PositiveFloat | None = None
+    """Peak learning rate; null: by `default_rate`, from the objective's rate, the weights and the model's size."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the learning rate rises to its peak; it falls linearly afterwards."""
     batch_size: PositiveInt = 8
@@ -48,6 +61,11 @@ class Entry(Section):
     """Seed of everything random: the order of the rows, the adapter's initial values, dropout, sampled answers."""
     probes: NonNegativeInt = 16
     """Held-out prompts answered before and after the training, to see that the answers changed."""
+
+    def at_size(self, hidden_size: int) -> Self:
+        """The entry with a learning rate: that of its params, or else the default for a model of this hidden size."""
+        rate = self.learning_rate or default_rate(self.full_rate, self.weights, hidden_size)
+        return self.model_copy(update={"learning_rate": rate})
 
     @property
     def adapter(self) -> Lora | None:

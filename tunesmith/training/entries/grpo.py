@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 
 from tunesmith.training.entries.online import Online
-from tunesmith.verifiers.names import VerifierName
+from tunesmith.verifiers.names import RefusalBy, VerifierName
 
 RewardWeights = dict[VerifierName, PositiveFloat]
 """Verifiers with their weights: a reward is the weighted sum of their scores."""
@@ -16,6 +16,19 @@ class Grpo(Online):
 
     rewards: Annotated[RewardWeights, Field(min_length=1)]
     """Verifiers with their weights, such as {number: 1.0}. Required."""
+    refusal_by: RefusalBy | None = None
+    """Who classifies refusals where `rewards` has refusal, and required there: judge (of params.yaml, first measured on
+    labelled answers), or rules, in the knowledge that a policy learns to write what phrases pass, or none of them."""
     probe: Annotated[int, Field(ge=2)] = 4
     """Answers a prompt that the starting policy gives before training; prompts whose answers all score the same are
     left out, since they teach nothing."""
+
+    @model_validator(mode="after")
+    def _refusals_are_backed(self) -> "Grpo":
+        if ("refusal" in self.rewards) != (self.refusal_by is not None):
+            raise ValueError(
+                "the verifier refusal reads phrases, which a policy learns to write: with it in rewards, say "
+                "refusal_by: judge (and name a judge), or refusal_by: rules to pay by phrases all the same; without "
+                "it, leave refusal_by out"
+            )
+        return self

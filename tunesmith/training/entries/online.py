@@ -4,14 +4,13 @@ from typing import Annotated
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.training.entries.common import Continued, default_rate
+from tunesmith.training.entries.common import Continued
 
 
 class Online(Continued):
     """Training on rollouts: a step scores ``prompts`` times ``group`` completions that the policy itself wrote."""
 
-    learning_rate: PositiveFloat = default_rate(full=1e-6, adapter=1e-5)
-    """Peak learning rate; by default 1e-6 where all weights train, 1e-5 for an adapter."""
+    full_rate = 1e-6
 
     steps: PositiveInt = 100
     """Optimizer steps."""

@@ -1,15 +1,14 @@
 """The entries `reward.<name>`."""
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from tunesmith.training.entries.common import Continued, default_rate
+from tunesmith.training.entries.common import Continued
 
 
 class Reward(Continued):
     """A reward model from preference pairs (Bradley and Terry 1952), for an entry of `rlhf` to follow."""
 
-    learning_rate: PositiveFloat = default_rate(full=1e-5, adapter=1e-4)
-    """Peak learning rate; by default 1e-5 where all weights train, 1e-4 for an adapter."""
+    full_rate = 1e-5
 
     epochs: PositiveInt = 1
     """Passes over the pairs."""

@@ -1,16 +1,15 @@
 """The entries `sft.<name>`."""
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from tunesmith.models.settings import Turns
-from tunesmith.training.entries.common import Entry, default_rate
+from tunesmith.training.entries.common import Entry
 
 
 class Sft(Entry):
     """Packed supervised fine-tuning of the base, with the loss on the assistant's turns."""
 
-    learning_rate: PositiveFloat = default_rate(full=2e-5, adapter=2e-4)
-    """Peak learning rate; by default 2e-5 where all weights train, 2e-4 for an adapter."""
+    full_rate = 2e-5
 
     epochs: PositiveInt = 1
     """Passes over the rows."""

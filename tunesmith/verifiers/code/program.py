@@ -1,8 +1,10 @@
 """Extract the program of a completion.
 
 A completion is a whole program, which defines the function asked for, or continues the prompt, which ends inside that
-function. Its code is its last fenced block that defines the function, else its last fenced block, else all of it. The
-sandbox finds out which of several readings compiles: the compiler itself can be made to crash.
+function. Its code is its last fenced block that defines the function, else its last fenced block, else all of it up to
+a closing fence. The sandbox finds out which of several readings compiles: the compiler itself can be made to crash. A
+reading may leave out prose before a program, and nothing behind it: a text that goes on with what does not compile is
+wrong, as it is to HumanEval.
 """
 
 import re
@@ -14,8 +16,8 @@ CODE = re.compile(r"^(?:[ \t]+\S|(?:def|class|return|import|from|for|while|if|ra
 """The start of a line of a program or of a function's body; a text without such a line is prose."""
 START = re.compile(r"^(?:from|import|def|class|async|@)\b", re.MULTILINE)
 """The first line of a program that prose comes before."""
-BODY_END = re.compile(r"^[^\s#)\]}]", re.MULTILINE)
-"""The first line that is no longer part of an indented body."""
+CLOSING = re.compile(r"^[ \t]*+```[ \t]*+$", re.MULTILINE)
+"""The end of a block that a prompt opened."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,9 @@ class Program:
 
 def extract(completion: str, entry: str) -> str | None:
     """The code of a completion that should define the function ``entry``; None for prose without code."""
+    before, *behind = CLOSING.split(completion)
+    if len(behind) == 1 and "```" not in before and (_definition(before, entry) or CODE.search(before)):
+        completion = before
     blocks = [block for language, block in FENCE.findall(completion) if language.lower() in ("", "python", "py")]
     defining = [block for block in blocks if _definition(block, entry)]
     code = str((defining or blocks or [completion])[-1]).rstrip()
@@ -42,10 +47,10 @@ def assemble(code: str, prompt: str, entry: str) -> Program:
     if definition:
         start = START.search(code)
         first = start.start() if start else 0
-        return Program(stub(prompt), [code, code[first:], code[first : _body_end(code, definition.end())]])
+        return Program(stub(prompt), list(dict.fromkeys([code, code[first:]])))
     if not prompt.endswith("\n") and not code.startswith("\n"):
         prompt += "\n"
-    bodies = [code, code[: _body_end(code, 0)], f"    {code}", textwrap.indent(textwrap.dedent(code), "    ")]
+    bodies = [code, f"    {code}", textwrap.indent(textwrap.dedent(code), "    ")]
     return Program("", [prompt + body for body in bodies if body.strip()] + [code])
 
 
@@ -57,9 +62,3 @@ def stub(prompt: str) -> str:
 def _definition(code: str, entry: str) -> re.Match[str] | None:
     name = re.escape(entry)
     return re.search(rf"^(?:(?:async\s+)?def|class)\s+{name}\b|^{name}\s*[:=]", code, re.MULTILINE)
-
-
-def _body_end(code: str, position: int) -> int:
-    """The end of the indented lines after a position."""
-    end = BODY_END.search(code, position)
-    return end.start() if end else len(code)

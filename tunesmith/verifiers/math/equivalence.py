@@ -2,7 +2,8 @@ r"""Decide whether two mathematical answers are the same, given an algebra syste
 
 Brackets, order, names and words are compared here, as written: (1, 2) is a pair or an open interval and is
 not {1, 2}, [1, 2) is neither; a list without brackets is a set, in any order; x = 5 is 5, but not y = 5, and 2x = 5
-is not 5; in a chain (x = 3 + 2 = 5) every value must be the same. Words are compared as words.
+is not 5; in a chain (x = 3 + 2 = 5) every value must be the same. Words are compared as words. Where both have a unit,
+it must be the same one.
 """
 
 import re
@@ -17,7 +18,7 @@ NAME = re.compile(
     r"(?:\\?[a-zA-Z]|\\(?!pi\b)[a-z]+|[A-Z]{2,4})(?:_(?:\w|\{\w+\}))?'?"
     r"|[fghpqFGHPQ]'?\([^()=]{1,20}\)|\\angle\s*[A-Z]{1,3}|[a-zA-Z]{4,20}|\\text\{[a-zA-Z]{1,20}\}"
 )
-OPERATOR = re.compile(r"\\(?:int|sum|prod|lim|det|binom|dbinom|operatorname|partial)(?![a-zA-Z])|\\frac\{d\}|!")
+OPERATOR = re.compile(r"\\(?:int|sum|prod|lim|det|binom|dbinom|operatorname|partial)(?![a-zA-Z])|\\frac\{d\}|(?<!\\)!")
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d+)?|\.\d+|\d+/\d+|\\[dt]?frac\{?\d+\}?\{?\d+\}?)")
 TEN = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:\\times|\\cdot|\*)\s*)?10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|\d)")
 """A power of ten, which is a way of writing a number."""
@@ -40,6 +41,8 @@ class Answer:
     """The words; the brackets around parts; the base in which a value is written, if that is given."""
     sides: tuple[str, ...] = ()
     """The sides of the equals signs of a value; a bare value is a single side."""
+    unit: str = ""
+    """The unit of a value, where it has one that `units` knows."""
     parts: "tuple[Answer, ...]" = ()
 
     @property
@@ -55,6 +58,14 @@ class Answer:
         yield from (side for side in self.sides if side != self.name)
         for part in self.parts:
             yield from part.expressions()
+
+
+def names(text: str) -> bool:
+    """Whether ``text`` names a quantity, and is not the value of one: n, f(3), x + y."""
+    text = text.strip()
+    return NAME.fullmatch(text) is not None or (
+        "=" not in text and re.search(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])", COMMAND.sub(" ", text)) is not None
+    )
 
 
 Equal = Callable[[str, str], bool]
@@ -89,7 +100,7 @@ def same(gold: Answer, answer: Answer, equal: Equal) -> bool:
 
 def _same_value(gold: Answer, answer: Answer, equal: Equal) -> bool:
     """Compare two values; where only one is an equation, by the value that it gives."""
-    if gold.text and answer.text and gold.text != answer.text:
+    if (gold.text and answer.text and gold.text != answer.text) or (gold.unit and answer.unit not in ("", gold.unit)):
         return False
     if len(gold.sides) > 1 and len(answer.sides) > 1 and (gold.name is None or gold.name != answer.name):
         return len(gold.sides) == len(answer.sides) == 2 and _equal("=".join(gold.sides), "=".join(answer.sides), equal)

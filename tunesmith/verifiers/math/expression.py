@@ -1,14 +1,16 @@
 r"""Take a mathematical expression as written apart into an `Answer`.
 
-Units, currencies, a percent sign and the base of a numeral are not part of the value: 50% is 50, and is not 0.5. Text
-that an algebra system would read otherwise than it is meant (1.2.3, 1 2, a word as a product of its letters) is not
-read at all.
+Units, currencies, a percent sign and the base of a numeral are not part of the value: 50% is 50, and is not 0.5. A
+ratio 1:2 is the fraction 1/2; (p, q) = (3, 2) is (3, 2); 3 < x < 5 is the interval (3, 5), and x > 5 is (5, \infty).
+Text that an algebra system would read otherwise than it is meant (1.2.3, 1 2, a word as a product of its letters) is
+not read at all.
 """
 
 import re
 from itertools import accumulate
 from typing import Literal
 
+from tunesmith.verifiers.math import units
 from tunesmith.verifiers.math.equivalence import COMMAND, NAME, Answer
 
 LONGEST = 300
@@ -24,15 +26,25 @@ UNICODE = {
         "\u202f": r"\,",
         "<=": r"\le ",
         ">=": r"\ge ",
-        "€": "",
-        "£": "",
         r"\dfrac": r"\frac",
     },
-    **{r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge", r"\$": "", "**": "", "`": ""},
+    **{r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\leq": r"\le", r"\geq": r"\ge", r"\$": "$", "**": "", "`": ""},
+    **{r"\lt": "<", r"\gt": ">", r"\colon": ":", r"\dots": r"\ldots"},
 }
-IGNORED = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!;:]|\\(?= )|\$|^\\[(\[]|\\[)\]]$")
-THIN = re.compile(r"(?<=\d)(?:\\,|\{,\}|(?<=^\d) |(?<=^\d\d) |(?<=^\d\d\d) )(?=\d{3}(?![\d/]))")
-THOUSANDS = re.compile(r"((?:.*=)?\s*[-+]?)(\d{1,3}(?:,\d{3})+)((?:\.\d+)?\D*)", re.ASCII)
+IGNORED = re.compile(
+    r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[!;:]|\\(?= )|\$(?!\s*[\d.])|^\\[(\[]|\\[)\]]$"
+)
+LETTER = re.compile(r"\\(?:mathrm|mathit|mathbf|boldsymbol|operatorname)\{\s*([a-zA-Z]|\d+|pi)\s*\}")
+"""A letter or a number in another type: \\mathrm{e}."""
+THIN = re.compile(r"(?<=\d)(?:,(?:\\!\s?)|\\,|\{,\}|(?<=^\d) |(?<=^\d\d) |(?<=^\d\d\d) )(?=\d{3}(?![\d/]))")
+THOUSANDS = re.compile(r"((?:.*=)?\s*[-+]?\s*[$€£]?)(\d{1,3}(?:,\d{3})+)((?:\.\d+)?\D*)", re.ASCII)
+NAMED = re.compile(r"\(\s*[a-zA-Z](?:_\w)?(?:\s*,\s*[a-zA-Z](?:_\w)?){1,5}\s*\)\s*=\s*(?=[(\[])")
+"""The names of an ordered answer."""
+RATIO = re.compile(r"(\d{1,30}(?:\.\d{1,30})?)((?:\s*:\s*\d{1,30}(?:\.\d{1,30})?){1,5})")
+CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
+RELATION = re.compile(r"\s*(<|>|\\le(?![a-z])|\\ge(?![a-z]))\s*")
+MEMBER = re.compile(r"[a-zA-Z]\s*\\in\s*(?=[(\[\\])")
+CURRENCY = re.compile(r"[-+\u2212]?\s*([$€£])")
 CONNECTIVE = re.compile(r"\s*,?\s*(?:\\text\{\s*(?:or|and)\s*\}|\b(?:or|and)\b)\s*")
 WORDS = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf)\{([^{}\\]*[a-zA-Z][^{}\\]*)\}")
 PROSE = re.compile(r"(?=.*[a-zA-Z]{4})[a-zA-Z]+(?: [a-zA-Z]+){0,2}|yes|no", re.IGNORECASE)
@@ -42,7 +54,7 @@ LONG_UNIT = (
     r"(?!(?:hundred|thousand|million|billion|trillion|times|plus|minus)\b)[a-zA-Z]{4,20}(?: [a-zA-Z]{2,20}){0,2}"
 )
 UNIT = re.compile(
-    rf"(?<=[\w}})])(?:\s*(?:\\?%|\\?\bpercent|\^\{{?\s*\\circ\s*\}}?|{TEXT_UNIT})|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
+    rf"(?<=[\w}})])(?:\s*(?:[€£$¢]|\\?%|\\?\bpercent|\^\{{?\s*\\circ\s*\}}?|{TEXT_UNIT})|(?<=[\d}}])\s+(?:{SHORT_UNIT}|{LONG_UNIT}))$"
 )
 FRACTION = r"\\frac\s*\{?(?P<over>\d+?)\}?\s*\{?(?P<under>\d+)\}?|\s(?P<a>\d+)/(?P<b>\d+)"
 MIXED = re.compile(rf"(?P<sign>-?)\s*(?P<whole>\d+)\s*(?:{FRACTION})")
@@ -63,8 +75,14 @@ def read(text: str) -> Answer | None:
     """Take ``text`` apart; None where it is not a mathematical expression, or could be misread."""
     for written, plain in UNICODE.items():
         text = text.replace(written, plain)
-    text = THIN.sub("", IGNORED.sub("", text.strip()).strip().strip("*").rstrip(".,;: ").strip())
+    text = LETTER.sub(_letter, THIN.sub("", text.strip()))
+    text = THIN.sub("", IGNORED.sub("", text).strip().strip("*").rstrip(".,;: ").strip())
     return _read(text.replace(r"\,", " ")) if 0 < len(text) <= LONGEST and _depth(text) <= DEEPEST else None
+
+
+def _letter(match: re.Match[str]) -> str:
+    before = match.string[match.start() - 1 : match.start()]
+    return (" " if before.isalpha() else "") + (r"\pi " if match[1] == "pi" else match[1])
 
 
 def _depth(text: str) -> int:
@@ -78,7 +96,17 @@ def _read(text: str) -> Answer | None:
     if words or PROSE.fullmatch(text):
         phrase = " ".join((words[1] if words else text).strip("() .").split())
         return Answer("words", phrase.casefold() if len(phrase) > 1 else phrase)
-    text = CONNECTIVE.sub(", ", text)
+    joined = CONNECTIVE.sub(", ", text)
+    if joined != text and all(map(_interval, _split(joined, (",",)))):
+        return _parts("unordered", r"\cup", _split(joined, (",",)))  # x < 1 or x > 2
+    text = MEMBER.sub("", NAMED.sub("", joined))
+    ratio = RATIO.fullmatch(text)
+    if ratio and not CLOCK.fullmatch(text):
+        terms = [ratio[1], *re.findall(r"[\d.]+", ratio[2])]
+        return _read(rf"\frac{{{terms[0]}}}{{{terms[1]}}}") if len(terms) == 2 else _parts("ordered", ":", terms)
+    interval = _interval(text)
+    if interval:
+        return _parts("ordered", interval[0], list(interval[1:]))
     grouped = THOUSANDS.fullmatch(text)
     if grouped:
         text = grouped[1] + grouped[2].replace(",", "") + grouped[3]
@@ -95,8 +123,40 @@ def _read(text: str) -> Answer | None:
         return Answer("value", based[2], (based[1],))
     if text.count(r"\pm") == 1:
         return _parts("unordered", "{}", [text.replace(r"\pm", sign) for sign in "+-"])
-    sides = [_value(side) for side in _split(text, ("=",))]
-    return Answer("value", sides=tuple(side for side in sides if side)) if all(sides) else None
+    written = _split(text, ("=",))
+    sides = tuple(side for side in map(_value, written) if side)
+    return Answer("value", sides=sides, unit=_unit(written[-1])) if len(sides) == len(written) else None
+
+
+def _interval(text: str) -> tuple[str, str, str] | None:
+    """The brackets and the ends of the interval that an inequality of one name states; None for any other text."""
+    pieces = RELATION.split(text.strip())
+    if len(pieces) == 5 and NAME.fullmatch(pieces[2]) and "<" in pieces[1].replace("\\le", "<"):
+        low, first, _, second, high = pieces
+        if second not in ("<", r"\le"):
+            return None
+    elif len(pieces) == 5 and NAME.fullmatch(pieces[2]):
+        high, second, _, first, low = pieces
+        if first not in (">", r"\ge"):
+            return None
+    elif len(pieces) == 3 and (NAME.fullmatch(pieces[0]) or NAME.fullmatch(pieces[2])):
+        name, relation, end = pieces if NAME.fullmatch(pieces[0]) else pieces[::-1]
+        above = (relation in (">", r"\ge")) == (name == pieces[0])
+        low, high = (end, r"\infty") if above else (r"-\infty", end)
+        first = second = relation
+    else:
+        return None
+    if any(re.search("[a-zA-Z]", COMMAND.sub("", end)) or not end for end in (low, high)):
+        return None
+    opening = "[" if first in (r"\le", r"\ge") and low != r"-\infty" else "("
+    closing = "]" if second in (r"\le", r"\ge") and high != r"\infty" else ")"
+    return opening + closing, low, high
+
+
+def _unit(text: str) -> str:
+    """The unit of a value as written, as `units` compares it."""
+    currency, unit = CURRENCY.match(text), UNIT.search(text)
+    return currency[1] if currency else units.canonical(unit[0]) if unit else ""
 
 
 def _parts(kind: Literal["ordered", "unordered"], brackets: str, texts: list[str]) -> Answer | None:
@@ -118,7 +178,7 @@ def _split(text: str, separators: tuple[str, ...]) -> list[str]:
 
 def _value(text: str) -> str | None:
     """Write one side of an equation for the algebra system; None where it could be misread."""
-    text = text.strip()
+    text = CURRENCY.sub(lambda sign: sign[0].rstrip("$€£"), text.strip(), count=1).strip()
     if NAME.fullmatch(text):
         return text
     for _ in range(3):

@@ -1,6 +1,7 @@
 """The bare interpreter that a sandbox runs, and the files it needs."""
 
 import functools
+import site
 import sys
 from pathlib import Path
 
@@ -35,11 +36,14 @@ def readable() -> list[Path]:
 
 @functools.cache
 def hidden() -> list[Path]:
-    """Folders of installed packages in what is readable, without those that are another's under a second name.
+    """Folders of installed packages in what is readable, without those that are another's under a second name; also
+    those of this environment, if it is there, as in our images.
 
     A program could put them on its path, and would then be right on the machines that have its packages.
     """
     folders = [
         folder for path in readable() for name in PACKAGES for folder in (*path.glob(f"python*/{name}"), path / name)
     ]
-    return [folder for folder in dict.fromkeys(path.resolve() for path in folders) if folder.is_dir()]
+    roots = [path.resolve() for path in readable()]
+    own = [path for path in map(Path, site.getsitepackages()) if any(path.resolve().is_relative_to(r) for r in roots)]
+    return [folder for folder in dict.fromkeys(path.resolve() for path in [*folders, *own]) if folder.is_dir()]

@@ -6,7 +6,8 @@ import data_sets as data
 import pytest
 
 from tunesmith.cli import advise
-from tunesmith.data import readers, service_files
+from tunesmith.data import readers
+from tunesmith.data.formats import service_files
 
 ASKED = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
 ANSWERED = [*ASKED, {"role": "assistant", "content": "4", "weight": 0}]

@@ -2,15 +2,15 @@ from typing import Any
 
 import pytest
 
-from tunesmith.data import chat_formats
-from tunesmith.data.chat_formats import RowError
+from tunesmith.data.records import RowError
+from tunesmith.data.turns import markup, messages, order
 
 TURNS = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
 BRIEF = {"role": "system", "content": "Be brief."}
 
 
 @pytest.mark.parametrize(
-    ("text", "messages"),
+    ("text", "turns"),
     [
         ("<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n4<|im_end|>\n", TURNS),
         ("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n2 + 2?<|im_end|>\n<|im_start|>assistant\n4",
@@ -31,14 +31,14 @@ BRIEF = {"role": "system", "content": "Be brief."}
          [TURNS[0], {"role": "assistant", "content": "    return 4\n### Input:\nfoo"}]),
     ],
 )  # fmt: skip
-def test_chat_markup_is_split_into_turns(text: str, messages: list[dict[str, str]]) -> None:
-    assert chat_formats.from_text(text) == messages
+def test_chat_markup_is_split_into_turns(text: str, turns: list[dict[str, str]]) -> None:
+    assert markup.from_text(text) == turns
 
 
 @pytest.mark.parametrize("text", ["Once upon a time.", "He said:\n\nHuman: they said\n\nAssistant: ok"])
 def test_text_that_does_not_mark_its_speakers_is_refused(text: str) -> None:
     with pytest.raises(RowError, match="no turns"):
-        chat_formats.from_text(text)
+        markup.from_text(text)
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,12 @@ def test_text_that_does_not_mark_its_speakers_is_refused(text: str) -> None:
         ({"role": "User", "content": [{"type": "text", "text": "x"}]}, {"role": "user", "content": "x"}),
         ({"role": "tool", "content": "x", "tool_call_id": "1"}, {"role": "tool", "content": "x", "tool_call_id": "1"}),
         ({"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1}'}}]},
-         {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"x": 1}}}]}),
+         {"role": "assistant", "content": "",
+          "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": {"x": 1}}}]}),
     ],
 )  # fmt: skip
 def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
-    assert chat_formats.from_list([value]) == [message]
+    assert messages.from_list([value]) == [message]
 
 
 @pytest.mark.parametrize(
@@ -67,11 +68,12 @@ def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
         ({"role": "narrator", "content": "x"}, "unknown role: 'narrator'"),
         ({"role": ["user"], "content": "x"}, "unknown role"),
         ({"role": "user", "content": 3}, "wrong type: the content of turn 1 is int"),
-        ({"role": "assistant", "content": "x", "weight": 0}, "field lost: 'weight' of turn 1"),
-        (
-            {"role": "assistant", "content": "x", "function_call": {"name": "f"}},
-            "field lost: 'function_call'",
-        ),
+        ({"role": "assistant", "content": "x", "mood": "sad"}, "field lost: 'mood' of turn 1"),
+        ({"role": "assistant", "content": "x", "weight": 0.5}, "wrong type: 'weight' of turn 1 is 0.5"),
+        ({"role": "assistant", "content": "x", "train": True, "masked": True}, "wrong type: the marks of turn 1"),
+        ({"role": "user", "content": "x", "loss": True}, "wrong role: turn 1 is marked as trained"),
+        ({"role": "assistant", "content": "x", "thinking": "a", "reasoning": "b"}, "field lost: turn 1 has reasoning"),
+        ({"role": "user", "content": "x", "tool_calls": [{"name": "f"}]}, "wrong role: turn 1 is the user's"),
         ({"role": "assistant", "tool_calls": 5}, "wrong type: the tool calls of turn 1"),
         ({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}, "wrong type: the arg"),
         ({"role": "user", "content": [{"type": "image"}]}, "wrong type: turn 1 has a part of type 'image'"),
@@ -79,7 +81,7 @@ def test_a_turn_becomes_a_message(value: Any, message: dict[str, Any]) -> None:
 )
 def test_a_malformed_turn_is_refused(value: Any, reason: str) -> None:
     with pytest.raises(RowError) as error:
-        chat_formats.from_list([value])
+        messages.from_list([value])
     assert str(error.value).startswith(reason)
 
 
@@ -96,7 +98,7 @@ def speakers(*roles: str) -> list[dict[str, str]]:
     ],
 )
 def test_turns_in_order_pass(roles: list[str]) -> None:
-    chat_formats.check_order(speakers(*roles))
+    order.check_order(speakers(*roles))
 
 
 @pytest.mark.parametrize(
@@ -110,5 +112,5 @@ def test_turns_in_order_pass(roles: list[str]) -> None:
 )
 def test_turns_out_of_order_are_refused(roles: list[str], reason: str) -> None:
     with pytest.raises(RowError) as error:
-        chat_formats.check_order(speakers(*roles))
+        order.check_order(speakers(*roles))
     assert str(error.value) == reason

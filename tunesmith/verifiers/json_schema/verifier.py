@@ -7,10 +7,13 @@ must have each of its fields with an equal value, and may have others (``additio
 reference that is not an object must be equal as a whole. Numbers are equal by value, as in JSON Schema: 1 is 1.0, and
 is not true.
 
-The schema is the project's own, the completion is not: patterns are matched by RE2 in linear time, nothing is
-fetched (a ``$ref`` leads into the schema itself), ``format`` is not checked. A row whose schema needs more, such as
-``patternProperties``, is not gradable. A part of the value meets a ``$ref`` once, so that a union which contains itself
-takes no exponential time; the `catalog` limits the time of what is left.
+A schema without ``$schema`` is read by the newest draft in which all of its keywords mean something: `dependencies`,
+or `items` as a list, say that it was written for draft 7, a boolean `exclusiveMinimum` for draft 4. ``format`` is
+checked, where `formats` knows it.
+
+The schema is the project's own, the completion is not: patterns are matched by RE2 in linear time, and nothing is
+fetched (a ``$ref`` leads into the schema itself). A part of the value meets a ``$ref`` once, so that a union which
+contains itself takes no exponential time; the `catalog` limits the time of what is left.
 """
 
 import json
@@ -19,14 +22,16 @@ import re
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import Any
 
 import re2
-from jsonschema import SchemaError, ValidationError, validators
+from jsonschema import Draft4Validator, Draft7Validator, Draft201909Validator, SchemaError, ValidationError, validators
 from jsonschema.protocols import Validator
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from tunesmith.verifiers import regex
+from tunesmith.verifiers.json_schema import formats
 from tunesmith.verifiers.verdict import Columns, Verdict
 
 LONGEST = 100_000
@@ -39,7 +44,8 @@ Reference = Callable[[Validator, str, object, object], Iterator[ValidationError]
 _met: ContextVar[dict[tuple[int, int], ValidationError | None]] = ContextVar("met")
 """The first error of each pair that was met in this validation: a schema that has a ``$ref``, and a part of the value.
 By their ids, since both live as long as the validation."""
-UNSUPPORTED = {"patternProperties", "unevaluatedProperties", "$dynamicRef", "$recursiveRef"}
+DYNAMIC = {"$dynamicRef", "$recursiveRef"}
+"""References whose target depends on the way to them: a part of the value may meet one again with another outcome."""
 
 
 def verify(completion: str, row: Columns) -> Verdict:
@@ -148,23 +154,59 @@ def _key(value: object) -> Hashable:
 
 @lru_cache(maxsize=64)
 def _validator(schema_text: str) -> Validator:
-    """The validator of a schema. Raises SchemaError, re2.error, and ValueError for a keyword that is not supported."""
+    """The validator of a schema. Raises SchemaError, re2.error, and ValueError for what is no schema."""
     schema = json.loads(schema_text)
     if not isinstance(schema, dict | bool):
         raise ValueError("a schema must be an object, true or false")
-    level: list[object] = [schema]
-    while level:
-        for part in (part for part in level if isinstance(part, dict)):
-            if UNSUPPORTED & part.keys():
-                raise ValueError(f"{min(UNSUPPORTED & part.keys())} is not supported")
-            if isinstance(part.get("pattern"), str):
-                regex.compile_pattern(part["pattern"])
-        level = [inner for outer in level for inner in _inside(outer)]
-    dialect = validators.validator_for(schema)
+    parts = list(_parts(schema))
+    for part in parts:
+        properties = part.get("patternProperties")
+        for pattern in (part.get("pattern"), *(properties if isinstance(properties, dict) else ())):
+            if isinstance(pattern, str):
+                regex.compile_pattern(pattern)
+    dialect = validators.validator_for(schema, default=_dialect(parts))
     dialect.check_schema(schema)
-    keywords = {"pattern": _pattern, "uniqueItems": _unique_items, "$ref": _once(dialect.VALIDATORS["$ref"])}
+    keywords = {
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+        "format": _format,
+    }
+    if not any(DYNAMIC & part.keys() for part in parts):
+        keywords["$ref"] = _once(dialect.VALIDATORS["$ref"])
     linear: type[Validator] = validators.extend(dialect, keywords)
     return linear(schema, registry=Registry())
+
+
+def _parts(schema: object) -> Iterator[dict[str, object]]:
+    """Every object in a schema."""
+    level = [schema]
+    while level:
+        yield from (part for part in level if isinstance(part, dict))
+        level = [inner for outer in level for inner in _inside(outer)]
+
+
+def _dialect(parts: list[dict[str, object]]) -> Any:
+    """The class of the newest draft in which the keywords of a schema that names none mean something."""
+    if any(isinstance(part.get(name), bool) for part in parts for name in ("exclusiveMinimum", "exclusiveMaximum")):
+        return Draft4Validator
+    newer = {
+        "$defs",
+        "dependentRequired",
+        "dependentSchemas",
+        "prefixItems",
+        "unevaluatedProperties",
+        "unevaluatedItems",
+    }
+    legacy = any(
+        "dependencies" in part or isinstance(part.get("items"), list) or "additionalItems" in part for part in parts
+    )
+    if legacy and not any(newer & part.keys() for part in parts):
+        return Draft7Validator
+    if legacy or any("$recursiveRef" in part for part in parts):
+        return Draft201909Validator
+    return validators.validator_for({})
 
 
 def _once(check: Reference) -> Reference:
@@ -185,8 +227,40 @@ def _once(check: Reference) -> Reference:
 
 
 def _pattern(validator: object, pattern: str, value: object, schema: object) -> Iterator[ValidationError]:
-    if isinstance(value, str) and not regex.compile_pattern(pattern).search(regex.utf8(value)):
+    if isinstance(value, str) and not _matches(pattern, value):
         yield ValidationError(f"{value[:80]!r} does not match {pattern!r}")
+
+
+def _matches(pattern: str, text: str) -> bool:
+    return bool(regex.compile_pattern(pattern).search(regex.utf8(text)))
+
+
+def _pattern_properties(
+    validator: Validator, patterns: dict[str, object], value: object, schema: object
+) -> Iterator[ValidationError]:
+    for pattern, subschema in patterns.items():
+        for name, inner in value.items() if isinstance(value, dict) else ():
+            if _matches(pattern, name):
+                yield from validator.descend(inner, subschema, path=name, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Validator, allowed: object, value: object, schema: dict[str, dict[str, object]]
+) -> Iterator[ValidationError]:
+    """Check the properties that neither `properties` nor `patternProperties` names."""
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        if name in known or any(_matches(pattern, name) for pattern in patterns):
+            continue
+        if allowed is False:
+            yield ValidationError(f"the property {name[:80]!r} is not allowed")
+        else:
+            yield from validator.descend(inner, allowed, path=name)
+
+
+def _format(validator: object, name: str, value: object, schema: object) -> Iterator[ValidationError]:
+    if isinstance(value, str) and not formats.holds(name, value):
+        yield ValidationError(f"{value[:80]!r} is not of the format {name!r}")
 
 
 def _unique_items(validator: object, unique: bool, value: object, schema: object) -> Iterator[ValidationError]:

@@ -110,6 +110,8 @@ def find_contradictions(rows: dict[int, Row]) -> dict[int, int]:
         return {}
     if any("chosen" in row for row in rows.values()):
         return _reversed_pairs(rows)
+    if any(isinstance(row.get("label"), bool) for row in rows.values()):
+        return _opposite_marks(rows)
     first, *others = rows
     different = {position: first for position in others if not _same_answer(rows[first], rows[position])}
     if not different:
@@ -129,6 +131,17 @@ def _same_answer(first: Row, second: Row) -> bool:
     if gold is None:
         return splits.normalise(reference(first)) == splits.normalise(reference(second))
     return catalog.verify(name, gold, second).score == 1
+
+
+def _opposite_marks(rows: dict[int, Row]) -> dict[int, int]:
+    """Map each mark to one of the same answer that says the opposite."""
+    sides = {position: (ready_rows.dumps(row["completion"]), row["label"]) for position, row in rows.items()}
+    positions = {mark: position for position, mark in sides.items()}
+    return {
+        position: positions[answer, not good]
+        for position, (answer, good) in sides.items()
+        if (answer, not good) in positions
+    }
 
 
 def _reversed_pairs(rows: dict[int, Row]) -> dict[int, int]:

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from tunesmith.core.errors import DataError
 from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Message
-from tunesmith.data import conversations, layouts, readers, splits
-from tunesmith.data.chat_formats import RowError
-from tunesmith.data.records import Fields, Record
+from tunesmith.data import layouts, readers, splits
+from tunesmith.data.columns import cells, prompts
+from tunesmith.data.records import Fields, Record, RowError
 from tunesmith.data.splits import Share, normalise
 
 GRAM = 8
@@ -104,13 +104,14 @@ class EvaluationSets:
 
 
 def _prompt(fields: Fields) -> list[Message] | None:
-    layout = layouts.recognise(fields)
     try:
+        fields, _ = cells.read(fields)
+        layout = layouts.recognise(fields)
         if layout is None:
             return None
         if layout.kind is not None:
             return [message for message in layout.to_row(fields)["prompt"] if message["role"] != "system"]
-        return conversations.column_messages(fields, layout.columns[0], "user") if layout.columns else None
+        return prompts.column_messages(fields, layout.columns[0], "user") if layout.columns else None
     except RowError:
         return None
 

@@ -1,0 +1,46 @@
+"""The names of columns, by what they hold."""
+
+INSTRUCTIONS = ("instruction", "prompt")
+QUESTIONS = ("question", "query", "problem")
+INPUTS = ("input", "inputs")
+CONTEXTS = (
+    *("context", "article", "passage", "document", "documents", "paragraph", "background", "knowledge", "story"),
+    *("evidence", "reference_text", "source_text", "source_document", "facts", "contexts", "table", "schema_text"),
+)
+"""Columns with material that a prompt refers to."""
+PROMPT_RANKS: tuple[tuple[str, ...], ...] = (INSTRUCTIONS, QUESTIONS, INPUTS, CONTEXTS)
+"""Columns that a prompt is made of, in the order in which they are put together, at most one of each group."""
+PROMPTS = ("prompt", "question", "instruction", "query", "problem", "input")
+ANSWERS = ("completion", "response", "output", "answer", "solution")
+CHATS = ("messages", "conversations", "conversation", "dialog", "dialogue", "turns", "chat")
+CHOICES = ("choices", "options")
+SYSTEMS = ("system", "system_prompt", "system_message", "systemInstruction")
+HISTORIES = ("history", "chat_history")
+TOOLS = ("tools", "functions", "toolConfig")
+REJECTED = ("rejected", "rejected_response", "rejected_answer", "rejected_messages", "rejected_output")
+OPTION_LABELS = ("A", "B", "C", "D", "E", "F", "G", "H")
+OPTION_COLUMNS = ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}", "opt_{}", "answer_{}")
+"""Names of columns with an option each, by its letter."""
+MEDIA = ("image", "images", "audio", "audios", "video", "videos", "image_path", "image_url", "pixel_values")
+
+DESCRIBING = {
+    *("id", "idx", "index", "key", "uuid", "hash", "row", "row_id", "name", "title", "url", "link", "path", "file"),
+    *("source", "origin", "dataset", "data_source", "split", "subset", "config", "license", "version", "author"),
+    *("category", "categories", "subcategory", "topic", "topics", "subject", "subjects", "domain", "field", "tag"),
+    *("tags", "keywords", "type", "types", "kind", "task", "task_type", "task_name", "skill", "skills", "level"),
+    *("difficulty", "grade_level", "year", "date", "time", "timestamp", "created", "created_at", "updated_at"),
+    *("language", "lang", "locale", "country", "region", "model", "model_name", "generator", "provider", "engine"),
+    *("turn", "turns_count", "num_turns", "length", "tokens", "num_tokens", "seed", "temperature", "top_p"),
+    *("note", "notes", "comment", "comments", "remark", "remarks", "description", "explanation", "explanations"),
+    *("rationale", "rationales", "hint", "hints", "metadata", "meta", "info", "extra", "extra_info", "annotations"),
+    *("annotator", "worker", "user", "focus", "parallel_tool_calls", "tool_choice", "schemaVersion", "response_format"),
+    *("label", "feedback", "user_feedback", "human_feedback", "reaction", "vote", "verdict", "decision", "status"),
+    *("store", "stream", "max_tokens", "prompt_id", "reasoning_effort", "ability"),
+}
+"""Columns that say what a row is about or where it is from, and are part of neither prompt nor answer."""
+DESCRIBING_ENDS = ("_id", "_ids", "_url", "_name", "_source", "_hash", "_date", "_time", "_type", "_tokens", "_length")
+
+
+def describes(name: str) -> bool:
+    """Tell whether a column of this name says what a row is about or where it is from."""
+    return name in DESCRIBING or name.lower() in DESCRIBING or name.endswith(DESCRIBING_ENDS)
