@@ -5,16 +5,18 @@ params  base_model
 writes  models/base
 """
 
+from transformers import AutoTokenizer
+
 from tunesmith.core import layout
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
-from tunesmith.models import base_model, base_sources, base_tokenizer, chat_template
+from tunesmith.models import base_model, base_sources, chat_template
 
 
 def main() -> str:
     source = load(base_sources.Source, "base_model", path=resolved("fetch_base")).root
     manifest = base_model.fetch(source, layout.BASE)
-    for finding in chat_template.findings(base_tokenizer.open_tokenizer(layout.BASE)):
+    for finding in chat_template.findings(AutoTokenizer.from_pretrained(layout.BASE, trust_remote_code=False)):
         print(f"  chat template: {finding}")
     size = manifest.weights_bytes / 1e6
     pinned = base_sources.identify(source)

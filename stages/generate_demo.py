@@ -2,10 +2,12 @@
 
 reads   nothing
 params  demo
-writes  data/raw/{demo,demo_pairs,demo_prompts}.jsonl
+writes  data/raw/{demo,demo_pairs,demo_prompts,demo_marks}.jsonl
 """
 
 import random
+from itertools import islice
+from typing import Any
 
 from pydantic import NonNegativeInt, PositiveInt
 
@@ -18,6 +20,7 @@ FILES = {
     "answers": layout.RAW / "demo.jsonl",
     "pairs": layout.RAW / "demo_pairs.jsonl",
     "prompts": layout.RAW / "demo_prompts.jsonl",
+    "marks": layout.RAW / "demo_marks.jsonl",
 }
 DIGITS = (range(1, 10), range(10, 100))
 """Terms of one digit, and of two."""
@@ -26,13 +29,17 @@ DISTINCT = sum(2 * len(terms) ** 2 for terms in DIGITS)
 GUESSED = 0.5
 """Share of the wrong answers that are far off."""
 
+RIGHT = 0.5
+"""Share of the marked answers that are right."""
+
 
 class Demo(Section):
-    """The sizes of the three files, in rows, and the seed of all of them."""
+    """The sizes of the four files, in rows, and the seed of all of them."""
 
     rows: PositiveInt = 640
     pairs: PositiveInt = 480
     prompts: PositiveInt = 480
+    marks: PositiveInt = 480
     seed: NonNegativeInt = 20
 
 
@@ -43,22 +50,27 @@ def main() -> str:
     return "; ".join(f"{path}: {len(rows[kind])} rows" for kind, path in FILES.items())
 
 
-def generate(demo: Demo) -> dict[str, list[dict[str, str]]]:
-    """Rows of "answers", "pairs" and "prompts"; the same seed gives the same rows.
+def generate(demo: Demo) -> dict[str, list[dict[str, Any]]]:
+    """Rows of "answers", "pairs", "prompts" and "marks"; the same seed gives the same rows.
 
     Raises ParamsError where there are fewer distinct sums than rows.
     """
-    sums = _sums(demo.rows + demo.pairs + demo.prompts, demo.seed)
+    sums = iter(_sums(demo.rows + demo.pairs + demo.prompts + demo.marks, demo.seed))
     noise = random.Random(demo.seed)
     return {
-        "answers": [{"question": question, "answer": answer} for question, answer in sums[: demo.rows]],
+        "answers": [{"question": question, "answer": answer} for question, answer in islice(sums, demo.rows)],
         "pairs": [
             {"prompt": question, "chosen": answer, "rejected": mistaken(answer, noise)}
-            for question, answer in sums[demo.rows : demo.rows + demo.pairs]
+            for question, answer in islice(sums, demo.pairs)
         ],
         "prompts": [
             {"prompt": question, "reference": answer, "verifier": "number"}
-            for question, answer in sums[demo.rows + demo.pairs :]
+            for question, answer in islice(sums, demo.prompts)
+        ],
+        "marks": [
+            {"prompt": question, "completion": answer if good else mistaken(answer, noise), "label": good}
+            for question, answer in sums
+            for good in (noise.random() < RIGHT,)
         ],
     }
 
@@ -80,7 +92,7 @@ def _sums(count: int, seed: int) -> list[tuple[str, str]]:
     if count > DISTINCT:
         raise ParamsError(
             f"params.yaml: demo: {count} rows are more than the {DISTINCT} distinct sums",
-            fix=f"lower rows, pairs and prompts to at most {DISTINCT} together",
+            fix=f"lower rows, pairs, prompts and marks to at most {DISTINCT} together",
         )
     draw, answers = random.Random(seed), dict[str, str]()
     while len(answers) < count:

@@ -33,7 +33,7 @@ LORA = {"rank": 2, "alpha": 4}
 LIMITS = {"train": 30, "validation": 4, "test": 12}
 ARITHMETIC = {"dataset": "demo", "verifier": "number", "max_new_tokens": 4}
 ONE: dict[str, Any] = {
-    "demo": {"rows": 60, "pairs": 24, "prompts": 24, "seed": 1},
+    "demo": {"rows": 60, "pairs": 24, "prompts": 24, "marks": 24, "seed": 1},
     "data": {"demo": {"path": "data/raw/demo.jsonl", "splits": {"validation": 0.05, "test": 0.25}, "limit": LIMITS}},
     "sft": {
         "tuned": {

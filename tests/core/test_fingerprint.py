@@ -73,6 +73,7 @@ def test_a_statement_changes_the_digest_of_every_module_that_a_training_runs(cop
         ("tunesmith/training/sft.py", {"train_sft"}),
         ("tunesmith/training/kto.py", {"train_kto"}),
         ("tunesmith/planning/memory.py", {"compare"}),
+        ("tunesmith/data/dataset.py", {"prepare_data", "resolve_params"}),
         ("tunesmith/reports/comparison_page.py", {"compare"}),
         ("tunesmith/evaluation/gate.py", {"compare"}),
         ("tunesmith/runtime/docker.py", set()),

@@ -408,13 +408,13 @@ def test_shares_over_one_are_refused(tmp_path: Path) -> None:
         data.dataset(tmp_path, splits={"validation": 0.6, "test": 0.6})
 
 
-DEMO = {"rows": 100, "pairs": 50, "prompts": 50}
+DEMO = {"rows": 100, "pairs": 50, "prompts": 50, "marks": 40}
 
 
 def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:
     demo = generate(Demo(**DEMO, seed=1))
     prompts = [row.get("question", row.get("prompt")) for rows in demo.values() for row in rows]
-    assert (len(prompts), len(set(prompts))) == (200, 200)
+    assert (len(prompts), len(set(prompts))) == (240, 240)
     assert demo == generate(Demo(**DEMO, seed=1))
     assert demo != generate(Demo(**DEMO, seed=2))
 
@@ -424,6 +424,14 @@ def test_the_demos_rejected_answers_are_numbers_other_than_the_chosen() -> None:
     assert all(int(pair["rejected"]) != int(pair["chosen"]) for pair in pairs)
 
 
+def test_the_demos_marks_say_which_answers_are_right() -> None:
+    marks = generate(Demo(**DEMO, seed=1))["marks"]
+    for row in marks:
+        sum_of = row["prompt"].removeprefix("State the final answer to the following arithmetic problem: ").rstrip(" =")
+        assert row["label"] is (eval(sum_of) == int(row["completion"]))
+    assert {row["label"] for row in marks} == {True, False}
+
+
 def test_more_demo_rows_than_exist_are_refused() -> None:
-    with pytest.raises(ParamsError, match="demo: 16400 rows are more than the 16362 distinct sums"):
+    with pytest.raises(ParamsError, match="demo: 16440 rows are more than the 16362 distinct sums"):
         generate(Demo(**(DEMO | {"rows": 16_300}), seed=1))

@@ -29,7 +29,7 @@ def read(path: str) -> Any:
     return json.loads((ROOT / path).read_text())
 
 
-@pytest.mark.parametrize("name", ["sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo"])
+@pytest.mark.parametrize("name", ["sft-lora", "sft-qlora", "sft-full", "dpo", "kto", "rlhf", "grpo"])
 def test_a_tuned_model_beats_the_base(name: str) -> None:
     result = read("reports/comparison.json")["against_baseline"][name]
     assert result["prompts"] >= 100
@@ -45,7 +45,8 @@ def test_a_tuned_model_stops_and_keeps_the_format() -> None:
 
 def test_held_out_pairs_are_told_apart() -> None:
     comparison = read("reports/comparison.json")
-    for preferences in (comparison["models"]["dpo"]["held_out"], comparison["reward_models"]["reward"]):
+    policies = [comparison["models"][name]["held_out"] for name in ("dpo", "kto")]
+    for preferences in (*policies, comparison["reward_models"]["reward"]):
         before, after = preferences["before"], preferences["after"]
         assert after["pairs"] >= 100
         assert after["low"] > 0.5

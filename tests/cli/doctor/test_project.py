@@ -62,6 +62,14 @@ def test_a_cache_that_cannot_be_written_is_bad(dvc: Path, monkeypatch: pytest.Mo
     assert health.data_versions(dvc).level == "bad"
 
 
+@pytest.mark.parametrize(("written", "level"), [("{}", "good"), ("", "bad"), ('{"read": {"/a', "bad")])
+def test_locks_that_a_killed_dvc_left_cut_off_are_bad(dvc: Path, written: str, level: str) -> None:
+    (dvc / ".dvc" / "tmp").mkdir()
+    (dvc / health.LOCKS).write_text(written)
+    found = health.data_versions(dvc)
+    assert (found.level, "`rm .dvc/tmp/rwlock`" in found.fix) == (level, level == "bad")
+
+
 def test_a_pipeline_that_cannot_be_read_is_an_error(dvc: Path) -> None:
     (dvc / "dvc.yaml").write_text("stages: [")
     with pytest.raises(LineageError):

@@ -1,5 +1,6 @@
 """Checks of this project: params, git, DVC, tracker, keys, the base model."""
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from tunesmith.registry.signing import Certificate, Key, Settings, Sigstore
 from tunesmith.registry.tracker import Names, tracking_uri
 
 BASE = Path("models/base")
+LOCKS = Path(".dvc/tmp/rwlock")
+"""DVC's list of the paths in use. DVC writes it in place, and does not run while it cannot read it."""
 
 
 def values() -> Finding:
@@ -34,15 +37,28 @@ def checkout(root: Path) -> Finding:
 
 
 def data_versions(root: Path) -> Finding:
-    """Check that DVC reads the pipeline and can write its cache."""
+    """Check that DVC reads the pipeline and its locks, and can write its cache."""
     if not (root / ".dvc").is_dir():
         return Finding("DVC", "bad", "no .dvc here", "run from the project's root, or `dvc init`")
+    if not _readable(root / LOCKS):
+        fix = f"when no dvc command runs in this project, `rm {LOCKS}`"
+        return Finding("DVC", "bad", f"{LOCKS} is cut off: a dvc command was killed while it wrote it", fix)
     count, cache = len(dvc_project.stages(root)), dvc_project.cache(root)
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
     if not os.access(existing, os.W_OK):
         return Finding("DVC", "bad", f"the cache {cache} cannot be written", "`dvc cache dir --local FOLDER`")
     disk = " (another disk than the project's)" if existing.stat().st_dev != root.stat().st_dev else ""
     return Finding("DVC", "good", f"{count} stages; the cache is {cache}{disk}")
+
+
+def _readable(locks: Path) -> bool:
+    try:
+        json.loads(locks.read_bytes())
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 def remote(root: Path, reach: Callable[[Path], bool] = dvc_project.remote_exists) -> Finding:
