@@ -327,7 +327,7 @@ def test_a_row_without_its_group_is_set_aside_and_a_column_that_no_row_has_is_an
     path = data.write(tmp_path / "a.jsonl", rows)
     checked = data.check(stack, data.dataset(path, group="customer"))
     assert [(problem.line, problem.reason) for problem in checked.problems] == [
-        (2, "missing field: no value in 'customer'")
+        (2, "missing field: no value in 'customer' (data.<dataset>.group)")
     ]
     with pytest.raises(DataError, match="no column 'client'"):
         data.check(stack, data.dataset(path, group="client"))

@@ -9,8 +9,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.ready_rows import Conversation
+from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal.rows import quarantine
-from tunesmith.data.row_checks import Lengths
 from tunesmith.models import base_tokenizer
 
 CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": {"a": 2}}}

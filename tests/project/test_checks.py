@@ -113,7 +113,7 @@ def mixture(*names: str) -> Any:
             hosted(lambda p: p["gate"]["rules"][0].update(suite="preferences")),
             "hosted model answers no suite of kind pre",
         ),
-        (hosted(entry("sft", "baseline", dataset="demo")), "sft.baseline: the name is taken by the hosted model"),
+        (hosted(entry("dpo", "baseline")), "dpo.baseline: the name is taken by the hosted model"),
         (lambda p: p.update(baseline={"model": "x"}), "baseline.base_url: missing; it has no default"),
         (mixture("demo", "dmo"), "mixtures.mixed.datasets: no data set 'dmo'; did you mean 'demo'?"),
         (mixture("demo", "demo_pairs"), "sft.sft-lora.dataset: data.demo_pairs: SFT cannot learn from preference"),

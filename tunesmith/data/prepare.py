@@ -23,12 +23,13 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.data import parallel, readers, splits
 from tunesmith.data.dataset import Dataset, Limit
+from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Problem, Record
 from tunesmith.data.repeats import contamination, duplicates
 from tunesmith.data.repeats.contamination import EvaluationSets
-from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, Remarked, RowChecker, whole_text
+from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Remarked, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
 NEAR_COPY = "near copy of a held-out row"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -15,6 +15,7 @@ from tunesmith.core.ready_rows import PARTS, Conversation, Message, Row, dumps, 
 from tunesmith.data import readers, splits, text_scan
 from tunesmith.data.columns.cells import Remark
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.personal.finder import Finder
 from tunesmith.data.records import Block, Problem, Record, RowError, file_of
@@ -40,22 +41,6 @@ Index = npt.NDArray[np.void]
 ANSWERS: tuple[Literal["completion", "chosen", "rejected"], ...] = ("completion", "chosen", "rejected")
 TokenCount = tuple[int, int]
 """Tokens of a row's prompt, and of the prompt with its longest completion."""
-
-
-@dataclass(frozen=True)
-class Lengths:
-    """How the base model counts tokens, and how many it takes."""
-
-    count: Callable[[Sequence[Conversation]], tuple[list[int], list[int]]]
-    """Maps conversations (prompt, completion) to the tokens of each prompt and of each completion."""
-    context: int
-    """Longest sequence of the model, in tokens."""
-    tools: bool
-    """Whether the chat template writes tool calls and their results."""
-    definitions: bool = False
-    """Whether the chat template writes which tools there are."""
-    unreasoned: str = ""
-    """What the chat template writes before an answer without reasoning."""
 
 
 class GoodRow(NamedTuple):

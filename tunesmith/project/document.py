@@ -86,7 +86,8 @@ class Document(Section):
 
     def parts(self, dataset: str) -> list[str]:
         """The data sets of `data` behind the one that a training names: itself, or those of a mixture."""
-        return self.mixtures[dataset].names if dataset in self.mixtures else [dataset]
+        is_mixture = dataset in self.mixtures and dataset not in self.data
+        return self.mixtures[dataset].names if is_mixture else [dataset]
 
     @property
     def models(self) -> list[str]:

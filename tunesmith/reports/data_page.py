@@ -10,9 +10,9 @@ import numpy.typing as npt
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import readers
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal_rows
 from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
-from tunesmith.data.row_checks import Lengths
 from tunesmith.data.splits import SPLITS
 from tunesmith.reports import templating
 from tunesmith.verifiers.catalog import VERIFIERS

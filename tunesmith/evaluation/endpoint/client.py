@@ -54,7 +54,6 @@ class Client:
         self._key = _key(settings)
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         self._http = httpx2.Client(timeout=settings.timeout, headers=headers)  # a redirect would get the key
-        self._lock = threading.Lock()
         self.not_taken: set[str] = set()
         """Fields of requests that the model does not take."""
         self.stopping = threading.Event()
@@ -74,13 +73,14 @@ class Client:
         body |= self._settings.request
         tries = 0
         while True:
-            response, problem, wait = self._post(self._taken(body))
+            sent = self._taken(body)
+            response, problem, wait = self._post(sent)
             error = {} if response is None else _error(response)
             if response is not None and response.status_code == 200:
                 return _reply(response)
             if error.get("code") in FILTERED:
                 return Reply("", "content_filter", True, self._settings.model, None, None)
-            if response is not None and self._learn(response, error, body):
+            if response is not None and self._learn(response, error, sent):
                 continue
             if error.get("code") in NO_CREDIT:
                 raise self._stopped(problem, "add credit at the service")
@@ -109,16 +109,14 @@ class Client:
         taken = {name: value for name, value in body.items() if name not in self.not_taken}
         return taken | {RENAMED[name]: body[name] for name in self.not_taken & RENAMED.keys()}
 
-    def _learn(self, response: httpx2.Response, error: dict[str, Any], body: dict[str, Any]) -> bool:
-        """Whether the error names a field that the model does not take, and that can be left out or renamed."""
+    def _learn(self, response: httpx2.Response, error: dict[str, Any], sent: dict[str, Any]) -> bool:
+        """Whether the error names a field of the request that can be left out or renamed in the next one."""
         field = error.get("param")
         unsupported = str(error.get("code")).startswith("unsupported") or "nsupported" in str(error.get("message"))
         if response.status_code != 400 or not unsupported or field not in ("max_tokens", "temperature"):
             return False
-        with self._lock:
-            known = field in self.not_taken
-            self.not_taken.add(field)
-        return field in body and not known
+        self.not_taken.add(field)
+        return field in sent
 
     def _stopped(self, problem: str, remedy: str) -> EvaluationError:
         return EvaluationError(
