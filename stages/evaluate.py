@@ -53,12 +53,13 @@ def main(only: list[str]) -> str:
     code = (fingerprint.FOLDER / "evaluate").read_text()
     key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
     due = [name for name in names if not is_kept(name, key)]
-    if judge is not None and due:
+    hosted_due = bool(hosted) and not is_kept(endpoint.NAME, key, hosted=True)
+    if judge is not None and (due or hosted_due):
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
         write_report(folder.name, opened, settings, suites, key)
-    if hosted and not is_kept(endpoint.NAME, key, hosted=True):
+    if hosted_due:
         write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
@@ -117,10 +118,14 @@ def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[
         "seconds": seconds,
     }
     ready_rows.write_json(layout.EVALUATION / name / "metrics.json", metrics)
-    first, ranked = next(iter(summaries.items()))
+    show(metrics, results)
+
+
+def show(metrics: ModelMetrics, results: dict[str, list[Sample]]) -> None:
+    first, ranked = next(iter(metrics["suites"].items()))
     shares = statistics.are_shares(sample["score"] for sample in results[first])
-    score = formatting.score(ranked["score"], shares)
-    print(f"  {name}: {first} {score}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
+    score, prompts = formatting.score(ranked["score"], shares), sum(map(len, results.values()))
+    print(f"  {metrics['model']}: {first} {score}, {prompts} prompts in {metrics['seconds']:.0f} s", flush=True)
 
 
 def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswer], key: str) -> None:
@@ -144,6 +149,7 @@ def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswe
         "hosted": grade.about(hosted),
     }
     ready_rows.write_json(layout.EVALUATION / endpoint.NAME / "metrics.json", metrics)
+    show(metrics, results)
 
 
 def template_digest(opened: OpenModel, suites: dict[str, SuiteRows]) -> str:

@@ -6,7 +6,7 @@ from tunesmith.core.errors import ParamsError
 from tunesmith.data.personal import finder as module
 from tunesmith.data.personal.finder import CARD, EMAIL, IBAN, PHONE, Finder, mask
 
-FINDER = Finder(("US", "GB", "DE", "FR"))
+FINDER = Finder(("US", "GB", "DE", "FR", "IN", "IL", "BR"))
 SECRET = "a secret (github-pat)"
 TOKEN = "ghp_" + "x7Kd92LmQp4RtWz81VbNcYh3JfGs5Ae06Uio"
 
@@ -46,6 +46,7 @@ def test_personal_data_is_found_with_its_exact_place(text: str, found: str) -> N
     "text",
     [
         "12 + 34 + 56 + 78 = 180, and 1,234,567.89 dollars",
+        "60000 - 10800 = <<60000-10800=49200>>, 4000/2000 = 2, 1200-400-300, 1800-1350 and 700*2400=1680000",
         "on 2024-03-15 at 12:30:45, or 15.03.2024, or 1700000000000 ms since the epoch",
         "card 4111 1111 1111 1112 fails its check digit",
         "DE89 3704 0044 0532 0130 01 fails its check digits",

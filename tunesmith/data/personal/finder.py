@@ -33,8 +33,20 @@ CARD_FORM = re2.compile(r"\b(?:4\d{3}|5[0-5]\d{2}|6\d{3}|1\d{3}|3\d{3})[- ]?\d{3
 """Numbers as Presidio 2.2's CreditCardRecognizer has them; those of 13 digits that begin with 1 are times."""
 IBAN_FORM = re2.compile(r"\b[A-Z]{2}\d{2}(?:[ -]?[A-Z0-9]{4}){2,7}(?:[ -]?[A-Z0-9]{1,3})?\b")
 """Presidio 2.2's IbanRecognizer."""
+FEWEST = 7
+"""Fewest digits of a telephone number."""
 PHONE_FORM = re2.compile(r"[+(]?\d(?:[ ./()\-\x{a0}\x{2010}-\x{2015}]{0,3}\d){6,16}")
 """Runs of digits among which a telephone number may be."""
+DATE_FORM = re2.compile(r"(?:19|20)\d\d[-./](?:0?[1-9]|1[0-2])[-./](?:0?[1-9]|[12]\d|3[01])(?: [0-2]?\d)?")
+"""Dates as ISO 8601 has them, perhaps with the hour, which are common and would be searched in vain."""
+OF_PEOPLE = {
+    phonenumbers.PhoneNumberType.FIXED_LINE,
+    phonenumbers.PhoneNumberType.MOBILE,
+    phonenumbers.PhoneNumberType.FIXED_LINE_OR_MOBILE,
+    phonenumbers.PhoneNumberType.PERSONAL_NUMBER,
+    phonenumbers.PhoneNumberType.VOIP,
+}
+"""Types of telephone numbers that may be someone's own."""
 CONTEXT = 8
 """Characters around a run of digits by which libphonenumber tells a telephone number from a price or a date."""
 SHORT = ("ey", "q~", "s.", "sk")
@@ -86,7 +98,8 @@ class Finder:
 
     def _findings(self, text: str, keywords: set[str]) -> Iterator[Finding]:
         """Yield all findings, the surest first."""
-        for rule in _of_keywords(frozenset(keywords - {"@", ""})):
+        of_rules = frozenset(keywords - {"@", ""})
+        for rule in _of_keywords(of_rules) if of_rules else ():
             yield from _secrets(text, rule)
         if "@" in keywords:
             for match in EMAIL_FORM.finditer(text):
@@ -100,11 +113,44 @@ class Finder:
         for match in PHONE_FORM.finditer(text):
             begin = max(0, match.start() - CONTEXT)
             window = text[begin : match.end() + CONTEXT]
-            regions = (None,) if match[0].startswith("+") else self._regions
-            for region in regions:
-                numbers = phonenumbers.PhoneNumberMatcher(window, region, phonenumbers.Leniency.VALID)
-                for number in numbers:
-                    yield Finding(begin + number.start, begin + number.end, PHONE)
+            for start, end in _numbers(match[0], window, match.end() - begin, self._regions):
+                yield Finding(begin + start, begin + end, PHONE)
+
+
+@functools.lru_cache(maxsize=2**14)
+def _numbers(candidate: str, window: str, after: int, regions: tuple[str, ...]) -> list[tuple[int, int]]:
+    """The places of the telephone numbers in a window of text around a candidate, as the first region has them.
+
+    after: where the candidate ends in the window. Of a telephone number written without its country, digits are grouped
+    as in the region, and it is one of people: "4000/2000" and "1800-1350" are numbers of services, but sums far more
+    often, as is all that an equals sign follows.
+    """
+    if DATE_FORM.fullmatch(candidate) or window[after:].lstrip().startswith("="):
+        return []
+    digits = sum(map(str.isdigit, candidate))
+    for region in (None,) if candidate.startswith("+") else regions:
+        if region is not None and digits < _shortest(region):
+            continue
+        found = [
+            (number.start, number.end)
+            for number in phonenumbers.PhoneNumberMatcher(window, region, phonenumbers.Leniency.STRICT_GROUPING)
+            if number.raw_string.startswith("+")
+            or (
+                sum(map(str.isdigit, number.raw_string)) >= FEWEST
+                and phonenumbers.number_type(number.number) in OF_PEOPLE
+            )
+        ]
+        if found:
+            return found
+    return []
+
+
+@functools.cache
+def _shortest(region: str) -> int:
+    """The fewest digits of a region's telephone numbers of people."""
+    metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    kinds = [metadata.fixed_line, metadata.mobile, metadata.voip, metadata.personal_number]
+    return min(length for kind in kinds if kind is not None for length in kind.possible_length if length > 0)
 
 
 def mask(text: str, findings: Iterable[Finding]) -> str:
@@ -159,6 +205,7 @@ def _rules() -> dict[str, list[Rule]]:
     return rules
 
 
+@functools.lru_cache(maxsize=2**12)
 def _of_keywords(keywords: frozenset[str]) -> list[Rule]:
     """The rules that texts with these keywords are searched by; a keyword may hold another, shorter one."""
     by_keyword = _rules()

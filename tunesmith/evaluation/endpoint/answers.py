@@ -135,7 +135,8 @@ def cost(answers: list[BaselineAnswer], settings: Baseline) -> str:
     text = f"{len(answers):,} asked, {sent:,} tokens in, {received:,} out"
     if settings.price is None:
         return text
-    return f"{text}, cost {(sent * settings.price.input + received * settings.price.output) / 1e6:,.2f}"
+    paid = (sent * settings.price.input + received * settings.price.output) / 1e6
+    return f"{text}, cost {paid:,.{2 if paid >= 1 else 4}f}"
 
 
 def day(milliseconds: int) -> str:

@@ -37,7 +37,7 @@ def grade(
                 fix="`dvc repro baseline` asks them",
             )
         completions = [_completion(by_prompt[name, row["id"]], count) for row in asked.rows]
-        samples[name] = grading.grade(name, asked.rows, completions, asked.suite)
+        samples[name] = grading.grade(name, asked.rows, completions, asked.suite, asked.judge)
     return samples
 
 
