@@ -41,7 +41,7 @@ def main(name: str) -> str:
         entry=entry,
         start=start,
         rows=len(rows),
-        datasets=trained(rows),
+        datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file],
         largest_step=pair_batches.largest_step(pairs, entry.batch_size),
     )

@@ -149,6 +149,8 @@ def _numbers(candidate: str, window: str, after: int, regions: tuple[str, ...]) 
 def _shortest(region: str) -> int:
     """The fewest digits of a region's telephone numbers of people."""
     metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+    if metadata is None:
+        return FEWEST
     kinds = [metadata.fixed_line, metadata.mobile, metadata.voip, metadata.personal_number]
     return min(length for kind in kinds if kind is not None for length in kind.possible_length if length > 0)
 
