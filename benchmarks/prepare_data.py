@@ -1,16 +1,18 @@
 """The speed of checking rows, against `datasets`, and of the whole stage, against the tokenizer alone.
 
     python -m benchmarks.prepare_data checks [--rows 10000 100000 1000000]
-    python -m benchmarks.prepare_data stage --base models/base [--rows 50000] [--file FILE]
+    python -m benchmarks.prepare_data stage --base models/base [--rows 50000] [--file FILE] [--tools]
 
 `checks`: the same checks of the same rows, by Tunesmith and by `datasets.load_dataset("json")` with a batched `map`
 and `filter` on two processes, each in a process of its own, alternating; tokens and MinHash are left out on both sides.
 Both must keep the same number of rows. Tunesmith's time includes making, splitting and writing the ready rows; that of
 `datasets` does not. `stage`: the whole of `prepare_data`, tokens and MinHash included, against the tokenizer's batch
-call over the same rendered rows. Medians, with the peak of memory over all processes (PSS) and the load.
+call over the same rendered rows; with `--tools`, of chats that call tools, for a base (or `--chat-template FILE`) whose
+template writes them. Medians, with the peak of memory over all processes (PSS) and the load.
 """
 
 import argparse
+import contextlib
 import gc
 import importlib
 import json
@@ -48,6 +50,32 @@ def make_rows(path: Path, rows: int) -> None:
             if rng.random() < BAD:
                 spoil(row, rng)
             file.write(json.dumps(row) + "\n")
+
+
+def make_chats(path: Path, rows: int) -> None:
+    """Chats of four turns with two tools, of which one is called, in OpenAI's form (900 bytes a line)."""
+    rng = random.Random(rows)
+    words = [*WORDS, *(first + second for first in WORDS for second in WORDS)]
+
+    def said(count: int) -> str:
+        return " ".join(rng.choices(words, k=count))
+
+    parameters = {"type": "object", "properties": {"city": {"type": "string"}, "count": {"type": "integer"}}}
+    with path.open("w") as file:
+        for number in range(rows):
+            tools = [
+                {"type": "function", "function": {"name": name, "description": said(8), "parameters": parameters}}
+                for name in ("price", "stock")
+            ]
+            arguments = json.dumps({"city": said(2), "count": number})
+            call = {"id": "1", "type": "function", "function": {"name": "price", "arguments": arguments}}
+            turns = [
+                {"role": "user", "content": said(12)},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "1", "content": said(10)},
+                {"role": "assistant", "content": f"{said(12)}\n#### {number}"},
+            ]
+            file.write(json.dumps({"messages": turns, "tools": tools}) + "\n")
 
 
 def spoil(row: dict[str, Any], rng: random.Random) -> None:
@@ -221,33 +249,35 @@ def checks(counts: list[int], repeats: int) -> None:
     print(f"load average at the end: {os.getloadavg()[0]:.2f}")
 
 
-def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
+def stage(arguments: argparse.Namespace) -> None:
     """Time the stage's work, from reading to written splits, in turn with the tokenizer alone."""
     from tunesmith.core.ready_rows import Conversation
     from tunesmith.data import prepare, readers
-    from tunesmith.data.records import Record
+    from tunesmith.data.records import Record, RowError
     from tunesmith.models import base_tokenizer, chat, chat_template
 
-    tokenizer = base_tokenizer.open_tokenizer(base)
-    lengths = base_tokenizer.lengths(tokenizer, base)
+    tokenizer = base_tokenizer.open_tokenizer(arguments.base)
+    if arguments.chat_template:
+        tokenizer.chat_template = arguments.chat_template.read_text()
+    lengths = base_tokenizer.lengths(tokenizer, arguments.base)
     special = chat_template.special_tokens(tokenizer)
     print(f"load average at the start: {os.getloadavg()[0]:.2f}, {os.cpu_count()} CPUs")
     with tempfile.TemporaryDirectory() as folder:
-        path = file or Path(folder) / "rows.jsonl"
-        if file is None:
-            make_rows(path, rows)
+        path = arguments.file or Path(folder) / "rows.jsonl"
+        if arguments.file is None:
+            (make_chats if arguments.tools else make_rows)(path, arguments.rows)
         dataset = our_dataset(path, near_duplicates=0.8)
-        conversations = [
-            Conversation(row["prompt"], row["completion"], row.get("tools"))
-            for record in readers.read(path)
-            if isinstance(record, Record) and all(map(str.strip, record.fields.values()))
-            for row in [dataset.to_row(record.fields)[1]]
-        ]
+        conversations = []
+        for record in readers.read(path):
+            with contextlib.suppress(RowError):
+                row = dataset.to_row(record.fields).row if isinstance(record, Record) else {}
+                if row:
+                    conversations.append(Conversation(row["prompt"], row["completion"], row.get("tools")))
         texts = [text for pair in chat.render_examples(tokenizer, conversations) for text in pair]
         gc.collect()
         gc.freeze()  # spares both sides the collection of this benchmark's own objects
         alone, whole = [], []
-        for _ in range(repeats):
+        for _ in range(arguments.repeats):
             began = time.perf_counter()
             tokenizer(texts, add_special_tokens=False)
             alone.append(len(conversations) / (time.perf_counter() - began))
@@ -260,6 +290,8 @@ def stage(base: Path, file: Path | None, rows: int, repeats: int) -> None:
                 whole.append(checked.total / (time.perf_counter() - began))
         print(f"tokenizer alone    {statistics.median(alone):>8,.0f} rows/s of {len(conversations):,} rows")
         print(f"the whole stage    {statistics.median(whole):>8,.0f} rows/s of {checked.total:,} rows")
+        tokens = int(checked.index["tokens"].sum())
+        print(f"                   {statistics.median(whole) * tokens / checked.total:>8,.0f} tokens/s of {tokens:,}")
         print(f"ratio              {statistics.median(whole) / statistics.median(alone):8.2f}")
     print(f"load average at the end: {os.getloadavg()[0]:.2f}")
 
@@ -276,6 +308,8 @@ def main() -> None:
             command.add_argument("--base", type=Path, default=Path("models/base"))
             command.add_argument("--rows", type=int, default=50_000)
             command.add_argument("--file", type=Path)
+            command.add_argument("--tools", action="store_true")
+            command.add_argument("--chat-template", type=Path)
     side = commands.add_parser("side")
     side.add_argument("side", choices=SIDES)
     side.add_argument("path", type=Path)
@@ -285,7 +319,7 @@ def main() -> None:
         case "checks":
             checks(arguments.rows, arguments.repeats)
         case "stage":
-            stage(arguments.base, arguments.file, arguments.rows, arguments.repeats)
+            stage(arguments)
         case "side":
             importlib.import_module({"tunesmith": "tunesmith.data.prepare"}.get(arguments.side, arguments.side))
             began = time.perf_counter()

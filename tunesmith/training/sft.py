@@ -15,7 +15,7 @@ from tunesmith.models import chat
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
-from tunesmith.models.packed_attention import use_row_by_row
+from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.checks import RightAnswers
 from tunesmith.training.entries.sft import Sft
@@ -58,16 +58,32 @@ def largest_step(examples: Examples, sft: Sft) -> LargestStep:
 
 
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
-    """TRL's trainer over packed examples.
+    """TRL's trainer over packed examples, or over padded ones where the model cannot keep packed rows apart.
 
     Packing is best-fit: rows are put together, never cut, and attend only to themselves (position ids restart at each
-    row, and the attention mask is built from them).
+    row, and the attention mask is built from them). The two longest examples show whether they do.
     """
+    if profile.device == "cpu":
+        use_row_by_row(policy.model)
+    trainer = _trainer(policy, examples, sft, profile, scratch, packing=True)
+    longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
+    together = {"input_ids": longest[0] + longest[-1], "seq_lengths": [len(longest[0]), len(longest[-1])]}
+    if not packs_exactly(policy.model, trainer.data_collator([together]), longest[-1]):
+        print("  not packed: in this model, rows that are packed together change each other")
+        trainer = _trainer(policy, examples, sft, profile, scratch, packing=False)
+    ids = {tuple(example.input_ids): row for row, example in examples.items()}
+    trainer.data_collator = BatchRecorder(trainer.data_collator, lambda feature: _rows(feature, ids))
+    return trainer
+
+
+def _trainer(
+    policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path, *, packing: bool
+) -> SFTTrainer:
     config = SFTConfig(
         **common(sft, profile, scratch),
         num_train_epochs=sft.epochs,
         max_length=sft.max_length,
-        packing=True,
+        packing=packing,
         packing_strategy="bfd",
         completion_only_loss=True,
     )
@@ -75,15 +91,10 @@ def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profi
         "input_ids": [example.input_ids for example in examples.values()],
         "completion_mask": [example.completion_mask for example in examples.values()],
     }
-    if profile.device == "cpu":
-        use_row_by_row(policy.model)
     with preserve_trainable(policy.model):
-        trainer = SFTTrainer(
+        return SFTTrainer(
             policy.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
         )
-    ids = {tuple(example.input_ids): row for row, example in examples.items()}
-    trainer.data_collator = BatchRecorder(trainer.data_collator, lambda packed: _unpacked(packed, ids))
-    return trainer
 
 
 def right_answers(policy: OpenModel, examples: Iterable[chat.Example]) -> RightAnswers | None:
@@ -96,7 +107,8 @@ def right_answers(policy: OpenModel, examples: Iterable[chat.Example]) -> RightA
     return RightAnswers([each.ends for each in found], -sum(each.log_prob for each in found) / tokens)
 
 
-def _unpacked(packed: dict[str, Any], ids: dict[tuple[int, ...], str]) -> list[str]:
-    """The ids of the rows in a packed sequence."""
-    begins = [0, *accumulate(packed["seq_lengths"])]
-    return [ids[tuple(packed["input_ids"][begin:end])] for begin, end in pairwise(begins)]
+def _rows(feature: dict[str, Any], ids: dict[tuple[int, ...], str]) -> list[str]:
+    """The ids of the rows in a packed sequence, or that of one row."""
+    tokens = feature["input_ids"]
+    begins = [0, *accumulate(feature.get("seq_lengths", [len(tokens)]))]
+    return [ids[tuple(tokens[begin:end])] for begin, end in pairwise(begins)]
