@@ -15,6 +15,7 @@ from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.evaluation.documents import ModelMetrics
+from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
 from tunesmith.planning import memory, model_shape, workload
@@ -29,11 +30,14 @@ SCORES, LOSSES = layout.REPORTS / "scores", layout.REPORTS / "losses"
 
 def main() -> str:
     shape = model_shape.read(str(layout.BASE))
-    models = [open_evaluated(name, shape) for name in (BASELINE, *load(list[str], "models", path=PARAMS))]
+    names = [BASELINE, *load(list[str], "models", path=PARAMS)]
+    models = [open_evaluated(name, shape) for name in names]
     reward_models = {name: read_journal(name) for name in load(list[str], "reward_models", path=PARAMS)}
-    decisions = decide_all(load(Gate, "gate", path=PARAMS), models, ready_rows.read_repeats(REPEATS))
+    answered = (layout.EVALUATION / endpoint.NAME / "metrics.json").exists() and endpoint.NAME not in names
+    hosted = open_evaluated(endpoint.NAME, shape) if answered else None
+    decisions = decide_all(load(Gate, "gate", path=PARAMS), models, ready_rows.read_repeats(REPEATS), hosted)
     settings = load(Compare, "compare", path=PARAMS)
-    comparison = compare(models, trained_on(), settings, reward_models, decisions)
+    comparison = compare(models, trained_on(), settings, reward_models, decisions, hosted)
     ready_rows.write_json(TABLE, comparison)
     files.write_text(PAGE, comparison_page.page(comparison, models, reward_models))
     files.write_texts(SCORES, dvc_plots.scores(comparison))
@@ -52,7 +56,7 @@ def open_evaluated(name: str, shape: Shape) -> Evaluated:
     samples: dict[str, list[Sample]] = {suite: [] for suite in metrics["suites"]}
     for sample in ready_rows.read_samples(layout.EVALUATION / name / "samples.jsonl"):
         samples[sample["suite"]].append(sample)
-    if name == BASELINE:
+    if name == BASELINE or "hosted" in metrics:
         return Evaluated(metrics, samples, training=[], weights_bytes=0)
     training = read_journal(name)
     predicted = memory.predict(shape, workload.from_journal(journal.first(training, "start"))).total

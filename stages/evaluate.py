@@ -2,9 +2,11 @@
 
     python -m stages.evaluate [MODEL ...]      every model of params.yaml, or only these
 
-reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks
+reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks,
+        data/baseline/answers.jsonl
 params  evaluate, the names of all models, and judge where a suite's refusal_by names it
-writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, reports/evaluation/base/repeats.jsonl,
+writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, and those of `baseline` for a hosted model,
+        reports/evaluation/base/repeats.jsonl,
         reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
 
 A report stays where the model's bytes, the code, the params, the rows, the data of lm-eval's tasks and the hardware are
@@ -24,9 +26,12 @@ from tunesmith.core.params import load, read, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
+from tunesmith.evaluation.endpoint import answers, grade
+from tunesmith.evaluation.endpoint import settings as endpoint
+from tunesmith.evaluation.endpoint.answers import BaselineAnswer
 from tunesmith.evaluation.evaluate import SuiteRows
 from tunesmith.evaluation.suites import Evaluate
-from tunesmith.models import chat_template, device, loading
+from tunesmith.models import base_tokenizer, chat_template, device, loading
 from tunesmith.models.loading import OpenModel
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge
@@ -39,7 +44,8 @@ REPEATS = layout.EVALUATION / layout.BASE.name / "repeats.jsonl"
 def main(only: list[str]) -> str:
     settings = load(Evaluate, "evaluate", path=PARAMS)
     models = [layout.BASE.name, *load(list[str], "models", path=PARAMS)]
-    remove_others(models)
+    hosted = answers.read(layout.BASELINE)
+    remove_others([*models, *([endpoint.NAME] if hosted else [])])
     names = only or models
     judge = load(Judge, "judge", path=PARAMS) if "judge" in read(PARAMS) else None
     suites = evaluate.read(settings, layout.READY, judge)
@@ -47,11 +53,14 @@ def main(only: list[str]) -> str:
     code = (fingerprint.FOLDER / "evaluate").read_text()
     key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
     due = [name for name in names if not is_kept(name, key)]
-    if judge is not None and due:
+    hosted_due = bool(hosted) and not is_kept(endpoint.NAME, key, hosted=True)
+    if judge is not None and (due or hosted_due):
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     began = time.monotonic()
     for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
         write_report(folder.name, opened, settings, suites, key)
+    if hosted_due:
+        write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
     return f"{layout.EVALUATION}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
@@ -65,14 +74,15 @@ def remove_others(models: list[str]) -> None:
             shutil.rmtree(folder)
 
 
-def is_kept(name: str, key: str) -> bool:
+def is_kept(name: str, key: str, *, hosted: bool = False) -> bool:
     """Whether the model's report is whole, and was made of the same model with the same key."""
     path = layout.EVALUATION / name / "metrics.json"
     if not path.exists() or not all(file.exists() for file in sample_files(name)):
         return False
     metrics: ModelMetrics = json.loads(path.read_text())
+    digest = manifest.file_digest(layout.BASELINE) if hosted else manifest.verify(layout.MODELS / name).digest
     recorded = (metrics["key"], metrics["model_digest"], metrics["answers_digest"])
-    return recorded == (key, manifest.verify(layout.MODELS / name).digest, samples_digest(name))
+    return recorded == (key, digest, samples_digest(name))
 
 
 def sample_files(name: str) -> list[Path]:
@@ -108,10 +118,38 @@ def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[
         "seconds": seconds,
     }
     ready_rows.write_json(layout.EVALUATION / name / "metrics.json", metrics)
-    first, ranked = next(iter(summaries.items()))
+    show(metrics, results)
+
+
+def show(metrics: ModelMetrics, results: dict[str, list[Sample]]) -> None:
+    first, ranked = next(iter(metrics["suites"].items()))
     shares = statistics.are_shares(sample["score"] for sample in results[first])
-    score = formatting.score(ranked["score"], shares)
-    print(f"  {name}: {first} {score}, {len(samples)} prompts in {seconds:.0f} s", flush=True)
+    score, prompts = formatting.score(ranked["score"], shares), sum(map(len, results.values()))
+    print(f"  {metrics['model']}: {first} {score}, {prompts} prompts in {metrics['seconds']:.0f} s", flush=True)
+
+
+def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswer], key: str) -> None:
+    """Grade the answers of a hosted model, and write its report as that of any other model."""
+    began = time.monotonic()
+    tokenizer = base_tokenizer.open_tokenizer(layout.BASE)
+    results = grade.grade(suites, hosted, lambda text: len(tokenizer.encode(text, add_special_tokens=False)))
+    samples = [sample for answered in results.values() for sample in answered]
+    ready_rows.write_jsonl(layout.EVALUATION / endpoint.NAME / "samples.jsonl", samples)
+    metrics: ModelMetrics = {
+        "model": endpoint.NAME,
+        "time": max(answer["time"] for answer in hosted),
+        "suites": {suite: summary(suites[suite], answered) for suite, answered in results.items()},
+        "model_digest": manifest.file_digest(layout.BASELINE),
+        "base_weights_digest": "",
+        "dtype": "",
+        "template_digest": "",
+        "key": key,
+        "answers_digest": samples_digest(endpoint.NAME),
+        "seconds": time.monotonic() - began,
+        "hosted": grade.about(hosted),
+    }
+    ready_rows.write_json(layout.EVALUATION / endpoint.NAME / "metrics.json", metrics)
+    show(metrics, results)
 
 
 def template_digest(opened: OpenModel, suites: dict[str, SuiteRows]) -> str:

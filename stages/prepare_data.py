@@ -1,4 +1,4 @@
-"""Make ready rows of one data set: recognise and check every row, set bad ones aside, split by hash of the prompt.
+"""Make ready rows of one data set: recognise and check every row, set bad ones aside, split by hash.
 
     python -m stages.prepare_data DATASET
 
@@ -15,6 +15,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import prepare, readers
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.personal.rows import quarantine
 from tunesmith.models import base_tokenizer, chat_template
 from tunesmith.reports import data_page
 
@@ -39,7 +40,7 @@ def main(name: str) -> str:
             for split, positions in prepare.select(rows, dataset).items()
         }
         report = data_page.report(name, dataset, rows, written, lengths)
-        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", prepare.quarantine(rows.problems))
+        ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", quarantine(rows.problems, dataset))
     ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
     files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())

@@ -19,7 +19,7 @@ from tunesmith.models import device, loading, preference_pairs
 from tunesmith.training import dpo, pair_batches
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import TrainingSpec
+from tunesmith.training.spec import TrainingSpec, trained
 
 
 def main(name: str) -> str:
@@ -43,6 +43,7 @@ def main(name: str) -> str:
         entry=entry,
         start=start,
         rows=len(rows),
+        datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file, reference_file],
         largest_step=pair_batches.largest_step(pairs, entry.batch_size),
     )

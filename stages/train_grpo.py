@@ -19,7 +19,7 @@ from tunesmith.models import device, loading
 from tunesmith.training import grpo, rollouts, verifier_rewards
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import TrainingSpec
+from tunesmith.training.spec import TrainingSpec, trained
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge
 
@@ -49,6 +49,7 @@ def main(name: str) -> str:
         entry=entry,
         start=start,
         rows=len(signal.spread),
+        datasets=trained(rows),
         inputs=[train_file, held_out_file],
         largest_step=rollouts.largest_step(entry, max(prompts["tokens"])),
     )

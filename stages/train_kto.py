@@ -19,7 +19,7 @@ from tunesmith.models import device, loading
 from tunesmith.training import kto
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import TrainingSpec
+from tunesmith.training.spec import TrainingSpec, trained
 
 
 def main(name: str) -> str:
@@ -44,6 +44,7 @@ def main(name: str) -> str:
         entry=entry,
         start=start,
         rows=len(rows),
+        datasets=trained(rows, [entry.epochs * mark.length for mark in marks]),
         inputs=[train_file, held_out_file],
         largest_step=kto.largest_step(marks, entry.batch_size),
     )

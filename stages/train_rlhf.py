@@ -18,7 +18,7 @@ from tunesmith.models import device, loading
 from tunesmith.training import rlhf, rollouts, verifier_rewards
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import TrainingSpec
+from tunesmith.training.spec import TrainingSpec, trained
 
 
 def main(name: str) -> str:
@@ -41,6 +41,7 @@ def main(name: str) -> str:
         entry=entry,
         start=start,
         rows=len(rows),
+        datasets=trained(rows),
         inputs=[train_file, held_out_file],
         largest_step=rollouts.largest_step(entry, max(prompts["tokens"])),
         upstream=(reward,),

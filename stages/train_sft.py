@@ -19,7 +19,7 @@ from tunesmith.models import device, loading
 from tunesmith.training import sft
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.run import Watch, closing_line, train
-from tunesmith.training.spec import TrainingSpec
+from tunesmith.training.spec import TrainingSpec, trained
 
 
 def main(name: str) -> str:
@@ -43,6 +43,7 @@ def main(name: str) -> str:
         entry=entry,
         start=layout.BASE,
         rows=len(rows),
+        datasets=trained(rows, sft.tokens(rows, examples, entry)),
         inputs=[train_file, held_out_file],
         largest_step=sft.largest_step(examples, entry),
     )

@@ -8,8 +8,8 @@ from typing import Any
 
 from tunesmith.data import prepare, readers
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.lengths import Lengths
 from tunesmith.data.prepare import CheckedRows
-from tunesmith.data.row_checks import Lengths
 from tunesmith.data.text_scan import GENERAL_TOKENS
 
 

@@ -20,7 +20,8 @@ CORE = ("check", "params", "results", "promote", "lineage", "reproduce", "ui")
 WITHOUT = """
 import sys
 ABSENT = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets", "gguf", "lm_eval",
-          "math_verify", "nltk", "rensa", "docker", "openai")  # MLflow brings fastapi, starlette and uvicorn
+          "math_verify", "nltk", "rensa", "phonenumbers", "stdnum",
+          "docker", "openai")  # MLflow brings fastapi, starlette and uvicorn
 class Without:
     @staticmethod
     def find_spec(name, path=None, target=None):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tunesmith.core.errors import DataError
 from tunesmith.data import prepare, readers
+from tunesmith.data.personal.rows import quarantine
 
 SUMS = [{"question": f"what is {i}", "answer": str(i)} for i in range(12)]
 
@@ -92,7 +93,7 @@ def test_rows_in_several_files_of_any_format_are_named_by_file_and_line(tmp_path
     with ExitStack() as stack:
         checked = data.check(stack, dataset)
         assert len(data.good_rows(checked)) == 2
-    reasons = [(line["file"], line["line"], line["reason"]) for line in prepare.quarantine(checked.problems)]
+    reasons = [(line["file"], line["line"], line["reason"]) for line in quarantine(checked.problems, dataset)]
     contradiction = "conflicting answers: {} has the same prompt and disagrees"
     assert reasons == [
         (f"{folder}/a.jsonl", 3, contradiction.format("line 3 of b.csv")),

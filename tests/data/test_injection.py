@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.data import parallel, prepare
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.formats import json_rows
-from tunesmith.data.row_checks import Lengths
+from tunesmith.data.lengths import Lengths
 from tunesmith.models import base_tokenizer
 
 SEED = 20

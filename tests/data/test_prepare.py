@@ -1,5 +1,6 @@
 import json
 import math
+import random
 from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
@@ -277,6 +278,87 @@ def test_appending_moves_no_row_between_splits(
     folder = tmp_path_factory.mktemp("split")
     before, after = split_of_each(folder, old), split_of_each(folder, old + [name for name in new if name not in old])
     assert all(after[name] == split for name, split in before.items())
+
+
+def conversation(number: int, turns: int) -> list[dict[str, str]]:
+    said = [(f"[{number}] Question {turn} about the {number} trains", f"Answer {turn}") for turn in range(turns)]
+    return [
+        message
+        for question, answer in said
+        for message in ({"role": "user", "content": question}, {"role": "assistant", "content": answer})
+    ]
+
+
+def splits_of(checked: CheckedRows, dataset: Any) -> dict[str, set[str]]:
+    """The splits that the first turns' opening words, or the ids of customers, are in."""
+    found: dict[str, set[str]] = {}
+    for split, positions in prepare.select(checked, dataset).items():
+        for position in positions:
+            found.setdefault(checked.row(int(position))["prompt"][0]["content"].split()[0], set()).add(split)
+    return found
+
+
+def test_rows_of_one_conversation_share_a_split_however_long_each_is(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [{"messages": conversation(number, turns)} for number in range(40) for turns in (1, 2, 3, 4)]
+    dataset = data.dataset(data.write(tmp_path / "a.jsonl", rows), one_answer=False)
+    found = splits_of(data.check(stack, dataset), dataset)
+    assert len(found) == 40
+    assert all(len(splits) == 1 for splits in found.values())
+    assert set.union(*found.values()) == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("group", ["customer", "{{ customer }}/{{ shop }}"])
+def test_rows_of_one_group_share_a_split(tmp_path: Path, stack: ExitStack, group: str) -> None:
+    rows = [
+        {"question": f"{customer} asks {i}", "answer": "x", "customer": customer, "shop": 1}
+        for customer in range(40)
+        for i in range(5)
+    ]
+    dataset = data.dataset(data.write(tmp_path / "a.jsonl", rows), group=group)
+    found = splits_of(data.check(stack, dataset), dataset)
+    assert len(found) == 40
+    assert all(len(splits) == 1 for splits in found.values())
+
+
+def test_a_row_without_its_group_is_set_aside_and_a_column_that_no_row_has_is_an_error(
+    tmp_path: Path, stack: ExitStack
+) -> None:
+    rows = [{"question": "a", "answer": "x", "customer": 1}, {"question": "b", "answer": "x", "customer": None}]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    checked = data.check(stack, data.dataset(path, group="customer"))
+    assert [(problem.line, problem.reason) for problem in checked.problems] == [
+        (2, "missing field: no value in 'customer' (data.<dataset>.group)")
+    ]
+    with pytest.raises(DataError, match="no column 'client'"):
+        data.check(stack, data.dataset(path, group="client"))
+
+
+def test_a_near_copy_of_a_test_row_is_not_trained_unless_params_say_so(tmp_path: Path, stack: ExitStack) -> None:
+    """Each conversation is there twice; the copy's first turn is edited, and so it may be in another split."""
+    rng = random.Random(1)
+    told = [" ".join(f"word{rng.randrange(10**5)}" for _ in range(40)) for _ in range(60)]
+    instruction = "Read the whole letter of the customer below with care, and say in one word what the customer wants. "
+    rows = [
+        {"question": f"{instruction}{start} {i} {text}", "answer": "x"}
+        for i, text in enumerate(told)
+        for start in ("Hello", "HELLO there!")
+    ]
+    path = data.write(tmp_path / "a.jsonl", rows)
+    kept = data.check(stack, data.dataset(path, near_copies=None))
+    checked = data.check(stack, dataset := data.dataset(path))
+    assert len(kept.index) == 120
+    assert {problem.check for problem in checked.problems} == {prepare.NEAR_COPY}
+
+    def texts(rows: CheckedRows, *names: str) -> list[str]:
+        chosen = prepare.select(rows, dataset)
+        return [
+            rows.row(int(position))["prompt"][0]["content"].split()[-1] for name in names for position in chosen[name]
+        ]
+
+    assert set(texts(kept, "train")) & set(texts(kept, "validation", "test"))
+    assert not set(texts(checked, "train")) & set(texts(checked, "validation", "test"))
+    assert sorted(texts(checked, "validation", "test")) == sorted(texts(kept, "validation", "test"))
+    assert set(texts(kept, "train")) - set(texts(checked, "train")) <= set(texts(kept, "validation", "test"))
 
 
 def test_prompts_that_differ_only_in_case_and_space_share_a_split(tmp_path: Path) -> None:

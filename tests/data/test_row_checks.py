@@ -10,8 +10,8 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.ready_rows import Conversation
-from tunesmith.data import prepare
-from tunesmith.data.row_checks import Lengths
+from tunesmith.data.lengths import Lengths
+from tunesmith.data.personal.rows import quarantine
 from tunesmith.models import base_tokenizer
 
 CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": {"a": 2}}}
@@ -120,7 +120,7 @@ def test_secrets_are_masked_in_quarantine_whatever_the_reason(tmp_path: Path) ->
     rows = [FINE, FINE, {**FINE, "answer": "AKIAABCDEFGHIJKLMNOP"}, '{"question": "AKIAABCDEFGHIJKLMNOP']
     path = data.write(tmp_path / "a.jsonl", rows)
     with ExitStack() as stack:
-        lines = prepare.quarantine(data.check(stack, data.dataset(path)).problems)
+        lines = quarantine(data.check(stack, data.dataset(path)).problems, data.dataset(path))
     assert [line["line"] for line in lines] == [2, 3, 4]
     assert all("ABCDEFGHIJKLMNOP" not in line["raw"] for line in lines)
     assert "AKIA…" in lines[1]["raw"]

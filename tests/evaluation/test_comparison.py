@@ -6,7 +6,9 @@ from shoot_out import HOW, SUITE, evaluated, models
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.evaluation import comparison
-from tunesmith.reports import sentences
+from tunesmith.evaluation.gate import decide_all
+from tunesmith.evaluation.gate_rules import Gate
+from tunesmith.reports import comparison_page, sentences
 
 LEADERS = {
     "base": ["x"] * 40,
@@ -53,6 +55,33 @@ def test_a_prompt_that_is_not_gradable_in_one_model_leaves_the_pairs() -> None:
     base, tuned = evaluated("base", ["x"] * 10), evaluated("tuned", ["0"] * 10)
     base.samples[SUITE][0]["status"] = "not_gradable"
     assert comparison.compare([base, tuned], [], HOW)["against_baseline"]["tuned"]["prompts"] == 9
+
+
+def test_a_hosted_model_is_a_baseline_and_no_candidate() -> None:
+    base, tuned, hosted = (
+        evaluated("base", ["x"] * 40),
+        evaluated("tuned", LEADERS["better"]),
+        evaluated("h", ["x"] * 40),
+    )
+    about = {"models": {"ft:mine": 40}, "first": "2026-01-02", "last": "2026-01-02", "answers": 40, "refused": 0}
+    hosted.metrics.update(
+        model="baseline", template_digest="", hosted=about | {"prompt_tokens": 9, "completion_tokens": 9}
+    )
+    rule: dict[str, Any] = {"must": "improve", "suite": SUITE, "metric": "score", "by": 0.1}
+    gate = Gate.model_validate({"against": "baseline", "rules": [rule]})
+    decisions = decide_all(gate, [base, tuned], [], hosted)
+    assert {name: (made["against"], made["outcome"]) for name, made in decisions.items()} == {
+        "tuned": ("baseline", "pass")
+    }
+    compared = comparison.compare([base, tuned], [], HOW, None, decisions, hosted)
+    assert list(compared["models"]) == ["base", "tuned"]
+    assert compared["hosted"]["models"] == {"ft:mine": 40}
+    assert compared["hosted_scores"][SUITE]["score"] == 0
+    page = comparison_page.page(compared, [base, tuned])
+    assert "40 answers of ft:mine, asked from 2026-01-02" in page
+    hosted.samples[SUITE].pop()
+    with pytest.raises(EvaluationError, match="did not answer the same prompts"):
+        decide_all(gate, [base, tuned], [], hosted)
 
 
 def test_a_comparison_is_plain_json() -> None:

@@ -48,6 +48,29 @@ def suite(**values: Any) -> Any:
     return lambda p: p["evaluate"]["suites"].update(other=values)
 
 
+def hosted(change: Any) -> Any:
+    """A change beside a hosted model that is the gate's baseline."""
+
+    def both(params: dict[str, Any]) -> None:
+        params["baseline"] = {"base_url": "https://example.com/v1", "model": "ft:mine"}
+        params["gate"]["against"] = "baseline"
+        change(params)
+
+    return both
+
+
+def mixture(*names: str) -> Any:
+    """A mixture that sft-lora learns from."""
+
+    def change(params: dict[str, Any]) -> None:
+        params["mixtures"] = {"mixed": {"datasets": [{"name": name} for name in names]}}
+        params["sft"]["sft-lora"]["dataset"] = "mixed"
+        params["data"]["more"] = params["data"]["demo"]
+        params["data"]["demo_pairs"]["kind"] = "preferences"
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -85,6 +108,23 @@ def suite(**values: Any) -> Any:
         (lambda p: p["gate"]["rules"][0].update(suite="arithmetics"), "no suite 'arithmetics'; did you mean 'arith"),
         (lambda p: p["gate"].update(against="sft-lroa"), "gate.against: no model 'sft-lroa'; did you mean 'sft-lora'?"),
         (lambda p: p["gate"].update(against="reward"), "gate.against: no model 'reward'"),
+        (lambda p: p["gate"].update(against="baseline"), "gate.against: no model 'baseline'"),
+        (
+            hosted(lambda p: p["gate"]["rules"][0].update(suite="preferences")),
+            "hosted model answers no suite of kind pre",
+        ),
+        (hosted(entry("dpo", "baseline")), "dpo.baseline: the name is taken by the hosted model"),
+        (lambda p: p.update(baseline={"model": "x"}), "baseline.base_url: missing; it has no default"),
+        (mixture("demo", "dmo"), "mixtures.mixed.datasets: no data set 'dmo'; did you mean 'demo'?"),
+        (mixture("demo", "demo_pairs"), "sft.sft-lora.dataset: data.demo_pairs: SFT cannot learn from preference"),
+        (
+            lambda p: p.update(mixtures={"demo": {"datasets": [{"name": "demo"}, {"name": "demo_prompts"}]}}),
+            "mixtures.demo: the name is taken by data.demo",
+        ),
+        (
+            entry("sft", "sft-lora", dataset=[{"name": "demo", "weight": 2}, {"name": "more"}]),
+            "write mixtures: {mixed: {datasets: [{name: demo, weight: 2}, {name: more}]}} and dataset: mixed",
+        ),
         (lambda p: p["data"].update({"my.set": p["data"]["demo"]}), "'my.set' cannot name an entry"),
         (lambda p: p["data"].update({2024: p["data"]["demo"]}), "data.2024"),
         (lambda p: p["data"]["demo"].update(paht="x"), "data.demo.paht: unknown param; did you mean 'path'?"),
@@ -182,6 +222,12 @@ def test_a_merged_model_is_evaluated_and_can_be_the_gates_baseline(tmp_path: Pat
         params["gate"]["against"] = "whole"
 
     assert check(tmp_path, change).models[-1] == "whole"
+
+
+def test_a_mixture_trains_like_a_data_set_and_a_hosted_model_can_be_the_gates_baseline(tmp_path: Path) -> None:
+    project = check(tmp_path, hosted(mixture("demo", "more")))
+    assert project.parts("mixed") == ["demo", "more"]
+    assert {project.data[name].kind for name in ("demo", "more")} == {"answers"}
 
 
 @pytest.mark.parametrize("values", [{"task": "gsm8k"}, {"task": "mine", "include_path": "data/tasks"}])

@@ -28,6 +28,7 @@ def own() -> dict[str, Any]:
 
 def test_every_file_that_dvc_yaml_names_is_written_and_no_other(own: dict[str, Any], tmp_path: Path) -> None:
     own["package"]["merged"] = {"whole": {"adapter": "sft-lora"}}
+    own["mixtures"] = {"mixed": {"datasets": [{"name": "demo"}, {"name": "demo_prompts"}]}}
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     expected = set()
     for stage in stages.values():
@@ -76,6 +77,11 @@ def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
             {"evaluate.json"},
         ),
         (lambda p: p["gate"].update(power=0.9), {"compare.json"}),
+        (lambda p: p.update(baseline={"base_url": "https://example.com/v1", "model": "x"}), {"baseline.json"}),
+        (
+            lambda p: p.update(mixtures={"mixed": {"datasets": [{"name": "demo"}, {"name": "demo_prompts"}]}}),
+            {"mix/mixed.json"},
+        ),
         (lambda p: p.update(judge=JUDGE), set()),  # nothing asks it
         (lambda p: p.update(serve={"port": 9000}), set()),
         (lambda p: p.update(serve={"probes": 9}), {"register.json"}),

@@ -13,11 +13,12 @@ from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.formatting import printable
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import prepare, readers, text_scan
-from tunesmith.data.contamination import HeldOut
+from tunesmith.data import layouts, prepare, readers, text_scan
 from tunesmith.data.dataset import Dataset, check_name
+from tunesmith.data.formats import service_files
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Problem
+from tunesmith.data.records import Fields, Problem, Record
+from tunesmith.data.repeats.contamination import HeldOut
 from tunesmith.reports import data_page
 
 WIDTH = 100
@@ -115,8 +116,11 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
     main = groups[0] if groups else None
     if not groups and not unreadable:
         raise DataError(f"{found.name}: no rows", fix=readers.EMPTY)
-    if main is None or main.kind is None:
-        return Advice(groups, unreadable, reason=_not_ready(main))
+    first = next((record.fields for record in readers.read(found.paths[0]) if isinstance(record, Record)), {})
+    if main is None or main.kind is None or main.description == layouts.CHAT:
+        reason = _of_reinforcement(first)
+        if reason or main is None or main.kind is None:
+            return Advice(groups, unreadable, reason=reason or _not_ready(main))
     dataset = dataset.model_copy(
         update={
             "kind": main.kind,
@@ -134,7 +138,9 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
             dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}), found)
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
-    advice = Advice(groups, unreadable, dataset, problems, [*notes, *_about_marks(main)])
+    service = service_files.name(first)
+    known = [f"this is {service}"] if service else []
+    advice = Advice(groups, unreadable, dataset, problems, [*known, *notes, *_about_marks(main)])
     if advice.bad <= max_bad_share * advice.rows:
         return advice
     reason = f"{advice.bad:,} of {advice.rows:,} rows are bad, more than {100 * max_bad_share:g}%"
@@ -152,14 +158,15 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
     with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
         problems, total = checked.problems, checked.total
-        account = data_page.account(checked)
+        account = data_page.account(dataset, checked)
+        personal = data_page.personal(dataset, checked)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}), found)
     if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"one_answer": False}), found)
     notes = [f"not read: {found.listed(found.ignored)}"] if found.ignored else []
-    notes += account
+    notes += [*account, *personal]
     if dataset.near_duplicates is None and dataset.kind != "marks":
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:
@@ -226,6 +233,17 @@ def dataset_name(place: str) -> str:
     parts = [part for part in PurePath(last).parts if re.search("[A-Za-z0-9]", part.split(".")[0])]
     name = re.sub(r"[^A-Za-z0-9_]+", "_", (parts or [""])[-1].split(".")[0]).strip("_")
     return name if re.match("[A-Za-z]", name) else f"data_{name}"
+
+
+def _of_reinforcement(fields: Fields) -> str | None:
+    """Why a reinforcement file of a service is not ready; None for any other file."""
+    columns = service_files.answers(fields)
+    if not columns:
+        return None
+    return (
+        f"{service_files.name(fields)}: name the column that its graders compare with, of {', '.join(columns)}, and "
+        f"the verifier that compares: columns: {{prompt: messages, completion: {columns[0]}}}, verifier: exact"
+    )
 
 
 def _not_ready(main: RowGroup | None) -> str:

@@ -16,7 +16,8 @@ def missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
     for line in requires(PACKAGE) or []:
         if found := re.fullmatch(r"([\w.-]+).*extra == [\"'](.+?)[\"'].*", line):
             brought.setdefault(found[2], set()).add(re.sub(r"[-.]", "_", found[1]).lower())
-    bringing = [extra for extra, names in brought.items() if module.lower() in names]
+    names_of_it = {module.lower(), f"python_{module.lower()}"}  # stdnum comes with python-stdnum
+    bringing = [extra for extra, names in brought.items() if names & names_of_it]
     if not bringing:
         return None
     smallest = min(bringing, key=lambda extra: len(brought[extra]))

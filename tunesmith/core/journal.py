@@ -47,6 +47,15 @@ class LargestStep(TypedDict):
     """Whether layers are recomputed in the backward pass."""
 
 
+class Trained(TypedDict):
+    """What a data set of a mixture gave to a training."""
+
+    rows: int
+    """The number of its rows, those taken again counted again."""
+    tokens: int | None
+    """The tokens of its rows that the training went over, in all epochs; null where the objective does not count."""
+
+
 class StartEvent(TypedDict, total=False):
     """The training, its start and its rows: the first event of a journal."""
 
@@ -67,6 +76,8 @@ class StartEvent(TypedDict, total=False):
     """The effective params that shaped the training, by section."""
     dataset: str
     """The name of the data set in params.yaml."""
+    datasets: dict[str, Trained]
+    """What each data set of a mixture gives; empty where the rows are of one."""
     rows: int
     """The number of rows that train."""
     device: str

@@ -13,6 +13,7 @@ from typing import NotRequired, TypedDict
 import yaml
 
 from tunesmith.core import fingerprint, git, layout, manifest, params
+from tunesmith.core.journal import Trained
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import Objective, TemplateKwargs, WeightsKind
 
@@ -156,6 +157,8 @@ class Lineage(Making, total=False):
     """The effective params that shaped the model, by section; of a base, its source's fields."""
     seed: int
     """The seed of the training."""
+    datasets: dict[str, Trained]
+    """What each data set of a mixture gave; absent where the rows are of one."""
     method: Method
     on: WeightsUnder
     parents: dict[str, Digests]

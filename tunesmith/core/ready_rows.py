@@ -92,6 +92,8 @@ class Row(TypedDict, total=False):
     """The worse of two answers, one assistant's turn."""
     verifier: str
     """The name of the verifier that scores an answer."""
+    dataset: str
+    """The data set that a row of a mixture is from."""
 
     reference: object
     """The right answer, most often text; a list of accepted answers or a JSON object for verifiers that take one."""

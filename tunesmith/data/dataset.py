@@ -14,9 +14,9 @@ from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import PARTS, Row, RowKind, answer_text
 from tunesmith.data import layouts, marks, row_builders, row_kinds
 from tunesmith.data.columns import cells, names, prompts, unused
-from tunesmith.data.contamination import HeldOut
 from tunesmith.data.layouts import Layout
 from tunesmith.data.records import Fields, RowError
+from tunesmith.data.repeats.contamination import HeldOut
 from tunesmith.data.splits import Share, Splits
 from tunesmith.data.turns import calls, tags
 from tunesmith.data.turns.fields import is_nothing
@@ -107,11 +107,22 @@ class Dataset(Section):
     """Rows that answer the same prompt differently contradict each other, and are set aside."""
     near_duplicates: Annotated[float, Field(gt=0, le=1)] | None = None
     """Jaccard similarity (over runs of eight bytes) to an earlier row from which a row is set aside; null: never."""
+    personal_data: Literal["count", "mask", "set_aside", "ignore"] = "count"
+    """What becomes of e-mail addresses, telephone and payment card numbers, IBANs and secrets: count (rows stay, and
+    the report says how many), mask (a placeholder stands for each), set_aside, or ignore (they are not sought)."""
+    phone_regions: tuple[str, ...] = ("US", "GB", "DE", "FR", "IL", "IN", "CA", "BR")
+    """Regions whose national telephone numbers are found, by ISO 3166-1; international ones (+49 …) always are."""
     held_out: HeldOut = HeldOut()
     """Evaluation rows; a row of this data set that matches one is set aside."""
     max_length: PositiveInt | None = None
     """Longest row in tokens, prompt and completion; a longer one is set aside. null: the base model's context."""
     splits: Splits = Splits()
+    group: Annotated[str, AfterValidator(_compiles)] | None = None
+    """A column, or a Jinja template over columns, whose value decides the split, such as customer_id: no value is in
+    two splits. null: the conversation's first turn decides."""
+    near_copies: Annotated[float, Field(gt=0, le=1)] | None = 0.7
+    """Share of the text of a validation or test prompt from which a training row that has it counts as its near copy,
+    and is set aside; null: never. Text that more than five groups have is an instruction, and does not count."""
     limit: Limit = Limit()
     max_bad_share: Share = 0.01
     """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
@@ -135,7 +146,8 @@ class Dataset(Section):
         row = layout.to_row(fields)
         row = _with_tools(self._judge(row) if layout.kind == "marks" else row, fields)
         row["prompt"] = prompts.with_system(row["prompt"], fields)
-        left += unused.account(fields, layout.uses(fields), row)
+        grouped = [name for name in fields if name in self.group] if self.group else []
+        left += unused.account(fields, {*layout.uses(fields), *grouped} if grouped else layout.uses(fields), row)
         row = self._with_verifier(row)
         if self.kind == "scored" and "completion" in row:
             row = self._to_scored(row)
@@ -184,6 +196,17 @@ class Dataset(Section):
         del row["label"]
         return row
 
+    def group_of(self, fields: Fields) -> str | None:
+        """Return the value that decides a record's split, None without `group`. Raises RowError where it is missing."""
+        if self.group is None:
+            return None
+        template = self._group_template
+        value = fields.get(self.group) if template is None else _render(template, fields, "group")
+        text = "" if is_nothing(value) or isinstance(value, list | dict) else str(value).strip()
+        if not text:
+            raise RowError(f"missing field: no value in {self.group!r} (data.<dataset>.group)")
+        return text
+
     def keeps_rows(self, split: str) -> bool:
         """Return whether a split has a share of the rows, and its limit is not 0."""
         shares = {"validation": self.splits.validation, "test": self.splits.test}
@@ -191,28 +214,28 @@ class Dataset(Section):
         return share > 0 and getattr(self.limit, split) != 0
 
     def named_columns(self) -> set[str]:
-        """Return the columns of the file that `columns` names, apart from those within templates."""
-        return {value for value in (self.columns or {}).values() if not _is_template(value)}
+        """Return the columns of the file that `columns` and `group` name, apart from those within templates."""
+        named = [*(self.columns or {}).values(), *([self.group] if self.group else [])]
+        return {value for value in named if not _is_template(value)}
 
     @cached_property
     def _taken(self) -> str:
-        """The text of `columns`, in which the columns of the file are named that it takes."""
-        return " ".join((self.columns or {}).values())
+        """The text of `columns` and `group`, in which the columns of the file are named that they take."""
+        return " ".join([*(self.columns or {}).values(), self.group or ""])
 
     @cached_property
     def _templates(self) -> dict[str, Template]:
         return {name: JINJA.from_string(value) for name, value in (self.columns or {}).items() if _is_template(value)}
 
+    @cached_property
+    def _group_template(self) -> Template | None:
+        return JINJA.from_string(self.group) if self.group and _is_template(self.group) else None
+
     def _map(self, fields: Fields) -> Fields:
         mapped: Fields = {}
         for name, value in (self.columns or {}).items():
             if name in self._templates:
-                try:
-                    text = self._templates[name].render(fields)
-                    text.encode()
-                    mapped[name] = text
-                except Exception as error:  # a filter may raise anything
-                    raise RowError(f"template failed: data.<dataset>.columns.{name}: {error}") from None
+                mapped[name] = _render(self._templates[name], fields, f"columns.{name}")
             elif fields.get(value) is None:
                 raise RowError(f"missing field: no value in {value!r}")
             else:
@@ -254,6 +277,15 @@ def check_name(name: str) -> str:
             fix="begin with a letter, go on with letters, digits, - and _",
         )
     return name
+
+
+def _render(template: Template, fields: Fields, param: str) -> str:
+    try:
+        text = template.render(fields)
+        text.encode()
+    except Exception as error:  # a filter may raise anything
+        raise RowError(f"template failed: data.<dataset>.{param}: {error}") from None
+    return text
 
 
 def _is_template(value: str) -> bool:

@@ -20,18 +20,24 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from tunesmith.core.errors import DataError
-from tunesmith.core.ready_rows import Row
-from tunesmith.data import duplicates, parallel, readers, splits, text_scan
-from tunesmith.data.contamination import EvaluationSets
-from tunesmith.data.dataset import Dataset
+from tunesmith.core.ready_rows import Row, dumps
+from tunesmith.data import parallel, readers, splits
+from tunesmith.data.dataset import Dataset, Limit
+from tunesmith.data.lengths import Lengths
+from tunesmith.data.personal import rows as personal
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Problem, Record
-from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Lengths, Remarked, RowChecker, whole_text
+from tunesmith.data.repeats import contamination, duplicates
+from tunesmith.data.repeats.contamination import EvaluationSets
+from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Remarked, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
+NEAR_COPY = "near copy of a held-out row"
 NOT_BAD = ("exact duplicate", "near duplicate", "in an evaluation set", "overlaps an evaluation set", "neutral rating",
-           "equal ratings", "marked bad")  # fmt: skip
+           "equal ratings", "marked bad", NEAR_COPY, personal.CHECK)  # fmt: skip
 """Checks that set good rows aside, or rows that decide nothing."""
+COPY_BLOCK = 1000
+"""Rows that are compared with held-out prompts at once."""
 WRITE_BUFFER = 2**22
 """Bytes."""
 
@@ -55,6 +61,8 @@ class CheckedRows:
     """Number of ready rows without what their records have, for each such column and field of turns."""
     remarks: dict[str, Remarked]
     """What was read otherwise than written, or looks wrong, in ready rows."""
+    personal: Counter[str]
+    """Number of rows with each kind of personal data, whether they stay or not."""
     spill: IO[bytes]
     """File of the ready rows, each a line of JSON."""
     offsets: npt.NDArray[np.uint64]
@@ -114,29 +122,33 @@ def check_files(
         offsets = np.zeros(len(index), np.uint64)
         np.cumsum(index["bytes"][:-1], out=offsets[1:])
         layouts, columns = Counter[tuple[str, tuple[str, ...]]](), Counter[tuple[str, ...]]()
-        unused, remarks = Counter[str](), dict[str, Remarked]()
+        unused, remarks, people = Counter[str](), dict[str, Remarked](), Counter[str]()
         for block in blocks:
             layouts += block.layouts
             columns += block.columns
             unused += block.unused
+            people += block.personal
             for name, found in block.remarks.items():
                 remarks[name] = remarks[name] + found if name in remarks else found
         _check_columns(dataset, files, columns)
-        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, spill, offsets)
+        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, people, spill, offsets)
         signatures = [block.signatures for block in blocks if block.signatures is not None]
         reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
+        kept = _without(index, reasons)
+        unique = replace(rows, index=index[kept], offsets=offsets[kept])
+        reasons |= {int(kept[position]): reason for position, reason in _near_copies(dataset, unique).items()}
         problems += _problems_with_text(rows, reasons)
         order = _numbers(files)
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
-        kept = np.setdiff1d(np.arange(len(index)), np.fromiter(reasons, np.intp))
+        kept = _without(index, reasons)
         _check_share(dataset, files, problems, len(kept))
         yield replace(rows, index=index[kept], problems=problems, offsets=offsets[kept])
 
 
 def select(rows: CheckedRows, dataset: Dataset) -> dict[str, Positions]:
-    """Return the positions of each split's rows, ordered by the keys of their prompts and cut at the split's limit."""
-    split = splits.assign(rows.index["prompt"], dataset.splits)
-    order = np.lexsort((rows.index["id"], rows.index["prompt"]))
+    """Return the positions of each split's rows, ordered by the keys of their groups and cut at the split's limit."""
+    split = splits.assign(rows.index["group"], dataset.splits)
+    order = np.lexsort((rows.index["id"], rows.index["group"]))
     return {
         name: order[split[order] == position][: getattr(dataset.limit, name)] for position, name in enumerate(SPLITS)
     }
@@ -178,7 +190,7 @@ def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes 
     if dataset.one_answer:
         reasons |= _contradictions(rows, reasons)
     if signatures is not None and dataset.near_duplicates is not None:
-        kept = np.setdiff1d(np.arange(len(rows.index)), np.fromiter(reasons, np.intp))
+        kept = _without(rows.index, reasons)
         near = duplicates.find_near_duplicates(
             signatures[kept], lambda position: whole_text(rows.row(int(kept[position]))), dataset.near_duplicates
         )
@@ -186,6 +198,35 @@ def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes 
             place = rows.place(int(kept[earlier]))
             reasons[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as {place}"
     return reasons
+
+
+def _near_copies(dataset: Dataset, rows: CheckedRows) -> dict[int, str]:
+    """Find the training rows that nearly repeat the prompt of a validation or test row."""
+    selected = select(rows, dataset)
+    held_out = np.concatenate([selected["validation"], selected["test"]])
+    if dataset.near_copies is None or not len(held_out):
+        return {}
+    training = select(rows, dataset.model_copy(update={"limit": Limit()}))["train"]
+    groups = rows.index["group"]
+    blocks = (
+        ([rows.read(position) for position in block.tolist()], groups[block])
+        for block in np.array_split(training, len(training) // COPY_BLOCK + 1)
+    )
+    prompts = [
+        dumps([message for message in rows.row(position)["prompt"] if message["role"] != "system"])
+        for position in held_out.tolist()
+    ]
+    copies = contamination.near_copies(prompts, groups[held_out], blocks, dataset.near_copies)
+    return {
+        int(training[row]): f"{NEAR_COPY}: it has {copy.shared} of {copy.runs} runs of "
+        f"{rows.place(held_out[copy.prompt])}'s prompt"
+        for row, copy in copies.items()
+    }
+
+
+def _without(index: Index, aside: dict[int, str]) -> Positions:
+    """Return the positions of the rows that are not set aside."""
+    return np.setdiff1d(np.arange(len(index)), np.fromiter(aside, np.intp))
 
 
 def _contradictions(rows: CheckedRows, aside: dict[int, str]) -> dict[int, str]:
@@ -232,7 +273,7 @@ def _check_columns(dataset: Dataset, files: Files, columns: Counter[tuple[str, .
     if present and missing:
         raise DataError(
             f"{files.name}: no column {missing[0]!r}; there is {', '.join(map(repr, sorted(present)))}",
-            fix="correct data.<dataset>.columns in params.yaml; null there recognises common layouts",
+            fix="correct data.<dataset>.columns or .group in params.yaml; columns: null recognises common layouts",
         )
 
 
@@ -255,16 +296,3 @@ def _check_share(dataset: Dataset, files: Files, problems: list[Problem], good: 
         f"({dataset.max_bad_share:g}) allows:{examples}",
         fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
     )
-
-
-def quarantine(problems: list[Problem]) -> list[dict[str, object]]:
-    """Return the lines of the quarantine file, {file, line, reason, raw}, with secrets masked: the file is shared."""
-    return [
-        {
-            "file": str(problem.file),
-            "line": problem.line,
-            "reason": problem.reason,
-            "raw": text_scan.mask_secrets(problem.raw),
-        }
-        for problem in problems
-    ]

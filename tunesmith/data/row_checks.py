@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,12 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.core.errors import ChatError
-from tunesmith.core.ready_rows import PARTS, Conversation, Message, Row, answer_text, dumps, texts
-from tunesmith.data import duplicates, readers, splits, text_scan
+from tunesmith.core.ready_rows import PARTS, Conversation, Message, Row, dumps, texts
+from tunesmith.data import readers, splits, text_scan
 from tunesmith.data.columns.cells import Remark
-from tunesmith.data.contamination import EvaluationSets
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.lengths import Lengths
+from tunesmith.data.personal import rows as personal
+from tunesmith.data.personal.finder import Finder
 from tunesmith.data.records import Block, Problem, Record, RowError, file_of
+from tunesmith.data.repeats import duplicates
+from tunesmith.data.repeats.contamination import EvaluationSets
 from tunesmith.data.splits import normalise
 from tunesmith.verifiers import catalog
 
@@ -24,7 +28,7 @@ INDEX = np.dtype(
     [
         ("line", np.uint64),
         ("file", np.uint32),  # position among the files of the data set
-        ("prompt", np.uint64),  # key of the normalised prompt; it decides the split
+        ("group", np.uint64),  # key that decides the split: of the row's group, or of its first turn
         ("exact_prompt", np.uint64),  # key of the prompt to the letter, its system message included
         ("id", np.uint64),
         ("bytes", np.uint32),  # length of the ready row, its line feed included
@@ -39,29 +43,13 @@ TokenCount = tuple[int, int]
 """Tokens of a row's prompt, and of the prompt with its longest completion."""
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """How the base model counts tokens, and how many it takes."""
-
-    count: Callable[[Sequence[Conversation]], tuple[list[int], list[int]]]
-    """Maps conversations (prompt, completion) to the tokens of each prompt and of each completion."""
-    context: int
-    """Longest sequence of the model, in tokens."""
-    tools: bool
-    """Whether the chat template writes tool calls and their results."""
-    definitions: bool = False
-    """Whether the chat template writes which tools there are."""
-    system: bool = True
-    """Whether the chat template writes system messages, or refuses them."""
-    unreasoned: str = ""
-    """What the chat template writes before an answer without reasoning."""
-
-
 class GoodRow(NamedTuple):
     """A record and the ready row made of it."""
 
     record: Record
     row: Row
+    group: str | None
+    """The value that decides its split, where params name a group."""
     remarks: list[Remark]
     unused: list[str]
 
@@ -100,6 +88,8 @@ class CheckedBlock:
     """Number of good rows without what their records have, for each such column and field of turns."""
     remarks: dict[str, Remarked]
     """What was read otherwise than written, or looks wrong, in good rows."""
+    personal: Counter[str]
+    """Number of rows with each kind of personal data."""
 
 
 class RowChecker:
@@ -112,6 +102,7 @@ class RowChecker:
         self._scanner = text_scan.Scanner(special_tokens)
         self._lengths = lengths
         self._held_out = held_out
+        self._finder = Finder(dataset.phone_regions)
 
     def __call__(self, block: Block) -> CheckedBlock:
         problems: list[Problem] = []
@@ -125,11 +116,13 @@ class RowChecker:
             columns[tuple(record.fields)] += 1
             try:
                 layout, row, remarks, unused = self._dataset.to_row(record.fields, table=record.table)
+                group = self._dataset.group_of(record.fields)
             except RowError as error:
                 problems.append(record.problem(str(error)))
                 continue
             layouts[layout.description, layout.columns] += 1
-            good.append(GoodRow(record, row, [*record.remarks, *remarks], unused))
+            good.append(GoodRow(record, row, group, [*record.remarks, *remarks], unused))
+        good, found = self._personal(good, problems)
         for check in (self._scan, self._check_written, self._check_verdicts, self._check_held_out):
             good = _set_aside(good, check(good), problems)
         counts, refused = self._count(good)
@@ -140,10 +133,24 @@ class RowChecker:
         signatures = None
         if self._dataset.near_duplicates is not None and good:
             signatures = duplicates.minhash_signatures([whole_text(one.row) for one in good])
-        counted = Counter(name for one in good for name in one.unused)
+        unused_of_all = Counter(name for one in good for name in one.unused)
         return CheckedBlock(
-            file_of(block), b"".join(lines), index, signatures, problems, layouts, columns, counted, _remarked(good)
+            *(file_of(block), b"".join(lines), index, signatures, problems),
+            *(layouts, columns, unused_of_all, _remarked(good), found),
         )
+
+    def _personal(self, good: list[GoodRow], problems: list[Problem]) -> tuple[list[GoodRow], Counter[str]]:
+        """Count rows with personal data, and mask them or set them aside where params say so."""
+        treatment = self._dataset.personal_data
+        found = {} if treatment == "ignore" else personal.find(self._finder, [one.row for one in good])
+        kinds = {position: personal.kinds(findings) for position, findings in found.items()}
+        if treatment == "mask":
+            for position, findings in found.items():
+                good[position] = good[position]._replace(row=personal.masked(good[position].row, findings))
+        if treatment == "set_aside":
+            reasons = {position: f"{personal.CHECK}: {', '.join(names)}" for position, names in kinds.items()}
+            good = _set_aside(good, reasons, problems)
+        return good, Counter(kind for names in kinds.values() for kind in names)
 
     def _scan(self, good: list[GoodRow]) -> dict[int, str]:
         parts = [(position, name, text) for position, one in enumerate(good) for name, text in _texts(one.row)]
@@ -170,7 +177,7 @@ class RowChecker:
         return reasons
 
     def _check_verdicts(self, good: list[GoodRow]) -> dict[int, str]:
-        return _reasons(check_own_answer(one.row) for one in good)
+        return _reasons(catalog.check_own_answer(one.row) for one in good)
 
     def _check_held_out(self, good: list[GoodRow]) -> dict[int, str]:
         if not self._held_out:
@@ -253,7 +260,7 @@ def _reasons(reasons: Iterable[str | None]) -> dict[int, str]:
 
 def _remarked(good: list[GoodRow]) -> dict[str, Remarked]:
     found: dict[str, Remarked] = {}
-    for record, _, remarks, _ in good:
+    for record, _, _, remarks, _ in good:
         for name, example in dict(remarks).items():
             one = Remarked(1, record.file, record.line, example)
             found[name] = found[name] + one if name in found else one
@@ -271,30 +278,12 @@ def _set_aside(good: list[GoodRow], reasons: dict[int, str], problems: list[Prob
 def _encode(good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes], Index]:
     """Encode ready rows as JSON lines, each with an id made from its content, and their index."""
     lines, entries = [], []
-    for (record, row, _, _), (prompt_tokens, tokens) in zip(good, counts, strict=True):
+    for (record, row, group, _, _), count in zip(good, counts, strict=True):
         body = dumps(row)
         digest = hashlib.sha256(body).digest()[:8]
         lines.append(b'{"id":"%s",%s\n' % (digest.hex().encode(), body[1:]))
-        prompt = splits.prompt_key(row["prompt"])
+        key = splits.group_key(row["prompt"], group)
         asked = [row["prompt"], row["tools"]] if "tools" in row else row["prompt"]
         exact = int.from_bytes(hashlib.sha256(dumps(asked)).digest()[:8])
-        entries.append((record.line, 0, prompt, exact, int.from_bytes(digest), len(lines[-1]), prompt_tokens, tokens))
+        entries.append((record.line, 0, key, exact, int.from_bytes(digest), len(lines[-1]), *count))
     return lines, np.array(entries, INDEX)
-
-
-def check_own_answer(row: Row) -> str | None:
-    """Return why a row's verifier does not give its own answer full marks; None where it does or is not known here.
-
-    A row with a worked solution and its answer in two columns is checked for their agreement.
-    """
-    name = row.get("verifier", "")
-    if name not in catalog.VERIFIERS:
-        return None
-    ungradable = catalog.ungradable(name, row)
-    if ungradable:
-        return f"cannot be graded: {ungradable}"
-    gold = catalog.gold(name, row)
-    if gold is None:
-        return None
-    verdict = catalog.verify(name, answer_text(row["completion"][-1]) if "completion" in row else gold, row)
-    return None if verdict.score == 1 else f"answer not right by its own verifier: {name}: {verdict.reason}"

@@ -1,6 +1,6 @@
-"""The split of a prompt, from a hash of the prompt alone.
+"""The split of a row, from a hash of its group: of the value that `group` names, or of its conversation's first turn.
 
-No prompt is in two splits, the order of rows does not matter, and appended rows move no earlier row to another split.
+No group is in two splits, the order of rows does not matter, and appended rows move no earlier row to another split.
 """
 
 import hashlib
@@ -48,13 +48,23 @@ def prompt_key(prompt: list[Message]) -> int:
     return int.from_bytes(hashlib.sha256(normalise("\n".join(turns)).encode()).digest()[:8])
 
 
+def group_key(prompt: list[Message], group: str | None) -> int:
+    """Return 64 bits that decide the split of a row: of its group or, where it has none, of its prompt's first turn.
+
+    Rows that continue one conversation, one a turn, have the same first turn.
+    """
+    if group is not None:
+        return int.from_bytes(hashlib.sha256(f"group {group}".encode()).digest()[:8])
+    return prompt_key([message for message in prompt if message["role"] != "system"][:1])
+
+
 def _said(message: Message) -> str:
     """Return a turn's text and its calls, but not its reasoning: how an answer was found makes no other prompt."""
     return message["content"] + calls_text(message["tool_calls"]) if "tool_calls" in message else message["content"]
 
 
 def assign(keys: Keys, shares: Splits) -> npt.NDArray[np.intp]:
-    """Return the position in SPLITS of each prompt: its key, scaled to [0, 1), decides."""
+    """Return the position in SPLITS of each row: the key of its group, scaled to [0, 1), decides."""
     position = (keys >> np.uint64(16)) / 2**48
     held_out = shares.test + shares.validation
     return np.where(position < shares.test, 2, np.where(position < held_out, 1, 0))

@@ -74,11 +74,12 @@ def compare(
     settings: Compare,
     reward_models: dict[str, list[Event]] | None = None,
     decisions: dict[str, GateDecision] | None = None,
+    hosted: Evaluated | None = None,
 ) -> Comparison:
     """The content of reports/comparison.json: every suite, and more of the first, which ranks the models.
 
     trained_on: the ready rows of all trainings. reward_models: the journals of their trainings, by name. decisions: the
-    gate's, by model.
+    gate's, by model. hosted: the model of a hosted service.
     Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base, and
     no prompt is among the training rows.
     """
@@ -113,6 +114,8 @@ def compare(
         },
         "suites": suites,
         "gate": decisions or {},
+        "hosted": hosted.metrics["hosted"] if hosted else None,
+        "hosted_scores": {name: _suite_score(name, hosted, settings) for name in hosted.samples} if hosted else {},
         "reward_models": {name: _preferences(events) for name, events in (reward_models or {}).items()},
         "pareto": {cost: _pareto(summaries, cost) for cost in COSTS},
     }
@@ -256,6 +259,7 @@ def training_use(model: Evaluated) -> TrainingUse:
         "trainable_parameters": end.get("trainable_parameters"),
         "total_parameters": end.get("total_parameters"),
         "predicted_memory_bytes": model.predicted_memory_bytes,
+        "datasets": journal.first(model.training, "start").get("datasets", {}),
         "costs": end.get("costs") or alone,
     }
 

@@ -1,7 +1,10 @@
 """The JSON documents of an evaluation: metrics.json of every model, and reports/comparison.json."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Literal, NotRequired, TypeAlias, TypedDict
+
+from tunesmith.core.journal import Trained
+from tunesmith.evaluation.hosted import HostedModel
 
 Outcome: TypeAlias = Literal["pass", "fail", "undecided"]
 """What the gate, or one of its rules, comes to."""
@@ -109,6 +112,8 @@ class ModelMetrics(TypedDict):
     """The digest of the files of samples that belong to these metrics."""
     seconds: float
     """The duration of the evaluation, in seconds."""
+    hosted: NotRequired[HostedModel]
+    """What is known of a hosted model; of it alone."""
 
 
 class Difference(TypedDict):
@@ -185,6 +190,8 @@ class TrainingUse(TypedDict):
     """The number of all parameters."""
     predicted_memory_bytes: float | None
     """The predicted peak of memory, in bytes."""
+    datasets: dict[str, Trained]
+    """What each data set of a mixture gave to it; empty where its rows are of one."""
     costs: dict[str, float]
     """Seconds of the training and of every one that it was built on, by model."""
 
@@ -299,6 +306,10 @@ class Comparison(TypedDict):
     """The comparison on each suite, by name."""
     gate: dict[str, GateDecision]
     """The gate's decision on each model but the base."""
+    hosted: HostedModel | None
+    """The model of a hosted service; null without one."""
+    hosted_scores: dict[str, SuiteScore]
+    """The score of that model on each suite that it answered, by the suite's name."""
     reward_models: dict[str, dict[str, HeldOut]]
     """The preference of each reward model over held-out pairs, `before` and `after` its training."""
     pareto: dict[CostName, list[str]]

@@ -101,13 +101,16 @@ def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
-def decide_all(gate: Gate, models: Sequence[Evaluated], repeats: Sequence[Repeat]) -> dict[str, GateDecision]:
-    """The gate's decision on every model but the base, by name. repeats: the base's further evaluations.
+def decide_all(
+    gate: Gate, models: Sequence[Evaluated], repeats: Sequence[Repeat], hosted: Evaluated | None = None
+) -> dict[str, GateDecision]:
+    """The gate's decision on every model but the base, by name.
 
-    The model that gate.against names is itself held against the base. Raises ParamsError if that model was not
+    repeats: the base's further evaluations. hosted: the model of a hosted service, which is a baseline alone. The model
+    that gate.against names is itself held against the base. Raises ParamsError if that model was not
     compared, and as `decide` does.
     """
-    by_name = {model.name: model for model in models}
+    by_name = {model.name: model for model in (*models, *([hosted] if hosted else []))}
     again = by_suite(repeats)
     decisions: dict[str, GateDecision] = {}
     for model in models:

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.core import manifest
 from tunesmith.core.ready_rows import Conversation
-from tunesmith.data.row_checks import Lengths
+from tunesmith.data.lengths import Lengths
 from tunesmith.models import chat, chat_template
 from tunesmith.models.rendering import style
 

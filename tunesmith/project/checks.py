@@ -7,6 +7,7 @@ from tunesmith.core import layout, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.data import readers, row_kinds
 from tunesmith.data.dataset import Dataset
+from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.gate_rules import NotExceed, NotGrow
 from tunesmith.evaluation.suites import Answers, LmEvalTask
 from tunesmith.project.document import Document
@@ -25,6 +26,7 @@ def check(document: Document, path: Path = params.PATH) -> None:
     """Raise ParamsError for the first param that would stop the pipeline, with the name that was probably meant."""
     _check_model_names(document, path)
     _check_data(document, path)
+    _check_mixtures(document, path)
     _check_trainings(document, path)
     _check_merged(document, path)
     _check_suites(document, path)
@@ -36,7 +38,7 @@ def check(document: Document, path: Path = params.PATH) -> None:
 
 def _check_model_names(document: Document, path: Path) -> None:
     """Raise ParamsError where two models share a name, which is also that of their folder."""
-    places = {BASE: "the base model"}
+    places = {BASE: "the base model"} | ({endpoint.NAME: "the hosted model"} if document.baseline else {})
     names = [(name, f"{objective}.{name}") for objective in params.OBJECTIVES for name in document.entries(objective)]
     for name, place in [*names, *((name, f"package.merged.{name}") for name in document.package.merged)]:
         if name in places:
@@ -63,6 +65,16 @@ def _check_data(document: Document, path: Path) -> None:
             )
 
 
+def _check_mixtures(document: Document, path: Path) -> None:
+    for name, mixture in document.mixtures.items():
+        if name in document.data:
+            raise ParamsError(
+                f"{path}: mixtures.{name}: the name is taken by data.{name}", fix="give the mixture a name of its own"
+            )
+        for part in mixture.names:
+            _check_one_of(part, document.data, f"{path}: mixtures.{name}.datasets", "data set")
+
+
 def _check_files(dataset: Dataset, place: str) -> None:
     """Raise ParamsError where a data set has no file, or names files by a pattern that DVC would take for a path."""
     folder, pattern = readers.split_pattern(str(dataset.path))
@@ -81,7 +93,8 @@ def _check_trainings(document: Document, path: Path) -> None:
     starts = [BASE, *(name for name, (objective, _) in document.trainings.items() if objective != "reward")]
     for name, (objective, entry) in document.trainings.items():
         place = f"{objective}.{name}"
-        _check_one_of(entry.dataset, document.data, f"{path}: {place}.dataset", "data set")
+        names = [*document.data, *document.mixtures]
+        _check_one_of(entry.dataset, names, f"{path}: {place}.dataset", "data set")
         if isinstance(entry, Continued):
             _check_one_of(entry.start, starts, f"{path}: {place}.start", "model to start from")
             _check_reaches_base(document, name, path)
@@ -89,15 +102,18 @@ def _check_trainings(document: Document, path: Path) -> None:
             _check_judge(document, f"{path}: {place}.refusal_by")
         if isinstance(entry, Rlhf):
             _check_one_of(entry.reward, document.reward, f"{path}: {place}.reward", "reward model")
-        dataset = document.data[entry.dataset]
-        rows_name_verifiers = dataset.kind == "scored" and dataset.verifier is None
-        if objective in row_kinds.LEARNS_FROM and not rows_name_verifiers:
-            where = f"{path}: {place}.dataset: data.{entry.dataset}"
-            row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
-        _check_split(document, entry.dataset, "train", f"{path}: {place}.dataset")
+        for part in document.parts(entry.dataset):
+            dataset = document.data[part]
+            rows_name_verifiers = dataset.kind == "scored" and dataset.verifier is None
+            if objective in row_kinds.LEARNS_FROM and not rows_name_verifiers:
+                where = f"{path}: {place}.dataset: data.{part}"
+                row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
+            _check_split(document, part, "train", f"{path}: {place}.dataset")
         if entry.probes or objective in ("dpo", "kto", "reward"):  # these measure their own held-out score as well
             held_out = "validation" if objective == "sft" else "test"
-            _check_split(document, entry.dataset, held_out, f"{path}: {place}.dataset")
+            parts = document.parts(entry.dataset)
+            judged = [part for part in parts if document.data[part].keeps_rows(held_out)]
+            _check_split(document, (judged or parts)[0], held_out, f"{path}: {place}.dataset")
 
 
 def _check_judge(document: Document, place: str) -> None:
@@ -183,11 +199,18 @@ def _check_gate(document: Document, path: Path) -> None:
     """Raise ParamsError for a rule on a suite that does not measure its metric, or an unknown baseline."""
     suites = document.evaluate.suites
     if document.gate.against != "start":
-        _check_one_of(document.gate.against, [BASE, *document.models], f"{path}: gate.against", "model")
+        hosted = [endpoint.NAME] if document.baseline else []
+        _check_one_of(document.gate.against, [BASE, *hosted, *document.models], f"{path}: gate.against", "model")
     for rule in document.gate.rules:
         if isinstance(rule, NotExceed):
             continue
         _check_one_of(rule.suite, suites, f"{path}: gate.rules", "suite")
+        if document.baseline and document.gate.against == endpoint.NAME and suites[rule.suite].kind != "answers":
+            kind = suites[rule.suite].kind
+            raise ParamsError(
+                f"{path}: gate.rules: a hosted model answers no suite of kind {kind}, as {rule.suite!r} is",
+                fix="name a suite of kind answers, or set gate.against to base or start",
+            )
         if rule.metric != "score" and not isinstance(suites[rule.suite], Answers):
             raise ParamsError(
                 f"{path}: gate.rules: the suite {rule.suite!r} has no {rule.metric}, since no answers are generated",

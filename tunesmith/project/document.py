@@ -11,7 +11,9 @@ from tunesmith.core.params import OBJECTIVES, EntryName, Objective, Section
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.mixture import Mixture
 from tunesmith.evaluation.comparison import Compare
+from tunesmith.evaluation.endpoint.settings import Baseline
 from tunesmith.evaluation.gate_rules import Gate, Improve
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models.base_sources import Source
@@ -53,6 +55,8 @@ class Document(Section):
     demo: dict[str, NonNegativeInt] = Field(default_factory=dict)
     """Sizes and seed of the generated demo rows, for stages/generate_demo.py."""
     data: dict[EntryName, Dataset] = Field(default_factory=dict)
+    mixtures: dict[EntryName, Mixture] = Field(default_factory=dict)
+    """Data sets made of others, which trainings name like those of `data`."""
     sft: dict[EntryName, Sft] = Field(default_factory=dict)
     dpo: dict[EntryName, Dpo] = Field(default_factory=dict)
     kto: dict[EntryName, Kto] = Field(default_factory=dict)
@@ -60,6 +64,7 @@ class Document(Section):
     rlhf: dict[EntryName, Rlhf] = Field(default_factory=dict)
     grpo: dict[EntryName, Grpo] = Field(default_factory=dict)
     package: Package = Package()
+    baseline: Baseline | None = None
     evaluate: Evaluate = Evaluate()
     compare: Compare = Compare()
     gate: Gate = Gate()
@@ -78,6 +83,11 @@ class Document(Section):
     def trainings(self) -> dict[str, tuple[Objective, Entry]]:
         """Every training, by the name of its model."""
         return {name: (objective, entry) for objective in OBJECTIVES for name, entry in self.entries(objective).items()}
+
+    def parts(self, dataset: str) -> list[str]:
+        """The data sets of `data` behind the one that a training names: itself, or those of a mixture."""
+        is_mixture = dataset in self.mixtures and dataset not in self.data
+        return self.mixtures[dataset].names if is_mixture else [dataset]
 
     @property
     def models(self) -> list[str]:
@@ -148,7 +158,7 @@ def users_of(document: Document, dataset: str) -> dict[str, RowKind]:
     kinds: dict[str, RowKind] = {
         f"{objective}.{name}": row_kinds.LEARNS_FROM[objective][1]
         for name, (objective, entry) in document.trainings.items()
-        if entry.dataset == dataset and objective in row_kinds.LEARNS_FROM
+        if dataset in document.parts(entry.dataset) and objective in row_kinds.LEARNS_FROM
     }
     for name, suite in document.evaluate.suites.items():
         if getattr(suite, "dataset", None) == dataset and suite.kind in ("preferences", "perplexity"):

@@ -21,8 +21,8 @@ ALWAYS = "    always_changed: true # reads the installed packages, in a second\n
 LINES = {
     Path(".gitignore"): (
         "mlflow.db*", "mlartifacts/", "data/raw/*", "!data/raw/*.dvc", "data/ready/*", "!data/ready/README.md",
-        "data/reference/", "data/quarantine/", "models/*", "!models/README.md", "reports/*", "!reports/README.md",
-        "dvc_plots/", "build/", ".venv*/", "__pycache__/",
+        "data/reference/", "data/baseline/", "data/quarantine/", "models/*", "!models/README.md", "reports/*",
+        "!reports/README.md", "dvc_plots/", "build/", ".venv*/", "__pycache__/",
     ),
     Path(".dvcignore"): (".*.lock", ".*.partial", ".*.previous", "__pycache__/"),
 }  # fmt: skip

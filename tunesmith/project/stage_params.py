@@ -37,6 +37,8 @@ def of(document: Document) -> Iterator[StageParams]:
     yield StageParams("fetch_base", None, {"base_model": effective(document.base_model), **image})
     for name, dataset in document.data.items():
         yield StageParams("prepare_data", name, {"data": {name: effective(dataset)}})
+    for name, mixture in document.mixtures.items():
+        yield StageParams("mix", name, {"mixtures": {name: effective(mixture)}})
     for name, (objective, entry) in document.trainings.items():
         judged = isinstance(entry, Grpo) and entry.refusal_by == "judge"
         judge: dict[str, object] = {"judge": effective(document.judge)} if judged and document.judge else {}
@@ -45,7 +47,20 @@ def of(document: Document) -> Iterator[StageParams]:
         yield StageParams("reference", name, {"dpo": {name: dpo.model_dump(mode="json", include=REFERENCE)}, **image})
     for name, merged in document.package.merged.items():
         yield StageParams("merge", name, {"package": {"merged": {name: effective(merged)}}, **image})
+    yield StageParams("baseline", None, _of_baseline(document))
     yield from _of_all_models(document, image)
+
+
+def _of_baseline(document: Document) -> dict[str, object]:
+    """The params of the stage that asks a hosted model; none where params.yaml names no such model."""
+    if document.baseline is None:
+        return {}
+    asked = {
+        name: suite.model_dump(mode="json", include={"dataset", "limit", "max_new_tokens"})
+        for name, suite in document.evaluate.suites.items()
+        if suite.kind == "answers"
+    }
+    return {"baseline": effective(document.baseline), "suites": asked}
 
 
 def _of_all_models(document: Document, image: dict[str, object]) -> Iterator[StageParams]:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import readers, text_scan
+from tunesmith.data import readers
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.lengths import Lengths
+from tunesmith.data.personal import rows as personal_rows
 from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
-from tunesmith.data.row_checks import Lengths
 from tunesmith.data.splits import SPLITS
 from tunesmith.reports import templating
 from tunesmith.verifiers.catalog import VERIFIERS
@@ -110,6 +111,8 @@ class DataReport(TypedDict):
     left_out_by_limit: int
     digests: dict[str, str]
     """SHA-256, in hex, of each split's file."""
+    personal_data: dict[str, int]
+    """The number of rows with each kind of personal data, the most frequent first, whether they stay or not."""
     tokens: TokenLengths | None
     """None if lengths were not counted."""
     notes: list[str]
@@ -137,6 +140,7 @@ def report(
         "splits": {split: written[split].rows for split in SPLITS},
         "left_out_by_limit": len(checked.index) - kept,
         "digests": {split: written[split].digest for split in SPLITS},
+        "personal_data": dict(checked.personal.most_common()),
         "tokens": None if lengths is None else _tokens(dataset, checked, lengths),
         "notes": [*_notes(dataset, checked), *_thoughts(checked, lengths)],
     }
@@ -227,7 +231,7 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
         notes.append(f"Not read: {files.listed(files.ignored)}.")
     if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
         notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
-    notes += [f"{line[0].upper()}{line[1:]}." for line in account(checked)]
+    notes += [f"{line[0].upper()}{line[1:]}." for line in (*account(dataset, checked), *personal(dataset, checked))]
     first = range(min(len(checked.index), 1000))
     verifiers = {str(checked.row(position).get("verifier", "number")) for position in first}
     notes += [
@@ -235,6 +239,15 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
         for name in sorted(verifiers - VERIFIERS.keys())
     ]
     return notes
+
+
+def personal(dataset: Dataset, checked: CheckedRows) -> list[str]:
+    """The personal data of a data set, in words; none where there is none."""
+    if not checked.personal:
+        return []
+    counts = ", ".join(f"{kind} in {rows:,}" for kind, rows in checked.personal.most_common())
+    done = {"mask": "masked", "set_aside": "set aside"}.get(dataset.personal_data, "kept: see personal_data in params")
+    return [f"personal data, in rows ({done}): {counts}"]
 
 
 def _thoughts(checked: CheckedRows, lengths: Lengths | None) -> list[str]:
@@ -246,14 +259,15 @@ def _thoughts(checked: CheckedRows, lengths: Lengths | None) -> list[str]:
     ]
 
 
-def account(checked: CheckedRows) -> list[str]:
+def account(dataset: Dataset, checked: CheckedRows) -> list[str]:
     """What of the records is not in the ready rows, and what was read otherwise than written, with numbers of rows."""
     lines = []
     if checked.unused:
         counts = ", ".join(f"{name} ({rows:,})" for name, rows in checked.unused.most_common())
         lines.append(f"not used, with the number of rows: {counts}")
-    for name, remark in checked.remarks.items():
-        example = " ".join(text_scan.mask_secrets(remark.example).split())[:EXAMPLE]
+    examples = personal_rows.shown([remark.example for remark in checked.remarks.values()], dataset)
+    for (name, remark), text in zip(checked.remarks.items(), examples, strict=True):
+        example = " ".join(text.split())[:EXAMPLE]
         rows = f"{remark.rows:,} row{'' if remark.rows == 1 else 's'}"
         place = checked.files.place(remark.file, remark.line)
         lines.append(f"{rows}: {name}, first in {place}: {example}")

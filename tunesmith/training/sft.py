@@ -1,5 +1,6 @@
 """Supervised fine-tuning: rows become tokens, and TRL's trainer packs them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -38,6 +39,14 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: list[Row], sft: Sft, sectio
         for row, examples in encoded.items()
         for number, example in enumerate(reversed(examples))
     }
+
+
+def tokens(rows: list[Row], examples: Examples, sft: Sft) -> list[int]:
+    """The tokens of each row's examples, over all epochs."""
+    lengths = Counter[str]()
+    for key, example in examples.items():
+        lengths[key.split("#")[0]] += len(example.input_ids)
+    return [sft.epochs * lengths[row["id"]] for row in rows]
 
 
 def largest_step(examples: Examples, sft: Sft) -> LargestStep:

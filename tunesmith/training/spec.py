@@ -1,11 +1,14 @@
 """The specification of one training, as its journal and its lineage record it."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tunesmith.core import journal, lineage, manifest
+from tunesmith.core.journal import Trained
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import Objective
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import settings
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -20,6 +23,18 @@ TITLES: dict[Objective, str] = {
     "grpo": "GRPO",
 }
 """The name of each objective in the name of a method, such as "SFT with LoRA"."""
+
+
+def trained(rows: list[Row], tokens: Sequence[int] | None = None) -> dict[str, Trained]:
+    """What each data set of a mixture gives. tokens: those that a row trains on, over all epochs, where it is known."""
+    datasets: dict[str, Trained] = {}
+    for position, row in enumerate(rows):
+        if "dataset" in row:
+            given = datasets.setdefault(row["dataset"], {"rows": 0, "tokens": None if tokens is None else 0})
+            given["rows"] += 1
+            if tokens is not None:
+                given["tokens"] = (given["tokens"] or 0) + tokens[position]
+    return datasets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +56,7 @@ class TrainingSpec:
 
     out: the folder of the model that it makes. entry: its params. start: the folder of the model that it starts from.
     rows: the number of rows that train. inputs: files of ready rows. upstream: folders of other trained models in use.
+    datasets: what each data set of a mixture gives; empty where the rows are of one.
     """
 
     out: Path
@@ -51,6 +67,7 @@ class TrainingSpec:
     inputs: list[Path]
     largest_step: LargestStep
     upstream: tuple[Path, ...] = ()
+    datasets: dict[str, Trained] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -74,6 +91,7 @@ def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
         "start": spec.start.name,
         "params": spec.params,
         "dataset": spec.entry.dataset,
+        "datasets": spec.datasets,
         "rows": spec.rows,
         "device": profile.name,
         "largest_step": asdict(spec.largest_step)
@@ -101,6 +119,8 @@ def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> linea
     of_base = started.get("base", started)
     if kwargs := of_base.get("chat_template_kwargs"):
         origin["base"]["chat_template_kwargs"] = kwargs
+    if spec.datasets:
+        origin["datasets"] = spec.datasets
     origin["method"] = {"objective": spec.objective, "weights": spec.entry.weights}
     if spec.entry.weights != "full":
         origin["on"] = {"model": policy.full_weights.name, **_digests(manifest.read(policy.full_weights))}

@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict
 from functools import lru_cache
 
-from tunesmith.core.ready_rows import reference, split_reasoning
+from tunesmith.core.ready_rows import Row, answer_text, reference, split_reasoning
 from tunesmith.verifiers import choice, exact, instructions, length, number, regex, visible
 from tunesmith.verifiers.code import verifier as code
 from tunesmith.verifiers.json_schema import verifier as json_schema
@@ -133,3 +133,20 @@ def columns_read(name: str, row: Columns) -> dict[str, object]:
     """The columns of the row that the verifier reads."""
     entry = VERIFIERS[name]
     return {column: row[column] for column in (*entry.needs, *entry.optional) if column in row}
+
+
+def check_own_answer(row: Row) -> str | None:
+    """Return why a row's verifier does not give its own answer full marks; None where it does or is not known here.
+
+    A row with a worked solution and its answer in two columns is checked for their agreement.
+    """
+    name = row.get("verifier", "")
+    if name not in VERIFIERS:
+        return None
+    if reason := ungradable(name, row):
+        return f"cannot be graded: {reason}"
+    right = gold(name, row)
+    if right is None:
+        return None
+    verdict = verify(name, answer_text(row["completion"][-1]) if "completion" in row else right, row)
+    return None if verdict.score == 1 else f"answer not right by its own verifier: {name}: {verdict.reason}"

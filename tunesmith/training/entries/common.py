@@ -2,7 +2,8 @@
 
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+import yaml
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
 from tunesmith.models.settings import Lora
@@ -27,14 +28,25 @@ def default_rate(full_rate: float, weights: WeightsKind, hidden_size: int) -> fl
     return float(f"{rate:.1e}")
 
 
+def _one_name(value: object) -> object:
+    """Return the name of a data set. Raises ValueError for a list of data sets, with the edit that makes a mixture."""
+    if isinstance(value, list):
+        parts = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000).strip()
+        raise ValueError(
+            "a list of data sets is an entry of `mixtures`, since DVC follows names alone: write "
+            f"mixtures: {{mixed: {{datasets: {parts}}}}} and dataset: mixed"
+        )
+    return value
+
+
 class Entry(Section):
     """One training: one model of the pipeline, in the folder `models/<name>`."""
 
     full_rate: ClassVar[float]
     """Learning rate for all weights of a model of `USUAL_SIZE`: TRL 1.16's default for the objective."""
 
-    dataset: str
-    """The data set of `data` that it learns from. Required."""
+    dataset: Annotated[str, BeforeValidator(_one_name)]
+    """The data set of `data` that it learns from, or the mixture of `mixtures`. Required."""
     weights: WeightsKind = "lora"
     """Which weights train: an adapter (lora), an adapter on a 4-bit base (qlora), or all of them (full)."""
     lora: Lora = Lora()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunesmith.core.ready_rows import Message, Row
-from tunesmith.data.duplicates import find_contradictions, find_near_duplicates, jaccard, minhash_signatures
+from tunesmith.data.repeats.duplicates import find_contradictions, find_near_duplicates, jaccard, minhash_signatures
 
 
 def random_text(seed: int, words: int = 60) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from tunesmith.core.errors import DataError
 from tunesmith.data import splits
-from tunesmith.data.contamination import EvaluationSets, HeldOut
+from tunesmith.data.repeats.contamination import EvaluationSets, HeldOut
 
 LONG = "a train leaves the old station at noon and travels for three hours at sixty miles an hour how far"
 
