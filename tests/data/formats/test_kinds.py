@@ -33,7 +33,7 @@ def table(delimiter: str) -> bytes:
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("a.jsonl", gzip.compress(LINES.encode())),
+        ("a.jsonl", gzip.compress(LINES.encode(), mtime=0)),
         ("a.csv", pa.compress(table(","), "zstd", asbytes=True)),
         ("a.jsonl.gz", LINES.encode()),
         ("a.csv.gz", table(",")),
