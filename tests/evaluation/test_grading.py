@@ -40,7 +40,7 @@ def test_the_mean_leaves_out_samples_that_are_not_gradable_and_counts_them() -> 
 
 
 def test_public_figures_stand_beside_our_own() -> None:
-    answered = samples(["#### 0", "it is 1", "not enough to find f(2)"])
+    answered = samples(["#### 0", "it is 1", "it is (n/2) + 2"])
     assert [sample["score"] for sample in answered] == [1, 1, 0]
     assert grading.details("number", answered) == {"gsm8k_strict": 1 / 3, "gsm8k_flexible": 1}
     assert grading.details("math", answered) == {"math_verify": pytest.approx(1)}

@@ -36,7 +36,7 @@ def test_the_pipeline_is_short_and_names_no_data_set_model_or_suite() -> None:
     assert len(text.splitlines()) <= 200
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     entries = [*params["data"], *params["evaluate"]["suites"]]
-    entries += [name for method in ("sft", "dpo", "reward", "rlhf", "grpo") for name in params[method]]
+    entries += [name for method in ("sft", "dpo", "kto", "reward", "rlhf", "grpo") for name in params[method]]
     text = re.sub(r"(?s)  generate_demo:.*?\n\n", "", text)  # the generator of the demo's own data
     words = set(re.findall(r"(?<![\w/$.{-])[\w-]+(?![\w(-])", re.sub(r"#.*", "", text)))
     assert not words & (set(entries) - set(yaml.safe_load(text)["vars"][0]))
@@ -242,7 +242,8 @@ def test_methods_can_be_left_out_and_an_unreachable_server_stops_only_registrati
     project.put("package", None)
     project.put("grpo.grpo.learning_rate", 0.04)
     away = project.run("dvc", "repro", check=False, MLFLOW_TRACKING_URI="http://127.0.0.1:9")
-    assert running(away) == {"resolve_params", "train_grpo@grpo", "evaluate", "compare", "register"}
+    stages = {"resolve_params", "baseline", "train_grpo@grpo", "evaluate", "compare", "register"}  # data/ready grew
+    assert running(away) == stages
     assert "1 models evaluated" in away.stdout
     assert "6 kept" in away.stdout
     assert away.returncode != 0

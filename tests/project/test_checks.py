@@ -24,7 +24,7 @@ def check(folder: Path, change: Any) -> Document:
 def test_the_projects_own_params_are_in_order(tmp_path: Path) -> None:
     project = check(tmp_path, lambda p: None)
     assert list(project.data) == ["demo", "demo_pairs", "demo_prompts", "demo_marks"]
-    assert project.models == ["sft-lora", "sft-qlora", "sft-full", "dpo", "rlhf", "grpo"]
+    assert project.models == ["sft-lora", "sft-qlora", "sft-full", "dpo", "kto", "rlhf", "grpo"]
 
 
 def entry(objective: str, name: str, **changes: Any) -> Any:

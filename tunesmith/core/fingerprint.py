@@ -28,7 +28,7 @@ FOLDER = Path("build/code")
 STAGES = Path("stages")
 PROJECT = Path("pyproject.toml")
 PACKAGE = Path(tunesmith.__path__[0])
-DATA_FILES = (".j2", ".yaml")
+DATA_FILES = (".j2", ".json", ".yaml")
 """Suffixes of the package's files that are read by path."""
 ACT_THROUGH = {
     "transformers": ("accelerate", "bitsandbytes", "safetensors", "tokenizers"),
