@@ -88,8 +88,8 @@ def _one(value: object) -> Right:
         if isinstance(allowed := inner.get("allowed"), dict):
             return Right(inner["name"], {name: _options(options) for name, options in allowed.items()})
         return _exactly(parsing.call(inner))
-    [(name, allowed)] = value.items()  # BFCL's form
-    if not isinstance(allowed, dict) or name in ("arguments", "parameters", "function", "allowed"):
+    name, allowed = next(iter(value.items()), ("", None))  # BFCL's form
+    if len(value) != 1 or not isinstance(allowed, dict) or name in ("arguments", "parameters", "function", "allowed"):
         raise MalformedError("a call names no function")
     return Right(str(name), {argument: _options(options) for argument, options in allowed.items()})
 
