@@ -21,7 +21,7 @@ JOURNAL = layout.BASELINE.with_name("asked.jsonl")
 
 def main() -> str:
     if "baseline" not in read(PARAMS):
-        files.write_bytes(layout.BASELINE, b"")
+        files.write_bytes(layout.BASELINE, b"\n")  # DVC warns of an empty file
         return f"{layout.BASELINE}: params.yaml names no baseline"
     settings = load(Baseline, "baseline", path=PARAMS)
     suites = {
