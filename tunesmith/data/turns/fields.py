@@ -53,7 +53,7 @@ def check(turn: Raw, position: int) -> list[str]:
 
 def reasoning(turn: Raw, position: int) -> str:
     """Return an assistant's thoughts, "" where the turn has none. Raises RowError for two that differ."""
-    found = [turn[name] for name in REASONING if not is_nothing(turn.get(name))]
+    found = [turn[name] for name in REASONING if name in turn and not is_nothing(turn[name])]
     if not found and not is_nothing(turn.get("reasoning_details")):
         details = turn["reasoning_details"]
         texts = [detail.get("text", detail.get("summary")) for detail in details if isinstance(detail, dict)] if (
@@ -71,16 +71,15 @@ def reasoning(turn: Raw, position: int) -> str:
 def train(turn: Raw, position: int) -> bool | None:
     """Return whether a turn is marked as trained; None without a mark. Raises RowError for marks of another kind."""
     marks = set()
-    for name, inverted in FLAGS.items():
-        value = turn.get(name)
-        if is_nothing(value):
+    for name, value in turn.items():
+        if name not in FLAGS or is_nothing(value):
             continue
         mark = _truth(value)
         if mark is None:
             raise RowError(
                 f"wrong type: {name!r} of turn {position} is {value!r}, and a turn is either trained (1) or not (0)"
             )
-        marks.add(mark is not inverted)
+        marks.add(mark is not FLAGS[name])
     if len(marks) > 1:
         raise RowError(f"wrong type: the marks of turn {position} say both that it is trained and that it is not")
     return marks.pop() if marks else None
