@@ -2,11 +2,11 @@
 
     python -m benchmarks.refusal_agreement [--completions FILE.csv ...] [--half even|odd] [--show]
 
-The answers are the 200 that a judge is measured on (tunesmith/verifiers/judge), written and labelled twice before the
-rules saw them. ``--completions`` takes the files of XSTest (paul-rottger/xstest, model_completions, CC-BY-4.0) instead:
-2,250 answers of five models with two people's labels each. The rules were developed on the half with even numbers; the
-other half was only measured. The keywords are XSTest's own list. Agreement is the share of equal classes among three,
-and Cohen's kappa. ``--show`` prints what is decided otherwise than labelled.
+The answers are the 200 that a judge is measured on (tunesmith/verifiers/judge), written for it and labelled twice, by
+two who were blind to the rules. ``--completions`` takes the files of XSTest (paul-rottger/xstest, model_completions,
+CC-BY-4.0) instead: 2,250 answers of five models with two people's labels each. The rules were developed on the half
+with even numbers; the other half was only measured. The keywords are XSTest's own list. Agreement is the share of equal
+classes among three, and Cohen's kappa. ``--show`` prints what is decided otherwise than labelled.
 """
 
 import argparse
