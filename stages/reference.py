@@ -2,7 +2,7 @@
 
     python -m stages.reference NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
 params  dpo.<name>.{start,dataset,weights,lora,max_length,batch_size}
 writes  data/reference/<name>.jsonl
 """
@@ -24,7 +24,7 @@ def main(name: str) -> str:
     # Opened as the training does, since quantization to NF4 changes probabilities.
     policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, entry.lora)
     pairs = []
-    for path in (layout.split(entry.dataset, split) for split in ("train", "test")):
+    for path in (layout.split(entry.dataset, split) for split in ("train", "validation")):
         rows = ready_rows.read(path)
         row_kinds.check_rows("dpo", rows, path)
         pairs += preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, path)

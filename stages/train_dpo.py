@@ -2,7 +2,7 @@
 
     python -m stages.train_dpo NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl, data/reference/<name>.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl, data/reference/<name>.jsonl
 params  dpo.<name>
 writes  models/<name>
 """
@@ -25,9 +25,9 @@ from tunesmith.training.spec import TrainingSpec, trained
 def main(name: str) -> str:
     section = f"dpo.{name}"
     entry = load(Dpo, section, path=resolved("train_dpo", name))
-    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
     reference_file = layout.REFERENCE / f"{name}.jsonl"
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
     row_kinds.check_rows("dpo", rows, train_file)
     profile = device.detect()
     device.set_seed(entry.seed)
@@ -46,15 +46,17 @@ def main(name: str) -> str:
         datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file, reference_file],
         largest_step=pair_batches.largest_step(pairs, entry.batch_size),
+        examples=entry.epochs * len(pairs),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = dpo.make_trainer(policy, pairs, reference, entry, profile, Path(scratch))
-        preferred, prefers = dpo.held_out(policy, held_out_pairs, reference, entry)
+        start_preference, measure = dpo.validation(policy, held_out_pairs, reference, entry)
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
-            prefers=prefers,
-            preferred=preferred,
+            measure=measure,
+            start=start_preference,
+            epochs=entry.epochs,
         )
         train(trainer, policy, spec, watch, profile, tokens=entry.epochs * sum(pair.tokens for pair in pairs))
     return closing_line(spec)

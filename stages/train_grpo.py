@@ -2,13 +2,14 @@
 
     python -m stages.train_grpo NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
 params  grpo.<name>, and judge where refusal_by names it
 writes  models/<name>
 """
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.core import layout, ready_rows
@@ -27,8 +28,8 @@ from tunesmith.verifiers.judge.endpoint import Judge
 def main(name: str) -> str:
     section = f"grpo.{name}"
     entry = load(Grpo, section, path=resolved("train_grpo", name))
-    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if entry.probes else []
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
     row_kinds.check_rows("grpo", rows, train_file)
     judge = load(Judge, "judge", path=resolved("train_grpo", name)) if entry.refusal_by == "judge" else None
     score = verifier_rewards.Score(entry.rewards, judge)
@@ -40,25 +41,29 @@ def main(name: str) -> str:
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
-    rollouts.dataset(policy, rows, entry, section, train_file)  # checks the lengths before the policy answers
-    signal = grpo.probe(policy, rows, score, entry)
-    prompts = rollouts.dataset(policy, signal.spread, entry, section, train_file)
+    lengths = rollouts.check(policy, rows, entry, section, train_file)
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="grpo",
         entry=entry,
         start=start,
-        rows=len(signal.spread),
+        rows=len(rows),
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(prompts["tokens"])),
+        largest_step=rollouts.largest_step(entry, max(lengths)),
     )
+    signal = grpo.probed_once(policy, rows, score, spec, profile)
+    rollouts.check(policy, signal.spread, entry, section, train_file)
+    spec = replace(spec, rows=len(signal.spread))
     with tempfile.TemporaryDirectory() as scratch:
+        prompts = rollouts.dataset(signal.spread, entry)
         trainer = grpo.make_trainer(policy, prompts, score, entry, profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: score.last,
+            measure=rollouts.validation(policy, held_out, entry, score.of_all),
             max_kl=entry.max_kl,
+            epochs=entry.steps * entry.prompts / len(signal.spread),
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},
         )
         train(trainer, policy, spec, watch, profile)

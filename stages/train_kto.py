@@ -2,7 +2,7 @@
 
     python -m stages.train_kto NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
 params  kto.<name>
 writes  models/<name>
 """
@@ -25,8 +25,8 @@ from tunesmith.training.spec import TrainingSpec, trained
 def main(name: str) -> str:
     section = f"kto.{name}"
     entry = load(Kto, section, path=resolved("train_kto", name))
-    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
     for file, split in ((train_file, rows), (held_out_file, held_out)):
         row_kinds.check_rows("kto", split, file)
     profile = device.detect()
@@ -47,15 +47,16 @@ def main(name: str) -> str:
         datasets=trained(rows, [entry.epochs * mark.length for mark in marks]),
         inputs=[train_file, held_out_file],
         largest_step=kto.largest_step(marks, entry.batch_size),
+        examples=entry.epochs * len(marks),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = kto.make_trainer(policy, marks, entry, profile, Path(scratch))
-        preferred, prefers = kto.held_out(policy, held_out_marks, entry)
+        start_preference, measure = kto.validation(policy, held_out_marks, entry)
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
-            prefers=prefers,
-            preferred=preferred,
+            measure=measure,
+            start=start_preference,
         )
         train(trainer, policy, spec, watch, profile, tokens=entry.epochs * sum(mark.length for mark in marks))
     return closing_line(spec)

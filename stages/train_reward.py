@@ -2,7 +2,7 @@
 
     python -m stages.train_reward NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,test}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
 params  reward.<name>
 writes  models/<name>
 """
@@ -25,8 +25,8 @@ from tunesmith.training.spec import TrainingSpec, trained
 def main(name: str) -> str:
     section = f"reward.{name}"
     entry = load(Reward, section, path=resolved("train_reward", name))
-    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
     row_kinds.check_rows("reward", rows, train_file)
     profile = device.detect()
     device.set_seed(entry.seed)
@@ -44,11 +44,14 @@ def main(name: str) -> str:
         datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file],
         largest_step=pair_batches.largest_step(pairs, entry.batch_size),
+        examples=entry.epochs * len(pairs),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = reward.make_trainer(scorer, pairs, entry, profile, Path(scratch))
         watch = Watch(
-            rows_of=trainer.data_collator.rows_of, prefers=reward.held_out(scorer, held_out_pairs, entry.batch_size)
+            rows_of=trainer.data_collator.rows_of,
+            measure=reward.validation(scorer, held_out_pairs, entry.batch_size),
+            epochs=entry.epochs,
         )
         train(trainer, scorer, spec, watch, profile, tokens=entry.epochs * sum(pair.tokens for pair in pairs))
     return closing_line(spec)

@@ -2,7 +2,7 @@
 
     python -m stages.train_rlhf NAME
 
-reads   models/base, models/<start>, models/<reward>, data/ready/<dataset>/{train,test}.jsonl
+reads   models/base, models/<start>, models/<reward>, data/ready/<dataset>/{train,validation}.jsonl
 params  rlhf.<name>
 writes  models/<name>
 """
@@ -24,8 +24,8 @@ from tunesmith.training.spec import TrainingSpec, trained
 def main(name: str) -> str:
     section = f"rlhf.{name}"
     entry = load(Rlhf, section, path=resolved("train_rlhf", name))
-    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "test"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file) if entry.probes else []
+    train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
+    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
     if entry.verifier is not None:
         verifier_rewards.check_gold(verifier_rewards.Score({entry.verifier: 1.0}), rows, str(train_file))
     profile = device.detect()
@@ -34,7 +34,7 @@ def main(name: str) -> str:
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
-    prompts = rollouts.dataset(policy, rows, entry, section, train_file)
+    lengths = rollouts.check(policy, rows, entry, section, train_file)
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="rlhf",
@@ -43,16 +43,18 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(prompts["tokens"])),
+        largest_step=rollouts.largest_step(entry, max(lengths)),
         upstream=(reward,),
     )
     with tempfile.TemporaryDirectory() as scratch:
         judge = rlhf.RewardModel(scorer, entry.batch_size)
-        trainer = rlhf.make_trainer(policy, judge, prompts, entry, profile, Path(scratch))
+        trainer = rlhf.make_trainer(policy, judge, rollouts.dataset(rows, entry), entry, profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: judge.last,
+            measure=rollouts.validation(policy, held_out, entry, rlhf.watched(judge, entry)),
             max_kl=entry.max_kl,
+            epochs=entry.steps * entry.prompts / len(rows),
         )
         train(trainer, policy, spec, watch, profile)
     return closing_line(spec)

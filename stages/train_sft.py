@@ -28,7 +28,7 @@ def main(name: str) -> str:
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
     rows = ready_rows.read(train_file)
     row_kinds.check_rows("sft", rows, train_file)
-    held_out = ready_rows.read(held_out_file)[: entry.probes] if entry.probes else []
+    held_out = ready_rows.read(held_out_file)[: entry.eval_rows]
     profile = device.detect()
     device.set_seed(entry.seed)
     policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)
@@ -36,7 +36,7 @@ def main(name: str) -> str:
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):
         print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
-    probes = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
+    measured = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="sft",
@@ -46,13 +46,14 @@ def main(name: str) -> str:
         datasets=trained(rows, sft.tokens(rows, examples, entry)),
         inputs=[train_file, held_out_file],
         largest_step=sft.largest_step(examples, entry),
+        examples=entry.epochs * len(examples),
     )
     with tempfile.TemporaryDirectory() as scratch:
         trainer = sft.make_trainer(policy, examples, entry, profile, Path(scratch))
         watch = Watch(
-            probes=held_out,
+            probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
-            right_answers=lambda: sft.right_answers(policy, probes),
+            measure=(lambda: sft.right_answers(policy, measured)) if measured else None,
         )
         tokens = entry.epochs * sum(len(example.input_ids) for example in examples.values())
         train(trainer, policy, spec, watch, profile, tokens=tokens)

@@ -5,7 +5,7 @@ import pytest
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.training import checks
-from tunesmith.training.checks import Preference
+from tunesmith.training.measurements import Preference
 
 
 def steps(**series: list[float]) -> list[dict[str, Any]]:
@@ -71,7 +71,7 @@ def test_a_model_that_never_ends_its_turn_is_an_error() -> None:
 
 
 def prefers(accuracy: float, margin: float = 1.0, low: float = 0.6) -> Preference:
-    return Preference(pairs=10, accuracy=accuracy, low=low, high=1, margin=margin)
+    return Preference(pairs=10, accuracy=accuracy, low=low, high=1, margin=margin, loss=0.5)
 
 
 @pytest.mark.parametrize("after", [prefers(0.5), prefers(0.45), prefers(0.7, margin=-0.1)])
@@ -84,21 +84,6 @@ def test_a_held_out_preference_above_chance_passes_and_one_within_the_noise_is_a
     checks.check_prefers(prefers(0.7))
     assert checks.warnings([], prefers(0.7)) == []
     assert "cannot be told from chance" in checks.warnings([], prefers(0.6, low=0.4))[0]
-
-
-def test_preference_counts_a_tie_half_and_has_an_interval() -> None:
-    measured = checks.preference([2.0, 1.0, 0.0, 5.0], [1.0, 1.0, 3.0, 1.0])
-    assert (measured.pairs, measured.accuracy, measured.margin) == (4, 0.625, 0.5)
-    assert measured.low < measured.accuracy < measured.high
-
-
-def test_good_and_bad_answers_are_told_apart_by_all_their_pairs() -> None:
-    measured = checks.separation([3.0, 2.0, 0.0], [1.0, -1.0])
-    assert (measured.pairs, measured.accuracy) == (6, pytest.approx(5 / 6))
-    assert measured.low < measured.accuracy < measured.high
-    assert measured.margin == pytest.approx(5 / 3)
-    even = checks.separation([0.0, 0.0], [0.0, 0.0])
-    assert (even.accuracy, even.margin) == (0.5, 0)
 
 
 RISING, FALLING, FLAT = [0.1 * i for i in range(12)], [2 - 0.1 * i for i in range(12)], [1.0] * 12

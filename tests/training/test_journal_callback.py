@@ -14,7 +14,7 @@ from tunesmith.training.journal_callback import SETTLING, SUSTAINED, Recorder
 def recorder(tmp_path: Path) -> Iterator[Recorder]:
     with journal.Journal(tmp_path / journal.NAME) as log:
         recorder = Recorder(log, lambda step: ["r1", "r2"], max_kl=0.5)
-        recorder.on_train_begin(None, SimpleNamespace(max_steps=100), None)
+        recorder.on_train_begin(None, SimpleNamespace(max_steps=100, global_step=0), None)
         yield recorder
 
 

@@ -96,7 +96,8 @@ def test_dpo_has_the_loss_and_gradients_of_trls_own_from_fewer_tokens(
         Path("reference"),
     )
     ours = dpo.make_trainer(policy, pairs, reference, settings, EXACT, tmp_path)
-    features = [ours.train_dataset[i] for i in range(4)]
+    place = {row["id"]: number for number, row in enumerate(rows)}
+    features = sorted((ours.train_dataset[i] for i in range(4)), key=lambda feature: place[feature["id"]])
     tokens_read(policy)
     loss = ours.compute_loss(policy.model, ours.data_collator(features))
     loss.backward()
@@ -170,7 +171,7 @@ def test_kto_has_the_loss_and_gradients_of_trls_own(
     weights: Any = {"desirable_weight": 1.5, "undesirable_weight": 0.5}
     settings = Kto(**method_project.PARAMS["kto"]["kto"] | weights, loss_type=loss_type)
     marks = kto.encode(policy.tokenizer, marked, 200, "kto", Path("rows"))
-    order = kto.in_batches(marks, 4, settings.seed)
+    order = kto.in_order(marks, settings)
     ours = kto.make_trainer(policy, marks, settings, EXACT, tmp_path)
     # The reference of a real training is the policy at its start; here it is the base, so that losses are not 0.5.
     values = kto.columns(loading.open_model(tiny_base, tiny_base, EXACT), order, settings)
@@ -202,10 +203,9 @@ def mark(number: int, *, good: bool) -> kto.Mark:
 
 def test_every_answer_is_in_one_batch_and_meets_another_prompt_of_it() -> None:
     marks = [mark(number, good=number % 3 == 0) for number in range(101)]
-    order = kto.in_batches(marks, 4, seed=1)
+    order = kto.in_order(marks, Kto(**method_project.PARAMS["kto"]["kto"] | {"batch_size": 4, "seed": 1}))
     assert sorted(order, key=lambda each: int(each.id)) == marks
     assert order != marks
-    assert order == kto.in_batches(marks, 4, seed=1)
     for begin in range(0, 100, 4):
         batch = order[begin : begin + 4]
         assert max(each.length for each in batch) - min(each.length for each in batch) <= 2

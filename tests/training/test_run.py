@@ -249,14 +249,11 @@ def test_right_answers_are_measured_to_their_end_of_turn(tiny_base: Path) -> Non
             input_ids=ids, labels=ids.where(torch.tensor([examples[0].completion_mask]) == 1, -100)
         ).loss
     measured = right_answers(policy, examples[:1])
-    assert measured is not None
     assert measured.ends == [likeliest == policy.tokenizer.eos_token_id]
     assert measured.surprise == pytest.approx(float(losses), rel=1e-3)
     other = chat.Example([*examples[0].input_ids[:-1], likeliest], examples[0].completion_mask)
     ended = right_answers(policy, [examples[1], other])
-    assert ended is not None
     assert ended.ends[1]
-    assert right_answers(policy, []) is None
 
 
 def test_one_changed_value_changes_one_digest(tiny_base: Path) -> None:

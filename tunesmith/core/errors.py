@@ -12,6 +12,7 @@ TunesmithError
 ├── IntegrityError    a folder's bytes differ from its manifest, or from the bytes that were signed
 │   ├── SupersededError  a newer statement about the same was signed
 │   └── UntrustedError   signed by someone who is not trusted here
+├── ResourceError     the disk has no room for what must be written
 ├── TrainingError     a training went wrong, or moved weights that must not move
 ├── EvaluationError   models cannot be scored, or cannot be compared with each other
 ├── EngineError       a stage cannot run in its container, or exceeded a limit there
@@ -82,6 +83,10 @@ class SupersededError(IntegrityError):
 
 
 class UntrustedError(IntegrityError):
+    pass
+
+
+class ResourceError(TunesmithError):
     pass
 
 

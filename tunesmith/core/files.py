@@ -69,17 +69,17 @@ def only_writer(path: Path) -> Iterator[None]:
 def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
     try:
         yield partial
-        _settle(partial)
+        settle(partial)
         if path.exists():
             path.rename(previous)
         partial.rename(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(previous, ignore_errors=True)
 
 
-def _settle(folder: Path) -> None:
+def settle(folder: Path) -> None:
     """Sync a folder and the files and folders in it, and nothing else: no pipe, nothing behind a link.
 
     Whoever may read the folder may then read all of it: safetensors makes files that only their owner can read, and a
@@ -91,8 +91,8 @@ def _settle(folder: Path) -> None:
             mode = path.lstat().st_mode
             if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
                 path.chmod(stat.S_IMODE(mode) | readers)
-                _sync(path)
-    _sync(folder)
+                sync(path)
+    sync(folder)
 
 
 def _raise(error: OSError) -> None:
@@ -112,11 +112,11 @@ def _new_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        _sync(partial)
+        sync(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -142,7 +142,7 @@ def write_texts(folder: Path, texts: dict[str, str]) -> None:
             (partial / name).write_text(text)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

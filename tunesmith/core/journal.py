@@ -1,7 +1,8 @@
 """The training journal: the events of a training, one JSON object a line, written as they happen.
 
 It is the truth about a training; the tracking server gets a copy. A journal begins with `start`; `signal`, `sample`,
-`held_out`, `step` and `warning` follow as they happen; `end` closes a training that is done.
+`held_out`, `step`, `validation` and `warning` follow as they happen; `end` closes a training that is done. One that
+goes on from a checkpoint has the events up to there, then `resume`, so that each step is there once.
 """
 
 import os
@@ -115,6 +116,37 @@ class SampleEvent(TypedDict, total=False):
     """The model's answer."""
 
 
+class ResumeEvent(TypedDict, total=False):
+    """A training going on from a checkpoint, after the process before was killed or failed."""
+
+    event: Literal["resume"]
+    time: int
+    """Milliseconds since the epoch."""
+    step: int
+    """The step of the checkpoint."""
+    exact: bool
+    """Whether the weights will be those of a training that was never stopped, to the last bit. Not on a GPU, where two
+    runs differ by noise."""
+
+
+class ValidationEvent(TypedDict, total=False):
+    """A measurement on the validation split, of these and other quantities by name."""
+
+    event: Literal["validation"]
+    time: int
+    """Milliseconds since the epoch."""
+    step: int
+    """The step; 0 before the training."""
+    loss: float
+    """The mean surprise, in nats: of a token of right answers (sft), or at a pair's label (dpo, kto, reward)."""
+    accuracy: float
+    """The share of the pairs whose chosen answer is preferred (dpo, kto, reward)."""
+    margin: float
+    """The mean difference of the rewards of chosen and rejected answer (dpo, kto, reward)."""
+    score: float
+    """The mean reward of greedy answers (grpo, rlhf)."""
+
+
 class HeldOutEvent(TypedDict, total=False):
     """The preference of a model over held-out pairs."""
 
@@ -133,6 +165,8 @@ class HeldOutEvent(TypedDict, total=False):
     """The upper end of the accuracy's 95% interval."""
     margin: float
     """The mean difference of the rewards of chosen and rejected answer."""
+    loss: float
+    """The mean surprise, in nats, at the label of a pair."""
     likelier: float | None
     """The share of the pairs whose chosen answer a policy finds likelier, its reference aside; null for a reward model,
     and for marks, whose pairs do not share a prompt."""
@@ -147,7 +181,7 @@ class StepEvent(TypedDict, total=False):
     time: int
     """Milliseconds since the epoch."""
     step: int
-    """The step, from 1; a resumed training repeats steps."""
+    """The step, from 1."""
     loss: float | None
     """The loss of the objective, nats a token for SFT."""
     grad_norm: float | None
@@ -174,6 +208,8 @@ class EndEvent(TypedDict, total=False):
     """Milliseconds since the epoch."""
     steps: int
     """The number of optimizer steps."""
+    kept: int
+    """The step whose weights the model has."""
     seconds: float
     """The training's duration, in seconds."""
     tokens: int
@@ -188,7 +224,17 @@ class EndEvent(TypedDict, total=False):
     """Seconds of this training and of every one that it builds on, by model."""
 
 
-Event = StartEvent | SignalEvent | SampleEvent | HeldOutEvent | StepEvent | WarningEvent | EndEvent
+Event = (
+    StartEvent
+    | ResumeEvent
+    | SignalEvent
+    | SampleEvent
+    | HeldOutEvent
+    | StepEvent
+    | ValidationEvent
+    | WarningEvent
+    | EndEvent
+)
 """An event of a journal; its `event` names the kind. Journals of earlier releases may lack fields."""
 
 
@@ -200,11 +246,19 @@ class Journal:
         self._file = path.open("ab")
 
     def write(self, event: str, **fields: object) -> None:
-        if event == "start" and (run := os.environ.get(layout.RUN_VARIABLE)):
-            fields["key"] = key(run, str(fields["model"]))
+        """Write an event that happens now. The key of a `start` is that of this run of the stage, if it has one."""
+        if event == "start":
+            run = os.environ.get(layout.RUN_VARIABLE)
+            fields["key"] = key(run, str(fields["model"])) if run else fields.get("key", uuid.uuid4().hex)
         line = {"event": event, "time": time.time_ns() // 1_000_000, **fields}
         self._file.write(orjson.dumps(line) + b"\n")
         self._file.flush()
+
+    def repeat(self, events: Sequence[Event]) -> None:
+        """Write the events of an earlier process, with their times; its `start` gets the key of this one."""
+        for event in events:
+            fields = {name: value for name, value in event.items() if name not in ("event", "key")}
+            self.write(event["event"], **fields)
 
     def __enter__(self) -> "Journal":
         return self
@@ -227,6 +281,19 @@ def parse(content: bytes) -> tuple[list[Event], bytes]:
     """Whole events in ``content``, and the bytes after the last newline."""
     *lines, rest = content.split(b"\n")
     return [orjson.loads(line) for line in lines if line], rest
+
+
+def steps(events: Sequence[Event]) -> list[dict[str, float]]:
+    """The numbers of each step, null left out, with the step itself."""
+    return [
+        {
+            name: value
+            for name, value in event.items()
+            if name not in ("event", "time") and isinstance(value, int | float)
+        }
+        for event in events
+        if event["event"] == "step"
+    ]
 
 
 @overload

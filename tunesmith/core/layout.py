@@ -17,6 +17,8 @@ DATA_REPORTS = REPORTS / "data"
 MIXTURE_REPORTS = REPORTS / "mixtures"
 EVALUATION = REPORTS / "evaluation"
 REGISTERED = REPORTS / "registered"
+CHECKPOINTS = Path("build/checkpoints")
+"""The checkpoints of trainings that are not done: of the host and of containers apart, by model and training."""
 EXPERIMENTS = (".dvc", "tmp", "exps")
 """The folder in which DVC runs queued and temporary experiments, each in a copy of the project that it then removes."""
 
@@ -26,6 +28,8 @@ CODE_VARIABLE = "TUNESMITH_CODE"
 """The commit of the code (`lineage.Code` as JSON), for a container, which has no git."""
 IMAGE_DIGEST_VARIABLE = "TUNESMITH_IMAGE_DIGEST"
 """The digest of the image that a stage runs in."""
+CHECKPOINT_VARIABLE = "TUNESMITH_CHECKPOINT_SECONDS"
+"""Seconds between the checkpoints of a training, where params.yaml sets `runtime.checkpoint_minutes`."""
 RERUN_VARIABLE = "TUNESMITH_RERUN"
 """Set to run stages even where outputs of the same inputs are recorded: `tunesmith reproduce` must compute anew."""
 

@@ -46,14 +46,14 @@ class Manifest:
         return json.dumps({"files": self.files}, indent=1, sort_keys=True) + "\n"
 
 
-def write(folder: Path) -> Manifest:
+def write(folder: Path, *, pickles: bool = False) -> Manifest:
     """Write the manifest of ``folder``, last of all its files.
 
-    Raises IntegrityError if a file is a pickle or a link.
+    Raises IntegrityError for a link, and for a pickle unless ``pickles``.
     """
     manifest = Manifest(_measure(folder))
     for name in manifest.files:
-        if Path(name).suffix in PICKLES:
+        if not pickles and Path(name).suffix in PICKLES:
             raise IntegrityError(
                 f"{folder / name}: a model folder may not hold a pickle, which runs code when it is loaded",
                 fix="save the weights as safetensors",

@@ -12,13 +12,20 @@ from tunesmith.models.shared_prompts import CACHE, prompt_cache, single_head_pro
 
 
 def answer(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], *, max_new_tokens: int
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Sequence[Row],
+    *,
+    max_new_tokens: int,
+    special_tokens: bool = True,
 ) -> list[str]:
-    """One greedy completion a row's prompt, with its special tokens, which show where the model stopped."""
+    """One greedy completion a row's prompt, with its special tokens, which show where the model stopped, or without
+    them, as a verifier reads it.
+    """
     ids = [chat.encode_prompt(tokenizer, row["prompt"], row.get("tools")) for row in rows]
     settings = _neutral_settings(tokenizer) | {"do_sample": False}
     completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
-    return [tokenizer.decode(completion) for completion in completions]
+    return [tokenizer.decode(completion, skip_special_tokens=not special_tokens) for completion in completions]
 
 
 def sample(

@@ -84,6 +84,11 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CA
     return wrapped
 
 
+def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """The parameters that are trained, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def digests(model: torch.nn.Module, *, trained: bool) -> dict[str, str]:
     """SHA-256, in hex, of every trainable parameter, or of every frozen one, by name."""
     return {

@@ -2,14 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from statistics import fmean, variance
 
-import numpy as np
-
-from tunesmith.core import statistics
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.params import WeightsKind
+from tunesmith.training.measurements import Preference
 
 FEWEST_STEPS = 9
 """The fewest steps of a run whose thirds are long enough to tell a trend from noise."""
@@ -27,67 +24,6 @@ NOT_LIKELIHOOD = ("margin", "reward", "completion_tokens", "kl")
 
 Step = dict[str, float]
 Digests = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Preference:
-    """The preference of a model for the chosen completions of held-out pairs.
-
-    pairs: their number. accuracy: the share, 0 to 1, of pairs whose chosen completion is preferred, a tie counting
-    half; low, high: its 95% interval. margin: mean difference of the rewards. likelier: the share of pairs whose chosen
-    completion the policy finds likelier, whatever its reference does; None for a reward model. surprise: of a token of
-    the chosen completions, in nats, on average; None for a reward model.
-    """
-
-    pairs: int
-    accuracy: float
-    low: float
-    high: float
-    margin: float
-    likelier: float | None = None
-    surprise: float | None = None
-
-
-@dataclass(frozen=True)
-class RightAnswers:
-    """What a model makes of right answers. ends: whether it would end its turn after each. surprise: of a token, in
-    nats, on average.
-    """
-
-    ends: list[bool]
-    surprise: float
-
-
-def preference(
-    chosen: Sequence[float],
-    rejected: Sequence[float],
-    *,
-    likelier: float | None = None,
-    surprise: float | None = None,
-) -> Preference:
-    """The preference from the rewards of both completions of every pair. Raises EvaluationError without pairs."""
-    margins = [better - worse for better, worse in zip(chosen, rejected, strict=True)]
-    preferred = [1.0 if margin > 0 else 0.5 if margin == 0 else 0.0 for margin in margins]
-    interval = statistics.mean_interval(preferred, confidence=0.95, resamples=2000, seed=0)
-    return Preference(
-        len(margins), fmean(preferred), **asdict(interval), margin=fmean(margins), likelier=likelier, surprise=surprise
-    )
-
-
-def separation(good: Sequence[float], bad: Sequence[float], *, surprise: float | None = None) -> Preference:
-    """The preference over every pair of a good and a bad answer, of which no two need to share a prompt.
-
-    Its accuracy is the area under the ROC curve. The interval is that of as many independent pairs as there are answers
-    of the rarer mark: the variance is at most theirs (van Dantzig 1951). Raises EvaluationError where a mark is absent.
-    """
-    margins = np.subtract.outer(good, bad)
-    accuracy = float(np.sign(margins).mean() + 1) / 2
-    independent = min(len(good), len(bad))
-    right = round(accuracy * independent)
-    interval = statistics.mean_interval(
-        [1.0] * right + [0.0] * (independent - right), confidence=0.95, resamples=0, seed=0
-    )
-    return Preference(margins.size, accuracy, **asdict(interval), margin=float(margins.mean()), surprise=surprise)
 
 
 def check_steps(steps: Sequence[Step]) -> None:
@@ -109,6 +45,16 @@ def check_steps(steps: Sequence[Step]) -> None:
         raise TrainingError(
             f"the loss did not fall: {before:.4g} over the first third of {len(losses)} steps, {after:.4g} in the last",
             fix="change the learning rate, or train for more epochs (params.yaml); nothing was saved",
+        )
+
+
+def check_rows(prepared: int, trained: int) -> None:
+    """Raise TrainingError unless as many rows were trained, over all epochs, as were prepared."""
+    if prepared != trained:
+        raise TrainingError(
+            f"{trained} rows were trained over all epochs, and {prepared} were prepared: the trainer dropped or "
+            "repeated some",
+            fix="report this with your params.yaml; nothing was saved",
         )
 
 

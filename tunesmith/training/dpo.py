@@ -15,8 +15,8 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import pair_batches
-from tunesmith.training.checks import Preference
 from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.measurements import Preference
 from tunesmith.training.trainer_config import common
 
 
@@ -58,18 +58,19 @@ def make_trainer(
     """TRL's trainer, with the log-probabilities of ``reference`` in place of a reference policy."""
     config = DPOConfig(
         **common(dpo, profile, scratch),
-        num_train_epochs=dpo.epochs,
         beta=dpo.beta,
         loss_type=list(dpo.loss_type),
         loss_weights=list(dpo.loss_type.values()),
         label_smoothing=dpo.label_smoothing,
         max_length=None,  # checked by preference_pairs.encode
         precompute_ref_log_probs=True,
-        train_sampling_strategy="group_by_length",
+        num_train_epochs=1,  # of rows that are in the order of all epochs
+        train_sampling_strategy="sequential",
         remove_unused_columns=False,
     )
-    chosen, rejected = zip(*reference.of(train), strict=True)
-    rows = pair_batches.columns(train) | dict(zip(pair_batches.REFERENCE, (chosen, rejected), strict=True))
+    pairs = pair_batches.in_order(train, dpo.batch_size, seed=dpo.seed, epochs=dpo.epochs)
+    chosen, rejected = zip(*reference.of(pairs), strict=True)
+    rows = pair_batches.columns(pairs) | dict(zip(pair_batches.REFERENCE, (chosen, rejected), strict=True))
     with preserve_trainable(policy.model):
         return PairTrainer(
             policy.model,
@@ -80,12 +81,14 @@ def make_trainer(
         )
 
 
-def held_out(
+def validation(
     policy: OpenModel, pairs: list[Pair], reference: Reference, dpo: Dpo
-) -> tuple[Preference, Callable[[], Preference]]:
+) -> tuple[Preference | None, Callable[[], Preference] | None]:
     """The preference over held-out pairs at the start, where the policy is its reference, and a function to measure it
-    again.
+    again; without pairs there is nothing to measure.
     """
+    if not pairs:
+        return None, None
     before = reference.of(pairs)
     tokens = sum(len(pair.chosen) for pair in pairs)
     start = pair_batches.implicit_preference(before, before, dpo.beta, tokens)

@@ -1,5 +1,6 @@
 """Group relative policy optimization (Shao et al. 2024): RL with rewards from verifiers."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,18 @@ from datasets import Dataset
 from tqdm import tqdm
 from trl import GRPOConfig, GRPOTrainer
 
+from tunesmith.core import checkpoints, files
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
 from tunesmith.models.weights import preserve_trainable
+from tunesmith.training import spec as specs
 from tunesmith.training import verifier_rewards
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.rollouts import Rollouts, arguments, hold_to_start
+from tunesmith.training.spec import TrainingSpec
 from tunesmith.training.verifier_rewards import Score, Signal
 
 
@@ -41,6 +45,20 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
         f"  before: mean score {signal.mean:.2f}; {len(signal.spread)} of {len(rows)} prompts have answers of "
         f"different scores among {grpo.probe}, and are trained on"
     )
+    return signal
+
+
+def probed_once(policy: OpenModel, rows: list[Row], score: Score, spec: TrainingSpec, profile: Profile) -> Signal:
+    """`probe`, or what it found before the training was killed: sampled again, other prompts might be left out."""
+    origin = specs.lineage_of(policy, spec, profile)
+    found = checkpoints.place(spec.out.name, checkpoints.key(origin)) / "signal.json"
+    if found.exists():
+        kept = json.loads(found.read_text())
+        return Signal(kept["mean"], kept["equal_groups"], [row for row in rows if row["id"] in {*kept["spread"]}])
+    assert isinstance(spec.entry, Grpo)
+    signal = probe(policy, rows, score, spec.entry)
+    spread = [row["id"] for row in signal.spread]
+    files.write_text(found, json.dumps({"mean": signal.mean, "equal_groups": signal.equal_groups, "spread": spread}))
     return signal
 
 

@@ -20,6 +20,8 @@ NAMES = {
 }
 """The journal's names for the numbers that TRL's trainers log, the same for all objectives."""
 
+UNRESTORED = "num_tokens"
+"""A count that TRL's trainers start anew when they go on from a checkpoint; the journal's `end` has the tokens."""
 SETTLING = 5
 """The number of first steps whose losses stand for the start of a training."""
 SPIKE, SUSTAINED = 2.0, 5
@@ -38,17 +40,18 @@ class Recorder(TrainerCallback):
     its reference than ``max_kl`` (nats a token). The error names the step and its rows.
     """
 
-    def __init__(self, log: Journal, rows_of: RowsOfStep, *, max_kl: float | None = None) -> None:
-        self.log = log
-        self.rows_of = rows_of
-        self.max_kl = max_kl
+    def __init__(self, log: Journal, rows_of: RowsOfStep, *, max_kl: float | None = None, epochs: float = 1) -> None:
+        """epochs: passes over the rows in one epoch of the trainer."""
+        self.log, self.rows_of, self.max_kl, self.epochs = log, rows_of, max_kl, epochs
         self.steps: list[dict[str, float]] = []
         self.bar: tqdm[Any] | None = None
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.bar = tqdm(total=state.max_steps, unit="step", desc="training", dynamic_ncols=True)
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, unit="step", desc="training", dynamic_ncols=True
+        )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         assert self.bar is not None
@@ -65,6 +68,9 @@ class Recorder(TrainerCallback):
         values = {NAMES.get(name, name): value for name, value in (logs or {}).items() if _is_number(value)}
         if "loss" not in values:
             return
+        values.pop(UNRESTORED, None)
+        if "epoch" in values:
+            values["epoch"] *= self.epochs
         self.steps.append({"step": state.global_step, **values})
         self.log.write("step", **self.steps[-1])
         self._check(state.global_step, values)

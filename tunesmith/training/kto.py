@@ -4,7 +4,6 @@ The reference is the policy itself before its first step, so that no second mode
 KL divergence the loss compares prompts with answers to others: those of the same batch, moved on by one, as TRL does.
 """
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +20,11 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
 from tunesmith.models.weights import preserve_trainable
-from tunesmith.training import checks
-from tunesmith.training.checks import Preference
+from tunesmith.training import batch_order, measurements
 from tunesmith.training.entries.kto import Kto
+from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
-
-SORTED_TOGETHER = 16
-"""Batches whose answers are sorted by length, so that they are padded little; batches are in random order."""
 
 
 @dataclass(frozen=True)
@@ -85,22 +81,9 @@ def weights(marks: Sequence[Mark], kto: Kto) -> tuple[float, float]:
     return kto.desirable_weight or max(1.0, bad / good), kto.undesirable_weight or max(1.0, good / bad)
 
 
-def in_batches(marks: Sequence[Mark], batch_size: int, seed: int) -> list[Mark]:
-    """``marks`` in the order in which they train: in random batches of similar length, the last perhaps shorter.
-
-    TRL's KTO trains in the order of the rows, in each epoch the same.
-    """
-    shuffled = random.Random(seed).sample(marks, len(marks))
-    reach = SORTED_TOGETHER * batch_size
-    ordered = [
-        mark
-        for begin in range(0, len(shuffled), reach)
-        for mark in sorted(shuffled[begin : begin + reach], key=lambda mark: mark.length)
-    ]
-    whole = len(ordered) // batch_size * batch_size
-    batches = [ordered[begin : begin + batch_size] for begin in range(0, whole, batch_size)]
-    random.Random(seed).shuffle(batches)
-    return [mark for batch in batches for mark in batch] + ordered[whole:]
+def in_order(marks: Sequence[Mark], kto: Kto) -> list[Mark]:
+    """``marks`` in the order in which they train: TRL's KTO takes that of the rows, in each epoch the same."""
+    return batch_order.in_batches(marks, lambda mark: mark.length, kto.batch_size, seed=kto.seed)
 
 
 def mismatched(marks: Sequence[Mark], batch_size: int) -> list[Tokens]:
@@ -134,7 +117,7 @@ def make_trainer(policy: OpenModel, marks: Sequence[Mark], kto: Kto, profile: Pr
         trainer = MarkTrainer(
             policy.model,
             args=config,
-            train_dataset=Dataset.from_dict(columns(policy, in_batches(marks, kto.batch_size, kto.seed), kto)),
+            train_dataset=Dataset.from_dict(columns(policy, in_order(marks, kto), kto)),
             processing_class=policy.tokenizer,
         )
     trainer.data_collator = BatchRecorder(trainer.data_collator, lambda feature: [feature["id"]])
@@ -164,11 +147,16 @@ def log_probs(policy: OpenModel, marks: Sequence[Mark], batch_size: int) -> list
     return [each.log_prob for each in likelihoods(policy, examples, batch_size=batch_size)]
 
 
-def held_out(policy: OpenModel, marks: Sequence[Mark], kto: Kto) -> tuple[Preference, Callable[[], Preference]]:
+def validation(
+    policy: OpenModel, marks: Sequence[Mark], kto: Kto
+) -> tuple[Preference | None, Callable[[], Preference] | None]:
     """The preference for good over bad held-out answers at the start, and a function to measure it again.
 
-    An answer's reward is beta times its log-ratio to the reference, which is the policy at the start.
+    An answer's reward is beta times its log-ratio to the reference, which is the policy at the start. Without answers
+    of both marks there is nothing to measure.
     """
+    if len({mark.good for mark in marks}) < 2:
+        return None, None
     before = log_probs(policy, marks, kto.batch_size)
     tokens = sum(len(mark.completion) for mark in marks if mark.good)
 
@@ -178,7 +166,7 @@ def held_out(policy: OpenModel, marks: Sequence[Mark], kto: Kto) -> tuple[Prefer
             [reward for reward, mark in zip(rewards, marks, strict=True) if mark.good is side] for side in (True, False)
         )
         log_prob = sum(value for value, mark in zip(now, marks, strict=True) if mark.good)
-        return checks.separation(good, bad, surprise=-log_prob / tokens)
+        return measurements.separation(good, bad, surprise=-log_prob / tokens)
 
     return preference(before), lambda: preference(log_probs(policy, marks, kto.batch_size))
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from tunesmith.models.log_probs import padded
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.shared_prompts import SharedPrompts
-from tunesmith.training import checks
-from tunesmith.training.checks import Preference
+from tunesmith.training import batch_order, measurements
+from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder
 
@@ -51,11 +51,15 @@ def shared(model: Any, inputs: dict[str, Tensor]) -> SharedPrompts:
     return SharedPrompts(model, inputs["input_ids"].shape[1] - begin)
 
 
+def in_order(pairs: list[Pair], batch_size: int, *, seed: int, epochs: int) -> list[Pair]:
+    """``pairs`` in the order in which they train, over all epochs."""
+    return batch_order.in_batches(pairs, lambda pair: pair.length, batch_size, seed=seed, epochs=epochs)
+
+
 def columns(pairs: list[Pair]) -> dict[str, Sequence[object]]:
-    """The columns of the pairs that `collate` and TRL's sampler read."""
+    """The columns of the pairs that `collate` reads."""
     return {
         "id": [pair.id for pair in pairs],
-        "length": [pair.length for pair in pairs],
         "prompt_ids": [pair.prompt for pair in pairs],
         "chosen_ids": [pair.chosen for pair in pairs],
         "rejected_ids": [pair.rejected for pair in pairs],
@@ -80,4 +84,4 @@ def implicit_preference(
     )
     likelier = fmean(better > worse for better, worse in now)
     surprise = -sum(better for better, _ in now) / tokens
-    return checks.preference(chosen, rejected, likelier=likelier, surprise=surprise)
+    return measurements.preference(chosen, rejected, likelier=likelier, surprise=surprise)

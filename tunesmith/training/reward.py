@@ -14,9 +14,9 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, padded
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.weights import preserve_trainable
-from tunesmith.training import checks, pair_batches
-from tunesmith.training.checks import Preference
+from tunesmith.training import measurements, pair_batches
 from tunesmith.training.entries.reward import Reward
+from tunesmith.training.measurements import Preference
 from tunesmith.training.trainer_config import common
 
 
@@ -33,16 +33,17 @@ def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: 
     """TRL's trainer over tokenized pairs, in batches of similar length."""
     config = RewardConfig(
         **common(reward, profile, scratch),
-        num_train_epochs=reward.epochs,
         max_length=None,  # checked by preference_pairs.encode
-        train_sampling_strategy="group_by_length",
+        num_train_epochs=1,  # of rows that are in the order of all epochs
+        train_sampling_strategy="sequential",
         remove_unused_columns=False,
     )
+    pairs = pair_batches.in_order(train, reward.batch_size, seed=reward.seed, epochs=reward.epochs)
     with preserve_trainable(scorer.model):
         return PairTrainer(
             scorer.model,
             args=config,
-            train_dataset=Dataset.from_dict(pair_batches.columns(train)),
+            train_dataset=Dataset.from_dict(pair_batches.columns(pairs)),
             data_collator=pair_batches.collator(scorer.tokenizer.pad_token_id),
             processing_class=scorer.tokenizer,
         )
@@ -66,12 +67,14 @@ def scores(scorer: OpenModel, conversations: Sequence[Tokens], batch_size: int) 
     return [rewards[i] for i in range(len(conversations))]
 
 
-def held_out(scorer: OpenModel, pairs: list[Pair], batch_size: int) -> Callable[[], Preference]:
-    """A function that measures the model's preference over held-out pairs."""
+def validation(scorer: OpenModel, pairs: list[Pair], batch_size: int) -> Callable[[], Preference] | None:
+    """A function that measures the model's preference over held-out pairs; None without pairs."""
+    if not pairs:
+        return None
     sides = [pair.prompt + side for pair in pairs for side in (pair.chosen, pair.rejected)]
 
     def measure() -> Preference:
         rewards = scores(scorer, sides, 2 * batch_size)
-        return checks.preference(rewards[::2], rewards[1::2])
+        return measurements.preference(rewards[::2], rewards[1::2])
 
     return measure

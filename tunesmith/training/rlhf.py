@@ -1,12 +1,14 @@
 """RL from human feedback: RLOO (Ahmadian et al. 2024) against a reward model, while a verifier grades."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from trl import RLOOConfig, RLOOTrainer
 
+from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -33,6 +35,24 @@ class RewardModel:
         prompt_ids = [chat.encode_prompt(tokenizer, *json.loads(prompt)) for prompt in prompts]
         conversations = [prompt + list(answer) for prompt, answer in zip(prompt_ids, completion_ids, strict=True)]
         return reward.scores(self.scorer, conversations, self.batch_size)
+
+
+def watched(judge: RewardModel, rlhf: Rlhf) -> Callable[[list[str], list[Row]], list[float | None]]:
+    """The reward of answers to held-out prompts: the verifier's score, or the reward model's where none is named."""
+    if rlhf.verifier is not None:
+        return Score({rlhf.verifier: 1.0}).of_all
+    tokenizer = judge.scorer.tokenizer
+
+    def rewards(answers: list[str], rows: list[Row]) -> list[float | None]:
+        conversations = [
+            chat.encode_prompt(tokenizer, row["prompt"], row.get("tools"))
+            + tokenizer.encode(answer, add_special_tokens=False)
+            + [tokenizer.eos_token_id]
+            for answer, row in zip(answers, rows, strict=True)
+        ]
+        return list(reward.scores(judge.scorer, conversations, judge.batch_size))
+
+    return rewards
 
 
 class Trainer(Rollouts, RLOOTrainer):

@@ -2,7 +2,9 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
@@ -11,12 +13,14 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, dumps
-from tunesmith.models import chat, generation
+from tunesmith.models import chat, device, generation
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
 from tunesmith.models.shared_prompts import SharedPrompts
+from tunesmith.training import batch_order
 from tunesmith.training.entries.online import Online
+from tunesmith.training.measurements import Graded
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import common
 
@@ -27,6 +31,7 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
         **common(online, profile, scratch),
         "gradient_accumulation_steps": online.prompts * online.group // online.batch_size,
         "max_steps": online.steps,
+        "shuffle_dataset": False,  # `dataset` has shuffled them
         "num_generations": online.group,
         "max_completion_length": online.max_new_tokens,
         "temperature": online.temperature,
@@ -36,10 +41,9 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
     }
 
 
-def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> Dataset:
-    """The prompts as a data set with columns row_id, prompt, tokens (the prompt's number of tokens) and row.
+def check(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> list[int]:
+    """The tokens of each prompt.
 
-    prompt, which is its turns and its tools, and row are JSON, since Arrow would give all messages the same fields.
     Raises DataError that counts the prompts that are too long, or where there are too few for a step.
     """
     lengths = [len(chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools"))) for row in rows]
@@ -55,11 +59,19 @@ def dataset(policy: OpenModel, rows: list[Row], online: Online, section: str, so
             f"{source}: {len(rows)} prompts to train on, and a step takes {online.prompts} ({section}.prompts)",
             fix=f"lower {section}.prompts in params.yaml, or give it more prompts",
         )
+    return lengths
+
+
+def dataset(rows: list[Row], online: Online) -> Dataset:
+    """The prompts of all steps, in their order, as a data set with columns row_id, prompt and row.
+
+    prompt, which is its turns and its tools, and row are JSON, since Arrow would give all messages the same fields.
+    """
+    drawn = batch_order.drawn(rows, online.steps * online.prompts, seed=online.seed)
     columns = {
-        "row_id": [row["id"] for row in rows],
-        "prompt": [json.dumps([row["prompt"], row.get("tools")]) for row in rows],
-        "tokens": lengths,
-        "row": [dumps(row).decode() for row in rows],
+        "row_id": [row["id"] for row in drawn],
+        "prompt": [json.dumps([row["prompt"], row.get("tools")]) for row in drawn],
+        "row": [dumps(row).decode() for row in drawn],
     }
     return Dataset.from_dict(columns)
 
@@ -74,6 +86,30 @@ def largest_step(online: Online, longest_prompt: int) -> LargestStep:
         group=online.group,
         reference=online.beta > 0,
     )
+
+
+def validation(
+    policy: OpenModel, rows: list[Row], online: Online, reward: Callable[[list[str], list[Row]], list[float | None]]
+) -> Callable[[], Graded] | None:
+    """A function that measures the mean reward of greedy answers to held-out prompts; None without prompts.
+
+    reward: the rewards of one answer to each row; None for an answer that cannot be graded.
+    """
+    if not rows:
+        return None
+
+    def measure() -> Graded:
+        answers = []
+        for begin in range(0, len(rows), online.batch_size):
+            batch = rows[begin : begin + online.batch_size]
+            with device.autocast(policy.profile):
+                answers += generation.answer(
+                    policy.model, policy.tokenizer, batch, max_new_tokens=online.max_new_tokens, special_tokens=False
+                )
+        graded = [value for value in reward(answers, rows) if value is not None]
+        return Graded(fmean(graded) if graded else 0.0)
+
+    return measure
 
 
 def hold_to_start(trainer: Any, online: Online) -> None:

@@ -1,29 +1,38 @@
-"""One training from start to end, whatever the objective: the journal, the checks of its outcome, the atomic save."""
+"""One training from start to end, whatever the objective: journal, checkpoints, checks of its outcome, atomic save."""
 
 import json
-import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, ProgressCallback, Trainer
+from safetensors import SafetensorError
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+)
 
-from tunesmith.core import files, journal, lineage, manifest, ready_rows
+from tunesmith.core import checkpoints, files, journal, lineage, manifest, ready_rows
+from tunesmith.core.checkpoints import Checkpoint, Store
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
-from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation, saving, weights
-from tunesmith.models.device import Profile, keep_freed_memory, peak_memory_bytes
+from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks
 from tunesmith.training import spec as specs
-from tunesmith.training.checks import Preference, RightAnswers
+from tunesmith.training.checkpointer import Checkpointer
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
+from tunesmith.training.measurements import Graded, Measurement, Preference, RightAnswers
 from tunesmith.training.spec import TrainingSpec
 from tunesmith.training.trainer_config import one_precision, patch_trl
+from tunesmith.training.validation import Validator
 
 PROBE_TOKENS = 32
 """Longest answer to a probe prompt."""
@@ -39,16 +48,16 @@ class Watch:
     """Rows whose prompts are answered before and after the training; empty for a reward model."""
     rows_of: RowsOfStep = lambda step: []
     """The rows of a step, for errors."""
-    right_answers: Callable[[], RightAnswers | None] | None = None
-    """Measures what the model makes of right answers to the probes."""
-    prefers: Callable[[], Preference] | None = None
-    """Measures the preference over held-out pairs."""
-    preferred: Preference | None = None
-    """The preference over held-out pairs at the start, where it is known without measuring."""
+    measure: Callable[[], Measurement] | None = None
+    """Measures the model on the validation split; None where that has no rows."""
+    start: Measurement | None = None
+    """The measurement at the start, where it is known without measuring."""
     max_kl: float | None = None
     """The KL divergence to the reference policy, in nats a token, above which the training stops."""
     signal: dict[str, float] | None = None
     """The journal's `signal` event, where the reward was probed."""
+    epochs: float = 1
+    """Passes over the rows in one epoch of the trainer, whose data set may hold each row several times."""
 
 
 def train(
@@ -62,31 +71,39 @@ def train(
 ) -> Manifest:
     """Run ``trainer`` and save its model to ``spec.out``, whole or not at all.
 
-    tokens: the number of tokens that the run trains on, padding not counted; by default, of those that the policy read
-    and wrote.
+    One that was killed goes on from its newest checkpoint. tokens: the number of tokens that the run trains on, padding
+    not counted; by default, of those that the policy read and wrote.
     Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
+    Raises ResourceError where the disk has no room for a checkpoint, and BusyError while another process trains this.
     """
     model = trainer.model
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()
     origin = specs.lineage_of(policy, spec, profile)
-    with files.new_folder(spec.out) as work:
+    with (
+        checkpoints.opened(spec.out.name, checkpoints.key(origin)) as store,
+        files.new_folder(spec.out) as work,
+    ):
         with Journal(work / journal.NAME) as log:
-            log.write("start", key=uuid.uuid4().hex, **specs.about(spec, profile))
-            seconds = _train_and_check(trainer, log, policy.tokenizer, spec.entry.weights, watch)
+            checkpoint = store.newest()
+            if checkpoint is None:
+                log.write("start", **specs.about(spec, profile))
+            else:
+                log.repeat(journal.read(checkpoint.folder / journal.NAME))
+                log.write("resume", step=checkpoint.step, exact=profile.device == "cpu")
+                print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
+            used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint)
             _save(model, policy, origin, work)
             saving.write_card(work, spec.out.name, origin)
             trainable, total = weights.count_parameters(model)
             log.write(
                 "end",
-                steps=trainer.state.global_step,
-                seconds=seconds,
+                **used,
                 tokens=trainer.state.num_input_tokens_seen if tokens is None else tokens,
-                peak_memory_bytes=peak_memory_bytes(profile),
                 trainable_parameters=trainable,
                 total_parameters=total,
-                costs=specs.costs(spec) | {spec.out.name: seconds},
+                costs=specs.costs(spec) | {spec.out.name: used["seconds"]},
             )
         return manifest.write(work)
 
@@ -98,54 +115,91 @@ def closing_line(spec: TrainingSpec) -> str:
     return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
 
 
+class Used(TypedDict):
+    """The part of the journal's `end` that the steps determine."""
+
+    steps: int
+    kept: int
+    seconds: float
+    peak_memory_bytes: int
+
+
 def _train_and_check(
-    trainer: Trainer, log: Journal, tokenizer: PreTrainedTokenizerBase, kind: WeightsKind, watch: Watch
-) -> float:
-    """Train, and return the seconds it took. Raises TrainingError where a check fails."""
+    trainer: Trainer,
+    policy: OpenModel,
+    spec: TrainingSpec,
+    watch: Watch,
+    profile: Profile,
+    log: Journal,
+    store: Store,
+    checkpoint: Checkpoint | None,
+) -> Used:
+    """Train, and leave the weights to keep in the trainer's model. Raises TrainingError where a check fails."""
     model = trainer.model
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
-    if watch.signal is not None:
-        log.write("signal", **watch.signal)
-    answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
-    preferred = _held_out(log, "before", watch.preferred or (watch.prefers and watch.prefers()))
-    right = watch.right_answers and watch.right_answers()
-    began = time.monotonic()
-    steps = _run(trainer, log, watch)
-    seconds = time.monotonic() - began
-    checks.check_steps(steps)
+    validator = Validator(log, watch.measure, spec.entry, store)
+    saver = Checkpointer(store, log, validator, profile, trainer.data_collator)
+    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
+    if checkpoint is None:
+        if watch.signal is not None:
+            log.write("signal", **watch.signal)
+        saver.answers = _answer_probes(log, "before", model, policy.tokenizer, watch.probes)
+        saver.start = watch.start or (watch.measure and watch.measure())
+        if saver.start is not None:
+            validator.write(0, saver.start)
+            _show(log, "before", saver.start)
+    else:
+        saver.go_on(checkpoint)
+        recorder.steps = journal.steps(journal.read(log.path))
+    _run(trainer, [recorder, validator, saver], checkpoint, store)
+    step = trainer.state.global_step
+    used = Used(
+        steps=step,
+        kept=validator.keep(model, step),
+        seconds=saver.seconds,
+        peak_memory_bytes=saver.peak_memory_bytes,
+    )
+    checks.check_steps(recorder.steps)
+    if spec.examples and step == trainer.state.max_steps:
+        checks.check_rows(spec.examples, saver.rows(step))
     checks.check_weights_moved(
-        kind,
+        spec.entry.weights,
         (frozen, weights.digests(model, trained=False)),
         (trained, weights.digests(model, trained=True)),
     )
-    checks.check_answers_moved(answers, _answer_probes(log, "after", model, tokenizer, watch.probes))
-    right_after = watch.right_answers and watch.right_answers()
-    after = _held_out(log, "after", watch.prefers and watch.prefers())
-    surprises = _surprise(right or preferred), _surprise(right_after or after)
+    checks.check_answers_moved(saver.answers, _answer_probes(log, "after", model, policy.tokenizer, watch.probes))
+    end = watch.measure and (validator.measured.get(used["kept"]) or watch.measure())
+    if end is not None:
+        _show(log, "after", end)
+    surprises = _surprise(saver.start), _surprise(end)
     checks.check_not_ruined(*surprises)
-    if right_after is not None:
-        checks.check_stops(right_after.ends)
-    if after is not None:
-        checks.check_prefers(after)
-    for text in checks.warnings(steps, after, surprises):
+    if isinstance(end, RightAnswers):
+        checks.check_stops(end.ends)
+    if isinstance(end, Preference):
+        checks.check_prefers(end)
+    for text in checks.warnings(recorder.steps, end if isinstance(end, Preference) else None, surprises):
         log.write("warning", text=text)
         print(f"  warning: {text}")
-    return seconds
+    return used
 
 
-def _surprise(measured: RightAnswers | Preference | None) -> float | None:
-    return None if measured is None else measured.surprise
+def _surprise(measured: Measurement | None) -> float | None:
+    return None if measured is None or isinstance(measured, Graded) else measured.surprise
 
 
-def _run(trainer: Trainer, log: Journal, watch: Watch) -> list[dict[str, float]]:
-    """Train, and return the steps as they were logged."""
+def _run(trainer: Trainer, callbacks: list[TrainerCallback], checkpoint: Checkpoint | None, store: Store) -> None:
+    """Train from the start, or from a checkpoint. Raises ResourceError where a checkpoint cannot be written."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
-    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl)
-    trainer.add_callback(recorder)
-    with one_precision(trainer):
-        trainer.train()
-    return recorder.steps
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    try:
+        with one_precision(trainer):
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint.folder))
+    except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError: from torch's own writer
+        if trainer.control.should_save:
+            raise store.no_room(str(error)) from error
+        raise
 
 
 def _answer_probes(
@@ -163,15 +217,15 @@ def _answer_probes(
     return answers
 
 
-def _held_out(log: Journal, when: str, measured: Preference | None) -> Preference | None:
-    if measured is None:
-        return None
+def _show(log: Journal, when: str, measured: Measurement) -> None:
+    """Print a measurement, and write a preference to the journal."""
+    if not isinstance(measured, Preference):
+        return
     log.write("held_out", when=when, **asdict(measured))
     interval = f"[{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
     print(
         f"  {when}: {100 * measured.accuracy:.1f}% {interval} of {measured.pairs} held-out pairs preferred as labelled"
     )
-    return measured
 
 
 def _save(

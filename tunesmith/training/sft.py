@@ -17,8 +17,8 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
 from tunesmith.models.weights import preserve_trainable
-from tunesmith.training.checks import RightAnswers
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.measurements import RightAnswers
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
 
@@ -97,11 +97,9 @@ def _trainer(
         )
 
 
-def right_answers(policy: OpenModel, examples: Iterable[chat.Example]) -> RightAnswers | None:
+def right_answers(policy: OpenModel, examples: Iterable[chat.Example]) -> RightAnswers:
     """Whether the end of turn is the likeliest token after each completion, and how likely the completions are."""
     answers = [example.split() for example in examples]
-    if not answers:
-        return None
     found = likelihoods(policy, answers, batch_size=1)
     tokens = sum(len(completion) for _, completion in answers)
     return RightAnswers([each.ends for each in found], -sum(each.log_prob for each in found) / tokens)

@@ -72,6 +72,8 @@ class BatchRecorder:
         """ids: the ids of the rows in a feature."""
         self.collator, self.ids = collator, ids
         self.batches: list[list[str]] = []
+        self.skipped = 0
+        """Steps that an earlier process made, whose batches are not made again."""
 
     def __call__(self, features: list[dict[str, Any]]) -> Any:
         self.batches.append([row for feature in features for row in self.ids(feature)])
@@ -79,4 +81,9 @@ class BatchRecorder:
 
     def rows_of(self, step: int) -> list[str]:
         """The ids of the rows of a step, counted from 1; a step is one batch."""
-        return self.batches[step - 1] if step <= len(self.batches) else []
+        position = step - self.skipped - 1
+        return self.batches[position] if 0 <= position < len(self.batches) else []
+
+    def count(self, step: int) -> int:
+        """The number of rows in the steps of this process up to one."""
+        return sum(map(len, self.batches[: step - self.skipped]))

@@ -32,6 +32,10 @@ class Score:
         """row: ready rows, each as JSON."""
         rows = [json.loads(text) for text in row]
         self.last = list(dict.fromkeys(ready["id"] for ready in rows))
+        return self.of_all(completions, rows)
+
+    def of_all(self, completions: list[str], rows: list[Row]) -> list[float | None]:
+        """The score of each completion to its row."""
         with ThreadPoolExecutor(pool.size()) as threads:  # for verifiers that run other processes
             return list(threads.map(self.of, completions, rows))
 

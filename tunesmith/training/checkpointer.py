@@ -1,0 +1,151 @@
+"""Save a training while it runs, so that one that was killed goes on from there and ends in the same weights.
+
+transformers writes what it needs to go on: weights, optimizer, schedule, generators, its own state. It writes in place
+and reads unchecked, so `core.checkpoints` makes folders of it that appear whole and are verified before they are read.
+"""
+
+import json
+import os
+import shutil
+import time
+from dataclasses import asdict
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from tunesmith.core import checkpoints, journal, layout
+from tunesmith.core.checkpoints import Checkpoint, State, Store
+from tunesmith.core.errors import TrainingError
+from tunesmith.core.journal import Journal
+from tunesmith.models import weights
+from tunesmith.models.device import Profile, peak_memory_bytes
+from tunesmith.training import measurements
+from tunesmith.training.measurements import Measurement
+from tunesmith.training.trainer_config import BatchRecorder
+from tunesmith.training.validation import BEST, Best, Validator
+
+UNREAD = "training_args.bin"
+"""A pickle of arguments that transformers saves and never reads again."""
+COST = 0.02
+"""The share of a training's time that checkpoints may take, where params.yaml does not say how often they are made."""
+SHORTEST = 20.0
+"""Seconds between checkpoints, at least, in that case."""
+DISK_SPEED = 250e6
+"""Bytes a second, by which the duration of the first save is estimated."""
+COPIES = 3
+"""The size of a checkpoint over that of the trained weights, before the first: Adam keeps two moments of each."""
+
+
+class RunState(State):
+    """The state of a training at a checkpoint, beside that of transformers."""
+
+    seconds: float
+    """The duration of the training so far."""
+    peak_memory_bytes: int
+    rows: int
+    """The number of rows trained so far, each counted again in each epoch; 0 where none are counted."""
+    answers: list[str]
+    """The answers to the probes before the training."""
+    start: dict[str, Any] | None
+    """The measurement before the training, by its fields."""
+    best: Best | None
+    waited: int
+    """The measurements since the best."""
+    trained: dict[str, str]
+    """SHA-256, in hex, of each trained tensor."""
+
+
+class Checkpointer(TrainerCallback):
+    """Makes a checkpoint every so many seconds.
+
+    answers: to the probes before the training. start: what was measured then; None where there is nothing to measure.
+    """
+
+    def __init__(self, store: Store, log: Journal, validator: Validator, profile: Profile, collator: object) -> None:
+        """collator: the trainer's; a `BatchRecorder` counts the rows."""
+        self.store, self.log, self.validator, self.profile = store, log, validator, profile
+        self.recorder = collator if isinstance(collator, BatchRecorder) else None
+        self.answers: list[str] = []
+        self.start: Measurement | None = None
+        self.resumed: RunState | None = None
+        self._saving = False
+        self._began = self._save_began = self._saved = time.monotonic()
+        self._bytes, self._seconds = 0, 0.0
+
+    def go_on(self, checkpoint: Checkpoint) -> None:
+        """Take up the state of a checkpoint."""
+        self.resumed = state = json.loads((checkpoint.folder / checkpoints.STATE).read_text())
+        self.answers, self.start = state["answers"], state["start"] and measurements.load(state["start"])
+        self.validator.best, self.validator.waited = state["best"], state["waited"]
+        if (checkpoint.folder / BEST).exists():
+            shutil.copyfile(checkpoint.folder / BEST, self.validator.path)
+        if self.recorder:
+            self.recorder.skipped = state["step"]
+
+    @property
+    def seconds(self) -> float:
+        """The duration of the training, with that of earlier processes up to the checkpoint."""
+        return time.monotonic() - self._began + (self.resumed["seconds"] if self.resumed else 0)
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The peak of memory, that of earlier processes included."""
+        return max(peak_memory_bytes(self.profile), self.resumed["peak_memory_bytes"] if self.resumed else 0)
+
+    def rows(self, step: int) -> int:
+        """The number of rows trained up to a step, each counted again in each epoch; 0 where none are counted."""
+        here = self.recorder.count(step) if self.recorder else 0
+        return here + (self.resumed["rows"] if self.resumed else 0)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+    ) -> None:
+        self._began = self._saved = time.monotonic()
+        self._bytes = COPIES * sum(values.nbytes for values in weights.trained(model).values())
+        self._seconds = self._bytes / DISK_SPEED
+        if self.resumed and weights.digests(model, trained=True) != self.resumed["trained"]:
+            raise TrainingError(
+                f"step {self.resumed['step']}: the weights read from the checkpoint are not those that were saved",
+                fix="report this with your params.yaml; the next `dvc repro` trains from the start",
+            )
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._saving or state.global_step >= state.max_steps or time.monotonic() - self._saved < self.interval:
+            return
+        self.store.check_room(self._bytes)
+        self._save_began = time.monotonic()
+        args.output_dir = str(self.store.unfinished)
+        control.should_save = self._saving = True
+
+    @property
+    def interval(self) -> float:
+        """Seconds from the end of one checkpoint to the next."""
+        if chosen := os.environ.get(layout.CHECKPOINT_VARIABLE):
+            return float(chosen)
+        return max(SHORTEST, self._seconds / COST)
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+    ) -> None:
+        folder = self.store.unfinished / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        (folder / UNREAD).unlink()
+        shutil.copyfile(self.log.path, folder / journal.NAME)
+        if self.validator.path.exists():
+            shutil.copyfile(self.validator.path, folder / BEST)
+        kept = RunState(
+            key=self.store.key,
+            step=state.global_step,
+            seconds=self.seconds,
+            peak_memory_bytes=self.peak_memory_bytes,
+            rows=self.rows(state.global_step),
+            answers=self.answers,
+            start=None if self.start is None else asdict(self.start),
+            best=self.validator.best,
+            waited=self.validator.waited,
+            trained=weights.digests(model, trained=True),
+        )
+        self._bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        self.store.keep(folder, kept)
+        self._saving, self._saved = False, time.monotonic()
+        self._seconds = self._saved - self._save_began
