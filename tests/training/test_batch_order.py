@@ -10,8 +10,6 @@ def test_every_example_is_in_each_epoch_once_in_batches_of_similar_length() -> N
         assert len(set(order[begin:end])) == max(end - begin, 0)
     lengths = [length for _, length in order]
     spreads = [max(batch) - min(batch) for batch in zip(*[iter(lengths)] * 4, strict=False)]
-        max(lengths) - min(lengths) for lengths in zip(*[iter([length for _, length in order])] * 4, strict=False)
-    ]
     assert sum(spreads) / len(spreads) < 5
     assert order == batch_order.in_batches(examples, lambda example: example[1], 4, seed=1, epochs=3)
     assert order != batch_order.in_batches(examples, lambda example: example[1], 4, seed=2, epochs=3)

@@ -4,7 +4,6 @@ import math
 import shutil
 from pathlib import Path
 from typing import Any, get_args
-from zlib import crc32
 
 import method_project
 import pytest
@@ -22,7 +21,7 @@ from tunesmith.training import checks, reward, sft
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.sft import Sft
 from tunesmith.verifiers import catalog
-from tunesmith.verifiers.verdict import Columns, Verdict, Verifier
+from tunesmith.verifiers.verdict import Verifier
 
 KINDS = get_args(WeightsKind)
 PROMPT = [{"role": "user", "content": "What is 3 + 4?"}]
@@ -68,12 +67,6 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return folder
 
 
-def parity(completion: str, row: Columns) -> Verdict:
-    """A score that varies even over the answers of a random policy."""
-    right = completion == row["reference"] or crc32(completion.encode()) % 2 == 0
-    return Verdict(float(right), completion, "for a test")
-
-
 @pytest.fixture
 def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The arguments of the check of the weights: digests by name, before and after, of frozen and trained tensors."""
@@ -93,7 +86,7 @@ def moved(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 def test_only_trained_weights_move_and_the_saved_model_can_be_used(
     project: Path, moved: dict[str, Any], monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
-    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
     if objective != "sft":
         method_project.write_params(project, method_project.with_weights(objective, kind))
     base_before = manifest.verify(project / "models" / "base")
@@ -148,7 +141,7 @@ def gpu_like(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_method_trains_in_bfloat16_with_recomputation(
     project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, kind: WeightsKind
 ) -> None:
-    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
     if objective != "sft":
         method_project.write_params(project, method_project.with_weights(objective, kind))
     first = steps(run(objective, kind))[0]
@@ -172,7 +165,7 @@ def test_rows_that_would_meet_when_packed_are_trained_one_by_one(
 def test_a_training_starts_from_any_policy(
     project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, start: str
 ) -> None:
-    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
     run("sft", "full")
     method_project.write_params(project, method_project.changed(objective, start=start, probes=0))
     out = run(objective, "lora")
@@ -183,7 +176,7 @@ def test_a_training_starts_from_any_policy(
 
 
 def test_rollouts_can_be_generated_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(parity))
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
     method_project.write_params(project, method_project.changed("grpo", batch_size=2))
     assert len(steps(run("grpo", "lora"))) == 2
 
