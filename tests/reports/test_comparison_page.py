@@ -160,8 +160,11 @@ def test_the_kept_step_is_marked_in_the_charts_and_a_line_says_why() -> None:
 def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
     journal = [
         {"event": "held_out", "when": "before", "pairs": 40, "accuracy": 0.5, "low": 0.35, "high": 0.65, "margin": 0.0},
+        {"event": "validation", "step": 0, "loss": 0.69, "accuracy": 0.5, "margin": 0.0},
         {"event": "step", "step": 1, "loss": 0.7, "accuracy": 0.5},
+        {"event": "validation", "step": 1, "loss": 0.5, "accuracy": 0.775, "margin": 1.2},
         {"event": "held_out", "when": "after", "pairs": 40, "accuracy": 0.775, "low": 0.6, "high": 0.9, "margin": 1.2},
+        {"event": "end", "steps": 1, "kept": 1},
     ]
     trained = models()
     compared = comparison.compare(trained, [], HOW, {"reward": journal})
@@ -169,3 +172,4 @@ def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
     html = comparison_page.page(compared, trained, {"reward": journal})
     assert "77.5%" in html
     assert "<b>reward</b>" in html
+    assert "kept: step 1 of 1, the last, with the lowest validation loss (0.5)" in html
