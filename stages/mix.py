@@ -67,7 +67,7 @@ def read(dataset: str, split: str) -> list[Row]:
     try:
         described = json.loads(report.read_text())["digests"][split]
         if manifest.file_digest(path) == described:
-            return ready_rows.read(path) if path.stat().st_size else []
+            return ready_rows.read(path, may_be_empty=True)
     except FileNotFoundError:
         pass
     raise DataError(f"{path}: not the file that {report} describes", fix=f"`dvc repro prepare_data@{dataset}`")

@@ -24,8 +24,9 @@ def main(name: str) -> str:
     # Opened as the training does, since quantization to NF4 changes probabilities.
     policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, entry.lora)
     pairs = []
-    for path in (layout.split(entry.dataset, split) for split in ("train", "validation")):
-        rows = ready_rows.read(path)
+    for split in ("train", "validation"):
+        path = layout.split(entry.dataset, split)
+        rows = ready_rows.read(path, may_be_empty=split == "validation")
         row_kinds.check_rows("dpo", rows, path)
         pairs += preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, path)
     values = preference_pairs.log_probs(policy, pairs, entry.batch_size)

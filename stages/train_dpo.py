@@ -27,7 +27,8 @@ def main(name: str) -> str:
     entry = load(Dpo, section, path=resolved("train_dpo", name))
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
     reference_file = layout.REFERENCE / f"{name}.jsonl"
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
+    rows = ready_rows.read(train_file)
+    held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     row_kinds.check_rows("dpo", rows, train_file)
     profile = device.detect()
     device.set_seed(entry.seed)

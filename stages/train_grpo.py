@@ -29,7 +29,8 @@ def main(name: str) -> str:
     section = f"grpo.{name}"
     entry = load(Grpo, section, path=resolved("train_grpo", name))
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
+    rows = ready_rows.read(train_file)
+    held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     row_kinds.check_rows("grpo", rows, train_file)
     judge = load(Judge, "judge", path=resolved("train_grpo", name)) if entry.refusal_by == "judge" else None
     score = verifier_rewards.Score(entry.rewards, judge)

@@ -26,7 +26,8 @@ def main(name: str) -> str:
     section = f"kto.{name}"
     entry = load(Kto, section, path=resolved("train_kto", name))
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
+    rows = ready_rows.read(train_file)
+    held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     for file, split in ((train_file, rows), (held_out_file, held_out)):
         row_kinds.check_rows("kto", split, file)
     profile = device.detect()

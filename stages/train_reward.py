@@ -26,7 +26,8 @@ def main(name: str) -> str:
     section = f"reward.{name}"
     entry = load(Reward, section, path=resolved("train_reward", name))
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
+    rows = ready_rows.read(train_file)
+    held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     row_kinds.check_rows("reward", rows, train_file)
     profile = device.detect()
     device.set_seed(entry.seed)

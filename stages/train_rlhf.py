@@ -25,7 +25,8 @@ def main(name: str) -> str:
     section = f"rlhf.{name}"
     entry = load(Rlhf, section, path=resolved("train_rlhf", name))
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
-    rows, held_out = ready_rows.read(train_file), ready_rows.read(held_out_file)[: entry.eval_rows]
+    rows = ready_rows.read(train_file)
+    held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     if entry.verifier is not None:
         verifier_rewards.check_gold(verifier_rewards.Score({entry.verifier: 1.0}), rows, str(train_file))
     profile = device.detect()

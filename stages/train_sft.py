@@ -28,7 +28,7 @@ def main(name: str) -> str:
     train_file, held_out_file = (layout.split(entry.dataset, split) for split in ("train", "validation"))
     rows = ready_rows.read(train_file)
     row_kinds.check_rows("sft", rows, train_file)
-    held_out = ready_rows.read(held_out_file)[: entry.eval_rows]
+    held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     profile = device.detect()
     device.set_seed(entry.seed)
     policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)

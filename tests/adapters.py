@@ -100,11 +100,15 @@ def _complete(folder: Path, base: Path, on: Path | None) -> None:
         about["largest_step"] = step | {"rank": 4, "device": "cpu", "dtype_bytes": 4, "checkpointing": False}
         log.write("start", key=folder.name, model=folder.name, device="a test", dataset="rows", rows=9, **about)
         log.write("sample", when="before", prompt=PROBE, completion="?")
+        log.write("validation", step=0, loss=2.5)
         log.write("step", step=1, loss=2.0)
+        log.write("validation", step=1, loss=2.1)
         log.write("sample", when="after", prompt=PROBE, completion="!")
         log.write("warning", text="look here")
         counts = {"trainable_parameters": 10, "total_parameters": 100, "peak_memory_bytes": 2**50}
-        log.write("end", steps=1, seconds=60.0, tokens=7, costs={"sft-start": 30.0, folder.name: 60.0}, **counts)
+        log.write(
+            "end", steps=1, kept=1, seconds=60.0, tokens=7, costs={"sft-start": 30.0, folder.name: 60.0}, **counts
+        )
     manifest.write(folder)
 
 

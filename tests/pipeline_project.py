@@ -51,14 +51,18 @@ SFT = ONE["sft"]["tuned"]
 ADAPTER = {"start": "sft-lora", "lora": LORA, "learning_rate": 0.05}
 TASTES = ADAPTER | {"dataset": "tastes", "max_length": 200, "batch_size": 2}
 ONLINE = ADAPTER | {"steps": 2, "prompts": 4, "group": 4, "batch_size": 16, "max_prompt_length": 200, "probes": 0}
-FEW = {"validation": 0.0, "test": 0.25}
+FEW = {"validation": 0.25, "test": 0.0}
 ALL: dict[str, Any] = ONE | {
     "data": {
         "demo": ONE["data"]["demo"] | {"verifier": "number"},
-        "tastes": {"path": "data/raw/tastes.jsonl", "splits": FEW, "limit": {"train": 12, "validation": 0, "test": 6}},
-        "thumbs": {"path": "data/raw/thumbs.jsonl", "splits": FEW, "limit": {"train": 24, "validation": 0, "test": 12}},
-        "demo_prompts": {"path": "data/raw/demo_prompts.jsonl", "splits": FEW, "limit": {"train": 24, "test": 4}},
-        "digits": {"path": "data/raw/digits.jsonl", "splits": FEW, "limit": {"train": 24, "test": 4}},
+        "tastes": {
+            "path": "data/raw/tastes.jsonl",
+            "splits": {"validation": 0.25, "test": 0.2},
+            "limit": {"train": 12, "validation": 6, "test": 6},
+        },
+        "thumbs": {"path": "data/raw/thumbs.jsonl", "splits": FEW, "limit": {"train": 24, "validation": 12}},
+        "demo_prompts": {"path": "data/raw/demo_prompts.jsonl", "splits": FEW, "limit": {"train": 24, "validation": 4}},
+        "digits": {"path": "data/raw/digits.jsonl", "splits": {"validation": 0.0, "test": 0.0}, "limit": {"train": 24}},
     },
     "sft": {
         "sft-lora": SFT,
@@ -83,7 +87,7 @@ ALL: dict[str, Any] = ONE | {
     },
     "package": {"merged": {"lora-merged": {"adapter": "sft-lora"}}},
 }
-"""A project with every method, small enough for a tiny model."""
+"""A project with every method, small enough for a tiny model; digits have no validation rows."""
 
 
 class Project:

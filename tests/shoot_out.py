@@ -50,7 +50,10 @@ TUNED = {
     "sft-full-long": Tuned(
         "full fine-tuning", "base", 0.61, {"sft-full-long": 880}, 4_990_000_000, 5_400_000_000, WHOLE
     ),
+    "kto": Tuned("KTO with LoRA", "sft-lora", 0.58, SFT | {"kto": 91.0}, 3_400_000_000, 3_500_000_000, ADAPTER),
 }
+STEPS, EVERY = 60, 12
+"""Steps of a training, and those between measurements of the validation split."""
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -121,11 +124,18 @@ def answers(name: str, share: float, prompts: int) -> list[str]:
 
 
 def journal(name: str) -> list[Event]:
-    """The training journal of one of TUNED."""
+    """The training journal of one of TUNED, of which all but sft-qlora measure the validation split."""
     tuned, objective = TUNED[name], name.split("-")[0]
     about = {"model": name, "method": tuned.method, "objective": objective, "start": tuned.start}
     events: list[Event] = [{"event": "start", "key": name, "rows": 384, "dataset": "demo", **about}]
-    events += [{"event": "step", "step": number, **step(objective, number)} for number in range(1, 61)]
+    measured = {number: validation(objective, number) for number in range(0, STEPS + 1, EVERY)}
+    if name == "sft-qlora":
+        measured = {}
+    for number in range(STEPS + 1):
+        if number:
+            events.append({"event": "step", "step": number, **step(objective, number)})
+        if number in measured:
+            events.append({"event": "validation", "step": number, **measured[number]})
     if objective == "dpo":
         held_out = {"pairs": 64, "low": 0.42, "high": 0.66, "margin": 0.0, "accuracy": 0.547}
         after = {"pairs": 64, "low": 0.74, "high": 0.92, "margin": 1.384, "accuracy": 0.844}
@@ -134,7 +144,8 @@ def journal(name: str) -> list[Event]:
         events.append({"event": "warning", "text": "the reward rose by 1.9 while the verifier's score fell"})
     end = {
         "event": "end",
-        "steps": 60,
+        "steps": STEPS,
+        "kept": max([*measured][1:], key=lambda number: _goodness(measured[number]), default=STEPS),
         "seconds": tuned.costs[name],
         "tokens": 31_204,
         "trainable_parameters": 134_515_008 if tuned.weights_bytes == WHOLE else 4_884_480,
@@ -152,6 +163,8 @@ def step(objective: str, number: int) -> dict[str, float | None]:
     if objective == "dpo":
         learned = 1 - math.exp(-number / 20)
         return values | {"loss": 0.69 - 0.3 * learned, "accuracy": 0.5 + 0.4 * learned, "margin": 1.5 * learned}
+    if objective == "kto":
+        return values | {"loss": 0.5 - number / 600 + noise(0, 0.01), "margin": number / 40 + noise(0, 0.2), "kl": 0.1}
     if objective in ("rlhf", "grpo"):
         score = min(1, max(0, 0.5 + number / 300 + noise(0, 0.1)))
         reward = score if objective == "grpo" else -1 + number / 30 + noise(0, 0.4)
@@ -159,3 +172,17 @@ def step(objective: str, number: int) -> dict[str, float | None]:
         lengths = {"completion_tokens": 3 + noise(0, 0.3), "equal_groups": 0.4, "reward_std": 0.3, "entropy": 0.2}
         return values | {"loss": noise(0, 0.02), "reward": reward, "score": score, "kl": kl, **lengths}
     return values
+
+
+def validation(objective: str, number: int) -> dict[str, float]:
+    """A measurement on the validation split; the loss of SFT rises again in the end."""
+    learned = 1 - math.exp(-number / 20)
+    if objective == "sft":
+        return {"loss": 2.6 * math.exp(-number / 12) + 0.5 + 0.3 * (number / STEPS) ** 2}
+    if objective in ("dpo", "kto"):
+        return {"loss": 0.693 - 0.25 * learned, "accuracy": 0.5 + 0.34 * learned, "margin": 1.38 * learned}
+    return {"score": 0.45 + number / 300 - 0.1 * (number == STEPS)}
+
+
+def _goodness(measured: dict[str, float]) -> float:
+    return measured["score"] if "score" in measured else -measured["loss"]

@@ -17,7 +17,10 @@ def test_written_rows_are_read_back(tmp_path_factory: pytest.TempPathFactory, ro
         assert ready_rows.read(path) == rows
 
 
-def test_the_error_of_a_split_without_rows_names_the_param_of_the_shares(tmp_path: Path) -> None:
+def test_a_split_without_rows_is_an_error_that_names_the_param_of_the_shares_unless_it_may_be_empty(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "test.jsonl").write_text("")
     with pytest.raises(DataError, match="splits"):
         ready_rows.read(tmp_path / "test.jsonl")
+    assert ready_rows.read(tmp_path / "test.jsonl", may_be_empty=True) == []

@@ -2,12 +2,13 @@ import json
 from typing import Any
 
 import pytest
-from shoot_out import HOW, SUITE, evaluated, models
+from shoot_out import HOW, SUITE, evaluated, journal, models
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
+from tunesmith.evaluation.selection import selection
 from tunesmith.reports import comparison_page, sentences
 
 LEADERS = {
@@ -152,11 +153,33 @@ def test_the_front_of_every_cost_starts_at_the_base() -> None:
     assert "sft-full" not in fronts["size"]
 
 
+def test_the_step_that_was_kept_is_told_with_the_measurements_that_chose_it() -> None:
+    compared = comparison.compare(models("sft-lora", "sft-qlora", "dpo", "grpo"), [], HOW)["models"]
+    choices = {name: model["training"]["selection"] for name, model in compared.items()}
+    assert choices.pop("base") is None
+    assert {name: (choice["steps"], choice["kept"], choice["by"]) for name, choice in choices.items()} == {
+        "sft-lora": (60, 36, "loss"),
+        "sft-qlora": (60, 60, None),
+        "dpo": (60, 60, "loss"),
+        "grpo": (60, 48, "score"),
+    }
+    assert [one["step"] for one in choices["dpo"]["validation"]] == [0, 12, 24, 36, 48, 60]
+    assert all({*one} == {"step", "loss", "accuracy", "margin"} for one in choices["dpo"]["validation"])
+    assert choices["sft-qlora"]["validation"] == []
+
+
+def test_a_last_step_that_params_keep_was_chosen_by_nothing() -> None:
+    start, *events = journal("sft-lora")
+    assert selection([start | {"params": {"sft": {"sft-lora": {"keep": "last"}}}}, *events])["by"] is None
+    assert selection([start | {"merged": "sft-lora"}, *events]) is None
+
+
 def test_an_older_journal_leaves_gaps_not_errors() -> None:
     compared = comparison.compare([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])], [], HOW)
     old = compared["models"]["old"]
     assert old["cost"] == {"seconds": 60.0, "memory": None, "size": 1000}
     assert (old["method"], old["held_out"], old["warnings"]) == (None, {}, [])
+    assert old["training"]["selection"] is None
 
 
 def test_a_training_cut_short_has_no_cost_and_is_on_no_front() -> None:

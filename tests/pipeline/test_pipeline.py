@@ -114,6 +114,17 @@ def test_metrics_hold_each_models_score_and_plots_a_table_for_each_suite_and_tra
     assert losses == {*TRAINED, "lora-merged", "reward"}
 
 
+def test_the_comparison_says_which_step_each_training_kept_and_why(project: Project) -> None:
+    compared = project.read("reports/comparison.json")["models"]
+    by = {"sft-lora": "loss", "dpo": "loss", "kto": "loss", "rlhf": "score", "grpo": None}
+    choices = {name: compared[name]["training"]["selection"] for name in by}
+    assert {name: choice["by"] for name, choice in choices.items()} == by
+    for choice in choices.values():
+        assert 0 < choice["kept"] <= choice["steps"]
+    assert choices["grpo"]["validation"] == []
+    assert compared["lora-merged"]["training"]["selection"] is None
+
+
 def test_the_lineage_names_the_models_that_a_model_was_built_on(project: Project) -> None:
     lineage = project.read("models/rlhf/lineage.json")
     assert set(lineage["parents"]) == {"sft-lora", "reward"}

@@ -142,10 +142,13 @@ def mixture(*names: str) -> Any:
             lambda p: p["data"]["demo"].update(splits={"validation": 0.5, "test": 0.5}),
             "sft.sft-lora.dataset: the train split of data.demo has no rows",
         ),
-        (lambda p: p["data"]["demo"].update(limit={"validation": 0}), "the validation split of data.demo has no rows"),
+        (
+            lambda p: (p["data"]["demo"].update(limit={"validation": 0}), p["sft"]["sft-lora"].update(patience=2)),
+            "sft.sft-lora.patience: the validation split of data.demo has no rows",
+        ),
         (
             lambda p: p["data"]["demo_pairs"].update(limit={"test": 0}),
-            "dpo.dpo.dataset: the test split of data.demo_pairs has no rows",
+            "evaluate.suites.preferences.dataset: the test split of data.demo_pairs has no rows",
         ),
         (
             lambda p: p["data"]["demo"].update(splits={"test": 0}),
@@ -235,6 +238,15 @@ def test_a_task_is_a_name_of_lm_evals_or_in_a_folder_where_dvc_sees_it_change(
     tmp_path: Path, values: dict[str, str]
 ) -> None:
     check(tmp_path, suite(**values))
+
+
+def test_trainings_need_no_validation_rows_and_test_rows_are_needed_by_suites_alone(tmp_path: Path) -> None:
+    def change(params: dict[str, Any]) -> None:
+        for dataset in params["data"].values():
+            dataset.update(limit={"validation": 0}, splits={"validation": 0.0, "test": 0.25})
+        params["data"]["demo_marks"]["splits"]["test"] = params["data"]["demo_prompts"]["splits"]["test"] = 0.0
+
+    check(tmp_path, change)
 
 
 def test_prompts_that_name_their_own_verifier_train_grpo(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-@pytest.mark.parametrize("count", [1, 6, 7])
+@pytest.mark.parametrize("count", [1, 6, 8])
 def test_a_page_is_well_formed_and_fetches_nothing(count: int) -> None:
     names = list(TUNED)[:count]
     html = page(models(*names))
@@ -142,11 +142,29 @@ def test_a_loss_that_was_never_finite_is_named_not_drawn() -> None:
     assert "not finite at any of 1 steps" in page([evaluated("base", ["0", "x"]), lost])
 
 
+def test_the_kept_step_is_marked_in_the_charts_and_a_line_says_why() -> None:
+    html = page(models("sft-lora", "sft-qlora", "grpo"))
+    assert html.count('class="legend') == 1
+    sections = {section.split(" ")[0]: section for section in html.split("<section><h3>")[1:]}
+    assert {name: section.count('class="diamond') for name, section in sections.items()} == {
+        "sft-lora": 6,
+        "sft-qlora": 0,
+        "grpo": 6,
+    }
+    assert "kept: step 36 of 60, the lowest validation loss (0.74); the last had 0.82" in sections["sft-lora"]
+    assert sections["sft-lora"].count('class="diamond at"') == sections["sft-lora"].count('class="kept"') == 1
+    assert "kept: step 60 of 60, the last, since there were no validation rows" in sections["sft-qlora"]
+    assert "kept: step 48 of 60, the highest validation score (0.61); the last had 0.55" in sections["grpo"]
+
+
 def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
     journal = [
         {"event": "held_out", "when": "before", "pairs": 40, "accuracy": 0.5, "low": 0.35, "high": 0.65, "margin": 0.0},
+        {"event": "validation", "step": 0, "loss": 0.69, "accuracy": 0.5, "margin": 0.0},
         {"event": "step", "step": 1, "loss": 0.7, "accuracy": 0.5},
+        {"event": "validation", "step": 1, "loss": 0.5, "accuracy": 0.775, "margin": 1.2},
         {"event": "held_out", "when": "after", "pairs": 40, "accuracy": 0.775, "low": 0.6, "high": 0.9, "margin": 1.2},
+        {"event": "end", "steps": 1, "kept": 1},
     ]
     trained = models()
     compared = comparison.compare(trained, [], HOW, {"reward": journal})
@@ -154,3 +172,4 @@ def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
     html = comparison_page.page(compared, trained, {"reward": journal})
     assert "77.5%" in html
     assert "<b>reward</b>" in html
+    assert "kept: step 1 of 1, the last, with the lowest validation loss (0.5)" in html

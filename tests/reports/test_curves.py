@@ -23,6 +23,16 @@ def by_title(**quantities: list[float | None]) -> dict[str, Curve]:
         ("sft-lora", ["loss"]),
         ("dpo", ["loss", "pairs ranked right", "margin, chosen − rejected"]),
         (
+            "kto",
+            [
+                "loss",
+                "validation loss, nats a pair",
+                "KL from the reference policy",
+                "pairs ranked right",
+                "margin, chosen − rejected",
+            ],
+        ),
+        (
             "rlhf",
             [
                 "loss",
@@ -61,11 +71,50 @@ def test_one_step_is_one_point_inside_the_chart() -> None:
     assert TOP <= y <= BOTTOM
 
 
-def test_the_last_value_of_a_repeated_step_counts() -> None:
-    (curve,) = curves([{"event": "step", "step": 1, "loss": 9.0}, {"event": "step", "step": 1, "loss": 1.0}])
-    assert curve.y is not None
-    assert [len(line) for line in curve.lines] == [1]
-    assert curve.y.high == 1
+@pytest.mark.parametrize(
+    ("name", "together", "apart"),
+    [
+        ("sft-lora", {"loss"}, set()),
+        ("dpo", {"loss", "pairs ranked right", "margin, chosen − rejected"}, set()),
+        ("kto", {"margin, chosen − rejected"}, {"validation loss, nats a pair", "pairs ranked right"}),
+        ("rlhf", {"score by the verifier"}, set()),
+        ("grpo", {"reward"}, set()),
+        ("sft-qlora", set(), set()),
+    ],
+)
+def test_the_validation_split_is_drawn_in_the_chart_of_the_same_quantity(
+    name: str, together: set[str], apart: set[str]
+) -> None:
+    drawn = {curve.title: curve for curve in curves(journal(name)) if curve.validation}
+    assert {title for title, curve in drawn.items() if curve.lines} == together
+    assert {title for title, curve in drawn.items() if not curve.lines} == apart
+    for curve in drawn.values():
+        (line,) = curve.validation
+        assert [x for x, _ in line] == sorted(x for x, _ in line)
+        assert line[0][0] == LEFT  # step 0
+        assert all(TOP <= y <= BOTTOM for _, y in line)
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "own"), [({"sigmoid": 1.0}, False), ({"hinge": 1.0}, True), ({"sigmoid": 1.0, "sft": 0.2}, True)]
+)
+def test_a_loss_of_dpo_that_is_no_surprise_at_labels_is_drawn_apart(loss_type: dict[str, float], own: bool) -> None:
+    start, *events = journal("dpo")
+    drawn = {
+        curve.title: curve
+        for curve in curves([start | {"params": {"dpo": {"dpo": {"loss_type": loss_type}}}}, *events])
+    }
+    assert ("validation loss, nats a pair" in drawn) is own
+    assert bool(drawn["loss"].validation) is not own
+
+
+def test_the_step_that_was_kept_is_marked_at_its_measurement() -> None:
+    (curve,) = curves(journal("sft-lora"))
+    (line,) = curve.validation
+    lowest = max(line, key=lambda position: position[1])  # positions fall as values rise
+    assert curve.kept == lowest[0] < RIGHT
+    (curve,) = curves(journal("sft-lora")[:-1])  # of a training cut short
+    assert curve.kept is None
 
 
 def test_many_steps_get_a_running_mean_that_keeps_gaps() -> None:

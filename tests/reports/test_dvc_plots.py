@@ -22,10 +22,20 @@ def test_every_suite_has_a_file_with_the_score_of_every_model() -> None:
 
 
 def test_every_training_has_a_file_with_its_losses_by_step() -> None:
-    journal: list[Event] = [{"event": "step", "step": 2, "loss": 0.7}, {"event": "step", "step": 3, "loss": None}]
+    journal: list[Event] = [
+        {"event": "step", "step": 2, "loss": 0.7},
+        {"event": "step", "step": 3, "loss": None},
+        {"event": "validation", "step": 3, "loss": 0.8},
+    ]
     files = dvc_plots.losses(models("sft-lora", "rlhf"), {"reward": journal})
     assert list(files) == ["sft-lora.csv", "rlhf.csv", "reward.csv"]
-    for name in ("sft-lora.csv", "rlhf.csv"):
-        assert [row["step"] for row in table(files[name])] == [str(step) for step in range(1, 61)]
-        assert all(row["loss"] for row in table(files[name]))
-    assert table(files["reward.csv"]) == [{"step": "2", "loss": "0.7"}, {"step": "3", "loss": ""}]
+    sft, rlhf = table(files["sft-lora.csv"]), table(files["rlhf.csv"])
+    assert [row["step"] for row in sft] == [str(step) for step in range(61)]
+    assert [row["step"] for row in sft if row["loss"] == "NaN"] == ["0"]
+    assert [row["step"] for row in sft if row["validation"] != "NaN"] == ["0", "12", "24", "36", "48", "60"]
+    assert len(rlhf) == 60
+    assert {row["validation"] for row in rlhf} == {"NaN"}  # which measures a score
+    assert table(files["reward.csv"]) == [
+        {"step": "2", "loss": "0.7", "validation": "NaN"},
+        {"step": "3", "loss": "NaN", "validation": "0.8"},
+    ]

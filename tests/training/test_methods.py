@@ -150,6 +150,20 @@ def test_every_method_trains_in_bfloat16_with_recomputation(
         assert first["loss"] == pytest.approx(math.log(2) if objective == "dpo" else 0.5, abs=0.02)
 
 
+@pytest.mark.parametrize("objective", ["sft", "dpo", "kto", "reward", "rlhf", "grpo"])
+def test_without_validation_rows_the_last_step_is_kept_and_a_line_says_so(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], objective: str
+) -> None:
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
+    for path in project.glob("data/ready/*/validation.jsonl"):
+        path.write_text("")
+    events = journal.read(run(objective, "lora") / journal.NAME)
+    assert "no validation rows: the last step is kept" in capsys.readouterr().out
+    assert not {"validation", "sample", "held_out"} & {event["event"] for event in events}
+    end = journal.first(events, "end")
+    assert end["kept"] == end["steps"]
+
+
 def test_rows_that_would_meet_when_packed_are_trained_one_by_one(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypedDict, overload
+from typing import Literal, Required, TypedDict, cast, overload
 
 import orjson
 
@@ -129,26 +129,31 @@ class ResumeEvent(TypedDict, total=False):
     runs differ by noise."""
 
 
-class ValidationEvent(TypedDict, total=False):
-    """A measurement on the validation split, of these and other quantities by name."""
+class Validation(TypedDict, total=False):
+    """A measurement on the validation split; null for a value that is not finite."""
+
+    step: Required[int]
+    """The step; 0 before the training."""
+    loss: float | None
+    """The mean surprise, in nats: of a token of right answers (sft), or at a pair's label (dpo, kto, reward)."""
+    accuracy: float | None
+    """The share of the pairs whose chosen answer is preferred (dpo, kto, reward)."""
+    margin: float | None
+    """The mean difference of the rewards of chosen and rejected answer (dpo, kto, reward)."""
+    score: float | None
+    """The mean reward of greedy answers (grpo, rlhf)."""
+
+
+class ValidationEvent(Validation, total=False):
+    """A measurement as it happened."""
 
     event: Literal["validation"]
     time: int
     """Milliseconds since the epoch."""
-    step: int
-    """The step; 0 before the training."""
-    loss: float
-    """The mean surprise, in nats: of a token of right answers (sft), or at a pair's label (dpo, kto, reward)."""
-    accuracy: float
-    """The share of the pairs whose chosen answer is preferred (dpo, kto, reward)."""
-    margin: float
-    """The mean difference of the rewards of chosen and rejected answer (dpo, kto, reward)."""
-    score: float
-    """The mean reward of greedy answers (grpo, rlhf)."""
 
 
 class HeldOutEvent(TypedDict, total=False):
-    """The preference of a model over held-out pairs."""
+    """The preference of a model over the pairs of the validation split."""
 
     event: Literal["held_out"]
     time: int
@@ -156,7 +161,7 @@ class HeldOutEvent(TypedDict, total=False):
     when: Literal["before", "after"]
     """Whether the training had not begun or was over."""
     pairs: int
-    """The number of held-out pairs; of marked answers, each good one makes a pair with each bad one."""
+    """The number of pairs; of marked answers, each good one makes a pair with each bad one."""
     accuracy: float
     """The share of the pairs whose chosen answer is preferred; a tie counts half."""
     low: float
@@ -295,6 +300,21 @@ def steps(events: Sequence[Event]) -> list[dict[str, float]]:
         }
         for event in events
         if event["event"] == "step"
+    ]
+
+
+def entry(start: StartEvent) -> dict[str, object]:
+    """The effective params of a training's own entry; empty where the journal has none."""
+    section = start.get("params", {}).get(start.get("objective", ""), {})
+    return cast("dict[str, object]", section.get(start.get("model", ""), {}))
+
+
+def validations(events: Sequence[Event]) -> list[Validation]:
+    """The measurements on the validation split, in the order of their steps."""
+    return [
+        cast("Validation", {name: value for name, value in event.items() if name not in ("event", "time")})
+        for event in events
+        if event["event"] == "validation"
     ]
 
 

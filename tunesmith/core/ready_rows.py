@@ -182,8 +182,8 @@ class Repeat(Sample):
     """The number of prompts answered at once."""
 
 
-def read(path: Path) -> list[Row]:
-    """The ready rows of a split, as `prepare_data` wrote them. Raises DataError where there are none."""
+def read(path: Path, *, may_be_empty: bool = False) -> list[Row]:
+    """The ready rows of a split, as `prepare_data` wrote them. Raises DataError where there are none but may not be."""
     try:
         rows: list[Row] = [jiter.from_json(line) for line in path.read_bytes().splitlines()]
     except ValueError as error:
@@ -191,7 +191,7 @@ def read(path: Path) -> list[Row]:
         raise DataError(f"{path}: not the JSON lines that a stage writes: {error}", fix=fix) from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file", fix="`dvc repro` writes it") from None
-    if not rows:
+    if not rows and not may_be_empty:
         raise DataError(
             f"{path}: this split has no rows",
             fix="give the split a share in params.yaml, data.<dataset>.splits and .limit, or name another dataset",
@@ -211,7 +211,7 @@ def read_samples(path: Path) -> list[Sample]:
 
 def read_repeats(path: Path) -> list[Repeat]:
     """The base's further answers, as `evaluate` wrote them; empty where params ask for none."""
-    return cast("list[Repeat]", read(path)) if path.read_bytes() else []
+    return cast("list[Repeat]", read(path, may_be_empty=True))
 
 
 def reference(row: Mapping[str, object]) -> str:

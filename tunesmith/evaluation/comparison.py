@@ -29,6 +29,7 @@ from tunesmith.evaluation.documents import (
     TrainingUse,
 )
 from tunesmith.evaluation.pareto import pareto_front
+from tunesmith.evaluation.selection import selection
 
 BASELINE = "base"
 COSTS: tuple[CostName, ...] = ("seconds", "memory", "size")
@@ -233,7 +234,7 @@ def _compared_model(model: Evaluated, score: SuiteScore) -> ComparedModel:
 
 
 def _preferences(events: list[Event]) -> dict[str, HeldOut]:
-    """The preference over held-out pairs that a training measured, before and after."""
+    """The preference over pairs of the validation split that a training measured, before and after."""
     return {
         event["when"]: {
             "pairs": event.get("pairs"),
@@ -261,6 +262,7 @@ def training_use(model: Evaluated) -> TrainingUse:
         "predicted_memory_bytes": model.predicted_memory_bytes,
         "datasets": journal.first(model.training, "start").get("datasets", {}),
         "costs": end.get("costs") or alone,
+        "selection": selection(model.training),
     }
 
 

@@ -5,6 +5,7 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from tunesmith.core.journal import Trained
 from tunesmith.evaluation.hosted import HostedModel
+from tunesmith.evaluation.selection import Selection
 
 Outcome: TypeAlias = Literal["pass", "fail", "undecided"]
 """What the gate, or one of its rules, comes to."""
@@ -194,6 +195,8 @@ class TrainingUse(TypedDict):
     """What each data set of a mixture gave to it; empty where its rows are of one."""
     costs: dict[str, float]
     """Seconds of the training and of every one that it was built on, by model."""
+    selection: Selection | None
+    """The step whose weights it kept, and why."""
 
 
 class Cost(TypedDict):
@@ -208,7 +211,7 @@ class Cost(TypedDict):
 
 
 class HeldOut(TypedDict):
-    """The preference of a model over held-out pairs; null for what its journal does not say."""
+    """The preference of a model over pairs of the validation split; null for what its journal does not say."""
 
     pairs: int | None
     """The number of pairs."""
@@ -244,7 +247,7 @@ class ComparedModel(SuiteScore):
     """Bytes of its weights as they are stored; 0 for the base."""
     cost: Cost
     held_out: dict[str, HeldOut]
-    """Its preference over held-out pairs, `before` and `after` the training, where that measured it."""
+    """Its preference over pairs of the validation split, `before` and `after` the training, where that measured it."""
     warnings: list[str]
     """What the checks of its training found doubtful."""
 
@@ -311,6 +314,6 @@ class Comparison(TypedDict):
     hosted_scores: dict[str, SuiteScore]
     """The score of that model on each suite that it answered, by the suite's name."""
     reward_models: dict[str, dict[str, HeldOut]]
-    """The preference of each reward model over held-out pairs, `before` and `after` its training."""
+    """The preference of each reward model over pairs of the validation split, `before` and `after` its training."""
     pareto: dict[CostName, list[str]]
     """For each cost, the names of the models on the front of score and cost, the cheapest first."""

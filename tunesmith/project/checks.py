@@ -109,11 +109,10 @@ def _check_trainings(document: Document, path: Path) -> None:
                 where = f"{path}: {place}.dataset: data.{part}"
                 row_kinds.check_trains(objective, dataset.kind or "answers", dataset.verifier, where)
             _check_split(document, part, "train", f"{path}: {place}.dataset")
-        if entry.probes or objective in ("dpo", "kto", "reward"):  # these measure their own held-out score as well
-            held_out = "validation" if objective == "sft" else "test"
+        if entry.patience is not None:  # without measurements nothing would stop the training
             parts = document.parts(entry.dataset)
-            judged = [part for part in parts if document.data[part].keeps_rows(held_out)]
-            _check_split(document, (judged or parts)[0], held_out, f"{path}: {place}.dataset")
+            measured = [part for part in parts if document.data[part].keeps_rows("validation")]
+            _check_split(document, (measured or parts)[0], "validation", f"{path}: {place}.patience")
 
 
 def _check_judge(document: Document, place: str) -> None:

@@ -6,6 +6,7 @@ from tunesmith.core.journal import Event
 from tunesmith.core.ready_rows import Message, Sample, dumps, texts
 from tunesmith.evaluation.comparison import COSTS, Evaluated
 from tunesmith.evaluation.documents import Comparison
+from tunesmith.evaluation.selection import selection
 from tunesmith.reports import axes, sentences, templating
 from tunesmith.reports.curves import curves
 from tunesmith.reports.scatter import scatter
@@ -33,7 +34,11 @@ def page(
         chosen=chosen,
         outcome=against[chosen]["verdict"] if chosen in against else "undecided",
         plots=[scatter(comparison, cost) for cost in COSTS],
-        trainings=[(name, charts) for name, events in trainings.items() if (charts := curves(events))],
+        trainings=[
+            (name, charts, sentences.kept(choice) if (choice := selection(events)) else "")
+            for name, events in trainings.items()
+            if (charts := curves(events))
+        ],
         rows=side_by_side(models),
     )
 

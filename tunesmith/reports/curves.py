@@ -1,10 +1,16 @@
-"""Small charts of the quantities that a training's journal records step by step."""
+"""Small charts of the quantities that a training's journal records step by step, beside those of the validation split.
+
+What is measured on the validation split is drawn in the chart of the training's same quantity: the score of greedy
+answers in that of the verifier's score, or else of the reward.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
-from tunesmith.core.journal import Event
+from tunesmith.core import journal
+from tunesmith.core.journal import Event, StartEvent
 from tunesmith.reports import axes
 from tunesmith.reports.axes import NUMBER, SHARE, Axis, Position, Unit
 
@@ -19,6 +25,7 @@ SMOOTHED = 20
 
 QUANTITIES: dict[str, tuple[str, Unit]] = {
     "loss": ("loss", NUMBER),
+    "validation_loss": ("validation loss, nats a pair", NUMBER),
     "reward": ("reward", NUMBER),
     "score": ("score by the verifier", SHARE),
     "kl": ("KL from the reference policy", NUMBER),
@@ -28,6 +35,8 @@ QUANTITIES: dict[str, tuple[str, Unit]] = {
     "margin": ("margin, chosen − rejected", NUMBER),
 }
 """The title and the unit of each quantity that is drawn if the journal has it, in the order of the charts."""
+PAIR_LOSSES = ("sigmoid", {"sigmoid": 1.0})
+"""DPO's `loss_type` where its loss is that of the validation split, the surprise at a pair's label."""
 
 Point = tuple[int, float | None]
 """A step and its value; None where it is not finite."""
@@ -39,7 +48,7 @@ class Curve:
 
     title: str
     steps: int
-    """The number of steps."""
+    """The number of values, those of the validation split included."""
     x: Axis | None
     """The axis of the step; None if no value is finite."""
     y: Axis | None
@@ -48,30 +57,64 @@ class Curve:
     """The values as lines, which break where one is missing."""
     mean: list[list[Position]]
     """The running mean as lines; empty for few steps."""
+    validation: list[list[Position]]
+    """The measurements on the validation split as lines; empty where there are none of this quantity."""
+    kept: float | None
+    """The x of the step whose weights the model has; None if no value is finite or the journal does not say."""
 
 
 def curves(events: Sequence[Event]) -> list[Curve]:
-    """A curve for every quantity that the journal's steps name."""
-    # A resumed training repeats steps: the last event of a step counts.
-    steps = sorted({event["step"]: event for event in events if event["event"] == "step"}.items())
-    points = {name: [(step, _finite(event.get(name))) for step, event in steps if name in event] for name in QUANTITIES}
-    if _are_close(points["score"], points["reward"]):  # the verifier is the reward
-        del points["score"]
-    if points["reward"] and all(abs(value or 0) < ROUNDING for _, value in points["loss"]):
-        del points["loss"]
-    return [curve(*QUANTITIES[name], values) for name, values in points.items() if values]
+    """A curve for every quantity that the journal's steps, or its measurements on the validation split, name."""
+    trained, measured = ({name: _points(events, kind, name) for name in QUANTITIES} for kind in ("step", "validation"))
+    if _are_close(trained["score"], trained["reward"]):  # the verifier is the reward
+        trained["score"] = []
+    if trained["reward"] and all(abs(value or 0) < ROUNDING for _, value in trained["loss"]):
+        trained["loss"] = []
+    if trained["reward"] and not trained["score"]:
+        measured["reward"], measured["score"] = measured["score"], []
+    if not _is_surprise(journal.first(events, "start")):
+        measured["validation_loss"], measured["loss"] = measured["loss"], []
+    kept = journal.first(events, "end").get("kept")
+    return [
+        _curve(*QUANTITIES[name], trained[name], measured[name], kept)
+        for name in QUANTITIES
+        if trained[name] or measured[name]
+    ]
 
 
-def curve(title: str, unit: Unit, points: Sequence[Point]) -> Curve:
-    """The chart of points in the order of their steps."""
+def _points(events: Sequence[Event], kind: str, name: str) -> list[Point]:
+    """A quantity at the steps of the events of a kind that name it."""
+    steps = [cast("dict[str, Any]", event) for event in events if event["event"] == kind]
+    return [(event["step"], _finite(event[name])) for event in steps if name in event]
+
+
+def _is_surprise(start: StartEvent) -> bool:
+    """Whether the training's loss is what the validation split's is: the mean surprise at a token or at a label."""
+    if start.get("objective") == "dpo":
+        return journal.entry(start).get("loss_type", "sigmoid") in PAIR_LOSSES
+    return start.get("objective") != "kto"
+
+
+def _curve(title: str, unit: Unit, trained: Sequence[Point], measured: Sequence[Point], kept: int | None) -> Curve:
+    """The chart of points in the order of their steps. kept: the step whose weights the model has."""
+    points = [*trained, *measured]
     values = [value for _, value in points if value is not None]
     if not values:
-        return Curve(title, len(points), None, None, [], [])
+        return Curve(title, len(points), None, None, [], [], [], None)
     y = axes.linear(values, (BOTTOM, TOP), unit)
-    last = points[-1][0]
+    last = max(step for step, _ in points)
     x = Axis(0, last or 1, LEFT, RIGHT, False, sorted({0, last}), lambda step: f"{step:,.0f}")
-    mean = _lines(_running_mean(points), x, y) if len(points) >= SMOOTHED else []
-    return Curve(title, len(points), x, y, _lines(points, x, y), mean)
+    mean = _lines(_running_mean(trained), x, y) if len(trained) >= SMOOTHED else []
+    return Curve(
+        title,
+        len(points),
+        x,
+        y,
+        _lines(trained, x, y),
+        mean,
+        _lines(measured, x, y),
+        None if kept is None else x.at(kept),
+    )
 
 
 def _lines(points: Sequence[Point], x: Axis, y: Axis) -> list[list[Position]]:

@@ -1,12 +1,15 @@
-"""CSV files that `dvc plots` draws, of this run and of earlier ones: scores by suite, and the loss of each training."""
+"""CSV files that `dvc plots` draws, of this run and of earlier ones: scores by suite, and losses of each training."""
 
 import csv
 import io
 from collections.abc import Iterable, Sequence
 
+from tunesmith.core import journal
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import Evaluated
 from tunesmith.evaluation.documents import Comparison
+
+MISSING = "NaN"
 
 
 def scores(comparison: Comparison) -> dict[str, str]:
@@ -21,15 +24,20 @@ def scores(comparison: Comparison) -> dict[str, str]:
 
 
 def losses(models: Sequence[Evaluated], reward_models: dict[str, list[Event]]) -> dict[str, str]:
-    """A CSV for each training, by file name: one line per step, with its loss; blank if that is not finite."""
+    """A CSV for each training, by file name: one line per step, with its loss, and that on the validation split.
+
+    NaN stands where there is none, or none that is finite: DVC draws what is blank as 0.
+    """
     journals = {model.name: model.training for model in models if model.training} | reward_models
-    return {
-        f"{name}.csv": _table(
-            ["step", "loss"],
-            ({"step": event["step"], "loss": event["loss"]} for event in events if event["event"] == "step"),
-        )
-        for name, events in journals.items()
-    }
+    return {f"{name}.csv": _table(["step", "loss", "validation"], _losses(events)) for name, events in journals.items()}
+
+
+def _losses(events: list[Event]) -> Iterable[dict[str, object]]:
+    trained = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
+    measured = {one["step"]: one["loss"] for one in journal.validations(events) if "loss" in one}
+    for step in sorted({*trained, *measured}):
+        values = {"loss": trained.get(step), "validation": measured.get(step)}
+        yield {"step": step} | {name: MISSING if value is None else value for name, value in values.items()}
 
 
 def _table(columns: Sequence[str], rows: Iterable[dict[str, object]]) -> str:

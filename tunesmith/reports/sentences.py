@@ -2,6 +2,7 @@
 
 from tunesmith.core import formatting
 from tunesmith.evaluation.documents import Comparison, SuiteComparison, SuiteSettings
+from tunesmith.evaluation.selection import Selection
 
 
 def ranking(comparison: Comparison) -> SuiteComparison:
@@ -52,3 +53,34 @@ def best(comparison: Comparison) -> str:
     if close:
         return f"{opening} Not told apart from {leader} on these prompts: {', '.join(close)}."
     return f"{opening} It is better than every other model."
+
+
+def kept(choice: Selection) -> str:
+    """The step whose weights a model has, and why."""
+    step, steps, by = choice["kept"], choice["steps"], choice["by"]
+    opening = f"kept: step {step} of {steps}, "
+    if by is None:
+        reason = "as params.yaml says (keep: last)" if choice["validation"] else "since there were no validation rows"
+        return f"{opening}the last, {reason}"
+    ends = [one for one in choice["validation"] if one["step"] in (0, step, steps)]
+    values = {one["step"]: value for one in ends if (value := one[by]) is not None}
+    shown = _told_apart(values)
+    best = f"the {'lowest' if by == 'loss' else 'highest'} validation {by} ({shown[step]})"
+    if step == steps:
+        sentence = f"{opening}the last, with {best}"
+    elif values.get(steps) == values[step]:
+        sentence = f"{opening}the first with {best}"
+    else:
+        sentence = f"{opening}{best}; the last had {shown.get(steps, 'none that is finite')}"
+    if 0 in values and (values[0] <= values[step] if by == "loss" else values[0] >= values[step]):
+        sentence += f"; before the training it was {shown[0]}"
+    return sentence
+
+
+def _told_apart(values: dict[int, float]) -> dict[int, str]:
+    """Numbers by step as text, with as many digits as tell those apart that differ, and two at least."""
+    for digits in range(2, 18):
+        shown = {step: f"{value:.{digits}g}".replace("-", "−") for step, value in values.items()}
+        if len({*shown.values()}) == len({*values.values()}):
+            break
+    return shown

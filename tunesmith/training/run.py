@@ -36,6 +36,10 @@ from tunesmith.training.validation import Validator
 
 PROBE_TOKENS = 32
 """Longest answer to a probe prompt."""
+UNMEASURED = (
+    "  no validation rows: the last step is kept, and nothing shows how the model does on rows that it did not learn; "
+    "data.<dataset>.splits gives it some"
+)
 SHOWN = 4
 """Answers to probe prompts that are printed; all are in the journal."""
 
@@ -141,6 +145,8 @@ def _train_and_check(
     validator = Validator(log, watch.measure, spec.entry, store)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator)
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
+    if watch.measure is None:
+        print(UNMEASURED)
     if checkpoint is None:
         if watch.signal is not None:
             log.write("signal", **watch.signal)

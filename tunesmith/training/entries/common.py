@@ -60,19 +60,19 @@ class Entry(Section):
     seed: NonNegativeInt = 20
     """Seed of everything random: the order of the rows, the adapter's initial values, dropout, sampled answers."""
     probes: NonNegativeInt = 16
-    """Held-out prompts answered before and after the training, to see that the answers changed."""
+    """Validation prompts answered before and after the training, to see that the answers changed."""
 
     eval_steps: PositiveFloat = 0.2
-    """Steps between measurements of the validation split, as a share of all steps where below 1; the last step is
-    always measured. Measured are the loss (sft), the preference (dpo, kto, reward) or the score of greedy answers
-    (rlhf, grpo)."""
+    """Steps between measurements of the validation split; below 1, a share of all steps, such as 0.2 for every fifth of
+    them. The last step is always measured. Measured are the loss (sft), the preference (dpo, kto, reward) or the score
+    of greedy answers (rlhf, grpo)."""
     eval_rows: PositiveInt = 200
     """Rows of the validation split that are measured, at most."""
     keep: Literal["best", "last"] = "best"
-    """The step whose weights the model gets: the best on the validation split, or the last; the last where that split
-    has no rows."""
+    """The step whose weights the model gets: the best on the validation split, or the last. Where that split has no
+    rows, both are the last."""
     patience: PositiveInt | None = None
-    """Measurements without a better one after which the training stops; null: never."""
+    """Measurements in a row without a new best after which the training stops; null: never."""
 
     def at_size(self, hidden_size: int) -> Self:
         """The entry with a learning rate: that of its params, or else the default for a model of this hidden size."""

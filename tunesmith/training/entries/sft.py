@@ -21,4 +21,4 @@ class Sft(Entry):
     batch_size: PositiveInt = 2
     """Packed sequences a step."""
     probes: NonNegativeInt = 4
-    """Held-out prompts answered before and after the training, to see that the answers changed."""
+    """Validation prompts answered before and after the training, to see that the answers changed."""
