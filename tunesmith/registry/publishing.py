@@ -35,7 +35,7 @@ INTERVAL = 1.0
 """Seconds between two reads of a followed journal."""
 LAST_ATTEMPT = 30
 """Seconds that a follower may still take once its training is gone; then it ends, whatever it waits for."""
-SIZES = ("steps", "trainable_parameters", "total_parameters")
+SIZES = ("steps", "kept", "trainable_parameters", "total_parameters")
 """The fields of a journal's end that are constants: params of the run, not metrics."""
 DETAILS = ("epoch", "grad_norm", "learning_rate", "num_tokens", "step_time")
 """What trainers log at a step beside the quantities that a training is judged by."""
@@ -73,19 +73,24 @@ def source_tags(stage: str, commit: str | None) -> dict[str, str]:
 
 
 def step_points(events: list[Event]) -> list[MetricPoint]:
-    """Return every value that the steps of a journal logged, except those that were not finite.
+    """Return every value that the steps and validations of a journal logged, except those that were not finite.
 
     MLflow draws metrics in the order of their names: what a training is judged by is under `training`, the rest of what
-    TRL logs, some of it constant, under `trl`, behind it.
+    TRL logs, some of it constant, under `trl`, behind it, then the measurements on the validation split.
     """
     return [
-        MetricPoint(f"{'trl' if '/' in name or name in DETAILS else 'training'}/{name}", value, event["time"], step)
+        MetricPoint(f"{_section(event['event'], name)}/{name}", value, event["time"], event["step"])
         for event in events
-        if event["event"] == "step"
-        for step in [event["step"]]
+        if event["event"] == "step" or event["event"] == "validation"
         for name, value in event.items()
         if name not in ("event", "time", "step") and isinstance(value, int | float)  # null: not finite
     ]
+
+
+def _section(kind: str, name: str) -> str:
+    if kind == "validation":
+        return kind
+    return "trl" if "/" in name or name in DETAILS else "training"
 
 
 def publish_evaluation(
