@@ -114,7 +114,7 @@ def test_what_is_no_plain_file_is_removed_before_a_run_and_after_it(
 
 def test_a_training_that_leaves_folders_nested_too_deep_is_refused(left: Path, tmp_path: Path) -> None:
     (tmp_path / OWN / "/".join("x" * 9)).mkdir(parents=True)
-    with pytest.raises(EngineError, match="dpo/x.* is refused: more than 8 nested folders"):
+    with pytest.raises(EngineError, match=r"dpo/x.* is refused: more than 8 nested folders"):
         Staging(tmp_path, training())
 
 

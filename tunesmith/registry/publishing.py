@@ -26,7 +26,7 @@ from tunesmith.core.journal import Event
 from tunesmith.core.params import load
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.documents import Details, ModelMetrics, SuiteComparison, SuiteMetrics
-from tunesmith.registry import traces
+from tunesmith.registry import attempts, traces
 from tunesmith.registry.journal_reader import JournalReader
 from tunesmith.registry.runs import DIGEST_LENGTH, Experiment, MetricPoint
 from tunesmith.registry.tracker import Names
@@ -167,14 +167,15 @@ def _points(name: str, value: object, time: int) -> list[MetricPoint]:
     return [MetricPoint(name, float(value), time, 0)]
 
 
-def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
+def follow(reader: JournalReader, settings: Names, trainer: int, model: str = "", key: str | None = None) -> None:
     """Publish a journal until its `end`, until the parent process ``trainer`` is gone, or until SIGTERM.
 
-    A server that does not answer is tried again after the next read; each attempt publishes all events that are not
-    known to have arrived, so none is lost. Raises RegistryError if the last attempt failed, and EngineError as
-    `JournalReader.read` does. Nothing is published of a journal whose start is refused.
+    model, key: of the journal; once it is published, so is what became of the model's other attempts
+    (`attempts.settle`). A server that does not answer is tried again after the next read; each time, all events are
+    published that are not known to have arrived, so none is lost. Raises RegistryError if the last time failed, and
+    EngineError as `JournalReader.read` does. Nothing is published of a journal whose start is refused.
     """
-    stopped = False
+    stopped, settled = False, not model
 
     def stop(signal_number: int, frame: object) -> None:
         nonlocal stopped
@@ -192,9 +193,12 @@ def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
                     experiment = experiment or Experiment(settings.experiment)
                     run = publish_training(experiment, [reader.start, *pending], commit)
                     pending.clear()
+                    settled = settled or attempts.settle(experiment, model, key)
                 if reader.ended or (abandoned and reader.caught_up):
                     if experiment is not None:
                         experiment.finish(run, "FINISHED" if reader.ended else "KILLED", reader.time)
+                        if model:
+                            attempts.settle(experiment, model, key, ended=reader.ended)
                     return
             except RegistryError:
                 experiment = None
@@ -252,7 +256,7 @@ def main(trainer: int, *whose: str) -> None:
     os.nice(10)  # below the training
     with _ended_soon_after(trainer), redirect_stdout(sys.stderr):
         if _lock(sys.stdin.buffer):
-            follow(JournalReader(sys.stdin.buffer, *whose), load(Names, "registry"), trainer)
+            follow(JournalReader(sys.stdin.buffer, *whose), load(Names, "registry"), trainer, *whose)
 
 
 if __name__ == "__main__":

@@ -18,14 +18,15 @@ DEPTH = 8
 """Limit on nested folders; a checkpoint has three."""
 
 
-def of(stage: Stage, root: Path) -> list[Path]:
-    """The folders of a stage's checkpoints, absolute: one for each model that it trains, else none.
+def of(stage: Stage, root: Path) -> Path | None:
+    """The folder of a training's checkpoints, absolute, named by its model; None for another stage.
 
     root: of the project, or of a copy in which DVC runs an experiment.
     """
     models = [output.name for output in stage.outs if output.parent == layout.MODELS]
-    folder = layout.home(root) / checkpoints.CONTAINERS
-    return [folder / model for model in models] if stage.target.startswith("train_") else []
+    if not stage.target.startswith("train_") or not models:
+        return None
+    return layout.home(root) / checkpoints.CONTAINERS / models[0]
 
 
 def clean(folder: Path) -> None:

@@ -51,9 +51,9 @@ class Staging:
         self.parents = sorted({output.parent for output in stage.outs})
         self.mounts = [Mount(root, root, writable=False)]
         self.checkpoints = container_checkpoints.of(stage, root)
-        for folder in self.checkpoints:
-            _check_writable(folder)
-            container_checkpoints.clean(folder)
+        if self.checkpoints:
+            _check_writable(self.checkpoints)
+            container_checkpoints.clean(self.checkpoints)
         for output in stage.outs:
             files.recover(root / output)
         for parent in self.parents:
@@ -62,7 +62,8 @@ class Staging:
             (self.folder / parent).mkdir(parents=True, exist_ok=True)
             self.mounts.append(Mount(self.folder / parent, root / parent, writable=True))
             self.mounts += [self._read_only(parent / entry.name) for entry in self._others(parent)]
-        self.mounts += [Mount(folder, folder, writable=True) for folder in self.checkpoints]
+        if self.checkpoints:
+            self.mounts.append(Mount(self.checkpoints, self.checkpoints, writable=True))
         hidden = self._hidden()
         self.mounts = [*(mount for mount in self.mounts if mount.target not in hidden), *hidden.values()]
         self.before = {output: self._seed(output) for output in self.outputs}
@@ -116,8 +117,8 @@ class Staging:
         way round; for a model whose journal is incomplete or not of this run; and as `container_checkpoints.clean`
         does.
         """
-        for folder in self.checkpoints:
-            container_checkpoints.clean(folder)
+        if self.checkpoints:
+            container_checkpoints.clean(self.checkpoints)
         written = [
             output for output in self.outputs if _identity(self.folder / output) not in (None, self.before[output])
         ]
