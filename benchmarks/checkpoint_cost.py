@@ -40,9 +40,8 @@ def main(objective: str, name: str, pairs: int) -> None:
             place(path, project / path, **ignored)
         runs = [[train(project, objective, name, checkpoints=kept) for kept in (True, False)] for _ in range(pairs)]
     for (seconds, saving), (without, _) in runs:
-        print(
-            f"with {seconds:.1f} s, of which {saving:.1f} s ({saving / seconds:.1%}) are checkpoints; none {without:.1f} s"
-        )
+        share = f"{saving:.1f} s ({saving / seconds:.1%}) of them checkpoints"
+        print(f"with {seconds:.1f} s, {share}; without {without:.1f} s")
     ratio = statistics.median(run[0][0] / run[1][0] for run in runs)
     print(f"{name}: {ratio:.3f} times the time without checkpoints (median of {pairs}), load {os.getloadavg()[0]:.1f}")
 
