@@ -16,7 +16,6 @@ import pytest
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.trust import known_history
 
-
 READS = ("get_", "search_", "list_", "download_")
 """Beginnings of the names of methods that change nothing."""
 
