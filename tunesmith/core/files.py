@@ -79,8 +79,7 @@ def _busy(path: Path, writer: str) -> BusyError:
     container = writer.partition(" of container ")[2]
     how = f": `docker rm --force {container}`" if container else f": `kill {writer}`" if writer else ""
     return BusyError(
-        f"{path}: {f'process {writer}' if writer else 'another process'} is writing it",
-        fix=f"wait for that run to end, or end it{how}",
+        f"{path}: process {writer or '(just started)'} is writing it", fix=f"wait for that run to end, or end it{how}"
     )
 
 
