@@ -55,6 +55,7 @@ def main(name: str) -> str:
     )
     signal = grpo.probed_once(policy, rows, score, spec, profile)
     rollouts.check(policy, signal.spread, entry, section, train_file)
+    rollouts.check_agreement(policy, signal.spread, entry)
     spec = replace(spec, rows=len(signal.spread))
     with tempfile.TemporaryDirectory() as scratch:
         prompts = rollouts.dataset(signal.spread, entry)

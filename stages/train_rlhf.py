@@ -36,6 +36,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     lengths = rollouts.check(policy, rows, entry, section, train_file)
+    rollouts.check_agreement(policy, rows, entry)
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="rlhf",

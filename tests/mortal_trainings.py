@@ -68,11 +68,14 @@ def main(folder: Path, kills: int, seed: int, names: list[str]) -> None:
         duration, expected = time.monotonic() - began, outcome(whole, name)
         for attempt in range(kills * number // len(names), kills * (number + 1) // len(names)):
             project = folder.with_name(f"{name}-{attempt}")
-            shutil.copytree(folder, project)
-            child = start(project, stage, name)
-            time.sleep(generator.uniform(0, duration))
-            os.kill(child, signal.SIGKILL)
-            killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
+            killed = False
+            while not killed:  # and not done before the moment came
+                shutil.rmtree(project, ignore_errors=True)
+                shutil.copytree(folder, project)
+                child = start(project, stage, name)
+                time.sleep(generator.uniform(0, duration))
+                os.kill(child, signal.SIGKILL)
+                killed = os.WIFSIGNALED(os.waitpid(child, 0)[1])
             saving = any(project.glob("build/checkpoints/host/*/*/.unfinished/*"))
             steps = sorted(path.name for path in project.glob("build/checkpoints/host/*/*/step-*"))
             assert os.waitpid(start(project, stage, name), 0)[1] == 0, (project / "log").read_text()

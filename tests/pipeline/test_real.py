@@ -48,7 +48,7 @@ def test_held_out_pairs_are_told_apart() -> None:
     policies = [comparison["models"][name]["held_out"] for name in ("dpo", "kto")]
     for preferences in (*policies, comparison["reward_models"]["reward"]):
         before, after = preferences["before"], preferences["after"]
-        assert after["pairs"] >= 100
+        assert after["pairs"] >= 32
         assert after["low"] > 0.5
         assert after["margin"] > before["margin"]
 

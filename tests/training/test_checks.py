@@ -86,6 +86,20 @@ def test_a_held_out_preference_above_chance_passes_and_one_within_the_noise_is_a
     assert "cannot be told from chance" in checks.warnings([], prefers(0.6, low=0.4))[0]
 
 
+def test_a_reward_that_was_constant_in_every_step_is_an_error() -> None:
+    constant = [{"step": float(step), "loss": 0.0, "reward": 0.0, "equal_groups": 1.0} for step in range(1, 4)]
+    with pytest.raises(TrainingError, match="in each of 3 steps all answers to a prompt had the same reward"):
+        checks.check_signal(constant)
+    checks.check_signal([*constant, constant[0] | {"equal_groups": 0.5}])
+    checks.check_signal([{"step": 1.0, "loss": 0.5}])
+
+
+def test_rows_that_the_trainer_dropped_are_an_error() -> None:
+    with pytest.raises(TrainingError, match="63 rows were trained over all epochs, and 64 were prepared"):
+        checks.check_rows(64, 63)
+    checks.check_rows(64, 64)
+
+
 RISING, FALLING, FLAT = [0.1 * i for i in range(12)], [2 - 0.1 * i for i in range(12)], [1.0] * 12
 HEALTHY = [2.2, 2.0, 2.1, 1.8, 1.9, 1.7, 1.8, 1.5, 1.6, 1.4, 1.5, 1.3, 1.4, 1.3]
 

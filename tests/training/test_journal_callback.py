@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.core import journal
 from tunesmith.core.errors import TrainingError
-from tunesmith.training.journal_callback import SETTLING, SUSTAINED, Recorder
+from tunesmith.training.journal_callback import CONSTANT, SETTLING, SUSTAINED, Recorder
 
 
 @pytest.fixture
@@ -65,3 +65,10 @@ def test_the_journal_renames_what_trl_logs_to_names_shared_by_all_objectives(rec
     log(recorder, 1, loss=0.5, **{"rewards/accuracies": 0.75, "completions/mean_length": 4, "rewards/score/mean": 0.2})
     step = journal.read(recorder.log.path)[-1]
     assert (step["accuracy"], step["completion_tokens"], step["score"]) == (0.75, 4, 0.2)
+
+
+def test_a_constant_reward_stops_the_training(recorder: Recorder) -> None:
+    for step in range(1, CONSTANT):
+        log(recorder, step, loss=0.0, completion_tokens=4.0, frac_reward_zero_std=1.0)
+    with pytest.raises(TrainingError, match="the reward was constant: in each of 20 steps"):
+        log(recorder, CONSTANT, loss=0.0, completion_tokens=4.0, frac_reward_zero_std=1.0)

@@ -12,12 +12,13 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from stages import reference, train_dpo, train_grpo, train_kto, train_reward, train_rlhf, train_sft
-from tunesmith.core import journal, lineage, manifest
-from tunesmith.core.errors import DataError
+from tunesmith.core import journal, lineage, manifest, ready_rows
+from tunesmith.core.errors import DataError, TrainingError
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import device, generation, loading, weights
+from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
-from tunesmith.training import checks, reward, sft
+from tunesmith.training import checks, reward, rollouts, sft
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.sft import Sft
 from tunesmith.verifiers import catalog
@@ -225,3 +226,19 @@ def test_a_qlora_adapter_keeps_its_precision_when_a_trainer_is_made(tiny_base: P
     examples = sft.encode(policy.tokenizer, [row], settings, "sft.sft-qlora", Path("rows"))
     sft.make_trainer(policy, examples, settings, device.detect(), tmp_path)
     assert weights.digests(policy.model, trained=True) == before
+
+
+def test_generation_that_disagrees_with_training_is_an_error(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = project / "models" / "base"
+    policy = loading.open_policy(project / "models" / "sft-lora", base, device.detect(), "lora", Lora(rank=2))
+    rows = ready_rows.read(project / "data" / "ready" / "prompts" / "train.jsonl")
+    entry = Grpo(**method_project.PARAMS["grpo"]["grpo"])
+    assert rollouts.check_agreement(policy, rows, entry) < 0.02
+
+    def of_base(policy: Any, examples: Any, batch_size: int) -> Any:
+        with policy.model.disable_adapter():
+            return likelihoods(policy, examples, batch_size=batch_size)
+
+    monkeypatch.setattr(rollouts, "likelihoods", of_base)
+    with pytest.raises(TrainingError, match=r"the same completions differ by .* nats a token"):
+        rollouts.check_agreement(policy, rows, entry)

@@ -264,14 +264,18 @@ def reproduce(which: str, into: Path | None, keep: bool, anyway: bool) -> None:
 
 
 @main.command()
-def doctor() -> None:
+@click.option("--clear-checkpoints", is_flag=True, help="Remove the checkpoints of trainings that do not run instead.")
+def doctor(clear_checkpoints: bool) -> None:
     """Check that this machine and this project work.
 
-    Checks libraries, params, git, DVC, disk, GPU, sandbox, engine, tracker, keys and the base model, and prints a fix
-    for every problem. Exits with 1 where something will not work.
+    Checks libraries, params, git, DVC, disk, GPU, sandbox, engine, tracker, keys, the base model and trainings that are
+    not done, and prints a fix for every problem. Exits with 1 where something will not work.
     """
     from tunesmith.cli.doctor import command
 
+    if clear_checkpoints:
+        command.clear_checkpoints()
+        return
     raise SystemExit(0 if command.run() else 1)
 
 

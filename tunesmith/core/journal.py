@@ -217,6 +217,8 @@ class EndEvent(TypedDict, total=False):
     """The step whose weights the model has."""
     seconds: float
     """The training's duration, in seconds."""
+    checkpoint_seconds: float
+    """The part of it that went into checkpoints."""
     tokens: int
     """The number of tokens trained on, padding not counted."""
     peak_memory_bytes: int

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
@@ -26,6 +26,30 @@ def answer(
     settings = _neutral_settings(tokenizer) | {"do_sample": False}
     completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
     return [tokenizer.decode(completion, skip_special_tokens=not special_tokens) for completion in completions]
+
+
+class _Recorder(LogitsProcessor):
+    """Records the log-probability, in nats, of each row's likeliest token, a tensor (rows) a position."""
+
+    def __init__(self) -> None:
+        self.positions: list[torch.Tensor] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.positions.append(scores.float().log_softmax(-1).amax(-1))
+        return scores
+
+
+def greedy_log_probs(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Tokens], *, max_new_tokens: int
+) -> list[tuple[Tokens, float]]:
+    """One greedy completion a prompt, with the log-probability, in nats, that it had when it was generated."""
+    recorder = _Recorder()
+    settings = _neutral_settings(tokenizer) | {"do_sample": False, "logits_processor": LogitsProcessorList([recorder])}
+    completions = generate(model, prompts, tokenizer, **settings, max_new_tokens=max_new_tokens)
+    values = torch.stack(recorder.positions, 1)
+    return [
+        (completion, float(row[: len(completion)].sum())) for completion, row in zip(completions, values, strict=True)
+    ]
 
 
 def sample(

@@ -42,6 +42,8 @@ class RunState(State):
 
     seconds: float
     """The duration of the training so far."""
+    checkpoint_seconds: float
+    """The part of it that went into checkpoints."""
     peak_memory_bytes: int
     rows: int
     """The number of rows trained so far, each counted again in each epoch; 0 where none are counted."""
@@ -71,7 +73,7 @@ class Checkpointer(TrainerCallback):
         self.resumed: RunState | None = None
         self._saving = False
         self._began = self._save_began = self._saved = time.monotonic()
-        self._bytes, self._seconds = 0, 0.0
+        self._bytes, self._seconds, self._spent = 0, 0.0, 0.0
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Take up the state of a checkpoint."""
@@ -87,6 +89,11 @@ class Checkpointer(TrainerCallback):
     def seconds(self) -> float:
         """The duration of the training, with that of earlier processes up to the checkpoint."""
         return time.monotonic() - self._began + (self.resumed["seconds"] if self.resumed else 0)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """The part of `seconds` that went into checkpoints."""
+        return self._spent + (self.resumed["checkpoint_seconds"] if self.resumed else 0)
 
     @property
     def peak_memory_bytes(self) -> int:
@@ -137,6 +144,7 @@ class Checkpointer(TrainerCallback):
             key=self.store.key,
             step=state.global_step,
             seconds=self.seconds,
+            checkpoint_seconds=self.checkpoint_seconds,
             peak_memory_bytes=self.peak_memory_bytes,
             rows=self.rows(state.global_step),
             answers=self.answers,
@@ -149,3 +157,4 @@ class Checkpointer(TrainerCallback):
         self.store.keep(folder, kept)
         self._saving, self._saved = False, time.monotonic()
         self._seconds = self._saved - self._save_began
+        self._spent += self._seconds

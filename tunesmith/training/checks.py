@@ -48,6 +48,17 @@ def check_steps(steps: Sequence[Step]) -> None:
         )
 
 
+def check_signal(steps: Sequence[Step]) -> None:
+    """Raise TrainingError where in every step all answers to a prompt had the same reward, which teaches nothing."""
+    equal = [step["equal_groups"] for step in steps if "equal_groups" in step]
+    if equal and min(equal) == 1:
+        raise TrainingError(
+            f"the reward was constant: in each of {len(equal)} steps all answers to a prompt had the same reward",
+            fix="take harder or easier prompts, larger groups, or a reward that tells better from worse answers "
+            "(params.yaml); nothing was saved",
+        )
+
+
 def check_rows(prepared: int, trained: int) -> None:
     """Raise TrainingError unless as many rows were trained, over all epochs, as were prepared."""
     if prepared != trained:

@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
+from tunesmith.training import checks
 
 NAMES = {
     "rewards/accuracies": "accuracy",
@@ -29,6 +30,9 @@ SPIKE, SUSTAINED = 2.0, 5
 of the start.
 """
 
+CONSTANT = 20
+"""Steps without any signal after which the training stops."""
+
 RowsOfStep = Callable[[int], list[str]]
 """A function from a step, counted from 1, to the ids of the rows that it trained on."""
 
@@ -36,8 +40,9 @@ RowsOfStep = Callable[[int], list[str]]
 class Recorder(TrainerCallback):
     """Writes steps to the journal, shows one progress bar, and raises TrainingError to stop the training.
 
-    It stops where the loss or the gradient is not finite, where the loss spikes, and where the policy is further from
-    its reference than ``max_kl`` (nats a token). The error names the step and its rows.
+    It stops where the loss or the gradient is not finite, where the loss spikes, where no reward told one answer from
+    another, and where the policy is further from its reference than ``max_kl`` (nats a token). The error names the step
+    and its rows.
     """
 
     def __init__(self, log: Journal, rows_of: RowsOfStep, *, max_kl: float | None = None, epochs: float = 1) -> None:
@@ -94,6 +99,8 @@ class Recorder(TrainerCallback):
         if is_supervised and len(losses) >= SETTLING + SUSTAINED and now > SPIKE * max(start):
             was = statistics.median(start)
             raise self._error(step, f"the loss spiked from {was:.3g} to {now:.3g}", "lower the learning rate")
+        if len(self.steps) == CONSTANT:
+            checks.check_signal(self.steps)
         kl = values.get("kl")
         if self.max_kl is not None and kl is not None and kl > self.max_kl:
             reason = f"the policy is {kl:.3g} nats a token from its reference, more than max_kl ({self.max_kl:g})"

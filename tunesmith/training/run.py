@@ -125,6 +125,7 @@ class Used(TypedDict):
     steps: int
     kept: int
     seconds: float
+    checkpoint_seconds: float
     peak_memory_bytes: int
 
 
@@ -163,9 +164,11 @@ def _train_and_check(
         steps=step,
         kept=validator.keep(model, step),
         seconds=saver.seconds,
+        checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=saver.peak_memory_bytes,
     )
     checks.check_steps(recorder.steps)
+    checks.check_signal(recorder.steps)
     if spec.examples and step == trainer.state.max_steps:
         checks.check_rows(spec.examples, saver.rows(step))
     checks.check_weights_moved(

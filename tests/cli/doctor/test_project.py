@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli.doctor import project as health
-from tunesmith.core import manifest
+from tunesmith.core import checkpoints, manifest
 from tunesmith.core.errors import IntegrityError, LineageError, ParamsError, RegistryError, SigningError
 from tunesmith.registry.registered_models import Registry
 
@@ -215,3 +215,22 @@ def test_a_truncated_changed_or_extended_base_is_an_error(base: Path, name: str,
     (base / name).write_bytes(content)
     with pytest.raises(IntegrityError):
         health.base_model(base)
+
+
+def test_trainings_that_are_not_done_are_shown_and_cleared_unless_they_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert health.trainings(tmp_path).level == "good"
+    for model in ("done", "stopped"):
+        (checkpoints.place(model, "a" * 64) / "step-00000040").mkdir(parents=True)
+        (checkpoints.place(model, "a" * 64) / "step-00000040" / "optimizer.pt").write_bytes(bytes(2000))
+    found = health.trainings(tmp_path)
+    assert (found.level, found.says) == (
+        "warning",
+        "not done: done (step 40, 2.0 kB, 0s ago), stopped (step 40, 2.0 kB, 0s ago)",
+    )
+    with checkpoints.opened("done", "a" * 64):
+        lines = health.clear_checkpoints(tmp_path)
+    assert lines == ["done, step 40, 2.0 kB: runs now, and is left alone", "stopped, step 40, 2.0 kB: removed"]
+    assert health.trainings(tmp_path).level == "good"

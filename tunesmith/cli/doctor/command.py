@@ -10,7 +10,7 @@ from rich.text import Text
 
 from tunesmith.cli.doctor import machine, project
 from tunesmith.cli.doctor.finding import Finding
-from tunesmith.core import dvc_project
+from tunesmith.core import dvc_project, layout
 from tunesmith.core.errors import TunesmithError
 
 TIMEOUT = 60.0
@@ -33,6 +33,7 @@ CHECKS: Checks = {
     "tracker": project.tracker,
     "signing": project.keys,
     "base model": project.base_model,
+    "trainings": lambda: project.trainings(layout.home()),
 }
 
 
@@ -72,6 +73,12 @@ def _run(name: str, check: Callable[[], Finding]) -> Finding:
         return Finding(name, "bad", error.reason, error.fix)
     except Exception as error:  # a fault of one check must not stop the others
         return Finding(name, "bad", f"could not be checked: {error!r}", "report this line as a defect")
+
+
+def clear_checkpoints() -> None:
+    """Remove the checkpoints of trainings that do not run now, and print a line for each."""
+    for line in project.clear_checkpoints(layout.home()) or ["no checkpoints"]:
+        print(line)
 
 
 def _places(root: Path) -> list[Path]:

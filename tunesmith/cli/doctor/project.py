@@ -3,12 +3,13 @@
 import json
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tunesmith.cli import check
 from tunesmith.cli.doctor.finding import Finding
-from tunesmith.core import dvc_project, git, lineage, manifest, params
+from tunesmith.core import checkpoints, dvc_project, formatting, git, layout, lineage, manifest, params
 from tunesmith.core.errors import IntegrityError
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry
@@ -116,6 +117,36 @@ def keys() -> Finding:
         return Finding("signing", "bad", f"others can read the private key {files[0]}", f"`chmod 600 {files[0]}`")
     trusted = len(signatures.public_keys(signing)) if isinstance(signing, Key) else len(signing.roots)
     return Finding("signing", "good", f"{files[0]}, readable by you alone; {trusted} trusted")
+
+
+def trainings(root: Path) -> Finding:
+    """Show the trainings that are not done, which the next `dvc repro` goes on with."""
+    left = [
+        training
+        for folder in sorted((root / layout.CHECKPOINTS).glob("*/*"))
+        for training in checkpoints.unfinished(folder)
+    ]
+    if not left:
+        return Finding("trainings", "good", "none was cut short")
+    now = time.time()
+    listed = ", ".join(
+        f"{training.model} (step {training.step}, {formatting.size(training.bytes)}, "
+        f"{formatting.seconds(now - training.written)} ago)"
+        for training in left
+    )
+    fix = "`dvc repro` goes on with those whose params, data and code are as they were; `tunesmith doctor "
+    fix += "--clear-checkpoints` removes all that do not run now"
+    return Finding("trainings", "warning", f"not done: {listed}", fix)
+
+
+def clear_checkpoints(root: Path) -> list[str]:
+    """Remove the checkpoints of trainings that do not run now; a line for each training."""
+    lines = []
+    for folder in sorted((root / layout.CHECKPOINTS).glob("*/*")):
+        for training in checkpoints.unfinished(folder):
+            done = "removed" if checkpoints.remove(training) else "runs now, and is left alone"
+            lines.append(f"{training.model}, step {training.step}, {formatting.size(training.bytes)}: {done}")
+    return lines
 
 
 def base_model(folder: Path = BASE) -> Finding:
