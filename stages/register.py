@@ -20,7 +20,7 @@ from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.comparison import BASELINE
 from tunesmith.evaluation.documents import Comparison, ModelMetrics
-from tunesmith.registry import mlmodel, publishing, registration, servable
+from tunesmith.registry import attempts, mlmodel, publishing, registration, servable
 from tunesmith.registry.provenance import sameness
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment
@@ -47,6 +47,8 @@ def main() -> str:
             raise
         except TunesmithError as error:
             refused[name] = error
+    for name in attempts.models():
+        attempts.settle(experiment, name)
     if refused:
         reasons = "\n".join(f"{name}: {error.reason}" for name, error in refused.items())
         fixes = "; ".join(f"{name}: {error.fix}" for name, error in refused.items())

@@ -1,5 +1,6 @@
 """Fixtures: a tiny random chat model and a tokenizer for it, made here, so that tests need no network."""
 
+import gc
 import os
 import shutil
 import sys
@@ -120,6 +121,13 @@ class TokensRead:
 @pytest.fixture
 def tokens_read() -> TokensRead:
     return TokensRead()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded_libraries_stay() -> None:
+    """Leave what is loaded out of collections of garbage, of which each trainer makes some: each would take a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,7 @@
-"""Simulate a kill at every point of an action on the tracker: after each call, and in the middle of each upload."""
+"""Simulate a kill at every point of an action on the tracker: after each call, and in the middle of each upload.
+
+A kill after a call that only reads would leave what the kill before left, unless a file was written in between.
+"""
 
 import itertools
 import shutil
@@ -11,6 +14,10 @@ from typing import Any
 import pytest
 
 from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.trust import known_history
+
+READS = ("get_", "search_", "list_", "download_")
+"""Beginnings of the names of methods that change nothing."""
 
 
 class Killed(BaseException):
@@ -18,16 +25,25 @@ class Killed(BaseException):
 
 
 class Mortal:
-    """A tracking client that raises `Killed` after its ``step``-th call, or in the middle of its ``step``-th upload."""
+    """A tracking client that raises `Killed` after the ``step``-th call, or in the middle of the ``step``-th upload.
+
+    A call that only reads counts where the project remembers something new since the call before.
+    """
 
     def __init__(self, client: Any, step: int, when: str) -> None:
         self.client, self.left, self.when = client, step, when
+        self.remembered = self._memory()
+
+    def _memory(self) -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in Path(known_history.FOLDER).glob("*")}
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.client, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            counts = self.when == "after" or name in ("log_artifacts", "log_model_artifacts")
+            before, self.remembered = self.remembered, self._memory()
+            changes = not name.startswith(READS) or self.remembered != before
+            counts = changes if self.when == "after" else name in ("log_artifacts", "log_model_artifacts")
             self.left -= counts
             if self.left or not counts:
                 return method(*args, **kwargs)

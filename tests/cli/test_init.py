@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_python
 import yaml
 from click.testing import CliRunner
 from hatchling.builders.wheel import WheelBuilder
@@ -160,7 +161,8 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     site = tmp_path / "site"
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--target", str(site), wheel]
     subprocess.run(pip, check=True)
-    environment = os.environ | {"PYTHONPATH": str(site), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    programs = f"{warm_python.folder()}:{Path(sys.executable).parent}"
+    environment = os.environ | {"PYTHONPATH": str(site), "PATH": f"{programs}:{os.environ['PATH']}"}
     environment |= {"XDG_CONFIG_HOME": str(tmp_path / "config"), "MLFLOW_TRACKING_URI": ""}
 
     def run(*command: str) -> str:

@@ -1,11 +1,12 @@
 import errno
 import os
 from pathlib import Path
+from socket import gethostname
 
 import pytest
 import unprivileged
 
-from tunesmith.core import files
+from tunesmith.core import files, layout
 from tunesmith.core.errors import BusyError
 
 
@@ -115,6 +116,25 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
 def test_a_second_writer_is_refused_and_disturbs_nothing(tmp_path: Path) -> None:
     with files.new_folder(tmp_path / "out") as work:
         (work / "a").write_text("1")
-        with pytest.raises(BusyError, match=f"process {os.getpid()} is writing it"):
+        with pytest.raises(BusyError, match=rf"process {os.getpid()} is writing it\n.*: `kill {os.getpid()}`"):
             fail_half_way(tmp_path / "out", ValueError())
     assert content(tmp_path / "out") == {"a": "1"}
+
+
+def test_a_writer_in_a_container_is_named_by_its_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process ID means another process here."""
+    monkeypatch.setenv(layout.IMAGE_DIGEST_VARIABLE, "sha256:0")
+    with files.only_writer(tmp_path / "out"):
+        with pytest.raises(BusyError, match=f"container {gethostname()} is(.|\n)*`docker rm --force {gethostname()}`"):
+            files.only_writer(tmp_path / "out").__enter__()
+        (tmp_path / ".out.lock").write_text("")  # it has the lock and has not written yet
+        with pytest.raises(BusyError, match="another process is writing it"):
+            files.only_writer(tmp_path / "out").__enter__()
+
+
+def test_no_lock_is_taken_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("mine")
+    (tmp_path / ".out.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match=r"\.out\.lock"):
+        files.only_writer(tmp_path / "out").__enter__()
+    assert (tmp_path / "victim").read_text() == "mine"

@@ -11,20 +11,32 @@ from tunesmith.core import fingerprint
 from tunesmith.core.errors import StaleCodeError
 
 ROOT = Path(__file__).parents[2]
+OTHERS = [ROOT / "requirements.lock", ROOT / "pyproject.toml", *(ROOT / "tunesmith").rglob("*.j2")]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the code for all tests, since reading all of it takes a second. Files keep their times."""
+    folder = tmp_path_factory.mktemp("code")
+    for name in ("stages", "tunesmith"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("requirements.lock", "pyproject.toml"):
+        shutil.copy2(ROOT / name, folder)
+    return folder
 
 
 @pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A copy of the code in the current folder, whose fingerprints are taken."""
-    for name in ("stages", "tunesmith"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("requirements.lock", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fingerprint, "PACKAGE", tmp_path / "tunesmith")
+def copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the code in the current folder, whose fingerprints are taken. What a test edits is put back."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(fingerprint, "PACKAGE", folder / "tunesmith")
     fingerprint._data_files.cache_clear()
-    yield tmp_path
+    yield folder
     fingerprint._data_files.cache_clear()
+    shutil.rmtree(folder / "build", ignore_errors=True)
+    for name in (*modules(folder), *(path.relative_to(ROOT) for path in OTHERS)):
+        if not (folder / name).exists() or (folder / name).stat().st_mtime_ns != (ROOT / name).stat().st_mtime_ns:
+            shutil.copy2(ROOT / name, folder / name)
 
 
 def fingerprints() -> dict[str, str]:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TRAIN = os.environ.get("TUNESMITH_TEST_IMAGE", "tunesmith")
 IMAGES = [TRAIN, f"{TRAIN}-test", f"{TRAIN}-serve"]
-FORBIDDEN = ["gcc", "cc", "g++", "make", "ld", "pip-compile", "uv"]
+COMPILERS = ["gcc", "cc", "g++", "make", "ld", "pip-compile", "uv"]
+SECRETS = "-name '.env*' -o -name .git -o -name config.local -o -name pip.conf -o -name '*.pem'"
+INSTALLED = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
+SCRIPTS = {
+    "user": "id -u",
+    "compilers": f"for program in {' '.join(COMPILERS)}; do command -v $program; done",
+    "secrets": f"find /etc /home /root /tmp /workspace -xdev '(' {SECRETS} ')' 2>/dev/null",
+    "code": "ls -A /workspace; python -c 'import tunesmith' 2>/dev/null && echo importable",
+    "installed": f'python -c "{INSTALLED}"',
+}
 
 pytestmark = pytest.mark.engine
 
@@ -28,16 +38,19 @@ def inspect(image: str) -> dict[str, Any]:
     return config
 
 
-def output(image: str, script: str) -> list[str]:
-    """The words that a shell script prints in a container of the image, as the image's own user."""
+@cache
+def output(image: str) -> dict[str, list[str]]:
+    """The words that each of SCRIPTS prints in a container of the image, as the image's own user."""
+    script = "; echo; echo ==; ".join([*SCRIPTS.values(), "true"])
     command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "sh", image, "-c", script]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    *parts, _ = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n==\n")
+    return {name: part.split() for name, part in zip(SCRIPTS, parts, strict=True)}
 
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_its_user_is_not_root(image: str) -> None:
     assert inspect(image)["User"] == "10001:10001"
-    assert output(image, "id -u") == ["10001"]
+    assert output(image)["user"] == ["10001"]
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -52,27 +65,25 @@ def test_its_labels_name_the_commit_and_the_lock(image: str) -> None:
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_it_has_no_compiler(image: str) -> None:
-    assert output(image, f"for program in {' '.join(FORBIDDEN)}; do command -v $program; done; true") == []
+    assert output(image)["compilers"] == []
 
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_it_has_no_secret(image: str) -> None:
-    names = "-name '.env*' -o -name .git -o -name config.local -o -name pip.conf -o -name '*.pem'"
-    paths = output(image, f"find /etc /home /root /tmp /workspace -xdev '(' {names} ')' 2>/dev/null; true")
-    assert [path for path in paths if not path.startswith("/etc/ssl/")] == []  # certificate authorities are public
+    paths = [path for path in output(image)["secrets"] if not path.startswith("/etc/ssl/")]  # authorities are public
+    assert paths == []
     assert not any("proxy" in variable.lower() or "index" in variable.lower() for variable in inspect(image)["Env"])
 
 
 def test_the_train_image_has_no_code_of_its_own() -> None:
-    assert output(TRAIN, "ls -A /workspace; python -c 'import tunesmith' 2>/dev/null && echo importable; true") == []
+    assert output(TRAIN)["code"] == []
 
 
 def test_the_bill_of_materials_names_every_package_of_the_image() -> None:
     bill = json.loads((ROOT / "build" / "sbom.cdx.json").read_text())
     assert bill["bomFormat"] == "CycloneDX"
     listed = {(normal(part["name"]), part["version"]) for part in bill["components"]}
-    script = "from importlib.metadata import distributions as d; print(*(f'{x.name}=={x.version}' for x in d()))"
-    installed = {tuple(line.split("==")) for line in output(TRAIN, f'python -c "{script}"')}
+    installed = {tuple(word.split("==")) for word in output(TRAIN)["installed"]}
     assert len(installed) > 100
     assert {(normal(name), version) for name, version in installed} == listed
 

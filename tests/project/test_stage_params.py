@@ -85,7 +85,7 @@ def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
         (lambda p: p.update(judge=JUDGE), set()),  # nothing asks it
         (lambda p: p.update(serve={"port": 9000}), set()),
         (lambda p: p.update(serve={"probes": 9}), {"register.json"}),
-        (lambda p: p.update(runtime={"memory": "16g"}), set()),
+        (lambda p: p.update(runtime={"memory": "16g", "checkpoint_minutes": 10}), set()),
         (
             lambda p: p["dpo"].update(other=p["dpo"]["dpo"] | {"beta": 0.5}),
             {"train_dpo/other.json", "reference/other.json", "evaluate.json", "compare.json", "register.json"},

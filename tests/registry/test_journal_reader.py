@@ -18,6 +18,8 @@ START: dict[str, Any] = {"event": "start", "time": 1, "key": "k1", "model": "dpo
 START |= {"method": "DPO with LoRA", "device": "cpu", "params": {"dpo": {"beta": 0.1}}}
 STEP = {"event": "step", "time": 2, "step": 1, "loss": 0.5}
 SAMPLE = {"event": "sample", "time": 2, "when": "before", "prompt": [{"role": "user", "content": "1 + 1"}]}
+VALIDATION = {"event": "validation", "time": 2, "step": 0, "loss": 0.4, "accuracy": 0.5}
+RESUME = {"event": "resume", "time": 2, "step": 1, "exact": True}
 END = {"event": "end", "time": 3, "steps": 1, "seconds": 2.5, "costs": {"dpo": 2.5}}
 
 
@@ -37,7 +39,8 @@ def read(content: bytes, *model_and_key: str) -> list[journal.Event]:
 
 
 def test_a_training_is_read_as_written_without_the_events_that_are_not_published() -> None:
-    assert read(lines(START, SAMPLE, STEP, END), "dpo", "k1") == [START, STEP, END]
+    content = lines(START, SAMPLE, VALIDATION, STEP, RESUME, END)
+    assert read(content, "dpo", "k1") == [START, VALIDATION, STEP, END]
 
 
 def test_a_journal_is_read_as_it_grows_line_by_line(tmp_path: Path) -> None:
@@ -94,8 +97,14 @@ def test_a_loss_that_is_not_finite_is_read_as_null() -> None:
         (lines(START, END | {f"{n}": n for n in range(300)}), "line 2: .* 256 quantities"),
         (
             lines(START, STEP | {f"s{n}": 1.0 for n in range(200)}, END | {f"e{n}": 1 for n in range(100)}),
-            "line 3: steps and end have more than 256 quantities",
+            "line 3: steps, validations and end have more than 256 quantities",
         ),
+        (
+            lines(START, STEP | {f"s{n}": 1.0 for n in range(200)}, VALIDATION | {f"s{n}": 1.0 for n in range(100)}),
+            "line 3: .* 256 quantities",
+        ),
+        (lines(START, VALIDATION | {"step": -1}), "line 2: 'step'"),
+        (lines(START, VALIDATION | {"loss": "1"}), "line 2: 'loss'"),
     ],
 )
 def test_a_line_that_no_training_writes_is_refused_by_its_number(content: bytes, message: str) -> None:

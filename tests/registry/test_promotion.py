@@ -341,7 +341,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
         if completed:
             assert registry.alias(NAME, CHAMPION) == "1"
 
-    assert kill_at_every_step(project, schema, start, check) >= 10
+    assert kill_at_every_step(project, schema, start, check) >= 3
 
 
 class Failing:

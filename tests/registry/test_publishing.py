@@ -67,6 +67,23 @@ def test_params_have_the_same_names_for_every_entry(project: Path, about: dict[s
     assert experiment.client.get_run(run).data.params["sft.lora.rank"] == "2"
 
 
+def test_the_validation_curve_is_published_beside_the_loss_and_the_kept_step_as_a_param(project: Path) -> None:
+    with journal.Journal(project / "j") as log:
+        log.write("start", key="k1", model="dpo", method="DPO", device="cpu", params={})
+        log.write("validation", step=0, loss=0.5, accuracy=0.25)
+        log.write("step", step=1, loss=0.75)
+        log.write("resume", step=1, exact=True)
+        log.write("validation", step=1, loss=0.25, accuracy=0.5)
+        log.write("end", steps=2, kept=1, seconds=1.0)
+    experiment = Experiment("arithmetic")
+    run = publishing.publish_training(experiment, journal.read(project / "j"))
+    history = experiment.client.get_metric_history(run, "validation/loss")
+    assert [(point.step, point.value) for point in history] == [(0, 0.5), (1, 0.25)]
+    data = experiment.client.get_run(run).data
+    assert data.metrics.keys() == {"training/loss", "validation/loss", "validation/accuracy", "usage/seconds"}
+    assert data.params.items() >= {"steps": "2", "kept": "1"}.items()
+
+
 def sample(suite: str, number: int) -> dict[str, Any]:
     return {
         "suite": suite,

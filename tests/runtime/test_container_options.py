@@ -1,5 +1,6 @@
 """The options of a stage's container, and the errors that its exit status stands for."""
 
+import json
 import os
 import signal
 import subprocess
@@ -86,6 +87,21 @@ def test_the_installed_package_is_mounted_where_the_project_does_not_hold_it(tmp
     options = container(tmp_path)
     assert "PYTHONPATH" not in options["environment"]
     assert str(target) not in [mount["Target"] for mount in options["mounts"]]
+
+
+def test_a_training_gets_the_time_between_its_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(layout.CHECKPOINT_VARIABLE, raising=False)
+    assert layout.CHECKPOINT_VARIABLE not in container(tmp_path)["environment"]
+    assert container(tmp_path, checkpoint_minutes=2)["environment"][layout.CHECKPOINT_VARIABLE] == "120.0"
+    monkeypatch.setenv(layout.CHECKPOINT_VARIABLE, "5")
+    assert container(tmp_path, checkpoint_minutes=2)["environment"][layout.CHECKPOINT_VARIABLE] == "5"
+
+
+def test_the_container_checks_that_it_can_write_outputs_and_checkpoints(tmp_path: Path) -> None:
+    options = container(tmp_path, replace(STAGE, target="train_sft@x"))
+    places = [str(tmp_path / "models"), str(tmp_path / "build" / "checkpoints" / "container" / "x")]
+    assert json.loads(options["environment"][container_init.WRITABLE]) == places
+    assert [mount["Target"] for mount in options["mounts"] if not mount["ReadOnly"]] == places
 
 
 def test_every_run_of_a_stage_has_its_own_id(tmp_path: Path) -> None:

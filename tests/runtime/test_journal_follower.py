@@ -7,11 +7,14 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import yaml
+from mlflow.entities import ViewType
 
 from tunesmith.core import journal, layout
 from tunesmith.registry.runs import Experiment
@@ -100,6 +103,55 @@ def test_the_journal_of_this_run_is_published_while_it_grows_and_not_that_of_an_
     assert published.data.metrics["training/loss"] == 0.5
 
 
+def statuses(experiment: Experiment) -> list[str]:
+    """The status of each run, in the order in which they were created."""
+    runs = experiment.client.search_runs([experiment.id], order_by=["attributes.start_time"])
+    return [run.info.status for run in runs]
+
+
+def attempt(project: Path, inputs: str) -> "subprocess.Popen[str]":
+    """Start the training as DVC does, on these inputs."""
+    (project / "input").write_text(inputs)
+    return start(project, DVC_STAGE="train_toy", WAITS="1")
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_the_tracker_shows_the_last_attempt_at_a_training_and_an_earlier_one_only_on_other_inputs(
+    training: Path,
+) -> None:
+    command = "exec python -m tunesmith.runtime train_toy x"
+    (training / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": {"train_toy": {"cmd": command, "deps": ["input"], "outs": ["models/x"]}}})
+    )
+    for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+        subprocess.run(command, check=True)
+    experiment = Experiment("arithmetic")
+    with attempt(training, "one") as first:
+        eventually(lambda: statuses(experiment) == ["RUNNING"])
+        for process in (*followers(training), psutil.Process(first.pid)):  # as when power is cut; the stage follows
+            process.kill()
+    wait_until_none(training, 30)
+    assert statuses(experiment) == ["RUNNING"]
+    with attempt(training, "one") as second:
+        eventually(lambda: len(experiment.client.search_runs([experiment.id], run_view_type=ViewType.ALL)) == 2)
+        eventually(lambda: statuses(experiment) == ["RUNNING"])
+        psutil.Process(second.pid).children()[0].kill()
+    eventually(lambda: statuses(experiment) == ["KILLED"])
+    with attempt(training, "two") as third:
+        eventually(lambda: statuses(experiment) == ["KILLED", "RUNNING"])
+        (training / "seen").touch()
+        assert third.wait(timeout=90) == 0
+    eventually(lambda: statuses(experiment) == ["KILLED", "FINISHED"])
+    wait_until_none(training, 90)
+    assert not list(training.glob(".dvc/tmp/tunesmith/attempts/*/*"))
+
+
 @pytest.mark.parametrize("begins_after", ["0", "3"])
 def test_a_follower_ends_with_a_training_that_dies_before_its_journal(training: Path, begins_after: str) -> None:
     with start(training, FAILS="1", BEGINS_AFTER=begins_after) as stage:
@@ -128,12 +180,13 @@ def test_trainings_start_a_follower_of_their_run_and_nothing_else_does(
     became: list[Any] = []
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(journal_follower, "start", lambda folder, run_id: started.append((folder, run_id)))
+    monkeypatch.setattr(journal_follower, "start", lambda folder, run_id, locks: started.append((folder, run_id)))
     monkeypatch.setattr(os, "execve", lambda *command: became.append(command))
-    run.become(stage, ["x"])
+    run.become(stage, ["x"], RUN, {layout.CHECKPOINT_VARIABLE: "60"}, None)
     ((_, command, given),) = became
     assert command[1:] == ["-m", f"stages.{stage}", "x"]
-    assert started == ([(Path("models/x"), given[layout.RUN_VARIABLE])] if starts else [])
+    assert (given[layout.RUN_VARIABLE], given[layout.CHECKPOINT_VARIABLE]) == (RUN, "60")
+    assert started == ([(Path("models/x"), RUN)] if starts else [])
 
 
 def test_a_follower_waits_for_the_first_line_of_its_own_journal(

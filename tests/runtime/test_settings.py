@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from runtime_settings import DIGEST, write_params
 
+from tunesmith.core import layout
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import SECTIONS
 from tunesmith.runtime import (
@@ -32,8 +33,23 @@ def test_stages_run_on_the_host_by_default_and_in_this_project(tmp_path: Path) -
         ({"gpus": "some"}, "runtime.gpus"),
         ({"pids": 0}, "runtime.pids"),
         ({"cpus": 0}, "runtime.cpus"),
+        ({"checkpoint_minutes": 0}, "runtime.checkpoint_minutes"),
     ],
 )
 def test_bad_params_are_errors_that_name_them(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ParamsError, match=message):
         settings.read(write_params(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("minutes", "variable", "seconds"),
+    [(None, None, None), (0.5, None, "30.0"), (0.5, "7", "7"), (None, "7", "7")],
+)
+def test_the_time_between_checkpoints_is_that_of_the_variable_before_that_of_params(
+    minutes: float | None, variable: str | None, seconds: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(layout.CHECKPOINT_VARIABLE, raising=False)
+    if variable is not None:
+        monkeypatch.setenv(layout.CHECKPOINT_VARIABLE, variable)
+    given = settings.Runtime(checkpoint_minutes=minutes).environment
+    assert given == ({} if seconds is None else {layout.CHECKPOINT_VARIABLE: seconds})

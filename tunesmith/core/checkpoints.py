@@ -20,6 +20,8 @@ from tunesmith.core import files, formatting, layout, lineage, manifest
 from tunesmith.core.errors import BusyError, IntegrityError, ResourceError, TrainingError
 from tunesmith.core.lineage import Lineage
 
+HOST, CONTAINERS = layout.CHECKPOINTS / "host", layout.CHECKPOINTS / "container"
+"""The folders of all checkpoints that trainings on the host, or in containers, write."""
 KEPT = 2
 """Checkpoints that are kept: the newest, and the one before it in case the newest is damaged."""
 STATE = "run.json"
@@ -49,8 +51,7 @@ class Checkpoint:
 
 def root() -> Path:
     """The folder of all checkpoints that this process may read."""
-    where = "container" if os.environ.get(layout.IMAGE_DIGEST_VARIABLE) else "host"
-    return layout.home() / layout.CHECKPOINTS / where
+    return layout.home() / (CONTAINERS if os.environ.get(layout.IMAGE_DIGEST_VARIABLE) else HOST)
 
 
 def place(model: str, key: str) -> Path:
@@ -164,7 +165,7 @@ def _only(folder: Path) -> Iterator[None]:
     except BusyError as error:
         raise BusyError(
             f"{folder.parent.name}: the same training runs already, here or in an experiment ({error.reason})",
-            fix="wait for it to end, or end it",
+            fix=error.fix,
         ) from None
     with lock:
         yield

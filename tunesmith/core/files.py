@@ -9,11 +9,13 @@ folder, the second is refused (a killed `dvc` leaves its stage running, and forg
 import fcntl
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunesmith.core import layout
 from tunesmith.core.errors import BusyError
 
 
@@ -52,18 +54,34 @@ def _put_back(path: Path) -> None:
 def only_writer(path: Path) -> Iterator[None]:
     """Hold the lock on writing ``path`` while the block runs. Raises BusyError while another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("a+") as lock:
+    place = path.with_name(f".{path.name}.lock")
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)  # no link of a container
+    with os.fdopen(descriptor, "a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise BusyError(
-                f"{path}: process {lock.read()} is writing it", fix="wait for that run to end, or end it"
-            ) from None
+            raise _busy(path, lock.read(100).strip()) from None
         lock.truncate(0)
-        lock.write(str(os.getpid()))
+        lock.write(_this_process())
         lock.flush()
         yield
+
+
+def _this_process() -> str:
+    """The ID of this process, and in a container, which counts its processes apart, the container's name."""
+    inside = os.environ.get(layout.IMAGE_DIGEST_VARIABLE)
+    return f"{os.getpid()} of container {socket.gethostname()}" if inside else str(os.getpid())
+
+
+def _busy(path: Path, writer: str) -> BusyError:
+    """The error where another process, the ``writer`` by `_this_process`, holds the lock."""
+    container = writer.partition(" of container ")[2]
+    how = f": `docker rm --force {container}`" if container else f": `kill {writer}`" if writer else ""
+    return BusyError(
+        f"{path}: {f'process {writer}' if writer else 'another process'} is writing it",
+        fix=f"wait for that run to end, or end it{how}",
+    )
 
 
 def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:

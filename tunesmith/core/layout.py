@@ -34,9 +34,12 @@ RERUN_VARIABLE = "TUNESMITH_RERUN"
 """Set to run stages even where outputs of the same inputs are recorded: `tunesmith reproduce` must compute anew."""
 
 
-def home() -> Path:
-    """The project's root, absolute; in a copy in which DVC runs an experiment, the root of the original."""
-    here = Path.cwd()
+def home(root: Path | None = None) -> Path:
+    """The project's root, absolute; in a copy in which DVC runs an experiment, the root of the original.
+
+    root: of the project or the copy, absolute; by default this process's folder.
+    """
+    here = root or Path.cwd()
     for i in range(len(here.parts)):
         if here.parts[i : i + len(EXPERIMENTS)] == EXPERIMENTS:
             return Path(*here.parts[:i])

@@ -20,7 +20,7 @@ MAX_START_BYTES, MAX_LINE_BYTES = 2**16, 2**22
 MAX_JOURNAL_BYTES = 2**30
 """Size limit of a journal: enough for millions of steps."""
 MAX_QUANTITIES = 256
-"""Limit on the distinct quantities of all steps and the end together."""
+"""Limit on the distinct quantities of all steps, validations and the end together."""
 
 
 def _check_normalized(name: str) -> str:
@@ -60,7 +60,7 @@ class _End(_Event, extra="allow"):
     __pydantic_extra__: dict[Name, JsonValue]
 
 
-PUBLISHED: dict[str, type[_Event]] = {"start": _Start, "step": _Step, "end": _End}
+PUBLISHED: dict[str, type[_Event]] = {"start": _Start, "step": _Step, "validation": _Step, "end": _End}
 """The schema of each event that is published. Every other event is checked for its name and time, and skipped."""
 
 
@@ -120,9 +120,9 @@ class JournalReader:
                     raise self._refused(f"its {name} is {value[:100]!r}, and must be {expected!r}")
             self.start = event
         else:
-            self._names |= event.keys()
+            self._names |= {f"{kind}/{name}" for name in event}
         if len(self._names) > MAX_QUANTITIES:
-            raise self._refused(f"steps and end have more than {MAX_QUANTITIES} quantities")
+            raise self._refused(f"steps, validations and end have more than {MAX_QUANTITIES} quantities")
         self.time, self.ended = event["time"], kind == "end"
 
     def check_ended(self) -> None:

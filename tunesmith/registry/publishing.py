@@ -26,7 +26,7 @@ from tunesmith.core.journal import Event
 from tunesmith.core.params import load
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.documents import Details, ModelMetrics, SuiteComparison, SuiteMetrics
-from tunesmith.registry import traces
+from tunesmith.registry import attempts, traces
 from tunesmith.registry.journal_reader import JournalReader
 from tunesmith.registry.runs import DIGEST_LENGTH, Experiment, MetricPoint
 from tunesmith.registry.tracker import Names
@@ -35,7 +35,7 @@ INTERVAL = 1.0
 """Seconds between two reads of a followed journal."""
 LAST_ATTEMPT = 30
 """Seconds that a follower may still take once its training is gone; then it ends, whatever it waits for."""
-SIZES = ("steps", "trainable_parameters", "total_parameters")
+SIZES = ("steps", "kept", "trainable_parameters", "total_parameters")
 """The fields of a journal's end that are constants: params of the run, not metrics."""
 DETAILS = ("epoch", "grad_norm", "learning_rate", "num_tokens", "step_time")
 """What trainers log at a step beside the quantities that a training is judged by."""
@@ -73,19 +73,24 @@ def source_tags(stage: str, commit: str | None) -> dict[str, str]:
 
 
 def step_points(events: list[Event]) -> list[MetricPoint]:
-    """Return every value that the steps of a journal logged, except those that were not finite.
+    """Return every value that the steps and validations of a journal logged, except those that were not finite.
 
     MLflow draws metrics in the order of their names: what a training is judged by is under `training`, the rest of what
-    TRL logs, some of it constant, under `trl`, behind it.
+    TRL logs, some of it constant, under `trl`, behind it, then the measurements on the validation split.
     """
     return [
-        MetricPoint(f"{'trl' if '/' in name or name in DETAILS else 'training'}/{name}", value, event["time"], step)
+        MetricPoint(f"{_section(event['event'], name)}/{name}", value, event["time"], event["step"])
         for event in events
-        if event["event"] == "step"
-        for step in [event["step"]]
+        if event["event"] == "step" or event["event"] == "validation"
         for name, value in event.items()
         if name not in ("event", "time", "step") and isinstance(value, int | float)  # null: not finite
     ]
+
+
+def _section(kind: str, name: str) -> str:
+    if kind == "validation":
+        return kind
+    return "trl" if "/" in name or name in DETAILS else "training"
 
 
 def publish_evaluation(
@@ -162,14 +167,15 @@ def _points(name: str, value: object, time: int) -> list[MetricPoint]:
     return [MetricPoint(name, float(value), time, 0)]
 
 
-def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
+def follow(reader: JournalReader, settings: Names, trainer: int, model: str = "", key: str | None = None) -> None:
     """Publish a journal until its `end`, until the parent process ``trainer`` is gone, or until SIGTERM.
 
-    A server that does not answer is tried again after the next read; each attempt publishes all events that are not
-    known to have arrived, so none is lost. Raises RegistryError if the last attempt failed, and EngineError as
-    `JournalReader.read` does. Nothing is published of a journal whose start is refused.
+    model, key: of the journal; once it is published, so is what became of the model's other attempts
+    (`attempts.settle`). A server that does not answer is tried again after the next read; each time, all events are
+    published that are not known to have arrived, so none is lost. Raises RegistryError if the last time failed, and
+    EngineError as `JournalReader.read` does. Nothing is published of a journal whose start is refused.
     """
-    stopped = False
+    stopped, settled = False, not model
 
     def stop(signal_number: int, frame: object) -> None:
         nonlocal stopped
@@ -187,9 +193,12 @@ def follow(reader: JournalReader, settings: Names, trainer: int) -> None:
                     experiment = experiment or Experiment(settings.experiment)
                     run = publish_training(experiment, [reader.start, *pending], commit)
                     pending.clear()
+                    settled = settled or attempts.settle(experiment, model, key)
                 if reader.ended or (abandoned and reader.caught_up):
                     if experiment is not None:
                         experiment.finish(run, "FINISHED" if reader.ended else "KILLED", reader.time)
+                        if model:
+                            attempts.settle(experiment, model, key, ended=reader.ended)
                     return
             except RegistryError:
                 experiment = None
@@ -247,7 +256,7 @@ def main(trainer: int, *whose: str) -> None:
     os.nice(10)  # below the training
     with _ended_soon_after(trainer), redirect_stdout(sys.stderr):
         if _lock(sys.stdin.buffer):
-            follow(JournalReader(sys.stdin.buffer, *whose), load(Names, "registry"), trainer)
+            follow(JournalReader(sys.stdin.buffer, *whose), load(Names, "registry"), trainer, *whose)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,20 @@ class Experiment(Tracker):
             runs = [run for run in self._runs(key) if run.info.lifecycle_stage == "active"]
             return self._agree_on_one(runs) if runs else None
 
+    def abandon(self, key: str, model: str, *, delete: bool) -> None:
+        """End the run of a killed training as KILLED where it has not ended, and ``delete`` it.
+
+        Touches no run of another model and none that finished, or failed because its journal was refused.
+        """
+        with raising_registry_errors(self.uri):
+            for run in self._runs(key):
+                if run.info.lifecycle_stage != "active" or run.data.params.get("model", run.info.run_name) != model:
+                    continue
+                if run.info.status == "RUNNING":
+                    self.client.set_terminated(run.info.run_id, "KILLED")
+                if delete and run.info.status in ("RUNNING", "KILLED"):
+                    self.client.delete_run(run.info.run_id)
+
     def _runs(self, key: str) -> list[Run]:
         """Return the runs with this key, including deleted ones, in the same order for every process."""
         runs = self.client.search_runs([self.id], f"tags.`{KEY}` = '{key}'", ViewType.ALL)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from tunesmith.core import journal
+from tunesmith.core import journal, layout
 from tunesmith.core.errors import EngineError
 from tunesmith.registry.journal_reader import JournalReader
 from tunesmith.runtime import journal_follower
@@ -25,14 +25,15 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe would otherwise wai
 
 
 @contextmanager
-def followed(folder: Path, outputs: Sequence[Path], run: str) -> Iterator[None]:
+def followed(folder: Path, outputs: Sequence[Path], run: str, locks: Sequence[int] = ()) -> Iterator[None]:
     """While the block runs, publish the journal of every training that writes one of ``outputs`` in ``folder``.
 
-    run: the ID of this run of the stage. A refused journal is not published, and a note says why; the stage goes on,
-    and its outputs are checked at its end (`check`).
+    run: the ID of this run of the stage. locks: as for `journal_follower.start`. A refused journal is not published,
+    and a note says why; the stage goes on, and its outputs are checked at its end (`check`). Nothing is published of
+    what `tunesmith reproduce` runs.
     """
-    over = threading.Event()
-    follower = threading.Thread(target=_follow, args=[folder, list(outputs), run, over])
+    over, awaited = threading.Event(), [] if os.environ.get(layout.RERUN_VARIABLE) else list(outputs)
+    follower = threading.Thread(target=_follow, args=[folder, awaited, run, over, locks])
     follower.start()
     try:
         yield
@@ -57,7 +58,7 @@ def check(folder: Path, output: Path, run: str) -> None:
     reader.check_ended()
 
 
-def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event) -> None:
+def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event, locks: Sequence[int]) -> None:
     """Follow the journal of each awaited output in turn, until ``over`` is set."""
     while not over.wait(POLL_SECONDS):
         for output in list(awaited):
@@ -69,7 +70,7 @@ def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event) 
                 print(f"note: {error}", file=sys.stderr)
             else:
                 with file:
-                    follower = journal_follower.follow(file, output.name, journal.key(run, output.name))
+                    follower = journal_follower.follow(file, output.name, journal.key(run, output.name), locks)
                 while follower.poll() is None and not over.wait(POLL_SECONDS):
                     pass
                 journal_follower.end(follower)

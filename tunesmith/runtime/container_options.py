@@ -40,7 +40,8 @@ def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> d
         "name": name(stage, staging.root),
         "entrypoint": ["python", "-m", "tunesmith.runtime.container_init"],
         "command": stage_lookup.module(stage),
-        "environment": _environment(stage, digest, staging) | ({"PYTHONPATH": str(mounts.PACKAGES)} if package else {}),
+        "environment": _environment(stage, runtime, digest, staging)
+        | ({"PYTHONPATH": str(mounts.PACKAGES)} if package else {}),
         "working_dir": str(staging.root),
         "user": f"{os.getuid()}:{os.getgid()}",
         "stdin_open": True,  # the pipe that process 1 watches
@@ -69,19 +70,20 @@ def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> d
     }
 
 
-def _environment(stage: Stage, digest: str, staging: Staging) -> dict[str, str]:
+def _environment(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> dict[str, str]:
     passed = [*PASSED, *((*PASSED_WITH_NETWORK, *map(str.lower, PASSED_WITH_NETWORK)) if stage.network else ())]
     size = shutil.get_terminal_size()
     return {
         **{name: os.environ[name] for name in passed if name in os.environ},
         **mounts.hub_environment(stage.network),
+        **runtime.environment,
         "HOME": "/tmp",
         "USER": "tunesmith",  # the image may lack the user; libraries need a name
         "PYTHONDONTWRITEBYTECODE": "1",
         layout.IMAGE_DIGEST_VARIABLE: digest,
         layout.RUN_VARIABLE: staging.run,
         layout.CODE_VARIABLE: json.dumps(lineage.code()),  # the image has no git
-        container_init.WRITABLE: json.dumps([str(staging.root / parent) for parent in staging.parents]),
+        container_init.WRITABLE: json.dumps([str(mount.target) for mount in staging.mounts if mount.writable]),
         container_init.TERMINAL: f"{size.lines}x{size.columns}" if sys.stdout.isatty() else "",
     }
 

@@ -20,7 +20,7 @@ from docker.utils.socket import STDERR, frames_iter
 from tunesmith.core import files
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
-from tunesmith.runtime import container_options, image, parent_watch
+from tunesmith.runtime import container_options, image, journal_follower, parent_watch
 from tunesmith.runtime.container_journals import followed
 from tunesmith.runtime.docker_errors import explain
 from tunesmith.runtime.settings import Runtime
@@ -55,16 +55,20 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
         _remove(client, name)  # left by an engine that was killed: no other process runs this stage now
         staging = Staging(root, stage)
         options = container_options.settings(stage, runtime, digest, staging)
-        try:
-            with followed(staging.folder, staging.outputs, staging.run):
-                with creation:
-                    container = client.containers.create(**options)
-                status = _follow(container, runtime.grace)
-        except (requests.RequestException, ConnectionResetError) as error:  # APIError is one
-            raise explain(error) from None
-        finally:
-            _remove(client, name)  # if that fails, nothing is published: the stage could still be writing
-            staging.publish()
+        model = staging.checkpoints.name if staging.checkpoints else None
+        with journal_follower.recorded(root, model, staging.run) as attempt:
+            try:
+                with followed(staging.folder, staging.outputs, staging.run, [attempt.lock] if attempt else []):
+                    with creation:
+                        container = client.containers.create(**options)
+                    status = _follow(container, runtime.grace)
+            except (requests.RequestException, ConnectionResetError) as error:  # APIError is one
+                raise explain(error) from None
+            finally:
+                _remove(client, name)  # if that fails, nothing is published: the stage could still be writing
+                staging.publish()
+            if attempt and status == 0:
+                attempt.end_well()
     return container_options.check_status(status, stage, runtime, root)
 
 

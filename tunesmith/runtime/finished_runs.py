@@ -35,9 +35,9 @@ def restore(root: Path) -> bool:
         return False
     from tunesmith.core import dvc_project  # half a second, which a first run does not need
 
-    inputs = dvc_project.inputs(root, target)
-    record = store / target / f"{_key(*inputs)}.json"
-    if not record.exists() or _is_forced(locked.get(target), inputs, root):
+    now = dvc_project.inputs(root, target)
+    record = store / target / f"{_key(*now)}.json"
+    if not record.exists() or _is_forced(locked.get(target), now, root):
         return False
     outputs: Digests = json.loads(record.read_text())
     cached = {Path(path): dvc_project.cached_files(root, digest) for path, digest in outputs.items()}
@@ -47,6 +47,15 @@ def restore(root: Path) -> bool:
         files.copy_in(sources or {}, path)
     print(f"restored from the same inputs' earlier run: {', '.join(outputs)}", flush=True)
     return True
+
+
+def inputs(root: Path) -> str | None:
+    """A digest of the inputs of the stage that DVC runs now; None where DVC runs none."""
+    if (target := os.environ.get("DVC_STAGE")) is None:
+        return None
+    from tunesmith.core import dvc_project
+
+    return _key(*dvc_project.inputs(root, target))
 
 
 def _store(root: Path) -> Path:

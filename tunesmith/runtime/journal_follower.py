@@ -11,12 +11,16 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
 import orjson
 
-from tunesmith.core import journal
+from tunesmith.core import journal, layout
+from tunesmith.registry import attempts
+from tunesmith.runtime import finished_runs
 
 DRAIN_SECONDS = 4.0
 """Time that a follower has, after a training in a container, to publish the last lines."""
@@ -26,14 +30,28 @@ PUBLISHER = "tunesmith.registry.publishing"
 """The module whose process follows and publishes a journal."""
 
 
-def start(folder: Path, run: str) -> None:
-    """Start a follower of the journal that this process, about to become the training, writes for ``folder``."""
+def recorded(root: Path, model: str | None, run: str) -> AbstractContextManager[attempts.Running | None]:
+    """The record of an attempt at training ``model``; of nothing where that is None, or where nothing is published.
+
+    root: of the project, or of a copy in which DVC runs an experiment. run: the ID of this run of the stage.
+    """
+    if model is None or os.environ.get(layout.RERUN_VARIABLE):
+        return nullcontext()
+    return attempts.recorded(layout.home(root), model, journal.key(run, model), finished_runs.inputs(root))
+
+
+def start(folder: Path, run: str, locks: Sequence[int] = ()) -> None:
+    """Start a follower of the journal that this process, about to become the training, writes for ``folder``.
+
+    locks: those that keep the attempt alive (`attempts.Running`), as descriptors.
+    """
     subprocess.Popen(
         [sys.executable, "-m", "tunesmith.runtime.journal_follower", str(folder), run, str(os.getpid())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for the training
+        pass_fds=locks,
     )
 
 
@@ -73,8 +91,8 @@ def _key(line: bytes) -> object:
     return start.get("key") if isinstance(start, dict) else None
 
 
-def follow(file: BinaryIO, model: str, key: str) -> "subprocess.Popen[str]":
-    """Start a publisher of the open journal of a training in a container."""
+def follow(file: BinaryIO, model: str, key: str, locks: Sequence[int] = ()) -> "subprocess.Popen[str]":
+    """Start a publisher of the open journal of a training in a container. locks: as for `start`."""
     return subprocess.Popen(
         [sys.executable, "-m", PUBLISHER, str(os.getpid()), model, key],
         stdin=file,
@@ -82,6 +100,7 @@ def follow(file: BinaryIO, model: str, key: str) -> "subprocess.Popen[str]":
         stderr=subprocess.DEVNULL,
         text=True,
         start_new_session=True,  # Ctrl-C is for the training
+        pass_fds=locks,
     )
 
 

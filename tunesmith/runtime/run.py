@@ -12,6 +12,7 @@ import orjson
 
 from tunesmith.core import console, cpus, extras, formatting, journal, layout
 from tunesmith.core.errors import EngineError, TunesmithError
+from tunesmith.registry.attempts import Running
 from tunesmith.runtime import finished_runs, journal_follower, settings
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
@@ -37,22 +38,29 @@ def run(stage: str, arguments: list[str]) -> int:
         declared = stage_lookup.find(stage, arguments)
         if not declared.host:
             return docker.run(declared, runtime)
-    return run_here(stage, arguments)
+    return run_here(stage, arguments, runtime.environment)
 
 
-def run_here(stage: str, arguments: list[str]) -> int:
-    """Run a stage in a child process, and return its exit status. Raises EngineError for a stage that was killed."""
+def run_here(stage: str, arguments: list[str], environment: dict[str, str]) -> int:
+    """Run a stage in a child process, and return its exit status. Raises EngineError for a stage that was killed.
+
+    environment: variables for the stage.
+    """
     extras.check("transformers" if stage == "prepare_data" else "torch")
-    killed_before, parent = kills(), os.getpid()
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        end_with(parent)
-        become(stage, arguments)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in PASSED_ON:
-        signal.signal(number, lambda number, _: os.kill(child, number))
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    killed_before, parent, run_id = kills(), os.getpid(), str(uuid.uuid4())
+    model = arguments[0] if stage.startswith("train_") else None
+    with journal_follower.recorded(Path.cwd(), model, run_id) as attempt:
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            end_with(parent)
+            become(stage, arguments, run_id, environment, attempt)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in PASSED_ON:
+            signal.signal(number, lambda number, _: os.kill(child, number))
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if attempt is not None and status == 0:
+            attempt.end_well()
     return check_status(status if status >= 0 else 128 - status, stage, arguments, killed_before)
 
 
@@ -64,16 +72,18 @@ def end_with(parent: int) -> None:
         os._exit(128 + signal.SIGKILL)
 
 
-def become(stage: str, arguments: list[str]) -> NoReturn:
+def become(
+    stage: str, arguments: list[str], run_id: str, environment: dict[str, str], attempt: Running | None
+) -> NoReturn:
     """Become the stage, so that the process ID stays; another process publishes a training's journal.
 
     A stage that `tunesmith reproduce` runs is not published: its work tree is removed when the files are compared.
     """
-    run_id = str(uuid.uuid4())
     if stage.startswith("train_") and not os.environ.get(layout.RERUN_VARIABLE):
-        journal_follower.start(layout.MODELS / arguments[0], run_id)
+        journal_follower.start(layout.MODELS / arguments[0], run_id, [attempt.lock] if attempt else [])
     command = [sys.executable, "-m", f"stages.{stage}", *arguments]
-    os.execve(sys.executable, command, os.environ | cpus.environment() | {layout.RUN_VARIABLE: run_id})
+    variables = os.environ | cpus.environment() | environment | {layout.RUN_VARIABLE: run_id}
+    os.execve(sys.executable, command, variables)
 
 
 def check_status(status: int, stage: str, arguments: list[str], killed_before: int | None) -> int:

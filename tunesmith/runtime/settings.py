@@ -5,11 +5,13 @@
 A stage imports no module of this package: an engine decides where bytes are made, never which bytes.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import PositiveFloat, PositiveInt, StringConstraints
 
+from tunesmith.core import layout
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import PATH, Section, load
 from tunesmith.runtime import image
@@ -42,6 +44,16 @@ class Runtime(Section):
     """Further folders and files that stages may read, as absolute paths."""
     grace: PositiveFloat = 10
     """Seconds that an interrupted stage has to end by itself."""
+    checkpoint_minutes: PositiveFloat | None = None
+    """Minutes between the checkpoints of a training; null: as often as takes at most 2% of its time."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that a stage gets from here: one that is set already wins."""
+        seconds = os.environ.get(layout.CHECKPOINT_VARIABLE)
+        if seconds is None and self.checkpoint_minutes is not None:
+            seconds = str(60 * self.checkpoint_minutes)
+        return {} if seconds is None else {layout.CHECKPOINT_VARIABLE: seconds}
 
 
 def read(path: Path = PATH) -> Runtime:

@@ -3,7 +3,8 @@
 Outputs appear by a rename within the folder they lie in, so that folder must be writable, and with it its other
 entries. The container therefore gets a folder of its own in that place, in which the other entries are mounted
 read-only; afterwards the outputs, and nothing else, move to where they belong. The files that the stage wrote in an
-earlier run are there; folders are not, since a stage replaces them whole.
+earlier run are there; folders are not, since a stage replaces them whole. Checkpoints of a training alone are written
+in place (`container_checkpoints`): they must outlive a container that is killed.
 """
 
 import errno
@@ -18,7 +19,7 @@ from tunesmith.core import files
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.errors import EngineError
 from tunesmith.core.layout import REPORTS
-from tunesmith.runtime import container_journals
+from tunesmith.runtime import container_checkpoints, container_journals
 
 STAGING = Path(".dvc/tmp/engines")
 """Folder of the project, ignored by git and DVC, in which every stage has its staging folder."""
@@ -49,6 +50,10 @@ class Staging:
         _remove(self.folder)
         self.parents = sorted({output.parent for output in stage.outs})
         self.mounts = [Mount(root, root, writable=False)]
+        self.checkpoints = container_checkpoints.of(stage, root)
+        if self.checkpoints:
+            _check_writable(self.checkpoints)
+            container_checkpoints.clean(self.checkpoints)
         for output in stage.outs:
             files.recover(root / output)
         for parent in self.parents:
@@ -57,6 +62,8 @@ class Staging:
             (self.folder / parent).mkdir(parents=True, exist_ok=True)
             self.mounts.append(Mount(self.folder / parent, root / parent, writable=True))
             self.mounts += [self._read_only(parent / entry.name) for entry in self._others(parent)]
+        if self.checkpoints:
+            self.mounts.append(Mount(self.checkpoints, self.checkpoints, writable=True))
         hidden = self._hidden()
         self.mounts = [*(mount for mount in self.mounts if mount.target not in hidden), *hidden.values()]
         self.before = {output: self._seed(output) for output in self.outputs}
@@ -107,8 +114,11 @@ class Staging:
 
         Must be called when no process of the stage is left. Raises EngineError for an output that is or holds a link,
         which could lead to files that are not the stage's, or a device; for a folder in place of a file, or the other
-        way round; and for a model whose journal is incomplete or not of this run.
+        way round; for a model whose journal is incomplete or not of this run; and as `container_checkpoints.clean`
+        does.
         """
+        if self.checkpoints:
+            container_checkpoints.clean(self.checkpoints)
         written = [
             output for output in self.outputs if _identity(self.folder / output) not in (None, self.before[output])
         ]
