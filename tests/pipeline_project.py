@@ -80,7 +80,7 @@ ALL: dict[str, Any] = ONE | {
     "grpo": {
         "grpo": ONLINE
         | {"dataset": "digits", "rewards": {"number": 1.0}, "steps": 12, "prompts": 2, "group": 8, "probe": 16}
-        | {"max_new_tokens": 1},
+        | {"max_new_tokens": 1, "start": "sft-full"},
     },
     "evaluate": {
         "suites": {"arithmetic": ARITHMETIC, "preferences": {"kind": "preferences", "dataset": "tastes"}},
