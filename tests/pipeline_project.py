@@ -75,11 +75,12 @@ ALL: dict[str, Any] = ONE | {
     "rlhf": {
         "rlhf": ONLINE
         | {"dataset": "demo_prompts", "reward": "reward", "verifier": "number", "max_new_tokens": 8, "max_kl": 1000.0}
+        | {"warmup_share": 0.0}  # the first of equal steps is kept, and in one of warm-up no weight would move
     },
     "grpo": {
         "grpo": ONLINE
         | {"dataset": "digits", "rewards": {"number": 1.0}, "steps": 12, "prompts": 2, "group": 8, "probe": 16}
-        | {"max_new_tokens": 1},
+        | {"max_new_tokens": 1, "start": "sft-full"},
     },
     "evaluate": {
         "suites": {"arithmetic": ARITHMETIC, "preferences": {"kind": "preferences", "dataset": "tastes"}},
