@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 
 # Before any test imports them: no hub, no telemetry, no progress bars.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
@@ -16,10 +17,12 @@ from typing import Any
 import hypothesis
 import pytest
 import torch
+from replays import PARAMS, Replays
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.chat_templates import CHATML
+from tunesmith.registry.registered_models import Registry
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tests")
@@ -125,7 +128,7 @@ def tokens_read() -> TokensRead:
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_libraries_stay() -> None:
-    """Leave what is loaded out of the collections of garbage that trainers make: each would take a second."""
+    """Leave what is loaded out of collections of garbage: each trainer makes one, which would take a second."""
     gc.collect()
     gc.freeze()
 
@@ -157,5 +160,24 @@ def project(schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     shutil.copy(schema, tmp_path / "mlflow.db")
-    (tmp_path / "params.yaml").write_text("registry: {experiment: arithmetic, model: calculator}\n")
+    (tmp_path / "params.yaml").write_text(PARAMS)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def replays(request: pytest.FixtureRequest, schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Replays:
+    """The project that the module's function `prepare` makes."""
+    around = tmp_path_factory.mktemp("around")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setenv("XDG_CONFIG_HOME", str(around / "replayed" / "config"))
+        return Replays(around, schema, request.module.prepare)
+
+
+@pytest.fixture
+def replayed(replays: Replays, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    """The registry of that project, laid anew, in the current folder."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(replays.place / "config"))
+    with replays.again() as registry:
+        yield registry

@@ -31,9 +31,7 @@ def model(project: Path, name: str, **origin: Any) -> Path:
     return folder
 
 
-@pytest.fixture
-def registry(project: Path) -> Registry:
-    """sft-lora, version 1, is the champion and a parent of dpo, version 2."""
+def prepare(project: Path) -> None:
     (project / "params.yaml").write_text(PARAMS)
     registry = Registry()
     parent = model(project, "sft-lora")
@@ -43,7 +41,17 @@ def registry(project: Path) -> Registry:
     base = {"digest": "base", "weights_digest": "w"}
     register(registry, model(project, "dpo", parents={"sft-lora": digests, "base": base}), key="k2")
     promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed, alias="champion", reason=None)
-    return registry
+
+
+@pytest.fixture
+def registry(replayed: Registry) -> Registry:
+    """sft-lora, version 1, is the champion and a parent of dpo, version 2."""
+    return replayed
+
+
+@pytest.fixture
+def project(replayed: Registry) -> Path:
+    return Path.cwd()
 
 
 def shown(*arguments: str) -> tuple[int, dict[str, Any]]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_points import Replays, kill_at_every_step
+from kill_points import kill_at_every_step
 from mlflow.exceptions import MlflowException
 from registered_versions import NAME, SIGNING, folder, overwrite, register, unprobed
+from replays import Replays
 
 from tunesmith.core.errors import IntegrityError, RegistryError, TunesmithError
 from tunesmith.registry import ledger, promotion, versions
@@ -24,12 +25,19 @@ from tunesmith.registry.trust import known_history
 from tunesmith.registry.trust.chain import Entry
 
 
+def prepare(project: Path) -> None:
+    register(Registry(), folder(project))
+
+
 @pytest.fixture
-def registry(project: Path) -> Registry:
+def registry(replayed: Registry) -> Registry:
     """A registry with version 1, which passed the gate."""
-    registry = Registry()
-    register(registry, folder(project))
-    return registry
+    return replayed
+
+
+@pytest.fixture
+def project(replayed: Registry) -> Path:
+    return Path.cwd()
 
 
 def promote(registry: Registry, which: str, **options: Any) -> Entry:
@@ -312,9 +320,10 @@ def test_an_alias_moved_by_other_means_does_not_count(registry: Registry, projec
     assert len(moves(registry)) == 1
 
 
+@pytest.mark.usefixtures("replayed")
 @pytest.mark.parametrize("backwards", [False, True])
 def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
-    project: Path, schema: Path, backwards: bool
+    tmp_path: Path, schema: Path, backwards: bool
 ) -> None:
     def start(place: Path) -> Callable[[Any], None]:
         registry = Registry()
@@ -341,7 +350,7 @@ def test_a_move_killed_anywhere_is_recorded_once_and_completes_when_run_again(
         if completed:
             assert registry.alias(NAME, CHAMPION) == "1"
 
-    assert kill_at_every_step(project, schema, start, check) >= 3
+    assert kill_at_every_step(tmp_path, schema, start, check) >= 3
 
 
 class Failing:
@@ -363,12 +372,13 @@ class Failing:
         return call
 
 
-def test_a_rollback_with_a_failed_call_goes_back_one_version_when_run_again(project: Path, schema: Path) -> None:
+@pytest.mark.usefixtures("replayed")
+def test_a_rollback_with_a_failed_call_goes_back_one_version_when_run_again(tmp_path: Path, schema: Path) -> None:
     def prepare(place: Path) -> None:
         for number in (1, 2, 3):
             promote(Registry(), add(Registry(), place, number))
 
-    failed, replays = 0, Replays(project, schema, prepare)
+    failed, replays = 0, Replays(tmp_path, schema, prepare)
     for step in itertools.count(1):
         with replays.again() as registry:
             client = registry.client

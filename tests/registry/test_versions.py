@@ -34,11 +34,19 @@ class Stored:
         return self.logged / "model"
 
 
+def prepare(project: Path) -> None:
+    register(Registry(), folder(project))
+
+
 @pytest.fixture
-def registry(project: Path) -> Registry:
-    registry = Registry()
-    register(registry, folder(project))
-    return registry
+def registry(replayed: Registry) -> Registry:
+    """A registry with version 1."""
+    return replayed
+
+
+@pytest.fixture
+def project(replayed: Registry) -> Path:
+    return Path.cwd()
 
 
 @pytest.fixture

@@ -18,13 +18,21 @@ from tunesmith.registry.signing import Key
 from tunesmith.registry.trust.chain import LOST_TAG, Entry, lost_text, name_of
 
 
-@pytest.fixture
-def registry(project: Path) -> Registry:
-    """A registry whose only version is the champion."""
+def prepare(project: Path) -> None:
     registry = Registry()
     register(registry, folder(project))
     promote(registry, "1", SIGNING)
-    return registry
+
+
+@pytest.fixture
+def registry(replayed: Registry) -> Registry:
+    """A registry whose only version is the champion."""
+    return replayed
+
+
+@pytest.fixture
+def project(replayed: Registry) -> Path:
+    return Path.cwd()
 
 
 @pytest.fixture

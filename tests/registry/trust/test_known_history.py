@@ -2,12 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from kill_points import Replays
 from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
 
 from tunesmith.cli.main import main
@@ -25,35 +24,22 @@ from tunesmith.registry.versions import STATEMENT_TAG
 LEDGER = name_of(NAME)
 
 
-@pytest.fixture(scope="module")
-def replays(schema: Path, tmp_path_factory: pytest.TempPathFactory) -> Replays:
-    """A project with versions 1 and 2, the champion, which takes seconds to make."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        place = tmp_path_factory.mktemp("known")
-        patch.setenv("XDG_CONFIG_HOME", str(place / "replayed" / "config"))
-
-        def prepare(place: Path) -> None:
-            (place / "params.yaml").write_text("registry: {experiment: arithmetic, model: calculator}\n")
-            registry = Registry()
-            for number, content in (("1", b"weights"), ("2", b"other")):
-                register(registry, folder(place, content), f"k{number}")
-                promote(registry, number)
-
-        return Replays(place, schema, prepare)
+def prepare(project: Path) -> None:
+    registry = Registry()
+    for number, content in (("1", b"weights"), ("2", b"other")):
+        register(registry, folder(project, content), f"k{number}")
+        promote(registry, number)
 
 
 @pytest.fixture
-def project(replays: Replays, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(replays.place / "config"))
-    return replays.place
+def registry(replayed: Registry) -> Registry:
+    """A registry with versions 1 and 2, the champion."""
+    return replayed
 
 
 @pytest.fixture
-def registry(project: Path, replays: Replays) -> Iterator[Registry]:
-    with replays.again() as registry:
-        yield registry
+def project(replayed: Registry) -> Path:
+    return Path.cwd()
 
 
 def promote(registry: Registry, which: str, signing: Key = SIGNING) -> Entry:
