@@ -107,9 +107,12 @@ class Store:
 
     def check_room(self, needed: int) -> None:
         """Raise ResourceError unless the disk has room for a checkpoint. needed: its bytes."""
-        free = shutil.disk_usage(self.folder).free
-        if free < needed * MARGIN:
-            raise self.no_room(f"a checkpoint takes {formatting.size(needed)}, and {formatting.size(free)} are free")
+        if shutil.disk_usage(self.folder).free < needed * MARGIN:
+            raise self.no_room(f"a checkpoint takes {formatting.size(needed)}, and {self.free()} are free")
+
+    def free(self) -> str:
+        """The free space of the disk."""
+        return formatting.size(shutil.disk_usage(self.folder).free)
 
     def no_room(self, reason: str) -> ResourceError:
         """The error of a disk that is full, which leaves the checkpoints that there are."""

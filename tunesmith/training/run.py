@@ -1,5 +1,6 @@
 """One training from start to end, whatever the objective: journal, checkpoints, checks of its outcome, atomic save."""
 
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -197,7 +198,7 @@ def _surprise(measured: Measurement | None) -> float | None:
 
 
 def _run(trainer: Trainer, callbacks: list[TrainerCallback], checkpoint: Checkpoint | None, store: Store) -> None:
-    """Train from the start, or from a checkpoint. Raises ResourceError where a checkpoint cannot be written."""
+    """Train from the start, or from a checkpoint. Raises ResourceError where the disk is full."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
@@ -206,8 +207,9 @@ def _run(trainer: Trainer, callbacks: list[TrainerCallback], checkpoint: Checkpo
         with one_precision(trainer):
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint.folder))
     except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError: from torch's own writer
-        if trainer.control.should_save:
-            raise store.no_room(str(error)) from error
+        is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if is_full or isinstance(error, SafetensorError) or trainer.control.should_save:
+            raise store.no_room(f"writing it failed with {store.free()} free ({error})") from error
         raise
 
 
