@@ -1,6 +1,7 @@
 """A stage that tries what no stage may do: `python -m stages.hostile ATTEMPT`. The result is in out/<attempt>.json."""
 
 import ctypes
+import fcntl
 import json
 import os
 import signal
@@ -44,6 +45,19 @@ def network() -> object:
 def write() -> object:
     Path("out/stray").write_text("planted beside the output")
     return {path: refused(lambda path=path: Path(path).open("a").close()) for path in FORBIDDEN}
+
+
+def checkpoints() -> object:
+    """As a training, write checkpoints of its own and of others, and leave a link and a pipe among its own."""
+    folder = Path("build/checkpoints")
+    places = ["container/checkpoints/own", "container/other/file", "container/file", "host/checkpoints/file", "file"]
+    result = {place: refused(lambda place=place: (folder / place).write_text("mine")) for place in places}
+    with (folder / "container" / "checkpoints" / ".lock").open("w") as lock:
+        result["lock"] = refused(lambda: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        result["lock of another"] = refused(lambda: (folder / "container" / "other" / ".lock").open("w").close())
+    (folder / "container" / "checkpoints" / "link").symlink_to(Path("params.yaml").absolute())
+    os.mkfifo(folder / "container" / "checkpoints" / "pipe")
+    return result
 
 
 def secrets() -> object:

@@ -28,6 +28,7 @@ from runtime_settings import STAGE
 
 from tunesmith.cli.doctor import project as health
 from tunesmith.core import manifest
+from tunesmith.registry.runs import KEY, Experiment
 from tunesmith.runtime import container_options, docker, settings
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,13 @@ class Hostile:
         shutil.copy(ROOT / "stages" / "fingerprint.py", folder / "stages")
         command = "exec python -m tunesmith.runtime hostile ${item}"
         body = {"cmd": command, "outs": [{"out/${item}.json": {"persist": True}}]}
-        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"hostile": {"foreach": ATTEMPTS, "do": body}}}))
+        shutil.copy(hostile_stage.__file__, folder / "stages" / "train_hostile.py")
+        training = {
+            "cmd": "exec python -m tunesmith.runtime train_hostile checkpoints",
+            "outs": [{"models/checkpoints": {"persist": True}}, {"out/checkpoints.json": {"persist": True}}],
+        }
+        stages = {"hostile": {"foreach": ATTEMPTS, "do": body}, "train_hostile": training}
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
         self.limits = runtime(digest, **LIMITS)
         self.write()
         (folder / "out").mkdir()
@@ -144,6 +151,19 @@ def test_a_stage_writes_its_outputs_alone(hostile: Hostile) -> None:
     after = {path: path.stat().st_mtime_ns for path in hostile.folder.rglob("*") if path.is_file()}
     changed = {path.relative_to(hostile.folder).as_posix() for path in after if after[path] != before.get(path)}
     assert {path for path in changed if not path.startswith((".dvc/tmp/", "tunesmith/"))} <= {"out/write.json"}
+
+
+def test_a_training_writes_its_own_checkpoints_and_nothing_but_plain_files_is_left_of_it(hostile: Hostile) -> None:
+    folder = hostile.folder / "build" / "checkpoints"
+    for place in ("host/checkpoints", "container/other"):
+        (folder / place).mkdir(parents=True)
+    command = [sys.executable, "-m", "tunesmith.runtime", "train_hostile", "checkpoints"]
+    done = subprocess.run(command, cwd=hostile.folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((hostile.folder / "out" / "checkpoints.json").read_text())
+    assert [place for place, refused in result.items() if not refused] == ["container/checkpoints/own", "lock"]
+    assert "2 entries were no plain files" in done.stderr
+    assert sorted(path.name for path in (folder / "container" / "checkpoints").iterdir()) == [".lock", "own"]
 
 
 def test_a_stage_reads_no_file_that_may_hold_passwords(hostile: Hostile) -> None:
@@ -347,6 +367,38 @@ def test_limits_make_no_stage_stale(project: Project, digest: str) -> None:
     project.put("runtime.pids", 999)
     assert stale(project) == before
     assert "train_sft@tuned" not in before
+
+
+@pytest.mark.xdist_group("pipeline")
+def test_a_training_killed_in_its_container_goes_on_from_a_checkpoint_and_is_one_run(
+    project: Project, digest: str, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = runtime(digest, network="host", mounts=[str(tiny_folder)], checkpoint_minutes=0.00001)
+    project.put("runtime", limits)
+    project.put("sft.tuned.epochs", 12)
+    project.repro("train_sft@tuned")
+    unbroken = adapter(project)
+    project.repro("resolve_params")
+    project.put("sft.tuned.probes", 3)  # the same weights
+    environment, quiet = project.environment, subprocess.DEVNULL
+    checkpoints = project.folder / "build" / "checkpoints" / "container" / "tuned"
+    command = ["dvc", "repro", "train_sft@tuned"]
+    with subprocess.Popen(command, cwd=project.folder, env=environment, stdout=quiet, stderr=quiet) as process:
+        eventually(lambda: any(checkpoints.glob("*/step-*")), 120)
+        process.kill()
+    eventually(lambda: not containers(project.folder) and not stages_of(project.folder))
+    project.repro("train_sft@tuned")
+    events = [json.loads(line) for line in (project.folder / "models/tuned/training.jsonl").read_text().splitlines()]
+    assert "resume" in [event["event"] for event in events]
+    assert [event["step"] for event in events if event["event"] == "step"] == list(range(1, events[-1]["steps"] + 1))
+    assert adapter(project) == unbroken
+    assert not [path for path in checkpoints.iterdir() if path.is_dir()]
+    monkeypatch.chdir(project.folder)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    experiment = Experiment("fine-tuning")
+    published = {run.data.tags[KEY]: run.info.status for run in experiment.client.search_runs([experiment.id])}
+    assert set(published.values()) == {"FINISHED"}
+    assert events[0]["key"] in published
 
 
 @pytest.mark.xdist_group("pipeline")
