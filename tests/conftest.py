@@ -125,7 +125,7 @@ def tokens_read() -> TokensRead:
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_libraries_stay() -> None:
-    """Leave what is loaded out of collections of garbage, of which each trainer makes some: each would take a second."""
+    """Leave what is loaded out of the collections of garbage that trainers make: each would take a second."""
     gc.collect()
     gc.freeze()
 

@@ -17,7 +17,7 @@ from profiles import EXACT
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
-from tunesmith.evaluation import evaluate, grading, lm_eval_tasks
+from tunesmith.evaluation import evaluate, grading, lm_eval_scores, lm_eval_tasks
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Preferences
 from tunesmith.models import loading
 from tunesmith.models.loading import OpenModel
@@ -122,6 +122,15 @@ def test_generated_answers_are_read_by_the_named_filter(opened: OpenModel, tasks
     assert all("Is 0 more" in one["row"]["prompt"][0]["content"] != "Is 0 more than 3?" for one in whole[:1])
     _, plain = ask(opened, "generation", include_path=tasks, chat=False)
     assert plain[0]["row"]["prompt"][0]["content"] == "Is 0 more than 3?"
+
+
+def test_documents_that_were_not_scored_are_an_error(
+    opened: OpenModel, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = lm_eval_scores.filtered
+    monkeypatch.setattr(lm_eval_scores, "filtered", lambda *arguments: whole(*arguments)[1:])
+    with pytest.raises(EvaluationError, match=r"suite 'suite': lm-eval scored \d of the \d documents of choice"):
+        ask(opened, "choice", include_path=tasks)
 
 
 def test_metrics_of_other_scales_keep_their_unit(opened: OpenModel, tasks: Path) -> None:

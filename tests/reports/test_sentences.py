@@ -38,7 +38,7 @@ def test_the_sentence_names_the_leader_and_the_models_that_may_be_as_good(
         (24, "loss", {24: 0.41201, 30: 0.41202}, "the lowest validation loss (0.41201); the last had 0.41202"),
         (24, "loss", {24: 0.4, 30: None}, "the lowest validation loss (0.4); the last had none that is finite"),
         (30, "loss", {0: 2.5, 24: 0.44, 30: 0.41}, "the last, with the lowest validation loss (0.41)"),
-        (24, "score", {0: -1.5, 24: -0.5, 30: -0.5}, "the first with the highest validation score (−0.5)"),
+        (24, "score", {0: -1.5, 24: -0.5, 30: -0.8}, "the highest validation score (−0.5); the last had −0.8"),
         (
             30,
             "score",

@@ -44,7 +44,8 @@ def run(log: Journal, scores: list[float], **params: Any) -> tuple[Validator, to
     ("scores", "params", "steps", "kept"),
     [
         ([0.1, 0.5, 0.3, 0.2], {}, 4, 2),
-        ([0.1, 0.5, 0.5, 0.2], {}, 4, 2),  # of equals, the first
+        ([0.1, 0.5, 0.5, 0.2], {}, 4, 3),  # of equals the last, which has learned most
+        ([0.5, 0.5, 0.5, 0.2], {"patience": 2}, 3, 3),
         ([0.1, 0.2, 0.3, 0.4], {}, 4, 4),
         ([0.1, 0.5, 0.3, 0.2], {"keep": "last"}, 4, 4),
         ([0.1, 0.5, 0.3, 0.2, 0.1, 0.9], {"patience": 2}, 4, 2),

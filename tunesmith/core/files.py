@@ -77,10 +77,10 @@ def _this_process() -> str:
 def _busy(path: Path, writer: str) -> BusyError:
     """The error where another process, the ``writer`` by `_this_process`, holds the lock."""
     container = writer.partition(" of container ")[2]
-    how = f": `docker rm --force {container}`" if container else f": `kill {writer}`" if writer else ""
+    ending = f"docker rm --force {container}" if container else f"kill {writer or 'PROCESS'}"
     return BusyError(
-        f"{path}: {f'process {writer}' if writer else 'another process'} is writing it",
-        fix=f"wait for that run to end, or end it{how}",
+        f"{path}: process {writer or '(just started)'} is writing it",
+        fix=f"wait for that run to end, or end it: `{ending}`",
     )
 
 

@@ -78,8 +78,8 @@ def load(name: str, suite: LmEvalTask) -> Loaded:
 def ask(loaded: Loaded, opened: OpenModel, *, batch_size: int) -> list[Sample]:
     """A sample for every document of every task, in their order.
 
-    Raises EvaluationError if a task has no such filter, or no such metric with a value for each prompt, or if its
-    prompts and answers do not fit the model's context.
+    Raises EvaluationError if a task has no such filter, or no such metric with a value for each prompt, if its prompts
+    and answers do not fit the model's context, or if lm-eval scored fewer documents than it was given.
     """
     suite, tasks = loaded.suite, loaded.tasks
     lm = UncutLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
@@ -100,11 +100,21 @@ def ask(loaded: Loaded, opened: OpenModel, *, batch_size: int) -> list[Sample]:
             fewshot_as_multiturn=True,
         )
     assert results is not None
-    return [
-        lm_eval_scores.sample_of(loaded, task, sample)
-        for task in tasks
-        for sample in lm_eval_scores.filtered(loaded, task, results["samples"][task])
-    ]
+    samples = []
+    for task, asked in tasks.items():
+        scored = lm_eval_scores.filtered(loaded, task, results["samples"][task])
+        _check_all_scored(loaded.name, task, len(scored), sum(1 for _ in asked.doc_iterator(limit=suite.limit)))
+        samples += [lm_eval_scores.sample_of(loaded, task, sample) for sample in scored]
+    return samples
+
+
+def _check_all_scored(suite: str, task: str, scored: int, asked: int) -> None:
+    """Raise EvaluationError unless every document that was asked was scored."""
+    if scored != asked:
+        raise EvaluationError(
+            f"suite {suite!r}: lm-eval scored {scored} of the {asked} documents of {task} that it was given",
+            fix="correct the task: a filter of its YAML may drop answers",
+        )
 
 
 def digest(loaded: Loaded) -> str:

@@ -68,8 +68,6 @@ def kept(choice: Selection) -> str:
     best = f"the {'lowest' if by == 'loss' else 'highest'} validation {by} ({shown[step]})"
     if step == steps:
         sentence = f"{opening}the last, with {best}"
-    elif values.get(steps) == values[step]:
-        sentence = f"{opening}the first with {best}"
     else:
         sentence = f"{opening}{best}; the last had {shown.get(steps, 'none that is finite')}"
     if 0 in values and (values[0] <= values[step] if by == "loss" else values[0] >= values[step]):

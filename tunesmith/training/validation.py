@@ -20,7 +20,7 @@ BEST = "best.safetensors"
 
 
 class Best(TypedDict):
-    """The best step so far."""
+    """The best step so far; the last of equals."""
 
     step: int
     error: float
@@ -55,13 +55,13 @@ class Validator(TrainerCallback):
         with torch.random.fork_rng():  # whatever is drawn here, the training draws the same
             self.measured[step] = found = self.measure()
         self.write(step, found)
-        if self.best is not None and not found.error < self.best["error"]:
-            self.waited += 1
-            control.should_training_stop |= self.entry.patience is not None and self.waited >= self.entry.patience
-            return
-        self.best, self.waited = {"step": step, "error": found.error}, 0
-        if self.entry.keep == "best":
-            self._save(model)
+        lowest = math.inf if self.best is None else self.best["error"]
+        self.waited = 0 if self.best is None or found.error < lowest else self.waited + 1
+        control.should_training_stop |= self.entry.patience is not None and self.waited >= self.entry.patience
+        if self.best is None or found.error <= lowest:  # of equals the last, which has learned most
+            self.best = {"step": step, "error": found.error}
+            if self.entry.keep == "best":
+                self._save(model)
 
     def write(self, step: int, measured: Measurement) -> None:
         """Write a measurement to the journal."""
