@@ -75,7 +75,6 @@ ALL: dict[str, Any] = ONE | {
     "rlhf": {
         "rlhf": ONLINE
         | {"dataset": "demo_prompts", "reward": "reward", "verifier": "number", "max_new_tokens": 8, "max_kl": 1000.0}
-        | {"warmup_share": 0.0}  # the first of equal steps is kept, and in one of warm-up no weight would move
     },
     "grpo": {
         "grpo": ONLINE

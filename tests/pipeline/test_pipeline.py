@@ -112,6 +112,10 @@ def test_metrics_hold_each_models_score_and_plots_a_table_for_each_suite_and_tra
     assert names == {"arithmetic.csv", "preferences.csv"}
     losses = {path.stem for path in (project.folder / "reports/losses").iterdir()}
     assert losses == {*TRAINED, "lora-merged", "reward"}
+    shown = project.run("dvc", "plots", "show", "--out", f"{project.folder}-plots")
+    assert "find provided field" not in shown.stderr
+    page = Path(f"{project.folder}-plots", "index.html").read_text()
+    assert '"field": "validation"' in page
 
 
 def test_the_comparison_says_which_step_each_training_kept_and_why(project: Project) -> None:

@@ -95,7 +95,7 @@ def linear(
     if zero and not 1e-9 < high - low < 0.25 * max(abs(low), abs(high)):
         low, high = min(low, 0), max(high, 0)
     if high - low < 1e-9:
-        low, high = low - 0.5 * unit.round_values[0], high + 0.5 * unit.round_values[0]
+        low, high = (low, low + 1) if abs(low) < 1e-9 else (low - abs(low) / 2, low + abs(low) / 2)
     step = next(number for number in unit.round_values if (high - low) / number <= ticks)
     # Rounding errors of the division must not add a step at the ends.
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
