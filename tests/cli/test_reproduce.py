@@ -2,9 +2,11 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+import warm_python
 from click.testing import CliRunner, Result
 from registered_versions import NAME, register, stored
 from toy_project import Toy
@@ -28,6 +30,7 @@ def registry(toy: Toy, schema: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(warm_python.folder() / "python"))
     shutil.copy(schema, tmp_path / "mlflow.db")
     registry = Registry()
     scores = {"s": {str(number): float(number < 5) for number in range(10)}}

@@ -10,6 +10,7 @@ from typing import Any
 
 import method_project
 import pytest
+import warm_python
 import yaml
 from toy_project import PARAMS, ROOT, Toy
 
@@ -33,9 +34,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Toy:
 
 @pytest.fixture(autouse=True)
 def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Temporary folders, work trees among them, go here."""
+    """Temporary folders, work trees among them, go here. Pipelines run on libraries that are imported already."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(sys, "executable", str(warm_python.folder() / "python"))
 
 
 def again(toy: Toy, **how: Any) -> Outcome:
