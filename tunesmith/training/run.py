@@ -146,16 +146,8 @@ def _train_and_check(
     validator = Validator(log, watch.measure, spec.entry, store)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator)
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
-    if watch.measure is None:
-        print(UNMEASURED)
     if checkpoint is None:
-        if watch.signal is not None:
-            log.write("signal", **watch.signal)
-        saver.answers = _answer_probes(log, "before", model, policy.tokenizer, watch.probes)
-        saver.start = watch.start or (watch.measure and watch.measure())
-        if saver.start is not None:
-            validator.write(0, saver.start)
-            _show(log, "before", saver.start)
+        _measure_start(log, model, policy.tokenizer, watch, validator, saver)
     else:
         saver.go_on(checkpoint)
         recorder.steps = journal.steps(journal.read(log.path))
@@ -179,18 +171,43 @@ def _train_and_check(
     )
     checks.check_answers_moved(saver.answers, _answer_probes(log, "after", model, policy.tokenizer, watch.probes))
     end = watch.measure and (validator.measured.get(used["kept"]) or watch.measure())
+    _check_end(log, recorder.steps, saver.start, end)
+    return used
+
+
+def _measure_start(
+    log: Journal,
+    model: PreTrainedModel | PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    watch: Watch,
+    validator: Validator,
+    saver: Checkpointer,
+) -> None:
+    """Measure the model before its first step; ``saver`` keeps what is compared with its end."""
+    if watch.signal is not None:
+        log.write("signal", **watch.signal)
+    saver.answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
+    saver.start = watch.start or (watch.measure and watch.measure())
+    if saver.start is None:
+        print(UNMEASURED)
+    else:
+        validator.write(0, saver.start)
+        _show(log, "before", saver.start)
+
+
+def _check_end(log: Journal, steps: list[dict[str, float]], start: Measurement | None, end: Measurement | None) -> None:
+    """Raise TrainingError where held-out rows show that the training failed; write warnings to the journal."""
     if end is not None:
         _show(log, "after", end)
-    surprises = _surprise(saver.start), _surprise(end)
+    surprises = _surprise(start), _surprise(end)
     checks.check_not_ruined(*surprises)
     if isinstance(end, RightAnswers):
         checks.check_stops(end.ends)
     if isinstance(end, Preference):
         checks.check_prefers(end)
-    for text in checks.warnings(recorder.steps, end if isinstance(end, Preference) else None, surprises):
+    for text in checks.warnings(steps, end if isinstance(end, Preference) else None, surprises):
         log.write("warning", text=text)
         print(f"  warning: {text}")
-    return used
 
 
 def _surprise(measured: Measurement | None) -> float | None:
