@@ -184,6 +184,16 @@ def test_a_training_that_turns_hostile_is_marked_as_failed(
     assert runs(experiment)[VICTIM].data.metrics == {}
 
 
+def test_nothing_is_published_of_what_reproduce_runs(staging: Staging, monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[Any] = []
+    monkeypatch.setattr(container_journals.journal_follower, "follow", lambda *journal: published.append(journal))
+    monkeypatch.setenv(layout.RERUN_VARIABLE, "1")
+    forge(staging.folder / PARTIAL, staging)
+    with container_journals.followed(staging.folder, staging.outputs, staging.run):
+        time.sleep(10 * container_journals.POLL_SECONDS)
+    assert published == []
+
+
 @pytest.mark.parametrize("changes", [{"key": VICTIM}, {"model": "sft-lora"}, {"time": 10**30}])
 def test_a_model_whose_journal_is_not_of_this_run_is_not_moved(changes: dict[str, Any], staging: Staging) -> None:
     """Registration would publish that journal under the key that it names."""

@@ -76,12 +76,13 @@ def _this_process() -> str:
 
 def _busy(path: Path, writer: str) -> BusyError:
     """The error where another process, the ``writer`` by `_this_process`, holds the lock."""
-    container = writer.partition(" of container ")[2]
-    ending = f"docker rm --force {container}" if container else f"kill {writer or 'PROCESS'}"
-    return BusyError(
-        f"{path}: process {writer or '(just started)'} is writing it",
-        fix=f"wait for that run to end, or end it: `{ending}`",
-    )
+    if not writer:  # it has not written yet
+        return BusyError(f"{path}: another process is writing it", fix="wait for that run to end, or end it")
+    if container := writer.partition(" of container ")[2]:
+        fix = f"wait for that run to end, or end it: `docker rm --force {container}`"
+    else:
+        fix = f"wait for that run to end, or end it: `kill {writer}`"
+    return BusyError(f"{path}: process {writer} is writing it", fix=fix)
 
 
 def _fill(partial: Path, previous: Path, path: Path) -> Iterator[Path]:
