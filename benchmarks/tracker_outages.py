@@ -31,7 +31,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests import conftest, method_project, servers
+from tests import method_project, servers, tiny_model
 from tunesmith.core import journal, manifest
 from tunesmith.models import base_model
 from tunesmith.models.base_sources import Folder
@@ -101,9 +101,9 @@ class Run:
 
 
 def make_base(folder: Path) -> Path:
-    tokenizer = conftest.make_tokenizer()
+    tokenizer = tiny_model.make_tokenizer()
     tokenizer.save_pretrained(folder / "tiny")
-    conftest.make_model(len(tokenizer)).save_pretrained(folder / "tiny")
+    tiny_model.make_model(len(tokenizer)).save_pretrained(folder / "tiny")
     digest = manifest.folder_digest(folder / "tiny")
     source = Folder(kind="folder", path=folder / "tiny", sha256=digest, chat_template=None)
     base_model.fetch(source, folder / "base")

@@ -1,4 +1,7 @@
-"""Fixtures: a tiny random chat model and a tokenizer for it, made here, so that tests need no network."""
+"""Fixtures: a tiny random chat model and a tokenizer for it, made here, so that tests need no network.
+
+Nothing slow is imported here: with several workers, the process that starts them waits for it too, and needs none.
+"""
 
 import gc
 import os
@@ -12,17 +15,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the workers share the CPUs
     os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-import torch
 from replays import PARAMS, Replays
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from tests.chat_templates import CHATML
 from tunesmith.registry.registered_models import Registry
+
+if TYPE_CHECKING:
+    from tiny_model import TokensRead
+    from transformers import PreTrainedTokenizerFast
 
 hypothesis.settings.register_profile("tests", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("tests")
@@ -38,47 +41,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.relative_to(tests).parts[0], len(place)))
 
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer with ChatML, whose pad token is its end of turn, as GGUF conversions have it."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    tokenizer.train_from_iterator(["user assistant system What is 12 + 34? 46"], trainer)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        unk_token=SPECIAL[0],
-        bos_token=SPECIAL[1],
-        eos_token=SPECIAL[2],
-        pad_token=SPECIAL[2],
-        chat_template=CHATML,
-    )
-
-
-def make_model(vocabulary: int) -> LlamaForCausalLM:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
-    return LlamaForCausalLM(config)
-
-
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random chat model as `save_pretrained` leaves it. Not to be written to."""
+    from tiny_model import make_model, make_tokenizer
+
     folder = tmp_path_factory.mktemp("tiny")
     tokenizer = make_tokenizer()
     tokenizer.save_pretrained(folder)
@@ -100,29 +67,18 @@ def tiny_base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture
-def tokenizer() -> PreTrainedTokenizerFast:
+def tokenizer() -> "PreTrainedTokenizerFast":
+    from tiny_model import SPECIAL, make_tokenizer
+
     made = make_tokenizer()
     made.pad_token = SPECIAL[0]
     return made
 
 
-class TokensRead:
-    """Counts the tokens that go through a model, padding included: an entry for every model it is put on."""
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-
-    def __call__(self, policy: Any) -> None:
-        self.counts.append(0)
-        layer = next(module for name, module in policy.model.named_modules() if name.endswith("layers.0"))
-        layer.register_forward_hook(self._count)
-
-    def _count(self, layer: Any, given: tuple[torch.Tensor, ...], output: Any) -> None:
-        self.counts[-1] += given[0].shape[0] * given[0].shape[1]
-
-
 @pytest.fixture
-def tokens_read() -> TokensRead:
+def tokens_read() -> "TokensRead":
+    from tiny_model import TokensRead
+
     return TokensRead()
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TokensRead
 from datasets import Dataset
 from profiles import EXACT
+from tiny_model import TokensRead
 from trl import GRPOConfig, GRPOTrainer
 
 from tunesmith.models import loading

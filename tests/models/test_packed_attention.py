@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make_model
+from tiny_model import make_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
 from tunesmith.models.packed_attention import packs_exactly, use_row_by_row

@@ -261,9 +261,6 @@ def test_a_journal_has_one_publisher_at_a_time(project: Path) -> None:
         began = time.monotonic()
         with publishing.only_publisher(path, patience=0.5):
             assert 0.5 <= time.monotonic() - began < 10
-    with start_follower(path) as follower:
-        assert follower.wait(timeout=90) == 0
-    assert wait_for_run(Experiment("arithmetic"))
 
 
 def test_a_loss_that_is_not_finite_is_left_out(project: Path) -> None:

@@ -26,11 +26,10 @@ pytestmark = pytest.mark.usefixtures("fake_engines")
 
 
 COMMAND = """
-import sys
+import sys, types
 from tunesmith.cli import main as cli
 from tunesmith.core.errors import UnreachableTrackerError
 from tunesmith.serving import engine_commands, supervisor
-from tunesmith.serving.gateway import prompts
 
 calls, Registry = [], supervisor.Registry
 
@@ -41,7 +40,9 @@ def connect():
     return Registry()
 
 supervisor.Registry = connect
+prompts = types.ModuleType("tunesmith.serving.gateway.prompts")  # the real one takes seconds to import
 prompts.reader = lambda *_: None
+sys.modules[prompts.__name__] = prompts
 engine_commands.choose = lambda served, socket, *_: (
     "transformers", [sys.executable, {fake!r}, served.name, str(socket), str(served.folder / "answers.json")])
 cli.main(["serve", "--port", "0"])

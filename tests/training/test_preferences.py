@@ -6,9 +6,9 @@ from typing import Any
 import method_project
 import pytest
 import torch
-from conftest import TokensRead
 from datasets import Dataset
 from profiles import EXACT
+from tiny_model import TokensRead
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 
 from tunesmith.core import ready_rows
