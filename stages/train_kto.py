@@ -36,6 +36,7 @@ def main(name: str) -> str:
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
+    kto.check_both(marks, train_file)
     held_out_marks = kto.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     good, bad = kto.weights(marks, entry)
     print(f"  {sum(mark.good for mark in marks)} of {len(marks)} answers are good; losses weigh {good:g}, bad {bad:g}")

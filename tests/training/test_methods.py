@@ -19,6 +19,7 @@ from tunesmith.models import device, generation, loading, weights
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
 from tunesmith.training import checks, reward, rollouts, sft
+from tunesmith.training import run as run_module
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.sft import Sft
 from tunesmith.verifiers import catalog
@@ -242,3 +243,38 @@ def test_generation_that_disagrees_with_training_is_an_error(project: Path, monk
     monkeypatch.setattr(rollouts, "likelihoods", of_base)
     with pytest.raises(TrainingError, match=r"the same completions differ by .* nats a token"):
         rollouts.check_agreement(policy, rows, entry)
+
+
+@pytest.mark.parametrize(
+    ("objective", "params"),
+    [
+        ("sft", {"scheduler": "cosine", "weight_decay": 0.1, "max_grad_norm": 0.5, "neftune": 5.0}),
+        ("dpo", {"scheduler": "constant", "weight_decay": 0.1}),
+        ("grpo", {"loss_type": "dr_grpo", "scale_rewards": "none", "epsilon_high": 0.28}),
+        ("grpo", {"loss_type": "cispo", "importance_sampling_level": "sequence"}),
+    ],
+)
+def test_the_knobs_of_an_entry_reach_its_trainer(
+    project: Path, monkeypatch: pytest.MonkeyPatch, objective: str, params: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
+    name = "sft-lora" if objective == "sft" else objective
+    changed = method_project.PARAMS | {objective: {name: method_project.PARAMS[objective][name] | params}}
+    method_project.write_params(project, changed)
+    seen: list[Any] = []
+    train = run_module.train
+    stage = {"sft": train_sft, "dpo": train_dpo, "grpo": train_grpo}[objective]
+
+    def spy(trainer: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(trainer)
+        return train(trainer, *rest, **more)
+
+    monkeypatch.setattr(stage, "train", spy)
+    out = run(objective, "lora")
+    arguments = vars(seen[0].args)
+    names = {"scheduler": "lr_scheduler_type", "neftune": "neftune_noise_alpha"}
+    for param, value in params.items():
+        expected = {"constant": "constant_with_warmup"}.get(value, value)
+        assert arguments[names.get(param, param)] == expected, param
+    rates = [step["learning_rate"] for step in journal.steps(journal.read(out / journal.NAME))]
+    assert (len(set(rates)) == 1) is (params.get("scheduler") == "constant")

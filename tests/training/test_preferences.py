@@ -221,12 +221,16 @@ def test_the_rarer_mark_weighs_more_unless_params_say_otherwise() -> None:
     assert kto.weights(marks, Kto(**params, desirable_weight=1.0)) == (1.0, 1.0)
 
 
-def test_one_mark_alone_is_an_error(policy: OpenModel, rows: list[Any]) -> None:
+def test_one_mark_alone_is_an_error_in_training_and_measures_nothing_in_validation(
+    policy: OpenModel, rows: list[Any]
+) -> None:
     marked: list[Any] = [
         {"id": row["id"], "prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows
     ]
+    marks = kto.encode(policy.tokenizer, marked, 200, "kto", Path("rows"))
     with pytest.raises(DataError, match="rows: all 4 answers are marked good"):
-        kto.encode(policy.tokenizer, marked, 200, "kto", Path("rows"))
+        kto.check_both(marks, Path("rows"))
+    assert kto.validation(policy, marks, Kto(**method_project.PARAMS["kto"]["kto"])) == (None, None)
 
 
 def test_a_policy_equal_to_its_reference_is_indifferent(policy: OpenModel, rows: list[dict[str, Any]]) -> None:

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,6 +48,7 @@ def run(log: Journal, scores: list[float], **params: Any) -> tuple[Validator, to
         ([0.1, 0.5, 0.5, 0.2], {}, 4, 3),  # of equals the last, which has learned most
         ([0.5, 0.5, 0.5, 0.2], {"patience": 2}, 3, 3),
         ([0.1, 0.2, 0.3, 0.4], {}, 4, 4),
+        ([math.nan, 0.2, math.nan, 0.1], {}, 4, 2),
         ([0.1, 0.5, 0.3, 0.2], {"keep": "last"}, 4, 4),
         ([0.1, 0.5, 0.3, 0.2, 0.1, 0.9], {"patience": 2}, 4, 2),
         ([0.1, 0.5, 0.3, 0.6, 0.1, 0.2], {"patience": 2}, 6, 4),
@@ -62,7 +64,8 @@ def test_the_best_step_is_kept_and_the_training_stops_where_none_is_better(
     assert validator.keep(model, made) == kept
     assert model.weight.item() == pytest.approx(kept / 10)
     events = [event for event in journal.read(log.path) if event["event"] == "validation"]
-    assert [event["score"] for event in events] == scores[: len(events)]
+    measured = scores[: len(events)]
+    assert [event["score"] for event in events] == [None if math.isnan(score) else score for score in measured]
 
 
 def test_without_a_measurement_the_last_step_is_kept(log: Journal) -> None:

@@ -77,7 +77,14 @@ def make_trainer(
         trainer = Trainer(
             policy.model,
             reward_funcs=[score],
-            args=GRPOConfig(**arguments(grpo, profile, scratch)),
+            args=GRPOConfig(
+                **arguments(grpo, profile, scratch),
+                loss_type=grpo.loss_type,
+                epsilon=grpo.epsilon,
+                epsilon_high=grpo.epsilon_high,
+                importance_sampling_level=grpo.importance_sampling_level,
+                scale_rewards=grpo.scale_rewards,
+            ),
             train_dataset=prompts,
             processing_class=policy.tokenizer,
         )

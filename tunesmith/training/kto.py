@@ -55,7 +55,7 @@ class MarkTrainer(KTOTrainer):
 def encode(
     tokenizer: PreTrainedTokenizerBase, rows: list[Row], max_length: int, section: str, source: Path
 ) -> list[Mark]:
-    """Rows as tokens. Raises DataError for rows over ``max_length``, of which none is cut, and for one mark alone."""
+    """Rows as tokens. Raises DataError for rows over ``max_length``, of which none is cut."""
     marks = [
         Mark(
             row["id"],
@@ -65,13 +65,17 @@ def encode(
         for row in rows
     ]
     chat.check_lengths([mark.length for mark in marks], max_length, section, source)
+    return marks
+
+
+def check_both(marks: Sequence[Mark], source: Path) -> None:
+    """Raise DataError where all answers that train have one mark."""
     if len({mark.good for mark in marks}) == 1:
         raise DataError(
             f"{source}: all {len(marks)} answers are marked {'good' if marks[0].good else 'bad'}",
             fix="KTO needs both: add answers with the other mark, or give this split more rows "
             "(data.<dataset>.splits); on good ones alone, train SFT (`kind: answers`)",
         )
-    return marks
 
 
 def weights(marks: Sequence[Mark], kto: Kto) -> tuple[float, float]:

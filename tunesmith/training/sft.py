@@ -86,6 +86,7 @@ def _trainer(
         packing=packing,
         packing_strategy="bfd",
         completion_only_loss=True,
+        neftune_noise_alpha=sft.neftune,
     )
     columns = {
         "input_ids": [example.input_ids for example in examples.values()],

@@ -14,6 +14,9 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.models.device import Profile
 from tunesmith.training.entries.common import Entry
 
+SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+"""The names that transformers gives the schedules of the learning rate."""
+
 
 def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
     """Arguments of any of TRL's configs, for this machine. Raises TrainingError where several GPUs are visible."""
@@ -27,7 +30,9 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
         "per_device_train_batch_size": entry.batch_size,
         "learning_rate": entry.learning_rate,
         "warmup_steps": entry.warmup_share,
-        "lr_scheduler_type": "linear",
+        "lr_scheduler_type": SCHEDULERS[entry.scheduler],
+        "weight_decay": entry.weight_decay,
+        "max_grad_norm": entry.max_grad_norm,
         "use_cpu": profile.device == "cpu",
         "bf16": profile.bf16,
         "gradient_checkpointing": profile.gradient_checkpointing,

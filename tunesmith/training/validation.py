@@ -55,11 +55,12 @@ class Validator(TrainerCallback):
         with torch.random.fork_rng():  # whatever is drawn here, the training draws the same
             self.measured[step] = found = self.measure()
         self.write(step, found)
+        error = math.inf if math.isnan(found.error) else found.error
         lowest = math.inf if self.best is None else self.best["error"]
-        self.waited = 0 if self.best is None or found.error < lowest else self.waited + 1
+        self.waited = 0 if self.best is None or error < lowest else self.waited + 1
         control.should_training_stop |= self.entry.patience is not None and self.waited >= self.entry.patience
-        if self.best is None or found.error <= lowest:  # of equals the last, which has learned most
-            self.best = {"step": step, "error": found.error}
+        if error <= lowest:  # of equals the last, which has learned most
+            self.best = {"step": step, "error": error}
             if self.entry.keep == "best":
                 self._save(model)
 

@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
 from tunesmith.models.settings import Lora
@@ -54,7 +54,13 @@ class Entry(Section):
     learning_rate: PositiveFloat | None = None
     """Peak learning rate; null: by `default_rate`, from the objective's rate, the weights and the model's size."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Share of the steps in which the learning rate rises to its peak; it falls linearly afterwards."""
+    """Share of the steps in which the learning rate rises to its peak."""
+    scheduler: Literal["linear", "cosine", "constant"] = "linear"
+    """The learning rate after its peak: it falls to 0 in a line or a half cosine, or stays."""
+    weight_decay: NonNegativeFloat = 0.0
+    """Decay of the trained weights, biases and norms left out (Loshchilov and Hutter 2019)."""
+    max_grad_norm: PositiveFloat = 1.0
+    """The norm to which larger gradients are scaled down."""
     batch_size: PositiveInt = 8
     """Examples that go through the model at once."""
     seed: NonNegativeInt = 20

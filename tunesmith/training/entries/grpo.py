@@ -1,6 +1,6 @@
 """The entries `grpo.<name>`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
@@ -16,6 +16,16 @@ class Grpo(Online):
 
     rewards: Annotated[RewardWeights, Field(min_length=1)]
     """Verifiers with their weights, such as {number: 1.0}. Required."""
+    loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo"] = "dapo"
+    """The loss as TRL names it: how the tokens of answers of different lengths are weighed, and what is clipped."""
+    epsilon: PositiveFloat = 0.2
+    """The distance below 1 to which the ratio of probabilities to those at sampling is clipped."""
+    epsilon_high: PositiveFloat | None = None
+    """The distance above 1; null: epsilon. DAPO (Yu et al. 2025) takes 0.28."""
+    importance_sampling_level: Literal["token", "sequence"] = "token"
+    """Whether each token has a ratio of its own, or an answer one for all (GSPO, Zheng et al. 2025)."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """The standard deviation that advantages are divided by; none as in Dr. GRPO (Liu et al. 2025)."""
     refusal_by: RefusalBy | None = None
     """Who classifies refusals where `rewards` has refusal, and required there: judge (of params.yaml, first measured on
     labelled answers), or rules, in the knowledge that a policy learns to write what phrases pass, or none of them."""

@@ -1,6 +1,6 @@
 """The entries `sft.<name>`."""
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from tunesmith.models.settings import Turns
 from tunesmith.training.entries.common import Entry
@@ -18,6 +18,8 @@ class Sft(Entry):
     a template renders turns differently once the conversation goes on, all makes an example of each such turn."""
     max_length: PositiveInt = 1024
     """Tokens in a packed sequence; a longer row stops the training before it begins."""
+    neftune: PositiveFloat | None = None
+    """Strength of the uniform noise on the embeddings (alpha of Jain et al. 2023, who took 5); null: none."""
     batch_size: PositiveInt = 2
     """Packed sequences a step."""
     probes: NonNegativeInt = 4
