@@ -9,9 +9,8 @@ record: the one that runs the stage, or the journal's publisher, which inherits 
 """
 
 import fcntl
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +41,7 @@ class Attempt:
     def inputs(self) -> str | None:
         """The digest of its inputs; None where they are not known, or the record is gone."""
         try:
-            return str(json.loads(self.record.read_text())["inputs"] or "") or None
+            return self.record.read_text() or None
         except FileNotFoundError:
             return None
 
@@ -71,9 +70,11 @@ class Running(Attempt):
 
     def end_well(self) -> None:
         """Forget this attempt, and have those on the same inputs superseded."""
+        inputs = self.inputs
         for other in _of(self.record.parent):
-            if other.key != self.key and self.inputs is not None and other.inputs == self.inputs:
-                other.record.rename(other.record.with_suffix(SUPERSEDED))
+            if other.key != self.key and inputs is not None and other.inputs == inputs:
+                with suppress(FileNotFoundError):  # the publisher has settled it
+                    other.record.rename(other.record.with_suffix(SUPERSEDED))
         self.record.unlink(missing_ok=True)
 
 
@@ -91,7 +92,7 @@ def recorded(home: Path, model: str, key: str, inputs: str | None) -> Iterator[R
     record.parent.mkdir(parents=True, exist_ok=True)
     partial = record.with_suffix(".partial")
     with partial.open("w") as file:
-        json.dump({"inputs": inputs}, file)
+        file.write(inputs or "")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
         files.sync(partial)
