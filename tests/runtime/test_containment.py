@@ -1,4 +1,4 @@
-"""Stages in real containers: hostile ones are confined, killed ones leave nothing, honest ones give the same bytes.
+"""Stages in real containers: hostile ones are confined, and killed ones leave nothing.
 
 Needs a Docker engine and TUNESMITH_TEST_IMAGE, the name of a `train` image; .ci/engine makes both.
 """
@@ -7,29 +7,23 @@ import io
 import json
 import os
 import pty
-import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import containers
 import hostile_stage
 import pytest
 import yaml
-from pipeline_project import ONE, Project, running
-from runtime_settings import STAGE
 
-from tunesmith.cli.doctor import project as health
-from tunesmith.core import manifest
-from tunesmith.registry.runs import KEY, Experiment
-from tunesmith.runtime import container_options, docker, settings
+from tunesmith.runtime import docker
 
 ROOT = Path(__file__).parents[2]
 ATTEMPTS = ["network", "write", "link", "allocate", "fork", "privileges", "fill"]
@@ -37,23 +31,6 @@ ATTEMPTS += ["secrets", "cache", "threads", "terminal", "sleep", "ignore", "leav
 LIMITS = {"memory": "256m", "cpus": 1.0, "pids": 64, "scratch": "16m", "shared_memory": "8m", "grace": 20}
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Any]:
-    with closing(docker.connect()) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def digest(client: Any) -> str:
-    return docker.resolve(client, os.environ.get("TUNESMITH_TEST_IMAGE", "tunesmith"))
-
-
-def runtime(digest: str, **changes: Any) -> dict[str, Any]:
-    """The section `runtime` of a project whose stages run in an image."""
-    defaults = settings.Runtime().model_dump(mode="json")
-    return defaults | {"engine": "docker", "image": digest} | changes
 
 
 class Hostile:
@@ -74,7 +51,7 @@ class Hostile:
         }
         stages = {"hostile": {"foreach": ATTEMPTS, "do": body}, "train_hostile": training}
         (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-        self.limits = runtime(digest, **LIMITS)
+        self.limits = containers.runtime(digest, **LIMITS)
         self.write()
         (folder / "out").mkdir()
         (folder / "out" / "other.json").write_text("not yours")
@@ -113,30 +90,20 @@ class Hostile:
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory: pytest.TempPathFactory, digest: str) -> Hostile:
-    return Hostile(tmp_path_factory.mktemp("hostile"), digest)
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Hostile:
+    return Hostile(tmp_path_factory.mktemp("hostile"), containers.image())
+
+
+@pytest.fixture
+def client() -> Iterator[Any]:
+    with closing(docker.connect()) as engine:
+        yield engine
 
 
 @pytest.fixture(autouse=True)
-def no_container_left(request: pytest.FixtureRequest) -> Iterator[None]:
+def no_container_left(hostile: Hostile) -> Iterator[None]:
     yield
-    for name in {"hostile", "project"} & set(request.fixturenames):
-        folder = request.getfixturevalue(name).folder
-        eventually(lambda folder=folder: not containers(folder))
-
-
-def containers(folder: Path) -> list[str]:
-    """The IDs of the containers of a project's stages, in any state: one that has ended must be removed as well."""
-    names = {"name": container_options.name(STAGE, folder).rpartition("-")[2]}  # the part that all stages share
-    with closing(docker.connect()) as client:  # `containers.list` fails where one is removed meanwhile
-        return [container["Id"] for container in client.api.containers(all=True, filters=names)]
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    containers.wait_until_removed(hostile.folder)
 
 
 def test_a_stage_has_no_network(hostile: Hostile) -> None:
@@ -297,23 +264,23 @@ def test_the_callers_terminal_is_the_stages(hostile: Hostile) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_killed_engine_leaves_no_container(hostile: Hostile, number: int) -> None:
     with hostile.start("sleep") as process:
-        assert len(containers(hostile.folder)) == 1
+        assert len(containers.of(hostile.folder)) == 1
         process.send_signal(number)
-    eventually(lambda: not containers(hostile.folder))
+    containers.wait_until_removed(hostile.folder)
 
 
 def test_an_interrupt_reaches_the_stage_and_lets_it_end_by_itself(hostile: Hostile) -> None:
     with hostile.start("sleep") as process:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
-    assert not containers(hostile.folder)
+    assert not containers.of(hostile.folder)
 
 
 def test_an_interrupted_stage_that_outlives_its_grace_period_counts_as_interrupted(hostile: Hostile) -> None:
     with hostile.params(grace=0.5), hostile.start("ignore") as process:
         process.send_signal(signal.SIGINT)
         assert process.wait() == 130
-    assert not containers(hostile.folder)
+    assert not containers.of(hostile.folder)
 
 
 def test_a_second_run_of_the_same_stage_is_refused_and_the_first_goes_on(hostile: Hostile) -> None:
@@ -321,124 +288,5 @@ def test_a_second_run_of_the_same_stage_is_refused_and_the_first_goes_on(hostile
         second = hostile.run("sleep")
         assert second.returncode == 1
         assert f"process {process.pid} is writing it" in second.stderr
-        assert len(containers(hostile.folder)) == 1
-        process.kill()
-
-
-# The pipeline on a tiny model, whose tests share a project and so a worker.
-
-
-@pytest.fixture(scope="module")
-def project(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    folder = tmp_path_factory.mktemp("contained") / "project"
-    folder.mkdir()
-    project = Project(folder, tiny_folder, ONE)
-    project.repro("train_sft@tuned")
-    return project
-
-
-def stale(project: Project) -> set[str]:
-    """The stages that `dvc repro train_sft@tuned` would run next, params and code once read."""
-    project.repro("fingerprint", "resolve_params")
-    return running(project.run("dvc", "repro", "--dry", "train_sft@tuned"))
-
-
-def adapter(project: Project) -> bytes:
-    return (project.folder / "models" / "tuned" / "adapter_model.safetensors").read_bytes()
-
-
-@pytest.mark.xdist_group("pipeline")
-def test_a_container_trains_the_same_bytes_and_its_image_is_in_the_lineage(project: Project, digest: str) -> None:
-    on_the_host = adapter(project)
-    shutil.rmtree(project.folder / "models" / "tuned")
-    project.put("runtime", runtime(digest, network="host"))
-    assert stale(project) == {"fetch_base", "train_sft@tuned"}  # another image is another result
-    project.repro("--single-item", "train_sft@tuned")
-    assert adapter(project) == on_the_host
-    lineage = project.read("models/tuned/lineage.json")
-    assert lineage["environment"]["image_digest"] == digest
-    assert lineage["code"]["commit"] == project.run("git", "rev-parse", "HEAD").stdout.strip()
-
-
-@pytest.mark.xdist_group("pipeline")
-def test_limits_make_no_stage_stale(project: Project, digest: str) -> None:
-    before = stale(project)
-    project.put("runtime.memory", "3g")
-    project.put("runtime.pids", 999)
-    assert stale(project) == before
-    assert "train_sft@tuned" not in before
-
-
-@pytest.mark.xdist_group("pipeline")
-def test_a_training_killed_in_its_container_goes_on_from_a_checkpoint_and_is_one_run(
-    project: Project, digest: str, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    limits = runtime(digest, network="host", mounts=[str(tiny_folder)], checkpoint_minutes=0.00001)
-    project.put("runtime", limits)
-    project.put("sft.tuned.epochs", 12)
-    project.repro("train_sft@tuned")
-    unbroken = adapter(project)
-    project.repro("resolve_params")
-    project.put("sft.tuned.probes", 3)  # the same weights
-    environment, quiet = project.environment, subprocess.DEVNULL
-    checkpoints = project.folder / "build" / "checkpoints" / "container" / "tuned"
-    command = ["dvc", "repro", "train_sft@tuned"]
-    with subprocess.Popen(command, cwd=project.folder, env=environment, stdout=quiet, stderr=quiet) as process:
-        eventually(lambda: any(checkpoints.glob("*/step-*")), 120)
-        process.kill()
-    eventually(lambda: not containers(project.folder) and not stages_of(project.folder))
-    project.repro("train_sft@tuned")
-    events = [json.loads(line) for line in (project.folder / "models/tuned/training.jsonl").read_text().splitlines()]
-    assert "resume" in [event["event"] for event in events]
-    assert [event["step"] for event in events if event["event"] == "step"] == list(range(1, events[-1]["steps"] + 1))
-    assert adapter(project) == unbroken
-    assert not [path for path in checkpoints.iterdir() if path.is_dir()]
-    monkeypatch.chdir(project.folder)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
-    experiment = Experiment("fine-tuning")
-    published = {run.data.tags[KEY]: run.info.status for run in experiment.client.search_runs([experiment.id])}
-    assert set(published.values()) == {"FINISHED"}
-    assert events[0]["key"] in published
-
-
-@pytest.mark.xdist_group("pipeline")
-def test_dvc_killed_at_random_points_leaves_no_container_and_completes_the_next_time(
-    project: Project, digest: str, tiny_folder: Path
-) -> None:
-    project.put("runtime", runtime(digest, network="host", mounts=[str(tiny_folder)]))
-    project.repro("train_sft@tuned")  # the base too, in its container
-    began = time.monotonic()
-    whole, points, kills = 0.0, random.Random(7), 6
-    for kill in range(kills + 1):
-        project.put("sft.tuned.learning_rate", 0.05 + (kill + 1) / 100_000)  # something to do, and still learned
-        before = adapter(project)
-        if kill:  # somewhere in each sixth of a whole run
-            kill_after(project, whole * (kill - points.random()) / kills, ("/bin/sh", "/bin/bash")[kill % 2])
-            eventually(lambda: not containers(project.folder) and not stages_of(project.folder))
-            if health.data_versions(project.folder).level == "bad":  # DVC was writing its locks: see docs/failures.md
-                (project.folder / health.LOCKS).unlink()
-            manifest.verify(project.folder / "models" / "tuned")  # the last result stays, or the new one came, whole
-        project.repro("train_sft@tuned")
-        whole = whole or time.monotonic() - began
-        assert adapter(project) != before
-        assert not running(project.run("dvc", "repro", "--dry", "train_sft@tuned"))
-
-
-def stages_of(folder: Path) -> list[Path]:
-    """The processes that run a stage of this project, here or in a container: a live one may yet start a container."""
-    processes = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it ended meanwhile
-            command = (process / "cmdline").read_bytes()
-            if (b"tunesmith.runtime" in command or b"stages." in command) and (process / "cwd").readlink() == folder:
-                processes.append(process)
-    return processes
-
-
-def kill_after(project: Project, seconds: float, shell: str) -> None:
-    """Start `dvc repro`, and kill it after so many seconds."""
-    command, quiet = ["dvc", "repro", "train_sft@tuned"], subprocess.DEVNULL
-    environment = project.environment | {"SHELL": shell}
-    with subprocess.Popen(command, cwd=project.folder, env=environment, stdout=quiet, stderr=quiet) as process:
-        time.sleep(seconds)
+        assert len(containers.of(hostile.folder)) == 1
         process.kill()
