@@ -107,6 +107,15 @@ def test_damage_is_detected_and_the_checkpoint_before_is_taken(
         assert steps(store) == [3]
 
 
+def test_names_that_no_training_gives_are_passed_over(store: Store) -> None:
+    save(store, 3)
+    for name in ("step-x", "step-", "step-9999999999999999999999", "step-\u0663"):
+        (store.folder / name).mkdir()
+    assert newest(store) == 3
+    (left,) = checkpoints.unfinished(store.folder.parent)
+    assert left.step == 3
+
+
 def test_a_checkpoint_of_another_training_or_step_is_not_taken(store: Store) -> None:
     save(store, 3)
     shutil.copytree(store.folder / "step-00000003", store.folder / "step-00000009")

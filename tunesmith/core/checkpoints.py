@@ -138,7 +138,13 @@ class Store:
 
     def _all(self) -> list[Checkpoint]:
         """The checkpoints by step; each may be damaged."""
-        return [Checkpoint(folder, int(folder.name[len("step-") :])) for folder in sorted(self.folder.glob("step-*"))]
+        return [Checkpoint(folder, step) for step, folder in _steps(self.folder)]
+
+
+def _steps(folder: Path) -> list[tuple[int, Path]]:
+    """The checkpoints in a training's folder, by step; a container may have left other names there."""
+    names = ((path.name.removeprefix("step-"), path) for path in folder.glob("step-*"))
+    return sorted((int(step), path) for step, path in names if step.isdecimal() and len(step) < 20)
 
 
 @contextmanager
@@ -205,6 +211,6 @@ def unfinished(folder: Path) -> list[Unfinished]:
     for store in sorted(path for path in folder.glob("*") if path.is_dir()):
         contents = [path.stat() for path in store.rglob("*") if path.is_file()]
         written = max((status.st_mtime for status in contents), default=store.stat().st_mtime)
-        step = max((int(path.name[len("step-") :]) for path in store.glob("step-*")), default=0)
+        step = max((step for step, _ in _steps(store)), default=0)
         found.append(Unfinished(store, step, sum(status.st_size for status in contents), written))
     return found
