@@ -59,7 +59,7 @@ def main(name: str) -> str:
             start=start_preference,
             epochs=entry.epochs,
         )
-        train(trainer, policy, spec, watch, profile, tokens=entry.epochs * sum(pair.tokens for pair in pairs))
+        train(trainer, policy, spec, watch, profile, tokens_of={pair.id: pair.tokens for pair in pairs})
     return closing_line(spec)
 
 

@@ -42,6 +42,8 @@ def main(name: str) -> str:
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
+    if held_out:
+        verifier_rewards.check_gold(score, held_out, str(held_out_file))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -49,6 +51,7 @@ def main(name: str) -> str:
         entry=entry,
         start=start,
         rows=len(rows),
+        also=None if judge is None else {"judge": judge.model_dump(mode="json")},
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
         largest_step=rollouts.largest_step(entry, max(lengths)),
@@ -67,6 +70,7 @@ def main(name: str) -> str:
             max_kl=entry.max_kl,
             epochs=entry.steps * entry.prompts / len(signal.spread),
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},
+            files={grpo.SIGNAL: grpo.text_of(signal)},
         )
         train(trainer, policy, spec, watch, profile)
     return closing_line(spec)

@@ -60,7 +60,7 @@ def main(name: str) -> str:
             measure=measure,
             start=start_preference,
         )
-        train(trainer, policy, spec, watch, profile, tokens=entry.epochs * sum(mark.length for mark in marks))
+        train(trainer, policy, spec, watch, profile, tokens_of={mark.id: mark.length for mark in marks})
     return closing_line(spec)
 
 

@@ -54,7 +54,7 @@ def main(name: str) -> str:
             measure=reward.validation(scorer, held_out_pairs, entry.batch_size),
             epochs=entry.epochs,
         )
-        train(trainer, scorer, spec, watch, profile, tokens=entry.epochs * sum(pair.tokens for pair in pairs))
+        train(trainer, scorer, spec, watch, profile, tokens_of={pair.id: pair.tokens for pair in pairs})
     return closing_line(spec)
 
 

@@ -28,7 +28,9 @@ def main(name: str) -> str:
     rows = ready_rows.read(train_file)
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     if entry.verifier is not None:
-        verifier_rewards.check_gold(verifier_rewards.Score({entry.verifier: 1.0}), rows, str(train_file))
+        verifier = verifier_rewards.Score({entry.verifier: 1.0})
+        for file, asked in ((train_file, rows), (held_out_file, held_out)):
+            verifier_rewards.check_gold(verifier, asked, str(file))
     profile = device.detect()
     device.set_seed(entry.seed)
     start, reward = layout.MODELS / entry.start, layout.MODELS / entry.reward

@@ -55,8 +55,8 @@ def main(name: str) -> str:
             rows_of=trainer.data_collator.rows_of,
             measure=(lambda: sft.right_answers(policy, measured)) if measured else None,
         )
-        tokens = entry.epochs * sum(len(example.input_ids) for example in examples.values())
-        train(trainer, policy, spec, watch, profile, tokens=tokens)
+        tokens_of = {row: len(example.input_ids) for row, example in examples.items()}
+        train(trainer, policy, spec, watch, profile, tokens_of=tokens_of)
     return closing_line(spec)
 
 

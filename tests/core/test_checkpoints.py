@@ -209,6 +209,9 @@ def test_checkpoints_are_removed_when_a_training_is_done_or_cannot_go_on_and_kep
     assert not other.exists()
     with checkpoints.opened("m", other.name) as store:
         assert store.newest() is None
+    assert [left.folder.name for left in checkpoints.unfinished(checkpoints.root() / "m")] == [KEY]  # of other params
+    with checkpoints.opened("m", KEY) as store:
+        assert newest(store) == 3
     assert checkpoints.unfinished(checkpoints.root() / "m") == []
 
 

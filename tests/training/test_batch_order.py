@@ -1,18 +1,26 @@
+import pytest
+
 from tunesmith.training import batch_order
 
 
-def test_every_example_is_in_each_epoch_once_in_batches_of_similar_length() -> None:
-    examples = [(number, number % 37) for number in range(103)]
-    order = batch_order.in_batches(examples, lambda example: example[1], 4, seed=1, epochs=3)
-    assert sorted(order) == sorted(3 * examples)
-    for epoch in range(3):  # but for the batches in which one epoch ends and the next begins
-        begin, end = 103 * epoch + 64, 103 * (epoch + 1) - 64
-        assert len(set(order[begin:end])) == max(end - begin, 0)
-    lengths = [length for _, length in order]
+@pytest.mark.parametrize(("number", "batch_size"), [(103, 4), (40, 8), (64, 8), (9, 8), (8, 8), (17, 1)])
+def test_every_example_is_in_each_epoch_once_and_in_no_batch_twice(number: int, batch_size: int) -> None:
+    order = batch_order.in_batches(range(number), lambda example: example % 7, batch_size, seed=1, epochs=3)
+    for epoch in range(3):
+        assert sorted(order[number * epoch : number * (epoch + 1)]) == [*range(number)]
+    for begin in range(0, len(order), batch_size):
+        batch = order[begin : begin + batch_size]
+        assert len({*batch}) == len(batch)
+    assert order[:number] != order[number : 2 * number]
+    assert order == batch_order.in_batches(range(number), lambda example: example % 7, batch_size, seed=1, epochs=3)
+    assert order != batch_order.in_batches(range(number), lambda example: example % 7, batch_size, seed=2, epochs=3)
+
+
+def test_batches_are_of_similar_length() -> None:
+    order = batch_order.in_batches(range(200), lambda example: example % 37, 4, seed=1, epochs=2)
+    lengths = [example % 37 for example in order]
     spreads = [max(batch) - min(batch) for batch in zip(*[iter(lengths)] * 4, strict=False)]
     assert sum(spreads) / len(spreads) < 5
-    assert order == batch_order.in_batches(examples, lambda example: example[1], 4, seed=1, epochs=3)
-    assert order != batch_order.in_batches(examples, lambda example: example[1], 4, seed=2, epochs=3)
 
 
 def test_examples_are_drawn_again_only_when_all_were() -> None:

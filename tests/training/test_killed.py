@@ -22,7 +22,7 @@ SFT = method_project.SFT | LONGER | {"batch_size": 1}
 PARAMS = method_project.PARAMS | {
     "sft": method_project.PARAMS["sft"]
     | {f"sft-long-{kind}": SFT | {"weights": kind} for kind in method_project.RATES},
-    "dpo": {"dpo": method_project.PAIRS | LONGER},
+    "dpo": {"dpo": method_project.PAIRS | LONGER | {"probes": 0}},
     "kto": {"kto": method_project.PAIRS | LONGER | {"dataset": "marks", "probes": 0}},
     "reward": {"reward": method_project.PAIRS | LONGER | {"probes": 0}},
     "rlhf": {"rlhf": ONLINE | {"reward": "reward", "verifier": "number"}},

@@ -63,7 +63,7 @@ def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manif
     policy = loading.open_policy(base, base, profile, sft.weights, sft.lora)
     trainer = make_trainer(policy, tokens(policy.tokenizer, ROWS, sft), sft, profile, scratch)
     watch = Watch(probes=PROBES, rows_of=trainer.data_collator.rows_of)
-    return run.train(trainer, policy, spec_of(sft, out, base), watch, profile, tokens=1)
+    return run.train(trainer, policy, spec_of(sft, out, base), watch, profile)
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,7 @@ def test_a_model_of_full_weights_names_its_base(tiny_base: Path, tmp_path: Path)
     policy = loading.open_policy(tiny_base, tiny_base, profile, "full", LORA)
     sft = settings(weights="full", learning_rate=0.01)
     trainer = make_trainer(policy, tokens(policy.tokenizer, ROWS, sft), sft, profile, tmp_path)
-    run.train(trainer, policy, spec_of(sft, out, tiny_base), Watch(probes=PROBES), profile, tokens=1)
+    run.train(trainer, policy, spec_of(sft, out, tiny_base), Watch(probes=PROBES), profile)
     opened = loading.open_model(out, tiny_base, profile)
     assert (opened.full_weights, opened.base) == (out, manifest.read(tiny_base))
     assert opened.manifest.weights_digest != opened.base.weights_digest

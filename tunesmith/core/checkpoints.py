@@ -10,8 +10,9 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -59,15 +60,18 @@ def place(model: str, key: str) -> Path:
     return root() / model / key
 
 
-def key(origin: Lineage) -> str:
-    """The key of a training: SHA-256, in hex, over all that its weights follow from."""
+def key(origin: Lineage, also: object = None) -> str:
+    """The key of a training: SHA-256, in hex, over all that its weights follow from.
+
+    also: params that its lineage does not have, such as those of a judge.
+    """
     defines = {
         name: origin.get(name)
         for name in ("base", "params", "seed", "method", "on", "parents", "fingerprint", "environment", "hardware")
     }
     inputs = {path: entry["sha256"] for path, entry in origin["inputs"].items()}
     code = None if origin["fingerprint"] else lineage.package()["sha256"]
-    return hashlib.sha256(json.dumps([defines, inputs, code], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([defines, inputs, code, also], sort_keys=True).encode()).hexdigest()
 
 
 class Store:
@@ -85,12 +89,14 @@ class Store:
         return self.folder / UNFINISHED
 
     def newest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole. Damaged ones are removed, and a line says so."""
+        """The newest checkpoint that is whole. Others are put aside until the training is done, and a line says so."""
         for checkpoint in reversed(self._all()):
             if not (problem := self._problem(checkpoint)):
                 return checkpoint
             print(f"  the checkpoint of step {checkpoint.step} is damaged and not used: {problem}", flush=True)
-            shutil.rmtree(checkpoint.folder)
+            aside = self.folder / f".damaged-{checkpoint.folder.name}"
+            shutil.rmtree(aside, ignore_errors=True)
+            checkpoint.folder.rename(aside)
         return None
 
     def _problem(self, checkpoint: Checkpoint) -> str:
@@ -107,8 +113,12 @@ class Store:
 
     def check_room(self, needed: int) -> None:
         """Raise ResourceError unless the disk has room for a checkpoint. needed: its bytes."""
-        if shutil.disk_usage(self.folder).free < needed * MARGIN:
+        if not self.has_room(needed):
             raise self.no_room(f"a checkpoint takes {formatting.size(needed)}, and {self.free()} are free")
+
+    def has_room(self, needed: int) -> bool:
+        """Whether the disk has room for so many bytes."""
+        return shutil.disk_usage(self.folder).free >= needed * MARGIN
 
     def free(self) -> str:
         """The free space of the disk."""
@@ -151,8 +161,8 @@ def _steps(folder: Path) -> list[tuple[int, Path]]:
 def opened(model: str, key: str) -> Iterator[Store]:
     """The store of a training, which no other process can open until the block or this process ends.
 
-    When the block ends well, or with a TrainingError, from which nothing can go on, the store is removed, with those
-    that other trainings of the model have left. Raises BusyError where another process has it open.
+    When the block ends well, or with a TrainingError, from which nothing can go on, the store is removed. Raises
+    BusyError where another process has it open.
     """
     folder = place(model, key)
     with _only(folder):
@@ -162,8 +172,6 @@ def opened(model: str, key: str) -> Iterator[Store]:
             shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
-        for other in unfinished(folder.parent):
-            remove(other)
 
 
 @contextmanager
@@ -184,7 +192,7 @@ def remove(training: "Unfinished") -> bool:
     """Remove a training's checkpoints unless it runs; return whether they were removed."""
     try:
         with files.only_writer(training.folder):
-            shutil.rmtree(training.folder)
+            shutil.rmtree(training.folder, ignore_errors=True)
     except BusyError:
         return False
     return True
@@ -209,8 +217,12 @@ def unfinished(folder: Path) -> list[Unfinished]:
     """The trainings of a model that are not done. folder: that of the model's checkpoints."""
     found = []
     for store in sorted(path for path in folder.glob("*") if path.is_dir()):
-        contents = [path.stat() for path in store.rglob("*") if path.is_file()]
-        written = max((status.st_mtime for status in contents), default=store.stat().st_mtime)
+        contents = []
+        for place, _, names in os.walk(store):
+            for name in names:
+                with suppress(FileNotFoundError):  # renamed or removed meanwhile, by a training that runs
+                    contents.append(Path(place, name).stat())
+        written = max((status.st_mtime for status in contents), default=time.time())
         step = max((step for step, _ in _steps(store)), default=0)
         found.append(Unfinished(store, step, sum(status.st_size for status in contents), written))
     return found

@@ -142,6 +142,8 @@ class Validation(TypedDict, total=False):
     """The mean difference of the rewards of chosen and rejected answer (dpo, kto, reward)."""
     score: float | None
     """The mean reward of greedy answers (grpo, rlhf)."""
+    ungraded: int
+    """The number of those that could not be graded; absent where all were."""
 
 
 class ValidationEvent(Validation, total=False):

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -33,8 +34,8 @@ SHORTEST = 20.0
 """Seconds between checkpoints, at least, in that case."""
 DISK_SPEED = 250e6
 """Bytes a second, by which the duration of the first save is estimated."""
-COPIES = 3
-"""The size of a checkpoint over that of the trained weights, before the first: Adam keeps two moments of each."""
+COPIES = 4
+"""The size of a checkpoint over that of the trained weights: Adam keeps two moments of each, and the best are there."""
 
 
 class RunState(State):
@@ -47,6 +48,8 @@ class RunState(State):
     peak_memory_bytes: int
     rows: int
     """The number of rows trained so far, each counted again in each epoch; 0 where none are counted."""
+    tokens: int
+    """Their tokens."""
     answers: list[str]
     """The answers to the probes before the training."""
     start: dict[str, Any] | None
@@ -59,21 +62,30 @@ class RunState(State):
 
 
 class Checkpointer(TrainerCallback):
-    """Makes a checkpoint every so many seconds.
+    """Saves a checkpoint whenever `interval` has passed since the last.
 
     answers: to the probes before the training. start: what was measured then; None where there is nothing to measure.
+    bytes: the size of a checkpoint.
     """
 
-    def __init__(self, store: Store, log: Journal, validator: Validator, profile: Profile, collator: object) -> None:
-        """collator: the trainer's; a `BatchRecorder` counts the rows."""
-        self.store, self.log, self.validator, self.profile = store, log, validator, profile
+    def __init__(
+        self,
+        store: Store,
+        log: Journal,
+        validator: Validator,
+        profile: Profile,
+        collator: object,
+        tokens_of: Mapping[str, int],
+    ) -> None:
+        """collator: the trainer's; a `BatchRecorder` counts the rows. tokens_of: the tokens of each row, by its id."""
+        self.store, self.log, self.validator, self.profile, self.tokens_of = store, log, validator, profile, tokens_of
         self.recorder = collator if isinstance(collator, BatchRecorder) else None
         self.answers: list[str] = []
         self.start: Measurement | None = None
         self.resumed: RunState | None = None
         self._saving = False
         self._began = self._save_began = self._saved = time.monotonic()
-        self._bytes, self._seconds, self._spent = 0, 0.0, 0.0
+        self.bytes, self._seconds, self._spent = 0, 0.0, 0.0
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Take up the state of a checkpoint."""
@@ -102,15 +114,20 @@ class Checkpointer(TrainerCallback):
 
     def rows(self, step: int) -> int:
         """The number of rows trained up to a step, each counted again in each epoch; 0 where none are counted."""
-        here = self.recorder.count(step) if self.recorder else 0
+        here = len(self.recorder.trained(step)) if self.recorder else 0
         return here + (self.resumed["rows"] if self.resumed else 0)
+
+    def tokens(self, step: int) -> int:
+        """The tokens of the rows trained up to a step; 0 where none are counted."""
+        here = sum(self.tokens_of[row] for row in self.recorder.trained(step)) if self.recorder else 0
+        return here + (self.resumed["tokens"] if self.resumed else 0)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
     ) -> None:
         self._began = self._saved = time.monotonic()
-        self._bytes = COPIES * sum(values.nbytes for values in weights.trained(model).values())
-        self._seconds = self._bytes / DISK_SPEED
+        self.bytes = COPIES * sum(values.nbytes for values in weights.trained(model).values())
+        self._seconds = self.bytes / DISK_SPEED
         if self.resumed and weights.digests(model, trained=True) != self.resumed["trained"]:
             raise TrainingError(
                 f"step {self.resumed['step']}: the weights read from the checkpoint are not those that were saved",
@@ -118,9 +135,10 @@ class Checkpointer(TrainerCallback):
             )
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._saving or state.global_step >= state.max_steps or time.monotonic() - self._saved < self.interval:
+        ends = control.should_training_stop or state.global_step >= state.max_steps  # an earlier one ends here again
+        if ends or self._saving or time.monotonic() - self._saved < self.interval:
             return
-        self.store.check_room(self._bytes)
+        self.store.check_room(self.bytes)
         self._save_began = time.monotonic()
         args.output_dir = str(self.store.unfinished)
         control.should_save = self._saving = True
@@ -147,13 +165,14 @@ class Checkpointer(TrainerCallback):
             checkpoint_seconds=self.checkpoint_seconds,
             peak_memory_bytes=self.peak_memory_bytes,
             rows=self.rows(state.global_step),
+            tokens=self.tokens(state.global_step),
             answers=self.answers,
             start=None if self.start is None else asdict(self.start),
             best=self.validator.best,
             waited=self.validator.waited,
             trained=weights.digests(model, trained=True),
         )
-        self._bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        self.bytes = max(self.bytes, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
         self.store.keep(folder, kept)
         self._saving, self._saved = False, time.monotonic()
         self._seconds = self._saved - self._save_began

@@ -97,7 +97,7 @@ def check_answers_moved(before: Sequence[str], after: Sequence[str]) -> None:
 
 
 def check_stops(stops: Sequence[bool]) -> None:
-    """Raise TrainingError if the model would not end its turn after any of the right answers to the probe prompts."""
+    """Raise TrainingError if the model would not end its turn after any of the right answers to validation prompts."""
     if stops and not any(stops):
         raise TrainingError(
             f"the model ends its turn after none of {len(stops)} right answers: the end of turn was not learned",

@@ -22,6 +22,9 @@ from tunesmith.training.rollouts import Rollouts, arguments, hold_to_start
 from tunesmith.training.spec import TrainingSpec
 from tunesmith.training.verifier_rewards import Score, Signal
 
+SIGNAL = "signal.json"
+"""The file beside the checkpoints with what the probe found."""
+
 
 def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signal:
     """Check the reward on the starting policy's answers to as many rows as the steps will take.
@@ -51,15 +54,20 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
 def probed_once(policy: OpenModel, rows: list[Row], score: Score, spec: TrainingSpec, profile: Profile) -> Signal:
     """`probe`, or what it found before the training was killed: sampled again, other prompts might be left out."""
     origin = specs.lineage_of(policy, spec, profile)
-    found = checkpoints.place(spec.out.name, checkpoints.key(origin)) / "signal.json"
+    found = checkpoints.place(spec.out.name, checkpoints.key(origin, spec.also)) / SIGNAL
     if found.exists():
         kept = json.loads(found.read_text())
         return Signal(kept["mean"], kept["equal_groups"], [row for row in rows if row["id"] in {*kept["spread"]}])
     assert isinstance(spec.entry, Grpo)
     signal = probe(policy, rows, score, spec.entry)
-    spread = [row["id"] for row in signal.spread]
-    files.write_text(found, json.dumps({"mean": signal.mean, "equal_groups": signal.equal_groups, "spread": spread}))
+    files.write_text(found, text_of(signal))
     return signal
+
+
+def text_of(signal: Signal) -> str:
+    """A signal as SIGNAL has it: with the ids of the rows in place of the rows."""
+    spread = [row["id"] for row in signal.spread]
+    return json.dumps({"mean": signal.mean, "equal_groups": signal.equal_groups, "spread": spread})
 
 
 class Trainer(Rollouts, GRPOTrainer):

@@ -59,13 +59,16 @@ class Preference:
 
 @dataclass(frozen=True)
 class Graded:
-    """The mean reward of a policy's greedy answers: a verifier's score, or a reward model's."""
+    """The mean reward of a policy's greedy answers: a verifier's score, or a reward model's. score: not a number where
+    no answer could be graded. ungraded: the number of answers that could not.
+    """
 
     score: float
+    ungraded: int = 0
 
     @property
     def numbers(self) -> dict[str, float]:
-        return {"score": self.score}
+        return {"score": self.score} | ({"ungraded": self.ungraded} if self.ungraded else {})
 
     @property
     def error(self) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -137,7 +138,9 @@ def validation(
                     policy.model, policy.tokenizer, batch, max_new_tokens=online.max_new_tokens, special_tokens=False
                 )
         graded = [value for value in reward(answers, rows) if value is not None]
-        return Graded(fmean(graded) if graded else 0.0)
+        if len(graded) < len(rows):
+            print(f"  {len(rows) - len(graded)} of {len(rows)} answers to validation prompts could not be graded")
+        return Graded(fmean(graded) if graded else math.nan, len(rows) - len(graded))
 
     return measure
 

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypedDict
@@ -20,6 +20,7 @@ from transformers import (
 
 from tunesmith.core import checkpoints, files, journal, lineage, manifest, ready_rows
 from tunesmith.core.checkpoints import Checkpoint, Store
+from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.ready_rows import Row
@@ -63,6 +64,8 @@ class Watch:
     """The journal's `signal` event, where the reward was probed."""
     epochs: float = 1
     """Passes over the rows in one epoch of the trainer, whose data set may hold each row several times."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The contents of files, by name, that stay beside the checkpoints until the training is done."""
 
 
 def train(
@@ -72,12 +75,12 @@ def train(
     watch: Watch,
     profile: Profile,
     *,
-    tokens: int | None = None,
+    tokens_of: Mapping[str, int] | None = None,
 ) -> Manifest:
     """Run ``trainer`` and save its model to ``spec.out``, whole or not at all.
 
-    One that was killed goes on from its newest checkpoint. tokens: the number of tokens that the run trains on, padding
-    not counted; by default, of those that the policy read and wrote.
+    One that was killed goes on from its newest checkpoint. tokens_of: the tokens of each row that the trainer records,
+    padding not counted; by default, those count that the policy read and wrote.
     Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
     Raises ResourceError where the disk has no room for a checkpoint, and BusyError while another process trains this.
     """
@@ -87,10 +90,12 @@ def train(
         patch_trl()
     origin = specs.lineage_of(policy, spec, profile)
     with (
-        checkpoints.opened(spec.out.name, checkpoints.key(origin)) as store,
+        checkpoints.opened(spec.out.name, checkpoints.key(origin, spec.also)) as store,
         files.new_folder(spec.out) as work,
     ):
         with Journal(work / journal.NAME) as log:
+            for name, text in watch.files.items():
+                files.write_text(store.folder / name, text)
             checkpoint = store.newest()
             if checkpoint is None:
                 log.write("start", **specs.about(spec, profile))
@@ -98,14 +103,13 @@ def train(
                 log.repeat(journal.read(checkpoint.folder / journal.NAME))
                 log.write("resume", step=checkpoint.step, exact=profile.device == "cpu")
                 print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
-            used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint)
+            used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
             _save(model, policy, origin, work)
             saving.write_card(work, spec.out.name, origin)
             trainable, total = weights.count_parameters(model)
             log.write(
                 "end",
                 **used,
-                tokens=trainer.state.num_input_tokens_seen if tokens is None else tokens,
                 trainable_parameters=trainable,
                 total_parameters=total,
                 costs=specs.costs(spec) | {spec.out.name: used["seconds"]},
@@ -125,6 +129,7 @@ class Used(TypedDict):
 
     steps: int
     kept: int
+    tokens: int
     seconds: float
     checkpoint_seconds: float
     peak_memory_bytes: int
@@ -139,23 +144,31 @@ def _train_and_check(
     log: Journal,
     store: Store,
     checkpoint: Checkpoint | None,
+    tokens_of: Mapping[str, int],
 ) -> Used:
     """Train, and leave the weights to keep in the trainer's model. Raises TrainingError where a check fails."""
+    if spec.entry.patience is not None and watch.measure is None:
+        raise TrainingError(
+            f"{spec.objective}.{spec.out.name}.patience: the validation split has no rows to measure, so that nothing "
+            "would stop the training",
+            fix="give it some (data.<dataset>.splits; KTO needs good and bad ones), or set patience to null",
+        )
     model = trainer.model
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     validator = Validator(log, watch.measure, spec.entry, store)
-    saver = Checkpointer(store, log, validator, profile, trainer.data_collator)
+    saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of)
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
     if checkpoint is None:
         _measure_start(log, model, policy.tokenizer, watch, validator, saver)
     else:
         saver.go_on(checkpoint)
         recorder.steps = journal.steps(journal.read(log.path))
-    _run(trainer, [recorder, validator, saver], checkpoint, store)
+    _run(trainer, [recorder, validator, saver], checkpoint, saver)
     step = trainer.state.global_step
     used = Used(
         steps=step,
         kept=validator.keep(model, step),
+        tokens=saver.tokens(step) if tokens_of else trainer.state.num_input_tokens_seen,
         seconds=saver.seconds,
         checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=saver.peak_memory_bytes,
@@ -214,7 +227,9 @@ def _surprise(measured: Measurement | None) -> float | None:
     return None if measured is None or isinstance(measured, Graded) else measured.surprise
 
 
-def _run(trainer: Trainer, callbacks: list[TrainerCallback], checkpoint: Checkpoint | None, store: Store) -> None:
+def _run(
+    trainer: Trainer, callbacks: list[TrainerCallback], checkpoint: Checkpoint | None, saver: Checkpointer
+) -> None:
     """Train from the start, or from a checkpoint. Raises ResourceError where the disk is full."""
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
@@ -225,8 +240,8 @@ def _run(trainer: Trainer, callbacks: list[TrainerCallback], checkpoint: Checkpo
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint.folder))
     except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError: from torch's own writer
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if is_full or isinstance(error, SafetensorError) or trainer.control.should_save:
-            raise store.no_room(f"writing it failed with {store.free()} free ({error})") from error
+        if is_full or not saver.store.has_room(saver.bytes):
+            raise saver.store.no_room(f"writing failed with {saver.store.free()} free ({error})") from error
         raise
 
 

@@ -57,7 +57,7 @@ class TrainingSpec:
     out: the folder of the model that it makes. entry: its params. start: the folder of the model that it starts from.
     rows: the number of rows that train. inputs: files of ready rows. upstream: folders of other trained models in use.
     datasets: what each data set of a mixture gives; empty where the rows are of one. examples: the number of examples
-    to train on over all epochs; 0 where the objective draws its own.
+    to train on over all epochs; 0 where the objective draws its own. also: other params that shape the training.
     """
 
     out: Path
@@ -70,6 +70,7 @@ class TrainingSpec:
     upstream: tuple[Path, ...] = ()
     datasets: dict[str, Trained] = field(default_factory=dict)
     examples: int = 0
+    also: dict[str, object] | None = None
 
     @property
     def method(self) -> str:

@@ -89,6 +89,6 @@ class BatchRecorder:
         position = step - self.skipped - 1
         return self.batches[position] if 0 <= position < len(self.batches) else []
 
-    def count(self, step: int) -> int:
-        """The number of rows in the steps of this process up to one."""
-        return sum(map(len, self.batches[: step - self.skipped]))
+    def trained(self, step: int) -> list[str]:
+        """The ids of the rows of this process's steps up to one."""
+        return [row for batch in self.batches[: step - self.skipped] for row in batch]

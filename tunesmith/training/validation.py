@@ -28,7 +28,7 @@ class Best(TypedDict):
 
 
 class Validator(TrainerCallback):
-    """Measures every so many steps, and at the last one.
+    """Measures the validation split after every `eval_steps` and at the last step.
 
     best: the best step so far; None before the first measurement. waited: measurements since. measured: the
     measurement at each step of this process.
