@@ -50,8 +50,9 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
 
     from tunesmith.models import chat, device, loading
     from tunesmith.models.settings import Lora
-    from tunesmith.training import sft, trainer_config
+    from tunesmith.training import trainer_config
     from tunesmith.training.entries.sft import Sft
+    from tunesmith.training.objectives import sft
 
     set_seed(0)
     profile, lora = device.detect(), Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)

@@ -138,8 +138,8 @@ def sft_trainer(side: str, policy: Any, examples: list[dict[str, Any]], profile:
     from trl import SFTConfig, SFTTrainer
 
     from tunesmith.models.log_probs import likelihoods
-    from tunesmith.training import sft
     from tunesmith.training.entries.sft import Sft
+    from tunesmith.training.objectives import sft
 
     settings = Sft(dataset="rows", learning_rate=5e-4, max_length=MAX_LENGTH, batch_size=2, seed=SEED, probes=0)
     encoded = sft.encode(policy.tokenizer, examples, settings, "sft.benchmark", Path("rows"))
@@ -172,8 +172,8 @@ def dpo_trainer(side: str, policy: Any, examples: list[dict[str, Any]], profile:
 
     from tunesmith.core.ready_rows import Conversation
     from tunesmith.models import chat, preference_pairs
-    from tunesmith.training import dpo
     from tunesmith.training.entries.dpo import Dpo
+    from tunesmith.training.objectives import dpo
 
     settings = Dpo(
         dataset="rows", start="base", learning_rate=5e-4, max_length=2 * MAX_LENGTH, batch_size=4, seed=SEED, probes=0

@@ -16,8 +16,8 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
-from tunesmith.training import dpo, pair_batches
 from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.objectives import dpo, pair_batches
 from tunesmith.training.run import Watch, closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
 

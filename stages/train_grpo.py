@@ -17,8 +17,8 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
-from tunesmith.training import grpo, rollouts, verifier_rewards
 from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.objectives import grpo, rollouts, verifier_rewards
 from tunesmith.training.run import Watch, closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
 from tunesmith.verifiers.judge import refusal as judged_refusal

@@ -15,8 +15,8 @@ from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.models import device, loading
-from tunesmith.training import rlhf, rollouts, verifier_rewards
 from tunesmith.training.entries.rlhf import Rlhf
+from tunesmith.training.objectives import rlhf, rollouts, verifier_rewards
 from tunesmith.training.run import Watch, closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
 

@@ -16,8 +16,8 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
-from tunesmith.training import sft
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.objectives import sft
 from tunesmith.training.run import Watch, closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
 

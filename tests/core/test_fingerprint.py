@@ -80,10 +80,10 @@ def test_a_statement_changes_the_digest_of_every_module_that_a_training_runs(cop
 @pytest.mark.parametrize(
     ("module", "stages"),
     [
-        ("tunesmith/training/grpo.py", {"train_grpo"}),
+        ("tunesmith/training/objectives/grpo.py", {"train_grpo"}),
         ("tunesmith/training/entries/dpo.py", {"reference", "train_dpo", "resolve_params"}),
-        ("tunesmith/training/sft.py", {"train_sft"}),
-        ("tunesmith/training/kto.py", {"train_kto"}),
+        ("tunesmith/training/objectives/sft.py", {"train_sft"}),
+        ("tunesmith/training/objectives/kto.py", {"train_kto"}),
         ("tunesmith/planning/memory.py", {"compare"}),
         ("tunesmith/data/dataset.py", {"prepare_data", "resolve_params"}),
         ("tunesmith/reports/comparison_page.py", {"compare"}),

@@ -12,7 +12,7 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods, padded
 from tunesmith.models.settings import Lora
 from tunesmith.models.shared_prompts import single_head_product
-from tunesmith.training.grpo import Trainer
+from tunesmith.training.objectives.grpo import Trainer
 
 LORA = Lora(rank=4, alpha=8, dropout=0.0)
 EXAMPLES = [([7, 8, 9, 40], [11, 12, 2]), ([7, 8, 9, 40], [13, 2]), ([5], [14, 15, 2]), ([90, 91], [2])]

@@ -15,7 +15,7 @@ EVERY_PACKAGE = [
     "tunesmith/verifiers/number.py",
     "tunesmith/data/prepare.py",
     "tunesmith/models/chat.py",
-    "tunesmith/training/sft.py",
+    "tunesmith/training/objectives/sft.py",
     "tunesmith/evaluation/gate.py",
     "tunesmith/planning/memory.py",
     "tunesmith/reports/curves.py",
@@ -54,7 +54,7 @@ def test_a_docstring_in_every_package_in_turn_runs_the_fingerprint_and_nothing_e
 def test_a_statement_runs_the_stages_that_import_its_module(project: Project) -> None:
     project.append("tunesmith/planning/memory.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint", "compare"}  # its outputs are the same, so nothing follows
-    project.append("tunesmith/training/grpo.py", "\nADDED = 1\n")
+    project.append("tunesmith/training/objectives/grpo.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint"}  # no entry of this project runs it
     project.append("tunesmith/data/dataset.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint", "resolve_params", "prepare_data@demo"}
@@ -62,12 +62,12 @@ def test_a_statement_runs_the_stages_that_import_its_module(project: Project) ->
 
 def test_status_names_the_fingerprint_and_a_diff_of_it_the_module(project: Project) -> None:
     before = (project.folder / "build/code/train_sft").read_text()
-    project.append("tunesmith/training/sft.py", "\nADDED = 1\n")
+    project.append("tunesmith/training/objectives/sft.py", "\nADDED = 1\n")
     project.repro("fingerprint")
     assert "build/code/train_sft" in project.run("dvc", "status", "train_sft").stdout
     lines = set(before.splitlines()) ^ set((project.folder / "build/code/train_sft").read_text().splitlines())
-    assert {line.split()[1] for line in lines} == {"tunesmith/training/sft.py"}
-    project.run("git", "checkout", "tunesmith/training/sft.py")
+    assert {line.split()[1] for line in lines} == {"tunesmith/training/objectives/sft.py"}
+    project.run("git", "checkout", "tunesmith/training/objectives/sft.py")
 
 
 def test_a_stage_with_code_that_no_fingerprint_names_is_refused(project: Project) -> None:

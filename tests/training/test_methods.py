@@ -18,10 +18,11 @@ from tunesmith.core.params import WeightsKind
 from tunesmith.models import device, generation, loading, weights
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
-from tunesmith.training import checks, reward, rollouts, sft
+from tunesmith.training import checks
 from tunesmith.training import run as run_module
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.objectives import reward, rollouts, sft
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.verdict import Verifier
 

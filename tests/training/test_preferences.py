@@ -16,10 +16,10 @@ from tunesmith.core.errors import DataError
 from tunesmith.models import loading, preference_pairs
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.settings import Lora
-from tunesmith.training import dpo, kto, pair_batches, reward
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.entries.reward import Reward
+from tunesmith.training.objectives import dpo, kto, pair_batches, reward
 
 LORA = Lora(rank=4, alpha=8, dropout=0.0)
 PLAIN: dict[str, Any] = {

@@ -18,8 +18,8 @@ from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
 from tunesmith.training import run
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.objectives.sft import Examples, encode, make_trainer, right_answers
 from tunesmith.training.run import Watch
-from tunesmith.training.sft import Examples, encode, make_trainer, right_answers
 from tunesmith.training.spec import LargestStep, TrainingSpec
 
 ROWS = [

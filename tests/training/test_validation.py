@@ -13,9 +13,9 @@ from tunesmith.core import journal, layout, ready_rows, statistics
 from tunesmith.core.checkpoints import Store
 from tunesmith.core.journal import Journal
 from tunesmith.models import device, loading
-from tunesmith.training import sft
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.measurements import Graded
+from tunesmith.training.objectives import sft
 from tunesmith.training.validation import Validator
 
 

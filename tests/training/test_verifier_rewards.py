@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from tunesmith.core.errors import TrainingError
-from tunesmith.training import verifier_rewards
-from tunesmith.training.verifier_rewards import Score
+from tunesmith.training.objectives import verifier_rewards
+from tunesmith.training.objectives.verifier_rewards import Score
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge

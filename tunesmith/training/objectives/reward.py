@@ -14,9 +14,10 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, padded
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.weights import preserve_trainable
-from tunesmith.training import measurements, pair_batches
+from tunesmith.training import measurements
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.measurements import Preference
+from tunesmith.training.objectives import pair_batches
 from tunesmith.training.trainer_config import common
 
 

@@ -14,10 +14,10 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
 from tunesmith.models.weights import preserve_trainable
-from tunesmith.training import reward
 from tunesmith.training.entries.rlhf import Rlhf
-from tunesmith.training.rollouts import Rollouts, arguments, hold_to_start
-from tunesmith.training.verifier_rewards import Score
+from tunesmith.training.objectives import reward
+from tunesmith.training.objectives.rollouts import Rollouts, arguments, hold_to_start
+from tunesmith.training.objectives.verifier_rewards import Score
 
 
 class RewardModel:

@@ -16,11 +16,11 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import spec as specs
-from tunesmith.training import verifier_rewards
 from tunesmith.training.entries.grpo import Grpo
-from tunesmith.training.rollouts import Rollouts, arguments, hold_to_start
+from tunesmith.training.objectives import verifier_rewards
+from tunesmith.training.objectives.rollouts import Rollouts, arguments, hold_to_start
+from tunesmith.training.objectives.verifier_rewards import Score, Signal
 from tunesmith.training.spec import TrainingSpec
-from tunesmith.training.verifier_rewards import Score, Signal
 
 SIGNAL = "signal.json"
 """The file beside the checkpoints with what the probe found."""

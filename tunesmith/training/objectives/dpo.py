@@ -14,9 +14,9 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.weights import preserve_trainable
-from tunesmith.training import pair_batches
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.measurements import Preference
+from tunesmith.training.objectives import pair_batches
 from tunesmith.training.trainer_config import common
 
 
