@@ -10,12 +10,14 @@ writes  models/<name>
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
+from tunesmith.training import fit
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.objectives import dpo, pair_batches
 from tunesmith.training.run import Watch, closing_line, train
@@ -36,6 +38,13 @@ def main(name: str) -> str:
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
+    entry, profile = fit.choose(
+        "dpo",
+        entry,
+        policy,
+        lambda batch: pair_batches.largest_step(pairs, batch),
+        tokens=fmean(pair.tokens for pair in pairs),
+    )
     held_out_pairs = preference_pairs.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     reference = dpo.Reference(ready_rows.read_reference(reference_file), reference_file)
     spec = TrainingSpec(

@@ -17,6 +17,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.objectives import grpo, rollouts, verifier_rewards
 from tunesmith.training.run import Watch, closing_line, train
@@ -45,6 +46,7 @@ def main(name: str) -> str:
     if held_out:
         verifier_rewards.check_gold(score, held_out, str(held_out_file))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
+    entry, profile = fit.choose("grpo", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="grpo",
@@ -54,7 +56,7 @@ def main(name: str) -> str:
         also=None if judge is None else {"judge": judge.model_dump(mode="json")},
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(lengths)),
+        largest_step=rollouts.largest_step(entry, max(lengths), entry.batch_size),
     )
     signal = grpo.probed_once(policy, rows, score, spec, profile)
     rollouts.check(policy, signal.spread, entry, section, train_file)

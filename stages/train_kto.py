@@ -10,12 +10,14 @@ writes  models/<name>
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.objectives import kto
 from tunesmith.training.run import Watch, closing_line, train
@@ -37,6 +39,14 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     kto.check_both(marks, train_file)
+    entry, profile = fit.choose(
+        "kto",
+        entry,
+        policy,
+        lambda batch: kto.largest_step(marks, batch),
+        tokens=fmean(mark.length for mark in marks),
+        least=2,
+    )
     held_out_marks = kto.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     good, bad = kto.weights(marks, entry)
     print(f"  {sum(mark.good for mark in marks)} of {len(marks)} answers are good; losses weigh {good:g}, bad {bad:g}")

@@ -10,12 +10,14 @@ writes  models/<name>
 import sys
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
+from tunesmith.training import fit
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.objectives import pair_batches, reward
 from tunesmith.training.run import Watch, closing_line, train
@@ -35,6 +37,13 @@ def main(name: str) -> str:
     scorer = loading.new_reward_model(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(scorer.hidden_size)
     pairs = preference_pairs.encode(scorer.tokenizer, rows, entry.max_length, section, train_file)
+    entry, profile = fit.choose(
+        "reward",
+        entry,
+        scorer,
+        lambda batch: pair_batches.largest_step(pairs, batch),
+        tokens=fmean(pair.tokens for pair in pairs),
+    )
     held_out_pairs = preference_pairs.encode(scorer.tokenizer, held_out, entry.max_length, section, held_out_file)
     spec = TrainingSpec(
         out=layout.MODELS / name,

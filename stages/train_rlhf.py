@@ -15,6 +15,7 @@ from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.objectives import rlhf, rollouts, verifier_rewards
 from tunesmith.training.run import Watch, closing_line, train
@@ -38,6 +39,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     lengths = rollouts.check(policy, rows, entry, section, train_file)
+    entry, profile = fit.choose("rlhf", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
     rollouts.check_agreement(policy, rows, entry)
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -47,7 +49,7 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(lengths)),
+        largest_step=rollouts.largest_step(entry, max(lengths), entry.batch_size),
         upstream=(reward,),
     )
     with tempfile.TemporaryDirectory() as scratch:

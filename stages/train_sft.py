@@ -16,6 +16,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.objectives import sft
 from tunesmith.training.run import Watch, closing_line, train
@@ -36,6 +37,9 @@ def main(name: str) -> str:
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):
         print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
+    entry, profile = fit.choose(
+        "sft", entry, policy, lambda batch: sft.largest_step(examples, entry, batch), tokens=entry.max_length
+    )
     measured = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -45,7 +49,7 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, sft.tokens(rows, examples, entry)),
         inputs=[train_file, held_out_file],
-        largest_step=sft.largest_step(examples, entry),
+        largest_step=sft.largest_step(examples, entry, entry.batch_size),
         examples=entry.epochs * len(examples),
     )
     with tempfile.TemporaryDirectory() as scratch:

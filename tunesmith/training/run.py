@@ -18,7 +18,7 @@ from transformers import (
     TrainerCallback,
 )
 
-from tunesmith.core import checkpoints, files, journal, lineage, manifest, ready_rows
+from tunesmith.core import checkpoints, console, files, journal, lineage, manifest, ready_rows
 from tunesmith.core.checkpoints import Checkpoint, Store
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
@@ -27,13 +27,13 @@ from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import checks
+from tunesmith.training import checks, fit
 from tunesmith.training import spec as specs
 from tunesmith.training.checkpointer import Checkpointer
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
 from tunesmith.training.measurements import Graded, Measurement, Preference, RightAnswers
 from tunesmith.training.spec import TrainingSpec
-from tunesmith.training.trainer_config import one_precision, patch_trl
+from tunesmith.training.trainer_config import BatchRecorder, one_precision, patch_trl, schedule_of, set_decay
 from tunesmith.training.validation import Validator
 
 PROBE_TOKENS = 32
@@ -82,7 +82,8 @@ def train(
     One that was killed goes on from its newest checkpoint. tokens_of: the tokens of each row that the trainer records,
     padding not counted; by default, those count that the policy read and wrote.
     Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
-    Raises ResourceError where the disk has no room for a checkpoint, and BusyError while another process trains this.
+    Raises ResourceError where the disk has no room for a checkpoint, or the device too little memory. Raises BusyError
+    while another process trains this.
     """
     model = trainer.model
     if profile.device == "cpu":
@@ -156,6 +157,9 @@ def _train_and_check(
     model = trainer.model
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     validator = Validator(log, watch.measure, spec.entry, store)
+    set_decay(trainer, spec.entry)
+    if isinstance(trainer.data_collator, BatchRecorder):
+        trainer.data_collator.schedule = schedule_of(trainer)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of)
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
     if checkpoint is None:
@@ -163,7 +167,12 @@ def _train_and_check(
     else:
         saver.go_on(checkpoint)
         recorder.steps = journal.steps(journal.read(log.path))
-    _run(trainer, [recorder, validator, saver], checkpoint, saver)
+    try:
+        _run(trainer, [recorder, validator, saver], checkpoint, saver)
+    except Exception as error:
+        if (exhausted := console.out_of_memory(error)) is None:
+            raise
+        raise fit.out_of_memory(exhausted, spec, policy, profile) from error
     step = trainer.state.global_step
     used = Used(
         steps=step,

@@ -1,7 +1,7 @@
 """The specification of one training, as its journal and its lineage record it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith.core import journal, lineage, manifest
@@ -85,7 +85,6 @@ class TrainingSpec:
 
 def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
     """The fields of the journal's `start` event that describe the training."""
-    adapter = spec.entry.adapter
     return {
         "model": spec.out.name,
         "method": spec.method,
@@ -97,13 +96,24 @@ def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
         "datasets": spec.datasets,
         "rows": spec.rows,
         "device": profile.name,
-        "largest_step": asdict(spec.largest_step)
-        | {
-            "rank": adapter.rank if adapter else 0,
-            "device": profile.device,
-            "dtype_bytes": profile.dtype.itemsize,
-            "checkpointing": profile.gradient_checkpointing,
-        },
+        "largest_step": step_event(spec.entry, spec.largest_step, profile),
+    }
+
+
+def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.LargestStep:
+    """The largest step of a training, as its journal records it."""
+    return {
+        "batch": step.batch,
+        "length": step.length,
+        "completion": step.completion,
+        "labelled": step.labelled,
+        "rollouts": step.rollouts,
+        "group": step.group,
+        "reference": step.reference,
+        "rank": entry.adapter.rank if entry.adapter else 0,
+        "device": profile.device,
+        "dtype_bytes": profile.dtype.itemsize,
+        "checkpointing": profile.gradient_checkpointing,
     }
 
 

@@ -1,7 +1,9 @@
 """Settings of every trainer: its arguments for this machine, its precision, and a record of its batches."""
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,14 @@ from trl.trainer import utils
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.models.device import Profile
-from tunesmith.training.entries.common import Entry
+from tunesmith.training.entries.common import Batched, Entry
 
-SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+SCHEDULERS = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant_with_warmup",
+    "wsd": "warmup_stable_decay",
+}
 """The names that transformers gives the schedules of the learning rate."""
 
 
@@ -28,6 +35,7 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": entry.batch_size,
+        "gradient_accumulation_steps": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
         "learning_rate": entry.learning_rate,
         "warmup_steps": entry.warmup_share,
         "lr_scheduler_type": SCHEDULERS[entry.scheduler],
@@ -36,6 +44,7 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
         "use_cpu": profile.device == "cpu",
         "bf16": profile.bf16,
         "gradient_checkpointing": profile.gradient_checkpointing,
+        "torch_compile": entry.compile,
         "dataloader_pin_memory": profile.device == "cuda",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # True would log a NaN loss as the running average
@@ -70,6 +79,40 @@ def patch_trl() -> None:
     utils._use_triton = lambda device: True
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """The steps of a training on given rows. batches: in an epoch. accumulation: batches a step; the last of an epoch
+    takes those that are left.
+    """
+
+    batches: int
+    accumulation: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * math.ceil(self.batches / self.accumulation)
+
+    def batches_until(self, step: int) -> int:
+        """The number of batches in the steps up to one, counted from 1, itself included."""
+        epochs, steps = divmod(step, math.ceil(self.batches / self.accumulation))
+        return epochs * self.batches + min(steps * self.accumulation, self.batches)
+
+
+def schedule_of(trainer: Trainer) -> Schedule:
+    """The steps of a trainer that goes over its data set in epochs."""
+    args = trainer.args
+    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
+    return Schedule(batches, args.gradient_accumulation_steps, math.ceil(args.num_train_epochs))
+
+
+def set_decay(trainer: Trainer, entry: Entry) -> None:
+    """Tell the scheduler wsd its number of last steps, in which the learning rate falls."""
+    if entry.scheduler == "wsd":
+        steps = trainer.args.max_steps if trainer.args.max_steps > 0 else schedule_of(trainer).steps
+        trainer.args.lr_scheduler_kwargs = {"num_decay_steps": max(1, round(entry.decay_share * steps))}
+
+
 class BatchRecorder:
     """A data collator that records which rows went into which batch, so that an error can name them."""
 
@@ -77,6 +120,7 @@ class BatchRecorder:
         """ids: the ids of the rows in a feature."""
         self.collator, self.ids = collator, ids
         self.batches: list[list[str]] = []
+        self.schedule = Schedule(1, 1, 1)
         self.skipped = 0
         """Steps that an earlier process made, whose batches are not made again."""
 
@@ -85,10 +129,10 @@ class BatchRecorder:
         return self.collator(features)
 
     def rows_of(self, step: int) -> list[str]:
-        """The ids of the rows of a step, counted from 1; a step is one batch."""
-        position = step - self.skipped - 1
-        return self.batches[position] if 0 <= position < len(self.batches) else []
+        """The ids of the rows of a step, counted from 1."""
+        return self.trained(step)[len(self.trained(step - 1)) :]
 
     def trained(self, step: int) -> list[str]:
         """The ids of the rows of this process's steps up to one."""
-        return [row for batch in self.batches[: step - self.skipped] for row in batch]
+        made = self.schedule.batches_until(max(step, self.skipped)) - self.schedule.batches_until(self.skipped)
+        return [row for batch in self.batches[:made] for row in batch]

@@ -3,10 +3,10 @@
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from tunesmith.models.settings import Turns
-from tunesmith.training.entries.common import Entry
+from tunesmith.training.entries.common import Batched
 
 
-class Sft(Entry):
+class Sft(Batched):
     """Packed supervised fine-tuning of the base, with the loss on the assistant's turns."""
 
     full_rate = 2e-5
@@ -21,6 +21,6 @@ class Sft(Entry):
     neftune: PositiveFloat | None = None
     """Strength of the uniform noise on the embeddings (alpha of Jain et al. 2023, who took 5); null: none."""
     batch_size: PositiveInt = 2
-    """Packed sequences a step."""
+    """Packed sequences that go through the model at once."""
     probes: NonNegativeInt = 4
     """Validation prompts answered before and after the training, to see that the answers changed."""

@@ -82,10 +82,10 @@ def dataset(rows: list[Row], online: Online) -> Dataset:
     return Dataset.from_dict(columns)
 
 
-def largest_step(online: Online, longest_prompt: int) -> LargestStep:
+def largest_step(online: Online, longest_prompt: int, batch_size: int) -> LargestStep:
     """The completions of a step, each as long as it may be. longest_prompt: in tokens."""
     return LargestStep(
-        batch=online.batch_size,
+        batch=batch_size,
         length=longest_prompt + online.max_new_tokens,
         completion=online.max_new_tokens,
         rollouts=online.prompts * online.group,

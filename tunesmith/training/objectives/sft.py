@@ -49,12 +49,12 @@ def tokens(rows: list[Row], examples: Examples, sft: Sft) -> list[int]:
     return [sft.epochs * lengths[row["id"]] for row in rows]
 
 
-def largest_step(examples: Examples, sft: Sft) -> LargestStep:
+def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
     """A batch of full sequences, in which the share of trained tokens is that of the examples."""
     trained = sum(sum(example.completion_mask) for example in examples.values())
     share = trained / sum(len(example.input_ids) for example in examples.values())
-    labelled = round(share * sft.batch_size * sft.max_length)
-    return LargestStep(batch=sft.batch_size, length=sft.max_length, labelled=labelled)
+    labelled = round(share * batch_size * sft.max_length)
+    return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled)
 
 
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
