@@ -157,8 +157,8 @@ def make_llama(dtype: torch.dtype, vocabulary: int = 64) -> LlamaForCausalLM:
     return LlamaForCausalLM(config).to(dtype)
 
 
-def saved_bytes(trained: Any, tokens: int, *, autocast: bool, packed: bool = False) -> int:
-    """Bytes that autograd saves in a forward pass of the layers, with a mask or on two packed rows, but parameters."""
+def saved_bytes(trained: Any, tokens: int, *, autocast: bool, rows: int = 1, masked: bool = False) -> int:
+    """Bytes that autograd saves in a forward pass of the layers, but parameters: under a mask, or on packed rows."""
     own = {parameter.untyped_storage().data_ptr() for parameter in trained.parameters()}
     storages: dict[int, torch.UntypedStorage] = {}
 
@@ -172,22 +172,23 @@ def saved_bytes(trained: Any, tokens: int, *, autocast: bool, packed: bool = Fal
     mask = torch.ones((1, 1, tokens, tokens), dtype=torch.bool).tril()
     context = torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext()
     full = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
-    inputs: dict[str, Any] = {"attention_mask": mask}
-    if packed:
+    inputs: dict[str, Any] = {"attention_mask": mask if masked else None}
+    if rows > 1:
         use_row_by_row(full)
-        half = torch.arange(tokens // 2)
-        rows = torch.tensor([0, tokens // 2, tokens], dtype=torch.int32)
-        inputs = {"position_ids": torch.cat([half, half])[None], "cu_seq_lens_q": rows}
+        row = torch.arange(tokens // rows)
+        offsets = torch.arange(rows + 1, dtype=torch.int32) * (tokens // rows)
+        inputs = {"position_ids": torch.cat([row] * rows)[None], "cu_seq_lens_q": offsets}
     casting = disable_input_dtype_casting(trained, active=autocast)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor), context, casting:
         full.base_model(input_ids=ids, use_cache=False, **inputs)
     return sum(storage.nbytes() for storage in storages.values())
 
 
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("attention", ["rows on a CPU", "rows on a GPU", "a mask"])
 @pytest.mark.parametrize("compute", [FLOAT32, BF16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["lora", "full"])
-def test_predicted_activations_are_those_that_autograd_saves(kind: WeightsKind, compute: int, device: str) -> None:
+def test_predicted_activations_are_those_that_autograd_saves(kind: WeightsKind, compute: int, attention: str) -> None:
+    """On a GPU, packed rows attend in one call without a mask, as here one row does."""
     policy: Any = make_llama(torch.float32 if compute == FLOAT32 else torch.bfloat16)
     shape = model_shape.from_model(policy)
     if kind == "lora":
@@ -195,9 +196,13 @@ def test_predicted_activations_are_those_that_autograd_saves(kind: WeightsKind, 
     for parameter in policy.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    device = "cuda" if attention == "rows on a GPU" else "cpu"
     workload = replace(SFT, weights=kind, batch=1, length=TOKENS, rank=4, machine=Machine(device, compute, False))
+    if attention == "a mask":
+        workload = replace(workload, objective="kto")
     copies = memory.autocast_copies(shape, workload) if kind == "full" else 0
-    saved = saved_bytes(policy.train(), TOKENS, autocast=compute == BF16, packed=workload.row_by_row)
+    rows = 2 if attention == "rows on a CPU" else 1
+    saved = saved_bytes(policy.train(), TOKENS, autocast=compute == BF16, rows=rows, masked=attention == "a mask")
     assert activations.saved(shape, workload) + copies == pytest.approx(saved, rel=0.03)
 
 
@@ -250,12 +255,10 @@ def test_predicted_recomputation_is_what_a_backward_pass_holds(kind: WeightsKind
     policy.enable_input_require_grads()
     policy = weights.add_lora(policy, Lora(rank=4, alpha=8, dropout=0.0)).train()
     tokens = 512
-    mask = torch.ones((1, 1, tokens, tokens), dtype=torch.bool).tril()
     ids, base = torch.zeros((1, tokens), dtype=torch.long), policy.get_base_model().base_model
     casting = disable_input_dtype_casting(policy)
     with LiveTensors(policy.parameters()) as live, torch.autocast("cpu", dtype=torch.bfloat16), casting:
-        live.add(mask.untyped_storage())
-        output = base(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        output = base(input_ids=ids, attention_mask=None, use_cache=False).last_hidden_state
         output.backward(torch.ones_like(output))
     workload = replace(SFT, weights=kind, batch=1, length=tokens, rank=4)
     saved = activations.saved(shape, workload) - activations.last_norm(shape, workload)

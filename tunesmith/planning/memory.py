@@ -6,19 +6,17 @@ saved, and the output head runs backward. ``backward``: a layer is recomputed am
 measurements.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tunesmith.planning import activations
+from tunesmith.planning import activations, optimizers
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import FLOAT32, Workload
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a parameter: 4 bits, an 8-bit constant for every 64 of them, a float32 for every 256 of those: 4.127 bits
 (Dettmers et al. 2023, section 3, with double quantization). Embeddings, norms and the output head stay unquantized."""
-ADAM = 2
-"""Moments that AdamW keeps for a trained parameter, in its dtype."""
-
 CUDA_CONTEXT = 500_000_000
 """The driver's share of a GPU, which torch does not count: 400 MB before training loads its kernels
 (pytorch/pytorch#109888)."""
@@ -74,7 +72,7 @@ def predict(shape: Shape, workload: Workload) -> Memory:
     parts = {
         "weights": trained if is_full else _frozen(shape, workload, scores=scores),
         "adapter": adapter,
-        "optimizer": ADAM * trained,
+        "optimizer": optimizer_state(shape, workload),
         "reference": artifact(shape, workload) if workload.reference else 0,
         "reward_model": _frozen(shape, workload, scores=True) + adapter if workload.objective == "rlhf" else 0,
         "framework": _framework(shape, workload, saved),
@@ -94,7 +92,45 @@ def trainable(shape: Shape, workload: Workload) -> int:
     """The number of trained parameters; a reward model trains its head, of one output, in full."""
     if workload.weights == "full":
         return _parameters(shape, scores=workload.objective == "reward")
-    return shape.lora_parameters(workload.rank) + (shape.hidden if workload.objective == "reward" else 0)
+    count = sum(map(math.prod, trained_tensors(shape, workload)))
+    # Experts kept in one tensor are not among the linear layers.
+    experts = 0 if workload.targets else workload.rank * (shape.lora_rank_1 - sum(map(sum, shape.linears)))
+    return count + experts + sum(map(math.prod, trained_embeddings(shape, workload)))
+
+
+def trained_tensors(shape: Shape, workload: Workload) -> list[tuple[int, ...]]:
+    """The shapes of the trained tensors but embeddings, vectors of all norms and biases as one."""
+    scores, head = workload.objective == "reward", shape.head // shape.hidden
+    if workload.weights == "full":
+        rest = shape.parameters - shape.linear_parameters - shape.embedding - shape.head
+        heads = [(1, shape.hidden)] if scores else [(head, shape.hidden)] if head else []
+        return [*((outputs, inputs) for inputs, outputs in shape.linears), *heads, (max(rest, 0),)]
+    adapted = shape.adapted(workload.targets)
+    tensors: list[tuple[int, ...]] = [size for i, o in adapted for size in ((workload.rank, i), (o, workload.rank))]
+    if workload.dora:
+        tensors += [(outputs,) for _, outputs in adapted]
+    if scores:
+        tensors.append((1, shape.hidden))
+    elif workload.embeddings and head:
+        tensors.append((head, shape.hidden))
+    return tensors
+
+
+def trained_embeddings(shape: Shape, workload: Workload) -> list[tuple[int, int]]:
+    """The shape of the token embedding where it trains."""
+    trains = workload.weights == "full" or workload.embeddings
+    return [(shape.vocabulary, shape.hidden)] if trains else []
+
+
+def optimizer_state(shape: Shape, workload: Workload) -> int:
+    """Bytes of the optimizer's state on the device."""
+    return optimizers.state(
+        workload.optimizer,
+        trained_tensors(shape, workload),
+        trained_embeddings(shape, workload),
+        trained_bytes=workload.trained_bytes,
+        device=workload.machine.device,
+    )
 
 
 def artifact(shape: Shape, workload: Workload) -> int:
@@ -151,20 +187,21 @@ def autocast_copies(shape: Shape, workload: Workload) -> int:
     """Copies of all trained layers in a lower precision, which autocast keeps until the forward pass is over."""
     if not workload.autocast:
         return 0
-    layers = shape.linear_parameters if workload.weights == "full" else shape.lora_parameters(workload.rank)
+    full = workload.weights == "full"
+    layers = shape.linear_parameters if full else shape.lora_parameters(workload.rank, workload.targets)
     return layers * workload.machine.compute_bytes
 
 
 def _head_gradient(shape: Shape, workload: Workload) -> int:
     """Gradient of the output head, which TRL sums in float32 before the rest of the backward pass begins."""
-    trains = workload.weights == "full" and workload.objective != "reward"
-    return shape.vocabulary * shape.hidden * FLOAT32 if trains else 0
+    trains = (workload.weights == "full" or workload.embeddings) and workload.objective != "reward"
+    return shape.embedding * FLOAT32 if trains else 0
 
 
 def _embedding_gradient(shape: Shape, workload: Workload) -> int:
     """Gradient of a tied embedding, which the end of the backward pass adds to that of the output head."""
-    tied = workload.weights == "full" and not shape.head
-    return shape.vocabulary * shape.hidden * workload.trained_bytes if tied else 0
+    tied = (workload.weights == "full" or workload.embeddings) and not shape.head
+    return shape.embedding * workload.trained_bytes if tied else 0
 
 
 def _framework(shape: Shape, workload: Workload, saved: int) -> int:
