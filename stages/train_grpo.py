@@ -70,7 +70,7 @@ def main(name: str) -> str:
             rows_of=lambda step: score.last,
             measure=rollouts.validation(policy, held_out, entry, score.of_all),
             max_kl=entry.max_kl,
-            epochs=entry.steps * entry.prompts / len(signal.spread),
+            epochs=entry.steps // entry.num_iterations * entry.prompts / len(signal.spread),
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},
             files={grpo.SIGNAL: grpo.text_of(signal)},
         )

@@ -60,7 +60,7 @@ def main(name: str) -> str:
             rows_of=lambda step: judge.last,
             measure=rollouts.validation(policy, held_out, entry, rlhf.watched(judge, entry)),
             max_kl=entry.max_kl,
-            epochs=entry.steps * entry.prompts / len(rows),
+            epochs=entry.steps // entry.num_iterations * entry.prompts / len(rows),
         )
         train(trainer, policy, spec, watch, profile)
     return closing_line(spec)

@@ -250,9 +250,10 @@ def test_generation_that_disagrees_with_training_is_an_error(project: Path, monk
     ("objective", "params"),
     [
         ("sft", {"scheduler": "cosine", "weight_decay": 0.1, "max_grad_norm": 0.5, "neftune": 5.0}),
-        ("dpo", {"scheduler": "constant", "weight_decay": 0.1}),
-        ("grpo", {"loss_type": "dr_grpo", "scale_rewards": "none", "epsilon_high": 0.28}),
-        ("grpo", {"loss_type": "cispo", "importance_sampling_level": "sequence"}),
+        ("dpo", {"scheduler": "constant", "weight_decay": 0.1, "gradient_accumulation": 2}),
+        ("grpo", {"loss_type": "dr_grpo", "scale_rewards": "none", "epsilon_high": 0.28, "delta": 1.5}),
+        ("grpo", {"loss_type": "cispo", "importance_sampling_level": "sequence", "mask_truncated_completions": True}),
+        ("rlhf", {"num_iterations": 2, "normalize_advantages": True, "reward_clip_range": [-5.0, 5.0]}),
     ],
 )
 def test_the_knobs_of_an_entry_reach_its_trainer(
@@ -264,7 +265,7 @@ def test_the_knobs_of_an_entry_reach_its_trainer(
     method_project.write_params(project, changed)
     seen: list[Any] = []
     train = run_module.train
-    stage = {"sft": train_sft, "dpo": train_dpo, "grpo": train_grpo}[objective]
+    stage = {"sft": train_sft, "dpo": train_dpo, "grpo": train_grpo, "rlhf": train_rlhf}[objective]
 
     def spy(trainer: Any, *rest: Any, **more: Any) -> Any:
         seen.append(trainer)
@@ -273,9 +274,15 @@ def test_the_knobs_of_an_entry_reach_its_trainer(
     monkeypatch.setattr(stage, "train", spy)
     out = run(objective, "lora")
     arguments = vars(seen[0].args)
-    names = {"scheduler": "lr_scheduler_type", "neftune": "neftune_noise_alpha"}
+    names = {
+        "scheduler": "lr_scheduler_type",
+        "neftune": "neftune_noise_alpha",
+        "gradient_accumulation": "gradient_accumulation_steps",
+    }
     for param, value in params.items():
-        expected = {"constant": "constant_with_warmup"}.get(value, value)
-        assert arguments[names.get(param, param)] == expected, param
+        expected = {"constant": "constant_with_warmup"}.get(str(value), value)
+        assert arguments[names.get(param, param)] == (tuple(expected) if isinstance(expected, list) else expected), (
+            param
+        )
     rates = [step["learning_rate"] for step in journal.steps(journal.read(out / journal.NAME))]
     assert (len(set(rates)) == 1) is (params.get("scheduler") == "constant")

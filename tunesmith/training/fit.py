@@ -15,6 +15,7 @@ from tunesmith.core.errors import ResourceError
 from tunesmith.core.params import Objective
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
+from tunesmith.planning import fit as planned
 from tunesmith.planning import hardware, memory, model_shape, workload
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import Workload
@@ -22,8 +23,6 @@ from tunesmith.training import spec as specs
 from tunesmith.training.entries.common import Batched, Entry
 from tunesmith.training.spec import LargestStep, TrainingSpec
 
-SHARE = 0.95
-"""The share of the memory that a prediction may fill: predictions are too low by 5% at most (benchmarks/memory.py)."""
 LESS = 0.8
 """The share of what was predicted that a training may take after it ran out of memory, to be suggested then."""
 DIGITS = 3
@@ -49,7 +48,7 @@ class Fit(Generic[E]):
 
     def recomputed(self, shape: Shape) -> "Fit[E]":
         """The same with layers recomputed."""
-        work = replace(self.workload, machine=replace(self.workload.machine, checkpointing=True))
+        work = planned.with_recomputation(self.workload, True)
         profile = replace(self.profile, gradient_checkpointing=True)
         return replace(self, profile=profile, workload=work, predicted=memory.predict(shape, work).total)
 
@@ -66,7 +65,7 @@ def choose(
     fits = [_fit(objective, each, policy.profile, shape, step_of) for each in _batchings(entry, tokens, least)]
     allowed = {"auto": (False, True), "always": (True,), "never": (False,)}[entry.checkpointing]
     tried = [fit.recomputed(shape) if recompute else fit for recompute in allowed for fit in fits]
-    chosen = next((fit for fit in tried if fit.predicted <= SHARE * budget), tried[-1])
+    chosen = next((fit for fit in tried if planned.fits(shape, fit.workload, budget)), tried[-1])
     batches = f", {chosen.workload.accumulation} a step" if chosen.workload.accumulation > 1 else ""
     print(
         f"  plan: {formatting.size(chosen.predicted)} of {formatting.size(budget)} of memory; batches of "
@@ -80,14 +79,14 @@ def choose(
 def out_of_memory(error: BaseException, spec: TrainingSpec, policy: OpenModel, profile: Profile) -> ResourceError:
     """The error for a user whose device is too small for a training: what was predicted, and what to lower to what."""
     shape, budget = model_shape.read(str(policy.full_weights)), _budget(profile)
-    planned = _fit(spec.objective, spec.entry, profile, shape, lambda batch: spec.largest_step)
+    ran = _fit(spec.objective, spec.entry, profile, shape, lambda batch: spec.largest_step)
     if profile.gradient_checkpointing:
-        planned = planned.recomputed(shape)
-    wanted = LESS * min(planned.predicted, budget)
-    lower = [f"{change} ({formatting.size(size)})" for change, size in _changes(planned, shape) if size <= wanted]
+        ran = ran.recomputed(shape)
+    wanted = LESS * min(ran.predicted, budget)
+    lower = [f"{change} ({formatting.size(size)})" for change, size in _changes(ran, shape) if size <= wanted]
     lower = lower or ["a smaller max_length, or a smaller base model"]
     says = str(error).partition(" Of the allocated memory")[0].partition("\n")[0]
-    sizes = f"{formatting.size(planned.predicted)} of {formatting.size(budget)}"
+    sizes = f"{formatting.size(ran.predicted)} of {formatting.size(budget)}"
     return ResourceError(
         f"{spec.out}: {says}; `tunesmith plan` predicted {sizes}",
         fix=f"in params.yaml, {spec.objective}.{spec.out.name}: {' or '.join(lower)}. Or end what else uses the memory",
@@ -114,7 +113,7 @@ def _batchings(entry: E, tokens: float | None, least: int) -> list[E]:
     if not isinstance(entry, Batched) or entry.tokens_per_step is None:
         return [entry]
     assert tokens is not None
-    examples = max(least, _rounded(entry.tokens_per_step / tokens))
+    examples = _rounded(entry.tokens_per_step / tokens, least)
     batches = [batch for batch in _divisors(examples) if batch >= least]
     return [
         entry.model_copy(update={"batch_size": batch, "gradient_accumulation": examples // batch}) for batch in batches
@@ -136,11 +135,10 @@ def _budget(profile: Profile) -> int:
     return hardware.ram()
 
 
-def _rounded(examples: float) -> int:
-    """To DIGITS binary digits, and at least 1."""
-    whole = max(1, round(examples))
-    unit = 1 << max(0, whole.bit_length() - DIGITS)
-    return round(whole / unit) * unit
+def _rounded(examples: float, least: int) -> int:
+    """To DIGITS binary digits and a multiple of ``least``, at least one."""
+    unit = max(least, 1 << max(0, round(examples).bit_length() - DIGITS))
+    return max(1, round(examples / unit)) * unit
 
 
 def _divisors(number: int) -> list[int]:

@@ -30,6 +30,8 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks, fit
 from tunesmith.training import spec as specs
 from tunesmith.training.checkpointer import Checkpointer
+from tunesmith.training.entries.common import Entry
+from tunesmith.training.entries.online import Online
 from tunesmith.training.journal_callback import Recorder, RowsOfStep
 from tunesmith.training.measurements import Graded, Measurement, Preference, RightAnswers
 from tunesmith.training.spec import TrainingSpec
@@ -125,6 +127,11 @@ def closing_line(spec: TrainingSpec) -> str:
     return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
 
 
+def _reused(entry: Entry) -> int:
+    """The steps on the same completions, which TRL's trainers would write anew after a resume."""
+    return entry.num_iterations if isinstance(entry, Online) else 1
+
+
 class Used(TypedDict):
     """The part of the journal's `end` that the steps determine."""
 
@@ -160,7 +167,7 @@ def _train_and_check(
     set_decay(trainer, spec.entry)
     if isinstance(trainer.data_collator, BatchRecorder):
         trainer.data_collator.schedule = schedule_of(trainer)
-    saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of)
+    saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of, every=_reused(spec.entry))
     recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
     if checkpoint is None:
         _measure_start(log, model, policy.tokenizer, watch, validator, saver)

@@ -12,7 +12,7 @@ from tunesmith.core.ready_rows import Row
 from tunesmith.models import settings
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
-from tunesmith.training.entries.common import Entry
+from tunesmith.training.entries.common import Batched, Entry
 
 TITLES: dict[Objective, str] = {
     "sft": "SFT",
@@ -114,6 +114,8 @@ def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.Lar
         "device": profile.device,
         "dtype_bytes": profile.dtype.itemsize,
         "checkpointing": profile.gradient_checkpointing,
+        "accumulation": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
+        "optimizer": entry.optimizer,
     }
 
 

@@ -18,10 +18,9 @@ class Grpo(Online):
     """Verifiers with their weights, such as {number: 1.0}. Required."""
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo"] = "dapo"
     """The loss as TRL names it: how the tokens of answers of different lengths are weighed, and what is clipped."""
-    epsilon: PositiveFloat = 0.2
-    """The distance below 1 to which the ratio of probabilities to those at sampling is clipped."""
-    epsilon_high: PositiveFloat | None = None
-    """The distance above 1; null: epsilon. DAPO (Yu et al. 2025) takes 0.28."""
+    delta: PositiveFloat | None = None
+    """The bound of the ratio where the advantage is negative, which epsilon does not clip there (INTELLECT-2); null:
+    none. Above 1 + epsilon_high, and with loss_type grpo, dr_grpo, bnpo or dapo."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
     """Whether each token has a ratio of its own, or an answer one for all (GSPO, Zheng et al. 2025)."""
     scale_rewards: Literal["group", "batch", "none"] = "group"

@@ -31,7 +31,7 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
 
     Raises TrainingError where `verifier_rewards.check_rollouts` finds no signal.
     """
-    rows = rows[: grpo.steps * grpo.prompts]
+    rows = rows[: grpo.steps // grpo.num_iterations * grpo.prompts]
     size = max(1, grpo.batch_size // grpo.probe)
     answers = []
     for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True):
@@ -88,8 +88,7 @@ def make_trainer(
             args=GRPOConfig(
                 **arguments(grpo, profile, scratch),
                 loss_type=grpo.loss_type,
-                epsilon=grpo.epsilon,
-                epsilon_high=grpo.epsilon_high,
+                delta=grpo.delta,
                 importance_sampling_level=grpo.importance_sampling_level,
                 scale_rewards=grpo.scale_rewards,
             ),

@@ -71,7 +71,12 @@ def make_trainer(
         trainer = Trainer(
             policy.model,
             reward_funcs=[scorer, *watched],
-            args=RLOOConfig(**arguments(rlhf, profile, scratch), reward_weights=[1.0, *(0.0 for _ in watched)]),
+            args=RLOOConfig(
+                **arguments(rlhf, profile, scratch),
+                reward_weights=[1.0, *(0.0 for _ in watched)],
+                normalize_advantages=rlhf.normalize_advantages,
+                reward_clip_range=rlhf.reward_clip_range,
+            ),
             train_dataset=prompts,
             processing_class=policy.tokenizer,
         )

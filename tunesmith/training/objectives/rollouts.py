@@ -40,6 +40,10 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
         "shuffle_dataset": False,  # `dataset` has shuffled them
         "num_generations": online.group,
         "max_completion_length": online.max_new_tokens,
+        "num_iterations": online.num_iterations,
+        "epsilon": online.epsilon,
+        "epsilon_high": online.epsilon_high,
+        "mask_truncated_completions": online.mask_truncated_completions,
         "temperature": online.temperature,
         # TRL would load the reference of a policy without adapter from disk, where its start need not be.
         "beta": 0.0 if online.weights == "full" else online.beta,
@@ -73,7 +77,7 @@ def dataset(rows: list[Row], online: Online) -> Dataset:
 
     prompt, which is its turns and its tools, and row are JSON, since Arrow would give all messages the same fields.
     """
-    drawn = batch_order.drawn(rows, online.steps * online.prompts, seed=online.seed)
+    drawn = batch_order.drawn(rows, online.steps // online.num_iterations * online.prompts, seed=online.seed)
     columns = {
         "row_id": [row["id"] for row in drawn],
         "prompt": [json.dumps([row["prompt"], row.get("tools")]) for row in drawn],
