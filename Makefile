@@ -78,8 +78,9 @@ image:
 	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-# Left out of the locks: torch (docs/decisions/004). Its build on PyPI needs the packages of requirements-cuda.lock.
-CUDA := ^(nvidia-|cuda-|triton==)
+# Left out of the locks: torch (docs/decisions/004). Its build on PyPI needs the packages of requirements-cuda.lock, where
+# liger-kernel is too: it needs triton.
+CUDA := ^(nvidia-|cuda-|triton==|liger-kernel==)
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --all-extras \
 	  --no-emit-package torch \

@@ -44,7 +44,6 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
         "use_cpu": profile.device == "cpu",
         "bf16": profile.bf16,
         "gradient_checkpointing": profile.gradient_checkpointing,
-        "torch_compile": entry.compile,
         "dataloader_pin_memory": profile.device == "cuda",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # True would log a NaN loss as the running average

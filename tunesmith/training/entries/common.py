@@ -82,8 +82,6 @@ class Entry(Section):
     checkpointing: Literal["auto", "always", "never"] = "auto"
     """Whether layers are computed again in the backward pass, which takes a third more time and far less memory; auto:
     where `tunesmith plan` says that the training does not fit otherwise."""
-    compile: bool = False
-    """Whether torch compiles the model: minutes at the start, then faster steps on a GPU. Losses differ by rounding."""
     seed: NonNegativeInt = 20
     """Seed of everything random: the order of the rows, the adapter's initial values, dropout, sampled answers."""
     probes: NonNegativeInt = 16

@@ -13,6 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
 from tunesmith.models.device import Profile
+from tunesmith.models.float8 import use_float8
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
@@ -71,6 +72,8 @@ def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profi
     if not packs_exactly(policy.model, trainer.data_collator([together]), longest[-1]):
         print("  not packed: in this model, rows that are packed together change each other")
         trainer = _trainer(policy, examples, sft, profile, scratch, packing=False)
+    if sft.float8:
+        use_float8(policy.model, profile)
     ids = {tuple(example.input_ids): row for row, example in examples.items()}
     trainer.data_collator = BatchRecorder(trainer.data_collator, lambda feature: _rows(feature, ids))
     return trainer
@@ -87,6 +90,7 @@ def _trainer(
         packing_strategy="bfd",
         completion_only_loss=True,
         neftune_noise_alpha=sft.neftune,
+        torch_compile=sft.compile,
     )
     columns = {
         "input_ids": [example.input_ids for example in examples.values()],
