@@ -12,6 +12,7 @@ from trl.trainer import utils
 
 from tunesmith.core.errors import TrainingError
 from tunesmith.models.device import Profile
+from tunesmith.training import optimizers
 from tunesmith.training.entries.common import Entry
 
 SCHEDULERS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -28,6 +29,7 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": entry.batch_size,
+        "optim": optimizers.argument(entry.optimizer),
         "learning_rate": entry.learning_rate,
         "warmup_steps": entry.warmup_share,
         "lr_scheduler_type": SCHEDULERS[entry.scheduler],

@@ -1,13 +1,22 @@
 """Params that the entries of all objectives share."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self, TypeAlias
 
 import yaml
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
 from tunesmith.models.settings import Lora
 
+Optimizer: TypeAlias = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon"]
 USUAL_SIZE = 4096
 """The hidden size of the models of 7 to 8 billion parameters for which published defaults were chosen."""
 LARGER, SMALLER = 0.781, 0.0775
@@ -57,6 +66,10 @@ class Entry(Section):
     """Share of the steps in which the learning rate rises to its peak."""
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """The learning rate after its peak: it falls to 0 in a line or a half cosine, or stays."""
+    optimizer: Optimizer = "adamw"
+    """adamw (Loshchilov and Hutter 2019), the same with moments in 8 bits (adamw_8bit) or with these also in the machine's
+    memory where the GPU's is full (paged_adamw_8bit), adafactor (Shazeer and Stern 2018), or muon (Jordan et al. 2024)
+    for matrices, with adamw for all else."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the trained weights, biases and norms left out (Loshchilov and Hutter 2019)."""
     max_grad_norm: PositiveFloat = 1.0
@@ -79,6 +92,11 @@ class Entry(Section):
     rows, both are the last."""
     patience: PositiveInt | None = None
     """Measurements in a row without a new best after which the training stops; null: never."""
+
+    @model_validator(mode="after")
+    def _adapter_fits(self) -> Self:
+        self.lora.check_fits(self.weights)
+        return self
 
     def at_size(self, hidden_size: int) -> Self:
         """The entry with a learning rate: that of its params, or else the default for a model of this hidden size."""
