@@ -85,11 +85,13 @@ def train(base: Path, name: str, *, kill_at: int | None = None, **changes: Any) 
     sft = settings(**changes)
     set_seed(sft.seed)
     policy = loading.open_policy(base, base, EXACT, sft.weights, sft.lora)
-    trainer = make_trainer(policy, tokens(policy.tokenizer, ROWS, sft), sft, EXACT, base.parent / "scratch")
+    examples = tokens(policy.tokenizer, ROWS, sft)
+    trainer = make_trainer(policy, examples, sft, EXACT, base.parent / "scratch")
     if kill_at:
         trainer.add_callback(Killer(kill_at))
     watch = Watch(probes=PROBES, rows_of=trainer.data_collator.rows_of)
-    run.train(trainer, policy, spec_of(sft, base.parent / name, base), watch, EXACT)
+    tokens_of = {row: len(example.input_ids) for row, example in examples.items()}
+    run.train(trainer, policy, spec_of(sft, base.parent / name, base), watch, EXACT, tokens_of=tokens_of)
     assert trainer.state.global_step == 2
     return policy
 
@@ -218,7 +220,7 @@ def test_adapters_that_a_model_has_no_place_for_are_refused(base: Path, lora: di
     ("config", "begins"),
     [
         ({"r": 64}, None),
-        ({"r": 128}, "vLLM serves this adapter, of rank 128, where serve.max_lora_rank is no less"),
+        ({"r": 128}, "vLLM serves this adapter, of rank 128, only where serve.max_lora_rank is no less"),
         ({"r": 1024}, "vLLM cannot serve this adapter, since its rank 1024 is over"),
         ({"r": 8, "use_dora": True}, "vLLM cannot serve this adapter, since it is a variant of LoRA (use_dora)"),
         ({"r": 8, "use_dora": True, "task_type": "SEQ_CLS"}, None),

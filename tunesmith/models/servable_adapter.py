@@ -65,6 +65,7 @@ def warnings(config: Mapping[str, object]) -> list[str]:
     rank = config.get("r")
     if isinstance(rank, int) and USUAL_RANK < rank <= HIGHEST_RANK:
         found.append(
-            f"vLLM serves this adapter, of rank {rank}, where serve.max_lora_rank is no less ({USUAL_RANK} unless set)"
+            f"vLLM serves this adapter, of rank {rank}, only where serve.max_lora_rank is no less: it is {USUAL_RANK} "
+            "where params.yaml does not say"
         )
     return found

@@ -20,7 +20,7 @@ FROM_WEIGHTS: tuple[Init, ...] = ("pissa", "olora")
 
 
 class Lora(Section):
-    """Low-rank adaptation (Hu et al. 2021): the adapter that a training adds. A model that has one keeps it as it is."""
+    """Low-rank adaptation (Hu et al. 2021): the adapter that a training adds. A start that has one keeps it as it is."""
 
     rank: PositiveInt = 16
     alpha: PositiveInt = 32
@@ -33,7 +33,7 @@ class Lora(Section):
     """Whether the scale is alpha / √rank, which keeps updates of high ranks as large as those of low ones
     (Kalajdzievski 2023)."""
     dora: bool = False
-    """Whether a magnitude is trained for each output of a layer, apart from its direction (Liu et al. 2024). Slower, and
+    """Whether the magnitude of each output of a layer is trained apart from its direction (Liu et al. 2024). Slower, and
     for vLLM to be merged."""
     init: Init = "default"
     """The adapter's initial values: of Hu et al., where the update is zero (default; gaussian with normal values);

@@ -33,8 +33,8 @@ INITS: dict[Init, bool | str] = {
     "olora": "olora",
     "orthogonal": "orthogonal",
 }
-"""peft's names of initial values. PiSSA's singular vectors are found in 16 iterations (Halko et al. 2011), as its authors
-do: seconds for a model of 7 billion parameters, where a full decomposition takes an hour."""
+"""peft's names of initial values. PiSSA's singular vectors are found in 16 iterations (Halko et al. 2011), as its
+authors do for large models, where a full decomposition takes long."""
 
 
 def quantization(profile: Profile) -> BitsAndBytesConfig:
@@ -123,8 +123,9 @@ def _check_targets(model: PreTrainedModel, lora: Lora) -> None:
     names = sorted({name.split(".")[-1] for name in layers})
     if lora.targets != "all-linear":
         if unknown := [name for name in lora.targets if name not in names]:
+            quoted = ", ".join(map(repr, unknown))
             raise ParamsError(
-                f"lora.targets: the model has no linear layer {', '.join(map(repr, unknown))}{meant(unknown[0], names)}",
+                f"lora.targets: the model has no linear layer {quoted}{meant(unknown[0], names)}",
                 fix=f"name some of {', '.join(names)}, or all-linear",
             )
         layers = {name: module for name, module in layers.items() if name.split(".")[-1] in lora.targets}

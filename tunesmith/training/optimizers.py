@@ -68,7 +68,7 @@ class MuonAndAdamW(Optimizer):
 def make_muon(trainer: Trainer) -> MuonAndAdamW:
     """Muon over the trained hidden matrices of a trainer's model, factors of adapters among them.
 
-    Embeddings, output heads, norms, biases, magnitudes of DoRA and stacks of matrices, such as the experts of a mixture,
+    Embeddings, output heads, norms, biases, DoRA's magnitudes and stacks of matrices, such as the experts of a mixture,
     are AdamW's. The updates have the size of AdamW's (``match_rms_adamw``, Liu et al. 2025), so that both take its
     learning rate; biases and norms do not decay.
     """

@@ -67,7 +67,7 @@ class Entry(Section):
     scheduler: Literal["linear", "cosine", "constant"] = "linear"
     """The learning rate after its peak: it falls to 0 in a line or a half cosine, or stays."""
     optimizer: Optimizer = "adamw"
-    """adamw (Loshchilov and Hutter 2019), the same with moments in 8 bits (adamw_8bit) or with these also in the machine's
+    """adamw (Loshchilov and Hutter 2019), the same with moments in 8 bits (adamw_8bit) that may move to the machine's
     memory where the GPU's is full (paged_adamw_8bit), adafactor (Shazeer and Stern 2018), or muon (Jordan et al. 2024)
     for matrices, with adamw for all else."""
     weight_decay: NonNegativeFloat = 0.0
