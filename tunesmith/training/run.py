@@ -24,10 +24,10 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.ready_rows import Row
-from tunesmith.models import generation, saving, weights
+from tunesmith.models import generation, saving, servable_adapter, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import checks, fit
+from tunesmith.training import checks, fit, optimizers
 from tunesmith.training import spec as specs
 from tunesmith.training.checkpointer import Checkpointer
 from tunesmith.training.entries.common import Entry
@@ -88,6 +88,10 @@ def train(
     while another process trains this.
     """
     model = trainer.model
+    optimizers.prepare(trainer, spec.entry.optimizer)
+    if isinstance(model, PeftModel):
+        for text in servable_adapter.warnings(weights.saved_config(model)):
+            print(f"  warning: {text}", flush=True)
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()

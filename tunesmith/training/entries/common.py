@@ -70,9 +70,9 @@ class Entry(Section):
     decay_share: Annotated[float, Field(gt=0, le=1)] = 0.2
     """Share of the steps in which the learning rate of wsd falls to 0; other schedulers do not read it."""
     optimizer: Optimizer = "adamw"
-    """adamw (Loshchilov and Hutter 2019), the same with moments in 8 bits (adamw_8bit, on a GPU) or with these also in
-    the machine's memory where the GPU's is full (paged_adamw_8bit), adafactor (Shazeer and Stern 2018), or muon (Jordan
-    et al. 2024) for matrices, with adamw for all else."""
+    """adamw (Loshchilov and Hutter 2019), the same with moments in 8 bits (adamw_8bit) that may move to the machine's
+    memory where the GPU's is full (paged_adamw_8bit), adafactor (Shazeer and Stern 2018), or muon (Jordan et al. 2024)
+    for matrices, with adamw for all else."""
     weight_decay: NonNegativeFloat = 0.0
     """Decay of the trained weights, biases and norms left out."""
     max_grad_norm: PositiveFloat = 1.0
@@ -98,6 +98,11 @@ class Entry(Section):
     rows, both are the last."""
     patience: PositiveInt | None = None
     """Measurements in a row without a new best after which the training stops; null: never."""
+
+    @model_validator(mode="after")
+    def _adapter_fits(self) -> Self:
+        self.lora.check_fits(self.weights)
+        return self
 
     def at_size(self, hidden_size: int) -> Self:
         """The entry with a learning rate: that of its params, or else the default for a model of this hidden size."""
