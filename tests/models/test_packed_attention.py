@@ -6,7 +6,7 @@ import torch
 from tiny_model import make_model
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
 
-from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
+from tunesmith.models.packed_attention import packs_exactly, attend_packed
 
 LENGTHS = [5, 1, 12, 7]
 SMALL: dict[str, Any] = {
@@ -43,7 +43,7 @@ def packed() -> dict[str, torch.Tensor]:
 
 def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(model: LlamaForCausalLM) -> None:
     reference, batch = deepcopy(model), packed()
-    use_row_by_row(model)
+    attend_packed(model)
     logits = model(**batch, use_cache=False).logits
     (logits**2).mean().backward()
     rows = batch["input_ids"].split(LENGTHS, dim=1)
@@ -67,7 +67,7 @@ def test_windows_and_soft_caps_are_those_of_the_models_own_attention(kind: str, 
     rows = batch["input_ids"].split(LENGTHS, dim=1)
     with torch.no_grad():
         expected = torch.cat([model(input_ids=row, use_cache=False).logits for row in rows], dim=1)
-        use_row_by_row(model)
+        attend_packed(model)
         torch.testing.assert_close(model(**batch, use_cache=False).logits, expected, atol=1e-4, rtol=1e-4)
     assert packs_exactly(model, batch, rows[-1][0].tolist())
 
@@ -75,7 +75,7 @@ def test_windows_and_soft_caps_are_those_of_the_models_own_attention(kind: str, 
 @pytest.mark.parametrize(("kind", "settings"), MEETING.items())
 def test_a_model_whose_packed_rows_meet_is_told(kind: str, settings: dict[str, Any]) -> None:
     model, batch = of_kind(kind, **settings), packed()
-    use_row_by_row(model)
+    attend_packed(model)
     row = batch["input_ids"][0, -LENGTHS[-1] :].tolist()
     assert not packs_exactly(model, batch, row)
     assert packs_exactly(model, {"input_ids": batch["input_ids"][:, -LENGTHS[-1] :]}, row)
@@ -87,7 +87,7 @@ def test_padded_batches_and_generation_are_unchanged(model: LlamaForCausalLM) ->
     mask[0, :4] = 0
     before = model(input_ids=ids, attention_mask=mask).logits
     answers = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
-    use_row_by_row(model)
+    attend_packed(model)
     torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, before)
     again = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
     assert again.tolist() == answers.tolist()
