@@ -1,93 +1,173 @@
-from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
-from tiny_model import make_model
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaForCausalLM, PreTrainedModel
+from model_kinds import EXACTLY, KINDS, LAYERS, WINDOW, assert_equal, gradients, make
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
+from tunesmith.models import packed_attention
+from tunesmith.models.packed_attention import attend_packed, attends_packed, backbone, packed, packs_exactly
 
-LENGTHS = [5, 1, 12, 7]
-SMALL: dict[str, Any] = {
-    **{"vocab_size": 50, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "initializer_range": 0.5},
-    **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "pad_token_id": 0, "sliding_window": 4},
+ROWS = [[*range(1, 6)], [7], [*range(10, 22)], [*range(30, 37)]]
+OTHERS: dict[str, dict[str, Any]] = {
+    "gemma2": {"layer_types": LAYERS, "sliding_window": WINDOW, "attn_logit_softcapping": 0.5},
 }
-LAYERS = ["sliding_attention", "full_attention"]
-KINDS: dict[str, dict[str, Any]] = {
-    "mistral": {},
-    "gemma3_text": {"layer_types": LAYERS},
-    "gemma2": {"layer_types": LAYERS, "attn_logit_softcapping": 0.5},
-}
-"""Models whose windows are shorter than rows, the last with soft caps."""
+"""Models that keep their own attention under a mask: with soft caps."""
 MEETING: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 4},
-    "gpt_oss": {"layer_types": LAYERS, "num_local_experts": 2, "num_experts_per_tok": 1},
+    "gpt_oss": {"layer_types": LAYERS, "sliding_window": WINDOW, "num_local_experts": 2, "num_experts_per_tok": 1},
 }
 """Models whose packed rows meet in transformers: by their state, and in attention with sinks."""
 
 
-@pytest.fixture
-def model() -> LlamaForCausalLM:
-    return make_model(50)
+@pytest.mark.parametrize("recomputed", [False, True], ids=["kept", "recomputed"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(kind: str, recomputed: bool) -> None:
+    plain, model = make(kind), make(kind)
+    expected = torch.cat([plain(input_ids=torch.tensor([row]), use_cache=False).logits for row in ROWS], dim=1)
+    expected.square().mean().backward()
+    assert attend_packed(model)
+    if recomputed:
+        model.train()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    logits = model(**packed(ROWS), use_cache=False).logits
+    logits.square().mean().backward()
+    torch.testing.assert_close(logits, expected, **EXACTLY)
+    assert_equal(gradients(model), gradients(plain))
 
 
-def packed() -> dict[str, torch.Tensor]:
-    ends = torch.tensor(LENGTHS).cumsum(0)
-    return {
-        "input_ids": torch.randint(0, 50, (1, sum(LENGTHS)), generator=torch.Generator().manual_seed(1)),
-        "position_ids": torch.cat([torch.arange(length) for length in LENGTHS])[None],
-        "cu_seq_lens_q": torch.cat([torch.tensor([0]), ends]).int(),
-    }
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_mask_over_packed_rows_is_built(kind: str) -> None:
+    model, sizes = make(kind), []
+    attend_packed(model)
+    for module in model.modules():
+        if module.__class__.__name__.endswith("Attention"):
+            module.register_forward_pre_hook(
+                lambda module, args, inputs: sizes.append(inputs["attention_mask"].numel()), with_kwargs=True
+            )
+    model(**packed(ROWS))
+    assert sizes == [0, 0]
 
 
-def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(model: LlamaForCausalLM) -> None:
-    reference, batch = deepcopy(model), packed()
-    use_row_by_row(model)
-    logits = model(**batch, use_cache=False).logits
-    (logits**2).mean().backward()
-    rows = batch["input_ids"].split(LENGTHS, dim=1)
-    expected = torch.cat([reference(input_ids=row, use_cache=False).logits for row in rows], dim=1)
-    (expected**2).mean().backward()
-    torch.testing.assert_close(logits, expected)
-    for ours, theirs in zip(model.parameters(), reference.parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, theirs.grad)
-
-
-def of_kind(kind: str, **settings: Any) -> PreTrainedModel:
-    torch.manual_seed(3)
-    config = AutoConfig.for_model(kind, **SMALL | settings)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
-    return model
-
-
-@pytest.mark.parametrize(("kind", "settings"), KINDS.items())
-def test_windows_and_soft_caps_are_those_of_the_models_own_attention(kind: str, settings: dict[str, Any]) -> None:
-    model, batch = of_kind(kind, **settings), packed()
-    rows = batch["input_ids"].split(LENGTHS, dim=1)
-    with torch.no_grad():
-        expected = torch.cat([model(input_ids=row, use_cache=False).logits for row in rows], dim=1)
-        use_row_by_row(model)
-        torch.testing.assert_close(model(**batch, use_cache=False).logits, expected, atol=1e-4, rtol=1e-4)
-    assert packs_exactly(model, batch, rows[-1][0].tolist())
+@pytest.mark.parametrize(("kind", "settings"), OTHERS.items())
+def test_a_model_that_torchs_attention_does_not_compute_packs_under_a_mask(kind: str, settings: dict[str, Any]) -> None:
+    model = make(kind, **settings)
+    assert not attend_packed(model)
+    assert packs_exactly(model, packed(ROWS), ROWS[-1])
 
 
 @pytest.mark.parametrize(("kind", "settings"), MEETING.items())
 def test_a_model_whose_packed_rows_meet_is_told(kind: str, settings: dict[str, Any]) -> None:
-    model, batch = of_kind(kind, **settings), packed()
-    use_row_by_row(model)
-    row = batch["input_ids"][0, -LENGTHS[-1] :].tolist()
-    assert not packs_exactly(model, batch, row)
-    assert packs_exactly(model, {"input_ids": batch["input_ids"][:, -LENGTHS[-1] :]}, row)
+    model = make(kind, **settings)
+    assert not attend_packed(model)
+    assert not packs_exactly(model, packed(ROWS), ROWS[-1])
+    assert packs_exactly(model, {"input_ids": torch.tensor([ROWS[-1]])}, ROWS[-1])
 
 
-def test_padded_batches_and_generation_are_unchanged(model: LlamaForCausalLM) -> None:
+def test_layers_that_see_an_unknown_part_of_their_row_keep_their_own_attention() -> None:
+    model = make("llama")
+    model.config.layer_types = ["chunked_attention", "full_attention"]
+    assert not attend_packed(model)
+
+
+def test_a_model_that_loses_the_offsets_of_its_rows_keeps_its_own_attention(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make("llama")
+    forget = lambda module, args, inputs: (args, {**inputs, "cu_seq_lens_q": None})  # noqa: E731
+    for layer in backbone(model).layers:
+        layer.register_forward_pre_hook(forget, with_kwargs=True)
+    assert not attend_packed(model)
+    assert model.config._attn_implementation == "eager"
+    ids = torch.tensor([ROWS[-1]])
+    torch.testing.assert_close(model(input_ids=ids).logits, make("llama")(input_ids=ids).logits)
+
+
+def test_padded_batches_and_generation_are_unchanged() -> None:
+    model = make("llama")
     ids = torch.randint(1, 50, (3, 9), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
     before = model(input_ids=ids, attention_mask=mask).logits
     answers = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
-    use_row_by_row(model)
-    torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, before)
+    assert attend_packed(model)
+    kept = mask.bool()
+    torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits[kept], before[kept], **EXACTLY)
     again = model.generate(input_ids=ids, attention_mask=mask, max_new_tokens=5, do_sample=False, pad_token_id=0)
     assert again.tolist() == answers.tolist()
+
+
+def stand_in(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    cu_seq_q: Tensor,
+    cu_seq_k: Tensor,
+    max_q: int,
+    max_k: int,
+    *,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> Tensor:
+    """What torch's kernel for rows of different lengths promises, a row at a time: its shapes, checks and windows."""
+    assert {query.dtype, key.dtype, value.dtype} == {torch.bfloat16}
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert max_q == max_k == cu_seq_q.diff().max()
+    assert enable_gqa == (query.shape[1] != key.shape[1])
+    left, right = window_size
+    assert right == 0
+    outputs = []
+    for begin, end in pairwise(cu_seq_q.tolist()):
+        q, k, v = (tensor[begin:end].transpose(0, 1) for tensor in (query, key, value))
+        distance = torch.arange(end - begin)[:, None] - torch.arange(end - begin)
+        seen = (distance >= 0) & ((distance <= left) | (left == -1))
+        outputs.append(scaled_dot_product_attention(q, k, v, seen, scale=scale, enable_gqa=enable_gqa).transpose(0, 1))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torchs_kernel_is_given_the_rows_windows_and_scale_of_the_model(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def by_offsets(*args: Any) -> Tensor:
+        calls.append(args)
+        return original(*args, kernel=stand_in)
+
+    original = packed_attention.by_offsets
+    model, plain = make(kind), make(kind)
+    attend_packed(model)
+    monkeypatch.setattr(packed_attention, "by_offsets", by_offsets)
+    monkeypatch.setattr(packed_attention, "_kernel_takes", lambda *_: True)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        logits = model(**packed(ROWS)).logits.float()
+        expected = torch.cat([plain(input_ids=torch.tensor([row])).logits for row in ROWS], dim=1).float()
+    assert len(calls) == 2
+    assert (logits - expected).norm() < 0.03 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("head", "value", "dtype", "capability", "taken"),
+    [
+        (128, 128, torch.bfloat16, (9, 0), True),
+        (256, 256, torch.float16, (8, 0), True),
+        (128, 128, torch.float32, (9, 0), False),
+        (128, 128, torch.bfloat16, (7, 5), False),
+        (512, 512, torch.bfloat16, (9, 0), False),
+        (100, 100, torch.bfloat16, (9, 0), False),
+        (192, 128, torch.bfloat16, (9, 0), False),
+    ],
+)
+def test_torchs_kernel_is_chosen_where_it_computes(
+    head: int, value: int, dtype: torch.dtype, capability: tuple[int, int], taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnGpu(Tensor):
+        is_cuda = True
+
+    query, values = (torch.empty(1, 1, 1, size).as_subclass(OnGpu) for size in (head, value))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert packed_attention._kernel_takes(query, values, dtype) is taken
+    assert not packed_attention._kernel_takes(torch.empty(1, 1, 1, head), values, dtype)
+    assert not attends_packed(torch.nn.Linear(1, 1))

@@ -16,7 +16,7 @@ from trl.trainer.utils import add_fused_lm_head
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import loading, weights
 from tunesmith.models.device import Profile
-from tunesmith.models.packed_attention import use_row_by_row
+from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.settings import Lora
 from tunesmith.planning import activations, memory, model_shape
 from tunesmith.planning.model_shape import Shape
@@ -174,7 +174,7 @@ def saved_bytes(trained: Any, tokens: int, *, autocast: bool, rows: int = 1, mas
     full = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
     inputs: dict[str, Any] = {"attention_mask": mask if masked else None}
     if rows > 1:
-        use_row_by_row(full)
+        attend_packed(full)
         row = torch.arange(tokens // rows)
         offsets = torch.arange(rows + 1, dtype=torch.int32) * (tokens // rows)
         inputs = {"position_ids": torch.cat([row] * rows)[None], "cu_seq_lens_q": offsets}

@@ -1,43 +1,92 @@
-"""Attention for packed sequences: on a CPU each row alone, at its own length; and a proof that rows do not meet.
+"""Attention for packed sequences, by the offsets of their rows and without a mask; and a proof that rows do not meet.
 
-Packed rows attend only within themselves. torch's fused attention needs a mask for that, and computes everything the
-mask throws away: for eight rows of 128 tokens, eight times the work. FlashAttention, which takes the offsets of the
-rows, runs on GPUs only.
+Packed rows attend only within themselves. torch's fused attention needs a mask for that, with an entry for every two
+tokens of the sequence, and computes everything that the mask throws away: for eight rows of 128 tokens, eight times the
+work. Here the rows' offsets take the place of the mask: on a GPU in torch's kernel for rows of different lengths
+(FlashAttention 2, which is also what the package flash-attn would add), elsewhere row by row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+from peft import PeftModel
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-NAME = "row_by_row"
+NAME = "packed_rows"
+"""The name of this attention in transformers' interface."""
+LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "mamba"}
+"""Kinds of layers that attend here, or do not attend. Others see a part of their row that only their mask knows."""
+HALF = (torch.float16, torch.bfloat16)
+KERNEL_HEAD, KERNEL_STEP, KERNEL_CAPABILITY = 256, 8, (8, 0)
+"""What torch's kernel takes: heads of up to 256 numbers, a multiple of 8, on an Ampere or later GPU."""
 COMPARED = 64
 """Tokens at a row's end whose logits are compared."""
 TOLERATED, TOLERATED_IN_HALF = 1e-3, 0.1
 """Greatest difference of the logits, as a share of their spread, in 32 bits and in fewer."""
 
+_attends: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
+"""The answers of `attend_packed`, which holds for a model as long as it lives."""
 
-def use_row_by_row(model: PreTrainedModel) -> None:
-    """Set ``model`` to attend row by row on batches that give the offsets of packed rows; others stay as they were.
 
-    A model whose attention torch's does not compute, such as one with soft caps, keeps its own, under a mask.
+def attend_packed(model: PreTrainedModel | PeftModel) -> bool:
+    """Set ``model`` to attend within rows on batches of `packed`, and say whether it does; others stay as they were.
+
+    A model keeps its own attention where torch's does not compute it (soft caps, sinks), where a layer sees part of a
+    row in a way that is not known here, or where two rows that are packed together change each other.
     """
+    if model not in _attends:
+        _attends[model] = attends_packed(model) or _set(model)
+    return _attends[model]
+
+
+def attends_packed(model: torch.nn.Module) -> bool:
+    """Whether a model, also one inside a wrapper such as DDP's, was set to attend by `attend_packed`."""
+    config: Any = getattr(getattr(model, "module", model), "config", None)
+    return getattr(config, "_attn_implementation", None) == NAME
+
+
+def _set(model: PreTrainedModel | PeftModel) -> bool:
+    config = model.config.get_text_config()
+    if not set(getattr(config, "layer_types", None) or []) <= LAYERS:
+        return False
+    before = model.config._attn_implementation
+    AttentionInterface.register(NAME, attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
     try:
         model.set_attn_implementation("sdpa")
     except ValueError:
-        return
-    AttentionInterface.register(NAME, row_by_row)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+        return False
     model.set_attn_implementation(NAME)
+    if not attends_packed(model):
+        return False
+    hook = backbone(model).register_forward_pre_hook(_without_mask, with_kwargs=True)
+    rows = [[number % config.vocab_size for number in range(begin, end)] for begin, end in ((1, 12), (12, 31))]
+    if packs_exactly(model, packed(rows), rows[-1]):
+        return True
+    hook.remove()
+    model.set_attn_implementation(before)
+    return False
 
 
-def row_by_row(
+def _without_mask(model: torch.nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
+    """Keep transformers from building a mask over packed rows: a mask with four dimensions it hands on as it is.
+
+    This one is empty, so that a layer that loses the offsets on the way fails instead of attending to other rows.
+    """
+    offsets = inputs.get("cu_seq_lens_q")
+    if offsets is None:
+        return None
+    return args, inputs | {"attention_mask": offsets.new_empty((1, 1, 0, 0), dtype=torch.bool)}
+
+
+def attention(
     module: torch.nn.Module,
     query: Tensor,
     key: Tensor,
@@ -47,56 +96,156 @@ def row_by_row(
     dropout: float = 0.0,
     scaling: float | None = None,
     cu_seq_lens_q: Tensor | None = None,
+    max_length_q: int | None = None,
     sliding_window: int | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within rows. query: (1, heads, tokens, head_dim); key and value may have fewer heads.
 
     cu_seq_lens_q: offsets of the rows and of their end, (rows + 1); without it, torch's attention under the mask.
-    sliding_window: tokens that a token sees, itself included; a longer row attends under its part of the mask.
-    Returns (1, tokens, heads, head_dim).
+    max_length_q: tokens of the longest row. sliding_window: tokens that a token sees, itself included.
+    Returns (1, tokens, heads, head_dim). Raises ValueError for what torch's attention cannot compute.
     """
+    unknown = [name for name in ("softcap", "s_aux", "position_bias") if settings.get(name) is not None]
+    if unknown:
+        raise ValueError(f"torch's attention does not compute {', '.join(unknown)}")
+    if cu_seq_lens_q is None and attention_mask is not None and not attention_mask.numel():
+        raise ValueError("a layer received packed rows without their offsets")
     if cu_seq_lens_q is None:
         output, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
         )
         return output, None
+    dtype = _computed_in(value)
+    if dropout == 0 and _kernel_takes(query, value, dtype):
+        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
+        longest = max_length_q or int(cu_seq_lens_q.diff().max())
+        return by_offsets(query, key, value, cu_seq_lens_q, longest, scaling, sliding_window), None
     outputs = []
     for begin, end in pairwise(cu_seq_lens_q.tolist()):
         q, k, v = (tensor[:, :, begin:end] for tensor in (query, key, value))
-        limited = attention_mask is not None and sliding_window is not None and end - begin > sliding_window
-        mask = attention_mask[:, :, begin:end, begin:end] if attention_mask is not None and limited else None
-        outputs.append(
-            scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=not limited, scale=scaling, enable_gqa=True
-            )
-        )
-    return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None
+        mask = None
+        if sliding_window is not None and end - begin > sliding_window:
+            mask = _band(end - begin, sliding_window, query.device)
+        outputs.append(sdpa_attention_forward(module, q, k, v, mask, dropout=dropout, scaling=scaling)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+def by_offsets(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    offsets: Tensor,
+    longest: int,
+    scaling: float | None,
+    sliding_window: int | None,
+    *,
+    kernel: Callable[..., Any] = varlen_attn,
+) -> Tensor:
+    """`attention` in one call of torch's kernel for rows of different lengths, which keeps no mask in memory.
+
+    kernel: takes (tokens, heads, head_dim). Its windows count the tokens before a token, ours count that token too.
+    """
+    limited = sliding_window is not None and sliding_window < longest
+    q, k, v = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    output: Tensor = kernel(
+        q,
+        k,
+        v,
+        offsets,
+        offsets,
+        longest,
+        longest,
+        scale=scaling,
+        window_size=(sliding_window - 1 if limited and sliding_window is not None else -1, 0),
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return output[None]
+
+
+def _computed_in(value: Tensor) -> torch.dtype:
+    """The dtype of products: autocast's, which reaches torch's attention, but not the kernel for different lengths."""
+    kind = value.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else value.dtype
+
+
+def _kernel_takes(query: Tensor, value: Tensor, dtype: torch.dtype) -> bool:
+    """Whether torch's kernel computes this (checks of `mha_varlen_fwd` and `mha_varlen_bwd` in torch 2.13's ATen)."""
+    head = query.shape[-1]
+    return (
+        query.is_cuda
+        and dtype in HALF
+        and head <= KERNEL_HEAD
+        and head % KERNEL_STEP == 0
+        and value.shape[-1] == head
+        and torch.cuda.get_device_capability(query.device) >= KERNEL_CAPABILITY
+    )
+
+
+def _band(length: int, window: int, device: torch.device) -> Tensor:
+    """The mask of one row in which a token sees ``window`` tokens, itself included: (1, 1, length, length)."""
+    place = torch.arange(length, device=device)
+    distance = place[:, None] - place
+    return ((distance >= 0) & (distance < window))[None, None]
+
+
+def packed(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Rows of token ids as one packed sequence, with what its layers need to keep them apart."""
+    ids = torch.tensor([[token for row in rows for token in row]], device=device)
+    return {"input_ids": ids} | layout([len(row) for row in rows], device)
+
+
+def layout(lengths: Sequence[int], device: torch.device | str) -> dict[str, Any]:
+    """The arguments that tell a model where rows of ``lengths`` tokens lie in a packed sequence, as TRL's collator
+    names them: positions, offsets for attention, and row numbers for convolutions.
+    """
+    rows = torch.tensor(lengths)
+    ends = rows.cumsum(0)
+    numbers = torch.repeat_interleave(torch.arange(len(lengths)), rows)
+    places = torch.arange(int(ends[-1])) - (ends - rows)[numbers]
+    offsets = torch.cat([torch.zeros(1, dtype=torch.int32), ends.int()]).to(device)
+    return {
+        "position_ids": places[None].to(device),
+        "cu_seq_lens_q": offsets,
+        "cu_seq_lens_k": offsets,
+        "max_length_q": max(lengths),
+        "max_length_k": max(lengths),
+        "seq_idx": numbers[None].int().to(device),
+    }
 
 
 @torch.no_grad()
-def packs_exactly(model: torch.nn.Module, packed: Mapping[str, Any], row: Sequence[int]) -> bool:
+def packs_exactly(model: torch.nn.Module, together: Mapping[str, Any], row: Sequence[int]) -> bool:
     """Whether the last of packed rows gets the logits that it gets alone, up to the rounding of the model's dtype.
 
-    packed: a batch as a trainer makes it, whose last row is ``row``, as token ids. A model that carries a state over
-    all of its input, for one, does not.
+    together: a batch as `packed` or a trainer makes it, whose last row is ``row``, as token ids. A model that carries
+    a state over all of its input, for one, does not. On a GPU both are computed as in training, in bfloat16.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.is_floating_point()]
     device, was_training = parameters[0].device, model.training
-    together = {
+    batch = {
         name: value.to(device) if isinstance(value, Tensor) else value
-        for name, value in packed.items()
+        for name, value in together.items()
         if name != "labels"
     }
     model.eval()
     try:
-        meeting, alone = (
-            model(**inputs, use_cache=False, logits_to_keep=COMPARED).logits[0, -len(row) :].float()
-            for inputs in (together, {"input_ids": torch.tensor([row], device=device)})
-        )
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            meeting, alone = (
+                model(**inputs, use_cache=False, logits_to_keep=COMPARED).logits[0, -len(row) :].float()
+                for inputs in (batch, {"input_ids": torch.tensor([row], device=device)})
+            )
     except ValueError:  # of a layer that keeps packed rows apart with a library that is not installed
         return False
     finally:
         model.train(was_training)
-    tolerated = TOLERATED if {parameter.dtype for parameter in parameters} == {torch.float32} else TOLERATED_IN_HALF
+    exact = device.type != "cuda" and {parameter.dtype for parameter in parameters} == {torch.float32}
+    tolerated = TOLERATED if exact else TOLERATED_IN_HALF
     return bool((meeting - alone).norm() <= tolerated * (alone - alone.mean(dim=-1, keepdim=True)).norm())
+
+
+def backbone(model: torch.nn.Module) -> torch.nn.Module:
+    """The model without its output head and without the wrapper of its adapters."""
+    full: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: torch.nn.Module = full.base_model
+    return inner

@@ -12,6 +12,7 @@ from tunesmith.core.ready_rows import ReferenceRow
 from tunesmith.models import preference_pairs
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
+from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.dpo import Dpo
@@ -40,7 +41,7 @@ class Reference:
 
 
 class PairTrainer(DPOTrainer):
-    """TRL's trainer over tokenized pairs with their reference log-probabilities; each prompt is computed once."""
+    """TRL's trainer over tokenized pairs with their reference log-probabilities: each prompt once, or no padding."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -56,6 +57,7 @@ def make_trainer(
     policy: OpenModel, train: list[Pair], reference: Reference, dpo: Dpo, profile: Profile, scratch: Path
 ) -> PairTrainer:
     """TRL's trainer, with the log-probabilities of ``reference`` in place of a reference policy."""
+    attend_packed(policy.model)
     config = DPOConfig(
         **common(dpo, profile, scratch),
         beta=dpo.beta,

@@ -14,6 +14,7 @@ from tunesmith.models import generation
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
+from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import spec as specs
 from tunesmith.training.entries.grpo import Grpo
@@ -81,6 +82,7 @@ def make_trainer(
     policy: OpenModel, prompts: Dataset, score: Score, grpo: Grpo, profile: Profile, scratch: Path
 ) -> Trainer:
     """TRL's trainer: advantages within a group, the reference policy a copy of the start."""
+    attend_packed(policy.model)
     with preserve_trainable(policy.model):
         trainer = Trainer(
             policy.model,

@@ -19,6 +19,8 @@ from tunesmith.models import chat
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
+from tunesmith.models.packed_attention import attend_packed
+from tunesmith.models.unpadded_rows import UnpaddedRows
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import batch_order, measurements
 from tunesmith.training.entries.kto import Kto
@@ -43,13 +45,16 @@ class Mark:
 
 
 class MarkTrainer(KTOTrainer):
-    """TRL's trainer over tokenized answers with their reference log-probabilities."""
+    """TRL's trainer over tokenized answers with their reference log-probabilities, without padding."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        return super()._compute_loss(UnpaddedRows(model), inputs, return_outputs)
 
 
 def encode(
@@ -105,6 +110,7 @@ def mismatched(marks: Sequence[Mark], batch_size: int) -> list[Tokens]:
 
 def make_trainer(policy: OpenModel, marks: Sequence[Mark], kto: Kto, profile: Profile, scratch: Path) -> MarkTrainer:
     """TRL's trainer, with the log-probabilities that the policy gives now in place of a reference policy."""
+    attend_packed(policy.model)
     desirable, undesirable = weights(marks, kto)
     config = KTOConfig(
         **common(kto, profile, scratch),

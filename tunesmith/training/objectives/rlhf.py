@@ -13,6 +13,7 @@ from tunesmith.models import chat
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
+from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.objectives import reward
@@ -67,6 +68,7 @@ def make_trainer(
 ) -> Trainer:
     """TRL's trainer: an answer's advantage is over the other answers to its prompt, after the KL penalty."""
     watched = [] if rlhf.verifier is None else [Score({rlhf.verifier: 1.0})]
+    attend_packed(policy.model)
     with preserve_trainable(policy.model):
         trainer = Trainer(
             policy.model,

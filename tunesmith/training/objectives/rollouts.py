@@ -189,7 +189,7 @@ class Rollouts:
         self, model: Any, ids: Any, mask: Any, completion: int, *args: Any, **options: Any
     ) -> Any:
         """completion: tokens of a row that are the completion."""
-        shared = SharedPrompts(self.accelerator.unwrap_model(model), completion)
+        shared = SharedPrompts(model, completion)
         trainer: Any = super()
         with self.accelerator.autocast():
             return trainer._get_per_token_logps_and_entropies(shared, ids, mask, completion, *args, **options)

@@ -16,7 +16,7 @@ from tunesmith.models.device import Profile
 from tunesmith.models.float8 import use_float8
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
-from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
+from tunesmith.models.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.measurements import RightAnswers
@@ -61,17 +61,15 @@ def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
     """TRL's trainer over packed examples, or over padded ones where the model cannot keep packed rows apart.
 
-    Packing is best-fit: rows are put together, never cut, and attend only to themselves (position ids restart at each
-    row, and the attention mask is built from them). The two longest examples show whether they do.
+    Packing is best-fit: rows are put together, never cut, and attend only to themselves (`models.packed_attention`).
+    The two longest examples show whether they do.
     """
-    if profile.device == "cpu":
-        use_row_by_row(policy.model)
-    trainer = _trainer(policy, examples, sft, profile, scratch, packing=True)
+    attend_packed(policy.model)
     longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
-    together = {"input_ids": longest[0] + longest[-1], "seq_lengths": [len(longest[0]), len(longest[-1])]}
-    if not packs_exactly(policy.model, trainer.data_collator([together]), longest[-1]):
+    packing = packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1])
+    if not packing:
         print("  not packed: in this model, rows that are packed together change each other")
-        trainer = _trainer(policy, examples, sft, profile, scratch, packing=False)
+    trainer = _trainer(policy, examples, sft, profile, scratch, packing=packing)
     if sft.float8:
         use_float8(policy.model, profile)
     ids = {tuple(example.input_ids): row for row, example in examples.items()}
