@@ -48,6 +48,7 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
     """Train STEPS steps of SFT, and return the peak in bytes."""
     from transformers import set_seed
 
+    from benchmarks import random_models
     from tunesmith.models import chat, device, loading
     from tunesmith.models.settings import Lora
     from tunesmith.training import trainer_config
@@ -58,7 +59,7 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
     profile, lora = device.detect(), Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
     base = Path(model)
     policy = (
-        random_policy(model, kind, profile, lora)
+        random_models.policy(model, kind, profile, lora)
         if random_weights
         else loading.open_policy(base, base, profile, kind, lora)
     )
@@ -87,75 +88,6 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
             trainer_config.patch_trl()
         trainer.train()
     return device.peak_memory_bytes(profile)
-
-
-def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
-    """A policy of the shape of ``model`` with random weights, quantized layer by layer as they are made."""
-    import torch
-
-    from tunesmith.models import weights
-    from tunesmith.models.loading import OpenModel
-    from tunesmith.planning import model_shape
-
-    profile = weights.loading_profile(profile, kind)
-    policy = model_shape.build(model).to(profile.dtype)
-    head = policy.get_output_embeddings()
-    if kind == "qlora":
-        for name, layer in [*policy.named_modules()]:
-            if type(layer) is torch.nn.Linear and layer is not head:
-                policy.set_submodule(name, quantized(layer, profile))
-        policy.is_loaded_in_4bit = True
-    for module in policy.modules():
-        fill(module, profile)
-    policy.tie_weights()
-    policy = weights.add_lora(policy, lora) if kind != "full" else policy.requires_grad_(True)
-    weights.make_trainable_float32(policy)
-    # Without manifests, which describe folders.
-    return OpenModel(policy, tokenizer(), None, None, Path(model), profile)
-
-
-def quantized(layer: Any, profile: Any) -> Any:
-    import torch
-    from bitsandbytes.nn import Linear4bit
-
-    quantized_layer = Linear4bit(
-        layer.in_features,
-        layer.out_features,
-        layer.bias is not None,
-        compute_dtype=profile.dtype,
-        quant_type="nf4",
-        device=profile.device,
-    )
-    for parameter in quantized_layer.parameters():
-        torch.nn.init.normal_(parameter.data, std=0.02)
-    return quantized_layer.to(profile.dtype).to(profile.device)  # moving to its device quantizes it
-
-
-def fill(module: Any, profile: Any) -> None:
-    """Give a module's meta tensors values: small random weights, norms of one, buffers as they are built."""
-    import torch
-
-    for name, parameter in module.named_parameters(recurse=False):
-        if parameter.is_meta:
-            value = torch.empty(parameter.shape, dtype=parameter.dtype, device=profile.device)
-            torch.nn.init.normal_(value, std=0.02) if parameter.ndim > 1 else torch.nn.init.ones_(value)
-            module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
-    if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-        built = type(module)(module.config)  # rotary embeddings compute their buffers from the config
-        for name, buffer in built.named_buffers(recurse=False):
-            module.register_buffer(name, buffer.to(profile.device), persistent=False)
-
-
-def tokenizer() -> Any:
-    """A tokenizer of special tokens: rows are tokens already, and the trainer needs only the padding and the end."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")), pad_token="<pad>", eos_token="</s>"
-    )
 
 
 def main() -> None:
