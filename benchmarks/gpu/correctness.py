@@ -129,7 +129,9 @@ def reference(kind: str, on: str, objective: str) -> tuple[float, Gradients]:
             losses.append(cross_entropy(logits[trained], targets[trained], reduction="sum") / count)
     else:
         losses = [
-            -logsigmoid(BETA * (_log_prob(model, pair.prompt, pair.chosen) - _log_prob(model, pair.prompt, pair.rejected)))
+            -logsigmoid(
+                BETA * (_log_prob(model, pair.prompt, pair.chosen) - _log_prob(model, pair.prompt, pair.rejected))
+            )
             / len(pairs())
             for pair in pairs()
         ]

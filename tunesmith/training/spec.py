@@ -102,6 +102,7 @@ def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
 
 def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.LargestStep:
     """The largest step of a training, as its journal records it."""
+    adapter = entry.adapter
     return {
         "batch": step.batch,
         "length": step.length,
@@ -110,12 +111,15 @@ def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.Lar
         "rollouts": step.rollouts,
         "group": step.group,
         "reference": step.reference,
-        "rank": entry.adapter.rank if entry.adapter else 0,
+        "rank": adapter.rank if adapter else 0,
         "device": profile.device,
         "dtype_bytes": profile.dtype.itemsize,
         "checkpointing": profile.gradient_checkpointing,
         "accumulation": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
         "optimizer": entry.optimizer,
+        "targets": adapter.targets if adapter and adapter.targets != "all-linear" else [],
+        "dora": adapter is not None and adapter.dora,
+        "embeddings": adapter is not None and adapter.embeddings,
     }
 
 
