@@ -79,8 +79,8 @@ image:
 	@touch $@
 
 # Left out of the locks: torch (docs/decisions/004). Its build on PyPI needs the packages of requirements-cuda.lock, where
-# liger-kernel is too: it needs triton.
-CUDA := ^(nvidia-|cuda-|triton==|liger-kernel==)
+# liger-kernel and torchao are too: they are for GPUs.
+CUDA := ^(nvidia-|cuda-|triton==|liger-kernel==|torchao==)
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --all-extras \
 	  --no-emit-package torch \
