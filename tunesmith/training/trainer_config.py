@@ -29,7 +29,7 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": entry.batch_size,
-        "optim": optimizers.argument(entry.optimizer),
+        "optim": optimizers.argument(entry.optimizer, profile.device),
         "learning_rate": entry.learning_rate,
         "warmup_steps": entry.warmup_share,
         "lr_scheduler_type": SCHEDULERS[entry.scheduler],
