@@ -163,12 +163,19 @@ def goes_on_exactly(base: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any)
     assert len(digests) == 1
 
 
-def test_a_copy_of_an_adapter_takes_nothing_out_of_the_weights(base: Path) -> None:
-    """TRL makes one of the start, as its reference."""
-    model = loading.open_policy(base, base, EXACT, "lora", Lora(rank=4, init="pissa")).model
-    before = weights.digests(model, trained=False)
+@pytest.mark.parametrize("variant", ["pissa", "dora", "embeddings-tied"])
+def test_a_copy_of_the_start_stays_the_start(base: Path, variant: str) -> None:
+    """TRL copies the adapter to have a reference, as here, and trains the first one."""
+    model: Any = loading.open_policy(base, base, EXACT, "lora", Lora(rank=4, **VARIANTS[variant])).model
+    start, frozen = logits(model), weights.digests(model, trained=False)
     model.add_adapter("ref", model.peft_config["default"])
-    assert before.items() <= weights.digests(model, trained=False).items()
+    for name, values in weights.trained(model).items():
+        model.get_parameter(name.replace(".default.", ".ref.")).data.copy_(values.data)
+        values.data.add_(0.1)
+    assert (logits(model) - start).abs().max() > 0.1
+    model.set_adapter("ref")
+    same(logits(model), start)
+    assert frozen.items() <= weights.digests(model, trained=False).items()
 
 
 def test_a_reward_model_may_have_any_adapter(base: Path) -> None:
