@@ -63,8 +63,9 @@ class MuonAndAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.muon.step()
-        self.adamw.step()
+        optimizers: tuple[Optimizer, Optimizer] = (self.muon, self.adamw)
+        for optimizer in optimizers:
+            optimizer.step()
         return loss
 
 
