@@ -214,7 +214,7 @@ def _scoring_adapter(model: PreTrainedModel, folder: Path, profile: Profile) -> 
     """A scorer with a policy's adapter, whatever its kind, and its embedding where that was trained too."""
     policy = load_peft_weights(str(folder), device=profile.device)
     config = LoraConfig.from_pretrained(str(folder))
-    config.task_type, config.inference_mode = TaskType.SEQ_CLS, False
+    config.task_type, config.inference_mode, config.base_model_name_or_path = TaskType.SEQ_CLS, False, None
     if config.modules_to_save:  # all but the output head, which a scorer does not have
         present = {name.split(".")[-1] for name, _ in model.named_modules()}
         config.modules_to_save = [name for name in config.modules_to_save if name in present]

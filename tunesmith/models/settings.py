@@ -20,7 +20,7 @@ FROM_WEIGHTS: tuple[Init, ...] = ("pissa", "olora")
 
 
 class Lora(Section):
-    """Low-rank adaptation (Hu et al. 2021): the adapter that a training adds. A start that has one keeps it as it is."""
+    """Low-rank adaptation (Hu et al. 2021): the adapter that a training adds. A start with an adapter keeps its own."""
 
     rank: PositiveInt = 16
     alpha: PositiveInt = 32
@@ -33,8 +33,8 @@ class Lora(Section):
     """Whether the scale is alpha / √rank, which keeps updates of high ranks as large as those of low ones
     (Kalajdzievski 2023)."""
     dora: bool = False
-    """Whether the magnitude of each output of a layer is trained apart from its direction (Liu et al. 2024). Slower, and
-    for vLLM to be merged."""
+    """Whether the magnitude of a layer's outputs is trained apart from their direction (Liu et al. 2024). It is slower,
+    and must be merged for vLLM."""
     init: Init = "default"
     """The adapter's initial values: of Hu et al., where the update is zero (default; gaussian with normal values);
     random and orthogonal (orthogonal), also with an update of zero; the largest singular vectors of the weights (pissa;
@@ -42,7 +42,7 @@ class Lora(Section):
     saved as an adapter of twice the rank, which works on the unchanged weights."""
     embeddings: bool = False
     """Whether the embedding and the output head train in full, as a base that never saw the chat template's tokens may
-    need. They are saved with the adapter, and for vLLM to be merged."""
+    need. They are saved with the adapter, which must be merged for vLLM."""
 
     @model_validator(mode="after")
     def _init_fits(self) -> Self:

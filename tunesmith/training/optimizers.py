@@ -22,11 +22,14 @@ OPTIM: dict[common.Optimizer, str] = {
 """transformers' names of the optimizers."""
 
 
-def argument(optimizer: common.Optimizer) -> str:
-    """The argument ``optim`` of transformers' trainers. Raises MissingLibraryError where its library is missing."""
+def argument(optimizer: common.Optimizer, device: str) -> str:
+    """The argument ``optim`` of transformers' trainers. Raises MissingLibraryError where its library is missing.
+
+    On a CPU, whose memory is the machine's, the paged optimizer is the one in 8 bits.
+    """
     if "8bit" in optimizer:
         extras.check("bitsandbytes")
-    return OPTIM[optimizer]
+    return OPTIM["adamw_8bit" if optimizer == "paged_adamw_8bit" and device == "cpu" else optimizer]
 
 
 def prepare(trainer: Trainer, optimizer: common.Optimizer) -> None:
@@ -60,8 +63,9 @@ class MuonAndAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self.muon.step()
-        self.adamw.step()
+        optimizers: tuple[Optimizer, Optimizer] = (self.muon, self.adamw)
+        for optimizer in optimizers:
+            optimizer.step()
         return loss
 
 

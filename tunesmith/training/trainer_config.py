@@ -37,7 +37,7 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
         "output_dir": str(scratch),
         "per_device_train_batch_size": entry.batch_size,
         "gradient_accumulation_steps": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
-        "optim": optimizers.argument(entry.optimizer),
+        "optim": optimizers.argument(entry.optimizer, profile.device),
         "learning_rate": entry.learning_rate,
         "warmup_steps": entry.warmup_share,
         "lr_scheduler_type": SCHEDULERS[entry.scheduler],
