@@ -48,10 +48,8 @@ class Step:
 
 STEPS = {
     "packed": Step(batch=4),
-    "packed and recomputed": Step(batch=4, recomputed=True),
-    "accumulated": Step(batch=1, accumulated=4),
-    "padded": Step(batch=4, packed=False),
-    "padded, accumulated and recomputed": Step(batch=2, accumulated=2, packed=False, recomputed=True),
+    "packed, accumulated and recomputed": Step(batch=1, accumulated=4, recomputed=True),
+    "padded and accumulated": Step(batch=2, accumulated=2, packed=False),
 }
 
 
