@@ -139,6 +139,19 @@ def test_torchs_kernel_is_given_the_rows_windows_and_scale_of_the_model(
     assert (logits - expected).norm() < 0.03 * expected.norm()
 
 
+def test_torchs_kernel_takes_the_call_and_gives_gradients() -> None:
+    """On the meta device, which runs everything about the kernel but its arithmetic."""
+    query, key, value = (
+        torch.empty(1, heads, 25, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for heads in (4, 2, 2)
+    )
+    offsets = torch.empty(5, dtype=torch.int32, device="meta")
+    output = packed_attention.by_offsets(query, key, value, offsets, 12, 0.5, WINDOW)
+    assert output.shape == (1, 25, 4, 8)
+    output.sum().backward()
+    assert query.grad is not None and query.grad.shape == query.shape
+    assert key.grad is not None and key.grad.shape == key.shape
+
+
 @pytest.mark.parametrize(
     ("head", "value", "dtype", "capability", "taken"),
     [
