@@ -12,18 +12,16 @@ SMALL: dict[str, Any] = {
     **{"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8},
     **{"num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0, "initializer_range": 0.2},
 }
-EXPERTS: dict[str, Any] = {"num_experts_per_tok": 2, "router_aux_loss_coef": 0.0}
-"""Without the load-balancing loss, which is not a sum over tokens: it follows from how rows are divided into batches."""
 LAYERS = ["sliding_attention", "full_attention"]
 KINDS: dict[str, dict[str, Any]] = {
     "llama": {},
     "qwen3": {},
-    "mistral": {"sliding_window": WINDOW},
     "gemma3_text": {"sliding_window": WINDOW, "layer_types": LAYERS},
-    "qwen3_moe": EXPERTS | {"num_experts": 4, "moe_intermediate_size": 16, "norm_topk_prob": True},
-    "mixtral": EXPERTS | {"num_local_experts": 4, "sliding_window": None},
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "router_aux_loss_coef": 0.0},
 }
-"""Settings by model type. Windows are shorter than most rows."""
+"""Settings by model type. Windows are shorter than most rows. Experts have no load-balancing loss, which is not a sum
+over tokens: it follows from how rows are divided into batches.
+"""
 EXACTLY: dict[str, float] = {"atol": 1e-5, "rtol": 1e-5}
 """How near a fast path is to the plain one in float32."""
 

@@ -11,21 +11,19 @@ from tunesmith.models import packed_attention
 from tunesmith.models.packed_attention import attend_packed, attends_packed, backbone, packed, packs_exactly
 
 ROWS = [[*range(1, 6)], [7], [*range(10, 22)], [*range(30, 37)]]
-OTHERS: dict[str, dict[str, Any]] = {
+OWN: dict[str, dict[str, Any]] = {
     "gemma2": {"layer_types": LAYERS, "sliding_window": WINDOW, "attn_logit_softcapping": 0.5},
-}
-"""Models that keep their own attention under a mask: with soft caps."""
-MEETING: dict[str, dict[str, Any]] = {
-    "mamba": {"state_size": 4},
     "gpt_oss": {"layer_types": LAYERS, "sliding_window": WINDOW, "num_local_experts": 2, "num_experts_per_tok": 1},
 }
-"""Models whose packed rows meet in transformers: by their state, and in attention with sinks."""
+"""Models whose attention torch's does not compute: with soft caps, with sinks."""
 
 
 @pytest.mark.parametrize("recomputed", [False, True], ids=["kept", "recomputed"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(kind: str, recomputed: bool) -> None:
-    plain, model = make(kind), make(kind)
+@pytest.mark.parametrize(("kind", "settings"), (KINDS | OWN).items(), ids=(KINDS | OWN).keys())
+def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(
+    kind: str, settings: dict[str, Any], recomputed: bool
+) -> None:
+    plain, model = make(kind, **settings), make(kind, **settings)
     expected = torch.cat([plain(input_ids=torch.tensor([row]), use_cache=False).logits for row in ROWS], dim=1)
     expected.square().mean().backward()
     assert attend_packed(model)
@@ -38,9 +36,9 @@ def test_packed_rows_and_their_gradients_are_those_of_each_row_alone(kind: str, 
     assert_equal(gradients(model), gradients(plain))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_no_mask_over_packed_rows_is_built(kind: str) -> None:
-    model, sizes = make(kind), []
+@pytest.mark.parametrize(("kind", "settings"), (KINDS | OWN).items(), ids=(KINDS | OWN).keys())
+def test_no_mask_over_packed_rows_is_built(kind: str, settings: dict[str, Any]) -> None:
+    model, sizes = make(kind, **settings), []
     attend_packed(model)
     for module in model.modules():
         if module.__class__.__name__.endswith("Attention"):
@@ -51,16 +49,8 @@ def test_no_mask_over_packed_rows_is_built(kind: str) -> None:
     assert sizes == [0, 0]
 
 
-@pytest.mark.parametrize(("kind", "settings"), OTHERS.items())
-def test_a_model_that_torchs_attention_does_not_compute_packs_under_a_mask(kind: str, settings: dict[str, Any]) -> None:
-    model = make(kind, **settings)
-    assert not attend_packed(model)
-    assert packs_exactly(model, packed(ROWS), ROWS[-1])
-
-
-@pytest.mark.parametrize(("kind", "settings"), MEETING.items())
-def test_a_model_whose_packed_rows_meet_is_told(kind: str, settings: dict[str, Any]) -> None:
-    model = make(kind, **settings)
+def test_a_model_that_carries_a_state_over_packed_rows_is_told() -> None:
+    model = make("mamba", state_size=4)
     assert not attend_packed(model)
     assert not packs_exactly(model, packed(ROWS), ROWS[-1])
     assert packs_exactly(model, {"input_ids": torch.tensor([ROWS[-1]])}, ROWS[-1])
@@ -83,8 +73,9 @@ def test_a_model_that_loses_the_offsets_of_its_rows_keeps_its_own_attention(monk
     torch.testing.assert_close(model(input_ids=ids).logits, make("llama")(input_ids=ids).logits)
 
 
-def test_padded_batches_and_generation_are_unchanged() -> None:
-    model = make("llama")
+@pytest.mark.parametrize(("kind", "settings"), [("llama", {}), *OWN.items()], ids=["llama", *OWN])
+def test_padded_batches_and_generation_are_unchanged(kind: str, settings: dict[str, Any]) -> None:
+    model = make(kind, **settings)
     ids = torch.randint(1, 50, (3, 9), generator=torch.Generator().manual_seed(2))
     mask = torch.ones_like(ids)
     mask[0, :4] = 0
@@ -146,6 +137,19 @@ def test_torchs_kernel_is_given_the_rows_windows_and_scale_of_the_model(
         expected = torch.cat([plain(input_ids=torch.tensor([row])).logits for row in ROWS], dim=1).float()
     assert len(calls) == 2
     assert (logits - expected).norm() < 0.03 * expected.norm()
+
+
+def test_torchs_kernel_takes_the_call_and_gives_gradients() -> None:
+    """On the meta device, which runs everything about the kernel but its arithmetic."""
+    query, key, value = (
+        torch.empty(1, heads, 25, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for heads in (4, 2, 2)
+    )
+    offsets = torch.empty(5, dtype=torch.int32, device="meta")
+    output = packed_attention.by_offsets(query, key, value, offsets, 12, 0.5, WINDOW)
+    assert output.shape == (1, 25, 4, 8)
+    output.sum().backward()
+    assert query.grad is not None and query.grad.shape == query.shape
+    assert key.grad is not None and key.grad.shape == key.shape
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 Packed rows attend only within themselves. torch's fused attention needs a mask for that, with an entry for every two
 tokens of the sequence, and computes everything that the mask throws away: for eight rows of 128 tokens, eight times the
 work. Here the rows' offsets take the place of the mask: on a GPU in torch's kernel for rows of different lengths
-(FlashAttention 2, which is also what the package flash-attn would add), elsewhere row by row.
+(FlashAttention 2, which is also what the package flash-attn would add), elsewhere row by row. A model with soft caps
+or sinks, which neither computes, attends row by row in its own way.
 """
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -17,10 +19,10 @@ from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers.masking_utils import eager_mask, sdpa_mask
 
-NAME = "packed_rows"
-"""The name of this attention in transformers' interface."""
+NAME, OWN_NAME = "packed_rows", "packed_rows_in_its_own_way"
+"""The names in transformers' interface of `attention` and `own_attention`."""
 LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "mamba"}
 """Kinds of layers that attend here, or do not attend. Others see a part of their row that only their mask knows."""
 HALF = (torch.float16, torch.bfloat16)
@@ -38,8 +40,8 @@ _attends: WeakKeyDictionary[torch.nn.Module, bool] = WeakKeyDictionary()
 def attend_packed(model: PreTrainedModel | PeftModel) -> bool:
     """Set ``model`` to attend within rows on batches of `packed`, and say whether it does; others stay as they were.
 
-    A model keeps its own attention where torch's does not compute it (soft caps, sinks), where a layer sees part of a
-    row in a way that is not known here, or where two rows that are packed together change each other.
+    A model stays as it was where a layer sees part of a row in a way that is not known here, or where two rows that are
+    packed together change each other.
     """
     if model not in _attends:
         _attends[model] = attends_packed(model) or _set(model)
@@ -49,7 +51,7 @@ def attend_packed(model: PreTrainedModel | PeftModel) -> bool:
 def attends_packed(model: torch.nn.Module) -> bool:
     """Whether a model, also one inside a wrapper such as DDP's, was set to attend by `attend_packed`."""
     config: Any = getattr(getattr(model, "module", model), "config", None)
-    return getattr(config, "_attn_implementation", None) == NAME
+    return getattr(config, "_attn_implementation", None) in (NAME, OWN_NAME)
 
 
 def _set(model: PreTrainedModel | PeftModel) -> bool:
@@ -57,13 +59,14 @@ def _set(model: PreTrainedModel | PeftModel) -> bool:
     if not set(getattr(config, "layer_types", None) or []) <= LAYERS:
         return False
     before = model.config._attn_implementation
-    AttentionInterface.register(NAME, attention)
-    AttentionMaskInterface.register(NAME, sdpa_mask)
+    for name, function, mask in ((NAME, attention, sdpa_mask), (OWN_NAME, own_attention, eager_mask)):
+        AttentionInterface.register(name, function)
+        AttentionMaskInterface.register(name, mask)
     try:
         model.set_attn_implementation("sdpa")
-    except ValueError:
-        return False
-    model.set_attn_implementation(NAME)
+        model.set_attn_implementation(NAME)
+    except ValueError:  # torch's attention does not compute this model's
+        model.set_attn_implementation(OWN_NAME)
     if not attends_packed(model):
         return False
     hook = backbone(model).register_forward_pre_hook(_without_mask, with_kwargs=True)
@@ -128,6 +131,38 @@ def attention(
         if sliding_window is not None and end - begin > sliding_window:
             mask = _band(end - begin, sliding_window, query.device)
         outputs.append(sdpa_attention_forward(module, q, k, v, mask, dropout=dropout, scaling=scaling)[0])
+    return torch.cat(outputs, dim=1), None
+
+
+def own_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    cu_seq_lens_q: Tensor | None = None,
+    sliding_window: int | None = None,
+    **settings: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """`attention` for a model with soft caps or sinks: the plain attention of its own module, row by row.
+
+    Its products are in memory, as many as the squares of the rows' lengths. Raises ValueError where the module has no
+    such function.
+    """
+    plain = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+    if plain is None:
+        raise ValueError(f"{type(module).__module__} has no plain attention")
+    if cu_seq_lens_q is None:
+        output, weights = plain(module, query, key, value, attention_mask, sliding_window=sliding_window, **settings)
+        return output, weights
+    outputs = []
+    for begin, end in pairwise(cu_seq_lens_q.tolist()):
+        q, k, v = (tensor[:, :, begin:end] for tensor in (query, key, value))
+        seen = _band(end - begin, sliding_window or end - begin, query.device)
+        hidden = torch.zeros(seen.shape, dtype=query.dtype, device=query.device)
+        hidden = hidden.masked_fill(~seen, torch.finfo(query.dtype).min)
+        outputs.append(plain(module, q, k, v, hidden, **settings)[0])
     return torch.cat(outputs, dim=1), None
 
 
