@@ -148,10 +148,7 @@ def test_torchs_kernel_takes_the_call_and_gives_gradients() -> None:
     output = packed_attention.by_offsets(query, key, value, offsets, 12, 0.5, WINDOW)
     assert output.shape == (1, 25, 4, 8)
     output.sum().backward()
-    assert query.grad is not None
-    assert query.grad.shape == query.shape
-    assert key.grad is not None
-    assert key.grad.shape == key.shape
+    assert [tensor.grad is not None and tensor.grad.shape for tensor in (query, key)] == [query.shape, key.shape]
 
 
 @pytest.mark.parametrize(

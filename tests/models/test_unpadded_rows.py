@@ -103,3 +103,13 @@ def test_a_model_that_recomputes_its_layers_shares_no_prompt_and_computes_no_pad
     tokens = read(model)
     SharedPrompts(model, max(len(completion) for _, completion in PAIRS))(**batch())
     assert tokens == [sum(len(prompt) + len(completion) for prompt, completion in PAIRS)]
+
+
+def test_the_loss_that_balances_experts_is_over_all_tokens_but_padding() -> None:
+    model = make("qwen3_moe", router_aux_loss_coef=0.1)
+    add_fused_lm_head(model)
+    inputs = batch() | {"output_router_logits": True}
+    shared = SharedPrompts(model, max(len(completion) for _, completion in PAIRS))
+    plain = shared(**inputs).aux_loss
+    assert attend_packed(model)
+    torch.testing.assert_close(shared(**inputs).aux_loss, plain, **EXACTLY)

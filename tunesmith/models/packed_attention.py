@@ -119,6 +119,8 @@ def attention(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **settings
         )
         return output, None
+    if not getattr(module, "is_causal", True):
+        raise ValueError("a layer attends to what follows a token, too")
     dtype = _computed_in(value)
     if dropout == 0 and _kernel_takes(query, value, dtype):
         query, key, value = (tensor.to(dtype) for tensor in (query, key, value))

@@ -33,7 +33,8 @@ class SharedPrompts:
 
     completion: columns of the completions. Where prompts cannot be shared (a layer with a sliding window, gradient
     checkpointing, which cannot use a cache, prompts of one token, or a model that DDP has wrapped, whose gradients
-    would miss the prompts) or should not be (`fewer_tokens`), rows are computed without padding (`UnpaddedRows`).
+    would miss the prompts) or should not be (`fewer_tokens`, and the loss that balances experts, which is over all
+    tokens), rows are computed without padding (`UnpaddedRows`).
     """
 
     def __init__(self, model: Any, completion: int) -> None:
@@ -43,7 +44,8 @@ class SharedPrompts:
         """The model's output. Per-token outputs, which ``labels`` asks for, keep their width: zeros for the prompt."""
         begin = input_ids.shape[1] - self.completion - 1  # a prompt's last token predicts the completion's first
         position_ids = positions(attention_mask)
-        if not self.shares(input_ids, attention_mask):
+        balanced = settings.get("output_router_logits", False)
+        if balanced or not self.shares(input_ids, attention_mask):
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
             return UnpaddedRows(self.model)(**inputs, **settings)
         cache = prompt_cache(self.model, input_ids[:, :begin], attention_mask[:, :begin])
