@@ -1,22 +1,28 @@
-"""`tunesmith plan`: print the predicted memory of every training method; `tunesmith advise` ends with a short form."""
+"""`tunesmith plan`: print the predicted memory and speed of every training method; `tunesmith advise` ends with a short
+form.
+"""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tunesmith.core import formatting, params
+from tunesmith.core import formatting, layout, params
 from tunesmith.core.errors import BaseModelError
 from tunesmith.core.params import Objective
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
-from tunesmith.planning import hardware, methods
+from tunesmith.planning import hardware, methods, rates, speed
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.methods import OBJECTIVE_NAMES, WEIGHTS_NAMES, Method
 from tunesmith.planning.model_shape import KNOWN, Shape, read
+from tunesmith.planning.speed import Rates
 from tunesmith.project import document
+from tunesmith.training.entries.online import Online
 
 BASE = Path("models/base")
 LENGTH, RANK = 1024, 16
@@ -43,14 +49,24 @@ PARTS = {
 """Headings of the columns, by the part of a `Memory`."""
 LEGEND = (
     "GB; dim rows do not fit. peak: of a step, below the sum of its parts, since they do not all coincide. fits: "
-    "the largest batch × tokens that fit into the model at once."
+    "the largest batch × tokens that fit into the model at once. recompute: whether layers are computed again in "
+    "the backward pass, since the method would not fit otherwise."
 )
+NO_RATES = "no speed: its rates are not known; name the card (`--gpu h100`, `--gpu rtx-4090`) for tokens a second."
 
 
-def run(model: str | None, *, gpu: float | None, length: int | None, rank: int | None, kind: RowKind | None) -> bool:
-    """Print the plan; return whether any method fits. gpu: memory in GB.
+@dataclass(frozen=True)
+class Timing:
+    """The predicted speed of a method. seconds: of a training on the project's own rows, where it has some."""
 
-    Raises BaseModelError for an unknown model, ParamsError for bad params.
+    tokens_per_second: float
+    seconds: float | None
+
+
+def run(model: str | None, *, gpu: str | None, length: int | None, rank: int | None, kind: RowKind | None) -> bool:
+    """Print the plan; return whether any method fits. gpu: the name of a card, or memory in GB.
+
+    Raises BaseModelError for an unknown model, ParamsError for bad params or an unknown card.
     """
     shape, length, rank = _settings(model, length, rank)
     machine = hardware.detect() if gpu is None else hardware.gpu(gpu)
@@ -59,7 +75,9 @@ def run(model: str | None, *, gpu: float | None, length: int | None, rank: int |
     console = Console(highlight=False)
     title = f"{shape.name}: {_count(shape.parameters)} parameters; {length:,} tokens, LoRA of rank {rank}"
     console.print(f"{title}; {machine.name}: {formatting.size(machine.budget)}", style="bold", soft_wrap=True)
-    _show(console, groups)
+    known = rates.of(machine)
+    _show(console, groups, _timings(shape, groups, known) if known else {})
+    console.print(_measured_on(known) if known else NO_RATES, style="dim")
     for line in verdict(groups, machine):
         console.print(line, soft_wrap=True)
     if kind is None:
@@ -117,23 +135,71 @@ def _why(choices: Sequence[Method]) -> str:
     return f"{reason}; {_count(choices[0].trainable)} parameters train, {formatting.size(choices[0].artifact)} on disk."
 
 
-def _show(console: Console, groups: Sequence[Sequence[Method]]) -> None:
+def _measured_on(known: Rates) -> str:
+    """The sentence that says what the speeds are computed from."""
+    model, device = (
+        ("Llama 3.1 8B", "an H100") if known.share == speed.TRAINING_SHARE["cuda"] else ("SmolLM2", "2 cores")
+    )
+    return (
+        f"tok/s: tokens trained a second, from the rates of {known.name}, of which SFT LoRA of {model} reached "
+        f"{known.share:.0%} on {device}; no other method was measured. Rollouts take their time too; loading, "
+        "validation and saving come on top."
+    )
+
+
+def _timings(shape: Shape, groups: Sequence[Sequence[Method]], known: Rates) -> dict[str, Timing]:
+    """The timing of every method, by its name."""
+    tokens = _own_tokens() if params.PATH.exists() else {}
+    timings = {}
+    for method in (method for group in groups for method in group):
+        predicted = speed.predict(shape, method.workload, known)
+        own = tokens.get(method.workload.objective)
+        seconds = None if own is None else own / predicted.tokens_per_second
+        timings[method.name] = Timing(predicted.tokens_per_second, seconds)
+    return timings
+
+
+def _own_tokens() -> dict[Objective, float]:
+    """The tokens that the project's first entry of each objective trains on, over all of its steps or epochs."""
+    entries = document.load()
+    tokens: dict[Objective, float] = {}
+    for objective in UNITS:
+        entry = next(iter(getattr(entries, objective).values()), None)
+        report = layout.DATA_REPORTS / f"{entry.dataset}.json" if entry else None
+        if isinstance(entry, Online):
+            mean = entry.max_prompt_length + entry.max_new_tokens
+            tokens[objective] = entry.steps * entry.prompts * entry.group * mean
+        elif entry and report and report.exists():
+            found = json.loads(report.read_text())
+            rows = found["splits"]["train"] * (2 if objective in ("dpo", "reward") else 1)
+            tokens[objective] = rows * found["tokens"]["whole"]["mean"] * entry.epochs
+    return tokens
+
+
+def _show(console: Console, groups: Sequence[Sequence[Method]], timings: Mapping[str, Timing]) -> None:
     """Print one table, or two where the terminal is narrow."""
     rows = [method for group in groups for method in group]
     parts = [part for part in PARTS if any(getattr(row.memory, part) for row in rows)]
-    table = _table(rows, parts, results=True)
+    table = _table(rows, parts, timings, results=True)
     fits = console.measure(table, options=console.options.update(max_width=999)).maximum <= console.width
-    tables = [table] if fits else [_table(rows, parts, results=False), _table(rows, [], results=True)]
+    tables = [table] if fits else [_table(rows, parts, {}, results=False), _table(rows, [], timings, results=True)]
     for table in tables:
         console.print(table)
     console.print(LEGEND, style="dim")
 
 
-def _table(rows: Sequence[Method], parts: Sequence[str], *, results: bool) -> Table:
-    """A row a method: its parts and its peak in GB; with ``results`` also its largest fitting batch and its sizes."""
+def _table(rows: Sequence[Method], parts: Sequence[str], timings: Mapping[str, Timing], *, results: bool) -> Table:
+    """A row a method: its parts and its peak in GB; with ``results`` also its largest fitting batch, its sizes and its
+    timing.
+    """
+    owned = any(timing.seconds is not None for timing in timings.values())
+    headings = [*(PARTS[part] for part in parts), "peak"]
+    if results:
+        headings += ["recompute", "fits", "trains", "on disk"]
+        headings += ["tok/s"] * bool(timings) + ["your rows"] * owned
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     grid.add_column("method", no_wrap=True)
-    for heading in [*(PARTS[part] for part in parts), "peak", *(("fits", "trains", "on disk") if results else ())]:
+    for heading in headings:
         grid.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         sizes = {part: getattr(row.memory, part) for part in parts}
@@ -142,7 +208,11 @@ def _table(rows: Sequence[Method], parts: Sequence[str], *, results: bool) -> Ta
         cells = [_gigabytes(size) for size in (*sizes.values(), row.memory.total)]
         if results:
             largest = "no" if row.largest is None else f"{row.largest.batch:,} × {row.largest.length:,}"
-            cells += [largest, _count(row.trainable), formatting.size(row.artifact)]
+            again = "yes" if row.workload.machine.checkpointing else "no"
+            cells += [again, largest, _count(row.trainable), formatting.size(row.artifact)]
+            timing = timings.get(row.name)
+            if timing is not None and row.largest is not None:
+                cells += [f"{timing.tokens_per_second:,.0f}"] + [formatting.seconds(timing.seconds)] * owned
         grid.add_row(row.name, *cells, style="" if row.fits else "dim", end_section=row.workload.weights == "full")
     return grid
 

@@ -90,7 +90,7 @@ class Workload:
         layers are recomputed (models/shared_prompts.py).
         """
         if self.packed:
-            rows = self.batch if self.objective in ("sft", "kto") else 2 * self.batch
+            rows = 2 * self.batch if self.pairs else self.batch
             return [Pass(1, rows * self.length, rows * self.length, rows)]
         if self.objective == "kto":  # whose pass for the KL keeps no activations
             return [Pass(self.batch, self.length, self.length)]
@@ -104,6 +104,20 @@ class Workload:
     def tokens(self) -> int:
         """Tokens of all passes."""
         return sum(forward.rows * forward.queries for forward in self.passes)
+
+    @property
+    def pairs(self) -> bool:
+        """Whether an example is a pair, of two rows."""
+        return self.objective in ("dpo", "reward")
+
+    @property
+    def attended(self) -> int:
+        """Pairs of a token and an earlier one of its row, over all passes."""
+        total = 0
+        for forward in self.passes:
+            queries, keys = forward.queries // forward.packed, forward.keys // forward.packed
+            total += forward.rows * forward.packed * queries * (2 * keys - queries + 1) // 2
+        return total
 
     @property
     def scored_tokens(self) -> int:
