@@ -1,11 +1,17 @@
-"""Products in 8 bits: which layers have them, that weights stay, and where there are none."""
+"""Products in 8 bits: which layers have them, and where there are none. torchao itself is in no lock."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from profiles import EXACT
 from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 
-from tunesmith.core.errors import ResourceError
+from tunesmith.core.errors import MissingLibraryError, ResourceError
 from tunesmith.models import weights
 from tunesmith.models.float8 import use_float8
 from tunesmith.models.settings import Lora
@@ -24,22 +30,37 @@ def model() -> torch.nn.Module:
     return weights.add_lora(LlamaForCausalLM(config).to(torch.bfloat16), Lora(rank=16))
 
 
-def test_layers_of_whole_tiles_multiply_in_8_bits_within_its_rounding() -> None:
-    exact, rounded = model(), model()
-    before = rounded.state_dict()
-    use_float8(rounded, EXACT, emulate=True)
-    changed = {
-        name.split(".layers.0.")[1] for name, layer in rounded.named_modules() if "Float8" in type(layer).__name__
-    }
-    assert changed == {f"self_attn.{name}_proj.base_layer" for name in "qkvo"}
-    assert all(torch.equal(value, before[name]) for name, value in rounded.state_dict().items())
-    ids = torch.arange(32)[None]
-    losses = [each(input_ids=ids, labels=ids).loss for each in (exact, rounded)]
-    assert losses[0] != losses[1]
-    assert losses[1].item() == pytest.approx(losses[0].item(), rel=0.01)
-    losses[1].backward()
-    gradients = [parameter.grad for parameter in rounded.parameters() if parameter.requires_grad]
-    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
+@dataclass
+class Config:
+    """As much of torchao's as is read."""
+
+    recipe: str
+    emulate: bool = False
+
+    @classmethod
+    def from_recipe_name(cls, name: str) -> "Config":
+        return cls(name)
+
+
+def test_layers_of_whole_tiles_multiply_in_8_bits_but_adapters_and_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[str] = []
+
+    def convert(module: torch.nn.Module, *, config: Config, module_filter_fn: Callable[[Any, str], bool]) -> None:
+        assert config == Config("rowwise", emulate=True)
+        chosen.extend(name for name, layer in module.named_modules() if module_filter_fn(layer, name))
+
+    package, float8 = ModuleType("torchao"), ModuleType("torchao.float8")
+    package.__spec__ = sys.__spec__
+    vars(float8).update(Float8LinearConfig=Config, convert_to_float8_training=convert)
+    monkeypatch.setitem(sys.modules, "torchao", package)
+    monkeypatch.setitem(sys.modules, "torchao.float8", float8)
+    use_float8(model(), EXACT, emulate=True)
+    assert {name.split(".layers.0.")[1] for name in chosen} == {f"self_attn.{name}_proj.base_layer" for name in "qkvo"}
+
+
+def test_without_its_library_the_extra_is_named() -> None:
+    with pytest.raises(MissingLibraryError, match=r"torchao is not installed.*\n.*tunesmith\[float8\]"):
+        use_float8(model(), EXACT, emulate=True)
 
 
 def test_a_machine_without_such_products_says_so() -> None:
