@@ -123,7 +123,7 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CA
     assert isinstance(wrapped, PeftModel)
     if lora.init in FROM_WEIGHTS:
         initial = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-        wrapped.taken = {name: values.clone() for name, values in initial.items() if name.endswith(FACTORS)}
+        wrapped.taken = {name: values.cpu().clone() for name, values in initial.items() if name.endswith(FACTORS)}
     # A copy, such as TRL makes of the start as its reference, gets these values: it must not take out others.
     wrapped.peft_config["default"].init_lora_weights = True
     return wrapped
