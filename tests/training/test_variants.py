@@ -16,6 +16,7 @@ from tunesmith.core import layout, manifest
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import parse
 from tunesmith.models import loading, servable_adapter, weights
+from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.settings import Lora
 from tunesmith.registry import servable
@@ -80,18 +81,18 @@ class Killer(TrainerCallback):
             raise Killed
 
 
-def train(base: Path, name: str, *, kill_at: int | None = None, **changes: Any) -> OpenModel:
-    """Train two steps in float32, save the model as ``name`` beside the base, and return it as it was trained."""
+def train(base: Path, name: str, *, profile: Profile = EXACT, kill_at: int | None = None, **changes: Any) -> OpenModel:
+    """Train two steps, save the model as ``name`` beside the base, and return it as it was trained."""
     sft = settings(**changes)
     set_seed(sft.seed)
-    policy = loading.open_policy(base, base, EXACT, sft.weights, sft.lora)
+    policy = loading.open_policy(base, base, profile, sft.weights, sft.lora)
     examples = tokens(policy.tokenizer, ROWS, sft)
-    trainer = make_trainer(policy, examples, sft, EXACT, base.parent / "scratch")
+    trainer = make_trainer(policy, examples, sft, profile, base.parent / "scratch")
     if kill_at:
         trainer.add_callback(Killer(kill_at))
     watch = Watch(probes=PROBES[:1], rows_of=trainer.data_collator.rows_of)
     tokens_of = {row: len(example.input_ids) for row, example in examples.items()}
-    run.train(trainer, policy, spec_of(sft, base.parent / name, base), watch, EXACT, tokens_of=tokens_of)
+    run.train(trainer, policy, spec_of(sft, base.parent / name, base), watch, profile, tokens_of=tokens_of)
     assert trainer.state.global_step == 2
     return policy
 
@@ -135,6 +136,20 @@ def test_an_adapter_is_the_same_function_wherever_it_is_opened(
     same(logits(AutoModelForCausalLM.from_pretrained(base.parent / "merged")), trained)
     assert bool(servable.reasons(folder, base, None, 64)) == warned == (variant in MERGED_ONLY)
     assert servable.reasons(base.parent / "merged", base, None, 64) == []
+
+
+@pytest.mark.parametrize(
+    ("variant", "kind"),
+    [("dora", "lora"), ("pissa", "lora"), ("embeddings", "lora"), ("dora", "qlora"), ("embeddings", "qlora")],
+)
+def test_an_adapter_trains_in_bfloat16_with_recomputation(base: Path, variant: str, kind: str) -> None:
+    profile = Profile("cpu", "a test", torch.bfloat16, gradient_checkpointing=True)
+    policy = train(base, "sft", profile=profile, weights=kind, lora=Lora(rank=4, alpha=8, **VARIANTS[variant]))
+    assert {values.dtype for values in weights.trained(policy.model).values()} == {torch.float32}
+    trained = logits(policy.model)
+    opened = logits(loading.open_model(base.parent / "sft", base, EXACT).model)
+    moved = (opened - logits(loading.open_model(base, base, EXACT).model)).abs().mean()
+    assert (opened - trained).abs().mean() < (0.1 if kind == "lora" else 0.5) * moved  # NF4 itself is that far
 
 
 @pytest.mark.parametrize("variant", ["pissa", "embeddings-tied"])

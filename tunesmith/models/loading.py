@@ -105,7 +105,7 @@ def open_policy(folder: Path, base: Path, profile: Profile, kind: WeightsKind, l
             model = model.merge_and_unload()
     elif kind != "full":
         assert lora is not None
-        model = weights.add_lora(model, lora)
+        model = weights.add_lora(_on_device(model, profile), lora)
     if kind == "full":
         model.requires_grad_(True)
     weights.make_trainable_float32(model)
@@ -126,7 +126,7 @@ def new_reward_model(folder: Path, base: Path, profile: Profile, kind: WeightsKi
         if kind == "full":
             model = model.merge_and_unload()
     elif kind != "full":
-        model = weights.add_lora(model, lora, task=TaskType.SEQ_CLS)
+        model = weights.add_lora(_on_device(model, profile), lora, task=TaskType.SEQ_CLS)
     if kind == "full":
         model.requires_grad_(True)
     weights.make_trainable_float32(model)

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, TaskType, get_peft_model, get_peft_model_state_dict
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from torch.nn.functional import pad
 from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -54,10 +55,26 @@ def loading_profile(profile: Profile, kind: WeightsKind) -> Profile:
 
 
 def make_trainable_float32(model: torch.nn.Module) -> None:
-    """Hold trainable weights in float32: bfloat16 rounds away updates of less than 1/256 of a weight."""
+    """Hold trainable weights in float32: bfloat16 rounds away updates of less than 1/256 of a weight.
+
+    The layers around embeddings that train beside an adapter stay in the dtype that they are in.
+    """
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    if isinstance(model, PeftModel):
+        for module in model.modules():
+            if isinstance(module, ModulesToSaveWrapper):
+                _keep_dtype_around(module)
+
+
+def _keep_dtype_around(module: ModulesToSaveWrapper) -> None:
+    """Give an embedding the output, and an output head the input, of the dtypes that it had or has now."""
+    if isinstance(module.original_module, torch.nn.Embedding):
+        dtype = module.original_module.weight.dtype
+        module.register_forward_hook(lambda _, inputs, output: output.to(dtype))
+    elif isinstance(module.original_module, torch.nn.Linear):
+        module.register_forward_pre_hook(lambda head, inputs: (inputs[0].to(head.weight.dtype), *inputs[1:]))
 
 
 @contextmanager
@@ -106,7 +123,7 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CA
     assert isinstance(wrapped, PeftModel)
     if lora.init in FROM_WEIGHTS:
         initial = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-        wrapped.taken = {name: values.clone() for name, values in initial.items() if name.endswith(FACTORS)}
+        wrapped.taken = {name: values.cpu().clone() for name, values in initial.items() if name.endswith(FACTORS)}
     # A copy, such as TRL makes of the start as its reference, gets these values: it must not take out others.
     wrapped.peft_config["default"].init_lora_weights = True
     return wrapped
