@@ -100,6 +100,12 @@ class Entry(Section):
     """Measurements in a row without a new best after which the training stops; null: never."""
 
     @model_validator(mode="after")
+    def _decay_follows_warmup(self) -> Self:
+        if self.scheduler == "wsd" and self.warmup_share + self.decay_share > 1:
+            raise ValueError("warmup_share and decay_share of the scheduler wsd are more than all steps together")
+        return self
+
+    @model_validator(mode="after")
     def _adapter_fits(self) -> Self:
         self.lora.check_fits(self.weights)
         return self
