@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ class Worker:
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
         self.answers: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.popen.stdout is not None
@@ -80,6 +82,10 @@ class Worker:
     def stop(self) -> None:
         self.popen.kill()
         self.popen.wait()
+        self.reader.join()
+        for stream in (self.popen.stdin, self.popen.stdout):
+            with suppress(BrokenPipeError):  # of what was not flushed
+                stream and stream.close()
 
     @property
     def lives(self) -> bool:
