@@ -134,7 +134,8 @@ class Runner:
         worker = self._worker(part)
         ready = worker.start(min(STARTING, self.left))
         if "failed" in ready:
-            return {"failed": f"could not import: {ready['failed']}"}
+            last = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()][-1:]
+            return {"failed": f"could not import: {'; '.join([ready['failed'], *last])}"}
         if not self.described:
             self.write({"run": worker.ask({"describe": True}, self.left) | self.about, "missing": ready["missing"]})
             self.described = True

@@ -1,7 +1,7 @@
 """Collect the wheels that a machine without network needs besides its own torch, transformers, peft and accelerate.
 
-The most useful come first, and the folder stays under a limit. Wheels lose what no training reads: pyarrow's headers,
-Flight and Substrait, the tests of pandas, lm-eval's tasks, and bitsandbytes' builds for other versions of CUDA. With
+The most useful come first, and the folder stays under a limit. Wheels lose what no training reads: pyarrow's headers
+and Flight, the tests of pandas, lm-eval's tasks, and bitsandbytes' builds for other versions of CUDA. With
 their RECORD rewritten, pip installs them like any other.
 """
 
@@ -29,7 +29,7 @@ WANTED: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """What needs them, and packages of the lock, in order of worth."""
 DROPPED = {
-    "pyarrow": r"^pyarrow/(include|tests|src)/|flight|substrait",
+    "pyarrow": r"^pyarrow/(include|tests|src)/|flight",
     "pandas": r"^pandas/tests/",
     "lm-eval": r"^lm_eval/tasks/.*\.(yaml|yml|txt|md|json|jsonl|csv)$",
     "bitsandbytes": r"libbitsandbytes_(?!cpu|cuda{cuda}\.)",
