@@ -9,8 +9,10 @@ The first, where there is a network, collects the wheels that the machine lacks:
 what it has. Its own torch, transformers, peft, accelerate and triton are used as they are, in versions near the
 lock's. Then there, in the checkout:
 
-    pip install --no-index --no-deps --find-links wheels --target site wheels/*.whl
-    PYTHONPATH=site python -m benchmarks.gpu --out results.jsonl --report results.md
+    pip install --no-index --no-deps --find-links wheels --target site-packages wheels/*.whl
+    PYTHONPATH=site-packages python -m benchmarks.gpu --out results.jsonl --report results.md
+
+That folder needs its name: dill, with which `datasets` pickles, knows installed modules by it.
 
 Parts run in order of worth (`parts`): first whether paths are right and every objective trains, is evaluated and
 resumes; then speed and memory of large random models, each beside what `tunesmith plan` predicts. A part that time, a

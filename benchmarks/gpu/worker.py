@@ -51,6 +51,8 @@ def _import() -> list[str]:
     """Import what parts share; the libraries that are not installed."""
     named = {library for part in parts.PARTS for library in part.needs}
     missing = sorted(name for name in named if find_spec(name) is None)
+    if "datasets" not in missing:
+        _check_place(str(find_spec("datasets").origin))  # type: ignore[union-attr]
     for name in ("torch", "transformers", "peft", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer"):
         if name.partition(".")[0] not in missing:
             import_module(name)
@@ -58,6 +60,12 @@ def _import() -> list[str]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     return missing
+
+
+def _check_place(origin: str) -> None:
+    """End where dill, with which `datasets` pickles, would take a library for a user's own code."""
+    if "site-packages" not in origin and not origin.startswith((sys.prefix, sys.base_prefix)):
+        sys.exit(f"{origin}: dill pickles it whole; install into a folder with the name site-packages")
 
 
 def _run(name: str, *, tiny: bool) -> dict[str, Any]:
