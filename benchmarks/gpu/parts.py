@@ -55,12 +55,12 @@ def _sft(name: str, seconds: float, settings: dict[str, Any], **more: Any) -> Pa
 def _fast() -> Iterator[Part]:
     """Speed and memory; those with a published figure first."""
     long = EIGHT_B | {"batch": 2, "length": 4096}
-    yield _sft("sft-8b-lora-4096", 35, long | {"checkpointing": False}, to_beat=NEMO)
-    yield _sft("sft-8b-lora-4096-recomputed", 40, long | {"checkpointing": True}, to_beat=NEMO)
+    yield _sft("sft-8b-lora-4096", 30, long | {"checkpointing": False}, to_beat=NEMO)
+    yield _sft("sft-8b-lora-4096-recomputed", 30, long | {"checkpointing": True}, to_beat=NEMO)
     nf4 = EIGHT_B | {"weights": "qlora", "batch": 1, "checkpointing": True, "steps": 5}
-    yield _sft("sft-8b-qlora-8192", 35, nf4 | {"length": 8192}, to_beat="10 GB")
+    yield _sft("sft-8b-qlora-8192", 30, nf4 | {"length": 8192}, to_beat="10 GB")
     chats = EIGHT_B | {"rows": "chats", "batch": 2, "length": 4096, "checkpointing": True}
-    yield _sft("sft-8b-lora-chats", 35, chats)
+    yield _sft("sft-8b-lora-chats", 30, chats)
     yield _sft("sft-8b-lora-chats-trl", 35, chats | {"steps": 9}, run="speed:trl_sft")
     yield Part(
         "grpo-8b-lora",
@@ -73,11 +73,11 @@ def _fast() -> Iterator[Part]:
         TRAINER,
     )
     pairs = EIGHT_B | {"batch": 4, "length": 1024, "completion": 512, "steps": 6}
-    yield Part("dpo-8b-lora", "fast", "speed:dpo", 35, "dpo-8b-lora", pairs, TINY | {"completion": 32}, TRAINER)
+    yield Part("dpo-8b-lora", "fast", "speed:dpo", 30, "dpo-8b-lora", pairs, TINY | {"completion": 32}, TRAINER)
     qwen = EIGHT_B | {"shape": "qwen3-4b", "batch": 1, "length": 16384, "checkpointing": True, "steps": 6}
-    yield _sft("sft-4b-lora-16384", 40, qwen, to_beat=PRIME)
-    yield _sft("sft-8b-qlora-4096", 30, nf4 | {"length": 4096})
-    yield _sft("sft-8b-qlora-1024", 25, nf4 | {"length": 1024, "steps": 7})
+    yield _sft("sft-4b-lora-16384", 30, qwen, to_beat=PRIME)
+    yield _sft("sft-8b-qlora-4096", 25, nf4 | {"length": 4096})
+    yield _sft("sft-8b-qlora-1024", 20, nf4 | {"length": 1024, "steps": 7})
 
 
 PARTS = (*_right(), *_fast())
