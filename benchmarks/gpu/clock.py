@@ -18,6 +18,13 @@ def now() -> float:
     return time.monotonic()
 
 
+def forget_peak() -> None:
+    """Measure peaks of memory on the device from now on, without what was only needed to build."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
 class Clock(TrainerCallback):
     """The end of every step, and the lengths of the rows of every batch, padding not counted."""
 

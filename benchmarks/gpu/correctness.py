@@ -128,13 +128,8 @@ def reference(kind: str, on: str, objective: str) -> tuple[float, Gradients]:
             trained = torch.tensor(example.completion_mask[1:], device=on) == 1
             losses.append(cross_entropy(logits[trained], targets[trained], reduction="sum") / count)
     else:
-        losses = [
-            -logsigmoid(
-                BETA * (_log_prob(model, pair.prompt, pair.chosen) - _log_prob(model, pair.prompt, pair.rejected))
-            )
-            / len(pairs())
-            for pair in pairs()
-        ]
+        sides = [[_log_prob(model, pair.prompt, side) for side in (pair.chosen, pair.rejected)] for pair in pairs()]
+        losses = [-logsigmoid(BETA * (chosen - rejected)) / len(sides) for chosen, rejected in sides]
     for loss in losses:
         loss.backward()
     return float(sum(losses)), gradients(model)

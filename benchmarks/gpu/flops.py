@@ -23,9 +23,9 @@ PEAKS = (
     ("B200", 2250e12),
     ("A100", 312e12),
     ("L40S", 362e12),
+    ("L40", 181e12),
     ("L4", 121e12),
-    ("A10", 125e12),
-    ("4090", 165e12),
+    ("RTX 4090", 165e12),
 )
 """Dense bfloat16 operations a second, from their makers' data sheets, by a part of a card's name; the first that fits
 counts."""

@@ -72,8 +72,7 @@ def grpo(settings: Settings) -> Result:
         trainer = objective.make_trainer(policy, prompts, reward, entry, profile, Path(scratch))
         watch, generations = Clock(), GenerationClock(trainer)
         trainer.add_callback(watch)
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
+        clock.forget_peak()
         with trainer_config.one_precision(trainer):
             trainer.train()
     seconds = [end - begin for begin, end in zip(watch.ends, watch.ends[1:], strict=False)]

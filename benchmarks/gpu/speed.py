@@ -88,8 +88,7 @@ def run(trainer: Any, policy: OpenModel, settings: Settings, shape: Shape, work:
     watch = Clock()
     watch.watch(trainer)
     trainer.args.max_steps = settings["steps"]
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    clock.forget_peak()
     with trainer_config.one_precision(trainer) if ours else nullcontext():
         trainer.train()
     steps = watch.steps(settings.get("warm", clock.WARM))
