@@ -48,6 +48,7 @@ class LargestStep:
     rollouts: int = 0
     group: int = 1
     reference: bool = False
+    shapes: int = 0
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ def largest_step(online: Online, longest_prompt: int) -> LargestStep:
         rollouts=online.prompts * online.group,
         group=online.group,
         reference=online.beta > 0,
+        shapes=min(online.steps, longest_prompt) + online.max_new_tokens,
     )
 
 
