@@ -46,6 +46,8 @@ class LargestStep(TypedDict):
     """Bytes of a number in frozen weights and activations."""
     checkpointing: bool
     """Whether layers are recomputed in the backward pass."""
+    shapes: NotRequired[int]
+    """Numbers of tokens that batches of the training have, at most; 0 or absent where that is unknown."""
     accumulation: NotRequired[int]
     """Batches a step, whose gradients are summed; 1 in journals of earlier releases, except rlhf and grpo."""
     optimizer: NotRequired[str]

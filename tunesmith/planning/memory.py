@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith.planning import activations, optimizers
 from tunesmith.planning.model_shape import Shape
-from tunesmith.planning.workload import FLOAT32, Workload
+from tunesmith.planning.workload import BF16, FLOAT32, Workload
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a parameter: 4 bits, an 8-bit constant for every 64 of them, a float32 for every 256 of those: 4.127 bits
@@ -22,14 +22,19 @@ CUDA_CONTEXT = 500_000_000
 (pytorch/pytorch#109888)."""
 CUBLAS = 32 * 2**20
 """cuBLAS's workspace as torch sets it on Hopper; 8 MiB on other GPUs (CUBLAS_WORKSPACE_CONFIG)."""
-IMPORTS = 610_000_000
-"""Resident memory after importing torch, transformers, peft and TRL and building a trainer (torch 2.13 for CPUs)."""
-HEAP = {"lora": 0.75, "qlora": 1.0, "full": 0.4}
-"""Overhead of the C library's heap, as a share of the activations. torch asks for aligned memory, for which glibc's
-posix_memalign reuses no freed piece of the same size (it looks for one with room to align) unless its neighbours were
-freed too, and an adapter's small gradients and moments settle between them. Measured with glibc 2.36 on SmolLM2-135M at
-1 x 128 to 4 x 256 tokens: 0.7 to 1 for LoRA, 1 to 1.2 for QLoRA, whose quantizing leaves pieces too, 0.2 to 0.55 for
-all weights."""
+IMPORTS, ONLINE, QUANTIZING = 700_000_000, 60_000_000, 60_000_000
+"""Resident memory after importing torch, transformers, peft and TRL and building a trainer (torch 2.13 for CPUs); what
+TRL's online trainers and the verifiers import besides; and bitsandbytes with what quantizing leaves in pieces."""
+HEAP = 0.35
+"""Overhead of the C library's heap, as a share of what a step holds at its peak and frees. torch asks for aligned
+memory, for which glibc's posix_memalign reuses no freed piece of the same size (it looks for one with room to align)
+unless its neighbours were freed too, and what stays, such as gradients and moments, settles between; nothing is given
+back to the system (`models.device.keep_freed_memory`). Measured with glibc 2.36 on the demo: 0.26 to 0.39
+(benchmarks/results/memory-cpu.md)."""
+KERNEL, KERNELS = 750_000, 1024
+"""Bytes that oneDNN keeps for a bfloat16 product of sizes that it has not met before, and how many it keeps (its
+primitive cache): 0.61 MB allocated and 0.65 to 0.9 resident for each, from 16 x 576 to 576 x 49152, until 1,100 were
+met (torch 2.13, AVX512-BF16). float32 products leave nothing."""
 
 MAX_BATCH, LENGTH_STEP = 1024, 64
 """Largest batch that `largest` tries, and the step between the lengths that it tries, in tokens."""
@@ -69,13 +74,14 @@ def predict(shape: Shape, workload: Workload) -> Memory:
         "rollout": cache + activations.generation(shape, workload) if workload.rollouts else 0,
     }
     moment = max(moments, key=lambda name: moments[name])
+    transient = moments[moment]
     parts = {
         "weights": trained if is_full else _frozen(shape, workload, scores=scores),
         "adapter": adapter,
         "optimizer": optimizer_state(shape, workload),
         "reference": artifact(shape, workload) if workload.reference else 0,
         "reward_model": _frozen(shape, workload, scores=True) + adapter if workload.objective == "rlhf" else 0,
-        "framework": _framework(shape, workload, saved),
+        "framework": _framework(shape, workload, transient),
     }
     return Memory(
         **parts,
@@ -84,7 +90,7 @@ def predict(shape: Shape, workload: Workload) -> Memory:
         logits=logits,
         kv_cache=cache,
         moment=moment,
-        total=sum(parts.values()) + moments[moment],
+        total=sum(parts.values()) + transient,
     )
 
 
@@ -204,12 +210,28 @@ def _embedding_gradient(shape: Shape, workload: Workload) -> int:
     return shape.embedding * workload.trained_bytes if tied else 0
 
 
-def _framework(shape: Shape, workload: Workload, saved: int) -> int:
-    """Memory beside tensors: libraries, the driver, the heap. saved: bytes of the saved activations."""
+def _framework(shape: Shape, workload: Workload, transient: int) -> int:
+    """Memory beside tensors: libraries, the driver, the heap. transient: bytes that a step holds at its peak."""
     if workload.machine.device == "cuda":
         return CUDA_CONTEXT + CUBLAS
     # Weights in the dtype of their file are read from the mapped file, which stays mapped as a whole while one of them,
     # such as the embedding of a quantized model, is in use.
     from_file = workload.weights == "qlora" and shape.stored_bytes == workload.machine.compute_bytes
     mapped = shape.linear_parameters * shape.stored_bytes if from_file else 0
-    return IMPORTS + mapped + int(HEAP[workload.weights] * saved)
+    imports = IMPORTS + ONLINE * bool(workload.rollouts) + QUANTIZING * (workload.weights == "qlora")
+    return imports + mapped + int(HEAP * transient) + kept_kernels(shape, workload)
+
+
+def kept_kernels(shape: Shape, workload: Workload) -> int:
+    """Bytes that oneDNN keeps on a CPU for products of all sizes that a training meets.
+
+    Each number of tokens in a batch makes every product of a layer new: those of the linear layers and of the adapters,
+    forward and backward. Packed batches have a number of their own in nearly every step.
+    """
+    if workload.machine.device != "cpu" or workload.machine.compute_bytes != BF16:
+        return 0
+    sizes = {*shape.linears}
+    low_rank = {inputs for inputs, _ in sizes}, {outputs for _, outputs in sizes}
+    is_full = workload.weights == "full"
+    products = 3 * len(sizes) if is_full else 2 * len(sizes) + 3 * sum(map(len, low_rank))
+    return KERNEL * min(KERNELS, products * workload.shapes if workload.shapes else KERNELS)

@@ -45,6 +45,7 @@ class Workload:
     reference: bool = False
     optimizer: Optimizer = "adamw"
     accumulation: int = 1
+    shapes: int = 0
     targets: tuple[str, ...] = ()
     dora: bool = False
     embeddings: bool = False
@@ -156,6 +157,7 @@ def from_journal(start: StartEvent) -> Workload:
         reference=step["reference"],
         optimizer=cast("Optimizer", step.get("optimizer", "adamw")),
         accumulation=step.get("accumulation", 1),
+        shapes=step.get("shapes", 0),
         targets=tuple(step.get("targets", ())),
         dora=step.get("dora", False),
         embeddings=step.get("embeddings", False),

@@ -48,6 +48,7 @@ class LargestStep:
     rollouts: int = 0
     group: int = 1
     reference: bool = False
+    shapes: int = 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.Lar
         "device": profile.device,
         "dtype_bytes": profile.dtype.itemsize,
         "checkpointing": profile.gradient_checkpointing,
+        "shapes": step.shapes,
         "accumulation": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
         "optimizer": entry.optimizer,
         "targets": adapter.targets if adapter and adapter.targets != "all-linear" else [],

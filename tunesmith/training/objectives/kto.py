@@ -187,4 +187,5 @@ def largest_step(marks: Sequence[Mark], batch_size: int) -> LargestStep:
         batch=batch_size,
         length=max(mark.length for mark in marks),
         completion=max(len(mark.completion) for mark in marks),
+        shapes=2 * len({mark.length for mark in marks}),
     )

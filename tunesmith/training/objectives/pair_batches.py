@@ -21,10 +21,12 @@ REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
     """A batch of pairs that are all as long as the longest."""
+    completions = {max(len(pair.chosen), len(pair.rejected)) for pair in pairs}
     return LargestStep(
         batch=batch_size,
         length=max(pair.length for pair in pairs),
-        completion=max(max(len(pair.chosen), len(pair.rejected)) for pair in pairs),
+        completion=max(completions),
+        shapes=len(completions) + len({len(pair.prompt) for pair in pairs}),
     )
 
 

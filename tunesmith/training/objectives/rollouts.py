@@ -95,6 +95,7 @@ def largest_step(online: Online, longest_prompt: int, batch_size: int) -> Larges
         rollouts=online.prompts * online.group,
         group=online.group,
         reference=online.beta > 0,
+        shapes=min(online.steps, longest_prompt) + online.max_new_tokens,
     )
 
 

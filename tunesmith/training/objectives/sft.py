@@ -1,5 +1,6 @@
 """Supervised fine-tuning: rows become tokens, and TRL's trainer packs them."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
@@ -51,11 +52,16 @@ def tokens(rows: list[Row], examples: Examples, sft: Sft) -> list[int]:
 
 
 def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
-    """A batch of full sequences, in which the share of trained tokens is that of the examples."""
+    """A batch of full sequences, in which the share of trained tokens is that of the examples.
+
+    Packed batches differ in their number of tokens.
+    """
     trained = sum(sum(example.completion_mask) for example in examples.values())
-    share = trained / sum(len(example.input_ids) for example in examples.values())
-    labelled = round(share * batch_size * sft.max_length)
-    return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled)
+    total = sum(len(example.input_ids) for example in examples.values())
+    size = batch_size * sft.max_length
+    shapes = min(size, math.ceil(sft.epochs * total / size))
+    labelled = round(trained / total * size)
+    return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled, shapes=shapes)
 
 
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
