@@ -20,8 +20,9 @@ from tunesmith.models import device, loading, preference_pairs
 from tunesmith.training import fit
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.objectives import dpo, pair_batches
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:

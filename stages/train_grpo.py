@@ -20,8 +20,9 @@ from tunesmith.models import device, loading
 from tunesmith.training import fit
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.objectives import grpo, rollouts, verifier_rewards
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge
 

@@ -20,8 +20,9 @@ from tunesmith.models import device, loading
 from tunesmith.training import fit
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.objectives import kto
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:

@@ -18,8 +18,9 @@ from tunesmith.models import device, loading
 from tunesmith.training import fit
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.objectives import rlhf, rollouts, verifier_rewards
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:

@@ -19,8 +19,9 @@ from tunesmith.models import device, loading
 from tunesmith.training import fit
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.objectives import sft
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:

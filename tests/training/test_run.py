@@ -18,7 +18,7 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.training import run
 from tunesmith.training.objectives.sft import Examples, make_trainer, right_answers
-from tunesmith.training.run import Watch
+from tunesmith.training.watch import Watch
 
 
 def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manifest:

@@ -25,7 +25,7 @@ from tunesmith.training.entries.common import Optimizer
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.merge import merge
 from tunesmith.training.objectives.sft import make_trainer
-from tunesmith.training.run import Watch
+from tunesmith.training.watch import Watch
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11]])
 VARIANTS: dict[str, dict[str, Any]] = {
