@@ -82,6 +82,8 @@ def _found(result: Result) -> str:
         return f"gradients differ by up to {worst:.1e} of their norm" + (f"; off: {', '.join(bad)}" if bad else "")
     if "scores" in result:
         return ", ".join(f"{name} {score:.2f}" for name, score in result["scores"].items())
+    if "error" in result:
+        return str(result["error"]).replace("\n", " ")
     compared = [(name, result[name]) for name in ("again", "resumed") if name in result]
     return ", ".join(
         f"{name}: {'the same bytes' if there['same'] else format(there['distance'], '.1e') + ' of the norm apart'}"
