@@ -78,11 +78,14 @@ def run(options: argparse.Namespace) -> None:
             result["run"]["commit"] = options.commit
         append(result)
         results.append(result)
-        print(line(result), flush=True)
-        if options.report:
-            unfinished = options.report.with_suffix(".unfinished")
-            unfinished.write_text(report.markdown(results))
-            unfinished.replace(options.report)
+        try:
+            print(line(result), flush=True)
+            if options.report:
+                unfinished = options.report.with_suffix(".unfinished")
+                unfinished.write_text(report.markdown(results))
+                unfinished.replace(options.report)
+        except (LookupError, TypeError, ValueError) as error:  # a card's time is dearer than its page
+            print(f"the result is in {options.out}, but cannot be shown: {error!r}", flush=True)
 
     minutes = options.minutes or (ANYWHERE_MINUTES if options.anywhere else 8)
     runner = Runner(write, options.out.with_suffix(".log"), minutes=minutes, tiny=options.anywhere)

@@ -33,7 +33,9 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         **card,
         "libraries": found,
-        "locked": {name: locked for name, locked in _locked().items() if found.get(name) not in (None, locked)},
+        "locked": {
+            name: pin for name, pin in _locked().items() if found[name] and found[name].partition("+")[0] != pin
+        },
     }
 
 

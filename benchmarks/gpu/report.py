@@ -22,6 +22,7 @@ def markdown(results: Sequence[Result]) -> str:
         *(_machine(head["run"], head["missing"]) if head else ["# One GPU", "No process could import the libraries."]),
         *_table("Correctness", ("part", "within tolerance", "found", "s"), _right(measured)),
         *_table("Speed", SPEED, _fast(measured)),
+        *([MFU] if _fast(measured) else []),
         *_table("Memory: predicted by `tunesmith plan`, and measured", MEMORY, _memory(measured)),
         *_table("Not measured", ("part", "why"), _absent(found)),
     ]
@@ -32,6 +33,11 @@ SPEED = (
     "part", "tokens/s", "tokens a step", "s a step", "TFLOP/s", "MFU", "MFU by 6N", "generation", "recomputed",
     "to beat",
 )  # fmt: skip
+MFU = (
+    "MFU counts two forward passes where an adapter trains and three where all weights do, with the output head and "
+    "causal attention and without recomputation, as NeMo AutoModel's published figures do; by 6N, six operations for "
+    "each parameter and token. Tokens are those of the rows, without padding."
+)
 MEMORY = ("part", "predicted GB", "peak GB", "peak / predicted", f"within {WITHIN:.0%}", "reserved GB")
 
 
@@ -76,6 +82,8 @@ def _found(result: Result) -> str:
         return f"gradients differ by up to {worst:.1e} of their norm" + (f"; off: {', '.join(bad)}" if bad else "")
     if "scores" in result:
         return ", ".join(f"{name} {score:.2f}" for name, score in result["scores"].items())
+    if "error" in result:
+        return str(result["error"]).replace("\n", " ")
     compared = [(name, result[name]) for name in ("again", "resumed") if name in result]
     return ", ".join(
         f"{name}: {'the same bytes' if there['same'] else format(there['distance'], '.1e') + ' of the norm apart'}"
@@ -106,10 +114,10 @@ def _memory(measured: Sequence[tuple[Part, Result]]) -> list[list[str]]:
     return [
         [
             part.name,
-            f"{result['predicted_bytes'] / GB:.2f}",
+            _number(result.get("predicted_bytes") and result["predicted_bytes"] / GB, "{:.2f}"),
             f"{result['peak_bytes'] / GB:.2f}",
-            f"{result['measured_over_predicted']:.2f}",
-            "yes" if abs(result["measured_over_predicted"] - 1) <= WITHIN else "**no**",
+            _number(ratio := result.get("measured_over_predicted"), "{:.2f}"),
+            "–" if ratio is None else "yes" if abs(ratio - 1) <= WITHIN else "**no**",
             _number(result["reserved_bytes"] and result["reserved_bytes"] / GB, "{:.2f}"),
         ]
         for part, result in measured

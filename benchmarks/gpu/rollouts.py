@@ -79,7 +79,7 @@ def grpo(settings: Settings) -> Result:
     generated = generations.calls[1:]  # the first step warms up
     step, generation = statistics.median(seconds), statistics.median(taken for taken, _ in generated)
     written = statistics.median(tokens for _, tokens in generated)
-    measured, guess = device.peak_memory_bytes(profile), speed.predicted(shape, work)
+    measured = device.peak_memory_bytes(profile)
     return {
         "steps": len(seconds),
         "step_seconds": step,
@@ -91,8 +91,7 @@ def grpo(settings: Settings) -> Result:
         "checkpointing": work.machine.checkpointing,
         "peak_bytes": measured,
         "reserved_bytes": torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None,
-        "predicted_bytes": guess,
-        "measured_over_predicted": measured / guess,
+        **speed.beside_plan(shape, work, measured),
     }
 
 
@@ -115,7 +114,7 @@ def _entry(settings: Settings) -> Grpo:
     )
 
 
-def _rows(settings: Settings, words: int) -> list[dict[str, Any]]:
+def _rows(settings: Settings, words: int) -> list[Any]:
     noise = random.Random(speed.SEED)
     special = len(random_models.SPECIAL)
     texts = [

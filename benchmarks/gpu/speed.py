@@ -63,10 +63,11 @@ def rows(settings: Settings, vocabulary: int) -> dict[str, chat.Example]:
     return examples
 
 
-def predicted(shape: Shape, workload: Workload) -> int:
+def beside_plan(shape: Shape, work: Workload, measured: int) -> Result:
     """Bytes by `tunesmith plan`, without the driver's share on a GPU, which torch does not count."""
-    total = memory.predict(shape, workload).total
-    return total - memory.CUDA_CONTEXT if workload.machine.device == "cuda" else total
+    driver = memory.CUDA_CONTEXT if work.machine.device == "cuda" else 0
+    predicted = memory.predict(shape, work).total - driver
+    return {"predicted_bytes": predicted, "measured_over_predicted": measured / predicted}
 
 
 def workload(settings: Settings, profile: Profile, **more: Any) -> Workload:
@@ -103,8 +104,7 @@ def run(trainer: Any, policy: OpenModel, settings: Settings, shape: Shape, work:
         "losses": losses[:1] + losses[-1:],
         "peak_bytes": measured,
         "reserved_bytes": torch.cuda.max_memory_reserved() if torch.cuda.is_available() else None,
-        "predicted_bytes": (guess := predicted(shape, work)),
-        "measured_over_predicted": measured / guess,
+        **(beside_plan(shape, work, measured) if ours else {}),
     }
 
 
@@ -155,7 +155,6 @@ def _sft(settings: Settings, *, ours: bool) -> Result:
             trainer: Any = sft_objective.make_trainer(policy, examples, entry, profile, Path(scratch))
         else:
             trainer = trl_trainer(policy, examples, settings, Path(scratch))
-            work = replace(work, batch=trainer.args.per_device_train_batch_size, length=LONGEST_CHAT)
         built = clock.now() - began
         return {"build_seconds": built} | run(trainer, policy, settings, shape, work, ours=ours)
 

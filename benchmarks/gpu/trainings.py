@@ -22,6 +22,7 @@ from zlib import crc32
 from safetensors.torch import load_file
 
 from tunesmith.core import fingerprint, journal, layout, manifest, params, ready_rows
+from tunesmith.core.errors import TunesmithError
 from tunesmith.training.checkpointer import Checkpointer
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.verdict import Verdict, Verifier
@@ -97,6 +98,17 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
         second = _copy(f"{name}-again")
         _stage(second, name)
         found["again"] = _differences(first, second, name)
+    shutil.copytree(first / "models" / name, _project() / "models" / name, dirs_exist_ok=True)
+    end = journal.first(journal.read(first / "models" / name / journal.NAME), "end")
+    found |= {"steps": end["steps"], "peak_bytes": end["peak_memory_bytes"]}
+    try:
+        return found | _resumed(first, name)
+    except TunesmithError as error:
+        return found | {"ok": False, "error": f"resuming: {error}"}
+
+
+def _resumed(whole: Path, name: str) -> dict[str, Any]:
+    """The training stopped and started again, beside the ``whole`` one."""
     broken = _copy(f"{name}-stopped")
     with _stopping():
         try:
@@ -107,16 +119,12 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
             raise RuntimeError("the training was not stopped: it ended before its first checkpoint")
     _stage(broken, name)
     events = journal.read(broken / "models" / name / journal.NAME)
-    resumed = [event["step"] for event in events if event["event"] == "resume"]
-    shutil.copytree(first / "models" / name, _project() / "models" / name, dirs_exist_ok=True)
-    end = journal.first(events, "end")
-    return found | {
-        "ok": resumed == [STOPPED_AFTER],
-        "steps": end["steps"],
-        "resumed_after": resumed,
-        "resumed": _differences(first, broken, name),
+    after = [event["step"] for event in events if event["event"] == "resume"]
+    return {
+        "ok": after == [STOPPED_AFTER],
+        "resumed_after": after,
+        "resumed": _differences(whole, broken, name),
         "losses": [event["loss"] for event in events if event["event"] == "step"],
-        "peak_bytes": end["peak_memory_bytes"],
     }
 
 

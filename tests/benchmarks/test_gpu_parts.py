@@ -14,8 +14,9 @@ def test_a_part_measures_speed_and_memory_beside_their_prediction(name: str) -> 
     found = worker._run(name, tiny=True)
     assert "failed" not in found, found
     assert found["steps"] >= 2
-    for measured in ("tokens_per_second", "step_seconds", "peak_bytes", "predicted_bytes"):
+    for measured in ("tokens_per_second", "step_seconds", "peak_bytes"):
         assert found[measured] > 0
+    assert ("predicted_bytes" in found) is ("trl" not in name)  # plan predicts our trainings
     assert 0 < found.get("generation_share", 0.5) < 1
 
 
