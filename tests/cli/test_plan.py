@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -96,6 +97,35 @@ def test_a_narrow_terminal_gets_every_column_in_two_tables(monkeypatch: pytest.M
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "16")
     assert "…" not in shown
     assert all(head in shown for head in (*plan.PARTS.values(), "peak", "fits", "trains", "on disk"))
+
+
+def test_a_named_card_gets_tokens_a_second_and_a_size_alone_says_what_to_name() -> None:
+    shown = run("plan", "--model", "llama-3.1-8b", "--gpu", "h100", "--kind", "answers")
+    assert "H100: 80.00 GB" in shown
+    assert re.search(r"SFT, LoRA .* no +\d+ × 1,024 +41\.9 M +167\.8 MB +1[0-9],\d{3}\b", shown)
+    assert "from the rates of H100 (data sheet)" in shown
+    assert "tok/s" not in run("plan", "--model", "llama-2-7b", "--gpu", "16").split("no speed")[0]
+
+
+def test_an_unknown_card_is_an_error_with_the_nearest_name() -> None:
+    shown = run("plan", "--model", "llama-2-7b", "--gpu", "h10")
+    assert "no card of that name is known; did you mean 'h100'?" in shown
+    assert "not a size of memory" in run("plan", "--model", "llama-2-7b", "--gpu", "0")
+
+
+def test_layers_are_recomputed_only_where_a_method_does_not_fit_otherwise() -> None:
+    for gpu, answer in (("24", "yes"), ("80", "no")):
+        shown = run("plan", "--model", "llama-2-7b", "--gpu", gpu, "--kind", "answers")
+        assert re.search(rf"SFT, LoRA .* {answer} +\d+ × 1,024", shown)
+
+
+def test_in_a_project_with_ready_rows_their_training_is_timed(project: Path) -> None:
+    report = {"splits": {"train": 1000}, "tokens": {"whole": {"mean": 500.0}}}
+    (project / "reports" / "data").mkdir(parents=True)
+    (project / "reports" / "data" / "demo.json").write_text(json.dumps(report))
+    shown = run("plan", "--gpu", "h100", "--kind", "answers")
+    assert "your rows" in shown
+    assert re.search(r"SFT, LoRA .* [\d,]+ +\d+s *$", shown, re.MULTILINE)
 
 
 def test_a_config_is_enough(tiny_folder: Path) -> None:

@@ -28,7 +28,7 @@ def with_batch(workload: Workload, examples: int, size: int) -> Workload:
 def recompute(shape: Shape, workload: Workload, budget: int) -> bool:
     """Whether layers must be recomputed in the backward pass: whether ``workload`` does not fit otherwise.
 
-    Recomputation costs a forward pass a step, a quarter of LoRA's arithmetic or more.
+    Recomputation costs another forward pass: of a step's arithmetic nearly half with LoRA, a third with all weights.
     """
     return not fits(shape, with_recomputation(workload, False), budget)
 
