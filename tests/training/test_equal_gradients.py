@@ -28,7 +28,7 @@ EXAMPLES = [
     ([21, 22], [2]),
     ([23, 24, 25, 26], [27, 28, 29, 2]),
 ]
-"""Prompts and completions of unequal lengths: as packed below, two batches of 11 and of 3 trained tokens, or so."""
+"""Prompts and completions. Packed into 12 tokens they are three sequences, whose trained tokens differ in number."""
 PAIRS = [
     Pair("a", [3, 4, 5, 6, 7, 8], [11, 12, 2], [13, 2]),
     Pair("b", [9, 10], [14, 15, 16, 17, 18, 2], [19, 2]),
@@ -47,8 +47,8 @@ class Step:
 
 
 STEPS = {
-    "packed": Step(batch=4),
-    "packed, accumulated and recomputed": Step(batch=1, accumulated=4, recomputed=True),
+    "packed": Step(batch=3),
+    "packed, accumulated and recomputed": Step(batch=1, accumulated=3, recomputed=True),
     "padded and accumulated": Step(batch=2, accumulated=2, packed=False),
 }
 
@@ -84,7 +84,7 @@ def test_an_sft_step_has_the_gradient_of_each_row_alone(
         gradient_accumulation_steps=step.accumulated,
         completion_only_loss=True,
         packing=step.packed,
-        max_length=10,
+        max_length=12,
         gradient_checkpointing=step.recomputed,
         max_grad_norm=0.0,
         max_steps=1,
