@@ -39,12 +39,13 @@ def main(name: str) -> str:
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
-    entry, profile = fit.choose(
+    fitted = fit.choose(
         "dpo",
         entry,
         policy,
         lambda batch: pair_batches.largest_step(pairs, batch),
         tokens=fmean(pair.tokens for pair in pairs),
+        examples=len(pairs),
     )
     held_out_pairs = preference_pairs.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     reference = dpo.Reference(ready_rows.read_reference(reference_file), reference_file)
@@ -56,11 +57,11 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file, reference_file],
-        largest_step=pair_batches.largest_step(pairs, entry.batch_size),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(pairs),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = dpo.make_trainer(policy, pairs, reference, entry, profile, Path(scratch))
+        trainer = dpo.make_trainer(policy, pairs, reference, fitted.entry, fitted.profile, Path(scratch))
         start_preference, measure = dpo.validation(policy, held_out_pairs, reference, entry)
         watch = Watch(
             probes=held_out[: entry.probes],
@@ -69,7 +70,7 @@ def main(name: str) -> str:
             start=start_preference,
             epochs=entry.epochs,
         )
-        train(trainer, policy, spec, watch, profile, tokens_of={pair.id: pair.tokens for pair in pairs})
+        train(trainer, policy, spec, watch, fitted.profile, tokens_of={pair.id: pair.tokens for pair in pairs})
     return closing_line(spec)
 
 

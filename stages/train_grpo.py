@@ -47,7 +47,7 @@ def main(name: str) -> str:
     if held_out:
         verifier_rewards.check_gold(score, held_out, str(held_out_file))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
-    entry, profile = fit.choose("grpo", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
+    fitted = fit.choose("grpo", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="grpo",
@@ -57,7 +57,7 @@ def main(name: str) -> str:
         also=None if judge is None else {"judge": judge.model_dump(mode="json")},
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(lengths), entry.batch_size),
+        largest_step=fitted.largest_step,
     )
     signal = grpo.probed_once(policy, rows, score, spec, profile)
     rollouts.check(policy, signal.spread, entry, section, train_file)
@@ -65,7 +65,7 @@ def main(name: str) -> str:
     spec = replace(spec, rows=len(signal.spread))
     with tempfile.TemporaryDirectory() as scratch:
         prompts = rollouts.dataset(signal.spread, entry)
-        trainer = grpo.make_trainer(policy, prompts, score, entry, profile, Path(scratch))
+        trainer = grpo.make_trainer(policy, prompts, score, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: score.last,
@@ -75,7 +75,7 @@ def main(name: str) -> str:
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},
             files={grpo.SIGNAL: grpo.text_of(signal)},
         )
-        train(trainer, policy, spec, watch, profile)
+        train(trainer, policy, spec, watch, fitted.profile)
     return closing_line(spec)
 
 

@@ -40,12 +40,13 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     kto.check_both(marks, train_file)
-    entry, profile = fit.choose(
+    fitted = fit.choose(
         "kto",
         entry,
         policy,
         lambda batch: kto.largest_step(marks, batch),
         tokens=fmean(mark.length for mark in marks),
+        examples=len(marks),
         least=2,
     )
     held_out_marks = kto.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
@@ -59,11 +60,11 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, [entry.epochs * mark.length for mark in marks]),
         inputs=[train_file, held_out_file],
-        largest_step=kto.largest_step(marks, entry.batch_size),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(marks),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = kto.make_trainer(policy, marks, entry, profile, Path(scratch))
+        trainer = kto.make_trainer(policy, marks, fitted.entry, fitted.profile, Path(scratch))
         start_preference, measure = kto.validation(policy, held_out_marks, entry)
         watch = Watch(
             probes=held_out[: entry.probes],
@@ -71,7 +72,7 @@ def main(name: str) -> str:
             measure=measure,
             start=start_preference,
         )
-        train(trainer, policy, spec, watch, profile, tokens_of={mark.id: mark.length for mark in marks})
+        train(trainer, policy, spec, watch, fitted.profile, tokens_of={mark.id: mark.length for mark in marks})
     return closing_line(spec)
 
 

@@ -40,7 +40,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     lengths = rollouts.check(policy, rows, entry, section, train_file)
-    entry, profile = fit.choose("rlhf", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
+    fitted = fit.choose("rlhf", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
     rollouts.check_agreement(policy, rows, entry)
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -50,12 +50,13 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(lengths), entry.batch_size),
+        largest_step=fitted.largest_step,
         upstream=(reward,),
     )
     with tempfile.TemporaryDirectory() as scratch:
         judge = rlhf.RewardModel(scorer, entry.batch_size)
-        trainer = rlhf.make_trainer(policy, judge, rollouts.dataset(rows, entry), entry, profile, Path(scratch))
+        prompts = rollouts.dataset(rows, entry)
+        trainer = rlhf.make_trainer(policy, judge, prompts, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: judge.last,
@@ -63,7 +64,7 @@ def main(name: str) -> str:
             max_kl=entry.max_kl,
             epochs=entry.steps // entry.num_iterations * entry.prompts / len(rows),
         )
-        train(trainer, policy, spec, watch, profile)
+        train(trainer, policy, spec, watch, fitted.profile)
     return closing_line(spec)
 
 

@@ -38,8 +38,14 @@ def main(name: str) -> str:
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):
         print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
-    entry, profile = fit.choose(
-        "sft", entry, policy, lambda batch: sft.largest_step(examples, entry, batch), tokens=entry.max_length
+    sequences = sft.sequences(policy, examples, entry)
+    fitted = fit.choose(
+        "sft",
+        entry,
+        policy,
+        lambda batch: sft.largest_step(examples, entry, batch),
+        tokens=sum(len(example.input_ids) for example in examples.values()) / sequences,
+        examples=sequences,
     )
     measured = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
     spec = TrainingSpec(
@@ -50,18 +56,18 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, sft.tokens(rows, examples, entry)),
         inputs=[train_file, held_out_file],
-        largest_step=sft.largest_step(examples, entry, entry.batch_size),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(examples),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft.make_trainer(policy, examples, entry, profile, Path(scratch))
+        trainer = sft.make_trainer(policy, examples, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
             measure=(lambda: sft.right_answers(policy, measured)) if measured else None,
         )
         tokens_of = {row: len(example.input_ids) for row, example in examples.items()}
-        train(trainer, policy, spec, watch, profile, tokens_of=tokens_of)
+        train(trainer, policy, spec, watch, fitted.profile, tokens_of=tokens_of)
     return closing_line(spec)
 
 

@@ -36,6 +36,7 @@ class Config:
 
     recipe: str
     emulate: bool = False
+    pad_inner_dim: bool = False
 
     @classmethod
     def from_recipe_name(cls, name: str) -> "Config":
@@ -46,7 +47,7 @@ def test_layers_of_whole_tiles_multiply_in_8_bits_but_adapters_and_heads(monkeyp
     chosen: list[str] = []
 
     def convert(module: torch.nn.Module, *, config: Config, module_filter_fn: Callable[[Any, str], bool]) -> None:
-        assert config == Config("rowwise", emulate=True)
+        assert config == Config("rowwise", emulate=True, pad_inner_dim=True)
         chosen.extend(name for name, layer in module.named_modules() if module_filter_fn(layer, name))
 
     package, float8 = ModuleType("torchao"), ModuleType("torchao.float8")

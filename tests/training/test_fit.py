@@ -1,5 +1,6 @@
 """How a training uses the memory: its batches, recomputation where it must be, and what to lower where it fails."""
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_a_step_takes_as_many_examples_as_make_its_tokens(
     policy: OpenModel, tokens_per_step: int, tokens: float, examples: int
 ) -> None:
     entry = Dpo(dataset="rows", start="base", tokens_per_step=tokens_per_step)
-    chosen, _ = fit.choose("dpo", entry, policy, lambda batch: LargestStep(batch=batch, length=8), tokens=tokens)
+    chosen = fit.choose("dpo", entry, policy, lambda batch: LargestStep(batch=batch, length=8), tokens=tokens).entry
     assert chosen.batch_size * chosen.gradient_accumulation == examples
 
 
@@ -58,9 +59,9 @@ def test_less_memory_makes_smaller_batches_of_the_same_steps_and_then_recomputes
     seen = []
     for gigabytes in (100, 1.0, 0.01):
         has(monkeypatch, gigabytes)
-        chosen, profile = fit.choose("sft", entry, policy, sft_step, tokens=4096)
-        assert chosen.batch_size * chosen.gradient_accumulation == 16
-        seen.append((chosen.batch_size, profile.gradient_checkpointing))
+        chosen = fit.choose("sft", entry, policy, sft_step, tokens=4096)
+        assert chosen.largest_step.batch * chosen.largest_step.accumulation == 16
+        seen.append((chosen.entry.batch_size, chosen.profile.gradient_checkpointing))
     (roomy, first), (tight, _), (none, last) = seen
     assert (roomy, first) == (16, False)
     assert 1 <= tight < 16
@@ -73,15 +74,16 @@ def test_recomputation_can_be_chosen(
 ) -> None:
     has(monkeypatch, gigabytes)
     entry = Sft(dataset="rows", lora=LORA, checkpointing=checkpointing)
-    chosen, profile = fit.choose("sft", entry, policy, sft_step, tokens=entry.max_length)
-    assert (chosen, profile.gradient_checkpointing) == (entry, recomputed)
+    chosen = fit.choose("sft", entry, policy, sft_step)
+    assert (chosen.entry, chosen.profile.gradient_checkpointing) == (entry, recomputed)
 
 
 def test_a_batch_of_kto_has_an_answer_to_compare_with(policy: OpenModel, monkeypatch: pytest.MonkeyPatch) -> None:
     has(monkeypatch, 0.01)
     entry = Kto(dataset="rows", start="base", tokens_per_step=60)
-    chosen, _ = fit.choose("kto", entry, policy, lambda batch: LargestStep(batch=batch, length=9), tokens=9.0, least=2)
-    assert (chosen.batch_size, chosen.gradient_accumulation) == (2, 3)
+    step = LargestStep(batch=2, length=9)
+    chosen = fit.choose("kto", entry, policy, lambda batch: replace(step, batch=batch), tokens=9.0, least=2)
+    assert (chosen.entry.batch_size, chosen.entry.gradient_accumulation) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -151,16 +153,55 @@ def test_a_step_of_several_batches_counts_all_of_their_rows_and_tokens(project: 
     assert start["largest_step"]["batch"] == 2
 
 
-def test_a_training_that_runs_out_of_memory_says_what_to_lower(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_takes_no_more_examples_than_there_are(policy: OpenModel) -> None:
+    entry = Sft(dataset="rows", lora=LORA, max_length=4096, tokens_per_step=65536)
+    chosen = fit.choose("sft", entry, policy, sft_step, tokens=4096, examples=2)
+    assert (chosen.entry.batch_size, chosen.entry.gradient_accumulation) == (2, 1)
+
+
+def test_the_params_that_a_model_records_are_those_that_were_written(project: Path) -> None:
+    """Of a machine with another memory they would be others, and the model would differ from its params."""
+    written = sft_entry(tokens_per_step=240)["sft"]["sft-lora"]
+    method_project.write_params(project, sft_entry(tokens_per_step=240))
+    train_sft.main("sft-lora")
+    start = journal.first(journal.read(project / "models" / "sft-lora" / journal.NAME), "start")
+    assert start["params"]["sft"]["sft-lora"]["batch_size"] == written["batch_size"]
+    assert start["largest_step"]["batch"] * start["largest_step"]["accumulation"] != written["batch_size"]
+
+
+def test_the_adapter_that_the_plan_counts_is_the_one_that_trains(project: Path) -> None:
+    method_project.write_params(project, sft_entry(lora={"rank": 4, "targets": ["q_proj"]}))
+    train_sft.main("sft-lora")
+    reference.main("dpo")
+    train_dpo.main("dpo")
+    largest = journal.first(journal.read(project / "models" / "dpo" / journal.NAME), "start")["largest_step"]
+    assert (largest["rank"], largest["targets"]) == (4, ["q_proj"])
+
+
+@pytest.fixture
+def out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. Of the allocated memory, …")
 
     monkeypatch.setattr("trl.SFTTrainer.compute_loss", fail)
-    method_project.write_params(project, sft_entry(batch_size=64, max_length=2048))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "unnamed"),
+    [
+        ({}, ["checkpointing: always (", "batch_size: 2, gradient_accumulation: 32 ("], ["tokens_per_step"]),
+        ({"checkpointing": "always"}, ["batch_size: 2, gradient_accumulation: 32 ("], ["checkpointing"]),
+        ({"tokens_per_step": 100_000_000}, ["gradient_accumulation: ", "tokens_per_step: null ("], []),
+        ({"lora": {"rank": 2, "init": "pissa"}}, ["or lower max_length"], ["qlora"]),
+    ],
+)
+def test_a_training_that_runs_out_of_memory_says_what_to_lower(
+    project: Path, out_of_memory: None, changes: dict[str, Any], named: list[str], unnamed: list[str]
+) -> None:
+    method_project.write_params(project, sft_entry(**({"batch_size": 64, "max_length": 2048} | changes)))
     with pytest.raises(ResourceError) as raised:
         train_sft.main("sft-lora")
-    assert "models/sft-lora: CUDA out of memory. Tried to allocate 2.00 GiB." in raised.value.reason
-    assert "`tunesmith plan` predicted" in raised.value.reason
-    assert "sft.sft-lora: checkpointing: always (" in raised.value.fix
-    assert "gradient_accumulation: " in raised.value.fix
+    assert "models/sft-lora: CUDA out of memory. Tried to allocate 2.00 GiB.; `tunesmith plan`" in raised.value.reason
+    assert all(text in raised.value.fix for text in named)
+    assert not any(text in raised.value.fix for text in unnamed)
     assert not (project / "models" / "sft-lora").exists()

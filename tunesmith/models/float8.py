@@ -30,7 +30,8 @@ def use_float8(model: torch.nn.Module, profile: Profile, *, emulate: bool = Fals
     extras.check("torchao")
     from torchao.float8 import Float8LinearConfig, convert_to_float8_training  # of an extra
 
-    config = replace(Float8LinearConfig.from_recipe_name("rowwise"), emulate=emulate)
+    # Padded: the gradients of weights sum over the tokens of a batch, of which packed ones have any number.
+    config = replace(Float8LinearConfig.from_recipe_name("rowwise"), emulate=emulate, pad_inner_dim=True)
     convert_to_float8_training(model, config=config, module_filter_fn=_multiplies)
 
 

@@ -13,6 +13,8 @@ Turns: TypeAlias = Literal["completion", "all"]
 """Which of the assistant's turns train: the last alone, or the earlier ones in the prompt too."""
 
 
+Optimizer: TypeAlias = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon"]
+"""The optimizers of trainings."""
 Init: TypeAlias = Literal["default", "gaussian", "pissa", "olora", "orthogonal"]
 """The initial values of an adapter."""
 FROM_WEIGHTS: tuple[Init, ...] = ("pissa", "olora")

@@ -80,6 +80,9 @@ def _keep_dtype_around(module: ModulesToSaveWrapper) -> None:
 @contextmanager
 def preserve_trainable(model: torch.nn.Module) -> Iterator[None]:
     """Restore trainable weights after a TRL trainer is built, which rounds a QLoRA adapter to bfloat16."""
+    if not getattr(model, "is_loaded_in_4bit", False):
+        yield
+        return
     before = {name: parameter.data.clone() for name, parameter in model.named_parameters() if parameter.requires_grad}
     yield
     for name, parameter in model.named_parameters():

@@ -2,9 +2,9 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-Optimizer: TypeAlias = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon"]
+from tunesmith.models.settings import Optimizer
 
 FLOAT32 = 4
 MOMENTS = 2

@@ -5,7 +5,7 @@ from typing import cast
 
 from tunesmith.core.journal import StartEvent
 from tunesmith.core.params import Objective, WeightsKind
-from tunesmith.planning.optimizers import Optimizer
+from tunesmith.models.settings import Optimizer
 
 BF16, FLOAT32 = 2, 4
 """Bytes a number."""
@@ -76,6 +76,8 @@ class Workload:
         """
         if self.objective == "sft":
             return True
+        if self.objective == "reward":  # whose score is read at the end of each padded row
+            return False
         return not self.rollouts and (self.machine.device == "cuda" or self.machine.checkpointing)
 
     @property

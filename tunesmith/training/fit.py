@@ -9,18 +9,23 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
+from peft import PeftModel
+from pydantic import ValidationError
 
 from tunesmith.core import formatting
 from tunesmith.core.errors import ResourceError
 from tunesmith.core.params import Objective
+from tunesmith.models import servable_adapter, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.planning import fit as planned
 from tunesmith.planning import hardware, memory, model_shape, workload
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import Workload
+from tunesmith.training import optimizers
 from tunesmith.training import spec as specs
 from tunesmith.training.entries.common import Batched, Entry
+from tunesmith.training.entries.online import Online
 from tunesmith.training.spec import LargestStep, TrainingSpec
 
 LESS = 0.8
@@ -37,12 +42,13 @@ StepOf = Callable[[int], LargestStep]
 class Fit(Generic[E]):
     """A training as a machine may run it.
 
-    entry: with a batch and an accumulation. profile: with recomputation or not. workload: its largest step. predicted:
-    the bytes that it takes.
+    entry: with a batch and an accumulation. profile: with recomputation or not. largest_step, and workload: the same as
+    the plan counts it. predicted: the bytes that it takes.
     """
 
     entry: E
     profile: Profile
+    largest_step: LargestStep
     workload: Workload
     predicted: int
 
@@ -54,15 +60,28 @@ class Fit(Generic[E]):
 
 
 def choose(
-    objective: Objective, entry: E, policy: OpenModel, step_of: StepOf, *, tokens: float | None = None, least: int = 1
-) -> tuple[E, Profile]:
-    """The entry and the profile with which a training runs on this machine; printed in a line.
+    objective: Objective,
+    entry: E,
+    policy: OpenModel,
+    step_of: StepOf,
+    *,
+    tokens: float = 1.0,
+    examples: int | None = None,
+    least: int = 1,
+) -> Fit[E]:
+    """The training as this machine runs it, printed in a line, before anything takes time.
 
-    tokens: of an example, on average. least: the smallest batch. Where nothing is predicted to fit, they are those that
-    take least, since the prediction may be wrong.
+    tokens: of an example, on average. examples: the number that an epoch has. least: the smallest batch. Where nothing
+    is predicted to fit, it is what takes least, since the prediction may be wrong. Also prints what vLLM cannot serve.
+    Raises MissingLibraryError where the optimizer's library is missing.
     """
+    optimizers.argument(entry.optimizer, policy.profile.device)
+    if isinstance(policy.model, PeftModel):
+        for text in servable_adapter.warnings(weights.saved_config(policy.model)):
+            print(f"  warning: {text}", flush=True)
     shape, budget = model_shape.read(str(policy.full_weights)), _budget(policy.profile)
-    fits = [_fit(objective, each, policy.profile, shape, step_of) for each in _batchings(entry, tokens, least)]
+    batchings = _batchings(entry, tokens, examples, least)
+    fits = [_fit(objective, each, policy, policy.profile, shape, step_of(each.batch_size)) for each in batchings]
     allowed = {"auto": (False, True), "always": (True,), "never": (False,)}[entry.checkpointing]
     tried = [fit.recomputed(shape) if recompute else fit for recompute in allowed for fit in fits]
     chosen = next((fit for fit in tried if planned.fits(shape, fit.workload, budget)), tried[-1])
@@ -73,23 +92,25 @@ def choose(
         "layers are recomputed",
         flush=True,
     )
-    return chosen.entry, chosen.profile
+    return chosen
 
 
 def out_of_memory(error: BaseException, spec: TrainingSpec, policy: OpenModel, profile: Profile) -> ResourceError:
     """The error for a user whose device is too small for a training: what was predicted, and what to lower to what."""
     shape, budget = model_shape.read(str(policy.full_weights)), _budget(profile)
-    ran = _fit(spec.objective, spec.entry, profile, shape, lambda batch: spec.largest_step)
+    failed = _fit(spec.objective, spec.entry, policy, profile, shape, spec.largest_step)
     if profile.gradient_checkpointing:
-        ran = ran.recomputed(shape)
-    wanted = LESS * min(ran.predicted, budget)
-    lower = [f"{change} ({formatting.size(size)})" for change, size in _changes(ran, shape) if size <= wanted]
-    lower = lower or ["a smaller max_length, or a smaller base model"]
-    says = str(error).partition(" Of the allocated memory")[0].partition("\n")[0]
-    sizes = f"{formatting.size(ran.predicted)} of {formatting.size(budget)}"
+        failed = failed.recomputed(shape)
+    limit = LESS * min(failed.predicted, budget)
+    changes = [f"{change} ({formatting.size(size)})" for change, size in _changes(failed, shape) if size <= limit]
+    online = isinstance(spec.entry, Online)
+    shorter = "lower max_new_tokens or max_prompt_length" if online else "lower max_length"
+    reason = str(error).partition(" Of the allocated memory")[0].partition("\n")[0]
     return ResourceError(
-        f"{spec.out}: {says}; `tunesmith plan` predicted {sizes}",
-        fix=f"in params.yaml, {spec.objective}.{spec.out.name}: {' or '.join(lower)}. Or end what else uses the memory",
+        f"{spec.out}: {reason}; `tunesmith plan` predicted {formatting.size(failed.predicted)} of "
+        f"{formatting.size(budget)}",
+        fix=f"in params.yaml, {spec.objective}.{spec.out.name}: {', or '.join([*changes, shorter])}; or end what else "
+        "uses the memory",
     )
 
 
@@ -97,41 +118,61 @@ def _changes(fit: Fit[E], shape: Shape) -> Iterator[tuple[str, int]]:
     """Params that lower the memory of a training, each with the bytes predicted; those that change no step first."""
     if not fit.profile.gradient_checkpointing:
         yield "checkpointing: always", fit.recomputed(shape).predicted
-    batch = fit.entry.batch_size
+    batch, batches = fit.largest_step.batch, fit.largest_step.accumulation
     for smaller in _divisors(batch)[1:]:
-        step = replace(fit.workload, batch=smaller, labelled=fit.workload.labelled * smaller // batch)
-        size = memory.predict(shape, step).total
-        accumulation = fit.workload.accumulation * batch // smaller
-        same_step = f", gradient_accumulation: {accumulation}" if isinstance(fit.entry, Batched) else ""
-        yield f"batch_size: {smaller}{same_step}", size
-    if fit.workload.weights == "lora":
+        params: dict[str, object] = {"batch_size": smaller}
+        if isinstance(fit.entry, Batched):
+            params |= {"gradient_accumulation": batches * batch // smaller}
+            if fit.entry.tokens_per_step is not None:
+                params |= {"tokens_per_step": None}
+        if _is_valid(fit.entry, params):
+            step = replace(
+                fit.workload,
+                batch=smaller,
+                labelled=fit.workload.labelled * smaller // batch,
+                accumulation=batches * batch // smaller if isinstance(fit.entry, Batched) else 1,
+            )
+            named = (f"{name}: {'null' if value is None else value}" for name, value in params.items())
+            yield ", ".join(named), memory.predict(shape, step).total
+    if fit.entry.weights == "lora" and _is_valid(fit.entry, {"weights": "qlora"}):
         yield "weights: qlora", memory.predict(shape, replace(fit.workload, weights="qlora")).total
 
 
-def _batchings(entry: E, tokens: float | None, least: int) -> list[E]:
+def _is_valid(entry: Entry, params: dict[str, object]) -> bool:
+    """Whether an entry with these params in place of its own would be taken."""
+    try:
+        type(entry).model_validate(entry.model_dump() | params)
+    except ValidationError:
+        return False
+    return True
+
+
+def _batchings(entry: E, tokens: float, examples: int | None, least: int) -> list[E]:
     """``entry`` as it is, or with each batch that makes steps of ``tokens_per_step``, the largest first."""
     if not isinstance(entry, Batched) or entry.tokens_per_step is None:
         return [entry]
-    assert tokens is not None
-    examples = _rounded(entry.tokens_per_step / tokens, least)
-    batches = [batch for batch in _divisors(examples) if batch >= least]
-    return [
-        entry.model_copy(update={"batch_size": batch, "gradient_accumulation": examples // batch}) for batch in batches
-    ]
+    wanted = entry.tokens_per_step / tokens
+    step = _rounded(wanted if examples is None else min(wanted, examples), least)
+    batches = [batch for batch in _divisors(step) if batch >= least]
+    return [entry.model_copy(update={"batch_size": batch, "gradient_accumulation": step // batch}) for batch in batches]
 
 
-def _fit(objective: Objective, entry: E, profile: Profile, shape: Shape, step_of: StepOf) -> Fit[E]:
+def _fit(
+    objective: Objective, entry: E, policy: OpenModel, profile: Profile, shape: Shape, step: LargestStep
+) -> Fit[E]:
     """``entry`` without recomputation."""
     profile = replace(profile, gradient_checkpointing=False)
-    step = specs.step_event(entry, step_of(entry.batch_size), profile)
-    work = workload.from_journal({"objective": objective, "weights": entry.weights, "largest_step": step})
-    return Fit(entry, profile, work, memory.predict(shape, work).total)
+    if isinstance(entry, Batched) and step.accumulation == 1:
+        step = replace(step, accumulation=entry.gradient_accumulation)
+    event = specs.step_event(entry, policy, step, profile)
+    work = workload.from_journal({"objective": objective, "weights": entry.weights, "largest_step": event})
+    return Fit(entry, profile, step, work, memory.predict(shape, work).total)
 
 
 def _budget(profile: Profile) -> int:
     """The bytes that this training may take: those of a GPU that no other process holds, or the machine's."""
     if profile.device == "cuda":
-        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() + memory.CUDA_CONTEXT  # that the plan counts
     return hardware.ram()
 
 

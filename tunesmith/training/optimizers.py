@@ -9,10 +9,10 @@ from torch.optim import AdamW, Muon, Optimizer
 from transformers import Trainer
 
 from tunesmith.core import extras
+from tunesmith.models import settings
 from tunesmith.models.weights import HEADS
-from tunesmith.training.entries import common
 
-OPTIM: dict[common.Optimizer, str] = {
+OPTIM: dict[settings.Optimizer, str] = {
     "adamw": "adamw_torch_fused",
     "adamw_8bit": "adamw_bnb_8bit",
     "paged_adamw_8bit": "paged_adamw_8bit",
@@ -22,7 +22,7 @@ OPTIM: dict[common.Optimizer, str] = {
 """transformers' names of the optimizers."""
 
 
-def argument(optimizer: common.Optimizer, device: str) -> str:
+def argument(optimizer: settings.Optimizer, device: str) -> str:
     """The argument ``optim`` of transformers' trainers. Raises MissingLibraryError where its library is missing.
 
     On a CPU, whose memory is the machine's, the paged optimizer is the one in 8 bits.
@@ -32,7 +32,7 @@ def argument(optimizer: common.Optimizer, device: str) -> str:
     return OPTIM["adamw_8bit" if optimizer == "paged_adamw_8bit" and device == "cpu" else optimizer]
 
 
-def prepare(trainer: Trainer, optimizer: common.Optimizer) -> None:
+def prepare(trainer: Trainer, optimizer: settings.Optimizer) -> None:
     """Give ``trainer`` the optimizer where transformers does not make it by name; call it before `Trainer.train`."""
     if optimizer == "muon":
         trainer.optimizer = make_muon(trainer)

@@ -2,7 +2,8 @@
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,7 +22,7 @@ from tunesmith.core.checkpoints import Checkpoint, Store
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
-from tunesmith.models import saving, servable_adapter, weights
+from tunesmith.models import saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks, fit, optimizers
@@ -55,9 +56,6 @@ def train(
     """
     model = trainer.model
     optimizers.prepare(trainer, spec.entry.optimizer)
-    if isinstance(model, PeftModel):
-        for text in servable_adapter.warnings(weights.saved_config(model)):
-            print(f"  warning: {text}", flush=True)
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()
@@ -71,12 +69,13 @@ def train(
                 files.write_text(store.folder / name, text)
             checkpoint = store.newest()
             if checkpoint is None:
-                log.write("start", **specs.about(spec, profile))
+                log.write("start", **specs.about(spec, policy, profile))
             else:
                 log.repeat(journal.read(checkpoint.folder / journal.NAME))
                 log.write("resume", step=checkpoint.step, exact=profile.device == "cpu")
                 print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
-            used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
+            with _memory_suffices(spec, policy, profile):
+                used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
             _save(model, policy, origin, work)
             saving.write_card(work, spec.out.name, origin)
             trainable, total = weights.count_parameters(model)
@@ -95,6 +94,17 @@ def closing_line(spec: TrainingSpec) -> str:
     end = journal.first(journal.read(spec.out / journal.NAME), "end")
     digest = manifest.read(spec.out).weights_digest[:12]
     return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
+
+
+@contextmanager
+def _memory_suffices(spec: TrainingSpec, policy: OpenModel, profile: Profile) -> Iterator[None]:
+    """Raise ResourceError, with what to lower, where the device runs out of memory."""
+    try:
+        yield
+    except Exception as error:
+        if (exhausted := console.out_of_memory(error)) is None:
+            raise
+        raise fit.out_of_memory(exhausted, spec, policy, profile) from error
 
 
 def _reused(entry: Entry) -> int:
@@ -138,18 +148,14 @@ def _train_and_check(
     if isinstance(trainer.data_collator, BatchRecorder):
         trainer.data_collator.schedule = schedule_of(trainer)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of, every=_reused(spec.entry))
-    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
+    online = isinstance(spec.entry, Online)
+    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs, online=online)
     if checkpoint is None:
         measure_start(log, model, policy.tokenizer, watch, validator, saver)
     else:
         saver.go_on(checkpoint)
         recorder.steps = journal.steps(journal.read(log.path))
-    try:
-        _run(trainer, [recorder, validator, saver], checkpoint, saver)
-    except Exception as error:
-        if (exhausted := console.out_of_memory(error)) is None:
-            raise
-        raise fit.out_of_memory(exhausted, spec, policy, profile) from error
+    _run(trainer, [recorder, validator, saver], checkpoint, saver)
     step = trainer.state.global_step
     used = Used(
         steps=step,
@@ -159,7 +165,7 @@ def _train_and_check(
         checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=saver.peak_memory_bytes,
     )
-    checks.check_steps(recorder.steps)
+    checks.check_steps(recorder.steps, online=online)
     checks.check_signal(recorder.steps)
     if spec.examples and step == trainer.state.max_steps:
         checks.check_rows(spec.examples, saver.rows(step))
@@ -170,7 +176,7 @@ def _train_and_check(
     )
     checks.check_answers_moved(saver.answers, answer_probes(log, "after", model, policy.tokenizer, watch.probes))
     end = watch.measure and (validator.measured.get(used["kept"]) or watch.measure())
-    check_end(log, recorder.steps, saver.start, end)
+    check_end(log, recorder.steps, saver.start, end, online=online)
     return used
 
 

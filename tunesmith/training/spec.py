@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from peft import PeftModel
+
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.journal import Trained
 from tunesmith.core.manifest import Manifest
@@ -12,7 +14,7 @@ from tunesmith.core.ready_rows import Row
 from tunesmith.models import settings
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
-from tunesmith.training.entries.common import Batched, Entry
+from tunesmith.training.entries.common import Entry
 
 TITLES: dict[Objective, str] = {
     "sft": "SFT",
@@ -23,6 +25,8 @@ TITLES: dict[Objective, str] = {
     "grpo": "GRPO",
 }
 """The name of each objective in the name of a method, such as "SFT with LoRA"."""
+SCORING_HEADS = {"classifier", "score"}
+"""The modules that peft trains in full, beside the adapter, in any model that scores."""
 
 
 def trained(rows: list[Row], tokens: Sequence[int] | None = None) -> dict[str, Trained]:
@@ -49,6 +53,7 @@ class LargestStep:
     group: int = 1
     reference: bool = False
     shapes: int = 0
+    accumulation: int = 1
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class TrainingSpec:
         return {self.objective: {self.out.name: self.entry.model_dump(mode="json")}}
 
 
-def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
+def about(spec: TrainingSpec, policy: OpenModel, profile: Profile) -> dict[str, object]:
     """The fields of the journal's `start` event that describe the training."""
     return {
         "model": spec.out.name,
@@ -97,13 +102,14 @@ def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
         "datasets": spec.datasets,
         "rows": spec.rows,
         "device": profile.name,
-        "largest_step": step_event(spec.entry, spec.largest_step, profile),
+        "largest_step": step_event(spec.entry, policy, spec.largest_step, profile),
     }
 
 
-def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.LargestStep:
-    """The largest step of a training, as its journal records it."""
-    adapter = entry.adapter
+def step_event(entry: Entry, policy: OpenModel, step: LargestStep, profile: Profile) -> journal.LargestStep:
+    """The largest step of a training, as its journal records it. policy: with the adapter that trains."""
+    adapter = policy.model.peft_config["default"] if isinstance(policy.model, PeftModel) else None
+    whole = {*(adapter.modules_to_save or [])} if adapter else set()
     return {
         "batch": step.batch,
         "length": step.length,
@@ -112,16 +118,16 @@ def step_event(entry: Entry, step: LargestStep, profile: Profile) -> journal.Lar
         "rollouts": step.rollouts,
         "group": step.group,
         "reference": step.reference,
-        "rank": adapter.rank if adapter else 0,
+        "rank": adapter.r if adapter else 0,
         "device": profile.device,
         "dtype_bytes": profile.dtype.itemsize,
         "checkpointing": profile.gradient_checkpointing,
         "shapes": step.shapes,
-        "accumulation": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
+        "accumulation": step.accumulation,
         "optimizer": entry.optimizer,
-        "targets": adapter.targets if adapter and adapter.targets != "all-linear" else [],
-        "dora": adapter is not None and adapter.dora,
-        "embeddings": adapter is not None and adapter.embeddings,
+        "targets": sorted(adapter.target_modules) if adapter else [],
+        "dora": adapter is not None and adapter.use_dora,
+        "embeddings": bool(whole - SCORING_HEADS),
     }
 
 

@@ -1,5 +1,6 @@
 """Settings of every trainer: its arguments for this machine, its precision, and a record of its batches."""
 
+import importlib.util
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,11 +50,22 @@ def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
         "dataloader_pin_memory": profile.device == "cuda",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,  # True would log a NaN loss as the running average
+        **_kernels(profile),
         "save_strategy": "no",
         "report_to": "none",
         "seed": entry.seed,
         "data_seed": entry.seed,
     }
+
+
+def _kernels(profile: Profile) -> dict[str, Any]:
+    """Arguments for Liger's kernels of norms, rotations and gates, on a GPU where they are installed.
+
+    Its fused output head stays off: TRL's own (`trl.trainer.utils.add_fused_lm_head`) does the same.
+    """
+    if profile.device != "cuda" or importlib.util.find_spec("liger_kernel") is None:
+        return {}
+    return {"use_liger_kernel": True, "liger_kernel_config": {"fused_linear_cross_entropy": False}}
 
 
 @contextmanager
@@ -112,6 +124,31 @@ def set_decay(trainer: Trainer, entry: Entry) -> None:
     if entry.scheduler == "wsd":
         steps = trainer.args.max_steps if trainer.args.max_steps > 0 else schedule_of(trainer).steps
         trainer.args.lr_scheduler_kwargs = {"num_decay_steps": max(1, round(entry.decay_share * steps))}
+
+
+SHARE = "share"
+"""The input of a batch with the weight of its loss."""
+
+
+class WeighedBatches:
+    """Mixin for trainers whose loss is a mean over the examples of a batch: a step's is the mean over all of its own.
+
+    transformers takes the mean of the batches' losses, in which an example of a shorter batch would weigh more.
+    """
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        trainer: Any = super()
+        batches, items = trainer.get_batch_samples(epoch_iterator, num_batches, device)
+        sizes = [len(batch["completion_mask"]) for batch in batches]
+        for batch, size in zip(batches, sizes, strict=True):
+            batch[SHARE] = size * len(batches) / sum(sizes)
+        return batches, items
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **settings: Any) -> Any:
+        share = inputs.pop(SHARE, 1.0)
+        trainer: Any = super()
+        loss = trainer.compute_loss(model, inputs, return_outputs=return_outputs, **settings)
+        return (share * loss[0], *loss[1:]) if return_outputs else share * loss
 
 
 class BatchRecorder:

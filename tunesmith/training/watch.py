@@ -68,7 +68,14 @@ def measure_start(
         _show(log, "before", saver.start)
 
 
-def check_end(log: Journal, steps: list[dict[str, float]], start: Measurement | None, end: Measurement | None) -> None:
+def check_end(
+    log: Journal,
+    steps: list[dict[str, float]],
+    start: Measurement | None,
+    end: Measurement | None,
+    *,
+    online: bool,
+) -> None:
     """Raise TrainingError where held-out rows show that the training failed; write warnings to the journal."""
     if end is not None:
         _show(log, "after", end)
@@ -78,7 +85,7 @@ def check_end(log: Journal, steps: list[dict[str, float]], start: Measurement | 
         checks.check_stops(end.ends)
     if isinstance(end, Preference):
         checks.check_prefers(end)
-    for text in checks.warnings(steps, end if isinstance(end, Preference) else None, surprises):
+    for text in checks.warnings(steps, end if isinstance(end, Preference) else None, surprises, online=online):
         log.write("warning", text=text)
         print(f"  warning: {text}")
 

@@ -1,6 +1,6 @@
 """Params that the entries of all objectives share."""
 
-from typing import Annotated, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, ClassVar, Literal, Self
 
 import yaml
 from pydantic import (
@@ -14,9 +14,8 @@ from pydantic import (
 )
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
-from tunesmith.models.settings import Lora
+from tunesmith.models.settings import Lora, Optimizer
 
-Optimizer: TypeAlias = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon"]
 USUAL_SIZE = 4096
 """The hidden size of the models of 7 to 8 billion parameters for which published defaults were chosen."""
 LARGER, SMALLER = 0.781, 0.0775
@@ -123,6 +122,11 @@ class Entry(Section):
 
 class Batched(Entry):
     """A training on given rows, a number of batches of them a step."""
+
+    @property
+    def examples_a_step(self) -> int:
+        """Those of all batches of a step."""
+        return self.batch_size * self.gradient_accumulation
 
     gradient_accumulation: PositiveInt = 1
     """Batches a step: their gradients are added, with the memory of one."""

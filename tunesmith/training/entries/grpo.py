@@ -33,6 +33,16 @@ class Grpo(Online):
     left out, since they teach nothing."""
 
     @model_validator(mode="after")
+    def _delta_bounds_what_is_clipped(self) -> "Grpo":
+        if self.delta is None:
+            return self
+        if self.loss_type not in ("grpo", "dr_grpo", "bnpo", "dapo"):
+            raise ValueError(f"delta is read by the losses grpo, dr_grpo, bnpo and dapo, not by {self.loss_type}")
+        if self.delta <= 1 + (self.epsilon_high or self.epsilon):
+            raise ValueError("delta must be above 1 + epsilon_high, or answers better than the others teach nothing")
+        return self
+
+    @model_validator(mode="after")
     def _refusals_are_backed(self) -> "Grpo":
         if ("refusal" in self.rewards) != (self.refusal_by is not None):
             raise ValueError(

@@ -1,6 +1,6 @@
 """The entries `rlhf.<name>`."""
 
-from pydantic import PositiveFloat
+from pydantic import PositiveFloat, model_validator
 
 from tunesmith.core.params import EntryName
 from tunesmith.training.entries.online import Online
@@ -22,3 +22,9 @@ class Rlhf(Online):
     """Weight of the KL divergence to the reference policy, without which a policy games its reward model."""
     max_kl: PositiveFloat = 1.0
     """Nats a token, above which the training stops."""
+
+    @model_validator(mode="after")
+    def _bounds_ascend(self) -> "Rlhf":
+        if self.reward_clip_range is not None and self.reward_clip_range[0] >= self.reward_clip_range[1]:
+            raise ValueError("reward_clip_range is a lower and a higher bound, such as [-5, 5]")
+        return self

@@ -37,4 +37,6 @@ class Sft(Batched):
     def _eight_bits_or_four(self) -> Self:
         if self.float8 and self.weights == "qlora":
             raise ValueError("float8 multiplies weights of 16 bits or more: leave it out, or take lora or full weights")
+        if self.float8 and not self.compile:
+            raise ValueError("float8 without compile is slower than 16 bits: set compile: true, too")
         return self

@@ -18,7 +18,7 @@ from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.measurements import Preference
 from tunesmith.training.objectives import pair_batches
-from tunesmith.training.trainer_config import common
+from tunesmith.training.trainer_config import WeighedBatches, common
 
 
 class Reference:
@@ -40,7 +40,7 @@ class Reference:
         return [self.values[pair.id] for pair in pairs]
 
 
-class PairTrainer(DPOTrainer):
+class PairTrainer(WeighedBatches, DPOTrainer):
     """TRL's trainer over tokenized pairs with their reference log-probabilities: each prompt once, or no padding."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
@@ -70,7 +70,7 @@ def make_trainer(
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
     )
-    pairs = pair_batches.in_order(train, dpo.batch_size, seed=dpo.seed, epochs=dpo.epochs)
+    pairs = pair_batches.in_order(train, dpo.examples_a_step, seed=dpo.seed, epochs=dpo.epochs)
     chosen, rejected = zip(*reference.of(pairs), strict=True)
     rows = pair_batches.columns(pairs) | dict(zip(pair_batches.REFERENCE, (chosen, rejected), strict=True))
     with preserve_trainable(policy.model):

@@ -26,7 +26,7 @@ from tunesmith.training import batch_order, measurements
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
-from tunesmith.training.trainer_config import BatchRecorder, common
+from tunesmith.training.trainer_config import BatchRecorder, WeighedBatches, common
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Mark:
         return len(self.prompt) + len(self.completion)
 
 
-class MarkTrainer(KTOTrainer):
+class MarkTrainer(WeighedBatches, KTOTrainer):
     """TRL's trainer over tokenized answers with their reference log-probabilities, without padding."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
@@ -92,7 +92,7 @@ def weights(marks: Sequence[Mark], kto: Kto) -> tuple[float, float]:
 
 def in_order(marks: Sequence[Mark], kto: Kto) -> list[Mark]:
     """``marks`` in the order in which they train: TRL's KTO takes that of the rows, in each epoch the same."""
-    return batch_order.in_batches(marks, lambda mark: mark.length, kto.batch_size, seed=kto.seed)
+    return batch_order.in_batches(marks, lambda mark: mark.length, kto.examples_a_step, seed=kto.seed)
 
 
 def mismatched(marks: Sequence[Mark], batch_size: int) -> list[Tokens]:

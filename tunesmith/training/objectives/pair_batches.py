@@ -53,9 +53,9 @@ def shared(model: Any, inputs: dict[str, Tensor]) -> SharedPrompts:
     return SharedPrompts(model, inputs["input_ids"].shape[1] - begin)
 
 
-def in_order(pairs: list[Pair], batch_size: int, *, seed: int, epochs: int) -> list[Pair]:
-    """``pairs`` in the order in which they train, over all epochs."""
-    return batch_order.in_batches(pairs, lambda pair: pair.length, batch_size, seed=seed, epochs=epochs)
+def in_order(pairs: list[Pair], step: int, *, seed: int, epochs: int) -> list[Pair]:
+    """``pairs`` in the order in which they train, over all epochs. step: the number of pairs that a step takes."""
+    return batch_order.in_batches(pairs, lambda pair: pair.length, step, seed=seed, epochs=epochs)
 
 
 def columns(pairs: list[Pair]) -> dict[str, Sequence[object]]:

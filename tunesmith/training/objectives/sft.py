@@ -9,8 +9,9 @@ from typing import Any
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
+from tunesmith.core.errors import ResourceError
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
 from tunesmith.models.device import Profile
@@ -24,6 +25,8 @@ from tunesmith.training.measurements import RightAnswers
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
 
+PACKING = "bfd"
+"""TRL's name of best-fit packing."""
 Examples = dict[str, chat.Example]
 """Tokens of rows, by row id; of a row that makes several examples, those of earlier turns by "<row id>#<number>"."""
 
@@ -64,18 +67,33 @@ def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
     return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled, shapes=shapes)
 
 
+def packs(policy: OpenModel, examples: Examples) -> bool:
+    """Whether the model keeps packed rows apart: the two longest examples get the logits that each gets alone."""
+    attend_packed(policy.model)
+    longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
+    return packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1])
+
+
+def sequences(policy: OpenModel, examples: Examples, sft: Sft) -> int:
+    """The number of sequences that an epoch has: packed ones, or examples where the model does not pack."""
+    if not packs(policy, examples):
+        return len(examples)
+    rows = Dataset.from_dict({"input_ids": [example.input_ids for example in examples.values()]})
+    return len(pack_dataset(rows, sft.max_length, PACKING))
+
+
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
     """TRL's trainer over packed examples, or over padded ones where the model cannot keep packed rows apart.
 
     Packing is best-fit: rows are put together, never cut, and attend only to themselves (`models.packed_attention`).
-    The two longest examples show whether they do.
+    Raises ResourceError for `float8` or `compile` on a machine that has nothing of them.
     """
-    attend_packed(policy.model)
-    longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
-    packing = packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1])
+    packing = packs(policy, examples)
     if not packing:
         print("  not packed: in this model, rows that are packed together change each other")
     trainer = _trainer(policy, examples, sft, profile, scratch, packing=packing)
+    if sft.compile and profile.device == "cpu":
+        raise ResourceError("compile is for a GPU: on a CPU it takes minutes, and gains none back", fix="leave it out")
     if sft.float8:
         use_float8(policy.model, profile)
     ids = {tuple(example.input_ids): row for row, example in examples.items()}
@@ -91,7 +109,7 @@ def _trainer(
         num_train_epochs=sft.epochs,
         max_length=sft.max_length,
         packing=packing,
-        packing_strategy="bfd",
+        packing_strategy=PACKING,
         completion_only_loss=True,
         neftune_noise_alpha=sft.neftune,
         torch_compile=sft.compile,
