@@ -1,4 +1,4 @@
-"""The rates of some hardware: a GPU's from its data sheet, a CPU's measured in a fraction of a second. A GPU by name."""
+"""The rates of some hardware: a GPU's from its data sheet, a CPU's measured in a fraction of a second."""
 
 import math
 import time
