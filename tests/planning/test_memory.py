@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from peft.helpers import disable_input_dtype_casting
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -204,6 +205,22 @@ def test_predicted_activations_are_those_that_autograd_saves(kind: WeightsKind, 
     rows = 2 if attention == "rows on a CPU" else 1
     saved = saved_bytes(policy.train(), TOKENS, autocast=compute == BF16, rows=rows, masked=attention == "a mask")
     assert activations.saved(shape, workload) + copies == pytest.approx(saved, rel=0.03)
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("q_proj", "down_proj"), ()])
+@pytest.mark.parametrize("dora", [False, True])
+def test_predicted_activations_are_those_of_the_adapters_there_are(targets: tuple[str, ...], dora: bool) -> None:
+    """From one length to twice of it: what DoRA saves to norm its weights is freed at once, but kept here."""
+    policy: Any = make_llama(torch.float32)
+    shape = model_shape.from_model(policy)
+    names = [*targets] or "all-linear"
+    policy = get_peft_model(policy, LoraConfig(r=4, target_modules=names, use_dora=dora, task_type="CAUSAL_LM"))
+    workload = replace(SFT, batch=1, rank=4, machine=Machine("cuda", FLOAT32, False), targets=targets, dora=dora)
+    short, long = (replace(workload, length=length) for length in (TOKENS, 2 * TOKENS))
+    saved = [saved_bytes(policy.train(), size.length, autocast=False) for size in (short, long)]
+    predicted = activations.saved(shape, long) - activations.saved(shape, short)
+    assert predicted == pytest.approx(saved[1] - saved[0], rel=0.04)
+    assert memory.trainable(shape, workload) == sum(p.numel() for p in policy.parameters() if p.requires_grad)
 
 
 class LiveTensors(TorchDispatchMode):

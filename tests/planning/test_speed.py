@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from tunesmith.planning import cards, model_shape, rates, speed
-from tunesmith.planning.hardware import Hardware, gpu
+from tunesmith.planning.hardware import Hardware
+from tunesmith.planning.rates import gpu
 from tunesmith.planning.speed import Rates
 from tunesmith.planning.workload import CPU, GPU, Machine, Workload
 

@@ -69,7 +69,7 @@ def run(model: str | None, *, gpu: str | None, length: int | None, rank: int | N
     Raises BaseModelError for an unknown model, ParamsError for bad params or an unknown card.
     """
     shape, length, rank = _settings(model, length, rank)
-    machine = hardware.detect() if gpu is None else hardware.gpu(gpu)
+    machine = hardware.detect() if gpu is None else rates.gpu(gpu)
     objectives = methods.objectives_of_kinds([kind] if kind else list(row_kinds.KINDS))
     groups = methods.survey(shape, objectives, machine, length=length, rank=rank)
     console = Console(highlight=False)

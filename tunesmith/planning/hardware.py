@@ -1,13 +1,9 @@
 """Hardware to plan for: this machine's GPU, or its processor and memory, or a GPU of a given name or size."""
 
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.core.errors import ParamsError
-from tunesmith.core.params import meant
-from tunesmith.planning import cards
 from tunesmith.planning.workload import GPU, Machine
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
@@ -23,24 +19,9 @@ class Hardware:
     budget: int
 
 
-def gpu(which: str) -> Hardware:
-    """A GPU by the name of a card, or by its memory in GB, counted as 10^9 bytes each: cards have more, kept spare.
-
-    Raises ParamsError for a name that `cards` does not know.
-    """
-    try:
-        gigabytes = float(which)
-    except ValueError:
-        card = cards.named(which)
-        if card is None:
-            raise ParamsError(
-                f"--gpu {which}: no card of that name is known{meant(which, [*cards.CARDS])}",
-                fix=f"give its memory in GB, or one of {', '.join(cards.CARDS)}",
-            ) from None
-        return Hardware(card.name, GPU, int(card.gigabytes * 1e9))
-    if not 0 < gigabytes < math.inf:
-        raise ParamsError(f"--gpu {which}: not a size of memory", fix="give GB above 0, such as 24")
-    return Hardware(f"a GPU of {gigabytes:g} GB", GPU, int(gigabytes * 1e9))
+def gpu(gigabytes: float, name: str = "") -> Hardware:
+    """A GPU sold with ``gigabytes`` of memory, counted as 10^9 bytes each: such cards have more, which stays spare."""
+    return Hardware(name or f"a GPU of {gigabytes:g} GB", GPU, int(gigabytes * 1e9))
 
 
 def detect() -> Hardware:

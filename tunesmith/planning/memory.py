@@ -25,16 +25,20 @@ CUBLAS = 32 * 2**20
 IMPORTS, ONLINE, QUANTIZING = 700_000_000, 60_000_000, 60_000_000
 """Resident memory after importing torch, transformers, peft and TRL and building a trainer (torch 2.13 for CPUs); what
 TRL's online trainers and the verifiers import besides; and bitsandbytes with what quantizing leaves in pieces."""
-HEAP = 0.35
+HEAP, PACKED_HEAP = 0.35, 0.6
 """Overhead of the C library's heap, as a share of what a step holds at its peak and frees. torch asks for aligned
 memory, for which glibc's posix_memalign reuses no freed piece of the same size (it looks for one with room to align)
 unless its neighbours were freed too, and what stays, such as gradients and moments, settles between; nothing is given
-back to the system (`models.device.keep_freed_memory`). Measured with glibc 2.36 on the demo: 0.26 to 0.39
-(benchmarks/results/memory-cpu.md)."""
+back to the system (`models.device.keep_freed_memory`). Packed batches have a new size in most steps, whose tensors do
+not fit where those of the step before were. Measured with glibc 2.36 on the demo: 0.26 to 0.39, and 0.5 to 0.65 for
+packed batches (benchmarks/results/memory-cpu.md)."""
 KERNEL, KERNELS = 750_000, 1024
 """Bytes that oneDNN keeps for a bfloat16 product of sizes that it has not met before, and how many it keeps (its
 primitive cache): 0.61 MB allocated and 0.65 to 0.9 resident for each, from 16 x 576 to 576 x 49152, until 1,100 were
 met (torch 2.13, AVX512-BF16). float32 products leave nothing."""
+NEW_SIZES = 0.6
+"""The share of the steps whose packed batch has a size that is new: 10 MB a step, over 24 steps of the demo's SFT with
+LoRA, of the 17 MB that the 23 products of a size take."""
 
 MAX_BATCH, LENGTH_STEP = 1024, 64
 """Largest batch that `largest` tries, and the step between the lengths that it tries, in tokens."""
@@ -219,14 +223,15 @@ def _framework(shape: Shape, workload: Workload, transient: int) -> int:
     from_file = workload.weights == "qlora" and shape.stored_bytes == workload.machine.compute_bytes
     mapped = shape.linear_parameters * shape.stored_bytes if from_file else 0
     imports = IMPORTS + ONLINE * bool(workload.rollouts) + QUANTIZING * (workload.weights == "qlora")
-    return imports + mapped + int(HEAP * transient) + kept_kernels(shape, workload)
+    heap = PACKED_HEAP if workload.packed else HEAP
+    return imports + mapped + int(heap * transient) + kept_kernels(shape, workload)
 
 
 def kept_kernels(shape: Shape, workload: Workload) -> int:
     """Bytes that oneDNN keeps on a CPU for products of all sizes that a training meets.
 
     Each number of tokens in a batch makes every product of a layer new: those of the linear layers and of the adapters,
-    forward and backward. Packed batches have a number of their own in nearly every step.
+    forward and backward.
     """
     if workload.machine.device != "cpu" or workload.machine.compute_bytes != BF16:
         return 0
@@ -234,4 +239,5 @@ def kept_kernels(shape: Shape, workload: Workload) -> int:
     low_rank = {inputs for inputs, _ in sizes}, {outputs for _, outputs in sizes}
     is_full = workload.weights == "full"
     products = 3 * len(sizes) if is_full else 2 * len(sizes) + 3 * sum(map(len, low_rank))
-    return KERNEL * min(KERNELS, products * workload.shapes if workload.shapes else KERNELS)
+    sizes_met = workload.shapes * (NEW_SIZES if workload.packed else 1)
+    return int(KERNEL * min(KERNELS, products * sizes_met if workload.shapes else KERNELS))

@@ -1,9 +1,12 @@
 """The rates of some hardware: a GPU's from its data sheet, a CPU's measured in a fraction of a second."""
 
+import math
 import time
 from collections.abc import Callable
 
-from tunesmith.planning import cards
+from tunesmith.core.errors import ParamsError
+from tunesmith.core.params import meant
+from tunesmith.planning import cards, hardware
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.speed import TRAINING_SHARE, Rates
 from tunesmith.planning.workload import BF16
@@ -14,14 +17,31 @@ SECONDS = 0.15
 """The time that a measurement takes, at least."""
 
 
-def of(hardware: Hardware) -> Rates | None:
-    """The rates of ``hardware``; None for a GPU that is only a size, or that the table does not know."""
-    if hardware.machine.device == "cuda":
-        card = cards.named(hardware.name)
+def gpu(which: str) -> Hardware:
+    """A GPU by the name of a card, or by its memory in GB. Raises ParamsError for a name that `cards` does not know."""
+    try:
+        gigabytes = float(which)
+    except ValueError:
+        card = cards.named(which)
+        if card is None:
+            raise ParamsError(
+                f"--gpu {which}: no card of that name is known{meant(which, [*cards.CARDS])}",
+                fix=f"give its memory in GB, or one of {', '.join(cards.CARDS)}",
+            ) from None
+        return hardware.gpu(card.gigabytes, card.name)
+    if not 0 < gigabytes < math.inf:
+        raise ParamsError(f"--gpu {which}: not a size of memory", fix="give GB above 0, such as 24")
+    return hardware.gpu(gigabytes)
+
+
+def of(machine: Hardware) -> Rates | None:
+    """The rates of ``machine``; None for a GPU that is only a size, or that the table does not know."""
+    if machine.machine.device == "cuda":
+        card = cards.named(machine.name)
         if card is None:
             return None
         return Rates(f"{card.name} (data sheet)", card.flops, card.bandwidth, TRAINING_SHARE["cuda"])
-    return measured(hardware.machine.compute_bytes)
+    return measured(machine.machine.compute_bytes)
 
 
 def measured(compute_bytes: int) -> Rates:

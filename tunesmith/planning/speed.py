@@ -16,7 +16,8 @@ TRAINING_SHARE = {"cuda": 0.43, "cpu": 0.50}
 Llama 3.1 8B, sequences of 4,096 tokens, one H100: 12,473 tokens a second of 34.6 GFLOP each, counted as here, of 989
 TFLOP/s (its performance summary, 2025). It agrees with 0.41 to 0.49 of an A100's 312 TFLOP/s for LoRA on Qwen-7B with
 recomputed layers, at 1,024 to 4,096 tokens (README of QwenLM/Qwen). For all weights, and for the objectives but SFT, no
-measurement stands behind it. cpu: SmolLM2-135M on two cores (benchmarks/results/memory-cpu.md)."""
+measurement stands behind it. cpu: 0.50 to 0.52 with LoRA on SmolLM2-135M, 2 x 256 tokens in bfloat16, one thread, both
+in CPU seconds (benchmarks/results/memory-cpu.md)."""
 DEQUANTIZATION_SHARE = 0.16
 """The share of the memory's bandwidth at which bitsandbytes turns NF4 into bfloat16: on an A100 QLoRA took 0.09 to 0.22
 seconds a sequence longer than LoRA on Qwen-7B, for three passes over its weights (README of QwenLM/Qwen)."""
