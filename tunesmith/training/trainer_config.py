@@ -26,6 +26,9 @@ SCHEDULERS = {
 }
 """The names that transformers gives the schedules of the learning rate."""
 
+HEAD_TILE = 4096
+"""Entries of the vocabulary in a tile of the output head on a CPU; TRL takes 32,768."""
+
 
 def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
     """Arguments of any of TRL's configs, for this machine. Raises TrainingError where several GPUs are visible."""
@@ -83,13 +86,16 @@ def one_precision(trainer: Trainer) -> Iterator[None]:
 
 
 def patch_trl() -> None:
-    """Make TRL's fused output head project only the tokens that have a label on a CPU too, in this whole process.
+    """Fit TRL's fused output head to a CPU, in this whole process (TRL 1.16, `trl.trainer.utils.add_fused_lm_head`).
 
-    On a GPU it always does. Elsewhere it projects every position, so that shapes stay the same for a compiler (TRL
-    1.16, `trl.trainer.utils.add_fused_lm_head`); a CPU compiles nothing, and a prompt costs as much as an answer: with
-    a vocabulary of 49,152 the head is a fifth of SmolLM2-135M's arithmetic.
+    It projects only the tokens that have a label, as on a GPU. Elsewhere it projects every position, so that shapes
+    stay the same for a compiler; a CPU compiles nothing, and a prompt costs as much as an answer: with a vocabulary of
+    49,152 the head is a fifth of SmolLM2-135M's arithmetic. And its tiles span fewer entries of the vocabulary, so that
+    a tile stays in the processor's cache: 311 tokens took 0.5 s in place of 0.9 s, forward and backward, on one core.
+    Sums are in float32 in tiles of any size.
     """
     utils._use_triton = lambda device: True
+    utils._CHUNKED_LOGPROB_CHUNK_SIZE = HEAD_TILE
 
 
 @dataclass(frozen=True)
