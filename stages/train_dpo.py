@@ -10,7 +10,6 @@ writes  models/<name>
 import sys
 import tempfile
 from pathlib import Path
-from statistics import fmean
 
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
@@ -39,14 +38,7 @@ def main(name: str) -> str:
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
-    fitted = fit.choose(
-        "dpo",
-        entry,
-        policy,
-        lambda batch: pair_batches.largest_step(pairs, batch),
-        tokens=fmean(pair.tokens for pair in pairs),
-        examples=len(pairs),
-    )
+    fitted = fit.choose("dpo", entry, policy, pair_batches.batchable(pairs))
     held_out_pairs = preference_pairs.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     reference = dpo.Reference(ready_rows.read_reference(reference_file), reference_file)
     spec = TrainingSpec(

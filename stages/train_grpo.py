@@ -47,7 +47,7 @@ def main(name: str) -> str:
     if held_out:
         verifier_rewards.check_gold(score, held_out, str(held_out_file))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
-    fitted = fit.choose("grpo", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
+    fitted = fit.choose("grpo", entry, policy, rollouts.batchable(entry, max(lengths)))
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="grpo",

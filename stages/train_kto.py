@@ -10,7 +10,6 @@ writes  models/<name>
 import sys
 import tempfile
 from pathlib import Path
-from statistics import fmean
 
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
@@ -40,15 +39,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     kto.check_both(marks, train_file)
-    fitted = fit.choose(
-        "kto",
-        entry,
-        policy,
-        lambda batch: kto.largest_step(marks, batch),
-        tokens=fmean(mark.length for mark in marks),
-        examples=len(marks),
-        least=2,
-    )
+    fitted = fit.choose("kto", entry, policy, kto.batchable(marks))
     held_out_marks = kto.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     good, bad = kto.weights(marks, entry)
     print(f"  {sum(mark.good for mark in marks)} of {len(marks)} answers are good; losses weigh {good:g}, bad {bad:g}")

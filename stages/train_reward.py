@@ -10,7 +10,6 @@ writes  models/<name>
 import sys
 import tempfile
 from pathlib import Path
-from statistics import fmean
 
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
@@ -38,14 +37,7 @@ def main(name: str) -> str:
     scorer = loading.new_reward_model(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(scorer.hidden_size)
     pairs = preference_pairs.encode(scorer.tokenizer, rows, entry.max_length, section, train_file)
-    fitted = fit.choose(
-        "reward",
-        entry,
-        scorer,
-        lambda batch: pair_batches.largest_step(pairs, batch),
-        tokens=fmean(pair.tokens for pair in pairs),
-        examples=len(pairs),
-    )
+    fitted = fit.choose("reward", entry, scorer, pair_batches.batchable(pairs))
     held_out_pairs = preference_pairs.encode(scorer.tokenizer, held_out, entry.max_length, section, held_out_file)
     spec = TrainingSpec(
         out=layout.MODELS / name,

@@ -40,7 +40,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     lengths = rollouts.check(policy, rows, entry, section, train_file)
-    fitted = fit.choose("rlhf", entry, policy, lambda batch: rollouts.largest_step(entry, max(lengths), batch))
+    fitted = fit.choose("rlhf", entry, policy, rollouts.batchable(entry, max(lengths)))
     rollouts.check_agreement(policy, rows, entry)
     spec = TrainingSpec(
         out=layout.MODELS / name,

@@ -38,15 +38,8 @@ def main(name: str) -> str:
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):
         print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
-    sequences = sft.sequences(policy, examples, entry)
-    fitted = fit.choose(
-        "sft",
-        entry,
-        policy,
-        lambda batch: sft.largest_step(examples, entry, batch),
-        tokens=sum(len(example.input_ids) for example in examples.values()) / sequences,
-        examples=sequences,
-    )
+    sequences = sft.sequences(examples, entry, packing=sft.packs(policy, examples))
+    fitted = fit.choose("sft", entry, policy, sft.batchable(examples, entry, sequences))
     measured = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
     spec = TrainingSpec(
         out=layout.MODELS / name,

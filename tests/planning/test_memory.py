@@ -19,7 +19,7 @@ from tunesmith.models import loading, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.settings import Lora
-from tunesmith.planning import activations, memory, model_shape
+from tunesmith.planning import activations, fit, memory, model_shape
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import BF16, CPU, FLOAT32, GPU, Machine, Workload
 
@@ -123,21 +123,21 @@ def test_training_in_bfloat16_halves_the_trained_weights() -> None:
 @pytest.mark.parametrize("budget", [8, 24, 80, 400])
 def test_the_largest_workload_fits_and_the_next_does_not(workload: Workload, budget: int) -> None:
     bytes_ = int(budget * GB)
-    largest = memory.largest(LLAMA, workload, bytes_)
+    largest = fit.largest(LLAMA, workload, bytes_)
     if largest is None:
         least = replace(
             workload, batch=workload.group, rollouts=workload.rollouts and workload.group, length=64, completion=0
         )
-        assert memory.predict(LLAMA, least).total > bytes_
+        assert memory.predict(LLAMA, least).total > fit.SHARE * bytes_
         return
-    assert memory.predict(LLAMA, largest).total <= bytes_
+    assert memory.predict(LLAMA, largest).total <= fit.SHARE * bytes_
     assert largest.length <= workload.length
     if largest.length < workload.length:
         assert largest.batch == workload.group
     elif largest.batch + workload.group <= memory.MAX_BATCH:
         size = largest.batch + workload.group
         more = replace(largest, batch=size, rollouts=size if workload.rollouts else 0)
-        assert memory.predict(LLAMA, more).total > bytes_
+        assert memory.predict(LLAMA, more).total > fit.SHARE * bytes_
 
 
 # Predictions against torch itself.

@@ -19,6 +19,7 @@ from tunesmith.training import fit
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.fit import Batchable
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, Schedule
 
@@ -48,7 +49,7 @@ def test_a_step_takes_as_many_examples_as_make_its_tokens(
     policy: OpenModel, tokens_per_step: int, tokens: float, examples: int
 ) -> None:
     entry = Dpo(dataset="rows", start="base", tokens_per_step=tokens_per_step)
-    chosen = fit.choose("dpo", entry, policy, lambda batch: LargestStep(batch=batch, length=8), tokens=tokens).entry
+    chosen = fit.choose("dpo", entry, policy, Batchable(lambda batch: LargestStep(batch=batch, length=8), tokens)).entry
     assert chosen.batch_size * chosen.gradient_accumulation == examples
 
 
@@ -59,7 +60,7 @@ def test_less_memory_makes_smaller_batches_of_the_same_steps_and_then_recomputes
     seen = []
     for gigabytes in (100, 1.0, 0.01):
         has(monkeypatch, gigabytes)
-        chosen = fit.choose("sft", entry, policy, sft_step, tokens=4096)
+        chosen = fit.choose("sft", entry, policy, Batchable(sft_step, tokens=4096))
         assert chosen.largest_step.batch * chosen.largest_step.accumulation == 16
         seen.append((chosen.entry.batch_size, chosen.profile.gradient_checkpointing))
     (roomy, first), (tight, _), (none, last) = seen
@@ -74,7 +75,7 @@ def test_recomputation_can_be_chosen(
 ) -> None:
     has(monkeypatch, gigabytes)
     entry = Sft(dataset="rows", lora=LORA, checkpointing=checkpointing)
-    chosen = fit.choose("sft", entry, policy, sft_step)
+    chosen = fit.choose("sft", entry, policy, Batchable(sft_step))
     assert (chosen.entry, chosen.profile.gradient_checkpointing) == (entry, recomputed)
 
 
@@ -82,7 +83,7 @@ def test_a_batch_of_kto_has_an_answer_to_compare_with(policy: OpenModel, monkeyp
     has(monkeypatch, 0.01)
     entry = Kto(dataset="rows", start="base", tokens_per_step=60)
     step = LargestStep(batch=2, length=9)
-    chosen = fit.choose("kto", entry, policy, lambda batch: replace(step, batch=batch), tokens=9.0, least=2)
+    chosen = fit.choose("kto", entry, policy, Batchable(lambda batch: replace(step, batch=batch), tokens=9.0, least=2))
     assert (chosen.entry.batch_size, chosen.entry.gradient_accumulation) == (2, 3)
 
 
@@ -155,7 +156,7 @@ def test_a_step_of_several_batches_counts_all_of_their_rows_and_tokens(project: 
 
 def test_a_step_takes_no_more_examples_than_there_are(policy: OpenModel) -> None:
     entry = Sft(dataset="rows", lora=LORA, max_length=4096, tokens_per_step=65536)
-    chosen = fit.choose("sft", entry, policy, sft_step, tokens=4096, examples=2)
+    chosen = fit.choose("sft", entry, policy, Batchable(sft_step, 4096, 2))
     assert (chosen.entry.batch_size, chosen.entry.gradient_accumulation) == (2, 1)
 
 
@@ -184,7 +185,7 @@ def out_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. Of the allocated memory, …")
 
     monkeypatch.setattr("trl.SFTTrainer.compute_loss", fail)
-    monkeypatch.setattr("tunesmith.training.objectives.sft.sequences", lambda *_: 64)
+    monkeypatch.setattr("tunesmith.training.objectives.sft.sequences", lambda *_, **__: 64)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
-"""Choose what lets a training fit into memory: recomputed layers, and the batch. Pure: plan and training agree."""
+"""What fits into memory, for the plan and for the trainings that ask it. Pure."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from tunesmith.planning import memory
@@ -8,6 +9,8 @@ from tunesmith.planning.workload import Workload
 
 SHARE = 0.95
 """The share of the memory that a prediction may fill: it may be too low by 5% (benchmarks/memory.py)."""
+MAX_BATCH, LENGTH_STEP = 1024, 64
+"""Largest batch that `largest` tries, and the step between the lengths that it tries, in tokens."""
 
 
 def fits(shape: Shape, workload: Workload, budget: int) -> bool:
@@ -20,11 +23,6 @@ def with_recomputation(workload: Workload, active: bool) -> Workload:
     return replace(workload, machine=replace(workload.machine, checkpointing=active))
 
 
-def with_batch(workload: Workload, examples: int, size: int) -> Workload:
-    """``workload`` with a step of ``examples`` in batches of ``size``, whose gradients are summed."""
-    return replace(workload, batch=size, accumulation=examples // size)
-
-
 def recompute(shape: Shape, workload: Workload, budget: int) -> bool:
     """Whether layers must be recomputed in the backward pass: whether ``workload`` does not fit otherwise.
 
@@ -33,23 +31,34 @@ def recompute(shape: Shape, workload: Workload, budget: int) -> bool:
     return not fits(shape, with_recomputation(workload, False), budget)
 
 
-def batch(shape: Shape, workload: Workload, examples: int, budget: int) -> int:
-    """The largest divisor of ``examples`` that fits as a batch, or else 1, with layers recomputed as ``workload`` says.
+def largest(shape: Shape, workload: Workload, budget: int) -> Workload | None:
+    """``workload`` with the largest batch that fits ``budget`` bytes, or else one group of the longest fitting length.
 
-    examples: packed sequences, pairs or completions of a step, in the unit of ``workload.batch``.
+    Rollouts come in whole groups, all generated and trained at once. None where not even LENGTH_STEP tokens fit.
     """
-    divisors = [size for size in range(examples, 0, -1) if examples % size == 0]
-    return next((size for size in divisors if fits(shape, with_batch(workload, examples, size), budget)), 1)
+
+    def with_groups(count: int) -> Workload:
+        size = count * workload.group
+        return replace(workload, batch=size, rollouts=size if workload.rollouts else 0)
+
+    def with_length(steps: int) -> Workload:
+        length = steps * LENGTH_STEP
+        return replace(with_groups(1), length=length, completion=workload.completion * length // workload.length)
+
+    def may(candidate: Workload) -> bool:
+        return fits(shape, candidate, budget)
+
+    if may(with_groups(1)):
+        return with_groups(_highest(MAX_BATCH // workload.group, lambda count: may(with_groups(count))))
+    if may(with_length(1)):
+        return with_length(_highest(workload.length // LENGTH_STEP, lambda steps: may(with_length(steps))))
+    return None
 
 
-def choose(shape: Shape, workload: Workload, examples: int, budget: int) -> Workload:
-    """``workload`` in the largest batches that fit without recomputation, or else with it.
-
-    A smaller batch comes before recomputation: a full sequence keeps a GPU busy already.
-    """
-    plain = with_recomputation(workload, False)
-    chosen = with_batch(plain, examples, batch(shape, plain, examples, budget))
-    if fits(shape, chosen, budget):
-        return chosen
-    recomputing = with_recomputation(workload, True)
-    return with_batch(recomputing, examples, batch(shape, recomputing, examples, budget))
+def _highest(limit: int, fits: Callable[[int], bool]) -> int:
+    """The highest number up to ``limit`` that fits, by bisection; 1 must fit, and all numbers below one that fits."""
+    low, high = 1, max(limit, 1)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low

@@ -7,8 +7,7 @@ measurements.
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tunesmith.planning import activations, optimizers
 from tunesmith.planning.model_shape import Shape
@@ -39,9 +38,6 @@ met (torch 2.13, AVX512-BF16). float32 products leave nothing."""
 NEW_SIZES = 0.6
 """The share of the steps whose packed batch has a size that is new: 10 MB a step, over 24 steps of the demo's SFT with
 LoRA, of the 17 MB that the 23 products of a size take."""
-
-MAX_BATCH, LENGTH_STEP = 1024, 64
-"""Largest batch that `largest` tries, and the step between the lengths that it tries, in tokens."""
 
 
 @dataclass(frozen=True)
@@ -146,39 +142,6 @@ def optimizer_state(shape: Shape, workload: Workload) -> int:
 def artifact(shape: Shape, workload: Workload) -> int:
     """Bytes on disk of the trained weights, an adapter or all, in the dtype they are trained in."""
     return trainable(shape, workload) * workload.trained_bytes
-
-
-def largest(shape: Shape, workload: Workload, budget: int) -> Workload | None:
-    """``workload`` with the largest batch that fits ``budget`` bytes, or else one group of the longest fitting length.
-
-    Rollouts come in whole groups, all generated and trained at once. None where not even LENGTH_STEP tokens fit.
-    """
-
-    def fits(candidate: Workload) -> bool:
-        return predict(shape, candidate).total <= budget
-
-    def with_groups(count: int) -> Workload:
-        size = count * workload.group
-        return replace(workload, batch=size, rollouts=size if workload.rollouts else 0)
-
-    def with_length(steps: int) -> Workload:
-        length = steps * LENGTH_STEP
-        return replace(with_groups(1), length=length, completion=workload.completion * length // workload.length)
-
-    if fits(with_groups(1)):
-        return with_groups(_highest(MAX_BATCH // workload.group, lambda count: fits(with_groups(count))))
-    if fits(with_length(1)):
-        return with_length(_highest(workload.length // LENGTH_STEP, lambda steps: fits(with_length(steps))))
-    return None
-
-
-def _highest(limit: int, fits: Callable[[int], bool]) -> int:
-    """The highest number up to ``limit`` that fits, by bisection; 1 must fit, and all numbers below one that fits."""
-    low, high = 1, max(limit, 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
 
 
 def _parameters(shape: Shape, *, scores: bool) -> int:

@@ -55,7 +55,7 @@ class Method:
     @property
     def fits(self) -> bool:
         """Whether the smallest useful batch fits."""
-        return self.memory.total <= self.budget
+        return self.memory.total <= fit.SHARE * self.budget
 
 
 def objectives_of_kinds(kinds: Sequence[RowKind]) -> list[Objective]:
@@ -86,7 +86,7 @@ def _method(shape: Shape, workload: Workload, budget: int) -> Method:
     return Method(
         workload=workload,
         memory=memory.predict(shape, workload),
-        largest=memory.largest(shape, workload, budget),
+        largest=fit.largest(shape, workload, budget),
         trainable=memory.trainable(shape, workload),
         artifact=memory.artifact(shape, workload),
         budget=budget,

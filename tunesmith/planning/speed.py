@@ -121,8 +121,3 @@ def generation_seconds(shape: Shape, workload: Workload, rates: Rates) -> float:
     prompts = workload.rollouts // workload.group * (workload.length - workload.completion)
     prefill = 2 * prompts * active_weights(shape) / (rates.flops * rates.share)
     return prefill + workload.completion * a_token
-
-
-def run_seconds(speed: Speed, tokens: float) -> float:
-    """Seconds of a training on ``tokens`` tokens at this speed."""
-    return tokens / speed.tokens_per_second

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 from pydantic import ValidationError
 
 from tunesmith.core import formatting
@@ -34,8 +34,20 @@ DIGITS = 3
 """Binary digits of the number of examples that a step of ``tokens_per_step`` takes, so that many batches divide it."""
 
 E = TypeVar("E", bound=Entry)
-StepOf = Callable[[int], LargestStep]
-"""A function from a batch size to the largest step of a training."""
+
+
+@dataclass(frozen=True)
+class Batchable:
+    """The examples that batches are made of: packed sequences, pairs, marked answers or completions.
+
+    step_of: a function from a batch size to the largest step. tokens: of an example, on average. count: the number that
+    an epoch has; 0 where they are drawn. least: the smallest batch.
+    """
+
+    step_of: Callable[[int], LargestStep]
+    tokens: float = 1.0
+    count: int = 0
+    least: int = 1
 
 
 @dataclass(frozen=True)
@@ -63,28 +75,18 @@ def choose(
     objective: Objective,
     entry: E,
     policy: OpenModel,
-    step_of: StepOf,
-    *,
-    tokens: float = 1.0,
-    examples: int | None = None,
-    least: int = 1,
+    examples: Batchable,
 ) -> Fit[E]:
     """The training as this machine runs it, printed in a line, before anything takes time.
 
-    tokens: of an example, on average. examples: the number that an epoch has. least: the smallest batch. Where nothing
-    is predicted to fit, it is what takes least, since the prediction may be wrong. Also prints what vLLM cannot serve.
-    Raises MissingLibraryError where the optimizer's library is missing.
+    Also prints what vLLM cannot serve. Raises MissingLibraryError where the optimizer's library is missing.
     """
     optimizers.argument(entry.optimizer, policy.profile.device)
     if isinstance(policy.model, PeftModel):
         for text in servable_adapter.warnings(weights.saved_config(policy.model)):
             print(f"  warning: {text}", flush=True)
     shape, budget = model_shape.read(str(policy.full_weights)), _budget(policy.profile)
-    batchings = _batchings(entry, tokens, examples, least)
-    fits = [_fit(objective, each, policy, policy.profile, shape, step_of(each.batch_size)) for each in batchings]
-    allowed = {"auto": (False, True), "always": (True,), "never": (False,)}[entry.checkpointing]
-    tried = [fit.recomputed(shape) if recompute else fit for recompute in allowed for fit in fits]
-    chosen = next((fit for fit in tried if planned.fits(shape, fit.workload, budget)), tried[-1])
+    chosen = decide(objective, entry, specs.adapter_of(policy), policy.profile, shape, budget, examples)
     batches = f", {chosen.workload.accumulation} a step" if chosen.workload.accumulation > 1 else ""
     print(
         f"  plan: {formatting.size(chosen.predicted)} of {formatting.size(budget)} of memory; batches of "
@@ -95,10 +97,32 @@ def choose(
     return chosen
 
 
+def decide(
+    objective: Objective,
+    entry: E,
+    adapter: LoraConfig | None,
+    profile: Profile,
+    shape: Shape,
+    budget: int,
+    examples: Batchable,
+) -> Fit[E]:
+    """The fit of a training for ``budget`` bytes. Pure.
+
+    Where nothing is predicted to fit, it is what takes least, since the prediction may be wrong.
+    """
+    fits = [
+        _fit(objective, each, adapter, profile, shape, examples.step_of(each.batch_size))
+        for each in _batchings(entry, examples)
+    ]
+    allowed = {"auto": (False, True), "always": (True,), "never": (False,)}[entry.checkpointing]
+    tried = [fit.recomputed(shape) if recompute else fit for recompute in allowed for fit in fits]
+    return next((fit for fit in tried if planned.fits(shape, fit.workload, budget)), tried[-1])
+
+
 def out_of_memory(error: BaseException, spec: TrainingSpec, policy: OpenModel, profile: Profile) -> ResourceError:
     """The error for a user whose device is too small for a training: what was predicted, and what to lower to what."""
     shape, budget = model_shape.read(str(policy.full_weights)), _budget(profile)
-    failed = _fit(spec.objective, spec.entry, policy, profile, shape, spec.largest_step)
+    failed = _fit(spec.objective, spec.entry, specs.adapter_of(policy), profile, shape, spec.largest_step)
     if profile.gradient_checkpointing:
         failed = failed.recomputed(shape)
     limit = LESS * min(failed.predicted, budget)
@@ -147,24 +171,24 @@ def _is_valid(entry: Entry, params: dict[str, object]) -> bool:
     return True
 
 
-def _batchings(entry: E, tokens: float, examples: int | None, least: int) -> list[E]:
+def _batchings(entry: E, examples: Batchable) -> list[E]:
     """``entry`` as it is, or with each batch that makes steps of ``tokens_per_step``, the largest first."""
     if not isinstance(entry, Batched) or entry.tokens_per_step is None:
         return [entry]
-    wanted = entry.tokens_per_step / tokens
-    step = _rounded(wanted if examples is None else min(wanted, examples), least)
-    batches = [batch for batch in _divisors(step) if batch >= least]
+    wanted = entry.tokens_per_step / examples.tokens
+    step = _rounded(min(wanted, examples.count or wanted), examples.least)
+    batches = [batch for batch in _divisors(step) if batch >= examples.least]
     return [entry.model_copy(update={"batch_size": batch, "gradient_accumulation": step // batch}) for batch in batches]
 
 
 def _fit(
-    objective: Objective, entry: E, policy: OpenModel, profile: Profile, shape: Shape, step: LargestStep
+    objective: Objective, entry: E, adapter: LoraConfig | None, profile: Profile, shape: Shape, step: LargestStep
 ) -> Fit[E]:
     """``entry`` without recomputation."""
     profile = replace(profile, gradient_checkpointing=False)
     if isinstance(entry, Batched) and step.accumulation == 1:
         step = replace(step, accumulation=entry.gradient_accumulation)
-    event = specs.step_event(entry, policy, step, profile)
+    event = specs.step_event(entry, adapter, step, profile)
     work = workload.from_journal({"objective": objective, "weights": entry.weights, "largest_step": event})
     return Fit(entry, profile, step, work, memory.predict(shape, work).total)
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from peft import PeftModel
+from peft import LoraConfig, PeftModel
 
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.journal import Trained
@@ -102,13 +102,18 @@ def about(spec: TrainingSpec, policy: OpenModel, profile: Profile) -> dict[str, 
         "datasets": spec.datasets,
         "rows": spec.rows,
         "device": profile.name,
-        "largest_step": step_event(spec.entry, policy, spec.largest_step, profile),
+        "largest_step": step_event(spec.entry, adapter_of(policy), spec.largest_step, profile),
     }
 
 
-def step_event(entry: Entry, policy: OpenModel, step: LargestStep, profile: Profile) -> journal.LargestStep:
-    """The largest step of a training, as its journal records it. policy: with the adapter that trains."""
-    adapter = policy.model.peft_config["default"] if isinstance(policy.model, PeftModel) else None
+def adapter_of(policy: OpenModel) -> LoraConfig | None:
+    """The adapter that trains: a new one, or that of the start."""
+    return policy.model.peft_config["default"] if isinstance(policy.model, PeftModel) else None
+
+
+def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, profile: Profile) -> journal.LargestStep:
+    """The largest step of a training, as its journal records it. adapter: the one that trains."""
+    targets = adapter.target_modules if adapter and not isinstance(adapter.target_modules, str) else []
     whole = {*(adapter.modules_to_save or [])} if adapter else set()
     return {
         "batch": step.batch,
@@ -125,7 +130,7 @@ def step_event(entry: Entry, policy: OpenModel, step: LargestStep, profile: Prof
         "shapes": step.shapes,
         "accumulation": step.accumulation,
         "optimizer": entry.optimizer,
-        "targets": sorted(adapter.target_modules) if adapter else [],
+        "targets": sorted(targets or []),
         "dora": adapter is not None and adapter.use_dora,
         "embeddings": bool(whole - SCORING_HEADS),
     }

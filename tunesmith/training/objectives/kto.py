@@ -7,6 +7,7 @@ KL divergence the loss compares prompts with answers to others: those of the sam
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
@@ -24,6 +25,7 @@ from tunesmith.models.unpadded_rows import UnpaddedRows
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import batch_order, measurements
 from tunesmith.training.entries.kto import Kto
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, WeighedBatches, common
@@ -188,4 +190,11 @@ def largest_step(marks: Sequence[Mark], batch_size: int) -> LargestStep:
         length=max(mark.length for mark in marks),
         completion=max(len(mark.completion) for mark in marks),
         shapes=2 * len({mark.length for mark in marks}),
+    )
+
+
+def batchable(marks: Sequence[Mark]) -> Batchable:
+    """What batches are made of; each has an answer to compare another with."""
+    return Batchable(
+        lambda batch: largest_step(marks, batch), fmean(mark.length for mark in marks), len(marks), least=2
     )

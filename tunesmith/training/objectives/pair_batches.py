@@ -11,6 +11,7 @@ from tunesmith.models.log_probs import padded
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import batch_order, measurements
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder
@@ -28,6 +29,11 @@ def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
         completion=max(completions),
         shapes=len(completions) + len({len(pair.prompt) for pair in pairs}),
     )
+
+
+def batchable(pairs: Sequence[Pair]) -> Batchable:
+    """What batches are made of."""
+    return Batchable(lambda batch: largest_step(pairs, batch), fmean(pair.tokens for pair in pairs), len(pairs))
 
 
 def collate(features: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from tunesmith.models.log_probs import Tokens, likelihoods
 from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import batch_order
 from tunesmith.training.entries.online import Online
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Graded
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import common
@@ -97,6 +98,11 @@ def largest_step(online: Online, longest_prompt: int, batch_size: int) -> Larges
         reference=online.beta > 0,
         shapes=min(online.steps, longest_prompt) + online.max_new_tokens,
     )
+
+
+def batchable(online: Online, longest_prompt: int) -> Batchable:
+    """What batches are made of."""
+    return Batchable(lambda batch: largest_step(online, longest_prompt, batch))
 
 
 def check_agreement(policy: OpenModel, rows: list[Row], online: Online) -> float:

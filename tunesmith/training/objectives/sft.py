@@ -21,6 +21,7 @@ from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import RightAnswers
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
@@ -67,6 +68,12 @@ def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
     return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled, shapes=shapes)
 
 
+def batchable(examples: Examples, sft: Sft, sequences: int) -> Batchable:
+    """What batches are made of. sequences: the number that an epoch has."""
+    tokens = sum(len(example.input_ids) for example in examples.values()) / sequences
+    return Batchable(lambda batch: largest_step(examples, sft, batch), tokens, sequences)
+
+
 def packs(policy: OpenModel, examples: Examples) -> bool:
     """Whether the model keeps packed rows apart: the two longest examples get the logits that each gets alone."""
     attend_packed(policy.model)
@@ -74,9 +81,9 @@ def packs(policy: OpenModel, examples: Examples) -> bool:
     return packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1])
 
 
-def sequences(policy: OpenModel, examples: Examples, sft: Sft) -> int:
-    """The number of sequences that an epoch has: packed ones, or examples where the model does not pack."""
-    if not packs(policy, examples):
+def sequences(examples: Examples, sft: Sft, *, packing: bool) -> int:
+    """The number of sequences that an epoch has: packed ones, or examples."""
+    if not packing:
         return len(examples)
     rows = Dataset.from_dict({"input_ids": [example.input_ids for example in examples.values()]})
     return len(pack_dataset(rows, sft.max_length, PACKING))
