@@ -90,9 +90,9 @@ def patch_trl() -> None:
 
     It projects only the tokens that have a label, as on a GPU. Elsewhere it projects every position, so that shapes
     stay the same for a compiler; a CPU compiles nothing, and a prompt costs as much as an answer: with a vocabulary of
-    49,152 the head is a fifth of SmolLM2-135M's arithmetic. And its tiles span fewer entries of the vocabulary, so that
-    a tile stays in the processor's cache: 311 tokens took 0.5 s in place of 0.9 s, forward and backward, on one core.
-    Sums are in float32 in tiles of any size.
+    49,152 the head is a fifth of SmolLM2-135M's arithmetic. And its tiles span fewer entries of the vocabulary: the
+    backward pass holds seven of them in float32, 0.4 GB for 462 tokens in TRL's size and 0.05 GB in this one, and a
+    step takes 2% less time. Sums over tiles are in float32, whatever their size.
     """
     utils._use_triton = lambda device: True
     utils._CHUNKED_LOGPROB_CHUNK_SIZE = HEAD_TILE
