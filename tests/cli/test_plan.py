@@ -1,4 +1,3 @@
-import json
 import re
 import subprocess
 import sys
@@ -12,10 +11,15 @@ from click.testing import CliRunner
 
 from tunesmith.cli import plan
 from tunesmith.cli.main import main
+from tunesmith.core import ready_rows
 from tunesmith.planning import hardware, methods, model_shape
 from tunesmith.planning.workload import CPU
 
 ROOT = Path(__file__).parents[2]
+ASKED, RIGHT, WRONG = (
+    [{"role": role, "content": text}] for role, text in (("user", "2 + 2"), ("assistant", "4"), ("assistant", "5"))
+)
+SIDES = {"prompt": ASKED, "chosen": RIGHT, "rejected": WRONG}
 SUMS = [{"question": f"what is {i} and one", "answer": f"add them\n#### {i + 1}"} for i in range(50)]
 
 
@@ -119,13 +123,12 @@ def test_layers_are_recomputed_only_where_a_method_does_not_fit_otherwise() -> N
         assert re.search(rf"SFT, LoRA .* {answer} +\d+ × 1,024", shown)
 
 
-def test_in_a_project_with_ready_rows_their_training_is_timed(project: Path) -> None:
-    report = {"splits": {"train": 1000}, "tokens": {"whole": {"mean": 500.0}}}
-    (project / "reports" / "data").mkdir(parents=True)
-    (project / "reports" / "data" / "demo.json").write_text(json.dumps(report))
-    shown = run("plan", "--gpu", "h100", "--kind", "answers")
-    assert "your rows" in shown
-    assert re.search(r"SFT, LoRA .* [\d,]+ +\d+s *$", shown, re.MULTILINE)
+def test_the_entries_of_a_project_are_planned_where_their_rows_are_ready(project: Path) -> None:
+    pairs = [{"id": str(number), **SIDES} for number in range(6)]
+    ready_rows.write_jsonl(project / "data" / "ready" / "demo_pairs" / "train.jsonl", pairs)
+    shown = run("plan", "--gpu", "h100", "--entries")
+    assert re.search(r"^ dpo\.dpo +8 +1 +no +\d\.\d +[\d,]+ +\d+s *$", shown, re.MULTILINE)
+    assert "no ready rows yet, which `dvc repro` prepares: sft.sft-lora, sft.sft-qlora, sft.sft-full" in shown
 
 
 def test_a_config_is_enough(tiny_folder: Path) -> None:

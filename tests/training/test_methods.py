@@ -12,12 +12,15 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from stages import reference, train_dpo, train_grpo, train_kto, train_reward, train_rlhf, train_sft
+from tunesmith.cli import plan_entries
 from tunesmith.core import journal, lineage, manifest, ready_rows
 from tunesmith.core.errors import DataError, TrainingError
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import device, generation, loading, weights
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
+from tunesmith.planning import hardware, model_shape, workload
+from tunesmith.project import document
 from tunesmith.training import checks
 from tunesmith.training import run as run_module
 from tunesmith.training.entries.grpo import Grpo
@@ -107,7 +110,11 @@ def test_only_trained_weights_move_and_the_saved_model_can_be_used(
     assert all("lora_" in name or name.endswith("score.weight") for name in saved) is (kind != "full")
     assert not any(".ref." in name for name in saved)
     assert lineage.read(out)["method"] == {"objective": objective, "weights": kind}
-    assert journal.first(journal.read(out / journal.NAME), "end")["steps"] >= 2
+    events = journal.read(out / journal.NAME)
+    assert journal.first(events, "end")["steps"] >= 2
+    trainings, shape = document.load().trainings, model_shape.read("models/base")
+    chosen, _ = plan_entries.plan(out.name, trainings, shape, hardware.detect())
+    assert chosen.workload == workload.from_journal(journal.first(events, "start"))  # the plan and the run agree
 
     profile = device.detect()
     if objective == "reward":

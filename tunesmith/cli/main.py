@@ -134,7 +134,10 @@ def pin(repo: str, dataset: bool) -> None:
     type=click.Choice(["answers", "preferences", "marks", "scored"]),
     help="Kind of your rows. Default: every kind.",
 )
-def plan(model: str | None, gpu: str | None, length: int | None, rank: int | None, kind: "RowKind | None") -> None:
+@click.option("--entries", is_flag=True, help="Plan the trainings of params.yaml, from their ready rows.")
+def plan(
+    model: str | None, gpu: str | None, length: int | None, rank: int | None, kind: "RowKind | None", entries: bool
+) -> None:
     """Predict the memory and the speed of every training method.
 
     Shows memory part by part, the largest batch that fits, tokens a second, and the lightest method that does the job.
@@ -142,7 +145,7 @@ def plan(model: str | None, gpu: str | None, length: int | None, rank: int | Non
     """
     from tunesmith.cli import plan
 
-    raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind) else 1)
+    raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind, entries=entries) else 1)
 
 
 @main.command()

@@ -2,16 +2,14 @@
 form.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from tunesmith.core import formatting, layout, params
+from tunesmith.core import formatting, params
 from tunesmith.core.errors import BaseModelError
 from tunesmith.core.params import Objective
 from tunesmith.core.ready_rows import RowKind
@@ -20,9 +18,8 @@ from tunesmith.planning import hardware, methods, rates, speed
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.methods import OBJECTIVE_NAMES, WEIGHTS_NAMES, Method
 from tunesmith.planning.model_shape import KNOWN, Shape, read
-from tunesmith.planning.speed import Rates
+from tunesmith.planning.speed import Rates, Speed
 from tunesmith.project import document
-from tunesmith.training.entries.online import Online
 
 BASE = Path("models/base")
 LENGTH, RANK = 1024, 16
@@ -55,34 +52,41 @@ LEGEND = (
 NO_RATES = "no speed: its rates are not known; name the card (`--gpu h100`, `--gpu rtx-4090`) for tokens a second."
 
 
-@dataclass(frozen=True)
-class Timing:
-    """The predicted speed of a method. seconds: of a training on the project's own rows, where it has some."""
-
-    tokens_per_second: float
-    seconds: float | None
-
-
-def run(model: str | None, *, gpu: str | None, length: int | None, rank: int | None, kind: RowKind | None) -> bool:
-    """Print the plan; return whether any method fits. gpu: the name of a card, or memory in GB.
+def run(
+    model: str | None, *, gpu: str | None, length: int | None, rank: int | None, kind: RowKind | None, entries: bool
+) -> bool:
+    """Print the plan; return whether any method fits. gpu: the name of a card, or memory in GB. entries: the trainings
+    of params.yaml instead of every method.
 
     Raises BaseModelError for an unknown model, ParamsError for bad params or an unknown card.
     """
     shape, length, rank = _settings(model, length, rank)
     machine = hardware.detect() if gpu is None else rates.gpu(gpu)
-    objectives = methods.objectives_of_kinds([kind] if kind else list(row_kinds.KINDS))
-    groups = methods.survey(shape, objectives, machine, length=length, rank=rank)
-    console = Console(highlight=False)
+    console, known = Console(highlight=False), rates.of(machine)
+    if entries:
+        return _show_entries(console, shape, machine, known)
     title = f"{shape.name}: {_count(shape.parameters)} parameters; {length:,} tokens, LoRA of rank {rank}"
     console.print(f"{title}; {machine.name}: {formatting.size(machine.budget)}", style="bold", soft_wrap=True)
-    known = rates.of(machine)
-    _show(console, groups, _timings(shape, groups, known) if known else {})
+    objectives = methods.objectives_of_kinds([kind] if kind else list(row_kinds.KINDS))
+    groups = methods.survey(shape, objectives, machine, length=length, rank=rank)
+    rows = [row for group in groups for row in group]
+    _show(console, groups, {row.name: speed.predict(shape, row.workload, known) for row in rows} if known else {})
     console.print(_measured_on(known) if known else NO_RATES, style="dim")
     for line in verdict(groups, machine):
         console.print(line, soft_wrap=True)
     if kind is None:
         console.print("The labels of your rows decide which objective applies: `tunesmith advise FILE` names it.")
     return any(methods.lightest(group) is not None for group in groups)
+
+
+def _show_entries(console: Console, shape: Shape, machine: Hardware, known: Rates | None) -> bool:
+    from tunesmith.cli import plan_entries  # TRL, which takes seconds to import
+
+    sizes = f"{_count(shape.parameters)} parameters; {machine.name}: {formatting.size(machine.budget)}"
+    console.print(f"{shape.name}: {sizes}", style="bold", soft_wrap=True)
+    fits = plan_entries.show(console, document.load(), shape, machine, known)
+    console.print(_measured_on(known) if known else NO_RATES, style="dim")
+    return fits
 
 
 def short(kind: RowKind, verifier: str | None) -> list[str]:
@@ -147,56 +151,26 @@ def _measured_on(known: Rates) -> str:
     )
 
 
-def _timings(shape: Shape, groups: Sequence[Sequence[Method]], known: Rates) -> dict[str, Timing]:
-    """The timing of every method, by its name."""
-    tokens = _own_tokens() if params.PATH.exists() else {}
-    timings = {}
-    for method in (method for group in groups for method in group):
-        predicted = speed.predict(shape, method.workload, known)
-        own = tokens.get(method.workload.objective)
-        seconds = None if own is None else own / predicted.tokens_per_second
-        timings[method.name] = Timing(predicted.tokens_per_second, seconds)
-    return timings
-
-
-def _own_tokens() -> dict[Objective, float]:
-    """The tokens that the project's first entry of each objective trains on, over all of its steps or epochs."""
-    entries = document.load()
-    tokens: dict[Objective, float] = {}
-    for objective in UNITS:
-        entry = next(iter(getattr(entries, objective).values()), None)
-        report = layout.DATA_REPORTS / f"{entry.dataset}.json" if entry else None
-        if isinstance(entry, Online):
-            mean = entry.max_prompt_length + entry.max_new_tokens
-            tokens[objective] = entry.steps * entry.prompts * entry.group * mean
-        elif entry and report and report.exists():
-            found = json.loads(report.read_text())
-            rows = found["splits"]["train"] * (2 if objective in ("dpo", "reward") else 1)
-            tokens[objective] = rows * found["tokens"]["whole"]["mean"] * entry.epochs
-    return tokens
-
-
-def _show(console: Console, groups: Sequence[Sequence[Method]], timings: Mapping[str, Timing]) -> None:
+def _show(console: Console, groups: Sequence[Sequence[Method]], speeds: Mapping[str, Speed]) -> None:
     """Print one table, or two where the terminal is narrow."""
     rows = [method for group in groups for method in group]
     parts = [part for part in PARTS if any(getattr(row.memory, part) for row in rows)]
-    table = _table(rows, parts, timings, results=True)
+    table = _table(rows, parts, speeds, results=True)
     fits = console.measure(table, options=console.options.update(max_width=999)).maximum <= console.width
-    tables = [table] if fits else [_table(rows, parts, {}, results=False), _table(rows, [], timings, results=True)]
+    tables = [table] if fits else [_table(rows, parts, {}, results=False), _table(rows, [], speeds, results=True)]
     for table in tables:
         console.print(table)
     console.print(LEGEND, style="dim")
 
 
-def _table(rows: Sequence[Method], parts: Sequence[str], timings: Mapping[str, Timing], *, results: bool) -> Table:
+def _table(rows: Sequence[Method], parts: Sequence[str], speeds: Mapping[str, Speed], *, results: bool) -> Table:
     """A row a method: its parts and its peak in GB; with ``results`` also its largest fitting batch, its sizes and its
-    timing.
+    speed.
     """
-    owned = any(timing.seconds is not None for timing in timings.values())
     headings = [*(PARTS[part] for part in parts), "peak"]
     if results:
         headings += ["recompute", "fits", "trains", "on disk"]
-        headings += ["tok/s"] * bool(timings) + ["your rows"] * owned
+        headings += ["tok/s"] * bool(speeds)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     grid.add_column("method", no_wrap=True)
     for heading in headings:
@@ -210,9 +184,8 @@ def _table(rows: Sequence[Method], parts: Sequence[str], timings: Mapping[str, T
             largest = "no" if row.largest is None else f"{row.largest.batch:,} × {row.largest.length:,}"
             again = "yes" if row.workload.machine.checkpointing else "no"
             cells += [again, largest, _count(row.trainable), formatting.size(row.artifact)]
-            timing = timings.get(row.name)
-            if timing is not None and row.largest is not None:
-                cells += [f"{timing.tokens_per_second:,.0f}"] + [formatting.seconds(timing.seconds)] * owned
+            if row.name in speeds and row.largest is not None:
+                cells.append(f"{speeds[row.name].tokens_per_second:,.0f}")
         grid.add_row(row.name, *cells, style="" if row.fits else "dim", end_section=row.workload.weights == "full")
     return grid
 

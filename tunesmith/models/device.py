@@ -22,6 +22,9 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """From glibc's malloc.h."""
 
 
+GPU_DTYPE = torch.bfloat16
+
+
 @dataclass(frozen=True)
 class Profile:
     """A device and how to compute on it.
@@ -43,7 +46,7 @@ class Profile:
 def detect() -> Profile:
     """The profile of this machine: its GPU if torch sees one, else its CPU."""
     if torch.cuda.is_available():
-        return Profile("cuda", torch.cuda.get_device_name(), torch.bfloat16)
+        return Profile("cuda", torch.cuda.get_device_name(), GPU_DTYPE)
     dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
     name = f"{cpu_name()} x {torch.get_num_threads()}, {str(dtype).removeprefix('torch.')}"
     return Profile("cpu", name, dtype)
