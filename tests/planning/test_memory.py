@@ -134,7 +134,7 @@ def test_the_largest_workload_fits_and_the_next_does_not(workload: Workload, bud
     assert largest.length <= workload.length
     if largest.length < workload.length:
         assert largest.batch == workload.group
-    elif largest.batch + workload.group <= memory.MAX_BATCH:
+    elif largest.batch + workload.group <= fit.MAX_BATCH:
         size = largest.batch + workload.group
         more = replace(largest, batch=size, rollouts=size if workload.rollouts else 0)
         assert memory.predict(LLAMA, more).total > fit.SHARE * bytes_
@@ -174,8 +174,9 @@ def saved_bytes(trained: Any, tokens: int, *, autocast: bool, rows: int = 1, mas
     context = torch.autocast("cpu", dtype=torch.bfloat16) if autocast else nullcontext()
     full = trained.get_base_model() if hasattr(trained, "get_base_model") else trained
     inputs: dict[str, Any] = {"attention_mask": mask if masked else None}
-    if rows > 1:
+    if rows > 1 or masked:
         attend_packed(full)
+    if rows > 1:
         row = torch.arange(tokens // rows)
         offsets = torch.arange(rows + 1, dtype=torch.int32) * (tokens // rows)
         inputs = {"position_ids": torch.cat([row] * rows)[None], "cu_seq_lens_q": offsets}

@@ -7,6 +7,8 @@ from tunesmith.core.journal import StartEvent
 from tunesmith.core.params import Objective, WeightsKind
 from tunesmith.models.settings import Optimizer
 
+SHORT = 512
+"""Tokens over which attention is computed in float32 on a CPU, at most (`tunesmith.models.packed_attention.SHORT`)."""
 BF16, FLOAT32 = 2, 4
 """Bytes a number."""
 
@@ -66,6 +68,13 @@ class Workload:
     def row_by_row(self) -> bool:
         """Whether packed rows attend one by one, so that each has an output of its own, before they are joined."""
         return self.packed and self.machine.device == "cpu"
+
+    @property
+    def attends_in_float32(self) -> bool:
+        """Whether attention is computed in float32 whatever the layers compute in: over short rows on a CPU, which
+        those of a long packed sequence may be, too (tunesmith/models/packed_attention.py).
+        """
+        return self.machine.device == "cpu" and (self.packed or self.length <= SHORT)
 
     @property
     def packed(self) -> bool:
