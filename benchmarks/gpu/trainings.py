@@ -165,7 +165,7 @@ def _project() -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     from tests.tiny_model import make_tokenizer
-    from tunesmith.models import base_model
+    from tunesmith.models.base import base_model
     from tunesmith.models.base_sources import Folder
 
     catalog.VERIFIERS["number"] = Verifier(_parity)

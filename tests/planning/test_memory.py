@@ -16,8 +16,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import loading, weights
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
-from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.settings import Lora
 from tunesmith.planning import activations, fit, memory, model_shape
 from tunesmith.planning.model_shape import Shape

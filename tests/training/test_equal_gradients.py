@@ -16,7 +16,7 @@ from torch.nn.functional import logsigmoid
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from tunesmith.models.packed_attention import attend_packed
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.objectives import dpo

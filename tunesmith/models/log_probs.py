@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from tunesmith.models import device
+from tunesmith.models.attention.packed_attention import attend_packed, attends_packed, packed
+from tunesmith.models.attention.shared_prompts import SharedPrompts, single_head_product
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.packed_attention import attend_packed, attends_packed, packed
-from tunesmith.models.shared_prompts import SharedPrompts, single_head_product
 
 Tokens = list[int]
 

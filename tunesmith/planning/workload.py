@@ -8,7 +8,7 @@ from tunesmith.core.params import Objective, WeightsKind
 from tunesmith.models.settings import Optimizer
 
 SHORT = 512
-"""Tokens over which attention is computed in float32 on a CPU, at most (`tunesmith.models.packed_attention.SHORT`)."""
+"""Tokens over which attention is computed in float32 on a CPU, at most (tunesmith/models/attention)."""
 BF16, FLOAT32 = 2, 4
 """Bytes a number."""
 
@@ -72,7 +72,7 @@ class Workload:
     @property
     def attends_in_float32(self) -> bool:
         """Whether attention is computed in float32 whatever the layers compute in: over short rows on a CPU, which
-        those of a long packed sequence may be, too (tunesmith/models/packed_attention.py).
+        those of a long packed sequence may be, too (tunesmith/models/attention/packed_attention.py).
         """
         return self.machine.device == "cpu" and (self.packed or self.length <= SHORT)
 
@@ -80,8 +80,8 @@ class Workload:
     def packed(self) -> bool:
         """Whether rows go through the model one after another, without padding, a mask or repeated keys and values.
 
-        Packed sequences do everywhere (tunesmith/models/packed_attention.py). Pairs and marks do on a GPU, and where
-        layers are recomputed; elsewhere their prompts are computed once (tunesmith/models/shared_prompts.py).
+        Packed sequences do everywhere. Pairs and marks do on a GPU, and where layers are recomputed; elsewhere their
+        prompts are computed once (tunesmith/models/attention).
         """
         if self.objective == "sft":
             return True
@@ -99,7 +99,7 @@ class Workload:
         """The forward passes of one batch; their activations exist together.
 
         Packed rows are one row to the model. Other prompts go through it once for all their completions, except where
-        layers are recomputed (models/shared_prompts.py).
+        layers are recomputed (models/attention/shared_prompts.py).
         """
         if self.packed:
             rows = 2 * self.batch if self.pairs else self.batch

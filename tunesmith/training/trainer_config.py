@@ -76,8 +76,8 @@ def one_precision(trainer: Trainer) -> Iterator[None]:
     """Run a trainer's whole loss under its autocast, which alone chooses the dtype of products.
 
     accelerate puts only the call of the model under autocast, and not the prompt that is computed before
-    (`models.shared_prompts`). With all under it, peft need not cast every adapter's input to float32 for autocast to
-    cast it back: a fifth of the time of a step on a CPU, and a copy of the input for every layer.
+    (`models.attention`). With all under it, peft need not cast every adapter's input to float32 for autocast to cast it
+    back: a fifth of the time of a step on a CPU, and a copy of the input for every layer.
     """
     mixed = trainer.accelerator.mixed_precision != "no"
     trainer.autocast_smart_context_manager = lambda *_, **__: trainer.accelerator.autocast()

@@ -10,9 +10,9 @@ from trl import DPOConfig, DPOTrainer
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import ReferenceRow
 from tunesmith.models import preference_pairs
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.dpo import Dpo

@@ -11,10 +11,10 @@ from trl import GRPOConfig, GRPOTrainer
 from tunesmith.core import checkpoints, files
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
-from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import spec as specs
 from tunesmith.training.entries.grpo import Grpo

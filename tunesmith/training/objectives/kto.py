@@ -17,11 +17,11 @@ from trl import KTOConfig, KTOTrainer
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import attend_packed
+from tunesmith.models.attention.unpadded_rows import UnpaddedRows
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
-from tunesmith.models.packed_attention import attend_packed
-from tunesmith.models.unpadded_rows import UnpaddedRows
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import batch_order, measurements
 from tunesmith.training.entries.kto import Kto

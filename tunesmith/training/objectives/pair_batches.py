@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.attention.shared_prompts import SharedPrompts
 from tunesmith.models.log_probs import padded
 from tunesmith.models.preference_pairs import Pair
-from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import batch_order, measurements
 from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Preference
@@ -37,7 +37,7 @@ def batchable(pairs: Sequence[Pair]) -> Batchable:
 
 
 def collate(features: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
-    """A batch: the chosen conversations, then the rejected ones, laid out for `tunesmith.models.shared_prompts`.
+    """A batch: the chosen conversations, then the rejected ones, laid out for `models.attention.shared_prompts`.
 
     input_ids, attention_mask and completion_mask have the shape (2 x pairs, tokens), reference values (pairs).
     """

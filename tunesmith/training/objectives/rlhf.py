@@ -10,10 +10,10 @@ from trl import RLOOConfig, RLOOTrainer
 
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
-from tunesmith.models.packed_attention import attend_packed
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.objectives import reward

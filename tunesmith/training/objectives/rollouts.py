@@ -15,10 +15,10 @@ from trl.trainer.utils import add_fused_lm_head
 from tunesmith.core.errors import DataError, TrainingError
 from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.models import chat, device, generation
+from tunesmith.models.attention.shared_prompts import SharedPrompts
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
-from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import batch_order
 from tunesmith.training.entries.online import Online
 from tunesmith.training.fit import Batchable

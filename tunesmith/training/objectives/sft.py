@@ -14,11 +14,11 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 from tunesmith.core.errors import ResourceError
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.device import Profile
 from tunesmith.models.float8 import use_float8
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
-from tunesmith.models.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.fit import Batchable
@@ -96,7 +96,7 @@ def sequences(examples: Examples, sft: Sft, *, packing: bool) -> int:
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
     """TRL's trainer over packed examples, or over padded ones where the model cannot keep packed rows apart.
 
-    Packing is best-fit: rows are put together, never cut, and attend only to themselves (`models.packed_attention`).
+    Packing is best-fit: rows are put together, never cut, and attend only to themselves (`models.attention`).
     Raises ResourceError for `float8` or `compile` on a machine that has nothing of them.
     """
     packing = packs(policy, examples)

@@ -7,8 +7,8 @@ from model_kinds import EXACTLY, KINDS, LAYERS, WINDOW, assert_equal, gradients,
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunesmith.models import packed_attention
-from tunesmith.models.packed_attention import attend_packed, attends_packed, backbone, packed, packs_exactly
+from tunesmith.models.attention import packed_attention
+from tunesmith.models.attention.packed_attention import attend_packed, attends_packed, backbone, packed, packs_exactly
 
 ROWS = [[*range(1, 6)], [7], [*range(10, 22)], [*range(30, 37)]]
 OWN: dict[str, dict[str, Any]] = {

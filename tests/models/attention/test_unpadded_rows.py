@@ -7,11 +7,11 @@ from model_kinds import EXACTLY, KINDS, assert_equal, gradients, make, token_log
 from profiles import EXACT
 from trl.trainer.utils import add_fused_lm_head
 
-from tunesmith.models import shared_prompts
+from tunesmith.models.attention import shared_prompts
+from tunesmith.models.attention.packed_attention import attend_packed
+from tunesmith.models.attention.shared_prompts import SharedPrompts
+from tunesmith.models.attention.unpadded_rows import UnpaddedRows
 from tunesmith.models.log_probs import likelihoods, padded
-from tunesmith.models.packed_attention import attend_packed
-from tunesmith.models.shared_prompts import SharedPrompts
-from tunesmith.models.unpadded_rows import UnpaddedRows
 
 PAIRS = [([3, 4, 5, 6, 7, 8], [11, 12, 2]), ([3, 4, 5, 6, 7, 8], [13, 2]), ([9], [14, 15, 16, 17, 18, 2])]
 OUTPUTS = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1", "label_mask")

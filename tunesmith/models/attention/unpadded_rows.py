@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tunesmith.models import packed_attention
+from tunesmith.models.attention import packed_attention
 
 PER_TOKEN = ("log_probs", "entropy", "log_sum_sq_probs", "mean_logits", "is_top1", "label_mask")
 """Fields that TRL's fused head returns for every token but the first of a row, (batch, tokens - 1)."""

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from tunesmith.models.packed_attention import attends_packed, backbone
-from tunesmith.models.unpadded_rows import PER_TOKEN, UnpaddedRows
+from tunesmith.models.attention.packed_attention import attends_packed, backbone
+from tunesmith.models.attention.unpadded_rows import PER_TOKEN, UnpaddedRows
 
 CACHE = ("past_key_values", "cache")[
     "cache" in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
