@@ -147,10 +147,12 @@ def compare(folder: Path, shape: Any) -> None:
     planned = workload.from_journal(start)
     sizes = {"": planned}
     if planned.rollouts:
-        written = max(int(step.get("completions/max_length", 0)) for step in journal.steps(events))
-        sizes[" as written"] = replace(
-            planned, completion=written, length=planned.length - planned.completion + written
-        )
+        steps = journal.steps(events)
+        longest = max(int(step["completions/max_length"]) for step in steps)
+        mean = max(step["completion_tokens"] for step in steps)
+        length = planned.length - planned.completion + longest
+        labelled = round(planned.batch * mean)
+        sizes[" as written"] = replace(planned, completion=longest, length=length, labelled=labelled)
     for name, size in sizes.items():
         result = {"predicted": memory.predict(shape, size).total, "measured": end["peak_memory_bytes"]}
         report(folder.name + name, f"{size.batch}x{size.length}", result)

@@ -135,7 +135,8 @@ class Workload:
     def scored_tokens(self) -> int:
         """Tokens that the output head scores: those with a label (on a CPU, tunesmith/training/trainer_config.py)."""
         forward = self.passes[-1]
-        return forward.rows * forward.packed * self.completion if self.completion else self.labelled or self.tokens
+        most = forward.rows * forward.packed * self.completion if self.completion else self.tokens
+        return min(self.labelled or most, most)
 
 
 @dataclass(frozen=True)
