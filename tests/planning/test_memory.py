@@ -12,6 +12,7 @@ from peft.helpers import disable_input_dtype_casting
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.modeling_outputs import BaseModelOutputWithPast
+from trl.trainer import utils
 from trl.trainer.utils import add_fused_lm_head
 
 from tunesmith.core.params import WeightsKind
@@ -22,6 +23,7 @@ from tunesmith.models.settings import Lora
 from tunesmith.planning import activations, fit, memory, model_shape
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import BF16, CPU, FLOAT32, GPU, Machine, Workload
+from tunesmith.training import trainer_config
 
 GB = 1e9
 LLAMA = model_shape.read("llama-2-7b")
@@ -251,8 +253,10 @@ class LiveTensors(TorchDispatchMode):
         self.now -= count
 
 
-def test_predicted_logits_are_what_the_output_head_holds() -> None:
-    llama: Any = make_llama(torch.float32, vocabulary=activations.TILE_WIDTH).requires_grad_(False)
+def test_predicted_logits_are_what_the_output_head_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert trainer_config.HEAD_TILE == activations.CPU_TILE_WIDTH
+    monkeypatch.setattr(utils, "_CHUNKED_LOGPROB_CHUNK_SIZE", trainer_config.HEAD_TILE)
+    llama: Any = make_llama(torch.float32, vocabulary=activations.CPU_TILE_WIDTH).requires_grad_(False)
     shape = model_shape.from_model(llama)
     add_fused_lm_head(llama, outputs=("log_probs", "entropy", "is_top1"))
     hidden = torch.randn((1, TOKENS, shape.hidden), requires_grad=True)

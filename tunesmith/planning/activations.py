@@ -12,6 +12,8 @@ from tunesmith.planning.workload import FLOAT32, Workload
 TILE_TOKENS, TILE_WIDTH = 4096, 32768
 """Largest tile, in tokens and vocabulary entries, in which TRL 1.16 multiplies by the output head (TOKEN_CHUNK_SIZE in
 trl/kernels/chunked_logprob.py, _CHUNKED_LOGPROB_CHUNK_SIZE in trl/trainer/utils.py)."""
+CPU_TILE_WIDTH = 4096
+"""The same in vocabulary entries on a CPU (`tunesmith.training.trainer_config.HEAD_TILE`)."""
 TORCH_TILES = 7.25
 """Tiles of float32 that the backward pass of a tile holds besides it without Triton, as on a CPU: seven, and one of
 bytes (`_backward_tile` there: y, z, log_p, p, grad, the target as one-hot and as bool, and the difference from p)."""
@@ -102,8 +104,9 @@ def logits(shape: Shape, workload: Workload) -> int:
     """The output head at the beginning of the backward pass. A reward model's, one number a token, counts as 0."""
     if workload.objective == "reward":
         return 0
-    rows, width = min(workload.scored_tokens, TILE_TOKENS), min(shape.vocabulary, TILE_WIDTH)
-    size = rows * TILE_WIDTH * workload.machine.compute_bytes
+    tile = CPU_TILE_WIDTH if workload.machine.device == "cpu" else TILE_WIDTH
+    rows, width = min(workload.scored_tokens, TILE_TOKENS), min(shape.vocabulary, tile)
+    size = rows * tile * workload.machine.compute_bytes
     if workload.machine.device == "cpu":
         size += int(TORCH_TILES * rows * width * FLOAT32)
     if workload.weights == "full" and workload.autocast:
