@@ -32,6 +32,7 @@ EXAMPLES = [
 PAIRS = [
     Pair("a", [3, 4, 5, 6, 7, 8], [11, 12, 2], [13, 2]),
     Pair("b", [9, 10], [14, 15, 16, 17, 18, 2], [19, 2]),
+    Pair("c", [3, 4, 5], [20, 2], [21, 22, 23, 2]),
 ]
 REFERENCE = dpo.Reference([{"id": p.id, "chosen": -11.0, "rejected": -9.0} for p in PAIRS], Path("reference"))
 
@@ -126,3 +127,30 @@ def test_dpo_has_the_loss_and_gradient_of_each_row_alone(
     expected.backward()
     assert float(loss.detach()) == pytest.approx(float(expected.detach()), abs=1e-5)
     assert_equal(gradients(model), gradients(plain))
+
+
+def test_accumulated_pairs_weigh_the_same_in_a_batch_that_is_shorter(
+    tokenizer: PreTrainedTokenizerBase, tmp_path: Path
+) -> None:
+    plain, model, kept = make("llama"), make("llama"), FirstGradients()
+    policy: Any = type("Policy", (), {"model": model, "tokenizer": tokenizer})
+    batches = {"batch_size": 2, "gradient_accumulation": 2, "max_grad_norm": 1e9}
+    entry = Dpo(**method_project.PARAMS["dpo"]["dpo"] | {"weights": "full", "beta": 0.1} | batches)
+    trainer = dpo.make_trainer(policy, PAIRS, REFERENCE, entry, EXACT, tmp_path)
+    assert len(PAIRS) == 3  # in a batch of two and one of one
+    trainer.add_callback(kept)
+    with one_precision(trainer):
+        trainer.train()
+    expected = [
+        -logsigmoid(
+            0.1
+            * (
+                token_log_probs(plain, pair.prompt, pair.chosen).sum()
+                - token_log_probs(plain, pair.prompt, pair.rejected).sum()
+                + 2.0
+            )
+        )
+        for pair in PAIRS
+    ]
+    torch.stack(expected).mean().backward()
+    assert_equal(kept.found, gradients(plain))
