@@ -113,7 +113,8 @@ def adapter_of(policy: OpenModel) -> LoraConfig | None:
 
 def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, profile: Profile) -> journal.LargestStep:
     """The largest step of a training, as its journal records it. adapter: the one that trains."""
-    targets = adapter.target_modules if adapter and not isinstance(adapter.target_modules, str) else []
+    named = adapter.target_modules if adapter else None
+    every = isinstance(named, str) or any("." in name for name in named or [])  # as peft writes all-linear: by paths
     whole = {*(adapter.modules_to_save or [])} if adapter else set()
     return {
         "batch": step.batch,
@@ -130,7 +131,7 @@ def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, prof
         "shapes": step.shapes,
         "accumulation": step.accumulation,
         "optimizer": entry.optimizer,
-        "targets": sorted(targets or []),
+        "targets": [] if every else sorted(named or []),
         "dora": adapter is not None and adapter.use_dora,
         "embeddings": bool(whole - SCORING_HEADS),
     }

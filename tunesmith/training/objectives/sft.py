@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, disable_progress_bars, enable_progress_bars
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer, pack_dataset
 
@@ -86,11 +86,13 @@ def sequences(examples: Examples, sft: Sft, *, packing: bool) -> int:
     if not packing:
         return len(examples)
     rows = Dataset.from_dict({"input_ids": [example.input_ids for example in examples.values()]})
+    shown = not are_progress_bars_disabled()
     disable_progress_bars()
     try:
         return len(pack_dataset(rows, sft.max_length, PACKING))
     finally:
-        enable_progress_bars()
+        if shown:
+            enable_progress_bars()
 
 
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
