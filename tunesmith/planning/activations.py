@@ -25,12 +25,14 @@ def layer(shape: Shape, workload: Workload) -> int:
     """Tensors that autograd saves in one layer."""
     c, width, hidden = workload.machine.compute_bytes, shape.intermediate, shape.hidden
     norms = 2 * hidden * FLOAT32 + (2 * hidden * workload.stream_bytes if workload.weights == "full" else 0)
-    # Queries, output and log-sum-exp; rows that attend one by one have an output each, then one concatenated.
-    attention = (3 if workload.row_by_row else 2) * shape.query_width * c + shape.heads * FLOAT32
+    # Queries, output and log-sum-exp; rows that attend one by one do so in float32 (those of over 512 tokens in the
+    # dtype of products), and their outputs are concatenated in the latter.
+    attended = FLOAT32 if workload.row_by_row else c
+    attention = shape.query_width * (2 * attended + (c if workload.row_by_row else 0)) + shape.heads * FLOAT32
     gated = 3 * width * c  # gate, its SiLU, and up; their product is the input of down
     per_token = norms + _inputs(shape, workload) + attention + gated + _adapters(shape, workload)
     # Keys and values, repeated for every query head where SDPA has a mask.
-    per_key = 2 * (shape.kv_heads * shape.head_dim if workload.packed else shape.query_width) * c
+    per_key = 2 * (shape.kv_heads * shape.head_dim if workload.packed else shape.query_width) * attended
     keys = sum(forward.rows * forward.keys for forward in workload.passes)
     return workload.tokens * per_token + keys * per_key + masks(workload) * c
 
