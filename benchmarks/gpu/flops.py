@@ -1,4 +1,4 @@
-"""Floating-point operations of a training by two conventions, and the rates of cards.
+"""Floating-point operations of a training by two conventions, and the share of a card's rate that they are.
 
 MODEL: the products of a token with every weight matrix, the output head included, two operations a weight, and causal
 attention, which reads half of its row on average; the backward pass takes twice that where all weights train, and once
@@ -13,27 +13,8 @@ adapter it overstates the work by half, and is there because many publish it.
 from collections.abc import Sequence
 
 from tunesmith.core.params import WeightsKind
+from tunesmith.planning import cards
 from tunesmith.planning.model_shape import Shape
-
-PEAKS = (
-    ("H100 PCIe", 756e12),
-    ("H100 NVL", 835e12),
-    ("H100", 989e12),
-    ("H200", 989e12),
-    ("B200", 2250e12),
-    ("A100", 312e12),
-    ("L40S", 362e12),
-    ("L40", 181e12),
-    ("L4", 121e12),
-    ("RTX 4090", 165e12),
-)
-"""Dense bfloat16 operations a second, from their makers' data sheets, by a part of a card's name; the first that fits
-counts."""
-
-
-def peak(card: str) -> float | None:
-    """The rate of a card, by its name; None where it is not known, as for a processor."""
-    return next((rate for name, rate in PEAKS if name in card), None)
 
 
 def forward(shape: Shape, lengths: Sequence[int]) -> float:
@@ -55,6 +36,6 @@ def six_n(shape: Shape, tokens: int) -> float:
 
 
 def utilization(operations: float, seconds: float, card: str) -> float | None:
-    """The share of a card's rate; None where that is not known."""
-    rate = peak(card)
-    return None if rate is None else operations / seconds / rate
+    """The share of a card's rate (`tunesmith.planning.cards`); None where that is not known."""
+    known = cards.named(card)
+    return None if known is None else operations / seconds / known.flops

@@ -59,9 +59,10 @@ def grpo(settings: Settings) -> Result:
     profile, source = speed.profile_of(settings), shapes.source(settings["shape"])
     shape = model_shape.read(source)
     entry = _entry(settings)
-    largest = rollouts.largest_step(entry, settings["prompt"])
+    largest = rollouts.largest_step(entry, settings["prompt"], entry.batch_size)
     sizes = {name: getattr(largest, name) for name in ("batch", "length", "completion", "rollouts", "group")}
     work = speed.workload(settings | {"length": largest.length}, profile, objective="grpo", **sizes)
+    profile, work = speed.as_planned(settings, profile, shape, work)
     if skipped := speed.misfit(shape, work):
         return skipped
     policy = random_models.policy(source, settings["weights"], profile, speed.adapter())

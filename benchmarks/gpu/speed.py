@@ -18,7 +18,7 @@ from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.models.settings import Lora
-from tunesmith.planning import hardware, memory, model_shape
+from tunesmith.planning import fit, hardware, memory, model_shape
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import Workload
 from tunesmith.training import trainer_config
@@ -42,9 +42,14 @@ def adapter() -> Lora:
 
 
 def profile_of(settings: Settings) -> Profile:
-    """This machine's profile, with or without recomputed layers where the settings say so."""
-    found = device.detect()
-    return replace(found, gradient_checkpointing=settings.get("checkpointing", found.gradient_checkpointing))
+    """This machine's profile, with recomputed layers where the settings say so."""
+    return replace(device.detect(), gradient_checkpointing=settings.get("checkpointing", False))
+
+
+def as_planned(settings: Settings, profile: Profile, shape: Shape, work: Workload) -> tuple[Profile, Workload]:
+    """The profile and the workload with layers recomputed as the settings, or else the plan, say."""
+    recomputed = settings.get("checkpointing", fit.recompute(shape, work, hardware.detect().budget))
+    return replace(profile, gradient_checkpointing=recomputed), fit.with_recomputation(work, recomputed)
 
 
 def rows(settings: Settings, vocabulary: int) -> dict[str, chat.Example]:
@@ -182,6 +187,7 @@ def dpo(settings: Settings) -> Result:
     profile, source = profile_of(settings), shapes.source(settings["shape"])
     shape = model_shape.read(source)
     work = workload(settings, profile, objective="dpo", completion=settings["completion"])
+    profile, work = as_planned(settings, profile, shape, work)
     if skipped := misfit(shape, work):
         return skipped
     began = clock.now()
