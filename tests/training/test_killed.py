@@ -18,7 +18,7 @@ KILLS = int(os.environ.get("TUNESMITH_TEST_KILLS", "10"))
 KINDS = [*method_project.RATES]
 LONGER = {"epochs": 3, "eval_steps": 3, "learning_rate": 0.01}
 ONLINE = method_project.ONLINE | {"steps": 6, "eval_steps": 2}
-SFT = method_project.SFT | LONGER | {"batch_size": 1, "gradient_accumulation": 2}
+SFT = method_project.SFT | LONGER | {"batch_size": 1, "gradient_accumulation": 2, "epochs": 6}
 PARAMS = method_project.PARAMS | {
     "sft": method_project.PARAMS["sft"]
     | {f"sft-long-{kind}": SFT | {"weights": kind} for kind in method_project.RATES},
