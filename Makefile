@@ -78,11 +78,12 @@ image:
 	python -m pip install --quiet --no-deps --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
-# Left out of the locks: torch (docs/decisions/004). Its build on PyPI needs the packages of requirements-cuda.lock.
-CUDA := ^(nvidia-|cuda-|triton==)
+# Left out of the locks: torch (docs/decisions/004), and torchao (042). torch's build on PyPI needs the packages of
+# requirements-cuda.lock, where liger-kernel is too: it is for GPUs.
+CUDA := ^(nvidia-|cuda-|triton==|liger-kernel==)
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --all-extras \
-	  --no-emit-package torch \
+	  --no-emit-package torch --no-emit-package torchao \
 	  --output-file .venv/all.lock pyproject.toml
 	awk '/^[^ ]/ {skip = /$(CUDA)/} !skip' .venv/all.lock > requirements.lock
 	awk '/^[^ ]/ {keep = /$(CUDA)/} keep' .venv/all.lock > requirements-cuda.lock

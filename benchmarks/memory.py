@@ -1,15 +1,19 @@
-"""Peak memory of SFT with LoRA, QLoRA and all weights beside what `tunesmith plan` predicts.
+"""Peak memory of trainings beside what `tunesmith plan` predicts.
 
+    python -m benchmarks.memory demo [--base models/base] [--models models]
     python -m benchmarks.memory cpu [--base models/base] [--sizes 1x256 2x256]
     python -m benchmarks.memory gpu [--model llama-3.1-8b] [--sizes 1x1024 4x1024 2x4096]
 
-`cpu`: the project's base (`dvc repro fetch_base`); the peak of resident memory, imported libraries included.
-`gpu`: a model of that shape with random weights made on the GPU, nothing downloaded; the peak of torch's allocations,
-beside the prediction without the driver's share. Runs that are predicted not to fit are skipped. Without a GPU,
-`--anywhere` does the same on the CPU (with `--model smollm2-135m --sizes 1x128`, say).
+`demo`: every training of a project that has run (`dvc repro` trains the demo's), from its journal: the peak of its
+whole process, with imports, validation, probes, checkpoints and generation. Rollouts are predicted as long as they may
+be; the second line of such a training predicts them as long as they were. benchmarks/results/memory-cpu.md has results.
 
-Each run is three steps of the library's own trainer in a process of its own: the optimizer's moments are made in the
-first. Every token but the first of a row is trained, the most that the output head can have to score.
+The others are SFT alone, three steps of the library's own trainer in a process of its own: the optimizer's moments are
+made in the first. Every token but the first of a row is trained, the most that the output head can have to score.
+`cpu`: the project's base (`dvc repro fetch_base`); the peak of resident memory, imported libraries included. `gpu`: a
+model of that shape with random weights made on the GPU, nothing downloaded; the peak of torch's allocations, beside the
+prediction without the driver's share. Runs that are predicted not to fit are skipped. Without a GPU, `--anywhere` does
+the same on the CPU (with `--model smollm2-135m --sizes 1x128`, say).
 """
 
 import argparse
@@ -19,11 +23,13 @@ import random
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 STEPS, RANK = 3, 16
 KINDS = ("lora", "qlora", "full")
+HEADINGS = f"{'method':<16} {'size':>8} {'predicted':>10} {'measured':>10} {'ratio':>6}  load"
 
 
 def measure(model: str, kind: str, batch: int, length: int, *, random_weights: bool) -> dict[str, Any]:
@@ -34,7 +40,9 @@ def measure(model: str, kind: str, batch: int, length: int, *, random_weights: b
     from tunesmith.planning.workload import Workload
 
     here, shape = hardware.detect(), model_shape.read(model)
-    workload = Workload(objective="sft", weights=kind, batch=batch, length=length, machine=here.machine, rank=RANK)
+    workload = Workload(
+        objective="sft", weights=kind, batch=batch, length=length, machine=here.machine, rank=RANK, shapes=1
+    )
     predicted = memory.predict(shape, workload)
     if predicted.total > here.budget:
         return {"skipped": "is predicted not to fit", "predicted": predicted.total}
@@ -48,6 +56,7 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
     """Train STEPS steps of SFT, and return the peak in bytes."""
     from transformers import set_seed
 
+    from benchmarks import random_models
     from tunesmith.models import chat, device, loading
     from tunesmith.models.settings import Lora
     from tunesmith.training import trainer_config
@@ -58,7 +67,7 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
     profile, lora = device.detect(), Lora(rank=RANK, alpha=2 * RANK, dropout=0.0)
     base = Path(model)
     policy = (
-        random_policy(model, kind, profile, lora)
+        random_models.policy(model, kind, profile, lora)
         if random_weights
         else loading.open_policy(base, base, profile, kind, lora)
     )
@@ -89,78 +98,10 @@ def train(model: str, kind: Any, batch: int, length: int, *, random_weights: boo
     return device.peak_memory_bytes(profile)
 
 
-def random_policy(model: str, kind: str, profile: Any, lora: Any) -> Any:
-    """A policy of the shape of ``model`` with random weights, quantized layer by layer as they are made."""
-    import torch
-
-    from tunesmith.models import weights
-    from tunesmith.models.loading import OpenModel
-    from tunesmith.planning import model_shape
-
-    profile = weights.loading_profile(profile, kind)
-    policy = model_shape.build(model).to(profile.dtype)
-    head = policy.get_output_embeddings()
-    if kind == "qlora":
-        for name, layer in [*policy.named_modules()]:
-            if type(layer) is torch.nn.Linear and layer is not head:
-                policy.set_submodule(name, quantized(layer, profile))
-        policy.is_loaded_in_4bit = True
-    for module in policy.modules():
-        fill(module, profile)
-    policy.tie_weights()
-    policy = weights.add_lora(policy, lora) if kind != "full" else policy.requires_grad_(True)
-    weights.make_trainable_float32(policy)
-    # Without manifests, which describe folders.
-    return OpenModel(policy, tokenizer(), None, None, Path(model), profile)
-
-
-def quantized(layer: Any, profile: Any) -> Any:
-    import torch
-    from bitsandbytes.nn import Linear4bit
-
-    quantized_layer = Linear4bit(
-        layer.in_features,
-        layer.out_features,
-        layer.bias is not None,
-        compute_dtype=profile.dtype,
-        quant_type="nf4",
-        device=profile.device,
-    )
-    for parameter in quantized_layer.parameters():
-        torch.nn.init.normal_(parameter.data, std=0.02)
-    return quantized_layer.to(profile.dtype).to(profile.device)  # moving to its device quantizes it
-
-
-def fill(module: Any, profile: Any) -> None:
-    """Give a module's meta tensors values: small random weights, norms of one, buffers as they are built."""
-    import torch
-
-    for name, parameter in module.named_parameters(recurse=False):
-        if parameter.is_meta:
-            value = torch.empty(parameter.shape, dtype=parameter.dtype, device=profile.device)
-            torch.nn.init.normal_(value, std=0.02) if parameter.ndim > 1 else torch.nn.init.ones_(value)
-            module.register_parameter(name, torch.nn.Parameter(value, requires_grad=False))
-    if any(buffer.is_meta for buffer in module.buffers(recurse=False)):
-        built = type(module)(module.config)  # rotary embeddings compute their buffers from the config
-        for name, buffer in built.named_buffers(recurse=False):
-            module.register_buffer(name, buffer.to(profile.device), persistent=False)
-
-
-def tokenizer() -> Any:
-    """A tokenizer of special tokens: rows are tokens already, and the trainer needs only the padding and the end."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = {"<pad>": 0, "<s>": 1, "</s>": 2}
-    return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<pad>")), pad_token="<pad>", eos_token="</s>"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("where", choices=["cpu", "gpu", "one"])
+    parser.add_argument("where", choices=["demo", "cpu", "gpu", "one"])
+    parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--base", default="models/base")
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--sizes", nargs="+")
@@ -171,6 +112,14 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(**json.loads(options.one))))
         return
+    if options.where == "demo":
+        from tunesmith.planning import model_shape
+
+        shape = model_shape.read(options.base)
+        print(HEADINGS)
+        for folder in sorted(path.parent for path in options.models.glob("*/training.jsonl")):
+            compare(folder, shape)
+        return
     random_weights = options.where == "gpu"
     if random_weights and not options.anywhere:
         import torch
@@ -178,12 +127,35 @@ def main() -> None:
         if not torch.cuda.is_available():
             sys.exit("torch sees no GPU here; --anywhere does the same on the CPU")
     sizes = options.sizes or (["1x1024", "4x1024", "2x4096"] if random_weights else ["1x256", "2x256"])
-    print(f"{'method':<6} {'size':>8} {'predicted':>10} {'measured':>10} {'ratio':>6}  load")
+    print(HEADINGS)
     for size in sizes:
         batch, length = map(int, size.split("x"))
         for kind in options.kinds:
             model = options.model if random_weights else options.base
             report(kind, size, alone(model=model, kind=kind, batch=batch, length=length, random_weights=random_weights))
+
+
+def compare(folder: Path, shape: Any) -> None:
+    """Print the predicted and the measured peak of a training that has run."""
+    from tunesmith.core import journal
+    from tunesmith.planning import memory, workload
+
+    events = journal.read(folder / journal.NAME)
+    start, end = journal.first(events, "start"), journal.first(events, "end")
+    if "largest_step" not in start or "peak_memory_bytes" not in end:
+        return
+    planned = workload.from_journal(start)
+    sizes = {"": planned}
+    if planned.rollouts:
+        steps = journal.steps(events)
+        longest = max(int(step["completions/max_length"]) for step in steps)
+        mean = max(step["completion_tokens"] for step in steps)
+        length = planned.length - planned.completion + longest
+        labelled = round(planned.batch * mean)
+        sizes[" as written"] = replace(planned, completion=longest, length=length, labelled=labelled)
+    for name, size in sizes.items():
+        result = {"predicted": memory.predict(shape, size).total, "measured": end["peak_memory_bytes"]}
+        report(folder.name + name, f"{size.batch}x{size.length}", result)
 
 
 def alone(**settings: Any) -> dict[str, Any]:
@@ -199,11 +171,11 @@ def alone(**settings: Any) -> dict[str, Any]:
 def report(kind: str, size: str, result: dict[str, Any]) -> None:
     if "skipped" in result:
         predicted = f"{result['predicted'] / 1e9:7.2f} GB" if "predicted" in result else "–"
-        print(f"{kind:<6} {size:>8} {predicted:>10} {result['skipped']}", flush=True)
+        print(f"{kind:<16} {size:>8} {predicted:>10} {result['skipped']}", flush=True)
         return
     predicted, measured = result["predicted"], result["measured"]
     held = f", {result['reserved'] / 1e9:.2f} GB reserved" if "reserved" in result else ""
-    line = f"{kind:<6} {size:>8} {predicted / 1e9:7.2f} GB {measured / 1e9:7.2f} GB {measured / predicted:6.2f}"
+    line = f"{kind:<16} {size:>8} {predicted / 1e9:7.2f} GB {measured / 1e9:7.2f} GB {measured / predicted:6.2f}"
     print(f"{line}  {os.getloadavg()[0]:.1f}{held}", flush=True)
 
 

@@ -254,7 +254,8 @@ def stage(arguments: argparse.Namespace) -> None:
     from tunesmith.core.ready_rows import Conversation
     from tunesmith.data import prepare, readers
     from tunesmith.data.records import Record, RowError
-    from tunesmith.models import base_tokenizer, chat, chat_template
+    from tunesmith.models import chat, chat_template
+    from tunesmith.models.base import base_tokenizer
 
     tokenizer = base_tokenizer.open_tokenizer(arguments.base)
     if arguments.chat_template:

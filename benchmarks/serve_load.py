@@ -191,7 +191,7 @@ def register() -> str:
     """Register full random weights with their own greedy answers as probes; return the number of the version."""
     from tests import adapters, conftest, registered_versions
     from tunesmith.core import manifest
-    from tunesmith.models import base_model
+    from tunesmith.models.base import base_model
     from tunesmith.models.base_sources import Folder
     from tunesmith.registry.registered_models import Registry
     from tunesmith.serving import probes

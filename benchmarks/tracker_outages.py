@@ -33,7 +33,7 @@ from pathlib import Path
 
 from tests import method_project, servers, tiny_model
 from tunesmith.core import journal, manifest
-from tunesmith.models import base_model
+from tunesmith.models.base import base_model
 from tunesmith.models.base_sources import Folder
 from tunesmith.registry import publishing
 from tunesmith.registry.runs import Experiment

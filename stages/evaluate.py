@@ -31,7 +31,8 @@ from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.endpoint.answers import BaselineAnswer
 from tunesmith.evaluation.evaluate import SuiteRows
 from tunesmith.evaluation.suites import Evaluate
-from tunesmith.models import base_tokenizer, chat_template, device, loading
+from tunesmith.models import chat_template, device, loading
+from tunesmith.models.base import base_tokenizer
 from tunesmith.models.loading import OpenModel
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge

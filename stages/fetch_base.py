@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 from tunesmith.core import layout
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
-from tunesmith.models import base_model, base_sources, chat_template
+from tunesmith.models import base_sources, chat_template
+from tunesmith.models.base import base_model
 
 
 def main() -> str:

@@ -20,7 +20,7 @@ from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Conversation, Row
 from tunesmith.data import splits
 from tunesmith.data.mixture import Given, Mixture, mix
-from tunesmith.models import base_tokenizer
+from tunesmith.models.base import base_tokenizer
 
 BATCH = 1000
 """Rows whose tokens are counted at once."""

@@ -16,7 +16,8 @@ from tunesmith.core.params import load, resolved
 from tunesmith.data import prepare, readers
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.personal.rows import quarantine
-from tunesmith.models import base_tokenizer, chat_template
+from tunesmith.models import chat_template
+from tunesmith.models.base import base_tokenizer
 from tunesmith.reports import data_page
 
 

@@ -21,8 +21,10 @@ def main(name: str) -> str:
     section = f"dpo.{name}"
     entry = load(Dpo, section, path=resolved("reference", name))
     start = layout.MODELS / entry.start
-    # Opened as the training does, since quantization to NF4 changes probabilities.
-    policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, entry.lora)
+    # Opened as the training does, since quantization to NF4 changes probabilities. A fresh adapter changes none, though
+    # initial values taken out of the weights round them.
+    lora = entry.lora.model_copy(update={"init": "default"})
+    policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, lora)
     pairs = []
     for split in ("train", "validation"):
         path = layout.split(entry.dataset, split)

@@ -16,10 +16,12 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
+from tunesmith.training import fit
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.objectives import dpo, pair_batches
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:
@@ -36,6 +38,7 @@ def main(name: str) -> str:
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
+    fitted = fit.choose("dpo", entry, policy, pair_batches.batchable(pairs))
     held_out_pairs = preference_pairs.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     reference = dpo.Reference(ready_rows.read_reference(reference_file), reference_file)
     spec = TrainingSpec(
@@ -46,11 +49,11 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file, reference_file],
-        largest_step=pair_batches.largest_step(pairs, entry.batch_size),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(pairs),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = dpo.make_trainer(policy, pairs, reference, entry, profile, Path(scratch))
+        trainer = dpo.make_trainer(policy, pairs, reference, fitted.entry, fitted.profile, Path(scratch))
         start_preference, measure = dpo.validation(policy, held_out_pairs, reference, entry)
         watch = Watch(
             probes=held_out[: entry.probes],
@@ -59,7 +62,7 @@ def main(name: str) -> str:
             start=start_preference,
             epochs=entry.epochs,
         )
-        train(trainer, policy, spec, watch, profile, tokens_of={pair.id: pair.tokens for pair in pairs})
+        train(trainer, policy, spec, watch, fitted.profile, tokens_of={pair.id: pair.tokens for pair in pairs})
     return closing_line(spec)
 
 

@@ -17,10 +17,12 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.objectives import grpo, rollouts, verifier_rewards
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge
 
@@ -45,6 +47,7 @@ def main(name: str) -> str:
     if held_out:
         verifier_rewards.check_gold(score, held_out, str(held_out_file))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
+    fitted = fit.choose("grpo", entry, policy, rollouts.batchable(entry, max(lengths)))
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="grpo",
@@ -54,7 +57,7 @@ def main(name: str) -> str:
         also=None if judge is None else {"judge": judge.model_dump(mode="json")},
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(lengths)),
+        largest_step=fitted.largest_step,
     )
     signal = grpo.probed_once(policy, rows, score, spec, profile)
     rollouts.check(policy, signal.spread, entry, section, train_file)
@@ -62,17 +65,17 @@ def main(name: str) -> str:
     spec = replace(spec, rows=len(signal.spread))
     with tempfile.TemporaryDirectory() as scratch:
         prompts = rollouts.dataset(signal.spread, entry)
-        trainer = grpo.make_trainer(policy, prompts, score, entry, profile, Path(scratch))
+        trainer = grpo.make_trainer(policy, prompts, score, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: score.last,
             measure=rollouts.validation(policy, held_out, entry, score.of_all),
             max_kl=entry.max_kl,
-            epochs=entry.steps * entry.prompts / len(signal.spread),
+            epochs=entry.steps // entry.num_iterations * entry.prompts / len(signal.spread),
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},
             files={grpo.SIGNAL: grpo.text_of(signal)},
         )
-        train(trainer, policy, spec, watch, profile)
+        train(trainer, policy, spec, watch, fitted.profile)
     return closing_line(spec)
 
 

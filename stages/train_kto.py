@@ -16,10 +16,12 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.objectives import kto
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:
@@ -37,6 +39,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     kto.check_both(marks, train_file)
+    fitted = fit.choose("kto", entry, policy, kto.batchable(marks))
     held_out_marks = kto.encode(policy.tokenizer, held_out, entry.max_length, section, held_out_file)
     good, bad = kto.weights(marks, entry)
     print(f"  {sum(mark.good for mark in marks)} of {len(marks)} answers are good; losses weigh {good:g}, bad {bad:g}")
@@ -48,11 +51,11 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, [entry.epochs * mark.length for mark in marks]),
         inputs=[train_file, held_out_file],
-        largest_step=kto.largest_step(marks, entry.batch_size),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(marks),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = kto.make_trainer(policy, marks, entry, profile, Path(scratch))
+        trainer = kto.make_trainer(policy, marks, fitted.entry, fitted.profile, Path(scratch))
         start_preference, measure = kto.validation(policy, held_out_marks, entry)
         watch = Watch(
             probes=held_out[: entry.probes],
@@ -60,7 +63,7 @@ def main(name: str) -> str:
             measure=measure,
             start=start_preference,
         )
-        train(trainer, policy, spec, watch, profile, tokens_of={mark.id: mark.length for mark in marks})
+        train(trainer, policy, spec, watch, fitted.profile, tokens_of={mark.id: mark.length for mark in marks})
     return closing_line(spec)
 
 

@@ -16,10 +16,12 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
+from tunesmith.training import fit
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.objectives import pair_batches, reward
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:
@@ -35,6 +37,7 @@ def main(name: str) -> str:
     scorer = loading.new_reward_model(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(scorer.hidden_size)
     pairs = preference_pairs.encode(scorer.tokenizer, rows, entry.max_length, section, train_file)
+    fitted = fit.choose("reward", entry, scorer, pair_batches.batchable(pairs))
     held_out_pairs = preference_pairs.encode(scorer.tokenizer, held_out, entry.max_length, section, held_out_file)
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -44,17 +47,17 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, [entry.epochs * pair.tokens for pair in pairs]),
         inputs=[train_file, held_out_file],
-        largest_step=pair_batches.largest_step(pairs, entry.batch_size),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(pairs),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = reward.make_trainer(scorer, pairs, entry, profile, Path(scratch))
+        trainer = reward.make_trainer(scorer, pairs, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             rows_of=trainer.data_collator.rows_of,
             measure=reward.validation(scorer, held_out_pairs, entry.batch_size),
             epochs=entry.epochs,
         )
-        train(trainer, scorer, spec, watch, profile, tokens_of={pair.id: pair.tokens for pair in pairs})
+        train(trainer, scorer, spec, watch, fitted.profile, tokens_of={pair.id: pair.tokens for pair in pairs})
     return closing_line(spec)
 
 

@@ -15,10 +15,12 @@ from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.objectives import rlhf, rollouts, verifier_rewards
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:
@@ -38,6 +40,7 @@ def main(name: str) -> str:
     entry = entry.at_size(policy.hidden_size)
     scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
     lengths = rollouts.check(policy, rows, entry, section, train_file)
+    fitted = fit.choose("rlhf", entry, policy, rollouts.batchable(entry, max(lengths)))
     rollouts.check_agreement(policy, rows, entry)
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -47,20 +50,21 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
-        largest_step=rollouts.largest_step(entry, max(lengths)),
+        largest_step=fitted.largest_step,
         upstream=(reward,),
     )
     with tempfile.TemporaryDirectory() as scratch:
         judge = rlhf.RewardModel(scorer, entry.batch_size)
-        trainer = rlhf.make_trainer(policy, judge, rollouts.dataset(rows, entry), entry, profile, Path(scratch))
+        prompts = rollouts.dataset(rows, entry)
+        trainer = rlhf.make_trainer(policy, judge, prompts, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: judge.last,
             measure=rollouts.validation(policy, held_out, entry, rlhf.watched(judge, entry)),
             max_kl=entry.max_kl,
-            epochs=entry.steps * entry.prompts / len(rows),
+            epochs=entry.steps // entry.num_iterations * entry.prompts / len(rows),
         )
-        train(trainer, policy, spec, watch, profile)
+        train(trainer, policy, spec, watch, fitted.profile)
     return closing_line(spec)
 
 

@@ -16,10 +16,12 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.training import fit
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.objectives import sft
-from tunesmith.training.run import Watch, closing_line, train
+from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
+from tunesmith.training.watch import Watch
 
 
 def main(name: str) -> str:
@@ -36,6 +38,8 @@ def main(name: str) -> str:
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):
         print(f"  {len(examples)} examples: the chat template renders a turn differently once the conversation goes on")
+    sequences = sft.sequences(examples, entry, packing=sft.packs(policy, examples))
+    fitted = fit.choose("sft", entry, policy, sft.batchable(examples, entry, sequences))
     measured = sft.encode(policy.tokenizer, held_out, entry, section, held_out_file).values()
     spec = TrainingSpec(
         out=layout.MODELS / name,
@@ -45,18 +49,18 @@ def main(name: str) -> str:
         rows=len(rows),
         datasets=trained(rows, sft.tokens(rows, examples, entry)),
         inputs=[train_file, held_out_file],
-        largest_step=sft.largest_step(examples, entry),
+        largest_step=fitted.largest_step,
         examples=entry.epochs * len(examples),
     )
     with tempfile.TemporaryDirectory() as scratch:
-        trainer = sft.make_trainer(policy, examples, entry, profile, Path(scratch))
+        trainer = sft.make_trainer(policy, examples, fitted.entry, fitted.profile, Path(scratch))
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=trainer.data_collator.rows_of,
             measure=(lambda: sft.right_answers(policy, measured)) if measured else None,
         )
         tokens_of = {row: len(example.input_ids) for row, example in examples.items()}
-        train(trainer, policy, spec, watch, profile, tokens_of=tokens_of)
+        train(trainer, policy, spec, watch, fitted.profile, tokens_of=tokens_of)
     return closing_line(spec)
 
 

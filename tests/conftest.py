@@ -57,7 +57,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a base: fetched, with a manifest. Not to be written to."""
     from tunesmith.core import manifest
-    from tunesmith.models import base_model
+    from tunesmith.models.base import base_model
     from tunesmith.models.base_sources import Folder
 
     out = tmp_path_factory.mktemp("models") / "base"

@@ -248,7 +248,7 @@ def test_quoted_errors_are_ours() -> None:
         "make tets",
         "docker compose --profile tpu up",
         "python -m benchmarks.memroy cpu",
-        "pip install 'tunesmith[gpu]'",
+        "pip install 'tunesmith[cuda]'",
     ],
 )
 def test_a_misspelt_command_is_found(line: str) -> None:

@@ -97,7 +97,7 @@ def test_the_commit_of_a_data_set_is_printed_as_advise_takes_it() -> None:
     ],
 )
 def test_what_the_hub_refuses_is_explained(repo: str, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunesmith.models.hub.get_token", lambda: None)
+    monkeypatch.setattr("tunesmith.models.base.hub.get_token", lambda: None)
     assert expected in run(repo)
 
 

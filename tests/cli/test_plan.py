@@ -11,10 +11,15 @@ from click.testing import CliRunner
 
 from tunesmith.cli import plan
 from tunesmith.cli.main import main
+from tunesmith.core import ready_rows
 from tunesmith.planning import hardware, methods, model_shape
 from tunesmith.planning.workload import CPU
 
 ROOT = Path(__file__).parents[2]
+ASKED, RIGHT, WRONG = (
+    [{"role": role, "content": text}] for role, text in (("user", "2 + 2"), ("assistant", "4"), ("assistant", "5"))
+)
+SIDES = {"prompt": ASKED, "chosen": RIGHT, "rejected": WRONG}
 SUMS = [{"question": f"what is {i} and one", "answer": f"add them\n#### {i + 1}"} for i in range(50)]
 
 
@@ -96,6 +101,34 @@ def test_a_narrow_terminal_gets_every_column_in_two_tables(monkeypatch: pytest.M
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "16")
     assert "…" not in shown
     assert all(head in shown for head in (*plan.PARTS.values(), "peak", "fits", "trains", "on disk"))
+
+
+def test_a_named_card_gets_tokens_a_second_and_a_size_alone_says_what_to_name() -> None:
+    shown = run("plan", "--model", "llama-3.1-8b", "--gpu", "h100", "--kind", "answers")
+    assert "H100: 80.00 GB" in shown
+    assert re.search(r"SFT, LoRA .* no +\d+ × 1,024 +41\.9 M +167\.8 MB +1[0-9],\d{3}\b", shown)
+    assert "from the rates of H100 (data sheet)" in shown
+    assert "tok/s" not in run("plan", "--model", "llama-2-7b", "--gpu", "16").split("no speed")[0]
+
+
+def test_an_unknown_card_is_an_error_with_the_nearest_name() -> None:
+    shown = run("plan", "--model", "llama-2-7b", "--gpu", "h10")
+    assert "no card of that name is known; did you mean 'h100'?" in shown
+    assert "not a size of memory" in run("plan", "--model", "llama-2-7b", "--gpu", "0")
+
+
+def test_layers_are_recomputed_only_where_a_method_does_not_fit_otherwise() -> None:
+    for gpu, answer in (("24", "yes"), ("80", "no")):
+        shown = run("plan", "--model", "llama-2-7b", "--gpu", gpu, "--kind", "answers")
+        assert re.search(rf"SFT, LoRA .* {answer} +\d+ × 1,024", shown)
+
+
+def test_the_entries_of_a_project_are_planned_where_their_rows_are_ready(project: Path) -> None:
+    pairs = [{"id": str(number), **SIDES} for number in range(6)]
+    ready_rows.write_jsonl(project / "data" / "ready" / "demo_pairs" / "train.jsonl", pairs)
+    shown = run("plan", "--gpu", "h100", "--entries")
+    assert re.search(r"^ dpo\.dpo +8 +1 +no +\d\.\d +[\d,]+ +\d+s *$", shown, re.MULTILINE)
+    assert "no ready rows yet, which `dvc repro` prepares: sft.sft-lora, sft.sft-qlora, sft.sft-full" in shown
 
 
 def test_a_config_is_enough(tiny_folder: Path) -> None:

@@ -17,7 +17,7 @@ from tunesmith.data import parallel, prepare
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.formats import json_rows
 from tunesmith.data.lengths import Lengths
-from tunesmith.models import base_tokenizer
+from tunesmith.models.base import base_tokenizer
 
 SEED = 20
 TREES = "amber birch cedar delta ember fjord grove heath inlet jetty knoll larch maple north ocean pearl"

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.core.ready_rows import Conversation
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal.rows import quarantine
-from tunesmith.models import base_tokenizer
+from tunesmith.models.base import base_tokenizer
 
 CALL = {"type": "function", "id": "1", "function": {"name": "add", "arguments": {"a": 2}}}
 TOOLED = [

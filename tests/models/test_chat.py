@@ -4,7 +4,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.core.errors import BaseModelError, ChatError
 from tunesmith.core.ready_rows import Message
 from tunesmith.models import chat
-from tunesmith.models.base_model import separate_pad_from_end_of_turn
+from tunesmith.models.base.base_model import separate_pad_from_end_of_turn
 from tunesmith.models.settings import Turns
 
 USER, ANSWER = [{"role": "user", "content": "What is 1 + 1?"}], [{"role": "assistant", "content": "2"}]

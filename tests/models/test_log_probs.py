@@ -8,10 +8,10 @@ from tiny_model import TokensRead
 from trl import GRPOConfig, GRPOTrainer
 
 from tunesmith.models import loading
+from tunesmith.models.attention.shared_prompts import single_head_product
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods, padded
 from tunesmith.models.settings import Lora
-from tunesmith.models.shared_prompts import single_head_product
 from tunesmith.training.objectives.grpo import Trainer
 
 LORA = Lora(rank=4, alpha=8, dropout=0.0)

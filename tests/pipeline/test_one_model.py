@@ -52,7 +52,7 @@ def test_a_docstring_in_every_package_in_turn_runs_the_fingerprint_and_nothing_e
 
 
 def test_a_statement_runs_the_stages_that_import_its_module(project: Project) -> None:
-    project.append("tunesmith/planning/memory.py", "\nADDED = 1\n")
+    project.append("tunesmith/reports/axes.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint", "compare"}  # its outputs are the same, so nothing follows
     project.append("tunesmith/training/objectives/grpo.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint"}  # no entry of this project runs it

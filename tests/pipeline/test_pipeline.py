@@ -10,6 +10,7 @@ import yaml
 from pipeline_project import ALL, ROOT, Project, running
 
 from tunesmith.core import manifest
+from tunesmith.models.settings import Lora
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 ON_THE_ENGINE = "exec python -m tunesmith.runtime "
@@ -149,7 +150,8 @@ def test_the_lineage_names_code_rows_and_params(project: Project) -> None:
     assert train["dvc"].startswith("md5:")
     assert lineage["environment"]["lock_sha256"] == manifest.file_digest(ROOT / "requirements.lock")
     entry = lineage["params"]["sft"]["sft-lora"]
-    assert (entry["lora"], entry["weights"], entry["seed"]) == ({"rank": 2, "alpha": 4, "dropout": 0.0}, "lora", 20)
+    lora = Lora(rank=2, alpha=4).model_dump()
+    assert (entry["lora"], entry["weights"], entry["seed"]) == (lora, "lora", 20)
 
 
 def test_stages_read_only_what_they_declare(project: Project) -> None:

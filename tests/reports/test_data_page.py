@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from tunesmith.core import manifest
 from tunesmith.data import prepare
 from tunesmith.data.lengths import Lengths
-from tunesmith.models import base_tokenizer
+from tunesmith.models.base import base_tokenizer
 from tunesmith.reports import data_page
 from tunesmith.reports.data_page import DataReport
 

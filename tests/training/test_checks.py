@@ -32,7 +32,9 @@ def test_a_fall_within_the_noise_is_a_warning() -> None:
 
 def test_losses_of_few_steps_and_of_rl_are_not_checked() -> None:
     checks.check_steps(steps(loss=[1.0, 2.0]))
-    checks.check_steps(steps(loss=[0.0] * 12, completion_tokens=[5.0] * 12))
+    rising = [float(number) for number in range(12)]
+    checks.check_steps(steps(loss=rising), online=True)
+    assert checks.warnings(steps(loss=rising), online=True) == []
 
 
 def test_a_training_without_steps_is_an_error() -> None:
@@ -142,6 +144,6 @@ def test_a_model_that_lost_the_right_answers_is_an_error_and_a_lesser_loss_a_war
     ],
 )
 def test_signs_of_a_gamed_reward_are_warnings(series: dict[str, list[float]], expected: list[str]) -> None:
-    warnings = checks.warnings(steps(**series))
+    warnings = checks.warnings(steps(**series), online=True)
     assert len(warnings) == len(expected)
     assert all(part in text for part, text in zip(expected, warnings, strict=True))

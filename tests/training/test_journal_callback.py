@@ -44,10 +44,11 @@ def test_a_spike_stops_the_training(recorder: Recorder) -> None:
 def test_a_rough_start_or_the_loss_of_rl_is_not_a_spike(recorder: Recorder) -> None:
     log(recorder, 1, loss=1.0)
     log(recorder, 2, loss=9.0)
+    recorder.online = True
     for step in range(3, 12):
-        log(recorder, step, loss=-0.01 * step, completion_tokens=5)
+        log(recorder, step, loss=-0.01 * step)
     for step in range(12, 16):
-        log(recorder, step, loss=20.0, completion_tokens=5)
+        log(recorder, step, loss=20.0)
 
 
 def test_one_step_of_hard_rows_is_not_a_spike(recorder: Recorder) -> None:

@@ -18,15 +18,15 @@ KILLS = int(os.environ.get("TUNESMITH_TEST_KILLS", "10"))
 KINDS = [*method_project.RATES]
 LONGER = {"epochs": 3, "eval_steps": 3, "learning_rate": 0.01}
 ONLINE = method_project.ONLINE | {"steps": 6, "eval_steps": 2}
-SFT = method_project.SFT | LONGER | {"batch_size": 1}
+SFT = method_project.SFT | LONGER | {"batch_size": 1, "gradient_accumulation": 2, "epochs": 6}
 PARAMS = method_project.PARAMS | {
     "sft": method_project.PARAMS["sft"]
     | {f"sft-long-{kind}": SFT | {"weights": kind} for kind in method_project.RATES},
-    "dpo": {"dpo": method_project.PAIRS | LONGER | {"probes": 0}},
+    "dpo": {"dpo": method_project.PAIRS | LONGER | {"probes": 0, "batch_size": 1, "gradient_accumulation": 3}},
     "kto": {"kto": method_project.PAIRS | LONGER | {"dataset": "marks", "probes": 0}},
     "reward": {"reward": method_project.PAIRS | LONGER | {"probes": 0}},
     "rlhf": {"rlhf": ONLINE | {"reward": "reward", "verifier": "number"}},
-    "grpo": {"grpo": ONLINE | {"rewards": {"number": 1.0}}},
+    "grpo": {"grpo": ONLINE | {"rewards": {"number": 1.0}, "num_iterations": 2}},
 }
 NAMES = [*(f"sft-long-{kind}" for kind in KINDS), "dpo", "kto", "reward", "rlhf", "grpo"]
 

@@ -12,12 +12,15 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from stages import reference, train_dpo, train_grpo, train_kto, train_reward, train_rlhf, train_sft
+from tunesmith.cli import plan_entries
 from tunesmith.core import journal, lineage, manifest, ready_rows
 from tunesmith.core.errors import DataError, TrainingError
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import device, generation, loading, weights
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.settings import Lora
+from tunesmith.planning import hardware, model_shape, workload
+from tunesmith.project import document
 from tunesmith.training import checks
 from tunesmith.training import run as run_module
 from tunesmith.training.entries.grpo import Grpo
@@ -107,7 +110,11 @@ def test_only_trained_weights_move_and_the_saved_model_can_be_used(
     assert all("lora_" in name or name.endswith("score.weight") for name in saved) is (kind != "full")
     assert not any(".ref." in name for name in saved)
     assert lineage.read(out)["method"] == {"objective": objective, "weights": kind}
-    assert journal.first(journal.read(out / journal.NAME), "end")["steps"] >= 2
+    events = journal.read(out / journal.NAME)
+    assert journal.first(events, "end")["steps"] >= 2
+    trainings, shape = document.load().trainings, model_shape.read("models/base")
+    chosen, _ = plan_entries.plan(out.name, trainings, shape, hardware.detect())
+    assert chosen.workload == workload.from_journal(journal.first(events, "start"))  # the plan and the run agree
 
     profile = device.detect()
     if objective == "reward":
@@ -250,9 +257,10 @@ def test_generation_that_disagrees_with_training_is_an_error(project: Path, monk
     ("objective", "params"),
     [
         ("sft", {"scheduler": "cosine", "weight_decay": 0.1, "max_grad_norm": 0.5, "neftune": 5.0}),
-        ("dpo", {"scheduler": "constant", "weight_decay": 0.1}),
-        ("grpo", {"loss_type": "dr_grpo", "scale_rewards": "none", "epsilon_high": 0.28}),
-        ("grpo", {"loss_type": "cispo", "importance_sampling_level": "sequence"}),
+        ("dpo", {"scheduler": "constant", "weight_decay": 0.1, "gradient_accumulation": 2}),
+        ("grpo", {"loss_type": "dr_grpo", "scale_rewards": "none", "epsilon_high": 0.28, "delta": 1.5}),
+        ("grpo", {"loss_type": "cispo", "importance_sampling_level": "sequence", "mask_truncated_completions": True}),
+        ("rlhf", {"num_iterations": 2, "normalize_advantages": True, "reward_clip_range": [-5.0, 5.0]}),
     ],
 )
 def test_the_knobs_of_an_entry_reach_its_trainer(
@@ -264,7 +272,7 @@ def test_the_knobs_of_an_entry_reach_its_trainer(
     method_project.write_params(project, changed)
     seen: list[Any] = []
     train = run_module.train
-    stage = {"sft": train_sft, "dpo": train_dpo, "grpo": train_grpo}[objective]
+    stage = {"sft": train_sft, "dpo": train_dpo, "grpo": train_grpo, "rlhf": train_rlhf}[objective]
 
     def spy(trainer: Any, *rest: Any, **more: Any) -> Any:
         seen.append(trainer)
@@ -273,9 +281,15 @@ def test_the_knobs_of_an_entry_reach_its_trainer(
     monkeypatch.setattr(stage, "train", spy)
     out = run(objective, "lora")
     arguments = vars(seen[0].args)
-    names = {"scheduler": "lr_scheduler_type", "neftune": "neftune_noise_alpha"}
+    names = {
+        "scheduler": "lr_scheduler_type",
+        "neftune": "neftune_noise_alpha",
+        "gradient_accumulation": "gradient_accumulation_steps",
+    }
     for param, value in params.items():
-        expected = {"constant": "constant_with_warmup"}.get(value, value)
-        assert arguments[names.get(param, param)] == expected, param
+        expected = {"constant": "constant_with_warmup"}.get(str(value), value)
+        assert arguments[names.get(param, param)] == (tuple(expected) if isinstance(expected, list) else expected), (
+            param
+        )
     rates = [step["learning_rate"] for step in journal.steps(journal.read(out / journal.NAME))]
     assert (len(set(rates)) == 1) is (params.get("scheduler") == "constant")

@@ -7,7 +7,8 @@ import torch
 from chat_templates import QWEN
 from profiles import EXACT
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerBase, set_seed
+from sft_sums import LORA, PROBES, ROWS, settings, spec_of, tokens
+from transformers import set_seed
 from trl import SFTTrainer
 
 from tunesmith.core import journal, manifest
@@ -15,45 +16,9 @@ from tunesmith.core.errors import DataError, IntegrityError, TrainingError
 from tunesmith.models import chat, chat_template, device, generation, loading, weights
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
-from tunesmith.models.settings import Lora
 from tunesmith.training import run
-from tunesmith.training.entries.sft import Sft
-from tunesmith.training.objectives.sft import Examples, encode, make_trainer, right_answers
-from tunesmith.training.run import Watch
-from tunesmith.training.spec import LargestStep, TrainingSpec
-
-ROWS = [
-    {
-        "id": f"{a}+{b}",
-        "prompt": [{"role": "user", "content": f"{a} + {b}"}],
-        "completion": [{"role": "assistant", "content": str(a + b)}],
-    }
-    for a in range(4)
-    for b in range(6)
-]
-PROBES = ROWS[:3]
-LORA = Lora(rank=4, alpha=8, dropout=0.0)
-
-
-def settings(**changes: Any) -> Sft:
-    values: dict[str, Any] = {
-        "dataset": "rows",
-        "lora": LORA,
-        "learning_rate": 0.05,
-        "max_length": 128,
-        "seed": 1,
-        "probes": 3,
-    }
-    return Sft(**(values | changes))
-
-
-def spec_of(sft: Sft, out: Path, base: Path) -> TrainingSpec:
-    step = LargestStep(batch=sft.batch_size, length=sft.max_length)
-    return TrainingSpec(out=out, objective="sft", entry=sft, start=base, rows=len(ROWS), inputs=[], largest_step=step)
-
-
-def tokens(tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], sft: Sft) -> Examples:
-    return encode(tokenizer, rows, sft, "sft.sft-lora", Path("rows"))
+from tunesmith.training.objectives.sft import Examples, make_trainer, right_answers
+from tunesmith.training.watch import Watch
 
 
 def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manifest:

@@ -14,7 +14,7 @@ from tunesmith.core.formatting import printable
 from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data.dataset import Dataset, check_name
-from tunesmith.models import hub
+from tunesmith.models.base import hub
 from tunesmith.project import checks, document, pipeline_files
 
 SMOLLM2 = "smollm2-135m"

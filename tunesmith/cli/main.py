@@ -124,8 +124,8 @@ def pin(repo: str, dataset: bool) -> None:
 )
 @click.option(
     "--gpu",
-    type=click.FloatRange(min=0, min_open=True),
-    help="Memory of a GPU in GB. Default: this machine's hardware.",
+    metavar="NAME|GB",
+    help="A card such as h100 or rtx-4090, or the memory of one in GB. Default: this machine's hardware.",
 )
 @click.option("--length", type=click.IntRange(min=1), help="Length of a sequence in tokens.")
 @click.option("--rank", type=click.IntRange(min=1), help="Rank of LoRA.")
@@ -134,15 +134,18 @@ def pin(repo: str, dataset: bool) -> None:
     type=click.Choice(["answers", "preferences", "marks", "scored"]),
     help="Kind of your rows. Default: every kind.",
 )
-def plan(model: str | None, gpu: float | None, length: int | None, rank: int | None, kind: "RowKind | None") -> None:
-    """Predict the memory of every training method.
+@click.option("--entries", is_flag=True, help="Plan the trainings of params.yaml, from their ready rows.")
+def plan(
+    model: str | None, gpu: str | None, length: int | None, rank: int | None, kind: "RowKind | None", entries: bool
+) -> None:
+    """Predict the memory and the speed of every training method.
 
-    Shows it part by part, the largest batch that fits, and the lightest method that does the job. Reads no weights, and
-    uses no network for a config that is on this machine. Exits with 1 where nothing fits.
+    Shows memory part by part, the largest batch that fits, tokens a second, and the lightest method that does the job.
+    Reads no weights, and uses no network for a config that is on this machine. Exits with 1 where nothing fits.
     """
     from tunesmith.cli import plan
 
-    raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind) else 1)
+    raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind, entries=entries) else 1)
 
 
 @main.command()

@@ -7,7 +7,7 @@ import yaml
 
 from tunesmith.core import files, params
 from tunesmith.core.errors import ParamsError
-from tunesmith.models import hub
+from tunesmith.models.base import hub
 
 
 def run(repo: str, *, dataset: bool) -> None:

@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Required, TypedDict, cast, overload
+from typing import Literal, NotRequired, Required, TypedDict, cast, overload
 
 import orjson
 
@@ -46,6 +46,18 @@ class LargestStep(TypedDict):
     """Bytes of a number in frozen weights and activations."""
     checkpointing: bool
     """Whether layers are recomputed in the backward pass."""
+    shapes: NotRequired[int]
+    """Numbers of tokens that batches of the training have, at most; 0 or absent where that is unknown."""
+    accumulation: NotRequired[int]
+    """Batches a step, whose gradients are summed; 1 in journals of earlier releases, except rlhf and grpo."""
+    optimizer: NotRequired[str]
+    """The optimizer as params.yaml names it; adamw in journals of earlier releases."""
+    targets: NotRequired[list[str]]
+    """The names of the linear layers with an adapter; empty for all of them, as in journals of earlier releases."""
+    dora: NotRequired[bool]
+    """Whether adapters learn magnitudes too (DoRA)."""
+    embeddings: NotRequired[bool]
+    """Whether the embedding and the output head train in full beside the adapter."""
 
 
 class Trained(TypedDict):

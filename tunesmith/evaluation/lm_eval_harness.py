@@ -15,8 +15,8 @@ from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Row
 from tunesmith.evaluation.grading import Completion
 from tunesmith.models import chat
+from tunesmith.models.attention.shared_prompts import single_head_product
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.shared_prompts import single_head_product
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is handed over as an object
 

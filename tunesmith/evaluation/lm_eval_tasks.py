@@ -23,8 +23,8 @@ from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation import lm_eval_scores
 from tunesmith.evaluation.lm_eval_scores import Loaded
 from tunesmith.evaluation.suites import LmEvalTask
+from tunesmith.models.attention.shared_prompts import single_head_product
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.shared_prompts import single_head_product
 
 NOT_CACHED = "Couldn't find cache for"
 """The beginning of the message of `datasets` for a data set of which only another configuration is cached."""

@@ -1,8 +1,7 @@
-"""The device, precision and checkpointing that training and evaluation use on this machine: the one place that chooses.
+"""The device and precision that training and evaluation use on this machine: the one place that chooses.
 
 CPU: bfloat16 where the CPU has instructions for it, which multiply four times as fast as float32, else float32
-(docs/decisions/011); no gradient checkpointing (it trades compute, which is scarce, for memory, which is not). GPU:
-bfloat16 with gradient checkpointing.
+(docs/decisions/011). GPU: bfloat16.
 """
 
 import ctypes
@@ -23,14 +22,21 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 """From glibc's malloc.h."""
 
 
+GPU_DTYPE = torch.bfloat16
+
+
 @dataclass(frozen=True)
 class Profile:
-    """A device and how to compute on it. device: "cpu" or "cuda". name: the hardware in words."""
+    """A device and how to compute on it.
+
+    device: "cpu" or "cuda". name: the hardware in words. gradient_checkpointing: whether a training computes layers
+    again in the backward pass, which `tunesmith.training.fit` decides.
+    """
 
     device: str
     name: str
     dtype: torch.dtype
-    gradient_checkpointing: bool
+    gradient_checkpointing: bool = False
 
     @property
     def bf16(self) -> bool:
@@ -40,10 +46,10 @@ class Profile:
 def detect() -> Profile:
     """The profile of this machine: its GPU if torch sees one, else its CPU."""
     if torch.cuda.is_available():
-        return Profile("cuda", torch.cuda.get_device_name(), torch.bfloat16, gradient_checkpointing=True)
+        return Profile("cuda", torch.cuda.get_device_name(), GPU_DTYPE)
     dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
     name = f"{cpu_name()} x {torch.get_num_threads()}, {str(dtype).removeprefix('torch.')}"
-    return Profile("cpu", name, dtype, gradient_checkpointing=False)
+    return Profile("cpu", name, dtype)
 
 
 def has_bfloat16_instructions() -> bool:

@@ -7,8 +7,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, 
 
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.shared_prompts import CACHE, prompt_cache, single_head_product
 from tunesmith.models.log_probs import Tokens, padded
-from tunesmith.models.shared_prompts import CACHE, prompt_cache, single_head_product
 
 
 def answer(

@@ -3,13 +3,20 @@
 A folder holds full weights, or an adapter on the full weights of another folder beside it, which its lineage names.
 """
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel, TaskType, get_peft_model_state_dict, load_peft_weights, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    TaskType,
+    get_peft_model,
+    get_peft_model_state_dict,
+    load_peft_weights,
+    set_peft_model_state_dict,
+)
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -80,6 +87,7 @@ def open_each(folders: Iterable[Path], base: Path, profile: Profile) -> Iterator
         model = PeftModel.from_pretrained(full, folder, autocast_adapter_dtype=False) if is_adapter(folder) else full
         yield folder, OpenModel(model.eval(), _tokenizer(folder), own, base_manifest, full_weights, profile)
         if isinstance(model, PeftModel):
+            model.delete_adapter(model.active_adapter)  # `unload` alone would leave embeddings that it trained
             full = model.unload()
 
 
@@ -97,7 +105,7 @@ def open_policy(folder: Path, base: Path, profile: Profile, kind: WeightsKind, l
             model = model.merge_and_unload()
     elif kind != "full":
         assert lora is not None
-        model = weights.add_lora(model, lora)
+        model = weights.add_lora(_on_device(model, profile), lora)
     if kind == "full":
         model.requires_grad_(True)
     weights.make_trainable_float32(model)
@@ -114,14 +122,11 @@ def new_reward_model(folder: Path, base: Path, profile: Profile, kind: WeightsKi
     load_as = weights.loading_profile(profile, kind)
     model = _load_scorer(full_weights, load_as, tokenizer, quantized=kind == "qlora")
     if is_adapter(folder):
-        model = weights.add_lora(model, _lora_of(folder), task=TaskType.SEQ_CLS)
-        policy = load_peft_weights(str(folder), device=profile.device)
-        loaded = set_peft_model_state_dict(model, get_peft_model_state_dict(model) | policy)
-        assert not loaded.unexpected_keys, loaded.unexpected_keys
+        model = _scoring_adapter(model, folder, profile)
         if kind == "full":
             model = model.merge_and_unload()
     elif kind != "full":
-        model = weights.add_lora(model, lora, task=TaskType.SEQ_CLS)
+        model = weights.add_lora(_on_device(model, profile), lora, task=TaskType.SEQ_CLS)
     if kind == "full":
         model.requires_grad_(True)
     weights.make_trainable_float32(model)
@@ -205,9 +210,20 @@ def _on_device(model: PreTrainedModel | PeftModel, profile: Profile) -> PreTrain
     return model if getattr(model, "is_loaded_in_4bit", False) else model.to(profile.device)
 
 
-def _lora_of(adapter: Path) -> Lora:
-    config = json.loads((adapter / ADAPTER).read_text())
-    return Lora(rank=config["r"], alpha=config["lora_alpha"], dropout=config["lora_dropout"])
+def _scoring_adapter(model: PreTrainedModel, folder: Path, profile: Profile) -> PeftModel:
+    """A scorer with a policy's adapter, whatever its kind, and its embedding where that was trained too."""
+    policy = load_peft_weights(str(folder), device=profile.device)
+    config = LoraConfig.from_pretrained(str(folder))
+    config.task_type, config.inference_mode, config.base_model_name_or_path = TaskType.SEQ_CLS, False, None
+    if config.modules_to_save:  # all but the output head, which a scorer does not have
+        present = {name.split(".")[-1] for name, _ in model.named_modules()}
+        config.modules_to_save = [name for name in config.modules_to_save if name in present]
+        config.ensure_weight_tying = False
+        policy = {name: values for name, values in policy.items() if name.split(".")[-2] not in weights.HEADS}
+    adapted = get_peft_model(model, config)
+    loaded = set_peft_model_state_dict(adapted, get_peft_model_state_dict(adapted) | policy)
+    assert not loaded.unexpected_keys, loaded.unexpected_keys
+    return adapted
 
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:

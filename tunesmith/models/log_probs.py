@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from tunesmith.models import device
+from tunesmith.models.attention.packed_attention import attend_packed, attends_packed, packed
+from tunesmith.models.attention.shared_prompts import SharedPrompts, single_head_product
 from tunesmith.models.loading import OpenModel
-from tunesmith.models.shared_prompts import SharedPrompts, single_head_product
 
 Tokens = list[int]
 
@@ -28,9 +30,10 @@ class Likelihood:
 def likelihoods(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]], *, batch_size: int) -> list[Likelihood]:
     """The likelihood of every (prompt, completion), in their order, computed as in training.
 
-    Identical prompts share a batch, where they are computed once.
+    Identical prompts share a batch, where they are computed once; other batches are computed without padding.
     """
     model = policy.model
+    attend_packed(model)
     was_training = model.training
     model.eval()
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i][0]), examples[i][0]))
@@ -44,18 +47,30 @@ def likelihoods(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]], *,
 
 
 def _batch(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]]) -> list[Likelihood]:
+    results = []
+    for logits, (_, completion) in zip(_logits(policy, examples), examples, strict=True):
+        targets = torch.tensor(completion, device=logits.device)
+        values = logits.float().log_softmax(-1).gather(-1, targets[:, None])  # float32 a row at a time
+        results.append(Likelihood(float(values.sum()), bool(logits[-1].argmax() == targets[-1])))
+    return results
+
+
+def _logits(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]]) -> list[Tensor]:
+    """The logits of every completion's tokens, (tokens, vocabulary) each: with shared prompts or without padding."""
     model, pad = policy.model, policy.tokenizer.pad_token_id
     prompts, prompt_mask = padded([prompt for prompt, _ in examples], pad, left=True)
     answers, answer_mask = padded([completion for _, completion in examples], pad, left=False)
     ids, mask = (torch.cat(parts, 1).to(model.device) for parts in ((prompts, answers), (prompt_mask, answer_mask)))
-    width = answers.shape[1]
-    logits = SharedPrompts(model, width)(input_ids=ids, attention_mask=mask, logits_to_keep=width + 1).logits[:, :-1]
-    results = []
-    for row, targets, (_, completion) in zip(logits, ids[:, -width:], examples, strict=True):  # float32 a row at a time
-        length = len(completion)
-        values = row[:length].float().log_softmax(-1).gather(-1, targets[:length, None])
-        results.append(Likelihood(float(values.sum()), bool(row[length - 1].argmax() == targets[length - 1])))
-    return results
+    width, lengths = answers.shape[1], [len(completion) for _, completion in examples]
+    shared = SharedPrompts(model, width)
+    if not attends_packed(model) or shared.shares(ids, mask):
+        logits = shared(input_ids=ids, attention_mask=mask, logits_to_keep=width + 1).logits[:, :-1]
+        return [row[:length] for row, length in zip(logits, lengths, strict=True)]
+    ends = accumulate(len(prompt) + len(completion) for prompt, completion in examples)
+    places = [torch.arange(end - 1 - length, end - 1) for end, length in zip(ends, lengths, strict=True)]
+    rows = packed([prompt + completion for prompt, completion in examples], model.device)
+    logits = model(**rows, use_cache=False, logits_to_keep=torch.cat(places).to(model.device)).logits[0]
+    return list(logits.split(lengths))
 
 
 def padded(rows: Sequence[Tokens], pad: int, *, left: bool) -> tuple[Tensor, Tensor]:

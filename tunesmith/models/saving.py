@@ -3,17 +3,22 @@
 import json
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from peft import PeftModel
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 from tunesmith.core import layout
 from tunesmith.core.lineage import Lineage
-from tunesmith.models import base_sources
+from tunesmith.models import base_sources, weights
 from tunesmith.models.loading import ADAPTER
+
+WEIGHTS = "adapter_model.safetensors"
 
 CARD = "README.md"
 AUTO_CLASSES = {True: "ForSequenceClassification", False: "ForCausalLM"}
@@ -22,13 +27,8 @@ AUTO_CLASSES = {True: "ForSequenceClassification", False: "ForCausalLM"}
 
 def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object) -> None:
     """`save_pretrained` into ``out``. Raises OSError for a full disk, where safetensors raises an error of its own."""
-    try:
+    with _full_disk_is_an_oserror(out):
         model.save_pretrained(out, **settings)
-    except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))
-        if code is None:
-            raise
-        raise OSError(int(code[1]), os.strerror(int(code[1])), str(out)) from None
 
 
 def save_adapter(model: PeftModel, out: Path, origin: Lineage, full_weights: Path) -> None:
@@ -39,11 +39,29 @@ def save_adapter(model: PeftModel, out: Path, origin: Lineage, full_weights: Pat
     """
     # Not the copy that served as the reference; no embeddings, for which peft would look the base up by its name.
     save_model(model, out, selected_adapters=["default"], save_embedding_layers=False)
+    if weights.is_on_changed_weights(model):
+        with _full_disk_is_an_oserror(out):
+            tensors = weights.on_unchanged_weights(model, load_file(out / WEIGHTS))
+            save_file(tensors, out / WEIGHTS, metadata={"format": "pt"})
     config = json.loads((out / ADAPTER).read_text())
-    config["target_modules"] = sorted(config["target_modules"])  # peft writes a set, in a new order each time
+    saved = weights.saved_config(model)
+    config |= {"r": saved["r"], "lora_alpha": saved["lora_alpha"]}
+    for names in ("target_modules", "modules_to_save"):  # sets, which peft writes in a new order each time
+        config[names] = config[names] and sorted(config[names])
     repository = hub_base(origin)
     config["base_model_name_or_path"], config["revision"] = repository or (str(layout.home() / full_weights), None)
     (out / ADAPTER).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _full_disk_is_an_oserror(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(out)) from None
 
 
 def hub_base(origin: Lineage) -> tuple[str, str] | None:

@@ -1,3 +1,4 @@
-"""Predict what a training takes before it runs: memory part by part, what fits, the lightest method that does the job.
-Pure arithmetic over a model's shape. Imports core, data and models; nothing that trains imports it.
+"""Predict what a training takes before it runs: memory part by part, time, what fits, the lightest method that does the
+job. Pure arithmetic over a model's shape, but for `hardware` and `rates`, which look at the machine. Imports core, data
+and models. `memory` and `fit`, which trainings ask too, import none of `cards`, `speed` and `rates`.
 """

@@ -12,45 +12,73 @@ from tunesmith.planning.workload import FLOAT32, Workload
 TILE_TOKENS, TILE_WIDTH = 4096, 32768
 """Largest tile, in tokens and vocabulary entries, in which TRL 1.16 multiplies by the output head (TOKEN_CHUNK_SIZE in
 trl/kernels/chunked_logprob.py, _CHUNKED_LOGPROB_CHUNK_SIZE in trl/trainer/utils.py)."""
+CPU_TILE_WIDTH = 4096
+"""The same in vocabulary entries on a CPU (`tunesmith.training.trainer_config.HEAD_TILE`)."""
 TORCH_TILES = 7.25
 """Tiles of float32 that the backward pass of a tile holds besides it without Triton, as on a CPU: seven, and one of
 bytes (`_backward_tile` there: y, z, log_p, p, grad, the target as one-hot and as bool, and the difference from p)."""
+
+ATTENTION_INPUTS, MLP_INPUTS = frozenset({"q_proj", "k_proj", "v_proj"}), frozenset({"gate_proj", "up_proj"})
+"""Linear layers of one input each, the output of a norm."""
+KNOWN_LINEARS = ATTENTION_INPUTS | MLP_INPUTS | {"o_proj", "down_proj"}
 
 
 def layer(shape: Shape, workload: Workload) -> int:
     """Tensors that autograd saves in one layer."""
     c, width, hidden = workload.machine.compute_bytes, shape.intermediate, shape.hidden
     norms = 2 * hidden * FLOAT32 + (2 * hidden * workload.stream_bytes if workload.weights == "full" else 0)
-    # Queries, output and log-sum-exp; rows that attend one by one have an output each, then one concatenated.
-    attention = (3 if workload.row_by_row else 2) * shape.query_width * c + shape.heads * FLOAT32
+    # Queries, output and log-sum-exp; rows that attend one by one have an output each, then one concatenated. What
+    # attends in another dtype than the layers compute in is converted, so that the layers save an output of their own.
+    a = FLOAT32 if workload.attends_in_float32 else c
+    outputs = (1 if workload.row_by_row or a != c else 0) * c
+    attention = shape.query_width * (2 * a + outputs) + shape.heads * FLOAT32
     gated = 3 * width * c  # gate, its SiLU, and up; their product is the input of down
-    low_rank = 0 if workload.weights == "full" else workload.rank * c * len(shape.linears) // shape.layers
-    per_token = norms + _inputs(shape, workload) + attention + gated + low_rank
+    per_token = norms + _inputs(shape, workload) + attention + gated + _adapters(shape, workload)
     # Keys and values, repeated for every query head where SDPA has a mask.
-    per_key = 2 * (shape.kv_heads * shape.head_dim if workload.row_by_row else shape.query_width) * c
-    masks = 0 if workload.row_by_row else sum(forward.mask for forward in workload.passes) * c
+    per_key = 2 * (shape.kv_heads * shape.head_dim if workload.packed else shape.query_width) * a
     keys = sum(forward.rows * forward.keys for forward in workload.passes)
-    return workload.tokens * per_token + keys * per_key + masks
+    return workload.tokens * per_token + keys * per_key + masks(workload) * a
+
+
+def masks(workload: Workload) -> int:
+    """Entries of the attention masks of a batch; packed rows have none."""
+    return 0 if workload.packed else sum(forward.rows * forward.queries * forward.keys for forward in workload.passes)
+
+
+def _adapters(shape: Shape, workload: Workload) -> int:
+    """Tensors that the adapters of one layer save for one token: the output of A, and for DoRA's magnitudes, which
+    multiply both, the outputs of the layer and of B.
+    """
+    if workload.weights == "full":
+        return 0
+    adapted = shape.adapted(workload.targets)
+    numbers = workload.rank * len(adapted)
+    if workload.dora:
+        numbers += 2 * sum(outputs for _, outputs in adapted)
+    return numbers * workload.machine.compute_bytes // shape.layers
 
 
 def _inputs(shape: Shape, workload: Workload) -> int:
     """Inputs of the linear layers of one layer, for one token, saved for the gradients of trained weights.
 
     Layers with the same input share it, except where all weights are trained under autocast: then the input is float32,
-    and each layer casts its own copy.
+    and each layer casts its own copy. Layers without an adapter save none.
     """
     c, hidden, width = workload.machine.compute_bytes, shape.hidden, shape.intermediate
-    shared = workload.weights != "full" or not workload.autocast
-    return ((2 if shared else 5) * hidden + width) * c
+    if workload.weights == "full" or not KNOWN_LINEARS.issuperset(workload.targets) or not workload.targets:
+        shared = workload.weights != "full" or not workload.autocast
+        return ((2 if shared else 5) * hidden + width) * c
+    adapted = {*workload.targets}
+    inputs = hidden * bool(adapted & ATTENTION_INPUTS) + hidden * bool(adapted & MLP_INPUTS)
+    return (inputs + width * ("down_proj" in adapted)) * c
 
 
 def saved(shape: Shape, workload: Workload) -> int:
     """Tensors saved from the forward to the backward pass: all of every layer's, or its input alone."""
     if not workload.machine.checkpointing:
         return shape.layers * layer(shape, workload) + last_norm(shape, workload)
-    masks = sum(forward.mask for forward in workload.passes)  # of bytes
     inputs = (shape.layers + 1) * workload.tokens * shape.hidden * workload.stream_bytes
-    return inputs + masks + last_norm(shape, workload)
+    return inputs + masks(workload) + last_norm(shape, workload)  # masks of bytes
 
 
 def last_norm(shape: Shape, workload: Workload) -> int:
@@ -76,8 +104,9 @@ def logits(shape: Shape, workload: Workload) -> int:
     """The output head at the beginning of the backward pass. A reward model's, one number a token, counts as 0."""
     if workload.objective == "reward":
         return 0
-    rows, width = min(workload.scored_tokens, TILE_TOKENS), min(shape.vocabulary, TILE_WIDTH)
-    size = rows * TILE_WIDTH * workload.machine.compute_bytes
+    tile = CPU_TILE_WIDTH if workload.machine.device == "cpu" else TILE_WIDTH
+    rows, width = min(workload.scored_tokens, TILE_TOKENS), min(shape.vocabulary, tile)
+    size = rows * tile * workload.machine.compute_bytes
     if workload.machine.device == "cpu":
         size += int(TORCH_TILES * rows * width * FLOAT32)
     if workload.weights == "full" and workload.autocast:

@@ -1,4 +1,4 @@
-"""Hardware to plan for: this machine's GPU, or its processor and memory, or a GPU of a given size."""
+"""Hardware to plan for: this machine's GPU, or its processor and memory, or a GPU of a given name or size."""
 
 import os
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ class Hardware:
     budget: int
 
 
-def gpu(gigabytes: float) -> Hardware:
+def gpu(gigabytes: float, name: str = "") -> Hardware:
     """A GPU sold with ``gigabytes`` of memory, counted as 10^9 bytes each: such cards have more, which stays spare."""
-    return Hardware(f"a GPU of {gigabytes:g} GB", GPU, int(gigabytes * 1e9))
+    return Hardware(name or f"a GPU of {gigabytes:g} GB", GPU, int(gigabytes * 1e9))
 
 
 def detect() -> Hardware:

@@ -6,35 +6,38 @@ saved, and the output head runs backward. ``backward``: a layer is recomputed am
 measurements.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
-from tunesmith.planning import activations
+from tunesmith.planning import activations, optimizers
 from tunesmith.planning.model_shape import Shape
-from tunesmith.planning.workload import FLOAT32, Workload
+from tunesmith.planning.workload import BF16, FLOAT32, Workload
 
 NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes a parameter: 4 bits, an 8-bit constant for every 64 of them, a float32 for every 256 of those: 4.127 bits
 (Dettmers et al. 2023, section 3, with double quantization). Embeddings, norms and the output head stay unquantized."""
-ADAM = 2
-"""Moments that AdamW keeps for a trained parameter, in its dtype."""
-
 CUDA_CONTEXT = 500_000_000
 """The driver's share of a GPU, which torch does not count: 400 MB before training loads its kernels
 (pytorch/pytorch#109888)."""
 CUBLAS = 32 * 2**20
 """cuBLAS's workspace as torch sets it on Hopper; 8 MiB on other GPUs (CUBLAS_WORKSPACE_CONFIG)."""
-IMPORTS = 610_000_000
-"""Resident memory after importing torch, transformers, peft and TRL and building a trainer (torch 2.13 for CPUs)."""
-HEAP = {"lora": 0.75, "qlora": 1.0, "full": 0.4}
-"""Overhead of the C library's heap, as a share of the activations. torch asks for aligned memory, for which glibc's
-posix_memalign reuses no freed piece of the same size (it looks for one with room to align) unless its neighbours were
-freed too, and an adapter's small gradients and moments settle between them. Measured with glibc 2.36 on SmolLM2-135M at
-1 x 128 to 4 x 256 tokens: 0.7 to 1 for LoRA, 1 to 1.2 for QLoRA, whose quantizing leaves pieces too, 0.2 to 0.55 for
-all weights."""
-
-MAX_BATCH, LENGTH_STEP = 1024, 64
-"""Largest batch that `largest` tries, and the step between the lengths that it tries, in tokens."""
+IMPORTS, ONLINE, QUANTIZING = 700_000_000, 60_000_000, 60_000_000
+"""Resident memory after importing torch, transformers, peft and TRL and building a trainer (torch 2.13 for CPUs); what
+TRL's online trainers and the verifiers import besides; and bitsandbytes with what quantizing leaves in pieces."""
+HEAP, PACKED_HEAP = 0.35, 0.6
+"""Overhead of the C library's heap, as a share of what a step holds at its peak and frees. torch asks for aligned
+memory, for which glibc's posix_memalign reuses no freed piece of the same size (it looks for one with room to align)
+unless its neighbours were freed too, and what stays, such as gradients and moments, settles between; nothing is given
+back to the system (`models.device.keep_freed_memory`). Packed batches have a new size in most steps, whose tensors do
+not fit where those of the step before were. Measured with glibc 2.36 on the demo: 0.26 to 0.39, and 0.5 to 0.65 for
+packed batches (benchmarks/results/memory-cpu.md)."""
+KERNEL, KERNELS = 750_000, 1024
+"""Bytes that oneDNN keeps for a bfloat16 product of sizes that it has not met before, and how many it keeps (its
+primitive cache): 0.61 MB allocated and 0.65 to 0.9 resident for each, from 16 x 576 to 576 x 49152, until 1,100 were
+met (torch 2.13, AVX512-BF16). float32 products leave nothing."""
+NEW_SIZES = 0.6
+"""The share of the steps whose packed batch has a size that is new: 10 MB a step, over 24 steps of the demo's SFT with
+LoRA, of the 17 MB that the 23 products of a size take."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,14 @@ def predict(shape: Shape, workload: Workload) -> Memory:
         "rollout": cache + activations.generation(shape, workload) if workload.rollouts else 0,
     }
     moment = max(moments, key=lambda name: moments[name])
+    transient = moments[moment]
     parts = {
         "weights": trained if is_full else _frozen(shape, workload, scores=scores),
         "adapter": adapter,
-        "optimizer": ADAM * trained,
+        "optimizer": optimizer_state(shape, workload),
         "reference": artifact(shape, workload) if workload.reference else 0,
         "reward_model": _frozen(shape, workload, scores=True) + adapter if workload.objective == "rlhf" else 0,
-        "framework": _framework(shape, workload, saved),
+        "framework": _framework(shape, workload, transient),
     }
     return Memory(
         **parts,
@@ -86,7 +90,7 @@ def predict(shape: Shape, workload: Workload) -> Memory:
         logits=logits,
         kv_cache=cache,
         moment=moment,
-        total=sum(parts.values()) + moments[moment],
+        total=sum(parts.values()) + transient,
     )
 
 
@@ -94,45 +98,50 @@ def trainable(shape: Shape, workload: Workload) -> int:
     """The number of trained parameters; a reward model trains its head, of one output, in full."""
     if workload.weights == "full":
         return _parameters(shape, scores=workload.objective == "reward")
-    return shape.lora_parameters(workload.rank) + (shape.hidden if workload.objective == "reward" else 0)
+    count = sum(map(math.prod, trained_tensors(shape, workload)))
+    # Experts kept in one tensor are not among the linear layers.
+    experts = 0 if workload.targets else workload.rank * (shape.lora_rank_1 - sum(map(sum, shape.linears)))
+    return count + experts + sum(map(math.prod, trained_embeddings(shape, workload)))
+
+
+def trained_tensors(shape: Shape, workload: Workload) -> list[tuple[int, ...]]:
+    """The shapes of the trained tensors but embeddings, vectors of all norms and biases as one."""
+    scores, head = workload.objective == "reward", shape.head // shape.hidden
+    if workload.weights == "full":
+        rest = shape.parameters - shape.linear_parameters - shape.embedding - shape.head
+        heads = [(1, shape.hidden)] if scores else [(head, shape.hidden)] if head else []
+        return [*((outputs, inputs) for inputs, outputs in shape.linears), *heads, (max(rest, 0),)]
+    adapted = shape.adapted(workload.targets)
+    tensors: list[tuple[int, ...]] = [size for i, o in adapted for size in ((workload.rank, i), (o, workload.rank))]
+    if workload.dora:
+        tensors += [(outputs,) for _, outputs in adapted]
+    if scores:
+        tensors.append((1, shape.hidden))
+    elif workload.embeddings and head:
+        tensors.append((head, shape.hidden))
+    return tensors
+
+
+def trained_embeddings(shape: Shape, workload: Workload) -> list[tuple[int, int]]:
+    """The shape of the token embedding where it trains."""
+    trains = workload.weights == "full" or workload.embeddings
+    return [(shape.vocabulary, shape.hidden)] if trains else []
+
+
+def optimizer_state(shape: Shape, workload: Workload) -> int:
+    """Bytes of the optimizer's state on the device."""
+    return optimizers.state(
+        workload.optimizer,
+        trained_tensors(shape, workload),
+        trained_embeddings(shape, workload),
+        trained_bytes=workload.trained_bytes,
+        device=workload.machine.device,
+    )
 
 
 def artifact(shape: Shape, workload: Workload) -> int:
     """Bytes on disk of the trained weights, an adapter or all, in the dtype they are trained in."""
     return trainable(shape, workload) * workload.trained_bytes
-
-
-def largest(shape: Shape, workload: Workload, budget: int) -> Workload | None:
-    """``workload`` with the largest batch that fits ``budget`` bytes, or else one group of the longest fitting length.
-
-    Rollouts come in whole groups, all generated and trained at once. None where not even LENGTH_STEP tokens fit.
-    """
-
-    def fits(candidate: Workload) -> bool:
-        return predict(shape, candidate).total <= budget
-
-    def with_groups(count: int) -> Workload:
-        size = count * workload.group
-        return replace(workload, batch=size, rollouts=size if workload.rollouts else 0)
-
-    def with_length(steps: int) -> Workload:
-        length = steps * LENGTH_STEP
-        return replace(with_groups(1), length=length, completion=workload.completion * length // workload.length)
-
-    if fits(with_groups(1)):
-        return with_groups(_highest(MAX_BATCH // workload.group, lambda count: fits(with_groups(count))))
-    if fits(with_length(1)):
-        return with_length(_highest(workload.length // LENGTH_STEP, lambda steps: fits(with_length(steps))))
-    return None
-
-
-def _highest(limit: int, fits: Callable[[int], bool]) -> int:
-    """The highest number up to ``limit`` that fits, by bisection; 1 must fit, and all numbers below one that fits."""
-    low, high = 1, max(limit, 1)
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
 
 
 def _parameters(shape: Shape, *, scores: bool) -> int:
@@ -151,28 +160,47 @@ def autocast_copies(shape: Shape, workload: Workload) -> int:
     """Copies of all trained layers in a lower precision, which autocast keeps until the forward pass is over."""
     if not workload.autocast:
         return 0
-    layers = shape.linear_parameters if workload.weights == "full" else shape.lora_parameters(workload.rank)
+    full = workload.weights == "full"
+    layers = shape.linear_parameters if full else shape.lora_parameters(workload.rank, workload.targets)
     return layers * workload.machine.compute_bytes
 
 
 def _head_gradient(shape: Shape, workload: Workload) -> int:
     """Gradient of the output head, which TRL sums in float32 before the rest of the backward pass begins."""
-    trains = workload.weights == "full" and workload.objective != "reward"
-    return shape.vocabulary * shape.hidden * FLOAT32 if trains else 0
+    trains = (workload.weights == "full" or workload.embeddings) and workload.objective != "reward"
+    return shape.embedding * FLOAT32 if trains else 0
 
 
 def _embedding_gradient(shape: Shape, workload: Workload) -> int:
     """Gradient of a tied embedding, which the end of the backward pass adds to that of the output head."""
-    tied = workload.weights == "full" and not shape.head
-    return shape.vocabulary * shape.hidden * workload.trained_bytes if tied else 0
+    tied = (workload.weights == "full" or workload.embeddings) and not shape.head
+    return shape.embedding * workload.trained_bytes if tied else 0
 
 
-def _framework(shape: Shape, workload: Workload, saved: int) -> int:
-    """Memory beside tensors: libraries, the driver, the heap. saved: bytes of the saved activations."""
+def _framework(shape: Shape, workload: Workload, transient: int) -> int:
+    """Memory beside tensors: libraries, the driver, the heap. transient: bytes that a step holds at its peak."""
     if workload.machine.device == "cuda":
         return CUDA_CONTEXT + CUBLAS
     # Weights in the dtype of their file are read from the mapped file, which stays mapped as a whole while one of them,
     # such as the embedding of a quantized model, is in use.
     from_file = workload.weights == "qlora" and shape.stored_bytes == workload.machine.compute_bytes
     mapped = shape.linear_parameters * shape.stored_bytes if from_file else 0
-    return IMPORTS + mapped + int(HEAP[workload.weights] * saved)
+    imports = IMPORTS + ONLINE * bool(workload.rollouts) + QUANTIZING * (workload.weights == "qlora")
+    heap = PACKED_HEAP if workload.packed else HEAP
+    return imports + mapped + int(heap * transient) + kept_kernels(shape, workload)
+
+
+def kept_kernels(shape: Shape, workload: Workload) -> int:
+    """Bytes that oneDNN keeps on a CPU for products of all sizes that a training meets.
+
+    Each number of tokens in a batch makes every product of a layer new: those of the linear layers and of the adapters,
+    forward and backward.
+    """
+    if workload.machine.device != "cpu" or workload.machine.compute_bytes != BF16:
+        return 0
+    sizes = {*shape.linears}
+    low_rank = {inputs for inputs, _ in sizes}, {outputs for _, outputs in sizes}
+    is_full = workload.weights == "full"
+    products = 3 * len(sizes) if is_full else 2 * len(sizes) + 3 * sum(map(len, low_rank))
+    sizes_met = workload.shapes * (NEW_SIZES if workload.packed else 1)
+    return int(KERNEL * min(KERNELS, products * sizes_met if workload.shapes else KERNELS))

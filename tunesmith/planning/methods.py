@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tunesmith.core.params import OBJECTIVES, Objective, WeightsKind
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
-from tunesmith.planning import memory
+from tunesmith.planning import fit, memory
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.memory import Memory
 from tunesmith.planning.model_shape import Shape
@@ -55,7 +55,7 @@ class Method:
     @property
     def fits(self) -> bool:
         """Whether the smallest useful batch fits."""
-        return self.memory.total <= self.budget
+        return self.memory.total <= fit.SHARE * self.budget
 
 
 def objectives_of_kinds(kinds: Sequence[RowKind]) -> list[Objective]:
@@ -81,10 +81,12 @@ def survey(
 
 
 def _method(shape: Shape, workload: Workload, budget: int) -> Method:
+    """The method with its layers recomputed only where it does not fit otherwise, as `checkpointing: auto` trains."""
+    workload = fit.with_recomputation(workload, fit.recompute(shape, workload, budget))
     return Method(
         workload=workload,
         memory=memory.predict(shape, workload),
-        largest=memory.largest(shape, workload, budget),
+        largest=fit.largest(shape, workload, budget),
         trainable=memory.trainable(shape, workload),
         artifact=memory.artifact(shape, workload),
         budget=budget,

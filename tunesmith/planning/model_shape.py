@@ -46,6 +46,7 @@ class Shape:
     """Counts and sizes of a model.
 
     parameters: of the whole model, tied ones once. linears: (in, out) of every linear layer but the output head.
+    names: theirs, in the same order.
     lora_rank_1: parameters of LoRA of rank 1. head: parameters of the output head, 0 where it is tied to the embedding.
     intermediate: width of the MLP that a token goes through (of all its experts together). positions: tokens of
     context. stored_bytes: bytes a parameter in the model's files.
@@ -54,6 +55,7 @@ class Shape:
     name: str
     parameters: int
     linears: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
     lora_rank_1: int
     head: int
     layers: int
@@ -76,9 +78,23 @@ class Shape:
         """Weights of the linear layers, which NF4 quantizes; without biases and without experts kept in one tensor."""
         return sum(inputs * outputs for inputs, outputs in self.linears)
 
-    def lora_parameters(self, rank: int) -> int:
+    @property
+    def embedding(self) -> int:
+        """Weights of the token embedding."""
+        return self.vocabulary * self.hidden
+
+    def adapted(self, targets: tuple[str, ...]) -> list[tuple[int, int]]:
+        """(in, out) of the linear layers that ``targets`` name, as peft matches names; of all where it is empty."""
+        if not targets:
+            return list(self.linears)
+        ends = tuple(f".{target}" for target in targets)
+        return [
+            size for size, name in zip(self.linears, self.names, strict=True) if name in targets or name.endswith(ends)
+        ]
+
+    def lora_parameters(self, rank: int, targets: tuple[str, ...] = ()) -> int:
         """Parameters of A: (rank, in) and B: (out, rank) for every adapted layer (Hu et al. 2021, section 4.1)."""
-        return rank * self.lora_rank_1
+        return rank * (sum(map(sum, self.adapted(targets))) if targets else self.lora_rank_1)
 
 
 def read(model: str) -> Shape:
@@ -107,17 +123,18 @@ def from_model(model: PreTrainedModel, *, name: str = "") -> Shape:
     """The shape of a transformers model on any device."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     width, heads = config.hidden_size, config.num_attention_heads
-    linears: list[tuple[int, int]] = [
-        module.weight.shape if isinstance(module, Conv1D) else (module.in_features, module.out_features)
-        for module in model.modules()
+    linears: dict[str, tuple[int, int]] = {
+        name: module.weight.shape if isinstance(module, Conv1D) else (module.in_features, module.out_features)
+        for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
-    ]
+    }
     tied = head.weight is model.get_input_embeddings().weight
     return Shape(
         name=name,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
-        linears=tuple(linears),
-        lora_rank_1=_lora_rank_1(model, linears),
+        linears=tuple(linears.values()),
+        names=tuple(linears),
+        lora_rank_1=_lora_rank_1(model, [*linears.values()]),
         head=0 if tied else head.weight.numel(),
         layers=config.num_hidden_layers,
         hidden=width,

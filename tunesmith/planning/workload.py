@@ -1,10 +1,14 @@
 """The workload of a training: the quantities that determine its memory."""
 
 from dataclasses import dataclass
+from typing import cast
 
 from tunesmith.core.journal import StartEvent
 from tunesmith.core.params import Objective, WeightsKind
+from tunesmith.models.settings import Optimizer
 
+SHORT = 512
+"""Tokens over which attention is computed in float32 on a CPU, at most (tunesmith/models/attention)."""
 BF16, FLOAT32 = 2, 4
 """Bytes a number."""
 
@@ -41,6 +45,12 @@ class Workload:
     rollouts: int = 0
     group: int = 1
     reference: bool = False
+    optimizer: Optimizer = "adamw"
+    accumulation: int = 1
+    shapes: int = 0
+    targets: tuple[str, ...] = ()
+    dora: bool = False
+    embeddings: bool = False
     trained_bytes: int = FLOAT32
     """Bytes of a number in trained weights; `tunesmith.models.weights.make_trainable_float32` makes it float32."""
 
@@ -56,24 +66,44 @@ class Workload:
 
     @property
     def row_by_row(self) -> bool:
-        """Whether packed rows attend one by one: without a mask and repeated keys, but with an output for each row."""
-        return self.objective == "sft" and self.machine.device == "cpu"
+        """Whether packed rows attend one by one, so that each has an output of its own, before they are joined."""
+        return self.packed and self.machine.device == "cpu"
+
+    @property
+    def attends_in_float32(self) -> bool:
+        """Whether attention is computed in float32 whatever the layers compute in: over short rows on a CPU, which
+        those of a long packed sequence may be, too (tunesmith/models/attention/packed_attention.py).
+        """
+        return self.machine.device == "cpu" and (self.packed or self.length <= SHORT)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows go through the model one after another, without padding, a mask or repeated keys and values.
+
+        Packed sequences do everywhere. Pairs and marks do on a GPU, and where layers are recomputed; elsewhere their
+        prompts are computed once (tunesmith/models/attention).
+        """
+        if self.objective == "sft":
+            return True
+        if self.objective == "reward":  # whose score is read at the end of each padded row
+            return False
+        return not self.rollouts and (self.machine.device == "cuda" or self.machine.checkpointing)
 
     @property
     def accumulates(self) -> bool:
-        """Whether a step accumulates the gradients of several batches."""
-        return self.rollouts > self.batch
+        """Whether a step sums the gradients of several batches, so that they exist during all forwards but one."""
+        return self.accumulation > 1 or self.rollouts > self.batch
 
     @property
     def passes(self) -> list["Pass"]:
         """The forward passes of one batch; their activations exist together.
 
-        Packed sequences are one row without padding (TRL's bfd), so that their mask grows with the square of batch
-        times length; on a CPU they attend one by one, without a mask (tunesmith/models/packed_attention.py). Prompts go
-        through the model once for all their completions, except where layers are recomputed (models/shared_prompts.py).
+        Packed rows are one row to the model. Other prompts go through it once for all their completions, except where
+        layers are recomputed (models/attention/shared_prompts.py).
         """
-        if self.objective == "sft":
-            return [Pass(1, self.batch * self.length, self.batch * self.length)]
+        if self.packed:
+            rows = 2 * self.batch if self.pairs else self.batch
+            return [Pass(1, rows * self.length, rows * self.length, rows)]
         if self.objective == "kto":  # whose pass for the KL keeps no activations
             return [Pass(self.batch, self.length, self.length)]
         rows, rows_of_prompt = (self.batch, self.group) if self.rollouts else (2 * self.batch, 2)
@@ -88,23 +118,38 @@ class Workload:
         return sum(forward.rows * forward.queries for forward in self.passes)
 
     @property
+    def pairs(self) -> bool:
+        """Whether an example is a pair, of two rows."""
+        return self.objective in ("dpo", "reward")
+
+    @property
+    def attended(self) -> int:
+        """Pairs of a token and an earlier one of its row, over all passes."""
+        total = 0
+        for forward in self.passes:
+            queries, keys = forward.queries // forward.packed, forward.keys // forward.packed
+            total += forward.rows * forward.packed * queries * (2 * keys - queries + 1) // 2
+        return total
+
+    @property
     def scored_tokens(self) -> int:
         """Tokens that the output head scores: those with a label (on a CPU, tunesmith/training/trainer_config.py)."""
-        return self.passes[-1].rows * self.completion if self.completion else self.labelled or self.tokens
+        forward = self.passes[-1]
+        most = forward.rows * forward.packed * self.completion if self.completion else self.tokens
+        return min(self.labelled or most, most)
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass: ``rows`` of ``queries`` tokens, each of which attends to up to ``keys`` tokens of its row."""
+    """One forward pass: ``rows`` of ``queries`` tokens, each of which attends to up to ``keys`` tokens of its row.
+
+    packed: the sequences that a row holds one after another, which attend to themselves without a mask; 1 under a mask.
+    """
 
     rows: int
     queries: int
     keys: int
-
-    @property
-    def mask(self) -> int:
-        """Entries of the attention mask."""
-        return self.rows * self.queries * self.keys
+    packed: int = 1
 
 
 def from_journal(start: StartEvent) -> Workload:
@@ -122,4 +167,10 @@ def from_journal(start: StartEvent) -> Workload:
         rollouts=step["rollouts"],
         group=step["group"],
         reference=step["reference"],
+        optimizer=cast("Optimizer", step.get("optimizer", "adamw")),
+        accumulation=step.get("accumulation", 1),
+        shapes=step.get("shapes", 0),
+        targets=tuple(step.get("targets", ())),
+        dora=step.get("dora", False),
+        embeddings=step.get("embeddings", False),
     )

@@ -112,7 +112,7 @@ def _check_pin(source: object, path: Path) -> None:
     revision = str(source.get("commit") or "main")
     if re.fullmatch(r"[0-9a-f]{40}", revision):
         return
-    from tunesmith.models import hub  # the only use of the network, and only where params.yaml is wrong
+    from tunesmith.models.base import hub  # the only use of the network, and only where params.yaml is wrong
 
     try:
         fix = f"write commit: {hub.commit(repo, revision)}, which is what {revision} is now"

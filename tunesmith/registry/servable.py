@@ -1,13 +1,11 @@
 """Check, before a model folder is registered, that an inference server can serve it.
 
-Servers support less than peft trains. vLLM refuses modules saved whole, DoRA, biases and ranks above its limit, and
-scales every layer by the one rank and alpha of the config, so it would serve rank and alpha patterns wrong without an
-error. The config is not trusted: ranks and names of tensors are read from the safetensors headers.
+Servers support less than peft trains (`models.servable_adapter`). The config is not trusted: ranks and names of tensors
+are read from the safetensors headers.
 """
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +13,15 @@ from safetensors import SafetensorError, safe_open
 
 from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import RegistryError
+from tunesmith.models import servable_adapter
+from tunesmith.models.servable_adapter import MERGE, Reason, rank_over_limit
 
 ADAPTER, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 Json = dict[str, Any]
 """A JSON object that another library wrote."""
 RANK_AXES = {".lora_A.weight": 0, ".lora_B.weight": 1}
 """The axis of the rank, by the suffix of the tensor's name. Shapes: A (rank, in), B (out, rank)."""
-UNSUPPORTED_FIELDS = {
-    "modules_to_save": "saves whole modules",
-    "lora_bias": "trains biases",
-    "trainable_token_indices": "trains single tokens",
-    "target_parameters": "adapts parameters that are not the weight of a layer",
-    "rank_pattern": "has different ranks by layer",
-    "alpha_pattern": "has different alphas by layer",
-    "layer_replication": "repeats layers",
-    **dict.fromkeys(("use_dora", "use_qalora", "use_bdlora"), "is a variant of LoRA"),
-    **dict.fromkeys(("alora_invocation_tokens", "arrow_config", "kasa_config"), "is a variant of LoRA"),
-    "monteclora_config": "is a variant of LoRA",
-}
-"""Fields of peft's LoraConfig that must be off, each with a description of an adapter that sets it."""
-
-MERGE = "merge it (package.merged in params.yaml) and register that"
 AGAIN = "train it again on this base (`dvc repro`)"
-
-
-@dataclass(frozen=True)
-class Reason:
-    """A reason that a model cannot be served, with its fix."""
-
-    text: str
-    fix: str
 
 
 def check(folder: Path, base: Path, on: Path | None, max_rank: int) -> None:
@@ -76,7 +53,7 @@ def reasons(folder: Path, base: Path, on: Path | None, max_rank: int) -> list[Re
         return [
             *problems,
             *_check_weights_under(origin, base, on),
-            *_check_config(folder, max_rank),
+            *servable_adapter.reasons(_read(folder / ADAPTER), max_rank),
             *_check_tensors(folder, max_rank),
         ]
     scorers = [name for name in _read(folder / "config.json").get("architectures") or [] if "Classification" in name]
@@ -156,21 +133,6 @@ def _ids(folder: Path) -> dict[str, int]:
         raise RegistryError(f"{path}: not a tokenizer ({error!r})", fix=AGAIN) from None
 
 
-def _check_config(folder: Path, max_rank: int) -> Iterator[Reason]:
-    config = _read(folder / ADAPTER)
-    if config.get("peft_type") != "LORA":
-        yield Reason(f"it is an adapter of kind {config.get('peft_type')}, not LoRA", MERGE)
-    if config.get("task_type") != "CAUSAL_LM":
-        yield Reason(f"it is for {config.get('task_type')} instead of answering", "register a policy")
-    for field, description in UNSUPPORTED_FIELDS.items():
-        if config.get(field):
-            yield Reason(f"it {description} ({field})", MERGE)
-    if config.get("bias", "none") != "none":
-        yield Reason(f"it trains biases (bias: {config['bias']})", MERGE)
-    if isinstance(rank := config.get("r"), int) and rank > max_rank:
-        yield _rank_over_limit(rank, max_rank)
-
-
 def _check_tensors(folder: Path, max_rank: int) -> Iterator[Reason]:
     """The tensors themselves must be those of a plain LoRA with the rank of the config."""
     others = sorted(path.name for path in folder.rglob("*.safetensors") if path != folder / WEIGHTS)
@@ -190,11 +152,7 @@ def _check_tensors(folder: Path, max_rank: int) -> Iterator[Reason]:
         actual = ", ".join(map(str, ranks)) or "none"
         yield Reason(f"{ADAPTER} says rank {config_rank}, its tensors have {actual}", "train it again: they must agree")
     if config_rank not in ranks and ranks and ranks[-1] > max_rank:
-        yield _rank_over_limit(ranks[-1], max_rank)
-
-
-def _rank_over_limit(rank: int, limit: int) -> Reason:
-    return Reason(f"its rank {rank} is over serve.max_lora_rank: {limit}", f"raise that in params.yaml, or {MERGE}")
+        yield rank_over_limit(ranks[-1], max_rank)
 
 
 def _shapes(path: Path) -> dict[str, list[int]]:

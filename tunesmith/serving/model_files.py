@@ -65,7 +65,7 @@ def _is_intact(folder: Path, digest: str) -> bool:
 
 def _fetch_base(origin: Lineage) -> Path:
     """Fetch the base from the source in params.yaml, if the model was trained on that base."""
-    from tunesmith.models import base_model  # imports torch
+    from tunesmith.models.base import base_model  # imports torch
 
     base, source = origin["base"], params.load(base_sources.Source, "base_model").root
     if base_sources.identify(source) != base["source"]:

@@ -76,9 +76,15 @@ class Checkpointer(TrainerCallback):
         profile: Profile,
         collator: object,
         tokens_of: Mapping[str, int],
+        *,
+        every: int = 1,
     ) -> None:
-        """collator: the trainer's; a `BatchRecorder` counts the rows. tokens_of: the tokens of each row, by its id."""
+        """collator: the trainer's; a `BatchRecorder` counts the rows. tokens_of: the tokens of each row, by its id.
+
+        every: a checkpoint is made after a multiple of so many steps.
+        """
         self.store, self.log, self.validator, self.profile, self.tokens_of = store, log, validator, profile, tokens_of
+        self.every = every
         self.recorder = collator if isinstance(collator, BatchRecorder) else None
         self.answers: list[str] = []
         self.start: Measurement | None = None
@@ -136,7 +142,7 @@ class Checkpointer(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         ends = control.should_training_stop or state.global_step >= state.max_steps  # an earlier one ends here again
-        if ends or self._saving or time.monotonic() - self._saved < self.interval:
+        if ends or self._saving or state.global_step % self.every or time.monotonic() - self._saved < self.interval:
             return
         self.store.check_room(self.bytes)
         self._save_began = time.monotonic()

@@ -19,25 +19,26 @@ START, when little was learned."""
 DISPLACED, RUINED = math.log(2), math.log(8)
 """Nats by which a token of a right answer has become less likely. Preference objectives push chosen answers down too
 (Razin et al. 2024), so that only a factor of two is doubtful there; after a factor of eight a model is lost."""
-NOT_LIKELIHOOD = ("margin", "reward", "completion_tokens", "kl")
-"""Numbers logged by the objectives whose loss is not the mean surprise of right answers."""
+NOT_LIKELIHOOD = ("margin", "kl")
+"""Numbers logged by the objectives on given rows whose loss is not the mean surprise of right answers."""
 
 Step = dict[str, float]
 Digests = dict[str, str]
 
 
-def check_steps(steps: Sequence[Step]) -> None:
+def check_steps(steps: Sequence[Step], *, online: bool = False) -> None:
     """Raise TrainingError where there was no step, or where the loss rose over the run by one standard error or more.
 
-    A smaller change of the loss, which may be noise, is left to `warnings`.
+    A smaller change of the loss, which may be noise, is left to `warnings`. online: a training on its own completions,
+    whose loss does not measure progress.
     """
     if not steps:
         raise TrainingError(
             "the training ended without a single step",
             fix="give it more rows, or lower the rows of a step (params.yaml); nothing was saved",
         )
-    losses = _losses(steps)
-    if len(losses) < FEWEST_STEPS:
+    losses = [step["loss"] for step in steps]
+    if online or len(losses) < FEWEST_STEPS:
         return
     rise, noise = _rise(losses)
     if rise >= noise:
@@ -140,15 +141,17 @@ def warnings(
     steps: Sequence[Step],
     preference: Preference | None = None,
     surprises: tuple[float | None, float | None] = (None, None),
+    *,
+    online: bool = False,
 ) -> list[str]:
     """Findings that do not stop a training, in words: signs of a gamed reward or of a learning rate that is too high,
-    and changes that may be noise. surprises: as `check_not_ruined` takes them.
+    and changes that may be noise. surprises: as `check_not_ruined` takes them. online: as `check_steps` takes it.
     """
     findings = []
-    losses = _losses(steps)
+    losses = [] if online else [step["loss"] for step in steps]
     if len(losses) >= FEWEST_STEPS and sum(_rise(losses)) > 0:
         findings.append(f"whether the loss fell over {len(losses)} steps cannot be told from noise")
-    findings += _swings(steps)
+    findings += [] if online else _swings(steps)
     before, after = surprises
     if before is not None and after is not None and after - before > (0 if preference is None else DISPLACED):
         findings.append(
@@ -192,11 +195,6 @@ def _swings(steps: Sequence[Step]) -> list[str]:
         f"the losses swing: {len(high)} of the last {len(later)} steps have up to {max(high):.3g}, none of the first "
         f"{START} had more than {worst:.3g}: is the learning rate too high?"
     ]
-
-
-def _losses(steps: Sequence[Step]) -> list[float]:
-    """The losses of a supervised training; empty for RL, whose loss does not measure progress."""
-    return [step["loss"] for step in steps if "reward" not in step and "completion_tokens" not in step]
 
 
 def _rise(losses: Sequence[float]) -> tuple[float, float]:

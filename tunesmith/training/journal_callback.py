@@ -45,9 +45,19 @@ class Recorder(TrainerCallback):
     and its rows.
     """
 
-    def __init__(self, log: Journal, rows_of: RowsOfStep, *, max_kl: float | None = None, epochs: float = 1) -> None:
-        """epochs: passes over the rows in one epoch of the trainer."""
-        self.log, self.rows_of, self.max_kl, self.epochs = log, rows_of, max_kl, epochs
+    def __init__(
+        self,
+        log: Journal,
+        rows_of: RowsOfStep,
+        *,
+        max_kl: float | None = None,
+        epochs: float = 1,
+        online: bool = False,
+    ) -> None:
+        """epochs: passes over the rows in one epoch of the trainer. online: whether it trains on its own completions,
+        so that its loss does not measure progress.
+        """
+        self.log, self.rows_of, self.max_kl, self.epochs, self.online = log, rows_of, max_kl, epochs, online
         self.steps: list[dict[str, float]] = []
         self.bar: tqdm[Any] | None = None
 
@@ -95,8 +105,7 @@ class Recorder(TrainerCallback):
             raise self._error(step, f"loss {loss}, gradient norm {norm}: not finite", "lower the learning rate")
         losses = [entry["loss"] for entry in self.steps]
         start, now = losses[:SETTLING], statistics.median(losses[-SUSTAINED:])
-        is_supervised = "completion_tokens" not in values  # the loss of RL does not measure progress
-        if is_supervised and len(losses) >= SETTLING + SUSTAINED and now > SPIKE * max(start):
+        if not self.online and len(losses) >= SETTLING + SUSTAINED and now > SPIKE * max(start):
             was = statistics.median(start)
             raise self._error(step, f"the loss spiked from {was:.3g} to {now:.3g}", "lower the learning rate")
         if len(self.steps) == CONSTANT:

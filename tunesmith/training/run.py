@@ -2,8 +2,8 @@
 
 import errno
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -11,61 +11,30 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import (
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
 )
 
-from tunesmith.core import checkpoints, files, journal, lineage, manifest, ready_rows
+from tunesmith.core import checkpoints, console, files, journal, lineage, manifest
 from tunesmith.core.checkpoints import Checkpoint, Store
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.core.manifest import Manifest
-from tunesmith.core.ready_rows import Row
-from tunesmith.models import generation, saving, weights
+from tunesmith.models import saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import checks
+from tunesmith.training import checks, fit, optimizers
 from tunesmith.training import spec as specs
 from tunesmith.training.checkpointer import Checkpointer
-from tunesmith.training.journal_callback import Recorder, RowsOfStep
-from tunesmith.training.measurements import Graded, Measurement, Preference, RightAnswers
+from tunesmith.training.entries.common import Entry
+from tunesmith.training.entries.online import Online
+from tunesmith.training.journal_callback import Recorder
 from tunesmith.training.spec import TrainingSpec
-from tunesmith.training.trainer_config import one_precision, patch_trl
+from tunesmith.training.trainer_config import BatchRecorder, one_precision, patch_trl, schedule_of, set_decay
 from tunesmith.training.validation import Validator
-
-PROBE_TOKENS = 32
-"""Longest answer to a probe prompt."""
-UNMEASURED = (
-    "  no validation rows: the last step is kept, and nothing shows how the model does on rows that it did not learn; "
-    "data.<dataset>.splits gives it some"
-)
-SHOWN = 4
-"""Answers to probe prompts that are printed; all are in the journal."""
-
-
-@dataclass(frozen=True)
-class Watch:
-    """The measurements of a training before, during and after its steps. Those left out are not taken."""
-
-    probes: list[Row] = field(default_factory=list)
-    """Rows whose prompts are answered before and after the training; empty for a reward model."""
-    rows_of: RowsOfStep = lambda step: []
-    """The rows of a step, for errors."""
-    measure: Callable[[], Measurement] | None = None
-    """Measures the model on the validation split; None where that has no rows."""
-    start: Measurement | None = None
-    """The measurement at the start, where it is known without measuring."""
-    max_kl: float | None = None
-    """The KL divergence to the reference policy, in nats a token, above which the training stops."""
-    signal: dict[str, float] | None = None
-    """The journal's `signal` event, where the reward was probed."""
-    epochs: float = 1
-    """Passes over the rows in one epoch of the trainer, whose data set may hold each row several times."""
-    files: dict[str, str] = field(default_factory=dict)
-    """The contents of files, by name, that stay beside the checkpoints until the training is done."""
+from tunesmith.training.watch import Watch, answer_probes, check_end, measure_start
 
 
 def train(
@@ -82,9 +51,11 @@ def train(
     One that was killed goes on from its newest checkpoint. tokens_of: the tokens of each row that the trainer records,
     padding not counted; by default, those count that the policy read and wrote.
     Raises TrainingError where a check of `training.checks` or `training.journal_callback` fails; nothing is saved then.
-    Raises ResourceError where the disk has no room for a checkpoint, and BusyError while another process trains this.
+    Raises ResourceError where the disk has no room for a checkpoint, or the device too little memory. Raises BusyError
+    while another process trains this.
     """
     model = trainer.model
+    optimizers.prepare(trainer, spec.entry.optimizer)
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()
@@ -98,12 +69,13 @@ def train(
                 files.write_text(store.folder / name, text)
             checkpoint = store.newest()
             if checkpoint is None:
-                log.write("start", **specs.about(spec, profile))
+                log.write("start", **specs.about(spec, policy, profile))
             else:
                 log.repeat(journal.read(checkpoint.folder / journal.NAME))
                 log.write("resume", step=checkpoint.step, exact=profile.device == "cpu")
                 print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
-            used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
+            with _memory_suffices(spec, policy, profile):
+                used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
             _save(model, policy, origin, work)
             saving.write_card(work, spec.out.name, origin)
             trainable, total = weights.count_parameters(model)
@@ -122,6 +94,22 @@ def closing_line(spec: TrainingSpec) -> str:
     end = journal.first(journal.read(spec.out / journal.NAME), "end")
     digest = manifest.read(spec.out).weights_digest[:12]
     return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
+
+
+@contextmanager
+def _memory_suffices(spec: TrainingSpec, policy: OpenModel, profile: Profile) -> Iterator[None]:
+    """Raise ResourceError, with what to lower, where the device runs out of memory."""
+    try:
+        yield
+    except Exception as error:
+        if (exhausted := console.out_of_memory(error)) is None:
+            raise
+        raise fit.out_of_memory(exhausted, spec, policy, profile) from error
+
+
+def _reused(entry: Entry) -> int:
+    """The steps on the same completions, which TRL's trainers would write anew after a resume."""
+    return entry.num_iterations if isinstance(entry, Online) else 1
 
 
 class Used(TypedDict):
@@ -156,10 +144,14 @@ def _train_and_check(
     model = trainer.model
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     validator = Validator(log, watch.measure, spec.entry, store)
-    saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of)
-    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs)
+    set_decay(trainer, spec.entry)
+    if isinstance(trainer.data_collator, BatchRecorder):
+        trainer.data_collator.schedule = schedule_of(trainer)
+    saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of, every=_reused(spec.entry))
+    online = isinstance(spec.entry, Online)
+    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs, online=online)
     if checkpoint is None:
-        _measure_start(log, model, policy.tokenizer, watch, validator, saver)
+        measure_start(log, model, policy.tokenizer, watch, validator, saver)
     else:
         saver.go_on(checkpoint)
         recorder.steps = journal.steps(journal.read(log.path))
@@ -173,7 +165,7 @@ def _train_and_check(
         checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=saver.peak_memory_bytes,
     )
-    checks.check_steps(recorder.steps)
+    checks.check_steps(recorder.steps, online=online)
     checks.check_signal(recorder.steps)
     if spec.examples and step == trainer.state.max_steps:
         checks.check_rows(spec.examples, saver.rows(step))
@@ -182,49 +174,10 @@ def _train_and_check(
         (frozen, weights.digests(model, trained=False)),
         (trained, weights.digests(model, trained=True)),
     )
-    checks.check_answers_moved(saver.answers, _answer_probes(log, "after", model, policy.tokenizer, watch.probes))
+    checks.check_answers_moved(saver.answers, answer_probes(log, "after", model, policy.tokenizer, watch.probes))
     end = watch.measure and (validator.measured.get(used["kept"]) or watch.measure())
-    _check_end(log, recorder.steps, saver.start, end)
+    check_end(log, recorder.steps, saver.start, end, online=online)
     return used
-
-
-def _measure_start(
-    log: Journal,
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    watch: Watch,
-    validator: Validator,
-    saver: Checkpointer,
-) -> None:
-    """Measure the model before its first step; ``saver`` keeps what is compared with its end."""
-    if watch.signal is not None:
-        log.write("signal", **watch.signal)
-    saver.answers = _answer_probes(log, "before", model, tokenizer, watch.probes)
-    saver.start = watch.start or (watch.measure and watch.measure())
-    if saver.start is None:
-        print(UNMEASURED)
-    else:
-        validator.write(0, saver.start)
-        _show(log, "before", saver.start)
-
-
-def _check_end(log: Journal, steps: list[dict[str, float]], start: Measurement | None, end: Measurement | None) -> None:
-    """Raise TrainingError where held-out rows show that the training failed; write warnings to the journal."""
-    if end is not None:
-        _show(log, "after", end)
-    surprises = _surprise(start), _surprise(end)
-    checks.check_not_ruined(*surprises)
-    if isinstance(end, RightAnswers):
-        checks.check_stops(end.ends)
-    if isinstance(end, Preference):
-        checks.check_prefers(end)
-    for text in checks.warnings(steps, end if isinstance(end, Preference) else None, surprises):
-        log.write("warning", text=text)
-        print(f"  warning: {text}")
-
-
-def _surprise(measured: Measurement | None) -> float | None:
-    return None if measured is None or isinstance(measured, Graded) else measured.surprise
 
 
 def _run(
@@ -243,32 +196,6 @@ def _run(
         if is_full or not saver.store.has_room(saver.bytes):
             raise saver.store.no_room(f"writing failed with {saver.store.free()} free ({error})") from error
         raise
-
-
-def _answer_probes(
-    log: Journal,
-    when: str,
-    model: PreTrainedModel | PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[Row],
-) -> list[str]:
-    answers = generation.answer(model, tokenizer, rows, max_new_tokens=PROBE_TOKENS)
-    for row, completion in zip(rows, answers, strict=True):
-        log.write("sample", when=when, **ready_rows.asked(row), completion=completion)
-    for row, completion in zip(rows[:SHOWN], answers, strict=False):
-        print(f"  {when}: {row['prompt'][-1]['content'][:80]!r} -> {completion[:80]!r}")
-    return answers
-
-
-def _show(log: Journal, when: str, measured: Measurement) -> None:
-    """Print a measurement, and write a preference to the journal."""
-    if not isinstance(measured, Preference):
-        return
-    log.write("held_out", when=when, **asdict(measured))
-    interval = f"[{100 * measured.low:.1f}, {100 * measured.high:.1f}]"
-    print(
-        f"  {when}: {100 * measured.accuracy:.1f}% {interval} of {measured.pairs} held-out pairs preferred as labelled"
-    )
 
 
 def _save(

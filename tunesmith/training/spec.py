@@ -1,8 +1,10 @@
 """The specification of one training, as its journal and its lineage record it."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from peft import LoraConfig, PeftModel
 
 from tunesmith.core import journal, lineage, manifest
 from tunesmith.core.journal import Trained
@@ -23,6 +25,8 @@ TITLES: dict[Objective, str] = {
     "grpo": "GRPO",
 }
 """The name of each objective in the name of a method, such as "SFT with LoRA"."""
+SCORING_HEADS = {"classifier", "score"}
+"""The modules that peft trains in full, beside the adapter, in any model that scores."""
 
 
 def trained(rows: list[Row], tokens: Sequence[int] | None = None) -> dict[str, Trained]:
@@ -48,6 +52,8 @@ class LargestStep:
     rollouts: int = 0
     group: int = 1
     reference: bool = False
+    shapes: int = 0
+    accumulation: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,9 +89,8 @@ class TrainingSpec:
         return {self.objective: {self.out.name: self.entry.model_dump(mode="json")}}
 
 
-def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
+def about(spec: TrainingSpec, policy: OpenModel, profile: Profile) -> dict[str, object]:
     """The fields of the journal's `start` event that describe the training."""
-    adapter = spec.entry.adapter
     return {
         "model": spec.out.name,
         "method": spec.method,
@@ -97,13 +102,38 @@ def about(spec: TrainingSpec, profile: Profile) -> dict[str, object]:
         "datasets": spec.datasets,
         "rows": spec.rows,
         "device": profile.name,
-        "largest_step": asdict(spec.largest_step)
-        | {
-            "rank": adapter.rank if adapter else 0,
-            "device": profile.device,
-            "dtype_bytes": profile.dtype.itemsize,
-            "checkpointing": profile.gradient_checkpointing,
-        },
+        "largest_step": step_event(spec.entry, adapter_of(policy), spec.largest_step, profile),
+    }
+
+
+def adapter_of(policy: OpenModel) -> LoraConfig | None:
+    """The adapter that trains: a new one, or that of the start."""
+    return policy.model.peft_config["default"] if isinstance(policy.model, PeftModel) else None
+
+
+def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, profile: Profile) -> journal.LargestStep:
+    """The largest step of a training, as its journal records it. adapter: the one that trains."""
+    named = adapter.target_modules if adapter else None
+    every = isinstance(named, str) or any("." in name for name in named or [])  # as peft writes all-linear: by paths
+    whole = {*(adapter.modules_to_save or [])} if adapter else set()
+    return {
+        "batch": step.batch,
+        "length": step.length,
+        "completion": step.completion,
+        "labelled": step.labelled,
+        "rollouts": step.rollouts,
+        "group": step.group,
+        "reference": step.reference,
+        "rank": adapter.r if adapter else 0,
+        "device": profile.device,
+        "dtype_bytes": profile.dtype.itemsize,
+        "checkpointing": profile.gradient_checkpointing,
+        "shapes": step.shapes,
+        "accumulation": step.accumulation,
+        "optimizer": entry.optimizer,
+        "targets": [] if every else sorted(named or []),
+        "dora": adapter is not None and adapter.use_dora,
+        "embeddings": bool(whole - SCORING_HEADS),
     }
 
 

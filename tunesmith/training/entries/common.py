@@ -3,10 +3,18 @@
 from typing import Annotated, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
-from tunesmith.models.settings import Lora
+from tunesmith.models.settings import Lora, Optimizer
 
 USUAL_SIZE = 4096
 """The hidden size of the models of 7 to 8 billion parameters for which published defaults were chosen."""
@@ -55,14 +63,24 @@ class Entry(Section):
     """Peak learning rate; null: by `default_rate`, from the objective's rate, the weights and the model's size."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the learning rate rises to its peak."""
-    scheduler: Literal["linear", "cosine", "constant"] = "linear"
-    """The learning rate after its peak: it falls to 0 in a line or a half cosine, or stays."""
+    scheduler: Literal["linear", "cosine", "constant", "wsd"] = "linear"
+    """The learning rate after its peak: it falls to 0 in a line or a half cosine, stays, or stays until `decay_share`
+    of the steps are left and then falls (wsd: warm up, stay, decay; Hu et al. 2024)."""
+    decay_share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of the steps in which the learning rate of wsd falls to 0; other schedulers do not read it."""
+    optimizer: Optimizer = "adamw"
+    """adamw (Loshchilov and Hutter 2019), the same with moments in 8 bits (adamw_8bit) that may move to the machine's
+    memory where the GPU's is full (paged_adamw_8bit), adafactor (Shazeer and Stern 2018), or muon (Jordan et al. 2024)
+    for matrices, with adamw for all else."""
     weight_decay: NonNegativeFloat = 0.0
-    """Decay of the trained weights, biases and norms left out (Loshchilov and Hutter 2019)."""
+    """Decay of the trained weights, biases and norms left out."""
     max_grad_norm: PositiveFloat = 1.0
     """The norm to which larger gradients are scaled down."""
     batch_size: PositiveInt = 8
     """Examples that go through the model at once."""
+    checkpointing: Literal["auto", "always", "never"] = "auto"
+    """Whether layers are computed again in the backward pass, which takes a third more time and far less memory; auto:
+    where `tunesmith plan` says that the training does not fit otherwise."""
     seed: NonNegativeInt = 20
     """Seed of everything random: the order of the rows, the adapter's initial values, dropout, sampled answers."""
     probes: NonNegativeInt = 16
@@ -80,6 +98,17 @@ class Entry(Section):
     patience: PositiveInt | None = None
     """Measurements in a row without a new best after which the training stops; null: never."""
 
+    @model_validator(mode="after")
+    def _decay_follows_warmup(self) -> Self:
+        if self.scheduler == "wsd" and self.warmup_share + self.decay_share > 1:
+            raise ValueError("warmup_share and decay_share of the scheduler wsd are more than all steps together")
+        return self
+
+    @model_validator(mode="after")
+    def _adapter_fits(self) -> Self:
+        self.lora.check_fits(self.weights)
+        return self
+
     def at_size(self, hidden_size: int) -> Self:
         """The entry with a learning rate: that of its params, or else the default for a model of this hidden size."""
         rate = self.learning_rate or default_rate(self.full_rate, self.weights, hidden_size)
@@ -89,6 +118,27 @@ class Entry(Section):
     def adapter(self) -> Lora | None:
         """The adapter that trains; None where all weights do."""
         return None if self.weights == "full" else self.lora
+
+
+class Batched(Entry):
+    """A training on given rows, a number of batches of them a step."""
+
+    @property
+    def examples_a_step(self) -> int:
+        """Those of all batches of a step."""
+        return self.batch_size * self.gradient_accumulation
+
+    gradient_accumulation: PositiveInt = 1
+    """Batches a step: their gradients are added, with the memory of one."""
+    tokens_per_step: PositiveInt | None = None
+    """Tokens that a step trains on, about; batch_size and gradient_accumulation then follow from it, from the length of
+    the rows and from the memory that `tunesmith plan` predicts. null: they are what they say."""
+
+    @model_validator(mode="after")
+    def _tokens_or_batches(self) -> Self:
+        if self.tokens_per_step is not None and self.gradient_accumulation > 1:
+            raise ValueError("tokens_per_step decides gradient_accumulation: leave one of them out")
+        return self
 
 
 class Continued(Entry):

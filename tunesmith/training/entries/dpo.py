@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
-from tunesmith.training.entries.common import Continued
+from tunesmith.training.entries.common import Batched, Continued
 
 Loss: TypeAlias = Literal[
     "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard", "aot", "aot_unpaired",
@@ -20,7 +20,7 @@ def _weighted(losses: Any) -> Any:
     return dict.fromkeys(names, 1.0) if isinstance(names, list) else losses
 
 
-class Dpo(Continued):
+class Dpo(Continued, Batched):
     """Direct preference optimization (Rafailov et al. 2023) from pairs, held to the model it starts from."""
 
     full_rate = 1e-6
@@ -38,7 +38,7 @@ class Dpo(Continued):
     max_length: PositiveInt = 1024
     """Tokens of a prompt with its longer completion; a longer pair stops the training before it begins."""
     batch_size: PositiveInt = 8
-    """Pairs a step."""
+    """Pairs that go through the model at once."""
 
     @model_validator(mode="after")
     def _smoothing_is_read(self) -> "Dpo":

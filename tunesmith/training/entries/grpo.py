@@ -18,10 +18,9 @@ class Grpo(Online):
     """Verifiers with their weights, such as {number: 1.0}. Required."""
     loss_type: Literal["dapo", "grpo", "dr_grpo", "bnpo", "cispo", "sapo"] = "dapo"
     """The loss as TRL names it: how the tokens of answers of different lengths are weighed, and what is clipped."""
-    epsilon: PositiveFloat = 0.2
-    """The distance below 1 to which the ratio of probabilities to those at sampling is clipped."""
-    epsilon_high: PositiveFloat | None = None
-    """The distance above 1; null: epsilon. DAPO (Yu et al. 2025) takes 0.28."""
+    delta: PositiveFloat | None = None
+    """The bound of the ratio where the advantage is negative, which epsilon does not clip there (INTELLECT-2); null:
+    none. Above 1 + epsilon_high, and with loss_type grpo, dr_grpo, bnpo or dapo."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
     """Whether each token has a ratio of its own, or an answer one for all (GSPO, Zheng et al. 2025)."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
@@ -32,6 +31,16 @@ class Grpo(Online):
     probe: Annotated[int, Field(ge=2)] = 4
     """Answers a prompt that the starting policy gives before training; prompts whose answers all score the same are
     left out, since they teach nothing."""
+
+    @model_validator(mode="after")
+    def _delta_bounds_what_is_clipped(self) -> "Grpo":
+        if self.delta is None:
+            return self
+        if self.loss_type not in ("grpo", "dr_grpo", "bnpo", "dapo"):
+            raise ValueError(f"delta is read by the losses grpo, dr_grpo, bnpo and dapo, not by {self.loss_type}")
+        if self.delta <= 1 + (self.epsilon_high or self.epsilon):
+            raise ValueError("delta must be above 1 + epsilon_high, or answers better than the others teach nothing")
+        return self
 
     @model_validator(mode="after")
     def _refusals_are_backed(self) -> "Grpo":

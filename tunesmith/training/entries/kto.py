@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from tunesmith.training.entries.common import Continued
+from tunesmith.training.entries.common import Batched, Continued
 
 
-class Kto(Continued):
+class Kto(Continued, Batched):
     """Kahneman-Tversky optimization (Ethayarajh et al. 2024) from answers marked good or bad, held to its start."""
 
     full_rate = 1e-6
@@ -26,4 +26,4 @@ class Kto(Continued):
     max_length: PositiveInt = 1024
     """Tokens of a prompt with its answer; a longer row stops the training before it begins."""
     batch_size: Annotated[int, Field(ge=2)] = 8
-    """Answers a step; each is compared with the batch's others."""
+    """Answers that go through the model at once; each is compared with the batch's others."""

@@ -24,6 +24,15 @@ class Online(Continued):
     """Tokens; a longer prompt stops the training before it begins."""
     max_new_tokens: PositiveInt = 256
     """Tokens of a completion, at most."""
+    num_iterations: PositiveInt = 1
+    """Optimizer steps on the same completions; from the second on, the policy is no longer the one that wrote them, and
+    epsilon bounds how far it goes. Must divide steps."""
+    epsilon: PositiveFloat = 0.2
+    """The distance below 1 to which the ratio of probabilities to those at sampling is clipped."""
+    epsilon_high: PositiveFloat | None = None
+    """The distance above 1; null: epsilon. DAPO (Yu et al. 2025) takes 0.28."""
+    mask_truncated_completions: bool = False
+    """Whether completions that max_new_tokens cut off are left out of the loss."""
     temperature: PositiveFloat = 1.0
     """Sampling temperature of the completions."""
     beta: NonNegativeFloat = 0.0
@@ -35,6 +44,12 @@ class Online(Continued):
     def _batches_fill_a_step(self) -> "Online":
         if self.prompts * self.group % self.batch_size:
             raise ValueError(f"batch_size must divide prompts x group ({self.prompts} x {self.group})")
+        return self
+
+    @model_validator(mode="after")
+    def _iterations_fill_the_steps(self) -> "Online":
+        if self.steps % self.num_iterations:
+            raise ValueError(f"num_iterations must divide steps ({self.steps})")
         return self
 
     @model_validator(mode="after")

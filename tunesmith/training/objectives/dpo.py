@@ -10,6 +10,7 @@ from trl import DPOConfig, DPOTrainer
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import ReferenceRow
 from tunesmith.models import preference_pairs
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.preference_pairs import Pair
@@ -17,7 +18,7 @@ from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.measurements import Preference
 from tunesmith.training.objectives import pair_batches
-from tunesmith.training.trainer_config import common
+from tunesmith.training.trainer_config import WeighedBatches, common
 
 
 class Reference:
@@ -39,8 +40,8 @@ class Reference:
         return [self.values[pair.id] for pair in pairs]
 
 
-class PairTrainer(DPOTrainer):
-    """TRL's trainer over tokenized pairs with their reference log-probabilities; each prompt is computed once."""
+class PairTrainer(WeighedBatches, DPOTrainer):
+    """TRL's trainer over tokenized pairs with their reference log-probabilities: each prompt once, or no padding."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
@@ -56,6 +57,7 @@ def make_trainer(
     policy: OpenModel, train: list[Pair], reference: Reference, dpo: Dpo, profile: Profile, scratch: Path
 ) -> PairTrainer:
     """TRL's trainer, with the log-probabilities of ``reference`` in place of a reference policy."""
+    attend_packed(policy.model)
     config = DPOConfig(
         **common(dpo, profile, scratch),
         beta=dpo.beta,
@@ -68,7 +70,7 @@ def make_trainer(
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
     )
-    pairs = pair_batches.in_order(train, dpo.batch_size, seed=dpo.seed, epochs=dpo.epochs)
+    pairs = pair_batches.in_order(train, dpo.examples_a_step, seed=dpo.seed, epochs=dpo.epochs)
     chosen, rejected = zip(*reference.of(pairs), strict=True)
     rows = pair_batches.columns(pairs) | dict(zip(pair_batches.REFERENCE, (chosen, rejected), strict=True))
     with preserve_trainable(policy.model):

@@ -11,6 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 from tunesmith.core import checkpoints, files
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
@@ -31,7 +32,7 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
 
     Raises TrainingError where `verifier_rewards.check_rollouts` finds no signal.
     """
-    rows = rows[: grpo.steps * grpo.prompts]
+    rows = rows[: grpo.steps // grpo.num_iterations * grpo.prompts]
     size = max(1, grpo.batch_size // grpo.probe)
     answers = []
     for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True):
@@ -81,6 +82,7 @@ def make_trainer(
     policy: OpenModel, prompts: Dataset, score: Score, grpo: Grpo, profile: Profile, scratch: Path
 ) -> Trainer:
     """TRL's trainer: advantages within a group, the reference policy a copy of the start."""
+    attend_packed(policy.model)
     with preserve_trainable(policy.model):
         trainer = Trainer(
             policy.model,
@@ -88,8 +90,7 @@ def make_trainer(
             args=GRPOConfig(
                 **arguments(grpo, profile, scratch),
                 loss_type=grpo.loss_type,
-                epsilon=grpo.epsilon,
-                epsilon_high=grpo.epsilon_high,
+                delta=grpo.delta,
                 importance_sampling_level=grpo.importance_sampling_level,
                 scale_rewards=grpo.scale_rewards,
             ),

@@ -7,6 +7,7 @@ KL divergence the loss compares prompts with answers to others: those of the sam
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
@@ -16,15 +17,18 @@ from trl import KTOConfig, KTOTrainer
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import attend_packed
+from tunesmith.models.attention.unpadded_rows import UnpaddedRows
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import batch_order, measurements
 from tunesmith.training.entries.kto import Kto
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
-from tunesmith.training.trainer_config import BatchRecorder, common
+from tunesmith.training.trainer_config import BatchRecorder, WeighedBatches, common
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,17 @@ class Mark:
         return len(self.prompt) + len(self.completion)
 
 
-class MarkTrainer(KTOTrainer):
-    """TRL's trainer over tokenized answers with their reference log-probabilities."""
+class MarkTrainer(WeighedBatches, KTOTrainer):
+    """TRL's trainer over tokenized answers with their reference log-probabilities, without padding."""
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        return super()._compute_loss(UnpaddedRows(model), inputs, return_outputs)
 
 
 def encode(
@@ -87,7 +94,7 @@ def weights(marks: Sequence[Mark], kto: Kto) -> tuple[float, float]:
 
 def in_order(marks: Sequence[Mark], kto: Kto) -> list[Mark]:
     """``marks`` in the order in which they train: TRL's KTO takes that of the rows, in each epoch the same."""
-    return batch_order.in_batches(marks, lambda mark: mark.length, kto.batch_size, seed=kto.seed)
+    return batch_order.in_batches(marks, lambda mark: mark.length, kto.examples_a_step, seed=kto.seed)
 
 
 def mismatched(marks: Sequence[Mark], batch_size: int) -> list[Tokens]:
@@ -105,6 +112,7 @@ def mismatched(marks: Sequence[Mark], batch_size: int) -> list[Tokens]:
 
 def make_trainer(policy: OpenModel, marks: Sequence[Mark], kto: Kto, profile: Profile, scratch: Path) -> MarkTrainer:
     """TRL's trainer, with the log-probabilities that the policy gives now in place of a reference policy."""
+    attend_packed(policy.model)
     desirable, undesirable = weights(marks, kto)
     config = KTOConfig(
         **common(kto, profile, scratch),
@@ -181,4 +189,12 @@ def largest_step(marks: Sequence[Mark], batch_size: int) -> LargestStep:
         batch=batch_size,
         length=max(mark.length for mark in marks),
         completion=max(len(mark.completion) for mark in marks),
+        shapes=2 * len({mark.length for mark in marks}),
+    )
+
+
+def batchable(marks: Sequence[Mark]) -> Batchable:
+    """What batches are made of; each has an answer to compare another with."""
+    return Batchable(
+        lambda batch: largest_step(marks, batch), fmean(mark.length for mark in marks), len(marks), least=2
     )

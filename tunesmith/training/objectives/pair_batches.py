@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tunesmith.models.attention.shared_prompts import SharedPrompts
 from tunesmith.models.log_probs import padded
 from tunesmith.models.preference_pairs import Pair
-from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import batch_order, measurements
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder
@@ -21,15 +22,22 @@ REFERENCE = ("ref_chosen_logps", "ref_rejected_logps")
 
 def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
     """A batch of pairs that are all as long as the longest."""
+    completions = {max(len(pair.chosen), len(pair.rejected)) for pair in pairs}
     return LargestStep(
         batch=batch_size,
         length=max(pair.length for pair in pairs),
-        completion=max(max(len(pair.chosen), len(pair.rejected)) for pair in pairs),
+        completion=max(completions),
+        shapes=len(completions) + len({len(pair.prompt) for pair in pairs}),
     )
 
 
+def batchable(pairs: Sequence[Pair]) -> Batchable:
+    """What batches are made of."""
+    return Batchable(lambda batch: largest_step(pairs, batch), fmean(pair.tokens for pair in pairs), len(pairs))
+
+
 def collate(features: list[dict[str, Any]], pad: int) -> dict[str, Tensor]:
-    """A batch: the chosen conversations, then the rejected ones, laid out for `tunesmith.models.shared_prompts`.
+    """A batch: the chosen conversations, then the rejected ones, laid out for `models.attention.shared_prompts`.
 
     input_ids, attention_mask and completion_mask have the shape (2 x pairs, tokens), reference values (pairs).
     """
@@ -51,9 +59,9 @@ def shared(model: Any, inputs: dict[str, Tensor]) -> SharedPrompts:
     return SharedPrompts(model, inputs["input_ids"].shape[1] - begin)
 
 
-def in_order(pairs: list[Pair], batch_size: int, *, seed: int, epochs: int) -> list[Pair]:
-    """``pairs`` in the order in which they train, over all epochs."""
-    return batch_order.in_batches(pairs, lambda pair: pair.length, batch_size, seed=seed, epochs=epochs)
+def in_order(pairs: list[Pair], step: int, *, seed: int, epochs: int) -> list[Pair]:
+    """``pairs`` in the order in which they train, over all epochs. step: the number of pairs that a step takes."""
+    return batch_order.in_batches(pairs, lambda pair: pair.length, step, seed=seed, epochs=epochs)
 
 
 def columns(pairs: list[Pair]) -> dict[str, Sequence[object]]:

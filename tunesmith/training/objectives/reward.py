@@ -18,16 +18,20 @@ from tunesmith.training import measurements
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.measurements import Preference
 from tunesmith.training.objectives import pair_batches
-from tunesmith.training.trainer_config import common
+from tunesmith.training.trainer_config import WeighedBatches, common
 
 
-class PairTrainer(RewardTrainer):
+class SharedPromptTrainer(RewardTrainer):
     """TRL's trainer over tokenized pairs; each prompt is computed once."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **settings: Any) -> Any:
         shared = pair_batches.shared(model, inputs)
         conversations = {name: inputs[name] for name in ("input_ids", "attention_mask")}
         return super().compute_loss(shared, conversations, *args, **settings)
+
+
+class PairTrainer(WeighedBatches, SharedPromptTrainer):
+    """The same, with every pair of a step at equal weight."""
 
 
 def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: Profile, scratch: Path) -> PairTrainer:
@@ -39,7 +43,7 @@ def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: 
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
     )
-    pairs = pair_batches.in_order(train, reward.batch_size, seed=reward.seed, epochs=reward.epochs)
+    pairs = pair_batches.in_order(train, reward.examples_a_step, seed=reward.seed, epochs=reward.epochs)
     with preserve_trainable(scorer.model):
         return PairTrainer(
             scorer.model,

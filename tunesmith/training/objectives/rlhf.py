@@ -10,6 +10,7 @@ from trl import RLOOConfig, RLOOTrainer
 
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens
@@ -67,11 +68,17 @@ def make_trainer(
 ) -> Trainer:
     """TRL's trainer: an answer's advantage is over the other answers to its prompt, after the KL penalty."""
     watched = [] if rlhf.verifier is None else [Score({rlhf.verifier: 1.0})]
+    attend_packed(policy.model)
     with preserve_trainable(policy.model):
         trainer = Trainer(
             policy.model,
             reward_funcs=[scorer, *watched],
-            args=RLOOConfig(**arguments(rlhf, profile, scratch), reward_weights=[1.0, *(0.0 for _ in watched)]),
+            args=RLOOConfig(
+                **arguments(rlhf, profile, scratch),
+                reward_weights=[1.0, *(0.0 for _ in watched)],
+                normalize_advantages=rlhf.normalize_advantages,
+                reward_clip_range=rlhf.reward_clip_range,
+            ),
             train_dataset=prompts,
             processing_class=policy.tokenizer,
         )

@@ -15,12 +15,13 @@ from trl.trainer.utils import add_fused_lm_head
 from tunesmith.core.errors import DataError, TrainingError
 from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.models import chat, device, generation
+from tunesmith.models.attention.shared_prompts import SharedPrompts
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
-from tunesmith.models.shared_prompts import SharedPrompts
 from tunesmith.training import batch_order
 from tunesmith.training.entries.online import Online
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Graded
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import common
@@ -40,6 +41,10 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
         "shuffle_dataset": False,  # `dataset` has shuffled them
         "num_generations": online.group,
         "max_completion_length": online.max_new_tokens,
+        "num_iterations": online.num_iterations,
+        "epsilon": online.epsilon,
+        "epsilon_high": online.epsilon_high,
+        "mask_truncated_completions": online.mask_truncated_completions,
         "temperature": online.temperature,
         # TRL would load the reference of a policy without adapter from disk, where its start need not be.
         "beta": 0.0 if online.weights == "full" else online.beta,
@@ -73,7 +78,7 @@ def dataset(rows: list[Row], online: Online) -> Dataset:
 
     prompt, which is its turns and its tools, and row are JSON, since Arrow would give all messages the same fields.
     """
-    drawn = batch_order.drawn(rows, online.steps * online.prompts, seed=online.seed)
+    drawn = batch_order.drawn(rows, online.steps // online.num_iterations * online.prompts, seed=online.seed)
     columns = {
         "row_id": [row["id"] for row in drawn],
         "prompt": [json.dumps([row["prompt"], row.get("tools")]) for row in drawn],
@@ -82,16 +87,22 @@ def dataset(rows: list[Row], online: Online) -> Dataset:
     return Dataset.from_dict(columns)
 
 
-def largest_step(online: Online, longest_prompt: int) -> LargestStep:
+def largest_step(online: Online, longest_prompt: int, batch_size: int) -> LargestStep:
     """The completions of a step, each as long as it may be. longest_prompt: in tokens."""
     return LargestStep(
-        batch=online.batch_size,
+        batch=batch_size,
         length=longest_prompt + online.max_new_tokens,
         completion=online.max_new_tokens,
         rollouts=online.prompts * online.group,
         group=online.group,
         reference=online.beta > 0,
+        shapes=min(online.steps, longest_prompt) + online.max_new_tokens,
     )
+
+
+def batchable(online: Online, longest_prompt: int) -> Batchable:
+    """What batches are made of."""
+    return Batchable(lambda batch: largest_step(online, longest_prompt, batch))
 
 
 def check_agreement(policy: OpenModel, rows: list[Row], online: Online) -> float:
@@ -185,7 +196,7 @@ class Rollouts:
         self, model: Any, ids: Any, mask: Any, completion: int, *args: Any, **options: Any
     ) -> Any:
         """completion: tokens of a row that are the completion."""
-        shared = SharedPrompts(self.accelerator.unwrap_model(model), completion)
+        shared = SharedPrompts(model, completion)
         trainer: Any = super()
         with self.accelerator.autocast():
             return trainer._get_per_token_logps_and_entropies(shared, ids, mask, completion, *args, **options)

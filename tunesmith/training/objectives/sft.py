@@ -1,27 +1,33 @@
 """Supervised fine-tuning: rows become tokens, and TRL's trainer packs them."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from transformers import PreTrainedTokenizerBase
-from trl import SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer, pack_dataset
 
+from tunesmith.core.errors import ResourceError
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.device import Profile
+from tunesmith.models.float8 import use_float8
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
-from tunesmith.models.packed_attention import packs_exactly, use_row_by_row
 from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.sft import Sft
+from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import RightAnswers
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import BatchRecorder, common
 
+PACKING = "bfd"
+"""TRL's name of best-fit packing."""
 Examples = dict[str, chat.Example]
 """Tokens of rows, by row id; of a row that makes several examples, those of earlier turns by "<row id>#<number>"."""
 
@@ -49,28 +55,60 @@ def tokens(rows: list[Row], examples: Examples, sft: Sft) -> list[int]:
     return [sft.epochs * lengths[row["id"]] for row in rows]
 
 
-def largest_step(examples: Examples, sft: Sft) -> LargestStep:
-    """A batch of full sequences, in which the share of trained tokens is that of the examples."""
+def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
+    """A batch of full sequences, in which the share of trained tokens is that of the examples.
+
+    Packed batches differ in their number of tokens.
+    """
     trained = sum(sum(example.completion_mask) for example in examples.values())
-    share = trained / sum(len(example.input_ids) for example in examples.values())
-    labelled = round(share * sft.batch_size * sft.max_length)
-    return LargestStep(batch=sft.batch_size, length=sft.max_length, labelled=labelled)
+    total = sum(len(example.input_ids) for example in examples.values())
+    size = batch_size * sft.max_length
+    shapes = min(size, math.ceil(sft.epochs * total / size))
+    labelled = round(trained / total * size)
+    return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled, shapes=shapes)
+
+
+def batchable(examples: Examples, sft: Sft, sequences: int) -> Batchable:
+    """What batches are made of. sequences: the number that an epoch has."""
+    tokens = sum(len(example.input_ids) for example in examples.values()) / sequences
+    return Batchable(lambda batch: largest_step(examples, sft, batch), tokens, sequences)
+
+
+def packs(policy: OpenModel, examples: Examples) -> bool:
+    """Whether the model keeps packed rows apart: the two longest examples get the logits that each gets alone."""
+    attend_packed(policy.model)
+    longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
+    return packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1])
+
+
+def sequences(examples: Examples, sft: Sft, *, packing: bool) -> int:
+    """The number of sequences that an epoch has: packed ones, or examples."""
+    if not packing:
+        return len(examples)
+    rows = Dataset.from_dict({"input_ids": [example.input_ids for example in examples.values()]})
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        return len(pack_dataset(rows, sft.max_length, PACKING))
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def make_trainer(policy: OpenModel, examples: Examples, sft: Sft, profile: Profile, scratch: Path) -> SFTTrainer:
     """TRL's trainer over packed examples, or over padded ones where the model cannot keep packed rows apart.
 
-    Packing is best-fit: rows are put together, never cut, and attend only to themselves (position ids restart at each
-    row, and the attention mask is built from them). The two longest examples show whether they do.
+    Packing is best-fit: rows are put together, never cut, and attend only to themselves (`models.attention`).
+    Raises ResourceError for `float8` or `compile` on a machine that has nothing of them.
     """
-    if profile.device == "cpu":
-        use_row_by_row(policy.model)
-    trainer = _trainer(policy, examples, sft, profile, scratch, packing=True)
-    longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
-    together = {"input_ids": longest[0] + longest[-1], "seq_lengths": [len(longest[0]), len(longest[-1])]}
-    if not packs_exactly(policy.model, trainer.data_collator([together]), longest[-1]):
+    packing = packs(policy, examples)
+    if not packing:
         print("  not packed: in this model, rows that are packed together change each other")
-        trainer = _trainer(policy, examples, sft, profile, scratch, packing=False)
+    trainer = _trainer(policy, examples, sft, profile, scratch, packing=packing)
+    if sft.compile and profile.device == "cpu":
+        raise ResourceError("compile is for a GPU: on a CPU it takes minutes, and gains none back", fix="leave it out")
+    if sft.float8:
+        use_float8(policy.model, profile)
     ids = {tuple(example.input_ids): row for row, example in examples.items()}
     trainer.data_collator = BatchRecorder(trainer.data_collator, lambda feature: _rows(feature, ids))
     return trainer
@@ -84,9 +122,10 @@ def _trainer(
         num_train_epochs=sft.epochs,
         max_length=sft.max_length,
         packing=packing,
-        packing_strategy="bfd",
+        packing_strategy=PACKING,
         completion_only_loss=True,
         neftune_noise_alpha=sft.neftune,
+        torch_compile=sft.compile,
     )
     columns = {
         "input_ids": [example.input_ids for example in examples.values()],

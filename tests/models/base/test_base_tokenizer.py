@@ -6,7 +6,8 @@ from transformers import PreTrainedTokenizerFast
 
 from tunesmith.core.errors import IntegrityError
 from tunesmith.core.ready_rows import Conversation
-from tunesmith.models import base_tokenizer, chat, chat_template
+from tunesmith.models import chat, chat_template
+from tunesmith.models.base import base_tokenizer
 
 
 def conversation(number: int) -> Conversation:

@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tunesmith.core import lineage, manifest
 from tunesmith.core.errors import BaseModelError, UnreachableBaseError
-from tunesmith.models import base_model, saving
+from tunesmith.models import saving
+from tunesmith.models.base import base_model
 from tunesmith.models.base_sources import Folder, Hub, Package, Template
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

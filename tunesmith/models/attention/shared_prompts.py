@@ -15,11 +15,13 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.nn.parallel import DistributedDataParallel
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-PER_TOKEN = ("log_probs", "entropy", "mean_logits", "is_top1")
-"""Fields that TRL's fused head returns for every token, (batch, tokens - 1)."""
+from tunesmith.models.attention.packed_attention import attends_packed, backbone
+from tunesmith.models.attention.unpadded_rows import PER_TOKEN, UnpaddedRows
+
 CACHE = ("past_key_values", "cache")[
     "cache" in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
 ]
@@ -30,19 +32,23 @@ class SharedPrompts:
     """A model, called as TRL's trainers call it, that computes identical prompts once.
 
     completion: columns of the completions. Where prompts cannot be shared (a layer with a sliding window, gradient
-    checkpointing, which cannot use a cache, or prompts of one token) it is the plain model.
+    checkpointing, which cannot use a cache, prompts of one token, or a model that DDP has wrapped, whose gradients
+    would miss the prompts) or should not be (`fewer_tokens`, and the loss that balances experts, which is over all
+    tokens), rows are computed without padding (`UnpaddedRows`).
     """
 
-    def __init__(self, model: PreTrainedModel | PeftModel, completion: int) -> None:
+    def __init__(self, model: Any, completion: int) -> None:
         self.model, self.completion = model, completion
 
     def __call__(self, *, input_ids: Tensor, attention_mask: Tensor, **settings: Any) -> Any:
         """The model's output. Per-token outputs, which ``labels`` asks for, keep their width: zeros for the prompt."""
         begin = input_ids.shape[1] - self.completion - 1  # a prompt's last token predicts the completion's first
         position_ids = positions(attention_mask)
+        balanced = settings.get("output_router_logits", False)
+        if balanced or not self.shares(input_ids, attention_mask):
+            inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+            return UnpaddedRows(self.model)(**inputs, **settings)
         cache = prompt_cache(self.model, input_ids[:, :begin], attention_mask[:, :begin])
-        if cache is None:
-            return self.model(input_ids=input_ids, attention_mask=attention_mask, position_ids=position_ids, **settings)
         if "labels" in settings:
             settings["labels"] = settings["labels"][:, begin:]
         output = self.model(
@@ -57,16 +63,41 @@ class SharedPrompts:
                 setattr(output, name, pad(getattr(output, name), (begin, 0)))
         return output
 
+    def shares(self, input_ids: Tensor, attention_mask: Tensor) -> bool:
+        """Whether prompts of this batch can be shared, and should be."""
+        begin = input_ids.shape[1] - self.completion - 1
+        if isinstance(self.model, DistributedDataParallel) or _empty_cache(self.model, begin) is None:
+            return False
+        if not attends_packed(self.model):
+            return True
+        unique = _unique(input_ids[:, :begin], attention_mask[:, :begin])[0]
+        shared = unique.shape[0] * begin + input_ids.shape[0] * (self.completion + 1)
+        return fewer_tokens(shared, int(attention_mask.sum()), input_ids.device.type)
+
+
+def fewer_tokens(shared: int, unpadded: int, device: str) -> bool:
+    """Whether a batch with shared prompts computes so many tokens fewer than without padding that it is faster.
+
+    On a CPU, where a token costs about the same either way, any fewer. On a GPU half: what shares a cache attends
+    under a mask, outside of FlashAttention, and copies the cache for every row. So pairs are computed without padding
+    there, and groups of rollouts share a prompt that is longer than their answers.
+    """
+    return shared <= (unpadded if device == "cpu" else unpadded // 2)
+
 
 @contextmanager
 def single_head_product(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     """Multiply the last hidden states of a whole batch by the output head at once, in inference.
 
     They are a slice, which torch 2.13 multiplies row by row, each with a copy of the whole weight, unless the weight
-    requires a gradient (`should_fold` in ATen's LinearAlgebra.cpp); under an adapter it does not. 32 rows of
-    SmolLM2-135M copied 1.8 GB and took three times as long. No gradient is computed here.
+    requires a gradient (`should_fold` in ATen's LinearAlgebra.cpp); under an adapter it does not. On a CPU 32 rows of
+    SmolLM2-135M copied 1.8 GB and took three times as long; a GPU multiplies without a copy, and is left alone. No
+    gradient is computed here.
     """
     weight = model.get_output_embeddings().weight
+    if weight.device.type != "cpu":
+        yield
+        return
     required = weight.requires_grad
     weight.requires_grad_(True)
     try:
@@ -80,16 +111,22 @@ def prompt_cache(model: PreTrainedModel | PeftModel, ids: Tensor, mask: Tensor) 
 
     None where the model or the tokens do not allow it (see `SharedPrompts`).
     """
-    if not ids.shape[1] or (model.training and getattr(model, "is_gradient_checkpointing", False)):
+    cache = _empty_cache(model, ids.shape[1])
+    if cache is None:
         return None
-    cache = DynamicCache(config=model.config)
-    if any(type(layer) is not DynamicLayer for layer in cache.layers):
-        return None
-    unique, row = torch.unique(torch.cat([ids, mask], dim=1), dim=0, return_inverse=True)
+    unique, row = _unique(ids, mask)
     prompts, attended = unique.chunk(2, dim=1)
-    _backbone(model)(input_ids=prompts, attention_mask=attended, position_ids=positions(attended), **{CACHE: cache})
+    backbone(model)(input_ids=prompts, attention_mask=attended, position_ids=positions(attended), **{CACHE: cache})
     cache.batch_select_indices(row)
     return cache
+
+
+def _empty_cache(model: PreTrainedModel | PeftModel, tokens: int) -> DynamicCache | None:
+    """A cache for prompts of ``tokens`` tokens, or None where there can be none (see `SharedPrompts`)."""
+    if not tokens or (model.training and getattr(model, "is_gradient_checkpointing", False)):
+        return None
+    cache = DynamicCache(config=model.config)
+    return cache if all(type(layer) is DynamicLayer for layer in cache.layers) else None
 
 
 def positions(mask: Tensor) -> Tensor:
@@ -97,8 +134,7 @@ def positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def _backbone(model: PreTrainedModel | PeftModel) -> torch.nn.Module:
-    """The model without its output head, since a cache needs no logits."""
-    full = model.get_base_model() if hasattr(model, "get_base_model") else model
-    backbone: torch.nn.Module = full.base_model
-    return backbone
+def _unique(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The different rows of token ids beside their mask, (unique, 2 x tokens), and which of them each row is."""
+    unique, row = torch.unique(torch.cat([ids, mask], dim=1), dim=0, return_inverse=True)
+    return unique, row

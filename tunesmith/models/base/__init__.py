@@ -1,0 +1,1 @@
+"""The base model: where it comes from, its pin, and its files as a model folder."""
