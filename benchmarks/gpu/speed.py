@@ -13,6 +13,7 @@ from transformers import set_seed
 from benchmarks import random_models
 from benchmarks.gpu import clock, flops, shapes
 from benchmarks.gpu.clock import Clock
+from tunesmith.core.ready_rows import ReferenceRow
 from tunesmith.models import chat, device
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -204,8 +205,8 @@ def dpo(settings: Settings) -> Result:
         probes=0,
     )
     pairs = random_pairs(settings, shape.vocabulary)
-    values = [{"id": pair.id, "chosen": -100.0, "rejected": -100.0} for pair in pairs]
-    reference = dpo_objective.Reference(values, Path("-"))  # type: ignore[arg-type]
+    values: list[ReferenceRow] = [{"id": pair.id, "chosen": -100.0, "rejected": -100.0} for pair in pairs]
+    reference = dpo_objective.Reference(values, Path("-"))
     with tempfile.TemporaryDirectory() as scratch:
         trainer = dpo_objective.make_trainer(policy, pairs, reference, entry, profile, Path(scratch))
         built = clock.now() - began

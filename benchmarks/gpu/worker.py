@@ -51,8 +51,8 @@ def _import() -> list[str]:
     """Import what parts share; the libraries that are not installed."""
     named = {library for part in parts.PARTS for library in part.needs}
     missing = sorted(name for name in named if find_spec(name) is None)
-    if "datasets" not in missing:
-        _check_place(str(find_spec("datasets").origin))  # type: ignore[union-attr]
+    if (found := find_spec("datasets")) is not None:
+        _check_place(str(found.origin))
     for name in ("torch", "transformers", "peft", "trl.trainer.sft_trainer", "trl.trainer.grpo_trainer"):
         if name.partition(".")[0] not in missing:
             import_module(name)

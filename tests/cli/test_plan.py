@@ -9,11 +9,13 @@ import data_sets as data
 import pytest
 from click.testing import CliRunner
 
-from tunesmith.cli import plan
+from tunesmith.cli import plan, plan_entries
 from tunesmith.cli.main import main
 from tunesmith.core import ready_rows
 from tunesmith.planning import hardware, methods, model_shape
 from tunesmith.planning.workload import CPU
+from tunesmith.training.entries.dpo import Dpo
+from tunesmith.training.entries.sft import Sft
 
 ROOT = Path(__file__).parents[2]
 ASKED, RIGHT, WRONG = (
@@ -190,3 +192,13 @@ def test_a_method_that_bears_its_batch_is_chosen_before_one_that_is_lighter() ->
     assert smaller is not None
     assert smaller.workload.weights == "lora"
     assert methods.lightest([replace(method, budget=0, largest=None) for method in group]) is None
+
+
+@pytest.mark.parametrize(("init", "rank"), [("default", 4), ("pissa", 8)])
+def test_a_training_from_an_adapter_is_planned_with_the_one_that_will_be_saved(init: str, rank: int) -> None:
+    """PiSSA's is saved at twice its rank, once, however many trainings follow."""
+    first = Sft(dataset="d", lora={"rank": 4, "init": init})
+    second, third = (Dpo(dataset="d", start=start, lora={"rank": 2, "init": init}) for start in ("first", "second"))
+    trainings: Any = {"first": ("sft", first), "second": ("dpo", second), "third": ("dpo", third)}
+    ranks = [plan_entries._adapter(entry, trainings) for _, entry in trainings.values()]
+    assert [adapter and adapter.r for adapter in ranks] == [4, rank, rank]

@@ -104,18 +104,20 @@ def _examples(entry: Entry, tokenizer: PreTrainedTokenizerBase, section: str) ->
     raise TypeError(type(entry))
 
 
-def _adapter(entry: Entry, trainings: Mapping[str, tuple[Objective, Entry]]) -> LoraConfig | None:
-    """The adapter that an entry trains: that of the model it starts from, if that one has an adapter, or a new one."""
+def _adapter(
+    entry: Entry, trainings: Mapping[str, tuple[Objective, Entry]], *, saved: bool = False
+) -> LoraConfig | None:
+    """The adapter that an entry trains: that of the model it starts from, if that one has an adapter, or a new one.
+
+    saved: as its model folder will have it, at twice the rank where its initial values are taken out of the weights.
+    """
     if entry.weights == "full":
         return None
     if isinstance(entry, Continued) and entry.start in trainings and trainings[entry.start][1].weights != "full":
         if (layout.MODELS / entry.start / ADAPTER).exists():
             return LoraConfig.from_pretrained(str(layout.MODELS / entry.start))
-        start = trainings[entry.start][1]
-        adapter = _adapter(start, trainings)
-        if adapter is not None and start.lora.init in FROM_WEIGHTS:
-            adapter.r *= 2  # as such an adapter is saved
-        return adapter
+        return _adapter(trainings[entry.start][1], trainings, saved=True)
     lora = entry.lora
+    rank = 2 * lora.rank if saved and lora.init in FROM_WEIGHTS else lora.rank
     whole = ["embed_tokens"] if lora.embeddings else None
-    return LoraConfig(r=lora.rank, target_modules=lora.targets, use_dora=lora.dora, modules_to_save=whole)
+    return LoraConfig(r=rank, target_modules=lora.targets, use_dora=lora.dora, modules_to_save=whole)

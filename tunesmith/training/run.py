@@ -112,6 +112,16 @@ def _reused(entry: Entry) -> int:
     return entry.num_iterations if isinstance(entry, Online) else 1
 
 
+def _check_patience(spec: TrainingSpec, watch: Watch) -> None:
+    """Raise TrainingError where a training is to stop by measurements that there are none of."""
+    if spec.entry.patience is not None and watch.measure is None:
+        raise TrainingError(
+            f"{spec.objective}.{spec.out.name}.patience: the validation split has no rows to measure, so that nothing "
+            "would stop the training",
+            fix="give it some (data.<dataset>.splits; KTO needs good and bad ones), or set patience to null",
+        )
+
+
 class Used(TypedDict):
     """The part of the journal's `end` that the steps determine."""
 
@@ -135,12 +145,7 @@ def _train_and_check(
     tokens_of: Mapping[str, int],
 ) -> Used:
     """Train, and leave the weights to keep in the trainer's model. Raises TrainingError where a check fails."""
-    if spec.entry.patience is not None and watch.measure is None:
-        raise TrainingError(
-            f"{spec.objective}.{spec.out.name}.patience: the validation split has no rows to measure, so that nothing "
-            "would stop the training",
-            fix="give it some (data.<dataset>.splits; KTO needs good and bad ones), or set patience to null",
-        )
+    _check_patience(spec, watch)
     model = trainer.model
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     validator = Validator(log, watch.measure, spec.entry, store)

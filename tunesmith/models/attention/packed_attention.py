@@ -1,9 +1,8 @@
 """Attention for packed sequences, by the offsets of their rows and without a mask; and a proof that rows do not meet.
 
-Packed rows attend only within themselves. torch's fused attention needs a mask for that, with an entry for every two
-tokens of the sequence, and computes everything that the mask throws away: for eight rows of 128 tokens, eight times the
-work. Here the rows' offsets take the place of the mask: on a GPU in torch's kernel for rows of different lengths
-(FlashAttention 2, which is also what the package flash-attn would add), elsewhere row by row. A model with soft caps
+Packed rows attend only within themselves. torch's fused attention needs a mask for that, and computes all that the mask
+throws away: for eight rows, eight times the work. Here the rows' offsets take its place: on a GPU in torch's kernel for
+rows of different lengths (FlashAttention 2, as in the package flash-attn), elsewhere row by row. A model with soft caps
 or sinks, which neither computes, attends row by row in its own way.
 """
 
