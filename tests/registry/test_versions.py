@@ -5,11 +5,14 @@ import os
 import random
 import shutil
 import socket
+import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import mlflow
 import pytest
 from click.testing import CliRunner
 from registered_versions import NAME, SIGNING, fetch_version, folder, register, unprobed
@@ -175,6 +178,36 @@ def test_added_removed_and_renamed_files_are_refused(
         fetch()
     with pytest.raises((IntegrityError, RegistryError)):
         promotion.promote(registry, NAME, "1", signing=SIGNING, probe=unprobed)
+
+
+def test_files_that_still_arrive_do_not_hide_why_a_download_failed(
+    fetch: Callable[[], versions.VersionFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    download, writers, stopped = mlflow.artifacts.download_artifacts, list[threading.Thread](), threading.Event()
+
+    def fail_early(address: str, *, dst_path: str, **settings: str) -> str:
+        if "evidence" in address:
+            return str(download(address, dst_path=dst_path, **settings))
+
+        def write(written: int = 0) -> None:
+            while not stopped.is_set():
+                folder, written = Path(dst_path, "artifacts", "model"), written + 1
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / str(written)).touch()
+
+        writers.append(threading.Thread(target=write))  # as MLflow's own, which go on
+        writers[0].start()
+        while not Path(dst_path, "artifacts", "model", "1").exists():
+            time.sleep(0.001)
+        raise mlflow.MlflowException("no more files can be listed")
+
+    monkeypatch.setattr(mlflow.artifacts, "download_artifacts", fail_early)
+    try:
+        with pytest.raises(RegistryError, match="no more files can be listed"):
+            fetch()
+    finally:
+        stopped.set()
+        writers[0].join()
 
 
 SAME: dict[str, Callable[[Stored], object]] = {

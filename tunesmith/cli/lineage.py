@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.text import Text
@@ -16,7 +15,7 @@ from tunesmith.registry.provenance.lineage_tree import Node
 from tunesmith.registry.provenance.records import Records
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings
-from tunesmith.registry.tracker import Names
+from tunesmith.registry.tracker import Names, download_folder
 
 SHORT = 12
 """Characters of a digest that the tree shows."""
@@ -28,7 +27,7 @@ MARKS = {"verified": ("✓", "green"), "differs": ("✗", "bold red"), "unreacha
 def run(which: str, *, verify: bool, as_json: bool) -> bool:
     """Print the lineage of a model, a version or an alias; return whether nothing in it differs from its record."""
     names, signing, root = params.load(Names, "registry"), params.load(Settings, "signing").root, Path.cwd()
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         records = Records(Registry(), names.model, signing, root, Path(scratch))
         node = tree(records, which)
         if verify:

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tunesmith.core import params
 from tunesmith.registry import ledger, versions
@@ -11,7 +10,7 @@ from tunesmith.registry.provenance.rebuild import Original
 from tunesmith.registry.provenance.sameness import Scores
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings
-from tunesmith.registry.tracker import Names
+from tunesmith.registry.tracker import Names, download_folder
 from tunesmith.registry.versions import VersionFiles
 
 
@@ -21,7 +20,7 @@ def run(which: str, into: Path | None, *, keep: bool, anyway: bool) -> bool:
     registry = Registry()
     chain = ledger.read(registry, names.model, signing).verified(names.model)
     version = versions.choose(registry, names.model, which, signing, chain)
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         fetched = versions.fetch(registry, names.model, version, Path(scratch), signing, chain)
         original = Original(fetched.claims["model"], fetched.folder, scores(fetched))
         outcome = rebuild.reproduce(original, Path.cwd(), into=into, keep=keep, anyway=anyway)

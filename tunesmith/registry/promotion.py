@@ -8,13 +8,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tunesmith.core.errors import IntegrityError, RegistryError
 from tunesmith.registry import ledger, versions
 from tunesmith.registry.ledger import CHAMPION
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
+from tunesmith.registry.tracker import download_folder
 from tunesmith.registry.trust import known_history
 from tunesmith.registry.trust.chain import ID_LENGTH, Chain, Entry, Move
 from tunesmith.registry.versions import STATEMENT_TAG, VersionFiles
@@ -48,7 +48,7 @@ def promote(
     head = chain.head(alias)
     if head is not None and (head.version, head.statement) == (version.number, version.tags[STATEMENT_TAG]):
         return _complete(registry, name, alias, head, signing)
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         files = versions.fetch(registry, name, version, Path(scratch), signing, chain)
         _check_claims(name, files, chain, alias, reason)
         probe(files)
@@ -101,7 +101,7 @@ def rollback(
             f"{name} has had no {alias} before this one", fix="promote another version: `tunesmith promote`"
         )
     version = versions.choose(registry, name, target.version, signing, chain)
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         files = versions.fetch(registry, name, version, Path(scratch), signing, chain)
         if files.digest != target.digest:
             raise versions.changed(name, version, f"it was promoted with digest {target.digest[:12]}")

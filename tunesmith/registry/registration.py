@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypedDict
 
 from tunesmith.core import manifest
@@ -24,6 +23,7 @@ from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER, LoggedMod
 from tunesmith.registry.mlmodel import Loading
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
+from tunesmith.registry.tracker import download_folder
 from tunesmith.registry.trust.chain import Chain
 from tunesmith.registry.versions import (
     EVIDENCE_FOLDER,
@@ -82,7 +82,7 @@ def register(
     ledger.create(registry, name, signing)
     champion = ledger.read(registry, name, signing).verified(name).head(ledger.CHAMPION)
     logged = registry.ensure_logged(run, folder.name, own.digest)
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         around = Path(scratch)
         mlmodel.write(around, logged, folder, loading)
         claims: Claims = {
@@ -112,7 +112,7 @@ def register(
             version = versions.choose(registry, name, number, signing)
             chain = _record(registry, version, claims, statement_id, signing)
             version = versions.choose(registry, name, number, signing)  # another process may have set its tag
-            with TemporaryDirectory() as scratch:
+            with download_folder() as scratch:
                 versions.fetch_statement(registry, name, version, Path(scratch), signing, chain)
             registry.finish_logged(logged, registered=(name, number))
             return number
@@ -131,7 +131,7 @@ def _find_statement(registry: Registry, logged: LoggedModel, claims: Claims, sig
     version = next(registered, None)
     if version is None:
         return None
-    with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
+    with download_folder() as scratch, suppress(IntegrityError, RegistryError):
         signed = versions.fetch(registry, name, version, Path(scratch), signing, None).claims
         files = {file: digest for file, digest in signed["files"].items() if file != MODEL_SIGNATURE_FILE}
         if {**signed, "files": files, "sequence": 0} == claims:
@@ -155,7 +155,7 @@ def _sign(registry: Registry, folder: Path, claims: Claims, files: Mapping[str, 
         STATEMENT_FILE: statement.text,
         SIGNATURE_FILE: statement.signature,
     }
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         for file, content in evidence.items():
             (Path(scratch) / file).write_text(content)
         registry.upload(claims["run"], Path(scratch), f"{EVIDENCE_FOLDER}/{statement.id}")
@@ -167,7 +167,7 @@ def _check_upload(
 ) -> None:
     """Read the model and its evidence back. Raises IntegrityError where they are not the ones that were signed."""
     tags = {MODEL_TAG: claims["model"], DIGEST_TAG: claims["digest"], STATEMENT_TAG: statement.id}
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         planned = Version("to be made", claims["run"], tags, logged.address)
         versions.fetch(registry, claims["of"], planned, Path(scratch), signing, None)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -181,6 +182,15 @@ FIXES = {
     "does not know its own name gets it by --allowed-hosts",
 }
 """The fix for a refused request, by HTTP status."""
+
+
+def download_folder(beside: Path | None = None) -> TemporaryDirectory[str]:
+    """A temporary folder for what is downloaded, within ``beside`` or where temporary files go.
+
+    Where a download fails, MLflow's threads may still write to the folder while it is removed, and what they write
+    then must not hide the reason of the failure.
+    """
+    return TemporaryDirectory(dir=beside, ignore_cleanup_errors=True)
 
 
 @contextmanager

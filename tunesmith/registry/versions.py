@@ -15,7 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NotRequired, TypedDict
 
 from tunesmith.core import manifest
@@ -26,6 +25,7 @@ from tunesmith.registry import signing as signatures
 from tunesmith.registry.logged_models import DIGEST_TAG, MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing, Withdrawn
+from tunesmith.registry.tracker import download_folder
 from tunesmith.registry.trust.chain import Chain
 
 MODEL_TAG, STATEMENT_TAG = "tunesmith.model", "tunesmith.statement"
@@ -164,7 +164,7 @@ def fetch(
     statement, signer, evidence = fetch_statement(registry, name, version, into, signing, chain)
     folder = into / MODEL_FOLDER
     shutil.rmtree(folder, ignore_errors=True)
-    with TemporaryDirectory(dir=into) as scratch:
+    with download_folder(into) as scratch:
         logged = registry.download(version.source, Path(scratch))
         if logged.name != MODEL_FOLDER:
             downloaded = logged / MODEL_FOLDER
@@ -258,7 +258,7 @@ def last_sequence(registry: Registry, run: str, signing: Signing) -> int:
     """
     last, place = 0, f"{registry.artifacts(run)}/{EVIDENCE_FOLDER}"
     for statement_id in registry.folders(run, EVIDENCE_FOLDER):
-        with TemporaryDirectory() as scratch, suppress(IntegrityError, RegistryError):
+        with download_folder() as scratch, suppress(IntegrityError, RegistryError):
             statement = _read_statement(registry.download(f"{place}/{statement_id}", Path(scratch)))
             signatures.verify_text(statement.text, statement.signature, signing, withdrawn=True)
             if statement.claims["run"] == run:

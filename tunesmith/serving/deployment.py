@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tunesmith.core import manifest
 from tunesmith.core.errors import IntegrityError, ServingError
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
+from tunesmith.registry.tracker import download_folder
 from tunesmith.registry.versions import VersionFiles
 from tunesmith.serving import engine, model_cache, model_files, probes
 from tunesmith.serving.attended import Attend, attended
@@ -90,7 +90,7 @@ class Deployment:
 
 def fetch(registry: Registry, name: str, version: Version, signing: Signing) -> Candidate:
     """Fetch a version as a candidate. Raises what `model_files.fetch` and `read_candidate` raise."""
-    with TemporaryDirectory() as scratch:
+    with download_folder() as scratch:
         return read_candidate(model_files.fetch(registry, name, version, Path(scratch), signing))
 
 
