@@ -13,7 +13,7 @@ from registered_versions import NAME, SIGNING, register, stored, unprobed
 from tunesmith.cli import lineage
 from tunesmith.cli.main import main
 from tunesmith.core import manifest
-from tunesmith.core.errors import EngineError, IntegrityError
+from tunesmith.core.errors import ContainerError, IntegrityError
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.provenance.lineage_tree import Node, Proof
 from tunesmith.registry.registered_models import Registry, Version
@@ -177,10 +177,10 @@ def test_an_image_is_looked_up_by_its_digest_in_the_engine_of_this_machine(monke
 
 def test_an_image_cannot_be_looked_up_without_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     def absent() -> None:
-        raise EngineError("no Docker engine answers", fix="start one")
+        raise ContainerError("no Docker engine answers", fix="start one")
 
     monkeypatch.setattr(docker, "connect", absent)
-    with pytest.raises(EngineError, match="no Docker engine answers"):
+    with pytest.raises(ContainerError, match="no Docker engine answers"):
         lineage.find_image("sha256:" + "0" * 64)
 
 

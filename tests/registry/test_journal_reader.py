@@ -10,7 +10,7 @@ import pytest
 from mlflow.utils.validation import _validate_metric, path_not_unique
 
 from tunesmith.core import journal
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.registry import journal_reader
 from tunesmith.registry.journal_reader import JournalReader
 
@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_finite_is_read_as_null() -> None:
     ],
 )
 def test_a_line_that_no_training_writes_is_refused_by_its_number(content: bytes, message: str) -> None:
-    with pytest.raises(EngineError, match=f"the journal of dpo is refused: {message}"):
+    with pytest.raises(ContainerError, match=f"the journal of dpo is refused: {message}"):
         read(content, "dpo", "k1")
 
 
@@ -116,7 +116,7 @@ def test_a_line_that_no_training_writes_is_refused_by_its_number(content: bytes,
 @pytest.mark.parametrize("event", [STEP, END])
 def test_a_name_that_the_tracker_would_refuse_is_refused_here(name: str, event: dict[str, Any]) -> None:
     assert path_not_unique(name)
-    with pytest.raises(EngineError, match=r"the journal is refused: line 2: .* the tracker would"):
+    with pytest.raises(ContainerError, match=r"the journal is refused: line 2: .* the tracker would"):
         read(lines(START, event | {name: 1.0}))
 
 
@@ -129,7 +129,7 @@ def test_names_that_trainings_log_are_read_and_are_valid_for_the_tracker() -> No
 
 def test_a_refused_start_is_not_kept() -> None:
     reader = JournalReader(io.BytesIO(lines(START | {"key": "k2"}, STEP)), "dpo", "k1")
-    with pytest.raises(EngineError):
+    with pytest.raises(ContainerError):
         reader.read()
     assert reader.start == {}
 
@@ -138,7 +138,7 @@ def test_an_endless_file_without_lines_is_read_no_further_than_the_limit_of_a_li
     with (tmp_path / "j").open("w+b") as file:
         os.truncate(file.fileno(), 2**40)  # holds nothing, and reads as a terabyte
         reader = JournalReader(file)
-        with pytest.raises(EngineError, match="line 1: has more than 4194304 bytes"):
+        with pytest.raises(ContainerError, match="line 1: has more than 4194304 bytes"):
             list(iter(reader.read, None))
         assert file.tell() < 2 * journal_reader.MAX_LINE_BYTES
 
@@ -147,5 +147,5 @@ def test_a_journal_of_more_bytes_than_the_limit_is_refused(monkeypatch: pytest.M
     content = lines(START, *[STEP] * 10)
     monkeypatch.setattr(journal_reader, "MAX_JOURNAL_BYTES", len(content))
     assert len(read(content)) == 11
-    with pytest.raises(EngineError, match=f"more than {len(content)} bytes"):
+    with pytest.raises(ContainerError, match=f"more than {len(content)} bytes"):
         read(content + b" ")

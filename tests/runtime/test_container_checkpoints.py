@@ -10,7 +10,7 @@ import unprivileged
 
 from tunesmith.core import checkpoints, layout
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import container_checkpoints
 from tunesmith.runtime.staging import Mount, Staging
 
@@ -114,7 +114,7 @@ def test_what_is_no_plain_file_is_removed_before_a_run_and_after_it(
 
 def test_a_training_that_leaves_folders_nested_too_deep_is_refused(left: Path, tmp_path: Path) -> None:
     (tmp_path / OWN / "/".join("x" * 9)).mkdir(parents=True)
-    with pytest.raises(EngineError, match=r"dpo/x.* is refused: more than 8 nested folders"):
+    with pytest.raises(ContainerError, match=r"dpo/x.* is refused: more than 8 nested folders"):
         Staging(tmp_path, training())
 
 
@@ -130,7 +130,7 @@ def test_a_folder_that_its_owner_cannot_read_is_refused_and_a_concurrent_change_
     closed = closed_to / OWN / "closed"
     closed.mkdir(parents=True)
     closed.chmod(0)
-    with pytest.raises(EngineError, match="dpo/closed is refused: Permission denied"):
+    with pytest.raises(ContainerError, match="dpo/closed is refused: Permission denied"):
         Staging(closed_to, training())
     closed.rmdir()
     monkeypatch.setattr(os, "listdir", lambda descriptor: ["gone"])

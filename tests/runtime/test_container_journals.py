@@ -14,7 +14,7 @@ import pytest
 
 from tunesmith.core import journal, layout
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.registry import publishing
 from tunesmith.registry.runs import KEY, Experiment
 from tunesmith.runtime import container_journals
@@ -199,7 +199,7 @@ def test_a_model_whose_journal_is_not_of_this_run_is_not_moved(changes: dict[str
     """Registration would publish that journal under the key that it names."""
     before = forge(DONE, staging).read_bytes()
     forge(staging.folder / DONE, staging, **changes)
-    with pytest.raises(EngineError, match="the journal of dpo is refused: line 1"):
+    with pytest.raises(ContainerError, match="the journal of dpo is refused: line 1"):
         staging.publish()
     assert DONE.read_bytes() == before
 
@@ -208,7 +208,7 @@ def test_a_model_whose_journal_is_incomplete_is_not_moved(staging: Staging) -> N
     """Registration needs the values of its first and its last event."""
     for content in ("", forge(staging.folder / DONE, staging).read_text()):
         (staging.folder / DONE).write_text(content)
-        with pytest.raises(EngineError, match=r"the journal of dpo is refused: .* stops before its `end`"):
+        with pytest.raises(ContainerError, match=r"the journal of dpo is refused: .* stops before its `end`"):
             staging.publish()
     assert not DONE.exists()
 

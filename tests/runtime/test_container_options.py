@@ -15,7 +15,7 @@ from runtime_settings import DIGEST, STAGE, runtime
 
 from tunesmith.core import layout
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import (
     container_init,
     container_options,
@@ -124,7 +124,7 @@ def test_without_gpus_the_engine_is_asked_for_no_device(tmp_path: Path) -> None:
 
 
 def test_a_mount_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"runtime\.mounts: relative"):
+    with pytest.raises(ContainerError, match=r"runtime\.mounts: relative"):
         container(tmp_path, mounts=["relative"])
 
 
@@ -141,12 +141,12 @@ def test_a_mount_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_an_end_that_the_stage_cannot_report_is_an_error(status: int, message: str) -> None:
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(ContainerError, match=message):
         container_options.check_status(status, STAGE, runtime(memory="2g"), Path("/project"))
 
 
 def test_without_a_limit_the_machine_ran_out_of_memory() -> None:
-    with pytest.raises(EngineError, match="the machine ran out of memory"):
+    with pytest.raises(ContainerError, match="the machine ran out of memory"):
         container_options.check_status(container_init.OUT_OF_MEMORY, STAGE, runtime(memory=None), Path("/project"))
 
 

@@ -14,7 +14,7 @@ import requests
 from docker.errors import APIError, ImageNotFound, NotFound
 from runtime_settings import DIGEST, STAGE, runtime, write_params
 
-from tunesmith.core.errors import BusyError, EngineError
+from tunesmith.core.errors import BusyError, ContainerError
 from tunesmith.runtime import (
     docker,
 )
@@ -102,17 +102,17 @@ def test_the_error_of_an_absent_engine_names_its_address(dvc_project: Path) -> N
 
 
 def test_the_error_of_a_missing_image_tells_how_to_get_it() -> None:
-    with pytest.raises(EngineError, match=r"has no image missing(.|\n)*docker pull missing"):
+    with pytest.raises(ContainerError, match=r"has no image missing(.|\n)*docker pull missing"):
         docker.resolve(Fake(), "missing")
 
 
 def test_an_image_for_another_processor_is_refused() -> None:
-    with pytest.raises(EngineError, match="is built for amd64; this engine runs arm64"):
+    with pytest.raises(ContainerError, match="is built for amd64; this engine runs arm64"):
         docker.resolve(Fake(architecture="arm64"), "mine")
 
 
 def test_a_tag_is_refused_and_its_digest_named() -> None:
-    with pytest.raises(EngineError, match=f"is a tag(.|\n)*put its digest there: {DIGEST}"):
+    with pytest.raises(ContainerError, match=f"is a tag(.|\n)*put its digest there: {DIGEST}"):
         docker.check_image(Fake(), "tunesmith:latest")
 
 
@@ -155,7 +155,7 @@ def test_a_refusal_of_the_engine_is_explained_and_the_last_output_stays(
     monkeypatch.setattr(docker, "connect", lambda: refusing(explanation))
     (tmp_path / "models" / "x").mkdir(parents=True)
     (tmp_path / "models" / "x" / "weights").write_text("before")
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(ContainerError, match=message):
         docker.run(STAGE, runtime(), tmp_path)
     assert (tmp_path / "models" / "x" / "weights").read_text() == "before"
 
@@ -220,7 +220,7 @@ def test_after_a_late_answer_outputs_move_only_when_the_container_is_gone(
     monkeypatch.setattr(docker, "connect", lambda: late)
     (tmp_path / "models" / "x").mkdir(parents=True)
     (tmp_path / "models" / "x" / "weights").write_text("before")
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(ContainerError, match=message):
         docker.run(STAGE, runtime(), tmp_path)
     late.over.set()
     assert (tmp_path / "models" / "x" / "weights").read_text() == weights
@@ -231,7 +231,7 @@ def test_a_late_answer_about_an_image_is_an_error(monkeypatch: pytest.MonkeyPatc
         raise requests.ReadTimeout("Read timed out.")
 
     monkeypatch.setattr(Fake, "version", late)
-    with pytest.raises(EngineError, match="the Docker engine answers too late"):
+    with pytest.raises(ContainerError, match="the Docker engine answers too late"):
         docker.resolve(Fake(), "mine")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from runtime_settings import write_params
 
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import run
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_the_kernels_counter_and_the_journal_say_why(
     step |= {"rank": 4, "device": "cpu", "dtype_bytes": 4, "checkpointing": False}
     start = {"event": "start", "objective": "sft", "weights": "lora", "largest_step": step}
     (tmp_path / "models" / ".x.partial" / "training.jsonl").write_text(json.dumps(start) + "\n")
-    with pytest.raises(EngineError, match=message):
+    with pytest.raises(ContainerError, match=message):
         run.check_status(status, "train_sft", ["x"], 2)
 
 

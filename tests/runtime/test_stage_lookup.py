@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import (
     stage_lookup,
 )
@@ -24,5 +24,5 @@ def test_a_stage_runs_in_its_container_as_its_module_with_its_arguments(dvc_proj
 
 
 def test_a_command_that_is_no_stage_is_refused(dvc_project: Path) -> None:
-    with pytest.raises(EngineError, match=r"no stage runs `exec python -m tunesmith.runtime train c`"):
+    with pytest.raises(ContainerError, match=r"no stage runs `exec python -m tunesmith.runtime train c`"):
         stage_lookup.find("train", ["c"], dvc_project)

@@ -9,7 +9,7 @@ import pytest
 import unprivileged
 
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime.staging import Staging
 
 
@@ -102,7 +102,7 @@ def test_a_link_in_place_of_an_output_never_leads_out(
         link.rmdir()
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(outside)
-    with pytest.raises(EngineError, match="the stage wrote a link"):
+    with pytest.raises(ContainerError, match="the stage wrote a link"):
         staging.publish()
     assert (outside / "mine" / "weights").read_text() == "not the stage's"
     assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
@@ -143,7 +143,9 @@ def test_of_several_outputs_none_moves_where_one_is_refused(refused: str, root: 
         (staging.folder / "reports" / "deep" / "b.json").symlink_to("/etc/passwd")
     else:
         (staging.folder / "reports" / "deep" / "b.json").mkdir()
-    with pytest.raises(EngineError, match=r"reports/deep/b\.json: the stage wrote a (link|folder).* stay as they were"):
+    with pytest.raises(
+        ContainerError, match=r"reports/deep/b\.json: the stage wrote a (link|folder).* stay as they were"
+    ):
         staging.publish()
     assert (root / "reports" / "a.json").read_text() == "old reports/a.json"
     assert (root / "reports" / "deep" / "b.json").read_text() == "old reports/deep/b.json"
@@ -152,7 +154,7 @@ def test_of_several_outputs_none_moves_where_one_is_refused(refused: str, root: 
 def test_a_file_in_place_of_a_folder_is_refused(root: Path) -> None:
     staging = Staging(root, stage("models/mine"))
     write(staging.folder / "models" / "mine", "new")
-    with pytest.raises(EngineError, match="models/mine: the stage wrote a file"):
+    with pytest.raises(ContainerError, match="models/mine: the stage wrote a file"):
         staging.publish()
     assert (root / "models" / "mine" / "weights").read_text() == "old models/mine/weights"
 
@@ -214,7 +216,7 @@ def closed_to() -> Iterator[Path]:
 def test_a_folder_that_cannot_be_created_is_an_error(closed_to: Path) -> None:
     (closed_to / "reports").mkdir()
     (closed_to / "reports").chmod(0o555)
-    with pytest.raises(EngineError, match="reports cannot be written by user"):
+    with pytest.raises(ContainerError, match="reports cannot be written by user"):
         Staging(closed_to, stage("reports/new/a.json"))
 
 
@@ -237,7 +239,7 @@ def test_nothing_hides_in_a_folder_that_its_owner_cannot_list(
     hiding = write(staging.folder / "models" / "mine" / "sub" / "weights").parent
     put(hiding / "hidden", victim)
     hiding.chmod(mode)
-    with pytest.raises(EngineError, match="models/mine/sub/hidden: the stage wrote a link or a device"):
+    with pytest.raises(ContainerError, match="models/mine/sub/hidden: the stage wrote a link or a device"):
         staging.publish()
     assert victim.stat().st_mode & 0o777 == 0o600
     assert (closed_to / "models" / "mine" / "weights").read_text() == "old"
@@ -277,7 +279,7 @@ def test_an_output_of_deeply_nested_folders_is_refused_and_does_not_stop_the_nex
 ) -> None:
     staging = Staging(closed_to, stage("models/mine"))
     nest(staging.folder / "models" / "mine", depth)
-    with pytest.raises(EngineError, match=r"models/mine: (.* more than 32 nested folders|.* cannot be read)"):
+    with pytest.raises(ContainerError, match=r"models/mine: (.* more than 32 nested folders|.* cannot be read)"):
         staging.publish()
     assert (closed_to / "models" / "mine" / "weights").read_text() == "old"
     Staging(closed_to, stage("models/mine")).publish()

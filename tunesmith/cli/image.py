@@ -4,7 +4,7 @@ from tunesmith.runtime import docker, image, settings
 
 
 def run(name: str) -> None:
-    """Write the present digest of the image ``name`` to runtime.image. Raises EngineError for a missing one."""
+    """Write the present digest of the image ``name`` to runtime.image. Raises ContainerError for a missing one."""
     digest = docker.resolve(docker.connect(), name)
     image.pin(digest)
     print(f"params.yaml: runtime.image: {digest}")

@@ -51,7 +51,7 @@ def tree(records: Records, which: str) -> Node:
 
 
 def find_image(digest: str) -> None:
-    """Raise EngineError where this machine's Docker engine does not answer or lacks the image.
+    """Raise ContainerError where this machine's Docker engine does not answer or lacks the image.
 
     Raises IntegrityError where ``digest`` is not an image digest.
     """

@@ -14,8 +14,9 @@ TunesmithError
 │   └── UntrustedError   signed by someone who is not trusted here
 ├── ResourceError     the disk has no room for what must be written
 ├── TrainingError     a training went wrong, or moved weights that must not move
+├── EngineError       vLLM is not installed or does not work, or answers otherwise than a request asked
 ├── EvaluationError   models cannot be scored, or cannot be compared with each other
-├── EngineError       a stage cannot run in its container, or exceeded a limit there
+├── ContainerError    a stage cannot run in its container, or exceeded a limit there
 ├── LineageError      a model cannot be made again from its lineage
 ├── SandboxError      no sandbox can hold generated code on this machine, or it failed to start
 ├── ServingError      a model cannot be served, or a server answers otherwise than its model did in the evaluation
@@ -99,6 +100,10 @@ class EvaluationError(TunesmithError):
 
 
 class EngineError(TunesmithError):
+    pass
+
+
+class ContainerError(TunesmithError):
     pass
 
 

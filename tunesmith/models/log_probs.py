@@ -46,6 +46,19 @@ def likelihoods(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]], *,
     return [results[i] for i in range(len(examples))]
 
 
+@torch.inference_mode()
+def token_log_probs(policy: OpenModel, sequences: Sequence[Tokens], *, batch_size: int) -> list[list[float]]:
+    """The log-probability, in nats, of every token of each sequence but its first, as in evaluation."""
+    values: list[list[float]] = []
+    with device.autocast(policy.profile), single_head_product(policy.model):
+        for begin in range(0, len(sequences), batch_size):
+            batch = [(sequence[:1], sequence[1:]) for sequence in sequences[begin : begin + batch_size]]
+            for logits, (_, given) in zip(_logits(policy, batch), batch, strict=True):
+                targets = torch.tensor(given, device=logits.device)[:, None]
+                values.append(logits.float().log_softmax(-1).gather(-1, targets)[:, 0].tolist())
+    return values
+
+
 def _batch(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]]) -> list[Likelihood]:
     results = []
     for logits, (_, completion) in zip(_logits(policy, examples), examples, strict=True):

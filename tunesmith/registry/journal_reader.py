@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO, cast
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
 
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.core.journal import Event, StartEvent
 
 CHUNK = 2**20
@@ -80,7 +80,7 @@ class JournalReader:
     def read(self) -> list[Event]:
         """Return the published events among the next CHUNK bytes at most.
 
-        Raises EngineError for an event that no training writes; nothing after it can be read.
+        Raises ContainerError for an event that no training writes; nothing after it can be read.
         """
         chunk = self._file.read(CHUNK)
         self.caught_up = len(chunk) < CHUNK
@@ -126,13 +126,13 @@ class JournalReader:
         self.time, self.ended = event["time"], kind == "end"
 
     def check_ended(self) -> None:
-        """Raise EngineError where the journal, read as far as it goes, stops before its `end`."""
+        """Raise ContainerError where the journal, read as far as it goes, stops before its `end`."""
         if not self.ended:
             raise self._refused("the journal stops before its `end`")
 
-    def _refused(self, reason: str) -> EngineError:
+    def _refused(self, reason: str) -> ContainerError:
         model = f" of {self._expected['model']}" if self._expected["model"] else ""
-        return EngineError(
+        return ContainerError(
             f"the journal{model} is refused: line {self._line}: {reason}",
             fix="no training writes that: look at what else the stage runs",
         )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tunesmith.core import journal, lineage
-from tunesmith.core.errors import EngineError, RegistryError
+from tunesmith.core.errors import ContainerError, RegistryError
 from tunesmith.core.journal import Event
 from tunesmith.core.params import load
 from tunesmith.core.ready_rows import Sample
@@ -173,7 +173,7 @@ def follow(reader: JournalReader, settings: Names, trainer: int, model: str = ""
     model, key: of the journal; once it is published, so is what became of the model's other attempts
     (`attempts.settle`). A server that does not answer is tried again after the next read; each time, all events are
     published that are not known to have arrived, so none is lost. Raises RegistryError if the last time failed, and
-    EngineError as `JournalReader.read` does. Nothing is published of a journal whose start is refused.
+    ContainerError as `JournalReader.read` does. Nothing is published of a journal whose start is refused.
     """
     stopped, settled = False, not model
 
@@ -206,7 +206,7 @@ def follow(reader: JournalReader, settings: Names, trainer: int, model: str = ""
                     raise
             if reader.caught_up or pending:
                 time.sleep(INTERVAL)
-    except EngineError:
+    except ContainerError:
         if experiment is not None:
             with suppress(RegistryError):
                 experiment.finish(run, "FAILED", reader.time)
@@ -262,7 +262,7 @@ def main(trainer: int, *whose: str) -> None:
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]), *sys.argv[2:])
-    except EngineError as error:
+    except ContainerError as error:
         print(error, flush=True)
         sys.exit(1)
     except RegistryError as error:

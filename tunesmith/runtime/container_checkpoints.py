@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tunesmith.core import checkpoints, layout
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime.container_journals import FOLDER
 
 DEPTH = 8
@@ -33,7 +33,7 @@ def clean(folder: Path) -> None:
     """Remove links, pipes, sockets, devices and files with set-user-ID bits from a folder of checkpoints.
 
     Another container, of an experiment, may change the folder meanwhile: each name is looked up in an open folder, and
-    no link is followed. Raises EngineError for folders that cannot be read or are nested more than DEPTH deep.
+    no link is followed. Raises ContainerError for folders that cannot be read or are nested more than DEPTH deep.
     """
     folder.mkdir(parents=True, exist_ok=True)
     removed = _clean(_open(folder, None, folder), folder)
@@ -71,8 +71,8 @@ def _open(name: str | Path, above: int | None, folder: Path) -> int:
         raise _refused(folder, str(error.strerror)) from None
 
 
-def _refused(folder: Path, reason: str) -> EngineError:
-    return EngineError(
+def _refused(folder: Path, reason: str) -> ContainerError:
+    return ContainerError(
         f"{folder} is refused: {reason}",
         fix="no training of ours writes that: remove it, and find out what else the stage runs",
     )

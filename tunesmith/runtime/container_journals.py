@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from tunesmith.core import journal, layout
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.registry.journal_reader import JournalReader
 from tunesmith.runtime import journal_follower
 
@@ -43,7 +43,7 @@ def followed(folder: Path, outputs: Sequence[Path], run: str, locks: Sequence[in
 
 
 def check(folder: Path, output: Path, run: str) -> None:
-    """Raise EngineError where the journal in an output, a model's folder, is refused or incomplete.
+    """Raise ContainerError where the journal in an output, a model's folder, is refused or incomplete.
 
     Such an output must not be published: `register` would publish its journal under the key that the journal names.
     """
@@ -66,7 +66,7 @@ def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event, 
                 file = _open(folder, output.with_name(f".{output.name}.partial") / journal.NAME)
             except FileNotFoundError:
                 continue
-            except EngineError as error:
+            except ContainerError as error:
                 print(f"note: {error}", file=sys.stderr)
             else:
                 with file:
@@ -80,7 +80,7 @@ def _follow(folder: Path, awaited: list[Path], run: str, over: threading.Event, 
 def _open(folder: Path, path: Path) -> BinaryIO:
     """Open a plain file in ``folder`` without following links, which would lead to files that are not the stage's.
 
-    Raises EngineError for a link or anything else, and FileNotFoundError where the path does not exist yet.
+    Raises ContainerError for a link or anything else, and FileNotFoundError where the path does not exist yet.
     """
     try:
         descriptor = os.open(folder, FOLDER)
@@ -100,8 +100,8 @@ def _open(folder: Path, path: Path) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
-def _refused(path: Path, reason: str) -> EngineError:
-    return EngineError(
+def _refused(path: Path, reason: str) -> ContainerError:
+    return ContainerError(
         f"{path} is refused: not a plain file that is reached without links ({reason})",
         fix="no training of ours writes that: find out what else the stage runs",
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunesmith.core import console, layout, lineage
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import container_init, mounts, stage_lookup
 from tunesmith.runtime.settings import Runtime
 from tunesmith.runtime.staging import Staging
@@ -100,38 +100,38 @@ def _gpus(runtime: Runtime) -> list[dict[str, object]]:
 
 
 def check_status(status: int, stage: Stage, runtime: Runtime, root: Path) -> int:
-    """Return the stage's own exit status. Raises EngineError for an end that the stage could not report itself."""
+    """Return the stage's own exit status. Raises ContainerError for an end that the stage could not report itself."""
     match status:
         case container_init.OUT_OF_MEMORY if runtime.memory is None:
-            raise EngineError(f"{stage.target} was killed: the machine ran out of memory", fix=_memory_fix(stage))
+            raise ContainerError(f"{stage.target} was killed: the machine ran out of memory", fix=_memory_fix(stage))
         case container_init.OUT_OF_MEMORY:
-            raise EngineError(
+            raise ContainerError(
                 f"{stage.target} was killed: it needed more memory than runtime.memory ({runtime.memory}) gives",
                 fix=f"raise the limit; or {_memory_fix(stage)}",
             )
         case container_init.OUT_OF_PIDS:
-            raise EngineError(
+            raise ContainerError(
                 f"{stage.target} failed: it needed more processes and threads than runtime.pids ({runtime.pids})",
                 fix="raise the limit if the stage is one of yours; otherwise find out what it started",
             )
         case container_init.SCRATCH_FULL:
-            raise EngineError(
+            raise ContainerError(
                 f"{stage.target} failed with /tmp full: runtime.scratch is {runtime.scratch}",
                 fix="raise it; it is memory, and counts towards runtime.memory",
             )
         case container_init.SHARED_MEMORY_FULL:
-            raise EngineError(
+            raise ContainerError(
                 f"{stage.target} failed with /dev/shm full: runtime.shared_memory is {runtime.shared_memory}",
                 fix="raise it, or lower the number of workers that load data",
             )
         case container_init.NOT_WRITABLE:
-            raise EngineError(
+            raise ContainerError(
                 f"{root}: the container cannot write there as user {os.getuid()}",
                 fix="an engine that maps users, or a network disk, may forbid it: use another folder",
             )
         case _ if status > 128 and status != 128 + signal.SIGINT:
             name = signal.Signals(status - 128).name if status - 128 in list(signal.Signals) else status
-            raise EngineError(
+            raise ContainerError(
                 f"{stage.target} was ended by {name}",
                 fix="unless somebody ended it, the machine ran out of memory: see `dmesg`, and set runtime.memory",
             )

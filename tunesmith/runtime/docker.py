@@ -19,7 +19,7 @@ from docker.utils.socket import STDERR, frames_iter
 
 from tunesmith.core import files
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import container_options, image, journal_follower, parent_watch
 from tunesmith.runtime.container_journals import followed
 from tunesmith.runtime.docker_errors import explain
@@ -39,7 +39,7 @@ SIGNALS = ("SIGINT", "SIGKILL")
 def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     """Run a stage in ``runtime.image``, move its outputs to their places, and return its exit status.
 
-    Raises EngineError where the engine, the image or the machine cannot run it, or where a limit ended it; BusyError
+    Raises ContainerError where the engine, the image or the machine cannot run it, or where a limit ended it; BusyError
     while the same stage of this project runs already.
     """
     root = (root or Path()).resolve()
@@ -77,17 +77,17 @@ def connect(timeout: float | None = None) -> Any:
     try:
         return docker.from_env() if timeout is None else docker.from_env(timeout=timeout)
     except DockerException as error:
-        raise EngineError(
+        raise ContainerError(
             f"no Docker engine answers at {os.environ.get('DOCKER_HOST', 'its usual socket')}: {error}",
             fix="`docker info` must work for this user; or set runtime.engine to host",
         ) from None
 
 
 def check_image(client: Any, name: str) -> str:
-    """Return ``name`` if it is the digest of an image that the engine has and can run. Raises EngineError otherwise."""
+    """Return ``name``, the digest of an image that the engine has and can run. Raises ContainerError otherwise."""
     digest = resolve(client, name)
     if not image.is_digest(name):
-        raise EngineError(
+        raise ContainerError(
             f"params.yaml: runtime.image: {name} is a tag, and may mean another image tomorrow",
             fix=f"put its digest there: {digest}",
         )
@@ -97,19 +97,19 @@ def check_image(client: Any, name: str) -> str:
 def resolve(client: Any, name: str) -> str:
     """The digest of the image that has this name now: the registry's where it was pulled from one, else the engine's.
 
-    Raises EngineError where the engine has no such image, or one for another processor.
+    Raises ContainerError where the engine has no such image, or one for another processor.
     """
     try:
         attributes, architecture = client.images.get(name).attrs, client.version()["Arch"]
     except APIError as error:
-        raise EngineError(
+        raise ContainerError(
             f"the engine has no image {name}: {error.explanation}",
             fix=f"`docker pull {name}`, if it is in a registry; {image.HOW_TO_SET}",
         ) from None
     except requests.RequestException as error:
         raise explain(error) from None
     if attributes["Architecture"] != architecture:
-        raise EngineError(
+        raise ContainerError(
             f"the image {name} is built for {attributes['Architecture']}; this engine runs {architecture}",
             fix=f"build it here ({image.HOW_TO_BUILD}), or pull the one for this processor",
         )
@@ -118,7 +118,7 @@ def resolve(client: Any, name: str) -> str:
 
 
 def _remove(client: Any, name: str) -> None:
-    """Remove the container of this name, if any. Raises EngineError unless the engine confirms that it is gone."""
+    """Remove the container of this name, if any. Raises ContainerError unless the engine confirms that it is gone."""
     deadline = time.monotonic() + REMOVAL_SECONDS
     while True:
         try:
@@ -128,7 +128,7 @@ def _remove(client: Any, name: str) -> None:
         except requests.RequestException as error:
             being_removed = isinstance(error, APIError) and error.status_code == 409
             if not being_removed or time.monotonic() > deadline:
-                raise EngineError(
+                raise ContainerError(
                     f"the container {name} may still be there, so none of its outputs are taken over: {error}",
                     fix=f"`docker rm --force {name}` once the engine answers, then run the stage again",
                 ) from None

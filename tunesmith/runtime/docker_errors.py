@@ -2,7 +2,7 @@
 
 import re
 
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import image
 
 FAILURES = (
@@ -46,10 +46,10 @@ FAILURES = (
 """Patterns of an engine's answers, each with its meaning and the fix."""
 
 
-def explain(error: Exception) -> EngineError:
+def explain(error: Exception) -> ContainerError:
     """The error to raise for an engine's refusal."""
     message = str(getattr(error, "explanation", None) or error)
     for pattern, meaning, fix in FAILURES:
         if re.search(pattern, message.lower()):
-            return EngineError(f"{meaning}: {message}", fix=fix)
-    return EngineError(f"the Docker engine refused: {message}", fix="read its log")
+            return ContainerError(f"{meaning}: {message}", fix=fix)
+    return ContainerError(f"the Docker engine refused: {message}", fix="read its log")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from tunesmith.core import dvc_project, fingerprint, lineage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.runtime import container_init
 from tunesmith.runtime.staging import Mount
 
@@ -58,10 +58,10 @@ def hub_environment(network: bool) -> dict[str, str]:
 
 
 def of_user(paths: Iterable[str]) -> list[Mount]:
-    """The paths of `runtime.mounts`, at the same place inside. Raises EngineError for one that does not exist."""
+    """The paths of `runtime.mounts`, at the same place inside. Raises ContainerError for one that does not exist."""
     for path in map(Path, paths):
         if not path.is_absolute() or not path.exists():
-            raise EngineError(
+            raise ContainerError(
                 f"params.yaml: runtime.mounts: {path} is not an absolute path of this machine",
                 fix="correct it, or take it out",
             )

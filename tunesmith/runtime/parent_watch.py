@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 
 POLL_SECONDS = 0.2
 """Time between two looks at the parent."""
@@ -18,7 +18,7 @@ POLL_SECONDS = 0.2
 
 @contextmanager
 def exiting_with_parent(clean_up: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, call ``clean_up`` and exit when the parent process ends. clean_up may raise EngineError."""
+    """While the block runs, call ``clean_up`` (may raise ContainerError) and exit when the parent process ends."""
     parent, over = os.getppid(), threading.Event()
 
     def watch() -> None:
@@ -26,7 +26,7 @@ def exiting_with_parent(clean_up: Callable[[], None]) -> Iterator[None]:
             if os.getppid() != parent:
                 try:
                     clean_up()
-                except EngineError as error:
+                except ContainerError as error:
                     print(f"note: {error}", file=sys.stderr)
                 finally:
                     os._exit(128 + signal.SIGHUP)

@@ -11,7 +11,7 @@ from typing import NoReturn
 import orjson
 
 from tunesmith.core import console, cpus, extras, formatting, journal, layout
-from tunesmith.core.errors import EngineError, TunesmithError
+from tunesmith.core.errors import ContainerError, TunesmithError
 from tunesmith.registry.attempts import Running
 from tunesmith.runtime import finished_runs, journal_follower, settings
 
@@ -27,7 +27,7 @@ PR_SET_PDEATHSIG = 1
 def run(stage: str, arguments: list[str]) -> int:
     """Run a stage to its end, or restore the outputs that the same inputs made before; return the exit status.
 
-    Raises ParamsError for a bad `runtime`, and EngineError where a container cannot run or a stage was killed.
+    Raises ParamsError for a bad `runtime`, and ContainerError where a container cannot run or a stage was killed.
     """
     runtime = settings.read()
     if finished_runs.restore(Path.cwd()):
@@ -42,7 +42,7 @@ def run(stage: str, arguments: list[str]) -> int:
 
 
 def run_here(stage: str, arguments: list[str], environment: dict[str, str]) -> int:
-    """Run a stage in a child process, and return its exit status. Raises EngineError for a stage that was killed.
+    """Run a stage in a child process, and return its exit status. Raises ContainerError for a stage that was killed.
 
     environment: variables for the stage.
     """
@@ -87,7 +87,7 @@ def become(
 
 
 def check_status(status: int, stage: str, arguments: list[str], killed_before: int | None) -> int:
-    """Return a stage's own exit status. Raises EngineError for an end that it could not report itself.
+    """Return a stage's own exit status. Raises ContainerError for an end that it could not report itself.
 
     killed_before: `kills` when the stage started.
     """
@@ -97,9 +97,9 @@ def check_status(status: int, stage: str, arguments: list[str], killed_before: i
         counted = killed_before is not None and (kills() or 0) > killed_before
         why = "this machine ran out of memory" if counted else "as systems do when memory is short"
         fix = console.how_to_save_memory(stage, arguments)
-        raise EngineError(f"{target} was killed (SIGKILL): {why}{prediction(arguments)}", fix=fix)
+        raise ContainerError(f"{target} was killed (SIGKILL): {why}{prediction(arguments)}", fix=fix)
     if numbers:
-        raise EngineError(
+        raise ContainerError(
             f"{target} was ended by {numbers[0].name}",
             fix="a library failed; its last lines are above. If it happens again, `tunesmith doctor` looks for a cause",
         )

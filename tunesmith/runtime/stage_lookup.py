@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tunesmith.core import dvc_project
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 
 PREFIX = ["exec", "python", "-m", "tunesmith.runtime"]
 """Beginning of the command of a stage that runs where `runtime` says. Without exec some shells would stay between it
@@ -14,12 +14,12 @@ and DVC, and outlive a DVC that is killed.
 
 
 def find(name: str, arguments: list[str], root: Path = Path()) -> Stage:
-    """The stage in dvc.yaml that has this command. Raises EngineError where no stage has it."""
+    """The stage in dvc.yaml that has this command. Raises ContainerError where no stage has it."""
     command = [*PREFIX, name, *arguments]
     for stage in dvc_project.stages(root):
         if shlex.split(stage.command) == command:
             return stage
-    raise EngineError(
+    raise ContainerError(
         f"dvc.yaml: no stage runs `{shlex.join(command)}`, so its outputs are not known",
         fix="run a stage of dvc.yaml with its own arguments and exactly that command; or set runtime.engine to host",
     )

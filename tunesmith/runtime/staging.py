@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tunesmith.core import files
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.errors import EngineError
+from tunesmith.core.errors import ContainerError
 from tunesmith.core.layout import REPORTS
 from tunesmith.runtime import container_checkpoints, container_journals
 
@@ -112,10 +112,10 @@ class Staging:
     def publish(self) -> None:
         """Move the outputs of this run to where they belong, each whole; move none if one is refused.
 
-        Must be called when no process of the stage is left. Raises EngineError for an output that is or holds a link,
-        which could lead to files that are not the stage's, or a device; for a folder in place of a file, or the other
-        way round; for a model whose journal is incomplete or not of this run; and as `container_checkpoints.clean`
-        does.
+        Must be called when no process of the stage is left. Raises ContainerError for an output that is or holds a
+        link, which could lead to files that are not the stage's, or a device; for a folder in place of a file, or the
+        other way round; for a model whose journal is incomplete or not of this run; and as
+        `container_checkpoints.clean` does.
         """
         if self.checkpoints:
             container_checkpoints.clean(self.checkpoints)
@@ -167,8 +167,8 @@ class Staging:
         except OSError as error:  # such as a path that is too long
             raise self._refused(output, f"the stage's output cannot be read: {error.strerror}") from None
 
-    def _refused(self, path: Path, reason: str) -> EngineError:
-        return EngineError(
+    def _refused(self, path: Path, reason: str) -> ContainerError:
+        return ContainerError(
             f"{self.root / path}: {reason}; its outputs stay as they were",
             fix=f"let the stage write plain files and folders; its output is in {self.folder}",
         )
@@ -188,10 +188,10 @@ def _move(source: Path, to: Path) -> None:
 
 
 def _check_writable(folder: Path) -> None:
-    """Raise EngineError for a folder that cannot be written, before a training runs for hours."""
+    """Raise ContainerError for a folder that cannot be written, before a training runs for hours."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(existing, os.W_OK, effective_ids=True):
-        raise EngineError(f"{existing} cannot be written by user {os.getuid()}", fix="change its owner or its mode")
+        raise ContainerError(f"{existing} cannot be written by user {os.getuid()}", fix="change its owner or its mode")
 
 
 def _remove(folder: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.cli.doctor import finding, machine
-from tunesmith.core.errors import EngineError, ParamsError, SandboxError
+from tunesmith.core.errors import ContainerError, ParamsError, SandboxError
 
 ROOT = Path(__file__).parents[3]
 LOCK = """
@@ -197,10 +197,10 @@ def test_an_engine_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch:
     runtime(tmp_path, "docker", f"'sha256:{'0' * 64}'", monkeypatch)
 
     def absent() -> None:
-        raise EngineError("no Docker engine answers at its usual socket", fix="start one")
+        raise ContainerError("no Docker engine answers at its usual socket", fix="start one")
 
     monkeypatch.setattr("tunesmith.runtime.docker.connect", absent)
-    with pytest.raises(EngineError, match="no Docker engine answers"):
+    with pytest.raises(ContainerError, match="no Docker engine answers"):
         machine.engine()
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from tunesmith.core import manifest
-from tunesmith.core.errors import EngineError, IntegrityError, RegistryError, SigningError, TunesmithError
+from tunesmith.core.errors import ContainerError, IntegrityError, RegistryError, SigningError, TunesmithError
 from tunesmith.registry.provenance import verification
 from tunesmith.registry.provenance.lineage_tree import (
     Base,
@@ -288,7 +288,7 @@ def test_an_image_is_verified_where_the_engine_has_it(root: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "mark"),
     [
-        (EngineError("no Docker engine answers", fix="start one"), "unreachable"),
+        (ContainerError("no Docker engine answers", fix="start one"), "unreachable"),
         (IntegrityError("latest is not a digest", fix="-"), "differs"),
     ],
 )

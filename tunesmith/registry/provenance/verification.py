@@ -41,8 +41,8 @@ class Reach:
     fetch_claims: Callable[[Version], tuple[Claims, str]]
     """Fetches and verifies the signed statement about a version: its claims and the signer; raises likewise."""
     find_image: Callable[[str], object]
-    """Looks an image digest up in this machine's container engine. Raises EngineError where the engine lacks it or does
-    not answer, IntegrityError where the text is not an image digest."""
+    """Looks an image digest up in this machine's container engine. Raises ContainerError where the engine lacks it or
+    does not answer, IntegrityError where the text is not an image digest."""
 
 
 def verified(node: Node, reach: Reach) -> Node:

@@ -1,0 +1,182 @@
+"""Requests to vLLM: token ids in, token ids and log-probabilities out, and adapters by their folders.
+
+Nothing is rendered or tokenized by the server, so that prompts are those of `models.chat`, to the token.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from tunesmith.core.errors import EngineError
+
+Tokens = list[int]
+IN_FLIGHT = 256
+"""Prompts that the server is asked for at once, by default: as many as vLLM computes together."""
+REQUEST_PROMPTS = 16
+"""Prompts of one request. Progress is seen, and a failure found, by requests."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """An answer: its tokens, the end of turn included, and the log-probability of each, in nats, as it was drawn.
+
+    stopped: whether the model ended its turn.
+    """
+
+    tokens: Tokens
+    log_probs: list[float]
+    stopped: bool
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A token that was given: its log-probability, in nats, after those before it, and whether none is likelier."""
+
+    log_prob: float
+    likeliest: bool
+
+
+class Client:
+    """Asks one server; several threads may share it. Errors of the server are raised as EngineError."""
+
+    def __init__(self, *, socket: Path | None = None, address: str = "http://engine", timeout: float = 3600.0) -> None:
+        """socket: the Unix socket of a server that was started here; without one, ``address`` is its URL.
+
+        timeout: seconds from a request to its answer.
+        """
+        limits = httpx2.Limits(max_connections=None)
+        transport = httpx2.HTTPTransport(uds=str(socket) if socket else None, limits=limits)
+        self._http = httpx2.Client(transport=transport, base_url=address, timeout=httpx2.Timeout(timeout, connect=10))
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._http.close()
+
+    def generate(
+        self,
+        model: str,
+        prompts: Sequence[Tokens],
+        *,
+        max_new_tokens: int,
+        stop_tokens: Sequence[int],
+        temperature: float = 0.0,
+        seed: int | None = None,
+        in_flight: int = IN_FLIGHT,
+        **sampling: object,
+    ) -> list[Generated]:
+        """One answer a prompt, in their order: greedy at temperature 0.
+
+        seed: of the first prompt; each further one has the next. in_flight: prompts that are computed at once, at
+        most. sampling: further settings of vLLM's, such as top_p.
+        """
+        common = {
+            "max_tokens": max_new_tokens,
+            "temperature": temperature,
+            "stop_token_ids": list(stop_tokens),
+            "logprobs": 0,
+            **sampling,
+        }
+        size = 1 if seed is not None else REQUEST_PROMPTS
+
+        def ask(begin: int) -> list[Generated]:
+            seeded = {} if seed is None else {"seed": seed + begin}
+            choices = self._complete(model, prompts[begin : begin + size], common | seeded)
+            return [_generated(choice) for choice in choices]
+
+        return self._all(ask, len(prompts), size, in_flight)
+
+    def score(self, model: str, sequences: Sequence[Tokens], *, in_flight: int = IN_FLIGHT) -> list[list[Scored]]:
+        """The log-probability of every token of each sequence but its first, which follows nothing."""
+
+        def ask(begin: int) -> list[list[Scored]]:
+            # One token is generated, since none cannot be asked for.
+            settings: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
+            batch = sequences[begin : begin + REQUEST_PROMPTS]
+            choices = self._complete(model, batch, settings)
+            return [_scored(sequence, choice) for sequence, choice in zip(batch, choices, strict=True)]
+
+        return self._all(ask, len(sequences), REQUEST_PROMPTS, in_flight)
+
+    def load_adapter(self, name: str, folder: Path) -> None:
+        """Load an adapter, to be asked under a name that none had before.
+
+        A name that was used would be answered from what the cache keeps of its earlier weights.
+        """
+        self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())})
+
+    def unload_adapter(self, name: str) -> None:
+        """Forget an adapter, whose place another can take."""
+        self._post("/v1/unload_lora_adapter", {"lora_name": name})
+
+    def models(self) -> list[str]:
+        """The names that can be asked."""
+        return [str(model["id"]) for model in self._ask("GET", "/v1/models").json()["data"]]
+
+    def version(self) -> str:
+        """The server's version of vLLM."""
+        return str(self._ask("GET", "/version").json()["version"])
+
+    def sleep(self, level: int = 1) -> None:
+        """Free the GPU's memory: the cache, and at level 1 also the weights, which are kept in the machine's memory."""
+        self._post(f"/sleep?level={level}", {})
+
+    def wake_up(self) -> None:
+        """Take the GPU's memory again after `sleep`."""
+        self._post("/wake_up", {})
+
+    def _all(self, ask: Any, count: int, size: int, in_flight: int) -> list[Any]:
+        with ThreadPoolExecutor(max(1, in_flight // size)) as pool:
+            return [answer for answers in pool.map(ask, range(0, count, size)) for answer in answers]
+
+    def _complete(self, model: str, prompts: Sequence[Tokens], settings: dict[str, object]) -> list[dict[str, Any]]:
+        """The choices of a completion, one a prompt, in their order."""
+        body = {"model": model, "prompt": list(prompts), "return_token_ids": True, **settings}
+        answer = self._post("/v1/completions", body).json()
+        choices = sorted(answer["choices"], key=lambda choice: choice["index"])
+        answered = [choice["prompt_token_ids"] for choice in choices]
+        if answer["model"] != model or answered != list(prompts):
+            raise EngineError(
+                f"{model}: vLLM answered as {answer['model']}, to {len(choices)} of {len(prompts)} prompts, not all as "
+                "they were sent",
+                fix="report this with the version of vLLM (`tunesmith engine`); no answer was used",
+            )
+        return choices
+
+    def _post(self, path: str, body: dict[str, object]) -> httpx2.Response:
+        return self._ask("POST", path, json=body)
+
+    def _ask(self, method: str, path: str, **settings: Any) -> httpx2.Response:
+        try:
+            reply = self._http.request(method, path, **settings)
+        except httpx2.TransportError as error:
+            raise EngineError(
+                f"vLLM gave no answer to {path}: {error!r}", fix="see its log for the reason, then run this again"
+            ) from None
+        if not reply.is_success:
+            raise EngineError(f"vLLM refused {path}: {_message(reply)}", fix="correct what it names, and run again")
+        return reply
+
+
+def _generated(choice: dict[str, Any]) -> Generated:
+    stopped = choice["finish_reason"] == "stop"
+    return Generated(choice["token_ids"], choice["logprobs"]["token_logprobs"], stopped)
+
+
+def _scored(sequence: Tokens, choice: dict[str, Any]) -> list[Scored]:
+    given = zip(sequence[1:], choice["prompt_logprobs"][1:], strict=True)
+    entries = [at[str(token)] for token, at in given]
+    return [Scored(entry["logprob"], entry["rank"] == 1) for entry in entries]
+
+
+def _message(reply: httpx2.Response) -> str:
+    """The reason that a reply gives, or its beginning."""
+    try:
+        body = reply.json()
+        text = str(body.get("error", body).get("message"))
+    except (ValueError, AttributeError):
+        text = reply.text
+    return f"{text[:500]} (status {reply.status_code})"

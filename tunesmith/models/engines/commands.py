@@ -1,0 +1,120 @@
+"""The command of `vllm serve`, in the environment that `environment.find` found."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from tunesmith.models.engines.environment import Environment
+from tunesmith.models.engines.settings import Engine
+
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks that vLLM can be started for: it reserves memory for adapters of the one that is named."""
+CPU_CACHE_GIB = "2"
+"""GiB that vLLM's build for CPUs keeps for attention, where VLLM_CPU_KVCACHE_SPACE does not say: half of the machine's
+memory would be its own default."""
+
+
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """The adapters that a server takes.
+
+    count: how many at once. rank: the highest. modules: the names of the linear layers that they adapt, such as q_proj.
+    """
+
+    count: int
+    rank: int
+    modules: tuple[str, ...]
+
+    @property
+    def max_rank(self) -> int:
+        """The least rank that vLLM can be started for that is no less than `rank`."""
+        return next((rank for rank in RANKS if rank >= self.rank), RANKS[-1])
+
+
+def adapters_of(folders: Sequence[Path], *, count: int | None = None) -> Adapters:
+    """Return what a server must take to hold the adapters in these folders, ``count`` of them at once or all."""
+    ranks, modules = [1], set[str]()
+    for folder in folders:
+        ranks.append(int(json.loads((folder / ADAPTER).read_text())["r"]))
+        with safe_open(folder / ADAPTER_WEIGHTS, "np") as tensors:
+            modules |= {name.split(".lora_")[0].rpartition(".")[2] for name in tensors.keys() if ".lora_" in name}  # noqa: SIM118
+    return Adapters(count or len(folders), max(ranks), tuple(sorted(modules)))
+
+
+def vllm_serve(
+    environment: Environment,
+    settings: Engine,
+    weights: Path,
+    name: str,
+    socket: Path,
+    *,
+    dtype: str,
+    adapters: Adapters | None,
+    tokenizer: Path | None = None,
+    mounts: Sequence[Path] = (),
+    more: Sequence[str] = (),
+) -> list[str]:
+    """Return the command that serves the weights in a folder as ``name`` on a Unix socket.
+
+    dtype: that of the weights, where `Engine.dtype` is auto. adapters: None for weights alone. tokenizer: the folder of
+    another tokenizer than the weights' own. mounts: folders of adapters that will be loaded. more: further arguments,
+    before those of the user.
+    """
+    folders = [weights, socket.parent, *mounts, *([tokenizer] if tokenizer else [])]
+    chosen = variables(environment, settings, loads_adapters=adapters is not None)
+    command = [*_vllm(environment, settings, folders, chosen), "serve", str(weights.resolve())]
+    command += ["--served-model-name", name, "--uds", str(socket)]
+    command += ["--tokenizer", str(tokenizer.resolve())] if tokenizer else []
+    command += ["--dtype", dtype if settings.dtype == "auto" else settings.dtype]
+    command += ["--max-model-len", str(context_length(weights, settings.max_model_len))]
+    # The answers' settings are all in a request: a base's generation config may punish repeats, or sample.
+    command += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
+    if environment.build == "cuda":
+        command += ["--gpu-memory-utilization", f"{settings.gpu_memory_share:g}"]
+    if adapters:
+        command += ["--enable-lora", "--max-lora-rank", str(adapters.max_rank)]
+        command += ["--max-loras", str(adapters.count), "--max-cpu-loras", str(adapters.count)]
+        # Without it vLLM adapts the output head too, for nothing, and its CPU build then fails to score prompts.
+        command += ["--lora-target-modules", *adapters.modules]
+    return [*command, *more, *settings.args]
+
+
+def variables(environment: Environment, settings: Engine, *, loads_adapters: bool) -> dict[str, str]:
+    """Return the environment variables of the server. loads_adapters: whether requests may load some."""
+    found = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if loads_adapters else {}
+    if settings.batch_invariant:
+        found["VLLM_BATCH_INVARIANT"] = "1"
+    if environment.build == "cpu":
+        found["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
+    return found
+
+
+def context_length(weights: Path, most: int | None) -> int:
+    """Return the tokens of a prompt and its answer together: ``most``, or what the model has where that is less."""
+    config: Mapping[str, object] = json.loads((weights / "config.json").read_text())
+    text = config.get("text_config")
+    own = (text if isinstance(text, Mapping) else config).get("max_position_embeddings")
+    known = [length for length in (own, most) if isinstance(length, int)]
+    return min(known) if known else 4096
+
+
+def _vllm(
+    environment: Environment, settings: Engine, mounts: Sequence[Path], variables: Mapping[str, str]
+) -> list[str]:
+    """The beginning of the command. mounts: folders that a container sees at the same paths."""
+    if environment.python is not None:
+        return [str(environment.python), "-P", "-m", "vllm.entrypoints.cli.main"]
+    assert settings.image is not None, "a server at an address is not started here"
+    command = ["docker", "run", "--rm", "--init", "--network", "none", "--ipc", "host", "--cap-drop", "ALL"]
+    command += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", "HOME=/tmp", "--entrypoint", "vllm"]
+    command += ["--gpus", "all"] if environment.build == "cuda" else []
+    command += [part for name, value in variables.items() for part in ("--env", f"{name}={value}")]
+    folders = sorted({mount.resolve() for mount in mounts})
+    return [*command, *(part for folder in folders for part in ("--volume", f"{folder}:{folder}")), settings.image]

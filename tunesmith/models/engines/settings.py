@@ -1,0 +1,96 @@
+"""The section `engine` of params.yaml: the vLLM that evaluates, generates in trainings, and serves."""
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, HttpUrl, PositiveFloat, PositiveInt, TypeAdapter, model_validator
+
+from tunesmith.core.params import Section
+
+OURS = {
+    "--model": "the model is the one at hand",
+    "--tokenizer": "the tokenizer is the model's own",
+    "--served-model-name": "requests name models as they are registered",
+    "--uds": "an engine listens on a Unix socket of its own",
+    "--host": "an engine listens on a Unix socket of its own",
+    "--port": "an engine listens on a Unix socket of its own",
+    "--dtype": "engine.dtype sets it",
+    "--gpu-memory-utilization": "engine.gpu_memory_share sets it",
+    "--max-model-len": "engine.max_model_len sets it",
+    "--enable-lora": "it follows from the models",
+    "--lora-modules": "adapters are loaded once their bytes are checked",
+    "--trust-remote-code": "code of a model is never run",
+}
+"""Options of `vllm serve` that `Engine.args` may not hold, each with the reason."""
+
+
+def _check_image(name: str) -> str:
+    if not re.fullmatch(r"(?:[^@\s-][^@\s]*@)?sha256:[0-9a-f]{64}", name):
+        raise ValueError(
+            "an image must be named by its digest, as in vllm/vllm-openai@sha256:..., since a tag can move"
+        )
+    return name
+
+
+def _check_address(address: str) -> str:
+    """The address without a slash at its end. Raises ValueError where others could read or change what is sent."""
+    url = TypeAdapter(HttpUrl).validate_python(address)
+    if url.path not in ("", "/") or url.query or url.fragment or url.username or url.password:
+        raise ValueError("an address ends with its port, as in http://127.0.0.1:8001")
+    if url.scheme == "http" and not _is_private(url.host or ""):
+        raise ValueError(
+            "plain http is for this machine and private networks (localhost, or an IP address): elsewhere anyone "
+            "on the way could read the prompts and change the answers; write https"
+        )
+    return address.rstrip("/")
+
+
+def _is_private(host: str) -> bool:
+    """Whether a host is this machine, or an IP address of a private network; another name can mean any machine."""
+    if host == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return (address.is_loopback or address.is_private) and not address.is_unspecified
+
+
+def _check_argument(argument: str) -> str:
+    option = argument.partition("=")[0].replace("_", "-")
+    if option in OURS:
+        raise ValueError(f"{option} is not for engine.args: {OURS[option]}")
+    return argument
+
+
+class Engine(Section):
+    """Where vLLM is, and how it runs. At most one of python, image and address; with none of them, the environment that
+    `tunesmith engine install` made."""
+
+    python: Path | None = None
+    """Python of an environment with vLLM, such as .venv-vllm/bin/python."""
+    image: Annotated[str, AfterValidator(_check_image)] | None = None
+    """Image with vLLM, by digest, such as vllm/vllm-openai@sha256:..., which Docker runs."""
+    address: Annotated[str, AfterValidator(_check_address)] | None = None
+    """Address of a running `vllm serve` that somebody else keeps, such as http://127.0.0.1:8001."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type of the numbers that the engine computes with. auto: that of the weights."""
+    batch_invariant: bool = False
+    """Whether an answer is the same whatever is generated beside it, which takes longer."""
+    gpu_memory_share: float = Field(default=0.85, gt=0, le=0.95)
+    """Fraction of the GPU's memory that the engine takes."""
+    max_model_len: PositiveInt | None = None
+    """Maximum tokens of a prompt and its answer together. null: as many as the model has."""
+    start_seconds: PositiveFloat = 600
+    """Timeout for the engine to become healthy, in seconds."""
+    args: tuple[Annotated[str, AfterValidator(_check_argument)], ...] = ()
+    """Further arguments of `vllm serve`, such as [--max-num-seqs, "64"]."""
+
+    @model_validator(mode="after")
+    def _check_one_place(self) -> Self:
+        named = [name for name in ("python", "image", "address") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} each name an engine, and one is used; keep one of them")
+        return self
