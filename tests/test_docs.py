@@ -66,6 +66,9 @@ def check_tunesmith(words: list[str], *, whole: bool = True) -> None:
     whole: whether every argument must be there.
     """
     command = main.commands[words[0]]
+    if isinstance(command, click.Group) and len(words) > 1:
+        words = words[1:]
+        command = command.commands[words[0]]
     context = click.Context(command, info_name=words[0])
     if not whole and words[-1].startswith("--"):  # an option that is named without its value
         assert words.pop() in {option for param in command.params for option in param.opts}

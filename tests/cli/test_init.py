@@ -177,8 +177,10 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     assert output.startswith(str(site))
     context = Path(run(*tunesmith, "image", "--context").splitlines()[-1])
     assert context.is_relative_to(site)
-    files = {"Dockerfile", "requirements.lock", "requirements-cuda.lock", "pyproject.toml"}
+    locks = {"requirements.lock", "requirements-cuda.lock", "requirements-vllm.lock", "requirements-vllm-cpu.lock"}
+    files = {"Dockerfile", "pyproject.toml", "deploy", *locks}
     assert {path.name for path in context.iterdir()} == files
+    assert "vLLM" in run(*tunesmith, "engine")  # which reads the locks
     entry = "lora: {rank: 2, alpha: 4}, learning_rate: 0.05, epochs: 6, max_length: 160, probes: 2"
     settings = params.PATH.read_text().replace("{dataset: rows}", f"{{dataset: rows, {entry}}}")
     params.PATH.write_text(settings.replace("verifier: number, ", "verifier: number, max_new_tokens: 4, "))

@@ -83,6 +83,8 @@ def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
             {"mix/mixed.json"},
         ),
         (lambda p: p.update(judge=JUDGE), set()),  # nothing asks it
+        (lambda p: p.update(engine={"batch_invariant": True}), {"evaluate.json"}),
+        (lambda p: p.update(engine={"dtype": "auto"}), set()),  # the default, stated
         (lambda p: p.update(serve={"port": 9000}), set()),
         (lambda p: p.update(serve={"probes": 9}), {"register.json"}),
         (lambda p: p.update(runtime={"memory": "16g", "checkpoint_minutes": 10}), set()),

@@ -11,6 +11,7 @@ from tunesmith.core.errors import TunesmithError
 
 if TYPE_CHECKING:
     from tunesmith.core.ready_rows import RowKind
+    from tunesmith.models.engines.locks import Build
 
 
 class Commands(click.Group):
@@ -271,8 +272,8 @@ def reproduce(which: str, into: Path | None, keep: bool, anyway: bool) -> None:
 def doctor(clear_checkpoints: bool) -> None:
     """Check that this machine and this project work.
 
-    Checks libraries, params, git, DVC, disk, GPU, sandbox, engine, tracker, keys, the base model and trainings that are
-    not done, and prints a fix for every problem. Exits with 1 where something will not work.
+    Checks libraries, params, git, DVC, disk, GPU, sandbox, containers, vLLM, tracker, keys, the base model and
+    trainings that are not done, and prints a fix for every problem. Exits with 1 where something will not work.
     """
     from tunesmith.cli.doctor import command
 
@@ -280,6 +281,40 @@ def doctor(clear_checkpoints: bool) -> None:
         command.clear_checkpoints()
         return
     raise SystemExit(0 if command.run() else 1)
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def engine(context: click.Context) -> None:
+    """Show which vLLM would be used, and whether it fits; `engine install` makes its environment.
+
+    Exits with 1 where it will not work.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(show_engine)
+
+
+@engine.command("show")
+def show_engine() -> None:
+    """Show which vLLM would be used, and whether it fits this machine."""
+    from tunesmith.cli import engine
+
+    raise SystemExit(0 if engine.show() else 1)
+
+
+@engine.command("install")
+@click.option("--build", type=click.Choice(["cuda", "cpu"]), help="Hardware to install for. Default: this machine's.")
+@click.option(
+    "--cpu-index", metavar="ADDRESS", help="Index of PyTorch's CPU builds, where pip is configured with none."
+)
+def install_engine(build: "Build | None", cpu_index: str | None) -> None:
+    """Install vLLM from its lock, in an environment of its own.
+
+    Does nothing where it is installed; begins again what was interrupted.
+    """
+    from tunesmith.cli import engine
+
+    engine.install(build, cpu_index)
 
 
 @main.command()

@@ -39,6 +39,7 @@ SECTIONS = (
     "registry",
     "signing",
     "runtime",
+    "engine",
     "serve",
 )
 """Every top-level name that params.yaml may hold."""

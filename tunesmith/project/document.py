@@ -17,6 +17,7 @@ from tunesmith.evaluation.endpoint.settings import Baseline
 from tunesmith.evaluation.gate_rules import Gate, Improve
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models.base_sources import Source
+from tunesmith.models.engines.settings import Engine
 from tunesmith.project import outdated
 from tunesmith.registry.signing import Settings
 from tunesmith.registry.tracker import Names
@@ -72,6 +73,7 @@ class Document(Section):
     registry: Names = Names()
     signing: Settings = Settings.model_validate({})
     runtime: Runtime = Runtime()
+    engine: Engine = Engine()
     serve: Serve = Serve()
 
     def entries(self, objective: Objective) -> dict[str, Entry]:

@@ -69,6 +69,7 @@ def _of_all_models(document: Document, image: dict[str, object]) -> Iterator[Sta
     judged = any(isinstance(suite, Answers) and suite.refusal_by == "judge" for suite in suites)
     judge: dict[str, object] = {"judge": effective(document.judge)} if judged and document.judge else {}
     evaluate = {"evaluate": effective(document.evaluate), "models": document.models, **judge, **image}
+    evaluate["engine"] = effective(document.engine)
     yield StageParams("evaluate", None, evaluate)
     yield StageParams(
         "compare",

@@ -190,7 +190,7 @@ def runtime(folder: Path, engine: str, image: str, monkeypatch: pytest.MonkeyPat
 
 def test_stages_on_the_host_need_no_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime(tmp_path, "host", "null", monkeypatch)
-    assert machine.engine().level == "good"
+    assert machine.containers().level == "good"
 
 
 def test_an_engine_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,10 +201,10 @@ def test_an_engine_that_does_not_answer_is_an_error(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("tunesmith.runtime.docker.connect", absent)
     with pytest.raises(ContainerError, match="no Docker engine answers"):
-        machine.engine()
+        machine.containers()
 
 
 def test_an_engine_without_an_image_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime(tmp_path, "docker", "null", monkeypatch)
     with pytest.raises(ParamsError, match=r"runtime\.image"):
-        machine.engine()
+        machine.containers()

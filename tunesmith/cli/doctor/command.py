@@ -6,17 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
-from tunesmith.cli.doctor import machine, project
-from tunesmith.cli.doctor.finding import Finding
+from tunesmith.cli.doctor import engine, machine, project
+from tunesmith.cli.doctor.finding import Finding, show
 from tunesmith.core import dvc_project, layout
 from tunesmith.core.errors import TunesmithError
 
 TIMEOUT = 60.0
 """Timeout for all checks together, in seconds."""
-MARKS = {"good": ("✓", "green"), "warning": ("⚠", "yellow"), "bad": ("✗", "bold red")}
-
 ROOT = Path()
 Checks = dict[str, Callable[[], Finding]]
 CHECKS: Checks = {
@@ -29,7 +26,8 @@ CHECKS: Checks = {
     "GPU": machine.gpu,
     "threads": machine.thread_pools,
     "sandbox": machine.code_sandbox,
-    "engine": machine.engine,
+    "containers": machine.containers,
+    "engine": engine.vllm,
     "tracker": project.tracker,
     "signing": project.keys,
     "base model": project.base_model,
@@ -42,10 +40,7 @@ def run() -> bool:
     console, is_good = Console(highlight=False), True
     for finding in run_checks(CHECKS, TIMEOUT):
         is_good = is_good and finding.level != "bad"
-        mark, style = MARKS[finding.level]
-        console.print(Text.assemble((f"{mark} {finding.name}", style), f": {finding.says}"), soft_wrap=True)
-        if finding.fix:
-            console.print(Text(f"    fix: {finding.fix}"), soft_wrap=True)
+        show(finding, console)
     return is_good
 
 

@@ -1,9 +1,13 @@
-"""The result of a check, and the output of other programs."""
+"""The result of a check, how it is shown, and the output of other programs."""
 
 import subprocess
 from dataclasses import dataclass
 from typing import Literal
 
+from rich.console import Console
+from rich.text import Text
+
+MARKS = {"good": ("✓", "green"), "warning": ("⚠", "yellow"), "bad": ("✗", "bold red")}
 Level = Literal["good", "warning", "bad"]
 
 
@@ -15,6 +19,13 @@ class Finding:
     level: Level
     says: str
     fix: str = ""
+
+
+def show(finding: Finding, console: Console) -> None:
+    mark, style = MARKS[finding.level]
+    console.print(Text.assemble((f"{mark} {finding.name}", style), f": {finding.says}"), soft_wrap=True)
+    if finding.fix:
+        console.print(Text(f"    fix: {finding.fix}"), soft_wrap=True)
 
 
 def answer(*command: str, seconds: float) -> str | None:

@@ -176,12 +176,12 @@ def code_sandbox(tier: Callable[[], str] = tiers.tier) -> Finding:
         return Finding("sandbox", "warning", f"generated code cannot be graded: {error.reason}", error.fix)
 
 
-def engine() -> Finding:
+def containers() -> Finding:
     """Check that stages can run where `runtime` says."""
     runtime = settings.read()
     if runtime.engine == "host":
-        return Finding("engine", "good", "stages run on this machine itself")
+        return Finding("containers", "good", "stages run on this machine itself")
     from tunesmith.runtime import docker
 
     name = docker.check_image(docker.connect(), str(runtime.image))
-    return Finding("engine", "good", f"the Docker engine answers and has {name}")
+    return Finding("containers", "good", f"the Docker engine answers and has {name}")

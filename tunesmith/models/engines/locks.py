@@ -10,15 +10,23 @@ import tunesmith
 Build: TypeAlias = Literal["cuda", "cpu"]
 """The hardware that vLLM is built for."""
 LOCKS: dict[Build, str] = {"cuda": "requirements-vllm.lock", "cpu": "requirements-vllm-cpu.lock"}
-TORCH: dict[Build, str] = {"cuda": "torch==2.13.0", "cpu": "torch==2.13.0"}
-"""The torch that each lock was made for, which stands outside of it (docs/decisions/004)."""
 PACKAGE = Path(tunesmith.__path__[0])
 
 
 def path(build: Build) -> Path:
-    """The lock of a build: a wheel holds it, as this repository does."""
+    """The lock of a build."""
+    return _root() / LOCKS[build]
+
+
+def completion() -> Path:
+    """The script that ends an installation, for the environment's own Python."""
+    return _root() / "deploy" / "complete_engine.py"
+
+
+def _root() -> Path:
+    """The folder of the files that images are built from too: a wheel holds them, as this repository does."""
     bundled = PACKAGE / "pipeline" / "image"
-    return (bundled if bundled.is_dir() else PACKAGE.parent) / LOCKS[build]
+    return bundled if bundled.is_dir() else PACKAGE.parent
 
 
 def digest(build: Build) -> str:
@@ -29,3 +37,15 @@ def digest(build: Build) -> str:
 def normalized(name: str) -> str:
     """The name of a library as a lock writes it: in lower case, with hyphens."""
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def version(build: Build) -> str:
+    """The version of vLLM in a lock."""
+    found = re.search(r"(?m)^vllm(?:-cpu)?==(\S+)", path(build).read_text())
+    assert found is not None
+    return found[1]
+
+
+def count(lock: Path) -> int:
+    """The number of pins in a lock, those of other systems included."""
+    return len(re.findall(r"(?m)^[\w.-]+==", lock.read_text()))
