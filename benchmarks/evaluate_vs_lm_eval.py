@@ -50,6 +50,7 @@ def prompts(count: int) -> list[dict[str, Any]]:
 def ours(names: list[str], count: int) -> dict[str, list[str]]:
     """Answers by model, in this process."""
     from tunesmith.evaluation import evaluate
+    from tunesmith.evaluation.asked import InProcess
     from tunesmith.evaluation.suites import Answers
     from tunesmith.models import device, loading
 
@@ -59,7 +60,7 @@ def ours(names: list[str], count: int) -> dict[str, list[str]]:
     rows = evaluate.SuiteRows("prompts", suite, prompts(count))
     folders = [MODELS / name for name in names]
     return {
-        folder.name: [sample["completion"] for sample in evaluate.ask(rows, opened, BATCH_SIZE)]
+        folder.name: [sample["completion"] for sample in evaluate.ask(rows, InProcess(opened, BATCH_SIZE))]
         for folder, opened in loading.open_each(folders, MODELS / "base", device.detect())
     }
 

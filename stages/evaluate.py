@@ -1,22 +1,24 @@
-"""Ask every model the same prompts and grade the answers, in one process that loads the base once.
+"""Ask every model the same prompts and grade the answers, by one engine that loads the base once.
 
     python -m stages.evaluate [MODEL ...]      every model of params.yaml, or only these
 
 reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks,
         data/baseline/answers.jsonl
-params  evaluate, the names of all models, and judge where a suite's refusal_by names it
+params  evaluate, engine, the names of all models, and judge where a suite's refusal_by names it
 writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, and those of `baseline` for a hosted model,
         reports/evaluation/base/repeats.jsonl,
         reports/metrics.json (scores on the first suite, for `dvc metrics` and `dvc exp show`)
 
-A report stays where the model's bytes, the code, the params, the rows, the data of lm-eval's tasks and the hardware are
-the same.
+A report stays where the model's bytes, the code, the params, the rows, the data of lm-eval's tasks, the hardware and
+the engine are the same.
 """
 
 import json
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -24,16 +26,22 @@ from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, read, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
-from tunesmith.evaluation import evaluate, grading
+from tunesmith.evaluation import evaluate, grading, served
+from tunesmith.evaluation.asked import AskedModel, InProcess, Served
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
 from tunesmith.evaluation.endpoint import answers, grade
 from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.endpoint.answers import BaselineAnswer
 from tunesmith.evaluation.evaluate import SuiteRows
+from tunesmith.evaluation.served import Proved
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import chat_template, device, loading
 from tunesmith.models.base import base_tokenizer
-from tunesmith.models.loading import OpenModel
+from tunesmith.models.device import Profile
+from tunesmith.models.engines import record
+from tunesmith.models.engines.environment import Environment
+from tunesmith.models.engines.record import EngineRecord
+from tunesmith.models.engines.settings import Engine
 from tunesmith.verifiers.judge import refusal as judged_refusal
 from tunesmith.verifiers.judge.endpoint import Judge
 
@@ -43,7 +51,7 @@ REPEATS = layout.EVALUATION / layout.BASE.name / "repeats.jsonl"
 
 
 def main(only: list[str]) -> str:
-    settings = load(Evaluate, "evaluate", path=PARAMS)
+    settings, engine = load(Evaluate, "evaluate", path=PARAMS), load(Engine, "engine", path=PARAMS)
     models = [layout.BASE.name, *load(list[str], "models", path=PARAMS)]
     hosted = answers.read(layout.BASELINE)
     remove_others([*models, *([endpoint.NAME] if hosted else [])])
@@ -51,20 +59,48 @@ def main(only: list[str]) -> str:
     judge = load(Judge, "judge", path=PARAMS) if "judge" in read(PARAMS) else None
     suites = evaluate.read(settings, layout.READY, judge)
     profile = device.detect()
+    found = served.choose(settings, engine, [layout.MODELS / name for name in models], profile)
+    by = record.record(found, engine, dtype_name(profile)) if found else None
     code = (fingerprint.FOLDER / "evaluate").read_text()
-    key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile)
+    key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile, by)
     due = [name for name in names if not is_kept(name, key)]
     hosted_due = bool(hosted) and not is_kept(endpoint.NAME, key, hosted=True)
     if judge is not None and (due or hosted_due):
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     began = time.monotonic()
-    for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
-        write_report(folder.name, opened, settings, suites, key)
+    asking = Asking(settings, suites, key, dtype_name(profile), by)
+    if found and due:
+        ask_served(due, found, engine, profile, asking)
+    else:
+        for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
+            about = About(opened.manifest.digest, opened.base.weights_digest)
+            write_report(folder.name, InProcess(opened, settings.batch_size), about, asking)
     if hosted_due:
         write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
     kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
-    return f"{layout.EVALUATION}: {len(due)} models evaluated in {time.monotonic() - began:.0f} s{kept}"
+    seconds = f"{time.monotonic() - began:.0f} s"
+    return f"{layout.EVALUATION}: {len(due)} models evaluated by {record.name(by)} in {seconds}{kept}"
+
+
+def ask_served(due: list[str], found: Environment, engine: Engine, profile: Profile, asking: "Asking") -> None:
+    """Ask models by vLLM: those on the same weights at once, with all suites of each."""
+    rows = [row for suite in asking.suites.values() for row in suite.rows]
+    folders = [layout.MODELS / name for name in due]
+    references = served.refer(folders, layout.BASE, profile, rows, asking.settings.batch_size)
+    for names in served.groups(due, references):
+        with (
+            served.serving(names, references, rows, found, engine, profile) as proved,
+            ThreadPoolExecutor(len(proved)) as pool,
+        ):
+            for written in [pool.submit(write_served_report, each, asking) for each in proved]:
+                written.result()
+
+
+def write_served_report(proved: Proved, asking: "Asking") -> None:
+    reference = proved.reference
+    about = About(reference.manifest.digest, reference.base.weights_digest, proved.disagreement)
+    write_report(reference.folder.name, proved.model, about, asking)
 
 
 def remove_others(models: list[str]) -> None:
@@ -96,30 +132,60 @@ def samples_digest(name: str) -> str:
     return "-".join(manifest.file_digest(file) for file in sample_files(name))
 
 
-def write_report(name: str, opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows], key: str) -> None:
-    template = template_digest(opened, suites)  # an unknown variable of it is an error before anything is asked
+@dataclass(frozen=True)
+class Asking:
+    """What is the same for every model that is asked. engine: None for transformers."""
+
+    settings: Evaluate
+    suites: dict[str, SuiteRows]
+    key: str
+    dtype: str
+    engine: EngineRecord | None
+
+
+@dataclass(frozen=True)
+class About:
+    """What a report says of its model. disagreement: of vLLM and transformers about it, where vLLM answers."""
+
+    digest: str
+    base_weights_digest: str
+    disagreement: float | None = None
+
+
+def write_report(name: str, model: AskedModel, about: About, asking: Asking) -> None:
+    suites = asking.suites
+    template = template_digest(model, suites)  # an unknown variable of it is an error before anything is asked
     began = time.monotonic()
-    results = {suite: evaluate.ask(rows, opened, settings.batch_size) for suite, rows in suites.items()}
+    results = ask_all(model, suites, None)
     seconds = time.monotonic() - began
     samples = [sample for answered in results.values() for sample in answered]
     summaries = {suite: summary(suites[suite], answered) for suite, answered in results.items()}
     if name == layout.BASE.name:
-        ready_rows.write_jsonl(REPEATS, ask_again(opened, settings, suites))
+        ready_rows.write_jsonl(REPEATS, ask_again(model, asking.settings, suites))
     ready_rows.write_jsonl(layout.EVALUATION / name / "samples.jsonl", samples)
     metrics: ModelMetrics = {
         "model": name,
         "time": time.time_ns() // 1_000_000,
         "suites": summaries,
-        "model_digest": opened.manifest.digest,
-        "base_weights_digest": opened.base.weights_digest,
-        "dtype": str(opened.profile.dtype).removeprefix("torch."),
+        "model_digest": about.digest,
+        "base_weights_digest": about.base_weights_digest,
+        "dtype": asking.engine["dtype"] if asking.engine else asking.dtype,
         "template_digest": template,
-        "key": key,
+        "key": asking.key,
         "answers_digest": samples_digest(name),
         "seconds": seconds,
     }
+    if asking.engine and about.disagreement is not None:
+        metrics |= {"engine": asking.engine, "disagreement": about.disagreement}
     ready_rows.write_json(layout.EVALUATION / name / "metrics.json", metrics)
     show(metrics, results)
+
+
+def ask_all(model: AskedModel, suites: dict[str, SuiteRows], at_once: int | None) -> dict[str, list[Sample]]:
+    """The samples of each suite: of one after another, or where vLLM answers, of all at once."""
+    with ThreadPoolExecutor(len(suites) if isinstance(model, Served) else 1) as pool:
+        asked = [pool.submit(evaluate.ask, rows, model, at_once) for rows in suites.values()]
+        return {suite: samples.result() for suite, samples in zip(suites, asked, strict=True)}
 
 
 def show(metrics: ModelMetrics, results: dict[str, list[Sample]]) -> None:
@@ -153,10 +219,10 @@ def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswe
     show(metrics, results)
 
 
-def template_digest(opened: OpenModel, suites: dict[str, SuiteRows]) -> str:
+def template_digest(model: AskedModel, suites: dict[str, SuiteRows]) -> str:
     """The digest of the chat template, or of each suite's where one has values of its own for it."""
-    opened_for = [evaluate.with_suites_template(rows.suite, opened) for rows in suites.values()]
-    digests = [chat_template.digest(each.tokenizer) for each in opened_for]
+    asked_for = [evaluate.with_suites_template(rows.suite, model) for rows in suites.values()]
+    digests = [chat_template.digest(each.tokenizer) for each in asked_for]
     return "-".join(digests if len(set(digests)) > 1 else digests[:1])
 
 
@@ -172,15 +238,19 @@ def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
     return cast("SuiteMetrics", {**settings, **grading.summarize(answered), **details})
 
 
-def ask_again(opened: OpenModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
-    """Further answers of the same model to the same prompts, in batches of the same and of another size."""
-    sizes = [settings.batch_size, settings.noise_batch_size] if settings.noise_batch_size else []
+def ask_again(model: AskedModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
+    """Further answers of the same model to the same prompts: as many at once as before, and another number."""
+    at_once = [model.at_once, settings.noise_batch_size] if settings.noise_batch_size else []
     return [
         {**sample, "time": repetition, "batch_size": size}
-        for repetition, size in enumerate(sizes)
-        for rows in suites.values()
-        for sample in evaluate.ask(rows, opened, size)
+        for repetition, size in enumerate(at_once)
+        for samples in ask_all(model, suites, size).values()
+        for sample in samples
     ]
+
+
+def dtype_name(profile: Profile) -> str:
+    return str(profile.dtype).removeprefix("torch.")
 
 
 def write_scores(names: list[str]) -> None:

@@ -11,6 +11,7 @@ from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError, EvaluationError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation import evaluate, grading
+from tunesmith.evaluation.asked import InProcess
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat, generation, loading
 from tunesmith.verifiers.judge import refusal as judged_refusal
@@ -68,13 +69,13 @@ def test_a_format_that_is_not_a_regular_expression_is_refused() -> None:
 
 def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -> None:
     """Batched, padded and sorted by lm-eval, every prompt gets the completion that it gets on its own."""
-    from tunesmith.evaluation import lm_eval_harness
+    from tunesmith.evaluation.harness import answers as harness
 
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
     questions = rows(5)
     questions[4]["prompt"] = questions[0]["prompt"]
     questions[2]["prompt"].insert(0, {"role": "system", "content": "Answer as briefly as you possibly can."})
-    answers = lm_eval_harness.generate(opened, questions, max_new_tokens=6, batch_size=2)
+    answers = harness.generate(opened, questions, max_new_tokens=6, batch_size=2)
     alone = [generation.answer(opened.model, opened.tokenizer, [row], max_new_tokens=6)[0] for row in questions]
     assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
     assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
@@ -82,13 +83,13 @@ def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -
 
 
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_not_cut(tiny_base: Path) -> None:
-    from tunesmith.evaluation import lm_eval_harness
+    from tunesmith.evaluation.harness import answers as harness
 
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
     long = rows(2)
     long[1]["prompt"][0]["content"] = "long " * 300
     with pytest.raises(EvaluationError, match=r"1 prompts do not fit .* \(rows 1\)"):
-        lm_eval_harness.generate(opened, long, max_new_tokens=6, batch_size=2)
+        harness.generate(opened, long, max_new_tokens=6, batch_size=2)
 
 
 def test_references_that_cannot_be_graded_are_refused_before_any_model_is_asked() -> None:
@@ -127,8 +128,8 @@ def test_samples_do_not_depend_on_the_batch_size(tiny_base: Path, folder: Path) 
         liked=Preferences(kind="preferences", dataset="pairs", limit=4),
         likely=Perplexity(kind="perplexity", dataset="demo", limit=None),
     )
-    twos = {name: evaluate.ask(suite, opened, 2) for name, suite in evaluate.read(likely, folder).items()}
-    threes = {name: evaluate.ask(suite, opened, 3) for name, suite in evaluate.read(likely, folder).items()}
+    twos = {name: evaluate.ask(suite, InProcess(opened, 2)) for name, suite in evaluate.read(likely, folder).items()}
+    threes = {name: evaluate.ask(suite, InProcess(opened, 3)) for name, suite in evaluate.read(likely, folder).items()}
     assert {name: len(samples) for name, samples in twos.items()} == {SUITE: 5, "liked": 4, "likely": 5}
     assert all(sample["suite"] == name for name, samples in twos.items() for sample in samples)
     for name, answered in twos.items():
@@ -150,7 +151,7 @@ def test_a_suite_renders_its_prompts_with_its_own_values_of_the_template(tiny_ba
         for value in (True, False)
     )
     digests = [
-        {sample["rendered"] for sample in evaluate.ask(evaluate.read(suites, folder)[SUITE], opened, 5)}
+        {sample["rendered"] for sample in evaluate.ask(evaluate.read(suites, folder)[SUITE], InProcess(opened, 5))}
         for suites in (settings(), on, off)
     ]
     prompts = [chat.render_prompt(opened.tokenizer, row["prompt"]) for row in rows(5)]
@@ -166,7 +167,7 @@ def test_values_for_a_template_that_a_task_does_not_apply_are_an_error() -> None
 def test_a_perplexity_is_that_of_the_answer_alone(tiny_base: Path) -> None:
     opened = loading.open_model(tiny_base, tiny_base, EXACT)
     suite = Perplexity(kind="perplexity", dataset="demo", limit=None)
-    [sample] = evaluate.ask(evaluate.SuiteRows("likely", suite, rows(1)), opened, 1)
+    [sample] = evaluate.ask(evaluate.SuiteRows("likely", suite, rows(1)), InProcess(opened, 1))
     example = chat.encode_example(opened.tokenizer, rows(1)[0]["prompt"], rows(1)[0]["completion"])
     ids = torch.tensor([example.input_ids])
     labels = ids.masked_fill(torch.tensor([example.completion_mask]) == 0, -100)

@@ -30,6 +30,7 @@ from tunesmith.evaluation.documents import (
 )
 from tunesmith.evaluation.pareto import pareto_front
 from tunesmith.evaluation.selection import selection
+from tunesmith.models.engines import record
 
 BASELINE = "base"
 COSTS: tuple[CostName, ...] = ("seconds", "memory", "size")
@@ -102,6 +103,7 @@ def compare(
         "suite": ranked,
         "confidence": settings.confidence,
         "baseline": baseline.name,
+        "engine": record.name(baseline.metrics.get("engine")),
         "models": summaries,
         "against_baseline": suites[ranked]["against_baseline"],
         "against_start": {
@@ -183,6 +185,9 @@ def _mismatch(theirs: ModelMetrics, ours: ModelMetrics) -> str | None:
         return "prompts rendered by another chat template"
     if theirs["base_weights_digest"] != ours["base_weights_digest"]:
         return "another base"
+    if theirs.get("engine") != ours.get("engine"):
+        engines = (record.name(metrics.get("engine")) for metrics in (theirs, ours))
+        return "another engine ({}, not {}), or other settings of it,".format(*engines)
     if list(theirs["suites"]) != list(ours["suites"]):
         return "other suites"
     for name, suite in theirs["suites"].items():

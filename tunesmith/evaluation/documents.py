@@ -6,6 +6,7 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 from tunesmith.core.journal import Trained
 from tunesmith.evaluation.hosted import HostedModel
 from tunesmith.evaluation.selection import Selection
+from tunesmith.models.engines.record import EngineRecord
 
 Outcome: TypeAlias = Literal["pass", "fail", "undecided"]
 """What the gate, or one of its rules, comes to."""
@@ -112,7 +113,11 @@ class ModelMetrics(TypedDict):
     answers_digest: str
     """The digest of the files of samples that belong to these metrics."""
     seconds: float
-    """The duration of the evaluation, in seconds."""
+    """The duration of the evaluation, in seconds; where vLLM answered for several models at once, that of all."""
+    engine: NotRequired[EngineRecord]
+    """The vLLM that answered; absent where transformers did."""
+    disagreement: NotRequired[float]
+    """The mean difference of vLLM's log-probabilities from transformers', in nats a token; absent as `engine` is."""
     hosted: NotRequired[HostedModel]
     """What is known of a hosted model; of it alone."""
 
@@ -295,6 +300,8 @@ class Comparison(TypedDict):
     """The coverage of every interval."""
     baseline: str
     """The name of the base."""
+    engine: str
+    """The engine that answered for all models, in words."""
     models: dict[str, ComparedModel]
     """Each model, by name; the base is the first."""
     against_baseline: dict[str, AdjustedDifference]

@@ -2,22 +2,22 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.data import row_kinds
-from tunesmith.evaluation import grading, lm_eval_harness, lm_eval_tasks
-from tunesmith.evaluation.lm_eval_scores import Loaded
+from tunesmith.evaluation import grading
+from tunesmith.evaluation.asked import AskedModel
+from tunesmith.evaluation.harness import tasks
+from tunesmith.evaluation.harness.scores import Loaded
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat_template, preference_pairs
 from tunesmith.models.chat import encode_example
 from tunesmith.models.device import Profile
-from tunesmith.models.loading import OpenModel
-from tunesmith.models.log_probs import likelihoods
+from tunesmith.models.engines.record import EngineRecord
 from tunesmith.verifiers.judge.endpoint import Judge
 
 
@@ -54,7 +54,7 @@ def read(settings: Evaluate, folder: Path, judge: Judge | None = None) -> dict[s
     asked = {}
     for name, suite in settings.suites.items():
         if isinstance(suite, LmEvalTask):
-            asked[name] = SuiteRows(name, suite, [], lm_eval_tasks.load(name, suite))
+            asked[name] = SuiteRows(name, suite, [], tasks.load(name, suite))
             continue
         rows = ready_rows.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
         _check_kind(name, suite, rows)
@@ -65,46 +65,52 @@ def read(settings: Evaluate, folder: Path, judge: Judge | None = None) -> dict[s
     return asked
 
 
-def with_suites_template(suite: Suite, opened: OpenModel) -> OpenModel:
-    """``opened`` with the suite's values in its chat template. Raises ChatError for a variable that it lacks."""
-    return replace(opened, tokenizer=chat_template.with_kwargs(opened.tokenizer, suite.chat_template_kwargs))
+def with_suites_template(suite: Suite, model: AskedModel) -> AskedModel:
+    """``model`` with the suite's values in its chat template. Raises ChatError for a variable that it lacks."""
+    return model.with_tokenizer(chat_template.with_kwargs(model.tokenizer, suite.chat_template_kwargs))
 
 
-def ask(question: SuiteRows, opened: OpenModel, batch_size: int) -> list[Sample]:
-    """A model's samples: the same questions to every model, greedily, through the one chat template."""
-    name, rows, opened = question.name, question.rows, with_suites_template(question.suite, opened)
+def ask(question: SuiteRows, model: AskedModel, at_once: int | None = None) -> list[Sample]:
+    """A model's samples: the same questions to every model, greedily, through the one chat template.
+
+    at_once: prompts that are answered at once, at most; None leaves it to the engine.
+    """
+    name, rows, model = question.name, question.rows, with_suites_template(question.suite, model)
     match question.suite:
         case Answers() as suite:
-            tokens = suite.max_new_tokens
-            completions = lm_eval_harness.generate(opened, rows, max_new_tokens=tokens, batch_size=batch_size)
+            completions = model.complete(rows, suite.max_new_tokens, at_once)
             return grading.grade(name, rows, completions, suite, question.judge)
         case Preferences():
-            encode = partial(
-                preference_pairs.encode, opened.tokenizer, rows, opened.model.config.max_position_embeddings
-            )
-            return grading.grade_preferences(
-                name, rows, preference_pairs.log_probs(opened, encode("evaluate", Path(name)), batch_size)
-            )
+            pairs = preference_pairs.encode(model.tokenizer, rows, model.context, "evaluate", Path(name))
+            sides = [(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
+            found = model.log_probs(sides, at_once and 2 * at_once)
+            return grading.grade_preferences(name, rows, list(zip(found[::2], found[1::2], strict=True)))
         case Perplexity():
             examples = [
-                encode_example(opened.tokenizer, row["prompt"], row["completion"], row.get("tools")).split()
+                encode_example(model.tokenizer, row["prompt"], row["completion"], row.get("tools")).split()
                 for row in rows
             ]
-            found = [each.log_prob for each in likelihoods(opened, examples, batch_size=batch_size)]
+            found = model.log_probs(examples, at_once)
             return grading.grade_perplexity(name, rows, found, [len(completion) for _, completion in examples])
         case LmEvalTask() as suite:
-            task = question.task or lm_eval_tasks.load(name, suite)
-            return lm_eval_tasks.ask(task, opened, batch_size=batch_size)
+            return model.ask_task(question.task or tasks.load(name, suite), at_once)
 
 
-def key(settings: Evaluate, suites: dict[str, SuiteRows], code: str, base: str, profile: Profile) -> str:
+def key(
+    settings: Evaluate,
+    suites: dict[str, SuiteRows],
+    code: str,
+    base: str,
+    profile: Profile,
+    engine: EngineRecord | None,
+) -> str:
     """Cache key of an evaluation, as SHA-256 in hex: everything that determines it except the model.
 
-    code: the fingerprint of the stage. base: the digest of the base's manifest.
+    code: the fingerprint of the stage. base: the digest of the base's manifest. engine: None for transformers.
     """
-    rows = [[name, suite.rows, suite.task and lm_eval_tasks.digest(suite.task)] for name, suite in suites.items()]
+    rows = [[name, suite.rows, suite.task and tasks.digest(suite.task)] for name, suite in suites.items()]
     judges = [suite.judge.model_dump(mode="json") for suite in suites.values() if suite.judge]
-    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name, *judges]
+    determinants = [settings.model_dump(mode="json"), rows, code, base, profile.name, engine, *judges]
     return hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()
 
 

@@ -126,8 +126,11 @@ Suite: TypeAlias = Annotated[
 class Evaluate(Section):
     suites: dict[Annotated[str, AfterValidator(_is_name)], Suite] = Field(default_factory=dict)
     """The suites by name; models are ranked by the first."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """The engine that answers, for all models alike. auto: vLLM where a GPU is present, vLLM is installed, and it can
+    serve every model; else transformers."""
     batch_size: PositiveInt = 32
-    """Number of prompts answered at once."""
+    """Number of prompts answered at once by transformers; vLLM chooses its own."""
     noise_batch_size: PositiveInt | None = 8
     """Batch size of the second of two further evaluations of the base, whose differences are noise; null for none."""
 

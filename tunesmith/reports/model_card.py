@@ -82,6 +82,7 @@ def _values(name: str, origin: Lineage, comparison: Comparison) -> dict[str, obj
         "time": _time(model),
         "commit": f"commit {commit}{'' if clean else ', with uncommitted changes'}" if commit else "no git checkout",
         "confidence": f"{100 * comparison['confidence']:g}%",
+        "engine": comparison["engine"],
         "baseline": comparison["baseline"],
         "suites": [_suite(suite, about, name, model["start"]) for suite, about in comparison["suites"].items()],
         "start": comparison["against_start"].get(name),

@@ -18,6 +18,8 @@ CPU_CACHE_GIB = "2"
 memory would be its own default."""
 
 
+ADAPTERS_AT_ONCE = 8
+"""Adapters in the GPU's memory at once, at most; further ones wait in the machine's."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -25,7 +27,7 @@ ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 class Adapters:
     """The adapters that a server takes.
 
-    count: how many at once. rank: the highest. modules: the names of the linear layers that they adapt, such as q_proj.
+    count: how many. rank: the highest. modules: the names of the linear layers that they adapt, such as q_proj.
     """
 
     count: int
@@ -39,7 +41,7 @@ class Adapters:
 
 
 def adapters_of(folders: Sequence[Path], *, count: int | None = None) -> Adapters:
-    """Return what a server must take to hold the adapters in these folders, ``count`` of them at once or all."""
+    """Return what a server must take to hold the adapters in these folders, or ``count`` of that kind."""
     ranks, modules = [1], set[str]()
     for folder in folders:
         ranks.append(int(json.loads((folder / ADAPTER).read_text())["r"]))
@@ -80,7 +82,8 @@ def vllm_serve(
         command += ["--gpu-memory-utilization", f"{settings.gpu_memory_share:g}"]
     if adapters:
         command += ["--enable-lora", "--max-lora-rank", str(adapters.max_rank)]
-        command += ["--max-loras", str(adapters.count), "--max-cpu-loras", str(adapters.count)]
+        at_once = min(adapters.count, ADAPTERS_AT_ONCE)
+        command += ["--max-loras", str(at_once), "--max-cpu-loras", str(adapters.count)]
         # Without it vLLM adapts the output head too, for nothing, and its CPU build then fails to score prompts.
         command += ["--lora-target-modules", *adapters.modules]
     return [*command, *more, *settings.args]

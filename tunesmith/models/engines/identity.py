@@ -18,36 +18,38 @@ DISAGREEMENT = 0.2
 """Nats a token by which two engines may differ on one model. Rounding to bfloat16 makes up to 0.07; another adapter or
 template 0.3 or more."""
 
+APART = 2.0
+"""Two models are told apart where they differ from each other by so many times what the nearer one differs from the
+server: the server, which differs from one of them by rounding, cannot then be near to both."""
+
 LogProbs = Sequence[Sequence[float]]
 """The log-probability, in nats, of every token of every sequence but its first."""
 
 
-def check(name: str, answered: LogProbs, references: Mapping[str, LogProbs]) -> float:
+def check(name: str, answered: LogProbs, references: Mapping[str, LogProbs], *, remedy: str | None = None) -> float:
     """Return the difference between the server under ``name`` and the model of that name, in nats a token.
 
-    references: what each model gives, by name. Raises EngineError where another model than the named one answers.
+    references: what each model gives, by name. remedy: the fix of errors, where it is not that of an evaluation. Raises
+    EngineError where another model than the named one answers.
     """
     distances = {other: distance(answered, reference) for other, reference in references.items()}
-    own = distances[name]
-    # Models that differ from each other by less than the engines do cannot be told apart, nor need they be.
-    others = {
-        other: at
-        for other, at in distances.items()
-        if other != name and distance(references[name], references[other]) > own
-    }
-    nearest = min(others, key=lambda other: others[other], default=None)
-    if nearest is not None and others[nearest] < own:
+    own, nearest = distances[name], min(distances, key=lambda other: distances[other])
+    # Of models that differ by less than that, the nearest is a matter of rounding; they need not be told apart.
+    apart = APART * distances[nearest]
+    if own > distances[nearest] and distance(references[name], references[nearest]) > apart:
         raise EngineError(
             f"vLLM answers to {name!r} as {nearest!r} does: its log-probabilities differ from {nearest}'s by "
-            f"{others[nearest]:.3f} nats a token, and from {name}'s by {own:.3f}",
-            fix=f"run it again; if it stays so, merge {name} (package.merged in params.yaml), set evaluate.engine to "
+            f"{distances[nearest]:.3f} nats a token, and from {name}'s by {own:.3f}",
+            fix=remedy
+            or f"run it again; if it stays so, merge {name} (package.merged in params.yaml), set evaluate.engine to "
             "transformers, or take another version of vLLM (`tunesmith engine` shows this one). No answer was counted",
         )
     if own > DISAGREEMENT:
         raise EngineError(
             f"vLLM answers to {name!r} as no model here does: its log-probabilities differ from {name}'s by {own:.3f} "
             f"nats a token, of which rounding explains {DISAGREEMENT:g}",
-            fix="check that the engine computes in the dtype of the evaluation (engine.dtype in params.yaml: auto), or "
+            fix=remedy
+            or "check that the engine computes in the dtype of the evaluation (engine.dtype in params.yaml: auto), or "
             "set evaluate.engine to transformers. No answer was counted",
         )
     return own

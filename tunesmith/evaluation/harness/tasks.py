@@ -12,6 +12,7 @@ from typing import Any
 import nltk
 import numpy as np
 import torch
+from lm_eval.api.model import TemplateLM
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.evaluator import evaluate
 from lm_eval.models.huggingface import HFLM
@@ -20,10 +21,9 @@ from lm_eval.tasks import TaskManager
 from tunesmith.core import layout, manifest
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
-from tunesmith.evaluation import lm_eval_scores
-from tunesmith.evaluation.lm_eval_scores import Loaded
+from tunesmith.evaluation.harness import scores
+from tunesmith.evaluation.harness.scores import Loaded
 from tunesmith.evaluation.suites import LmEvalTask
-from tunesmith.models.attention.shared_prompts import single_head_product
 from tunesmith.models.loading import OpenModel
 
 NOT_CACHED = "Couldn't find cache for"
@@ -33,17 +33,25 @@ NOT_CACHED = "Couldn't find cache for"
 class UncutLM(HFLM):
     """lm-eval's model, which refuses a prompt to answer that lm-eval would cut to fit the context."""
 
+    def __init__(self, opened: OpenModel, batch_size: int) -> None:
+        super().__init__(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
+
     def tok_batch_encode(
         self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, **settings: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         ids, mask = super().tok_batch_encode(strings, padding_side=padding_side, **settings)
         if left_truncate_len is not None and ids.shape[1] > left_truncate_len:
-            raise EvaluationError(
-                f"a prompt of a task of lm-eval has {ids.shape[1]} tokens; with room for the answer, "
-                f"{left_truncate_len} fit the model's context of {self.max_length}",
-                fix="give the suite fewer `examples` in params.yaml, or leave the task out for this base",
-            )
+            raise too_long(ids.shape[1], left_truncate_len, self.max_length)
         return ids, mask
+
+
+def too_long(tokens: int, room: int, context: int) -> EvaluationError:
+    """The error for a prompt of a task that does not leave room for its answer in the model's context."""
+    return EvaluationError(
+        f"a prompt of a task of lm-eval has {tokens} tokens; with room for the answer, {room} fit the model's context "
+        f"of {context}",
+        fix="give the suite fewer `examples` in params.yaml, or leave the task out for this base",
+    )
 
 
 def load(name: str, suite: LmEvalTask) -> Loaded:
@@ -75,14 +83,14 @@ def load(name: str, suite: LmEvalTask) -> Loaded:
     return Loaded(name, suite, tasks, suite.metric or _first_metric(loaded))
 
 
-def ask(loaded: Loaded, opened: OpenModel, *, batch_size: int) -> list[Sample]:
+def ask(loaded: Loaded, lm: TemplateLM) -> list[Sample]:
     """A sample for every document of every task, in their order.
 
-    Raises EvaluationError if a task has no such filter, or no such metric with a value for each prompt, if its prompts
-    and answers do not fit the model's context, or if lm-eval scored fewer documents than it was given.
+    lm: the model as lm-eval asks it. Raises EvaluationError if a task has no such filter, or no such metric with a
+    value for each prompt, if its prompts and answers do not fit the model's context, or if lm-eval scored fewer
+    documents than it was given.
     """
     suite, tasks = loaded.suite, loaded.tasks
-    lm = UncutLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
     for task in tasks.values():
         _check_room(loaded, task, lm)
         task.set_fewshot_seed(DEFAULT_OTHER_SEED)
@@ -90,21 +98,20 @@ def ask(loaded: Loaded, opened: OpenModel, *, batch_size: int) -> list[Sample]:
     random.seed(DEFAULT_RANDOM_SEED)
     np.random.seed(DEFAULT_OTHER_SEED)
     torch.manual_seed(DEFAULT_OTHER_SEED)
-    with single_head_product(lm.model):
-        results = evaluate(  # its `simple_evaluate` also starts programs to describe the machine, for seconds
-            lm,
-            {"tasks": tasks},
-            limit=suite.limit,
-            bootstrap_iters=0,
-            apply_chat_template=generates if suite.chat is None else suite.chat,
-            fewshot_as_multiturn=True,
-        )
+    results = evaluate(  # its `simple_evaluate` also starts programs to describe the machine, for seconds
+        lm,
+        {"tasks": tasks},
+        limit=suite.limit,
+        bootstrap_iters=0,
+        apply_chat_template=generates if suite.chat is None else suite.chat,
+        fewshot_as_multiturn=True,
+    )
     assert results is not None
     samples = []
     for task, asked in tasks.items():
-        scored = lm_eval_scores.filtered(loaded, task, results["samples"][task])
+        scored = scores.filtered(loaded, task, results["samples"][task])
         _check_all_scored(loaded.name, task, len(scored), sum(1 for _ in asked.doc_iterator(limit=suite.limit)))
-        samples += [lm_eval_scores.sample_of(loaded, task, sample) for sample in scored]
+        samples += [scores.sample_of(loaded, task, sample) for sample in scored]
     return samples
 
 
@@ -202,7 +209,7 @@ def _offline(name: str, suite: LmEvalTask, error: Exception) -> EvaluationError:
     )
 
 
-def _check_room(loaded: Loaded, task: Any, lm: HFLM) -> None:
+def _check_room(loaded: Loaded, task: Any, lm: Any) -> None:
     settings = task.get_config("generation_kwargs") or {}
     longest = int(settings.get("max_gen_toks", lm.max_gen_toks))
     if task.OUTPUT_TYPE == "generate_until" and longest >= lm.max_length:

@@ -17,7 +17,10 @@ from profiles import EXACT
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
-from tunesmith.evaluation import evaluate, grading, lm_eval_scores, lm_eval_tasks
+from tunesmith.evaluation import evaluate, grading
+from tunesmith.evaluation.asked import InProcess
+from tunesmith.evaluation.harness import scores
+from tunesmith.evaluation.harness import tasks as harness_tasks
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Preferences
 from tunesmith.models import loading
 from tunesmith.models.loading import OpenModel
@@ -78,8 +81,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ask(opened: OpenModel, task: str, **params: Any) -> tuple[str | None, list[Sample]]:
     """The score's name and the samples of a suite."""
     suite = LmEvalTask(task=task, **params)
-    rows = evaluate.SuiteRows("suite", suite, [], lm_eval_tasks.load("suite", suite))
-    return rows.metric, evaluate.ask(rows, opened, 2)
+    rows = evaluate.SuiteRows("suite", suite, [], harness_tasks.load("suite", suite))
+    return rows.metric, evaluate.ask(rows, InProcess(opened, 2))
 
 
 def reported(opened: OpenModel, tasks: Path, name: str) -> dict[str, float]:
@@ -127,8 +130,8 @@ def test_generated_answers_are_read_by_the_named_filter(opened: OpenModel, tasks
 def test_documents_that_were_not_scored_are_an_error(
     opened: OpenModel, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = lm_eval_scores.filtered
-    monkeypatch.setattr(lm_eval_scores, "filtered", lambda *arguments: whole(*arguments)[1:])
+    whole = scores.filtered
+    monkeypatch.setattr(scores, "filtered", lambda *arguments: whole(*arguments)[1:])
     with pytest.raises(EvaluationError, match=r"suite 'suite': lm-eval scored \d of the \d documents of choice"):
         ask(opened, "choice", include_path=tasks)
 
@@ -167,9 +170,9 @@ def test_a_report_holds_until_what_is_asked_changes(tasks: Path, tmp_path: Path)
         path.write_text(path.read_text().replace(str(tasks), str(folder)))
 
     def digest() -> str:
-        lm_eval_tasks._index.cache_clear()
+        harness_tasks._index.cache_clear()
         suite = LmEvalTask(task="both", include_path=folder)
-        return lm_eval_tasks.digest(lm_eval_tasks.load("suite", suite))
+        return harness_tasks.digest(harness_tasks.load("suite", suite))
 
     first = digest()
     (folder / "__pycache__").mkdir()
@@ -228,9 +231,9 @@ def test_ifeval_has_its_packages_and_asks_for_its_data_first(
         ask(opened, **suite)
     for metric in ("prompt_level_strict_acc", "inst_level_loose_acc"):  # the first is the default
         chosen = {} if metric.startswith("prompt") else {"metric": metric}
-        loaded = lm_eval_tasks.load("suite", LmEvalTask(**suite, **chosen))
+        loaded = harness_tasks.load("suite", LmEvalTask(**suite, **chosen))
         loaded.tasks["ifeval"].set_config("generation_kwargs", {"max_gen_toks": 6}, update=True)
-        [sample] = lm_eval_tasks.ask(loaded, opened, batch_size=2)
+        [sample] = harness_tasks.ask(loaded, harness_tasks.UncutLM(opened, 2))
         assert loaded.label == metric
         assert sample["score"] == float("," not in sample["completion"] and bool(sample["completion"].strip()))
 
@@ -243,10 +246,10 @@ def test_data_of_the_hub_come_from_the_cache_or_the_error_says_how_to_fill_it(
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     suite = LmEvalTask(task="sums", include_path=tmp_path)
     with pytest.raises(EvaluationError, match=r"'sums' is not on this machine, and the hub does not answer") as error:
-        lm_eval_tasks.load("suite", suite)
+        harness_tasks.load("suite", suite)
     assert "TaskManager(include_path=" in error.value.fix
     write_cache(tmp_path / "cache", "someone/sums", "main", "test", {"question": "1 + 1", "answer": "2"})
-    assert [doc["answer"] for _, doc in lm_eval_tasks.load("suite", suite).tasks["sums"].doc_iterator()] == ["2"]
+    assert [doc["answer"] for _, doc in harness_tasks.load("suite", suite).tasks["sums"].doc_iterator()] == ["2"]
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
@@ -255,16 +258,16 @@ def test_a_missing_package_is_named(tmp_path: Path) -> None:
     config = COMMON.format(name="lacking", rows=tmp_path / "rows.jsonl")
     (tmp_path / "lacking.yaml").write_text(f"{config}process_results: !function utils.score\n")
     with pytest.raises(EvaluationError, match=r"needs a package that is not installed: .*a_package_that_nobody_has"):
-        lm_eval_tasks.load("suite", LmEvalTask(task=str(tmp_path / "lacking.yaml")))
+        harness_tasks.load("suite", LmEvalTask(task=str(tmp_path / "lacking.yaml")))
 
 
 def test_a_name_that_lm_eval_does_not_know_is_answered_with_those_it_does(
     tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only = lm_eval_tasks._index(tasks, lm_evals=False)  # lm-eval's own take seconds to index
-    monkeypatch.setattr(lm_eval_tasks, "_index", lambda folder, lm_evals: only)
+    only = harness_tasks._index(tasks, lm_evals=False)  # lm-eval's own take seconds to index
+    monkeypatch.setattr(harness_tasks, "_index", lambda folder, lm_evals: only)
     with pytest.raises(EvaluationError, match="'chioce': not a task, group or tag of lm-eval's; did you mean choice"):
-        lm_eval_tasks.load("suite", LmEvalTask(task="chioce"))
+        harness_tasks.load("suite", LmEvalTask(task="chioce"))
 
 
 def test_any_suite_may_rank_models_but_one_must_give_probes() -> None:

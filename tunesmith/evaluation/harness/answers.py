@@ -1,4 +1,4 @@
-"""Answer our own rows through lm-evaluation-harness; its tasks are in `lm_eval_tasks`.
+"""Answer our own rows through lm-evaluation-harness; its tasks are in `tasks`.
 
 The model is handed over as an object, so that lm-eval evaluates the very model that was opened and verified. Our own
 rows need no task of lm-eval: its model takes requests, and verifiers grade the answers.
@@ -52,7 +52,7 @@ class CountingLM(HFLM):
 
     def completion(self, prompt: str, text: str) -> Completion:
         tokens, stopped = self.lengths[tuple(self.tok_encode(prompt))]
-        return Completion(text, _sha256(prompt), tokens, stopped)
+        return Completion(text, sha256(prompt), tokens, stopped)
 
 
 def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_size: int) -> list[Completion]:
@@ -62,7 +62,8 @@ def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_s
     """
     lm = CountingLM(opened, batch_size)
     prompts = [chat.render_prompt(opened.tokenizer, row["prompt"], row.get("tools")) for row in rows]
-    _check_room(lm, rows, prompts, max_new_tokens)
+    lengths = [len(lm.tok_encode(prompt)) for prompt in prompts]
+    check_room(rows, lengths, lm.max_length, max_new_tokens)
     settings = {"do_sample": False, "max_gen_toks": max_new_tokens, "until": [opened.tokenizer.eos_token]}
     requests = [Instance("generate_until", doc={}, arguments=(prompt, settings), idx=0) for prompt in prompts]
     with single_head_product(lm.model):
@@ -70,16 +71,18 @@ def generate(opened: OpenModel, rows: list[Row], *, max_new_tokens: int, batch_s
     return [lm.completion(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
 
 
-def _check_room(lm: HFLM, rows: list[Row], prompts: list[str], max_new_tokens: int) -> None:
-    room = lm.max_length - max_new_tokens
-    long = [row["id"] for row, prompt in zip(rows, prompts, strict=True) if len(lm.tok_encode(prompt)) > room]
+def check_room(rows: list[Row], lengths: list[int], context: int, max_new_tokens: int) -> None:
+    """Raise EvaluationError where prompts of these lengths, in tokens, leave no room for an answer in the context."""
+    room = context - max_new_tokens
+    long = [row["id"] for row, length in zip(rows, lengths, strict=True) if length > room]
     if long:
         raise EvaluationError(
-            f"{len(long)} prompts do not fit the model's context of {lm.max_length} tokens with {max_new_tokens} "
+            f"{len(long)} prompts do not fit the model's context of {context} tokens with {max_new_tokens} "
             f"left for the answer (rows {', '.join(long[:5])})",
             fix="lower the suite's max_new_tokens in params.yaml, or shorten those prompts",
         )
 
 
-def _sha256(text: str) -> str:
+def sha256(text: str) -> str:
+    """The SHA-256 of a text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()

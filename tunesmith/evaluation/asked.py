@@ -1,0 +1,134 @@
+"""A model that is asked the prompts of suites: by transformers in this process, or by vLLM over loopback HTTP."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, Self
+
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.evaluation.grading import Completion
+from tunesmith.evaluation.harness import answers, tasks
+from tunesmith.evaluation.harness.on_vllm import VllmLM
+from tunesmith.evaluation.harness.scores import Loaded
+from tunesmith.models import chat
+from tunesmith.models.attention.shared_prompts import single_head_product
+from tunesmith.models.engines.client import IN_FLIGHT, Client
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens, likelihoods
+
+ONE_TASK = threading.Lock()
+"""Held while a task of lm-eval is asked, which keeps its requests in the task; all of them are in flight at once."""
+
+
+class AskedModel(Protocol):
+    """A model with its tokenizer. Prompts are rendered by `models.chat`, whichever engine answers.
+
+    at_once, of a call: prompts that are answered at once, at most.
+    """
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+
+    @property
+    def at_once(self) -> int:
+        """Prompts that are answered at once, where a call does not say."""
+
+    @property
+    def context(self) -> int:
+        """Tokens of a prompt and its answer together, at most."""
+
+    def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Self:
+        """The same model, whose prompts another chat template renders."""
+
+    def complete(self, rows: list[Row], max_new_tokens: int, at_once: int | None) -> list[Completion]:
+        """Greedy completions of ``rows``, in their order. Raises EvaluationError where a prompt leaves no room."""
+
+    def log_probs(self, examples: Sequence[tuple[Tokens, Tokens]], at_once: int | None) -> list[float]:
+        """The log-probability, in nats, of every completion given its prompt, both as token ids."""
+
+    def ask_task(self, task: Loaded, at_once: int | None) -> list[Sample]:
+        """The samples of a task of lm-eval, as `harness.tasks.ask` returns them."""
+
+
+@dataclass(frozen=True)
+class InProcess:
+    """A model that transformers runs in this process. at_once: for where a call names none."""
+
+    opened: OpenModel
+    at_once: int
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self.opened.tokenizer
+
+    @property
+    def context(self) -> int:
+        return int(self.opened.model.config.get_text_config().max_position_embeddings)
+
+    def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Self:
+        return replace(self, opened=replace(self.opened, tokenizer=tokenizer))
+
+    def complete(self, rows: list[Row], max_new_tokens: int, at_once: int | None) -> list[Completion]:
+        size = at_once or self.at_once
+        return answers.generate(self.opened, rows, max_new_tokens=max_new_tokens, batch_size=size)
+
+    def log_probs(self, examples: Sequence[tuple[Tokens, Tokens]], at_once: int | None) -> list[float]:
+        scored = likelihoods(self.opened, examples, batch_size=at_once or self.at_once)
+        return [likelihood.log_prob for likelihood in scored]
+
+    def ask_task(self, task: Loaded, at_once: int | None) -> list[Sample]:
+        with single_head_product(self.opened.model):
+            return tasks.ask(task, tasks.UncutLM(self.opened, at_once or self.at_once))
+
+
+@dataclass(frozen=True)
+class Served:
+    """A model that vLLM serves under ``name``, which has been proved to be answered by it (`models.engines.identity`).
+
+    stop_tokens: those that end an answer.
+    """
+
+    client: Client
+    name: str
+    tokenizer: PreTrainedTokenizerBase
+    context: int
+    stop_tokens: tuple[int, ...]
+    at_once: ClassVar[int] = IN_FLIGHT
+
+    def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Self:
+        return replace(self, tokenizer=tokenizer)
+
+    def complete(self, rows: list[Row], max_new_tokens: int, at_once: int | None) -> list[Completion]:
+        rendered = [chat.render_prompt(self.tokenizer, row["prompt"], row.get("tools")) for row in rows]
+        prompts = [chat.encode_prompt(self.tokenizer, row["prompt"], row.get("tools")) for row in rows]
+        answers.check_room(rows, list(map(len, prompts)), self.context, max_new_tokens)
+        generated = self.client.generate(
+            self.name,
+            prompts,
+            max_new_tokens=max_new_tokens,
+            stop_tokens=self.stop_tokens,
+            in_flight=at_once or self.at_once,
+        )
+        return [
+            Completion(
+                self.tokenizer.decode(answer.tokens, skip_special_tokens=True),
+                answers.sha256(text),
+                len(answer.tokens),
+                answer.stopped,
+            )
+            for text, answer in zip(rendered, generated, strict=True)
+        ]
+
+    def log_probs(self, examples: Sequence[tuple[Tokens, Tokens]], at_once: int | None) -> list[float]:
+        whole = [prompt + completion for prompt, completion in examples]
+        scored = self.client.score(self.name, whole, in_flight=at_once or self.at_once)
+        return [
+            sum(token.log_prob for token in tokens[-len(completion) :])
+            for tokens, (_, completion) in zip(scored, examples, strict=True)
+        ]
+
+    def ask_task(self, task: Loaded, at_once: int | None) -> list[Sample]:
+        with ONE_TASK:
+            return tasks.ask(task, VllmLM(self.client, self.name, self.tokenizer, self.context))

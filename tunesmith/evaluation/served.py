@@ -1,0 +1,177 @@
+"""Evaluation by vLLM: choose it where it can serve every model, and prove each model before it is asked.
+
+Every model is first opened by transformers, for seconds, and gives a few log-probabilities; the server of its weights
+is started afterwards, when the GPU is free. What answers under the model's name must give the same ones.
+"""
+
+import gc
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from tunesmith.core.errors import EngineError, EvaluationError
+from tunesmith.core.manifest import Manifest
+from tunesmith.core.ready_rows import Row
+from tunesmith.evaluation.asked import Served
+from tunesmith.evaluation.suites import Evaluate
+from tunesmith.models import chat, loading, servable_adapter
+from tunesmith.models.device import Profile
+from tunesmith.models.engines import commands, environment, identity, vllm
+from tunesmith.models.engines.environment import Environment
+from tunesmith.models.engines.settings import Engine
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens, token_log_probs
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A model as transformers has it. log_probs: of the conversations that prove it (`identity.LogProbs`)."""
+
+    folder: Path
+    manifest: Manifest
+    base: Manifest
+    full_weights: Path
+    tokenizer: PreTrainedTokenizerBase
+    stop_tokens: tuple[int, ...]
+    log_probs: list[list[float]]
+
+    @property
+    def is_adapter(self) -> bool:
+        return loading.is_adapter(self.folder)
+
+
+@dataclass(frozen=True)
+class Proved:
+    """A model that vLLM serves and that was proved. disagreement: of the two engines about it, in nats a token."""
+
+    reference: Reference
+    model: Served
+    disagreement: float
+
+
+def choose(settings: Evaluate, engine: Engine, folders: Sequence[Path], profile: Profile) -> Environment | None:
+    """The environment of vLLM that answers; None where transformers does.
+
+    folders: of all models that are to be compared. Raises EngineError where vLLM is asked for and not installed, and
+    EvaluationError where it cannot serve one of the models.
+    """
+    if settings.engine == "transformers" or (settings.engine == "auto" and profile.device == "cpu"):
+        return None
+    if (found := environment.find(engine)) is None:
+        if settings.engine == "auto":
+            return None
+        raise EngineError(
+            "params.yaml: evaluate.engine is vllm, and no vLLM is installed",
+            fix=f"{environment.HOW_TO_INSTALL}; or set evaluate.engine to auto",
+        )
+    if problem := _unservable(folders):
+        reason, fix = problem
+        if settings.engine == "vllm":
+            raise EvaluationError(reason, fix=fix)
+        print(f"  transformers answers for all models: {reason}", flush=True)
+        return None
+    return found
+
+
+def refer(
+    folders: Sequence[Path], base: Path, profile: Profile, rows: Sequence[Row], batch_size: int
+) -> dict[str, Reference]:
+    """What transformers has of every model, by name, and of the base. rows: whose conversations prove the models."""
+    conversations = identity.conversations(rows)
+    references, sequences = dict[str, Reference](), list[Tokens]()
+    for folder, opened in loading.open_each(dict.fromkeys([base, *folders]), base, profile):
+        sequences = sequences or [_tokens(opened, row) for row in conversations]  # the same to every model
+        references[folder.name] = Reference(
+            folder,
+            opened.manifest,
+            opened.base,
+            opened.full_weights,
+            opened.tokenizer,
+            _stop_tokens(opened),
+            token_log_probs(opened, sequences, batch_size=batch_size),
+        )
+    opened = None  # type: ignore[assignment]
+    gc.collect()
+    if profile.device == "cuda":
+        torch.cuda.empty_cache()  # for the server
+    return references
+
+
+@contextmanager
+def serving(
+    names: Sequence[str],
+    references: dict[str, Reference],
+    rows: Sequence[Row],
+    found: Environment,
+    engine: Engine,
+    profile: Profile,
+) -> Iterator[list[Proved]]:
+    """Serve the named models, which are on the same full weights, while the block runs, each proved.
+
+    references, rows: of `refer`. Raises EngineError where the server does not start or another model answers.
+    """
+    named = [references[name] for name in names]
+    weights = named[0].full_weights
+    adapters = [reference.folder for reference in named if reference.is_adapter]
+    with vllm.running(
+        found,
+        engine,
+        weights,
+        dtype=str(profile.dtype).removeprefix("torch."),
+        adapters=commands.adapters_of(adapters) if adapters else None,
+        mounts=adapters,
+    ) as server:
+        for folder in adapters:
+            server.client.load_adapter(folder.name, folder)
+        context = commands.context_length(weights, engine.max_model_len)
+        log_probs = {name: reference.log_probs for name, reference in references.items()}
+        proved = []
+        for reference in named:
+            name = reference.folder.name if reference.is_adapter else server.weights
+            sequences = [_tokens(references[loading.BASE], row) for row in identity.conversations(rows)]
+            scored = server.client.score(name, sequences)
+            answered = [[token.log_prob for token in tokens] for tokens in scored]
+            disagreement = identity.check(reference.folder.name, answered, log_probs)
+            model = Served(server.client, name, reference.tokenizer, context, reference.stop_tokens)
+            proved.append(Proved(reference, model, disagreement))
+        yield proved
+
+
+def groups(names: Sequence[str], references: dict[str, Reference]) -> list[list[str]]:
+    """The names of the models by the full weights that they are on: those that one server can answer for."""
+    by_weights: dict[Path, list[str]] = {}
+    for name in names:
+        by_weights.setdefault(references[name].full_weights, []).append(name)
+    return list(by_weights.values())
+
+
+def _unservable(folders: Sequence[Path]) -> tuple[str, str] | None:
+    """Why vLLM cannot serve one of the models, and the fix; None where it can serve all."""
+    for folder in filter(loading.is_adapter, folders):
+        config = json.loads((folder / loading.ADAPTER).read_text())
+        for reason in servable_adapter.reasons(config, servable_adapter.HIGHEST_RANK):
+            return (
+                f"{folder}: vLLM cannot serve this adapter: {reason.text}",
+                "merge it (package.merged in params.yaml) in its place, or set evaluate.engine to transformers",
+            )
+    return None
+
+
+def _tokens(model: OpenModel | Reference, row: Row) -> Tokens:
+    """A row's prompt, with the answer that it brings, as token ids."""
+    prompt = chat.encode_prompt(model.tokenizer, row["prompt"], row.get("tools"))
+    answer = str(row["completion"][-1].get("content") or "") if row.get("completion") else ""
+    tokens: Tokens = prompt + model.tokenizer.encode(answer, add_special_tokens=False)
+    return tokens[: identity.TOKENS]
+
+
+def _stop_tokens(opened: OpenModel) -> tuple[int, ...]:
+    """The tokens that end an answer: the tokenizer's end of turn, and those of the model's generation config."""
+    configured = opened.model.generation_config.eos_token_id
+    listed = configured if isinstance(configured, list) else [configured]
+    return tuple(dict.fromkeys(token for token in [opened.tokenizer.eos_token_id, *listed] if token is not None))
