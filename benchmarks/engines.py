@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import yaml
 
 from benchmarks import evaluate_vs_lm_eval
 from tunesmith.core import ready_rows
@@ -111,12 +112,11 @@ def lm_eval(name: str, python: str) -> None:
     """The base and an adapter, which lm-eval asks one after another."""
     with tempfile.TemporaryDirectory() as scratch:
         evaluate_vs_lm_eval.write_task(Path(scratch), 1)
-        (Path(scratch) / "prompts.yaml").write_text(
-            (Path(scratch) / "prompts.yaml")
-            .read_text()
-            .replace("process_results: !function grader.grade\n", "")
-            .replace("metric: score", "metric: exact_match")
-        )
+        task = yaml.load((Path(scratch) / "prompts.yaml").read_text(), yaml.BaseLoader)
+        del task["process_results"]  # of our own verifiers, which are not beside vLLM
+        task["metric_list"] = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
+        task["generation_kwargs"] = {"do_sample": False, "max_gen_toks": MAX_NEW_TOKENS}
+        (Path(scratch) / "prompts.yaml").write_text(yaml.safe_dump(task))
         for adapter in ("", f",enable_lora=True,lora_local_path={MODELS / name},max_lora_rank=16"):
             command = [python, "-m", "lm_eval", "run", "--model", "vllm", "--tasks", "prompts"]
             command += ["--include_path", scratch, "--batch_size", "auto", "--limit", "1"]

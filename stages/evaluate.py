@@ -17,17 +17,20 @@ import json
 import shutil
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
+
+from tqdm import tqdm
 
 from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows, statistics
 from tunesmith.core.console import run
 from tunesmith.core.params import load, read, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
 from tunesmith.evaluation import evaluate, grading, served
-from tunesmith.evaluation.asked import AskedModel, InProcess, Served
+from tunesmith.evaluation.asked import AskedModel, InProcess
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
 from tunesmith.evaluation.endpoint import answers, grade
 from tunesmith.evaluation.endpoint import settings as endpoint
@@ -74,7 +77,7 @@ def main(only: list[str]) -> str:
     else:
         for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
             about = About(opened.manifest.digest, opened.base.weights_digest)
-            write_report(folder.name, InProcess(opened, settings.batch_size), about, asking)
+            ask_here(folder.name, InProcess(opened, settings.batch_size), about, asking)
     if hosted_due:
         write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
@@ -84,23 +87,51 @@ def main(only: list[str]) -> str:
 
 
 def ask_served(due: list[str], found: Environment, engine: Engine, profile: Profile, asking: "Asking") -> None:
-    """Ask models by vLLM: those on the same weights at once, with all suites of each."""
+    """Ask models by vLLM: all suites of all models on the same weights at once."""
     rows = [row for suite in asking.suites.values() for row in suite.rows]
     folders = [layout.MODELS / name for name in due]
     references = served.refer(folders, layout.BASE, profile, rows, asking.settings.batch_size)
     for names in served.groups(due, references):
-        with (
-            served.serving(names, references, rows, found, engine, profile) as proved,
-            ThreadPoolExecutor(len(proved)) as pool,
-        ):
-            for written in [pool.submit(write_served_report, each, asking) for each in proved]:
-                written.result()
+        with served.serving(names, references, rows, found, engine, profile) as proved:
+            base: tuple[Proved, dict[str, list[Sample]], float] | None = None
+            for each, results, seconds in answer_all(proved, asking):
+                if each.reference.folder.name == layout.BASE.name:
+                    base = each, results, seconds
+                else:
+                    write_served_report(each, results, seconds, asking)
+            if base:
+                write_repeats(base[0].model, asking)  # when nothing else is answered
+                write_served_report(*base, asking)
 
 
-def write_served_report(proved: Proved, asking: "Asking") -> None:
+def answer_all(proved: list[Proved], asking: "Asking") -> Iterator[tuple[Proved, dict[str, list[Sample]], float]]:
+    """Ask all models at once, and grade the answers of one after another in this thread; with the seconds since."""
+    client, began = proved[0].model.client, time.monotonic()
+    pool = ThreadPoolExecutor(len(proved) * len(asking.suites))
+    total = len(proved) * sum(len(suite.rows) for suite in asking.suites.values())
+    with tqdm(total=total, desc="answering", unit=" prompts", dynamic_ncols=True) as bar:
+        client.on_answers = bar.update
+        try:
+            places = {
+                pool.submit(evaluate.answer, rows, each.model): (number, suite)
+                for number, each in enumerate(proved)
+                for suite, rows in asking.suites.items()
+            }
+            ungraded: list[dict[str, Callable[[], list[Sample]]]] = [{} for _ in proved]
+            for answered in as_completed(places):
+                number, suite = places[answered]
+                ungraded[number][suite] = answered.result()
+                if len(ungraded[number]) == len(asking.suites):
+                    results = {suite: ungraded[number][suite]() for suite in asking.suites}
+                    yield proved[number], results, time.monotonic() - began
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # an error, or Ctrl-C, waits for no answer
+
+
+def write_served_report(proved: Proved, results: dict[str, list[Sample]], seconds: float, asking: "Asking") -> None:
     reference = proved.reference
     about = About(reference.manifest.digest, reference.base.weights_digest, proved.disagreement)
-    write_report(reference.folder.name, proved.model, about, asking)
+    write_report(reference.folder.name, proved.model, about, asking, results, seconds)
 
 
 def remove_others(models: list[str]) -> None:
@@ -152,25 +183,30 @@ class About:
     disagreement: float | None = None
 
 
-def write_report(name: str, model: AskedModel, about: About, asking: Asking) -> None:
-    suites = asking.suites
-    template = template_digest(model, suites)  # an unknown variable of it is an error before anything is asked
+def ask_here(name: str, model: InProcess, about: About, asking: Asking) -> None:
+    """Ask a model in this process, the base also for its noise, and write its report."""
+    template_digest(model, asking.suites)  # an unknown variable of it is an error before anything is asked
     began = time.monotonic()
-    results = ask_all(model, suites, None)
+    results = {suite: evaluate.ask(rows, model) for suite, rows in asking.suites.items()}
     seconds = time.monotonic() - began
-    samples = [sample for answered in results.values() for sample in answered]
-    summaries = {suite: summary(suites[suite], answered) for suite, answered in results.items()}
     if name == layout.BASE.name:
-        ready_rows.write_jsonl(REPEATS, ask_again(model, asking.settings, suites))
+        write_repeats(model, asking)
+    write_report(name, model, about, asking, results, seconds)
+
+
+def write_report(
+    name: str, model: AskedModel, about: About, asking: Asking, results: dict[str, list[Sample]], seconds: float
+) -> None:
+    samples = [sample for answered in results.values() for sample in answered]
     ready_rows.write_jsonl(layout.EVALUATION / name / "samples.jsonl", samples)
     metrics: ModelMetrics = {
         "model": name,
         "time": time.time_ns() // 1_000_000,
-        "suites": summaries,
+        "suites": {suite: summary(asking.suites[suite], answered) for suite, answered in results.items()},
         "model_digest": about.digest,
         "base_weights_digest": about.base_weights_digest,
         "dtype": asking.engine["dtype"] if asking.engine else asking.dtype,
-        "template_digest": template,
+        "template_digest": template_digest(model, asking.suites),
         "key": asking.key,
         "answers_digest": samples_digest(name),
         "seconds": seconds,
@@ -181,11 +217,16 @@ def write_report(name: str, model: AskedModel, about: About, asking: Asking) -> 
     show(metrics, results)
 
 
-def ask_all(model: AskedModel, suites: dict[str, SuiteRows], at_once: int | None) -> dict[str, list[Sample]]:
-    """The samples of each suite: of one after another, or where vLLM answers, of all at once."""
-    with ThreadPoolExecutor(len(suites) if isinstance(model, Served) else 1) as pool:
-        asked = [pool.submit(evaluate.ask, rows, model, at_once) for rows in suites.values()]
-        return {suite: samples.result() for suite, samples in zip(suites, asked, strict=True)}
+def write_repeats(model: AskedModel, asking: Asking) -> None:
+    """Ask the base again: as many prompts at once as before, and another number. The differences are noise."""
+    other = asking.settings.noise_batch_size
+    repeats: list[Repeat] = [
+        {**sample, "time": repetition, "batch_size": size}
+        for repetition, size in enumerate([model.at_once, other] if other else [])
+        for rows in asking.suites.values()
+        for sample in evaluate.ask(rows, model, size)
+    ]
+    ready_rows.write_jsonl(REPEATS, repeats)
 
 
 def show(metrics: ModelMetrics, results: dict[str, list[Sample]]) -> None:
@@ -236,17 +277,6 @@ def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
         "chat_template_kwargs": rows.suite.chat_template_kwargs,
     }
     return cast("SuiteMetrics", {**settings, **grading.summarize(answered), **details})
-
-
-def ask_again(model: AskedModel, settings: Evaluate, suites: dict[str, SuiteRows]) -> list[Repeat]:
-    """Further answers of the same model to the same prompts: as many at once as before, and another number."""
-    at_once = [model.at_once, settings.noise_batch_size] if settings.noise_batch_size else []
-    return [
-        {**sample, "time": repetition, "batch_size": size}
-        for repetition, size in enumerate(at_once)
-        for samples in ask_all(model, suites, size).values()
-        for sample in samples
-    ]
 
 
 def dtype_name(profile: Profile) -> str:

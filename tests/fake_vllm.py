@@ -18,6 +18,8 @@ from transformers import AutoModelForCausalLM
 Fault = Literal["base", "absent", "stale", "other engine"]
 """The error of a server: it answers as the base in place of an adapter, forgets an adapter that it was sent, keeps the
 first adapter in place of later ones, or computes with other numbers."""
+CONTEXT = 400
+"""The tokens of a prompt and its answer together, at most."""
 NOISE = 1.0
 """The deviation that "other engine" adds to logits."""
 
@@ -93,14 +95,19 @@ class FakeVllm:
         choice: dict[str, Any] = {"index": index, "prompt_token_ids": prompt}
         if "prompt_logprobs" in body:
             scores = self._logits(prompt).log_softmax(-1)
+            assert len(prompt) < CONTEXT, f"{len(prompt)} tokens, and one more, do not fit"
             choice["prompt_logprobs"] = [None] + [
-                {str(token): {"logprob": float(row[token]), "rank": int((row > row[token]).sum()) + 1}}
+                {
+                    str(chosen): {"logprob": float(row[chosen]), "rank": int((row >= row[chosen]).sum())}
+                    for chosen in {token, int(row.argmax())}
+                }
                 for row, token in zip(scores[:-1], prompt[1:], strict=True)
             ]
             return choice
         self.generated += 1
         generator = torch.Generator().manual_seed(body["seed"] % 2**63 if "seed" in body else 0)
         tokens, log_probs, reason = list[int](), list[float](), "length"
+        assert len(prompt) + body["max_tokens"] <= CONTEXT, "the prompt and its answer do not fit"
         while len(tokens) < body["max_tokens"] and reason == "length":
             logits = self._logits(prompt + tokens)[-1]
             scores = (logits / (body["temperature"] or 1.0)).log_softmax(-1)
@@ -120,7 +127,7 @@ class FakeVllm:
             case "/version":
                 return 200, {"version": "0.0.0+cpu"}
             case "/v1/models":
-                return 200, {"data": [{"id": known} for known in self.names]}
+                return 200, {"data": [{"id": known, "max_model_len": CONTEXT} for known in self.names]}
             case "/v1/load_lora_adapter":
                 self.load(name, Path(body["lora_path"]))
             case "/v1/unload_lora_adapter":

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,26 @@ import adapters
 import fake_vllm
 import method_project
 import pytest
+import torch
 import yaml
 from fake_vllm import FakeVllm, Fault
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
 from profiles import EXACT
 
 from stages import compare as compare_stage
 from stages import evaluate as stage
 from tunesmith.core import files, fingerprint, manifest, ready_rows
 from tunesmith.core.errors import EngineError, EvaluationError, IntegrityError, TunesmithError
-from tunesmith.evaluation import comparison, served
+from tunesmith.evaluation import comparison, grading, served
+from tunesmith.evaluation.asked import Served
+from tunesmith.evaluation.harness.on_vllm import VllmLM
 from tunesmith.evaluation.suites import Evaluate
-from tunesmith.models import device
+from tunesmith.models import device, loading
+from tunesmith.models.engines import identity
+from tunesmith.models.engines.client import Client
 from tunesmith.models.engines.settings import Engine
+from tunesmith.models.loading import OpenModel
 from tunesmith.planning import model_shape
 
 SUITES: dict[str, Any] = {
@@ -88,6 +98,24 @@ def asked_of(project: Path) -> Iterator[Callable[..., FakeVllm]]:
         yield make
 
 
+@pytest.fixture
+def client(project: Path) -> Iterator[Callable[[], Client]]:
+    """Make a client of the project's engine, which is closed after the test."""
+    made = list[Client]()
+
+    def make() -> Client:
+        made.append(Client(address=yaml.safe_load((project / "params.yaml").read_text())["engine"]["address"]))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def opened_base() -> OpenModel:
+    return loading.open_model(Path("models/base"), Path("models/base"), EXACT)
+
+
 def change(project: Path, **sections: dict[str, Any]) -> None:
     params = yaml.safe_load((project / "params.yaml").read_text())
     for name, values in sections.items():
@@ -137,7 +165,7 @@ REFUSED: dict[str, tuple[Fault | None, Callable[[Path], None] | None, type[Tunes
     "another adapter answers": ("stale", None, EngineError, "answers to 'second' as 'first' does"),
     "the base answers": ("base", None, EngineError, "answers to 'second' as 'base' does"),
     "no known model answers": ("other engine", None, EngineError, "as no model here does"),
-    "the adapter was not loaded": ("absent", None, EngineError, "no second"),
+    "the adapter was not loaded": ("absent", None, EngineError, "no second-"),
     "a half-written folder": (None, damage, IntegrityError, "adapter_model.safetensors"),
     "an adapter of another base": (None, change_base, IntegrityError, "trained on a base with weights"),
 }
@@ -159,6 +187,85 @@ def test_no_answer_of_another_model_counts(
         stage.main([])
     assert not list(Path("reports/evaluation").glob("*/metrics.json"))
     assert server.generated == 0
+
+
+def test_texts_longer_than_the_context_are_scored_to_the_last_token(
+    project: Path, asked_of: Callable[..., FakeVllm], client: Callable[[], Client]
+) -> None:
+    asked_of()
+    opened = opened_base()
+    for context in (16, 17, 400):
+        lm = VllmLM(client(), "weights", opened.tokenizer, context, 256)
+        text = "What is 12 + 34? user 46 " * 6
+        [ours] = lm.loglikelihood_rolling([Instance("loglikelihood_rolling", doc={}, arguments=(text,), idx=0)])
+        here = HFLM(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=1, max_length=context - 2)
+        [theirs] = here.loglikelihood_rolling([Instance("loglikelihood_rolling", doc={}, arguments=(text,), idx=0)])
+        assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+def test_of_two_likeliest_tokens_either_is_likeliest(
+    project: Path,
+    asked_of: Callable[..., FakeVllm],
+    client: Callable[[], Client],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server = asked_of()
+    monkeypatch.setattr(server, "_logits", lambda tokens: torch.zeros(len(tokens), 300))
+    [scored] = client().score("weights", [[5, 6, 7]])
+    assert [token.likeliest for token in scored] == [True, True]
+
+
+def test_a_long_prompt_that_all_rows_share_does_not_hide_the_adapter(
+    project: Path, asked_of: Callable[..., FakeVllm]
+) -> None:
+    path = Path("data/ready/answers/test.jsonl")
+    rows = ready_rows.read(path)
+    for row in rows:
+        row["prompt"].insert(0, {"role": "system", "content": "user " * 300})
+    ready_rows.write_jsonl(path, rows)
+    sequences = [served._tokens(opened_base(), row) for row in identity.conversations(rows)]
+    assert len({tuple(sequence) for sequence in sequences}) == identity.SEQUENCES
+    assert {len(sequence) for sequence in sequences} == {identity.TOKENS}
+
+
+def test_answers_are_graded_in_the_main_thread(
+    project: Path, asked_of: Callable[..., FakeVllm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_of()
+    threads, grade = list[threading.Thread](), grading.grade
+
+    def note(*arguments: Any) -> Any:
+        threads.append(threading.current_thread())
+        return grade(*arguments)
+
+    monkeypatch.setattr(grading, "grade", note)  # alarms, which libraries of graders set, work there alone
+    stage.main([])
+    assert set(threads) == {threading.main_thread()}
+
+
+def test_an_error_ends_the_evaluation_at_once(
+    project: Path, asked_of: Callable[..., FakeVllm], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, asked, answering = asked_of(), list[str](), threading.Event()
+
+    def complete(self: Served, *_: Any) -> Any:
+        asked.append(self.name)
+        answering.wait(20)  # as a server that is busy for hours
+        raise EngineError("the server is gone", fix="none")
+
+    def fail(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Served, "complete", complete)
+    monkeypatch.setattr(Served, "log_probs", fail)
+    change(project, evaluate={"suites": {name: SUITES[name] for name in ("pairs", "arithmetic")}})
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        stage.main([])
+    assert time.monotonic() - began < 15
+    answering.set()
+    assert not list(Path("reports/evaluation").glob("*/metrics.json"))
+    assert {path for path, _ in server.asked} >= {"/v1/unload_lora_adapter"}
 
 
 def test_models_of_two_engines_are_not_compared(project: Path, asked_of: Callable[..., FakeVllm]) -> None:

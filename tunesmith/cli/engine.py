@@ -38,3 +38,5 @@ def install(build: Build | None, cpu_index: str | None) -> None:
     print(f"vLLM {state['version']} for {hardware}, with torch {state['torch']}: {took}")
     size = formatting.size(installation.size(done.folder))
     print(f"{done.folder}: {size}, from the lock sha256:{state['lock_digest'][:12]}")
+    if done.seconds is not None:
+        print("models that were evaluated before: `dvc repro --force --single-item evaluate` asks them by it")

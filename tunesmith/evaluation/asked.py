@@ -1,12 +1,12 @@
 """A model that is asked the prompts of suites: by transformers in this process, or by vLLM over loopback HTTP."""
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, Self
 
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation.grading import Completion
 from tunesmith.evaluation.harness import answers, tasks
@@ -17,9 +17,6 @@ from tunesmith.models.attention.shared_prompts import single_head_product
 from tunesmith.models.engines.client import IN_FLIGHT, Client
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
-
-ONE_TASK = threading.Lock()
-"""Held while a task of lm-eval is asked, which keeps its requests in the task; all of them are in flight at once."""
 
 
 class AskedModel(Protocol):
@@ -87,7 +84,8 @@ class InProcess:
 class Served:
     """A model that vLLM serves under ``name``, which has been proved to be answered by it (`models.engines.identity`).
 
-    stop_tokens: those that end an answer.
+    stop_tokens: those that end an answer. repetition_penalty: that of the model's generation config, which
+    transformers applies too; 1 for none.
     """
 
     client: Client
@@ -95,6 +93,7 @@ class Served:
     tokenizer: PreTrainedTokenizerBase
     context: int
     stop_tokens: tuple[int, ...]
+    repetition_penalty: float = 1.0
     at_once: ClassVar[int] = IN_FLIGHT
 
     def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Self:
@@ -110,6 +109,7 @@ class Served:
             max_new_tokens=max_new_tokens,
             stop_tokens=self.stop_tokens,
             in_flight=at_once or self.at_once,
+            repetition_penalty=self.repetition_penalty,
         )
         return [
             Completion(
@@ -123,6 +123,11 @@ class Served:
 
     def log_probs(self, examples: Sequence[tuple[Tokens, Tokens]], at_once: int | None) -> list[float]:
         whole = [prompt + completion for prompt, completion in examples]
+        if max(map(len, whole), default=0) >= self.context:
+            raise EvaluationError(
+                f"a prompt and its answer have {max(map(len, whole))} tokens; vLLM scores up to {self.context - 1}",
+                fix="raise engine.max_model_len in params.yaml, as far as model and GPU allow, or shorten that row",
+            )
         scored = self.client.score(self.name, whole, in_flight=at_once or self.at_once)
         return [
             sum(token.log_prob for token in tokens[-len(completion) :])
@@ -130,5 +135,5 @@ class Served:
         ]
 
     def ask_task(self, task: Loaded, at_once: int | None) -> list[Sample]:
-        with ONE_TASK:
-            return tasks.ask(task, VllmLM(self.client, self.name, self.tokenizer, self.context))
+        lm = VllmLM(self.client, self.name, self.tokenizer, self.context, at_once or self.at_once)
+        return tasks.ask(task, lm)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,25 +76,35 @@ def ask(question: SuiteRows, model: AskedModel, at_once: int | None = None) -> l
 
     at_once: prompts that are answered at once, at most; None leaves it to the engine.
     """
+    return answer(question, model, at_once)()
+
+
+def answer(question: SuiteRows, model: AskedModel, at_once: int | None = None) -> Callable[[], list[Sample]]:
+    """Ask a model as `ask` does, and return what grades its answers, which must run in the main thread.
+
+    Graders of lm-eval and libraries of verifiers set alarms, which no other thread can. A task of lm-eval is asked only
+    when it is graded, since lm-eval does both.
+    """
     name, rows, model = question.name, question.rows, with_suites_template(question.suite, model)
     match question.suite:
         case Answers() as suite:
             completions = model.complete(rows, suite.max_new_tokens, at_once)
-            return grading.grade(name, rows, completions, suite, question.judge)
+            return lambda: grading.grade(name, rows, completions, suite, question.judge)
         case Preferences():
             pairs = preference_pairs.encode(model.tokenizer, rows, model.context, "evaluate", Path(name))
             sides = [(pair.prompt, side) for pair in pairs for side in (pair.chosen, pair.rejected)]
-            found = model.log_probs(sides, at_once and 2 * at_once)
-            return grading.grade_preferences(name, rows, list(zip(found[::2], found[1::2], strict=True)))
+            values = model.log_probs(sides, at_once and 2 * at_once)
+            return lambda: grading.grade_preferences(name, rows, list(zip(values[::2], values[1::2], strict=True)))
         case Perplexity():
             examples = [
                 encode_example(model.tokenizer, row["prompt"], row["completion"], row.get("tools")).split()
                 for row in rows
             ]
-            found = model.log_probs(examples, at_once)
-            return grading.grade_perplexity(name, rows, found, [len(completion) for _, completion in examples])
-        case LmEvalTask() as suite:
-            return model.ask_task(question.task or tasks.load(name, suite), at_once)
+            log_probs = model.log_probs(examples, at_once)
+            lengths = [len(completion) for _, completion in examples]
+            return lambda: grading.grade_perplexity(name, rows, log_probs, lengths)
+        case LmEvalTask() as task:
+            return lambda: model.ask_task(question.task or tasks.load(name, task), at_once)
 
 
 def key(

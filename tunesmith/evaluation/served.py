@@ -7,7 +7,7 @@ is started afterwards, when the GPU is free. What answers under the model's name
 import gc
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import chat, loading, servable_adapter
 from tunesmith.models.device import Profile
 from tunesmith.models.engines import commands, environment, identity, vllm
+from tunesmith.models.engines.client import Client
 from tunesmith.models.engines.environment import Environment
 from tunesmith.models.engines.settings import Engine
 from tunesmith.models.loading import OpenModel
@@ -38,6 +39,7 @@ class Reference:
     full_weights: Path
     tokenizer: PreTrainedTokenizerBase
     stop_tokens: tuple[int, ...]
+    repetition_penalty: float
     log_probs: list[list[float]]
 
     @property
@@ -61,6 +63,9 @@ def choose(settings: Evaluate, engine: Engine, folders: Sequence[Path], profile:
     EvaluationError where it cannot serve one of the models.
     """
     if settings.engine == "transformers" or (settings.engine == "auto" and profile.device == "cpu"):
+        named = [name for name in ("python", "image", "address") if getattr(engine, name) is not None]
+        if named and settings.engine == "auto":
+            print(f"  transformers answers, not engine.{named[0]}: no GPU is here (evaluate.engine: vllm would ask it)")
         return None
     if (found := environment.find(engine)) is None:
         if settings.engine == "auto":
@@ -93,6 +98,7 @@ def refer(
             opened.full_weights,
             opened.tokenizer,
             _stop_tokens(opened),
+            opened.model.generation_config.repetition_penalty or 1.0,
             token_log_probs(opened, sequences, batch_size=batch_size),
         )
     opened = None  # type: ignore[assignment]
@@ -118,6 +124,14 @@ def serving(
     named = [references[name] for name in names]
     weights = named[0].full_weights
     adapters = [reference.folder for reference in named if reference.is_adapter]
+    if engine.address is not None and weights != references[loading.BASE].full_weights:
+        raise EvaluationError(
+            f"{named[0].folder}: has weights of its own, and a server at an address has one model's: the base's",
+            fix="let engine name no address in params.yaml, or set evaluate.engine to transformers",
+        )
+    print(f"  vLLM {found.version} is started for {', '.join(names)}", flush=True)
+    sequences = [_tokens(references[loading.BASE], row) for row in identity.conversations(rows)]
+    log_probs = {name: reference.log_probs for name, reference in references.items()}
     with vllm.running(
         found,
         engine,
@@ -126,20 +140,43 @@ def serving(
         adapters=commands.adapters_of(adapters) if adapters else None,
         mounts=adapters,
     ) as server:
-        for folder in adapters:
-            server.client.load_adapter(folder.name, folder)
-        context = commands.context_length(weights, engine.max_model_len)
-        log_probs = {name: reference.log_probs for name, reference in references.items()}
-        proved = []
-        for reference in named:
-            name = reference.folder.name if reference.is_adapter else server.weights
-            sequences = [_tokens(references[loading.BASE], row) for row in identity.conversations(rows)]
-            scored = server.client.score(name, sequences)
-            answered = [[token.log_prob for token in tokens] for tokens in scored]
-            disagreement = identity.check(reference.folder.name, answered, log_probs)
-            model = Served(server.client, name, reference.tokenizer, context, reference.stop_tokens)
-            proved.append(Proved(reference, model, disagreement))
-        yield proved
+        context, proved = server.client.context(), list[Proved]()
+        with _loaded(server.client, [reference for reference in named if reference.is_adapter]) as loaded:
+            for reference in named:
+                name = loaded.get(reference.folder.name, server.weights)
+                scored = server.client.score(name, sequences)
+                answered = [[token.log_prob for token in tokens] for tokens in scored]
+                disagreement = identity.check(reference.folder.name, answered, log_probs)
+                if alike := identity.indistinguishable(reference.folder.name, answered, log_probs):
+                    print(f"  {reference.folder.name} cannot be told from {', '.join(alike)} by these prompts")
+                model = Served(
+                    server.client,
+                    name,
+                    reference.tokenizer,
+                    context,
+                    reference.stop_tokens,
+                    reference.repetition_penalty,
+                )
+                proved.append(Proved(reference, model, disagreement))
+            yield proved
+
+
+@contextmanager
+def _loaded(client: Client, adapters: Sequence[Reference]) -> Iterator[dict[str, str]]:
+    """Load adapters while the block runs, each under a name with its digest; the names, by those of the folders."""
+    names = {
+        reference.folder.name: f"{reference.folder.name}-{reference.manifest.digest[:12]}" for reference in adapters
+    }
+    held = client.models()
+    for reference in adapters:
+        if (name := names[reference.folder.name]) not in held:  # as a server at an address, asked before, may have it
+            client.load_adapter(name, reference.folder)
+    try:
+        yield names
+    finally:
+        with suppress(EngineError):  # of a server that is gone
+            for name in names.values():
+                client.unload_adapter(name)
 
 
 def groups(names: Sequence[str], references: dict[str, Reference]) -> list[list[str]]:
@@ -163,11 +200,12 @@ def _unservable(folders: Sequence[Path]) -> tuple[str, str] | None:
 
 
 def _tokens(model: OpenModel | Reference, row: Row) -> Tokens:
-    """A row's prompt, with the answer that it brings, as token ids."""
+    """The end of a row's prompt and of the answer that it brings, as token ids: there models differ most."""
     prompt = chat.encode_prompt(model.tokenizer, row["prompt"], row.get("tools"))
-    answer = str(row["completion"][-1].get("content") or "") if row.get("completion") else ""
+    messages = row.get("completion") or row.get("chosen") or []
+    answer = str(messages[-1].get("content") or "") if messages else ""
     tokens: Tokens = prompt + model.tokenizer.encode(answer, add_special_tokens=False)
-    return tokens[: identity.TOKENS]
+    return tokens[-identity.TOKENS :]
 
 
 def _stop_tokens(opened: OpenModel) -> tuple[int, ...]:

@@ -11,11 +11,13 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from transformers import PreTrainedTokenizerBase
 
+from tunesmith.core.errors import EvaluationError
 from tunesmith.evaluation.harness.tasks import too_long
 from tunesmith.models.engines.client import Client
 
 SAMPLING = ("top_p", "top_k", "min_p", "repetition_penalty")
 """Settings of tasks that vLLM takes under the names of transformers."""
+KNOWN = {*SAMPLING, "do_sample", "temperature", "until", "max_gen_toks"}
 
 
 class VllmLM(TemplateLM):
@@ -24,10 +26,13 @@ class VllmLM(TemplateLM):
     max_gen_toks = 256
     """Tokens of an answer where a task does not say, as in lm-eval's other models."""
 
-    def __init__(self, client: Client, name: str, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
-        """context: tokens of a prompt and its answer together, at most."""
+    def __init__(
+        self, client: Client, name: str, tokenizer: PreTrainedTokenizerBase, context: int, in_flight: int
+    ) -> None:
+        """context: tokens of a prompt and its answer together, at most. in_flight: prompts asked at once, at most."""
         super().__init__()
         self.client, self.name, self.tokenizer, self.max_length = client, name, tokenizer, context
+        self.in_flight = in_flight
 
     @property
     def eot_token_id(self) -> int:
@@ -71,11 +76,17 @@ class VllmLM(TemplateLM):
 
     def _answers(self, prompts: list[list[int]], settings: dict[str, Any]) -> list[str]:
         chosen = normalize_gen_kwargs(settings, self.max_gen_toks)
+        if unknown := sorted({name for name, value in chosen.items() if value is not None} - KNOWN):
+            raise EvaluationError(
+                f"a task of lm-eval sets {', '.join(unknown)} for its answers, which vLLM does not have",
+                fix="set evaluate.engine to transformers in params.yaml, or leave the task out",
+            )
         temperature = chosen.get("temperature", 0.0) if chosen.get("do_sample") else 0.0
         most, longest = int(chosen["max_gen_toks"]), max(map(len, prompts))
         if longest + most > self.max_length:
             raise too_long(longest, self.max_length - most, self.max_length)
-        until = handle_stop_sequences(chosen.get("until"), eos=self.tokenizer.decode(self.eot_token_id))
+        named = [text for text in chosen["until"] if text]
+        until = handle_stop_sequences(named, eos=self.tokenizer.decode(self.eot_token_id))
         answers = self.client.generate(
             self.name,
             prompts,
@@ -83,6 +94,7 @@ class VllmLM(TemplateLM):
             stop_tokens=[self.eot_token_id],
             temperature=temperature,
             seed=0 if temperature else None,
+            in_flight=self.in_flight,
             stop=until,
             **{name: chosen[name] for name in SAMPLING if name in chosen},
         )
@@ -94,8 +106,9 @@ class VllmLM(TemplateLM):
     ) -> list[tuple[float, bool]]:
         # Cut from the left like lm-eval's other models; vLLM must generate one more token.
         whole = [(context + continuation)[-(self.max_length - 1) :] for _, context, continuation in requests]
-        scores = self.client.score(self.name, whole)
+        scores = self.client.score(self.name, whole, in_flight=self.in_flight)
         given = [scored[-len(request[2]) :] for scored, request in zip(scores, requests, strict=True)]
+        assert all(request[2] and len(each) == len(request[2]) for each, request in zip(given, requests, strict=True))
         return [(sum(each.log_prob for each in tokens), all(each.likeliest for each in tokens)) for tokens in given]
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -111,6 +124,6 @@ class VllmLM(TemplateLM):
         return get_rolling_token_windows(
             token_list=self.tok_encode(text),
             prefix_token=self.prefix_token_id,
-            max_seq_len=self.max_length - 1,
+            max_seq_len=self.max_length - 2,  # of a window with the token before it, and one that is generated
             context_len=1,
         )

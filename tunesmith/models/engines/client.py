@@ -3,21 +3,23 @@
 Nothing is rendered or tokenized by the server, so that prompts are those of `models.chat`, to the token.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 import httpx2
 
 from tunesmith.core.errors import EngineError
 
 Tokens = list[int]
+Answer = TypeVar("Answer")
 IN_FLIGHT = 256
-"""Prompts that the server is asked for at once, by default: as many as vLLM computes together."""
+"""Prompts that a server is asked for at once, at most, by all threads: as many as vLLM computes together."""
 REQUEST_PROMPTS = 16
-"""Prompts of one request. Progress is seen, and a failure found, by requests."""
+"""Prompts of one request, at most. Progress is seen, and a failure found, by requests."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,9 @@ class Client:
         limits = httpx2.Limits(max_connections=None)
         transport = httpx2.HTTPTransport(uds=str(socket) if socket else None, limits=limits)
         self._http = httpx2.Client(transport=transport, base_url=address, timeout=httpx2.Timeout(timeout, connect=10))
+        self._free = BoundedSemaphore(IN_FLIGHT // REQUEST_PROMPTS)  # a request waits here, and not until its timeout
+        self.on_answers: Callable[[int], object] = lambda count: None
+        """Called with the number of prompts that were answered or scored, by each request."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -80,7 +85,7 @@ class Client:
             "logprobs": 0,
             **sampling,
         }
-        size = 1 if seed is not None else REQUEST_PROMPTS
+        size = 1 if seed is not None else min(REQUEST_PROMPTS, in_flight)
 
         def ask(begin: int) -> list[Generated]:
             seeded = {} if seed is None else {"seed": seed + begin}
@@ -92,14 +97,16 @@ class Client:
     def score(self, model: str, sequences: Sequence[Tokens], *, in_flight: int = IN_FLIGHT) -> list[list[Scored]]:
         """The log-probability of every token of each sequence but its first, which follows nothing."""
 
+        size = min(REQUEST_PROMPTS, in_flight)
+
         def ask(begin: int) -> list[list[Scored]]:
-            # One token is generated, since none cannot be asked for.
-            settings: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-            batch = sequences[begin : begin + REQUEST_PROMPTS]
+            # One token is generated, since none cannot be asked for; the likeliest token comes beside the given one.
+            settings: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
+            batch = sequences[begin : begin + size]
             choices = self._complete(model, batch, settings)
             return [_scored(sequence, choice) for sequence, choice in zip(batch, choices, strict=True)]
 
-        return self._all(ask, len(sequences), REQUEST_PROMPTS, in_flight)
+        return self._all(ask, len(sequences), size, in_flight)
 
     def load_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter, to be asked under a name that none had before.
@@ -113,8 +120,12 @@ class Client:
         self._post("/v1/unload_lora_adapter", {"lora_name": name})
 
     def models(self) -> list[str]:
-        """The names that can be asked."""
+        """The names that can be asked; the first is that of the weights."""
         return [str(model["id"]) for model in self._ask("GET", "/v1/models").json()["data"]]
+
+    def context(self) -> int:
+        """Tokens of a prompt and its answer together, at most."""
+        return int(self._ask("GET", "/v1/models").json()["data"][0]["max_model_len"])
 
     def version(self) -> str:
         """The server's version of vLLM."""
@@ -128,9 +139,17 @@ class Client:
         """Take the GPU's memory again after `sleep`."""
         self._post("/wake_up", {})
 
-    def _all(self, ask: Any, count: int, size: int, in_flight: int) -> list[Any]:
+    def _all(self, ask: Callable[[int], list[Answer]], count: int, size: int, in_flight: int) -> list[Answer]:
+        """All answers, of requests for ``size`` prompts each. ask: takes the place of a request's first prompt."""
+
+        def ask_when_free(begin: int) -> list[Answer]:
+            with self._free:
+                answers = ask(begin)
+            self.on_answers(len(answers))
+            return answers
+
         with ThreadPoolExecutor(max(1, in_flight // size)) as pool:
-            return [answer for answers in pool.map(ask, range(0, count, size)) for answer in answers]
+            return [answer for answers in pool.map(ask_when_free, range(0, count, size)) for answer in answers]
 
     def _complete(self, model: str, prompts: Sequence[Tokens], settings: dict[str, object]) -> list[dict[str, Any]]:
         """The choices of a completion, one a prompt, in their order."""
@@ -168,8 +187,13 @@ def _generated(choice: dict[str, Any]) -> Generated:
 
 def _scored(sequence: Tokens, choice: dict[str, Any]) -> list[Scored]:
     given = zip(sequence[1:], choice["prompt_logprobs"][1:], strict=True)
-    entries = [at[str(token)] for token, at in given]
-    return [Scored(entry["logprob"], entry["rank"] == 1) for entry in entries]
+    # Not by vLLM's rank, which is 2 for both of two likeliest tokens.
+    return [Scored(at[str(token)]["logprob"], _likeliest(at) <= at[str(token)]["logprob"]) for token, at in given]
+
+
+def _likeliest(entries: dict[str, dict[str, float]]) -> float:
+    """The highest log-probability among those of a place."""
+    return max(entry["logprob"] for entry in entries.values())
 
 
 def _message(reply: httpx2.Response) -> str:

@@ -18,6 +18,7 @@ CPU_CACHE_GIB = "2"
 memory would be its own default."""
 
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 ADAPTERS_AT_ONCE = 8
 """Adapters in the GPU's memory at once, at most; further ones wait in the machine's."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -62,20 +63,20 @@ def vllm_serve(
     tokenizer: Path | None = None,
     mounts: Sequence[Path] = (),
     more: Sequence[str] = (),
+    chosen: Mapping[str, str] | None = None,
 ) -> list[str]:
     """Return the command that serves the weights in a folder as ``name`` on a Unix socket.
 
     dtype: that of the weights, where `Engine.dtype` is auto. adapters: None for weights alone. tokenizer: the folder of
     another tokenizer than the weights' own. mounts: folders of adapters that will be loaded. more: further arguments,
-    before those of the user.
+    before those of the user. chosen: environment variables for a container, which has no others.
     """
-    folders = [weights, socket.parent, *mounts, *([tokenizer] if tokenizer else [])]
-    chosen = variables(environment, settings, loads_adapters=adapters is not None)
-    command = [*_vllm(environment, settings, folders, chosen), "serve", str(weights.resolve())]
+    folders = [weights, *mounts, *([tokenizer] if tokenizer else [])]
+    command = [*_vllm(environment, settings, socket, folders, chosen or {}), "serve", str(weights.resolve())]
     command += ["--served-model-name", name, "--uds", str(socket)]
     command += ["--tokenizer", str(tokenizer.resolve())] if tokenizer else []
     command += ["--dtype", dtype if settings.dtype == "auto" else settings.dtype]
-    command += ["--max-model-len", str(context_length(weights, settings.max_model_len))]
+    command += ["--max-model-len", _context(environment, settings, weights)]
     # The answers' settings are all in a request: a base's generation config may punish repeats, or sample.
     command += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     if environment.build == "cuda":
@@ -96,6 +97,8 @@ def variables(environment: Environment, settings: Engine, *, loads_adapters: boo
         found["VLLM_BATCH_INVARIANT"] = "1"
     if environment.build == "cpu":
         found["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
+    if environment.python is not None:  # no library of another environment
+        found |= {"PYTHONPATH": "", "PYTHONHOME": "", "PYTHONNOUSERSITE": "1"}
     return found
 
 
@@ -108,16 +111,33 @@ def context_length(weights: Path, most: int | None) -> int:
     return min(known) if known else 4096
 
 
+def _context(environment: Environment, settings: Engine, weights: Path) -> str:
+    """`Engine.max_model_len`, up to what the model has; where it names none, on a GPU what its memory holds."""
+    if settings.max_model_len is None and environment.build == "cuda":
+        return "auto"
+    return str(context_length(weights, settings.max_model_len))
+
+
+def container_name(socket: Path) -> str:
+    """The name of the container that listens on this socket."""
+    return f"tunesmith-{socket.parent.name}"
+
+
 def _vllm(
-    environment: Environment, settings: Engine, mounts: Sequence[Path], variables: Mapping[str, str]
+    environment: Environment, settings: Engine, socket: Path, folders: Sequence[Path], chosen: Mapping[str, str]
 ) -> list[str]:
-    """The beginning of the command. mounts: folders that a container sees at the same paths."""
+    """The beginning of the command. folders: what a container may read, at the same paths."""
     if environment.python is not None:
         return [str(environment.python), "-P", "-m", "vllm.entrypoints.cli.main"]
     assert settings.image is not None, "a server at an address is not started here"
-    command = ["docker", "run", "--rm", "--init", "--network", "none", "--ipc", "host", "--cap-drop", "ALL"]
+    command = ["docker", "run", "--rm", "--init", "--name", container_name(socket), "--network", "none"]
+    command += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--shm-size", "8g"]
     command += ["--user", f"{os.getuid()}:{os.getgid()}", "--env", "HOME=/tmp", "--entrypoint", "vllm"]
-    command += ["--gpus", "all"] if environment.build == "cuda" else []
-    command += [part for name, value in variables.items() for part in ("--env", f"{name}={value}")]
-    folders = sorted({mount.resolve() for mount in mounts})
-    return [*command, *(part for folder in folders for part in ("--volume", f"{folder}:{folder}")), settings.image]
+    if environment.build == "cuda":
+        visible = chosen.get(VISIBLE, os.environ.get(VISIBLE))
+        command += ["--gpus", f'"device={visible}"' if visible else "all"]
+    inside = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", **chosen}
+    command += [part for name, value in inside.items() if name != VISIBLE for part in ("--env", f"{name}={value}")]
+    for folder in sorted({folder.resolve() for folder in folders}):
+        command += ["--volume", f"{folder}:{folder}:ro"]
+    return [*command, "--volume", f"{socket.parent}:{socket.parent}", settings.image]

@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx2
 
@@ -20,6 +23,12 @@ STOP_TIMEOUT = 10.0
 """Seconds that a server gets to end after SIGTERM, before SIGKILL."""
 HEALTH_TIMEOUT = 10.0
 """Timeout of a health check, in seconds. A server answers them while it generates, however long that takes."""
+MOST_CHARACTERS = 100
+"""The length of a socket's address, at most; Linux takes 107 bytes."""
+KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_LOGGING_LEVEL")
+"""The variables of vLLM's that a server inherits."""
+SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
+"""Parts of the names of variables that a server does not inherit."""
 TIED_PROCESS = """
 import ctypes, os, sys
 parent, ending, *command = sys.argv[1:]
@@ -121,8 +130,22 @@ class ServerProcess:
         self.http.close()
 
 
+@contextmanager
+def socket_folder(prefix: str) -> Iterator[Path]:
+    """Yield a new folder that is closed to other users and short enough for the address of a socket in it."""
+    short = len(tempfile.gettempdir()) + len(prefix) + len("xxxxxxxx/engine.sock") < MOST_CHARACTERS
+    with TemporaryDirectory(prefix=prefix, dir=None if short else "/tmp") as folder:
+        yield Path(folder)
+
+
 def environment() -> dict[str, str]:
-    """Return the environment of a server: no hub, no telemetry, no leave to load what is not named at its start."""
-    inherited = {key: value for key, value in os.environ.items() if key != "VLLM_ALLOW_RUNTIME_LORA_UPDATING"}
+    """Return the environment of a server: no hub, no telemetry, no secrets, and none of vLLM's settings that change an
+    answer.
+    """
+    inherited = {name: value for name, value in os.environ.items() if _is_passed_on(name)}
     hub = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_UPDATE_CHECK": "1"}
     return {**inherited, **cpus.environment(), **hub, "VLLM_NO_USAGE_STATS": "1"}
+
+
+def _is_passed_on(name: str) -> bool:
+    return (not name.startswith("VLLM_") or name in KEPT) and not any(part in name.upper() for part in SECRET)

@@ -9,6 +9,9 @@ from tunesmith.models.engines.settings import Engine
 class EngineRecord(TypedDict):
     """The vLLM that answered."""
 
+    origin: str
+    """How it was named (`Environment.origin`). Of what runs at an address, less is known: the build and the dtype are
+    those of this machine."""
     version: str
     """Its version, such as 0.32.0+cpu."""
     build: str
@@ -24,11 +27,12 @@ class EngineRecord(TypedDict):
 def record(environment: Environment, settings: Engine, dtype: str) -> EngineRecord:
     """Return the record of an engine. dtype: that of the weights, where `Engine.dtype` is auto."""
     return {
+        "origin": environment.origin,
         "version": environment.version,
         "build": environment.build,
         "lock_digest": environment.lock_digest,
         "dtype": dtype if settings.dtype == "auto" else settings.dtype,
-        "settings": settings.model_dump(mode="json", include={"batch_invariant", "max_model_len", "args"}),
+        "settings": settings.model_dump(mode="json", include={"address", "batch_invariant", "max_model_len", "args"}),
     }
 
 

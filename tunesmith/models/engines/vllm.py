@@ -1,24 +1,25 @@
 """A running vLLM on the weights of a folder, started here for as long as a block runs, or kept by somebody else."""
 
+import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tunesmith.core.errors import EngineError
 from tunesmith.models.engines import commands
 from tunesmith.models.engines.client import Client
 from tunesmith.models.engines.commands import Adapters
 from tunesmith.models.engines.environment import Environment
-from tunesmith.models.engines.process import ServerProcess
+from tunesmith.models.engines.process import ServerProcess, socket_folder
 from tunesmith.models.engines.settings import Engine
 
 WEIGHTS = "weights"
 """The name that the full weights are asked under."""
 FIX = (
     "fix the error in those lines; where memory is short, end what else runs on the GPU, or set "
-    "engine.gpu_memory_share and engine.max_model_len in params.yaml"
+    "engine.gpu_memory_share and engine.max_model_len in params.yaml; transformers answers without vLLM "
+    "(evaluate.engine: transformers)"
 )
 
 
@@ -53,13 +54,22 @@ def running(
         finally:
             client.close()
         return
-    with TemporaryDirectory(prefix="tunesmith-vllm-") as scratch:
-        folder, socket = Path(scratch), Path(scratch, "engine.sock")
+    with socket_folder("tunesmith-vllm-") as folder:
+        socket = folder / "engine.sock"
+        chosen = commands.variables(environment, settings, loads_adapters=adapters is not None) | (variables or {})
         command = commands.vllm_serve(
-            environment, settings, weights, WEIGHTS, socket, dtype=dtype, adapters=adapters, mounts=mounts, more=more
+            environment,
+            settings,
+            weights,
+            WEIGHTS,
+            socket,
+            dtype=dtype,
+            adapters=adapters,
+            mounts=mounts,
+            more=more,
+            chosen=chosen,
         )
-        chosen = commands.variables(environment, settings, loads_adapters=adapters is not None)
-        process = ServerProcess("vLLM", command, socket, folder, fix=FIX, variables=chosen | (variables or {}))
+        process = ServerProcess("vLLM", command, socket, folder, fix=FIX, variables=chosen)
         client = Client(socket=socket)
         try:
             process.wait_until_healthy(settings.start_seconds, "engine.start_seconds")
@@ -70,3 +80,7 @@ def running(
         finally:
             client.close()
             process.stop()
+            if environment.origin == "image":  # `docker run`, killed, leaves its container
+                subprocess.run(
+                    ["docker", "rm", "--force", commands.container_name(socket)], capture_output=True, check=False
+                )
