@@ -2,10 +2,13 @@
 
     python fake_engine.py NAME SOCKET SCRIPT
 
+As `vllm serve` does, it loads adapters, each a folder with a script of its own, and has metrics: the names that it
+answers to.
+
 SCRIPT is a JSON file: {"answers": {prompt: answer}, "otherwise": the answer to other prompts, "gate": a file that a
 streamed answer waits for after its first word, "raw": whether the answer is the data of a stream, "received", "left":
 lists for the bodies of requests and for writes to clients that have left, "hangs": whether it never answers, "sick": a
-file that makes health checks fail while it exists, "dies": an error to exit with instead of starting}.
+file that makes health checks fail while it exists, "dies": an error to exit with instead of starting or loading}.
 """
 
 import json
@@ -19,17 +22,26 @@ from typing import Any
 
 
 def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStreamServer:
+    scripts = {name: script}
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if self.path == "/metrics":
+                return self.reply(200, {"names": list(scripts)})
             sick = "sick" in script and Path(script["sick"]).exists()
-            self.reply(503 if sick else 200, {"status": "unhealthy" if sick else "ok"})
+            return self.reply(503 if sick else 200, {"status": "unhealthy" if sick else "ok"})
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if body.get("model") != name:
+            if self.path == "/v1/load_lora_adapter":
+                return self.load(body["lora_name"], Path(body["lora_path"]))
+            if self.path == "/v1/unload_lora_adapter":
+                return self.reply(200 if scripts.pop(body["lora_name"], None) else 404, {})
+            if (model := body.get("model")) not in scripts:
                 return self.reply(400, {"detail": f"pinned to {name}"})
+            script = scripts[model]
             script.get("received", []).append(body)
             while script.get("hangs") and not body.get("stream"):
                 time.sleep(0.01)
@@ -38,32 +50,39 @@ def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStrea
             if not body.get("stream"):
                 message = {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}
                 return self.reply(
-                    200, {"id": "1", "object": "chat.completion", "created": 0, "model": name} | {"choices": [message]}
+                    200, {"id": "1", "object": "chat.completion", "created": 0, "model": model} | {"choices": [message]}
                 )
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Connection", "close")
             self.end_headers()
             while script.get("hangs"):
-                self.send_chunk({"index": 0, "delta": {"role": "assistant"}})  # as before anything is generated
+                self.send_chunk(model, {"index": 0, "delta": {"role": "assistant"}})  # as before anything is generated
                 time.sleep(0.1)
             if "raw" in script:
                 self.wfile.write(f"data: {answer}\n\n".encode())
                 return None
             for word in re.findall(r"\S+\s*", answer):
-                self.send_chunk({"index": 0, "delta": {"content": word}})
+                self.send_chunk(model, {"index": 0, "delta": {"content": word}})
                 while "gate" in script and not Path(script["gate"]).exists():
                     time.sleep(0.01)
-            self.send_chunk({"index": 0, "delta": {}, "finish_reason": "stop"})
+            self.send_chunk(model, {"index": 0, "delta": {}, "finish_reason": "stop"})
             return None
 
-        def send_chunk(self, choice: dict[str, Any]) -> None:
-            chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": name, "choices": [choice]}
+        def load(self, adapter: str, folder: Path) -> None:
+            own = json.loads((folder / "answers.json").read_text())
+            if "dies" in own or adapter in scripts:
+                return self.reply(400, {"message": own.get("dies", "loaded already")})
+            scripts[adapter] = own
+            return self.reply(200, {})
+
+        def send_chunk(self, model: str, choice: dict[str, Any]) -> None:
+            chunk = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": model, "choices": [choice]}
             try:
                 self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
                 self.wfile.flush()
             except ConnectionError:
-                script.get("left", []).append(name)
+                scripts[model].get("left", []).append(model)
 
         def reply(self, status: int, content: dict[str, Any]) -> None:
             body = json.dumps(content).encode()
@@ -76,9 +95,10 @@ def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStrea
         def log_message(self, *_: object) -> None:
             pass
 
-    unix_server = ThreadingUnixStreamServer(socket, Handler)
-    unix_server.daemon_threads = True
-    return unix_server
+    class Server(ThreadingUnixStreamServer):
+        daemon_threads, request_queue_size = True, 128
+
+    return Server(socket, Handler)
 
 
 if __name__ == "__main__":

@@ -176,6 +176,16 @@ def mixture(*names: str) -> Any:
         (lambda p: p.update(signing={"trusted": ["keys/ada.pub"]}), "keys/ada.pub: not a readable key in PEM"),
         (lambda p: p.update(signing={"kind": "pgp"}), "signing: Input tag 'pgp' found using"),
         (lambda p: p.update(serve={"max_lora_rank": 20}), "serve.max_lora_rank: Input should be 8, 16, 32"),
+        (
+            lambda p: p.update(serve={"context_length": 512}),
+            "serve.context_length: now serve.max_model_len; write 512 there",
+        ),
+        (lambda p: p.update(serve={"python": "x"}), "serve.python: now engine.python; write 'x' there"),
+        (
+            lambda p: p.update(serve={"args": ["--dtype", "half"]}),
+            "--dtype may not be among the arguments: engine.dtype",
+        ),
+        (lambda p: p.update(serve={"args": ["--max_lora=2"]}), "--max-lora may not be among the arguments: it follows"),
         (lambda p: p.update(runtime={"engine": "docker"}), "runtime.image: engine docker needs one"),
         (entry("rlhf", "rlhf", start="sft-lroa"), "rlhf.rlhf.start: no model to start from 'sft-lroa'; did you mean"),
         (entry("rlhf", "rlhf", start="reward"), "rlhf.rlhf.start: no model to start from 'reward'"),

@@ -12,6 +12,7 @@ from fake_models import FAKE_ENGINE
 from registered_versions import NAME, SIGNING
 from serving_settings import SETTINGS, WordReader
 
+from tunesmith.models.engines.environment import Environment
 from tunesmith.registry.registered_models import Registry
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
@@ -25,13 +26,21 @@ from tunesmith.serving.supervisor import Supervisor
 def fake_engines(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Start `fake_engine.py` with the script in the model's folder, and use an empty cache."""
 
-    def command(served: ServedModel, socket: Path, *_: object) -> tuple[str, list[str]]:
-        script = str(served.folder / "answers.json")
-        return "transformers", [sys.executable, str(FAKE_ENGINE), served.name, str(socket), script]
+    def command(environment: object, served: ServedModel, socket: Path, *_: object) -> list[str]:
+        name = engine_commands.BASE_NAME if environment and served.is_adapter else served.name
+        return [sys.executable, str(FAKE_ENGINE), name, str(socket), str(served.folder / "answers.json")]
 
-    monkeypatch.setattr(engine_commands, "choose", command)
+    monkeypatch.setattr(engine_commands, "choose", lambda *_: None)
+    monkeypatch.setattr(engine_commands, "command", command)
     monkeypatch.setattr(prompts, "reader", lambda *_: WordReader())
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def fake_vllm(fake_engines: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start `fake_engine.py` as vLLM on a GPU, which loads adapters."""
+    environment = Environment(Path(sys.executable), "0.32.0", "cuda", None, "python")
+    monkeypatch.setattr(engine_commands, "choose", lambda *_: environment)
 
 
 @pytest.fixture
@@ -59,7 +68,7 @@ def supervisor(registry: Registry, proxy: Proxy, log: list[str]) -> Iterator[Sup
 @pytest.fixture
 def client(proxy: Proxy) -> Iterator[openai.OpenAI]:
     with (
-        listening(proxy, SETTINGS, 0) as url,
+        listening([proxy], SETTINGS, 0) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client,
     ):
         yield client

@@ -22,8 +22,9 @@ from tunesmith.core.ready_rows import Message
 from tunesmith.models import chat_template
 from tunesmith.registry.registered_models import Version
 from tunesmith.registry.versions import VersionFiles
-from tunesmith.serving import deployment, probes
+from tunesmith.serving import candidates, deployment, probes
 from tunesmith.serving.deployment import Deployment
+from tunesmith.serving.engines import Engines
 from tunesmith.serving.gateway import requests
 from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.gateway.requests import Chat
@@ -106,12 +107,12 @@ def closing_engine(started: Deployment) -> Iterator[Deployment]:
 
 
 def test_a_client_gets_the_evaluated_answers_of_an_adapter_in_each_of_the_evaluated_renderings(fetch: Fetch) -> None:
-    candidate = deployment.read_candidate(fetch("sft-lora"))
-    with closing_engine(deployment.start(candidate, SETTINGS)) as started:
+    candidate = candidates.read_candidate(fetch("sft-lora"))
+    with closing_engine(deployment.start(candidate, Engines(SETTINGS))) as started:
         proxy = Proxy("calculator", "champion")
         proxy.switch(started.upstream)
         assert {probe["suite"] for probe in candidate.probes["probes"]} == set(SUITES)
-        with listening(proxy, SETTINGS, 0) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
+        with listening([proxy], SETTINGS, 0) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-") as client:
             for probe in candidate.probes["probes"]:
                 request = {"model": "calculator", "messages": probe["prompt"], "temperature": 0, "max_tokens": LENGTH}
                 request["extra_body"] = {"chat_template_kwargs": SUITES[probe["suite"]]}
@@ -136,17 +137,17 @@ def test_a_client_gets_the_evaluated_answers_of_an_adapter_in_each_of_the_evalua
 
 
 def test_a_server_passes_health_checks_while_it_generates(fetch: Fetch) -> None:
-    candidate = deployment.read_candidate(fetch("sft-full"))
-    with deployment.probed_engine(candidate, SETTINGS) as engine:
+    candidate = candidates.read_candidate(fetch("sft-full"))
+    with deployment.probed_engine(candidate, Engines(SETTINGS)) as engine:
         request = {"model": engine.name, "messages": PROMPTS[0], "temperature": 0, "max_tokens": 400}
-        transport = httpx2.HTTPTransport(uds=str(engine.socket))
+        transport = httpx2.HTTPTransport(uds=str(engine.process.socket))
         with (
             httpx2.Client(transport=transport) as http_client,
             openai.OpenAI(base_url="http://engine/v1", api_key="-", http_client=http_client) as client,
         ):
             stream = client.chat.completions.create(**request, stream=True)
             next(stream)
-            assert engine.is_healthy()
+            assert engine.process.is_healthy()
             assert any(chunk.choices[0].finish_reason for chunk in stream)
 
 
@@ -170,18 +171,18 @@ def test_an_adapter_on_changed_weights_is_refused(fetch: Fetch, folder: Path) ->
         "base_model: {kind: hub, repo: a/b, commit: " + "a" * 40 + ", chat_template: null}\n"
     )
     with pytest.raises(ServingError, match=r"params\.yaml pins another"):
-        deployment.read_candidate(fetched)
+        candidates.read_candidate(fetched)
 
 
 def test_a_version_without_probes_is_refused(fetch: Fetch, tmp_path: Path) -> None:
     fetched = fetch("sft-full")
     (tmp_path / probes.NAME).unlink()
     with pytest.raises(ServingError, match="registered without probes"):
-        deployment.read_candidate(fetched)
+        candidates.read_candidate(fetched)
 
 
 def test_files_that_are_replaced_while_the_engine_starts_are_noticed(fetch: Fetch, tmp_path: Path) -> None:
-    candidate = deployment.read_candidate(fetch("sft-full"))
+    candidate = candidates.read_candidate(fetch("sft-full"))
     linked = candidate.linked(tmp_path / "private")
     weights = candidate.served.folder / "model.safetensors"
     weights.unlink()

@@ -68,7 +68,7 @@ def settings() -> Serve:
 
 @pytest.fixture
 def url(proxy: Proxy, settings: Serve) -> Iterator[str]:
-    with listening(proxy, settings, 0) as url:
+    with listening([proxy], settings, 0) as url:
         yield url
 
 
@@ -105,7 +105,7 @@ def test_a_fixed_version_is_not_served_as_the_champion(start: Start) -> None:
     proxy = Proxy("calculator", None)
     proxy.switch(start("calculator@3"))
     with (
-        listening(proxy, SETTINGS, 0) as url,
+        listening([proxy], SETTINGS, 0) as url,
         openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client,
     ):
         assert ask(client)[0] == "calculator@3"
@@ -237,7 +237,7 @@ def test_an_error_of_an_engine_is_returned_unchanged(proxy: Proxy, url: str, sta
 
 
 def test_a_port_that_is_taken_is_an_error(url: str, proxy: Proxy) -> None:
-    with pytest.raises(ServingError, match="in use"), listening(proxy, SETTINGS, int(url.rpartition(":")[2])):
+    with pytest.raises(ServingError, match="in use"), listening([proxy], SETTINGS, int(url.rpartition(":")[2])):
         pass
 
 
@@ -326,6 +326,23 @@ def test_what_an_engine_gets_is_what_was_asked_and_no_more(proxy: Proxy, url: st
             "stream": True,
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ({}, {"temperature": 0}),
+        ({"temperature": 0.5}, {"temperature": 0.5}),
+        ({"top_p": 0.5}, {"top_p": 0.5}),
+        ({"temperature": None, "top_p": 0.5}, {"top_p": 0.5}),
+    ],
+)
+def test_an_answer_is_greedy_as_evaluated_unless_sampling_is_asked_for(
+    proxy: Proxy, url: str, start: Start, asked: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    proxy.switch(start("calculator@3", otherwise="four", received=(received := [])))
+    assert post(url, **asked).status_code == 200
+    assert {name: value for name, value in received[0].items() if name in ("temperature", "top_p")} == sent
 
 
 def small(**values: Any) -> pytest.MarkDecorator:

@@ -29,9 +29,9 @@ COMMAND = """
 import sys, types
 from tunesmith.cli import main as cli
 from tunesmith.core.errors import UnreachableTrackerError
-from tunesmith.serving import engine_commands, supervisor
+from tunesmith.serving import command, engine_commands
 
-calls, Registry = [], supervisor.Registry
+calls, Registry = [], command.Registry
 
 def connect():
     calls.append(None)
@@ -39,12 +39,13 @@ def connect():
         raise UnreachableTrackerError("the tracking server does not answer", fix="start it")
     return Registry()
 
-supervisor.Registry = connect
+command.Registry = connect
 prompts = types.ModuleType("tunesmith.serving.gateway.prompts")  # the real one takes seconds to import
 prompts.reader = lambda *_: None
 sys.modules[prompts.__name__] = prompts
-engine_commands.choose = lambda served, socket, *_: (
-    "transformers", [sys.executable, {fake!r}, served.name, str(socket), str(served.folder / "answers.json")])
+engine_commands.choose = lambda *_: None
+engine_commands.command = lambda _, served, socket, *others: (
+    [sys.executable, {fake!r}, served.name, str(socket), str(served.folder / "answers.json")])
 cli.main(["serve", "--port", "0"])
 """
 

@@ -99,10 +99,10 @@ def test_a_champion_that_fails_leaves_the_previous_one_serving_and_is_not_retrie
     assert proxy.health()["failed"] is None
 
 
+@pytest.mark.usefixtures("fake_vllm")
 @pytest.mark.parametrize(("share", "beside"), [(0.5, True), (0.9, False)])
 def test_above_half_of_the_gpu_the_previous_engine_stops_before_the_next_starts(
     registry: Registry,
-    supervisor: Supervisor,
     proxy: Proxy,
     client: openai.OpenAI,
     log: list[str],
@@ -110,30 +110,32 @@ def test_above_half_of_the_gpu_the_previous_engine_stops_before_the_next_starts(
     share: float,
     beside: bool,
 ) -> None:
-    choose, running = engine_commands.choose, list[bool]()
+    command, running = engine_commands.command, list[bool]()
 
-    def choose_vllm(*arguments: Any) -> Any:
+    def start(*arguments: Any) -> Any:
         if supervisor.state != Waiting():
             running.append(first.poll() is None)
             assert isinstance(supervisor.state, Serving) or "being started" in proxy.health()["reason"]
-        return "vllm", choose(*arguments)[1]
+        return command(*arguments)
 
-    monkeypatch.setattr(engine_commands, "choose", choose_vllm)
-    supervisor.settings = SETTINGS.model_copy(update={"gpu_memory_share": share})
-    register_champion(registry, "first")
-    supervisor.start("@champion")
-    first = engine_process(supervisor)
-    register_champion(registry, "second", BASE_ANSWERS)
-    supervisor.poll()
-    assert ("still serving nothing until version 1" in "".join(log)) is not beside
-    supervisor.poll()
-    assert ask(client) == (f"{NAME}@1", "first")
-    register_champion(registry, "third")
-    first = engine_process(supervisor)
-    supervisor.poll()
-    assert ask(client) == (f"{NAME}@3", "third")
+    monkeypatch.setattr(engine_commands, "command", start)
+    settings = SETTINGS.model_copy(update={"gpu_memory_share": share})
+    with closing(Supervisor(registry, NAME, proxy, settings, SIGNING, log.append)) as supervisor:
+        register_champion(registry, "first")
+        supervisor.start("@champion")
+        first = engine_process(supervisor)
+        register_champion(registry, "second", BASE_ANSWERS)
+        supervisor.poll()
+        assert ("still serving nothing until version 1" in "".join(log)) is not beside
+        supervisor.poll()
+        assert ask(client) == (f"{NAME}@1", "first")
+        register_champion(registry, "third")
+        first = engine_process(supervisor)
+        supervisor.poll()
+        assert ask(client) == (f"{NAME}@3", "third")
     assert set(running) == {beside}
-    assert any(f"serve.gpu_memory_share is {share:g}, so no second engine fits" in line for line in log) is not beside
+    refused = f"serve.gpu_memory_share is {share:g}, so no second engine fits"
+    assert any(refused in line for line in log) is not beside
 
 
 def test_a_champion_whose_bytes_were_changed_leaves_the_previous_one_serving(

@@ -11,8 +11,9 @@ from fake_models import ask, engine_process, register_champion
 from registered_versions import NAME, SIGNING
 from serving_settings import MESSAGES, SETTINGS, wait_until
 
+from tunesmith.models.engines import process
 from tunesmith.registry.registered_models import Registry
-from tunesmith.serving import engine, model_cache
+from tunesmith.serving import deployment, model_cache
 from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Restarting, Supervisor
 
@@ -107,14 +108,14 @@ def test_an_engine_that_hangs_is_killed_and_restarted_and_its_requests_end(
 ) -> None:
     register_champion(registry, "first")
     supervisor.start("@champion")
-    monkeypatch.setattr(engine, "HEALTH_TIMEOUT", 0.2)
+    monkeypatch.setattr(process, "HEALTH_TIMEOUT", 0.2)
     hung = engine_process(supervisor)
     hung.send_signal(signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool, ExitStack() as ending:
         ending.callback(hung.kill)  # else the request never ends where this test fails
         request = pool.submit(ask, client)
         wait_until(lambda: proxy.health()["in_flight"] == 1)
-        for _ in range(engine.MAX_MISSED - 1):
+        for _ in range(deployment.MAX_MISSED - 1):
             supervisor.poll()
             assert engine_process(supervisor) is hung
         supervisor.poll()
@@ -131,9 +132,9 @@ def test_health_shows_that_an_engine_hung_and_why_it_cannot_be_restarted(
     register_champion(registry, "first")
     supervisor.start("@champion")
     change_everywhere(registry)
-    monkeypatch.setattr(engine, "HEALTH_TIMEOUT", 0.2)
+    monkeypatch.setattr(process, "HEALTH_TIMEOUT", 0.2)
     engine_process(supervisor).send_signal(signal.SIGSTOP)
-    for _ in range(engine.MAX_MISSED):
+    for _ in range(deployment.MAX_MISSED):
         supervisor.poll()
     health = proxy.health()
     assert health["status"] == "unavailable"
@@ -150,7 +151,7 @@ def test_an_engine_that_misses_health_checks_now_and_then_is_left_alone(
     first = engine_process(supervisor)
     for _ in range(3):
         sick.touch()
-        for _ in range(engine.MAX_MISSED - 1):
+        for _ in range(deployment.MAX_MISSED - 1):
             supervisor.poll()
         sick.unlink()
         supervisor.poll()
@@ -167,7 +168,7 @@ def test_a_long_answer_does_not_count_as_a_hang(
     supervisor.start("@champion")
     stream = client.chat.completions.create(model=NAME, messages=MESSAGES, stream=True)
     words = [next(stream).choices[0].delta.content]
-    for _ in range(engine.MAX_MISSED + 1):
+    for _ in range(deployment.MAX_MISSED + 1):
         supervisor.poll()
     gate.touch()
     words += [chunk.choices[0].delta.content or "" for chunk in stream]

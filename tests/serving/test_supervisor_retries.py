@@ -12,7 +12,7 @@ from serving_settings import SETTINGS, wait_until
 from tunesmith.core import files, manifest
 from tunesmith.core.errors import BaseModelError, RegistryError, UnreachableBaseError, UnreachableTrackerError
 from tunesmith.registry.registered_models import Registry
-from tunesmith.serving import deployment, model_cache
+from tunesmith.serving import candidates, model_cache
 from tunesmith.serving.gateway.proxy import Proxy
 from tunesmith.serving.supervisor import Supervisor
 
@@ -54,11 +54,11 @@ def test_a_champion_with_a_permanent_error_is_tried_once(
     supervisor.start("@champion")
     register_champion(registry, "second")
 
-    def mismatched(_: object) -> None:
+    def mismatched(*_: object) -> None:
         raise error("it is not what was pinned", fix="f")
 
     with monkeypatch.context() as patch:
-        patch.setattr(deployment, "read_candidate", mismatched)
+        patch.setattr(candidates, "read_candidate", mismatched)
         supervisor.poll()
     supervisor.poll()
     health = proxy.health()
@@ -71,7 +71,7 @@ def test_attempts_at_one_champion_back_off_and_another_champion_is_tried_at_once
 ) -> None:
     attempts = []
 
-    def unreachable(_: object) -> None:
+    def unreachable(*_: object) -> None:
         attempts.append(1)
         raise UnreachableBaseError("the hub does not answer", fix="f")
 
@@ -81,7 +81,7 @@ def test_attempts_at_one_champion_back_off_and_another_champion_is_tried_at_once
         supervisor.start("@champion")
         register_champion(registry, "second")
         with monkeypatch.context() as patch:
-            patch.setattr(deployment, "read_candidate", unreachable)
+            patch.setattr(candidates, "read_candidate", unreachable)
             for _ in range(3):
                 supervisor.poll()
         assert len(attempts) == 1
@@ -105,12 +105,12 @@ def test_a_champion_with_a_transient_error_is_retried_and_logged_once(
     supervisor.start("@champion")
     register_champion(registry, "second")
 
-    def unreachable(_: object) -> None:
+    def unreachable(*_: object) -> None:
         reason = f"broken by {object()!r}"  # as in errors of pip: another address each time
         raise error(reason) if error is OSError else error(reason, fix="check the network")
 
     with monkeypatch.context() as patch:
-        patch.setattr(deployment, "read_candidate", unreachable)
+        patch.setattr(candidates, "read_candidate", unreachable)
         for _ in range(3):
             supervisor.poll()
         health = proxy.health()

@@ -337,19 +337,20 @@ def image(name: str, context: bool) -> None:
 
 
 @main.command()
-@click.argument("which", default="@champion")
+@click.argument("which", nargs=-1)
 @click.option("--port", type=click.IntRange(0, 65535), help="Port instead of serve.port; 0 takes a free one.")
 @click.option("--host", help="Address to bind instead of serve.host; in a container, 0.0.0.0.")
 @click.option("--wait", is_flag=True, help="Wait for the first champion where there is none yet.")
-def serve(which: str, port: int | None, host: str | None, wait: bool) -> None:
-    """Serve WHICH at an OpenAI-compatible address.
+def serve(which: tuple[str, ...], port: int | None, host: str | None, wait: bool) -> None:
+    """Serve WHICH at an OpenAI-compatible address: by default @champion.
 
-    WHICH is @champion, which is followed, a model's name, or a version number. A version gets requests once every byte
-    is checked and its answers are those of its evaluation.
+    WHICH is an alias such as @champion, which is followed, a model's name, or a version number; several are chosen by
+    the model that a request names. A version gets requests once every byte is checked and its answers are those of its
+    evaluation.
     """
-    from tunesmith.serving import supervisor
+    from tunesmith.serving import command
 
-    supervisor.run(which, port, host, wait)
+    command.run(which or ("@champion",), port, host, wait)
 
 
 @main.command()

@@ -4,6 +4,7 @@ import click
 
 from tunesmith.core import params
 from tunesmith.core.formatting import printable
+from tunesmith.models.engines.settings import Engine
 from tunesmith.registry import ledger, promotion
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
@@ -71,7 +72,7 @@ def _probe(fetched: VersionFiles) -> None:
     from tunesmith.serving import deployment  # importing it takes most of a second, which `history` saves
 
     click.echo("its bytes are as signed; serving it for a moment, to compare its answers with its evaluation", err=True)
-    deployment.probe(fetched, params.load(Serve, "serve"))
+    deployment.probe(fetched, params.load(Serve, "serve"), params.load(Engine, "engine"))
 
 
 def _show_next(entry: Entry) -> None:

@@ -72,6 +72,9 @@ TEMPLATE_INPUTS = ("messages", "tools", "documents", "add_generation_prompt", "c
 TemplateKwargs = dict[Annotated[str, AfterValidator(_check_template_variable)], bool | int | FiniteFloat | str]
 """Values for variables of a chat template, such as {enable_thinking: false}."""
 
+RENAMED = {"serve.context_length": "serve.max_model_len", "serve.python": "engine.python"}
+"""Params of earlier releases, each with the name that it has now."""
+
 T = TypeVar("T")
 
 
@@ -155,7 +158,9 @@ def _explain(error: ValidationError, kind: type[T], section: str, path: Path) ->
         if problem["type"] == "default_factory_not_called":
             continue  # a default that depends on another param, whose own error is in the list
         place = ".".join(str(part) for part in (section, *problem["loc"]) if part not in ("", "[key]"))
-        if problem["type"] == "extra_forbidden":
+        if problem["type"] == "extra_forbidden" and place in RENAMED:
+            lines.append(f"{path}: {place}: now {RENAMED[place]}; write {problem['input']!r} there")
+        elif problem["type"] == "extra_forbidden":
             lines.append(f"{path}: {place}: unknown param{meant(str(problem['loc'][-1]), _fields(kind))}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: {place}: missing; it has no default")

@@ -1,81 +1,69 @@
-"""A deployment: a verified version in a running engine that answers its probes as in the evaluation.
+"""A deployment: a verified version that answers its probes, on its engine, as in the evaluation.
 
-A version is fetched into a `Candidate`, whose engine is started and probed; one that answers differently is refused.
+One that answers differently is refused.
 """
 
-import json
-import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
-from tunesmith.core import manifest
-from tunesmith.core.errors import IntegrityError, ServingError
-from tunesmith.registry.registered_models import Registry, Version
-from tunesmith.registry.signing import Signing
-from tunesmith.registry.tracker import download_folder
+from tunesmith.core.errors import EngineError, ServingError
+from tunesmith.models.engines import process
+from tunesmith.models.engines.settings import Engine as Places
 from tunesmith.registry.versions import VersionFiles
-from tunesmith.serving import engine, model_cache, model_files, probes
+from tunesmith.serving import candidates, engine_commands, probes
 from tunesmith.serving.attended import Attend, attended
+from tunesmith.serving.candidates import Candidate
 from tunesmith.serving.engine import Engine
-from tunesmith.serving.engine_commands import ServedModel
+from tunesmith.serving.engines import Engines
 from tunesmith.serving.gateway.proxy import Upstream
-from tunesmith.serving.probes import Probe, Probes
+from tunesmith.serving.probes import Probe
 from tunesmith.serving.settings import Serve
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A verified version, ready to be started."""
-
-    served: ServedModel
-    probes: Probes
-    version: str
-    """The number of the version."""
-    model: str
-    """The name of the model, such as sft-lora."""
-    digest: str
-    """The digest of the model folder's manifest."""
-    full_weights_digest: str
-    """The digest of the full weights under an adapter; otherwise the model's own."""
-
-    def __str__(self) -> str:
-        return f"version {self.version} ({self.model}), digest {self.digest}"
-
-    def verify(self, served: ServedModel | None = None) -> None:
-        """Check every byte again, by default where it was fetched to. Raises IntegrityError."""
-        served = served or self.served
-        for folder, digest in ((served.folder, self.digest), (served.full_weights, self.full_weights_digest)):
-            if manifest.verify(folder).digest != digest:
-                raise IntegrityError(f"{folder}: changed since it was verified", fix="find out who changed it")
-
-    def linked(self, into: Path) -> ServedModel:
-        """Return the model by files in ``into`` that stay when a file of the cache or of models/ is replaced."""
-        folders = {self.served.folder: into / "model"}
-        folders.setdefault(self.served.full_weights, into / "weights")
-        for source, target in folders.items():
-            shutil.copytree(source, target, copy_function=model_cache.link_or_copy)
-        return replace(self.served, folder=into / "model", full_weights=folders[self.served.full_weights])
+MAX_MISSED = 3
+"""Health checks missed in a row after which an engine counts as hung; a busy machine may explain fewer."""
+AT_ONCE = 8
+"""Probes that vLLM is asked at once: all of them would hold up the requests that it answers beside them."""
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A candidate in a running engine that has answered the probes."""
+    """A candidate on a running engine that has answered the probes."""
 
     candidate: Candidate
     engine: Engine
     upstream: Upstream
     resources: ExitStack
-    """The engine's process and files; closing it ends them."""
+    """The version's place on the engine; closing it unloads the version, and stops an engine without another."""
 
     def __str__(self) -> str:
         return f"{self.candidate}, by {self.engine.kind} in {self.candidate.served.dtype}"
 
+    def check_health(self, stall_seconds: float) -> None:
+        """Check the engine, once a poll. Raises EngineError if it ended, or hung and was killed.
+
+        stall_seconds: time for which it may generate nothing.
+        """
+        self.engine.check_process()
+        upstream = self.upstream
+        upstream.missed_checks = 0 if self.engine.process.is_healthy() else upstream.missed_checks + 1
+        hung, silence = None, upstream.silence()
+        if silence > stall_seconds:
+            hung = f"generated nothing for {silence:.0f} s (serve.stall_seconds: {stall_seconds:g})"
+        elif upstream.missed_checks >= MAX_MISSED:
+            hung = f"missed {MAX_MISSED} health checks in a row, each with a timeout of {process.HEALTH_TIMEOUT:g} s,"
+        if hung:
+            self.engine.kill()
+            raise EngineError(
+                f"{upstream.name}: {self.engine.kind} {hung} and was killed; its last lines:\n"
+                f"{self.engine.process.tail()}",
+                fix="if it happens again, find out what it waits for, such as a GPU, or memory that is swapped out",
+            )
+
     def drain(self, seconds: float) -> int:
-        """Stop the engine after its last request, or after ``seconds``. Returns how many requests were cut off."""
+        """Stop after the last request, or after ``seconds``. Returns how many requests were cut off."""
         deadline = time.monotonic() + seconds
         while self.upstream.in_flight and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -84,57 +72,20 @@ class Deployment:
         return lost
 
     def stop(self) -> None:
-        """Stop the engine at once."""
+        """Unload the version at once, or stop its engine where that has no other."""
         self.resources.close()
 
 
-def fetch(registry: Registry, name: str, version: Version, signing: Signing) -> Candidate:
-    """Fetch a version as a candidate. Raises what `model_files.fetch` and `read_candidate` raise."""
-    with download_folder() as scratch:
-        return read_candidate(model_files.fetch(registry, name, version, Path(scratch), signing))
-
-
-def read_candidate(fetched: VersionFiles) -> Candidate:
-    """Read the probes of a fetched version and find the full weights under it.
-
-    Raises ServingError where either is missing, IntegrityError where the weights are not those it was trained on.
-    """
-    path, claims = fetched.evidence / probes.NAME, fetched.claims
-    if not path.exists():
-        raise ServingError(
-            f"version {fetched.version.number} of {claims['of']} was registered without probes",
-            fix="register it again: `dvc repro --force --single-item register`",
-        )
-    signed_probes: Probes = json.loads(path.read_text())
-    full_weights = model_files.full_weights(fetched.folder)
-    served = ServedModel(
-        name=f"{claims['of']}@{fetched.version.number}",
-        folder=fetched.folder,
-        full_weights=full_weights,
-        dtype=signed_probes["dtype"],
-    )
-    return Candidate(
-        served,
-        signed_probes,
-        version=fetched.version.number,
-        model=claims["model"],
-        digest=fetched.digest,
-        full_weights_digest=manifest.read(full_weights).digest,
-    )
-
-
-def start(candidate: Candidate, settings: Serve, attend: Attend | None = None) -> Deployment:
-    """Start the engine of a candidate, probe it, and return the deployment. Raises ServingError as `probe` does.
+def start(candidate: Candidate, engines: Engines, attend: Attend | None = None) -> Deployment:
+    """Start a candidate on an engine, probe it, and return the deployment. Raises what `probed_engine` raises.
 
     attend: called while this waits.
     """
-    from tunesmith.serving.gateway import prompts  # imports transformers
-
     with ExitStack() as resources:
-        engine = resources.enter_context(probed_engine(candidate, settings, attend))
+        engine = resources.enter_context(probed_engine(candidate, engines, attend))
         upstream = Upstream(
-            engine.socket,
-            engine.name,
+            engine.process.socket,
+            candidate.served.name,
             served={
                 "version": candidate.version,
                 "trained": candidate.model,
@@ -142,48 +93,61 @@ def start(candidate: Candidate, settings: Serve, attend: Attend | None = None) -
                 "engine": engine.kind,
                 "dtype": candidate.served.dtype,
             },
-            reader=prompts.reader(candidate.served, settings),
+            reader=engine.reader,
             template_kwargs=candidate.probes.get("chat_template_kwargs", []),
         )
         return Deployment(candidate, engine, upstream, resources.pop_all())
 
 
-def probe(fetched: VersionFiles, settings: Serve) -> None:
-    """Start a fetched version, probe it, and stop it.
+def probe(fetched: VersionFiles, settings: Serve, places: Places | None = None) -> None:
+    """Start a fetched version on an engine of its own, probe it, and stop it.
 
-    Raises ServingError where it does not start, or does not answer as in the evaluation, and what `read_candidate`
-    raises.
+    The engine takes what is free of a GPU, at most `Serve.gpu_memory_share`: a server may run there. Raises
+    ServingError where it does not answer as in the evaluation, and what `read_candidate` and `Engines.serving` raise.
     """
-    with probed_engine(read_candidate(fetched), settings):
+    candidate, places = candidates.read_candidate(fetched), places or Places()
+    environment = engine_commands.choose(settings, places)
+    if environment is not None and environment.build == "cuda":
+        share = engine_commands.free_share(settings.gpu_memory_share)
+        settings = settings.model_copy(update={"gpu_memory_share": share})
+    with probed_engine(candidate, Engines(settings, places)):
         pass
 
 
 @contextmanager
-def probed_engine(candidate: Candidate, settings: Serve, attend: Attend | None = None) -> Iterator[Engine]:
-    """Start the engine of a candidate, probe it, and yield it; it stops with the block. Raises ServingError."""
-    with (
-        model_cache.private_folder() as private,
-        engine.running(served := candidate.linked(private), settings, attend) as running,
-    ):
-        # What was loaded: the files may have changed on their way.
-        attended(lambda: candidate.verify(served), attend)
-        attended(lambda: _check_answers(running, candidate.probes, settings.start_seconds), attend)
-        yield running
+def probed_engine(candidate: Candidate, engines: Engines, attend: Attend | None = None) -> Iterator[Engine]:
+    """Yield an engine that serves a candidate while the block runs, once it has answered the probes.
+
+    Raises ServingError where it answers otherwise, and what `Engines.serving` raises.
+    """
+    with engines.serving(candidate, attend) as engine:
+        attended(lambda: _check_answers(engine, candidate, engines.settings.start_seconds), attend)
+        yield engine
 
 
-def _check_answers(running: Engine, signed_probes: Probes, timeout: float) -> None:
+def _check_answers(engine: Engine, candidate: Candidate, timeout: float) -> None:
+    name, signed = candidate.served.name, candidate.probes
+
     def answer(probe: Probe) -> str:
-        kwargs = probe.get("chat_template_kwargs")
-        return running.answer(probe["prompt"], probe["max_new_tokens"], timeout, kwargs, probe.get("tools"))
+        kwargs, tools = probe.get("chat_template_kwargs"), probe.get("tools")
+        return engine.answer(name, probe["prompt"], probe["max_new_tokens"], timeout, kwargs, tools)
 
-    replies, again = [answer(probe) for probe in signed_probes["probes"]], None
-    if running.kind != "transformers":  # an engine other than the evaluation's has noise of its own
-        with ThreadPoolExecutor(len(replies)) as pool:
-            again = list(pool.map(answer, signed_probes["probes"]))  # all at once, and so in other batches
-    if reason := probes.judge(signed_probes, replies, again):
+    together = 1 if engine.kind == "transformers" else AT_ONCE
+    replies = _asked(answer, signed["probes"], together)
+    reason = probes.judge(signed, replies)
+    if reason and engine.kind != signed.get("engine", "transformers"):
+        # An engine other than the evaluation's has noise of its own: asked one by one, it computes in other batches.
+        reason = probes.judge(signed, replies, _asked(answer, signed["probes"], 1))
+    if reason:
         raise ServingError(
-            f"{running.name}, served by {running.kind}: {reason}",
+            f"{name}, served by {engine.kind}: {reason}",
             fix="install the libraries of its evaluation (`tunesmith lineage` names them); where a sound model is "
             "refused, let the evaluation measure its noise as servers compute, one by one "
             "(evaluate.noise_batch_size: 1), and register it again",
         )
+
+
+def _asked(answer: Callable[[Probe], str], asked: Sequence[Probe], at_once: int) -> list[str]:
+    """Return the answers to probes, of which so many are asked at once, and so computed together."""
+    with ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(answer, asked))

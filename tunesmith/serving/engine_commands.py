@@ -1,10 +1,9 @@
-"""Commands of the two engines: transformers' server and `vllm serve`.
+"""The choice between the two engines, transformers' server and `vllm serve`, and the command of each.
 
-Both listen on a Unix socket in a folder that is closed to other users, and serve under the name
-``<registered model>@<version>``, so that every reply names the version that wrote it.
+Both listen on a Unix socket in a folder that is closed to other users. A version has the name ``<registered
+model>@<version>`` there, so that every reply names the version that wrote it.
 """
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -12,16 +11,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from safetensors import safe_open
+
 from tunesmith.core import extras
 from tunesmith.core.errors import ServingError
+from tunesmith.models.engines import commands, environment
+from tunesmith.models.engines.commands import Adapters
+from tunesmith.models.engines.environment import HOW_TO_INSTALL, Environment
+from tunesmith.models.engines.settings import Engine
 from tunesmith.registry.servable import ADAPTER
+from tunesmith.serving import model_cache
 from tunesmith.serving.settings import Serve
 
 EngineKind = Literal["transformers", "vllm"]
 WEIGHT_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 """Files that a server reads from the full weights under an adapter."""
-ADAPTER_FILES = ("adapter_model.safetensors", "tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*")
+TOKENIZER_FILES = ("tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*")
+"""Files that a server renders and tokenizes prompts by."""
+ADAPTER_FILES = ("adapter_model.safetensors", *TOKENIZER_FILES)
 """Files that a server reads from the adapter's own folder, besides its config."""
+BASE_NAME = "base"
+"""The name of the full weights in an engine with adapters, which no request is sent to."""
+USUAL_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linear layers that adapters usually adapt, by their names in most models."""
+FREE = "import torch; free, total = torch.cuda.mem_get_info(); print(free / total)"
 
 
 @dataclass(frozen=True)
@@ -42,44 +55,49 @@ class ServedModel:
         return (self.folder / ADAPTER).exists()
 
 
-def choose(served: ServedModel, socket: Path, folder: Path, settings: Serve) -> tuple[EngineKind, list[str]]:
-    """Return the engine that `Serve.engine` selects and its command, to be run in ``folder``, which is empty.
+def choose(settings: Serve, places: Engine) -> Environment | None:
+    """Return the vLLM that `Serve.engine` selects, or None for transformers' server.
 
-    Raises ServingError or MissingLibraryError where the engine is not installed.
+    places: the section `engine`, which says where vLLM is. Raises ServingError, EngineError or MissingLibraryError
+    where the engine is not installed, or cannot be used.
     """
-    installed = settings.engine != "transformers" and has_vllm(settings.python)
-    if settings.engine == "vllm" and not installed:
-        place = f"in the environment of {settings.python}" if settings.python else "here"
+    found = environment.find(places) if settings.engine != "transformers" else None
+    if settings.engine == "vllm" and found is None:
         raise ServingError(
-            f"params.yaml: serve.engine is vllm, which is not installed {place}",
-            fix="install it in an environment of its own, since it pins another torch (`python -m venv .venv-vllm "
-            "&& .venv-vllm/bin/pip install vllm`), and name that: `serve.python: .venv-vllm/bin/python`; or "
-            "set serve.engine to auto",
+            "params.yaml: serve.engine is vllm, which is not installed", fix=f"{HOW_TO_INSTALL}; or set it to auto"
         )
-    if settings.engine == "vllm" or (settings.engine == "auto" and installed and _device() == "cuda"):
-        return "vllm", vllm(served, socket, settings)
-    extras.check("openai")  # which transformers' server needs
-    return "transformers", transformers(served, socket, folder)
-
-
-def has_vllm(python: Path | None) -> bool:
-    """Whether vLLM is installed in the environment of ``python`` (None: this one). Raises ServingError without one."""
-    if python is None:
-        return importlib.util.find_spec("vllm") is not None
-    find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('vllm') is None)"
-    try:
-        return subprocess.run([str(python.absolute()), "-P", "-c", find], check=False).returncode == 0
-    except OSError as error:
+    if found is None or (settings.engine == "auto" and _device() != "cuda"):
+        extras.check("openai")  # which transformers' server needs
+        return None
+    if found.origin == "address":
         raise ServingError(
-            f"params.yaml: serve.python: {python}: {error.strerror}", fix="name the Python of an environment with vLLM"
-        ) from None
+            "params.yaml: engine.address names a server that somebody else keeps, whose files cannot be checked",
+            fix="set serve.engine to transformers, or name a vLLM to start here: engine.python or engine.image",
+        )
+    return found
 
 
 def context_length(served: ServedModel, settings: Serve) -> int:
-    """Return `Serve.context_length`, or what the model has where that is less: vLLM refuses more."""
-    config = json.loads((served.full_weights / "config.json").read_text())
-    own = config.get("text_config", config).get("max_position_embeddings")
-    return min(settings.context_length, own or settings.context_length)
+    """Return `Serve.max_model_len`, or what the model has where that is less: vLLM refuses more."""
+    return commands.context_length(served.full_weights, settings.max_model_len)
+
+
+def command(
+    environment: Environment | None,
+    served: ServedModel,
+    socket: Path,
+    folder: Path,
+    settings: Serve,
+    places: Engine,
+    adapters: Adapters | None,
+) -> list[str]:
+    """Return the command of an engine, to be run in ``folder``, which is empty.
+
+    environment: as `choose` returned it. adapters: those that vLLM will load.
+    """
+    if environment is None:
+        return transformers(served, socket, folder)
+    return vllm(environment, served, socket, settings, places, adapters)
 
 
 def transformers(served: ServedModel, socket: Path, folder: Path) -> list[str]:
@@ -104,18 +122,66 @@ def transformers(served: ServedModel, socket: Path, folder: Path) -> list[str]:
     return [*command, served.name, str(socket), _device(), served.dtype]
 
 
-def vllm(served: ServedModel, socket: Path, settings: Serve) -> list[str]:
-    """Return the command of `vllm serve`, with the model's own tokenizer and chat template, not its base's."""
-    python = str(settings.python.absolute()) if settings.python else sys.executable
-    command = [python, "-P", "-m", "vllm.entrypoints.cli.main", "serve", str(served.full_weights.resolve())]
-    command += ["--uds", str(socket), "--dtype", served.dtype]
-    command += ["--tokenizer", str(served.folder.resolve())]
-    command += ["--gpu-memory-utilization", str(settings.gpu_memory_share)]
-    command += ["--max-model-len", str(context_length(served, settings))]
-    if not served.is_adapter:
-        return [*command, "--served-model-name", served.name]
-    command += ["--served-model-name", "base", "--enable-lora", "--max-lora-rank", str(settings.max_lora_rank)]
-    return [*command, "--lora-modules", f"{served.name}={served.folder.resolve()}"]
+def vllm(
+    environment: Environment,
+    served: ServedModel,
+    socket: Path,
+    settings: Serve,
+    places: Engine,
+    adapters: Adapters | None,
+) -> list[str]:
+    """Return the command of `vllm serve`, with the model's own tokenizer and chat template, not its base's.
+
+    Adapters are loaded once it runs, from folders of the cache.
+    """
+    return commands.vllm_serve(
+        environment,
+        vllm_settings(settings, places),
+        served.full_weights,
+        BASE_NAME if served.is_adapter else served.name,
+        socket,
+        dtype=served.dtype,
+        adapters=adapters,
+        tokenizer=served.folder,
+        mounts=[model_cache.private_root()],
+    )
+
+
+def vllm_settings(settings: Serve, places: Engine) -> Engine:
+    """Return where and how vLLM serves: by the section `engine` where it is, by `serve` how much it takes."""
+    own = {"gpu_memory_share": settings.gpu_memory_share, "max_model_len": settings.max_model_len}
+    # The dtype is that of the evaluation.
+    return places.model_copy(update={**own, "args": settings.args, "dtype": "auto"})
+
+
+def adapters(served: ServedModel, settings: Serve, count: int) -> Adapters:
+    """Return what vLLM is started for, so that later versions of ``served`` need no other engine.
+
+    They may have another rank, up to `Serve.max_lora_rank`, and adapt other layers: all the usual ones. count: how many
+    are loaded at once.
+    """
+    own = commands.adapters_of([served.folder])
+    modules = {*own.modules, *_usual_layers(served.full_weights)}
+    return Adapters(count, max(own.rank, settings.max_lora_rank), tuple(sorted(modules)))
+
+
+def free_share(most: float) -> float:
+    """Return the fraction of the GPU's memory that a further engine can take: a little less than is free, or ``most``.
+
+    Another process tells, since one that asks CUDA holds memory of its own from then on.
+    """
+    done = subprocess.run([sys.executable, "-c", FREE], capture_output=True, text=True, check=False)
+    return most if done.returncode else min(most, 0.95 * float(done.stdout))
+
+
+def _usual_layers(weights: Path) -> set[str]:
+    """The usual linear layers that full weights have, without those of experts, whose adapters vLLM holds otherwise."""
+    found = set[str]()
+    for file in weights.glob("*.safetensors"):
+        with safe_open(file, "np") as tensors:
+            names = [name for name in tensors.keys() if ".experts." not in name]  # noqa: SIM118
+        found |= {name.rpartition(".")[0].rpartition(".")[2] for name in names}
+    return found.intersection(USUAL_LAYERS)
 
 
 def _device() -> str:

@@ -41,6 +41,11 @@ def version_folder(digest: str) -> Path:
     return folder() / "versions" / digest
 
 
+def private_root() -> Path:
+    """Return the folder of all private folders."""
+    return folder() / "private"
+
+
 def hold(digest: str) -> Path:
     """Lock a version, cached or not, against removal by other processes, until this one ends or prunes it.
 
@@ -61,7 +66,7 @@ def private_folder() -> Iterator[Path]:
 
     A folder that a killed process left is removed here.
     """
-    place = folder() / "private"
+    place = private_root()
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     for left in place.iterdir():
         with suppress(FileNotFoundError, BlockingIOError), _locked(left):

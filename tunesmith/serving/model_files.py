@@ -1,6 +1,6 @@
 """Local files of a model to serve: fetched once, and every byte checked at every start."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from tunesmith.core import files, lineage, manifest, params
@@ -34,16 +34,19 @@ def fetch(registry: Registry, name: str, version: Version, evidence: Path, signi
     return VersionFiles(version, place / MODEL_FOLDER, signed_files, digest, statement.claims, signer)
 
 
-def full_weights(folder: Path) -> Path:
+def full_weights(folder: Path, loaded: Mapping[str, Path] = {}) -> Path:
     """Return the verified folder of the full weights under the adapter in ``folder``, or ``folder`` for full weights.
 
-    They are looked up by digest in models/ and in the cache, then fetched from the base's source or this project's
-    registry. Raises ServingError where they are unavailable, IntegrityError where the adapter was trained on others.
+    loaded: the folders of weights that engines hold, by digest, which are not read again. Others are looked up by
+    digest in models/ and in the cache, then fetched from the base's source or this project's registry. Raises
+    ServingError where they are unavailable, IntegrityError where the adapter was trained on others.
     """
     if not (folder / ADAPTER).exists():
         return folder
     origin = lineage.read(folder)
     digest = origin["on"]["digest"]
+    if digest in loaded:
+        return loaded[digest]
     local = next((place for place in _local_folders(digest) if _is_intact(place, digest)), None)
     return local or (_fetch_base(origin) if digest == origin["base"]["digest"] else _fetch_trained(origin["on"]))
 

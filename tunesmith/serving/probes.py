@@ -8,7 +8,7 @@ not.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 from scipy import stats
@@ -68,6 +68,8 @@ class Probes(TypedDict):
     noise: Noise
     dtype: str
     """The dtype of the evaluation, such as "bfloat16"."""
+    engine: NotRequired[Literal["transformers", "vllm"]]
+    """The engine of the evaluation; transformers where absent, as in versions of earlier releases."""
     chat_template_kwargs: NotRequired[list[TemplateKwargs]]
     """The values of the chat template's variables that the evaluation rendered with: first those that the template has
     by default, then those of suites. Requests may set no others. Absent in versions of earlier releases."""
@@ -81,13 +83,15 @@ def choose(
     *,
     count: int,
     dtype: str,
+    engine: Literal["transformers", "vllm"] = "transformers",
     template_kwargs: TemplateKwargs | None = None,
     suite_kwargs: Mapping[str, TemplateKwargs] | None = None,
 ) -> Probes:
     """Choose at most ``count`` probes of the model ``name``: first those that tell it from the base, short ones first.
 
-    own, base: samples of both. repeats: the base's repeated answers (reports/evaluation/base/repeats.jsonl).
-    template_kwargs: the values that the model's template has for its variables. suite_kwargs: those of each suite.
+    own, base: samples of both. repeats: the base's repeated answers (reports/evaluation/base/repeats.jsonl). engine:
+    that of the evaluation. template_kwargs: the values that the model's template has for its variables. suite_kwargs:
+    those of each suite.
     Raises EvaluationError where no answer tells the model from its base, so that none can prove which one is served.
     """
     of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # None: nothing was generated
@@ -106,6 +110,7 @@ def choose(
         "probes": [_probe(*pair, of_suites.get(pair[0]["suite"], {})) for pair in ordered[:count]],
         "noise": {"answers": len(again), "differ": differ, "tokens": tokens},
         "dtype": dtype,
+        "engine": engine,
         "chat_template_kwargs": [default, *(default | kwargs for kwargs in of_suites.values() if kwargs)],
     }
 

@@ -1,18 +1,22 @@
 """The section `serve` of params.yaml."""
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from tunesmith.core.params import Section
+from tunesmith.models.engines.settings import Argument
 
 
 class Serve(Section):
     engine: Literal["auto", "transformers", "vllm"] = "auto"
-    """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed, else transformers' server."""
+    """The engine that generates. auto: vLLM where a GPU is present and vLLM is installed (section `engine`), else
+    transformers' server."""
     host: str = "127.0.0.1"
-    """Address that requests are accepted at. Requests need no password, so only a loopback address keeps others out."""
+    """Address that requests are accepted at. Without a key (`api_key_variable`) only a loopback address keeps others
+    out."""
+    api_key_variable: str | None = None
+    """Environment variable with the key that requests must bring, as in Authorization: Bearer KEY. null: none."""
     names: tuple[str, ...] = ()
     """Names, beside localhost, under which requests may come to a loopback address: those of a proxy in front. Any
     other name may be a web page's, which a browser must not bring here."""
@@ -29,14 +33,15 @@ class Serve(Section):
     """Number of prompts, chosen at registration, that an engine must answer as in the evaluation before it serves."""
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
     """Maximum LoRA rank of a served adapter. vLLM reserves memory for it and accepts these values only."""
-    python: Path | None = None
-    """Python of the environment that has vLLM, such as .venv-vllm/bin/python; null: this one."""
-    context_length: PositiveInt = 8192
+    max_model_len: PositiveInt = 8192
     """Maximum tokens of a prompt and its answer together, less where the model has less. vLLM's cache of one such
     request must fit the GPU."""
-    gpu_memory_share: float = Field(default=0.4, gt=0, le=0.95)
-    """Fraction of the GPU's memory for a vLLM engine. Up to 0.5, a new champion starts beside the current one; above,
-    it starts after that one has stopped, and requests are refused in between."""
+    gpu_memory_share: float = Field(default=0.85, gt=0, le=0.95)
+    """Fraction of the GPU's memory for each vLLM engine. An adapter on the served base needs no other engine. Another
+    base, or full weights, do: up to 0.5 that engine starts beside the current one; above, it starts after that one has
+    stopped, and requests are refused in between."""
+    args: tuple[Argument, ...] = ()
+    """Further arguments of `vllm serve`, such as [--enable-prefix-caching]."""
     max_requests: PositiveInt = 64
     """Number of requests that are answered at once. Further ones are refused with status 429."""
     max_request_bytes: PositiveInt = 1_000_000
@@ -49,7 +54,6 @@ class Serve(Section):
     """Time, in seconds, that an engine may generate nothing while it is asked to. Then it counts as hung: /health says
     unavailable, and the engine is restarted."""
 
-    @property
-    def fit_twice(self) -> bool:
-        """Whether two vLLM engines fit the GPU at once."""
-        return self.gpu_memory_share <= 0.5
+    def fit(self, engines: int) -> bool:
+        """Whether so many vLLM engines fit the GPU at once."""
+        return engines * self.gpu_memory_share <= 1

@@ -1,33 +1,38 @@
-"""`tunesmith serve`: serve a version at one address, and follow the champion without losing a request.
+"""Keeps one version served, and follows its alias without losing a request.
 
-A new champion is fetched, verified, started and probed beside the current deployment before it gets a request; the
-current one then stops after its last request. Where no second engine fits the GPU (`Serve.fit_twice`), the current one
+A new champion is fetched, verified, started and probed beside the current deployment before it gets a request: where it
+is an adapter that fits the running vLLM, it is loaded there beside the others (`Engines.shared`). The current one then
+stops after its last request. Where a second engine is needed and does not fit the GPU (`Serve.fit`), the current one
 stops first, and is started again if the champion fails. A champion that fails leaves the current deployment serving and
 is not tried again, except after a transient error (`retries.TRANSIENT`). An engine that ended or hangs is restarted
 from files that are verified again, or fetched again where they have changed.
 """
 
-import signal
-import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from tunesmith.core import params
-from tunesmith.core.errors import IntegrityError, ParamsError, ServingError, SigningError, UntrustedError
-from tunesmith.core.formatting import printable
+from tunesmith.core.errors import (
+    EngineError,
+    IntegrityError,
+    ParamsError,
+    ServingError,
+    SigningError,
+    UntrustedError,
+)
 from tunesmith.registry import ledger, versions
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.signing import Settings, Signing
-from tunesmith.registry.tracker import Names
 from tunesmith.registry.trust.chain import Chain, Entry
-from tunesmith.serving import deployment, model_cache
+from tunesmith.serving import candidates, deployment, model_cache
 from tunesmith.serving.attended import Attend, attended
-from tunesmith.serving.deployment import Candidate, Deployment
+from tunesmith.serving.candidates import Candidate
+from tunesmith.serving.deployment import Deployment
+from tunesmith.serving.engine import Engine
+from tunesmith.serving.engines import Engines
 from tunesmith.serving.gateway.proxy import Proxy
-from tunesmith.serving.gateway.web import listening
 from tunesmith.serving.retries import TRANSIENT, Backoff, TransientErrors, error_message, retry_transient
 from tunesmith.serving.settings import Serve
 
@@ -54,44 +59,11 @@ class Restarting:
     candidate: Candidate
 
 
-def log_to_stderr(line: str) -> None:
-    print(printable(line, lines=True), file=sys.stderr, flush=True)
-
-
-def run(which: str, port: int | None, host: str | None = None, wait: bool = False) -> None:
-    """Serve the version that ``which`` names (`versions.choose`) until interrupted; an alias is followed.
-
-    wait: whether to wait for the first promotion to an alias. Raises RegistryError, IntegrityError or ServingError
-    where the first version cannot be served, and an error of `retries.TRANSIENT` that lasts for `Serve.start_seconds`.
-    """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    settings, names = params.load(Serve, "serve"), params.load(Names, "registry")
-    settings = settings.model_copy(update={"host": host or settings.host})
-    proxy = Proxy(names.model, which[1:] if which.startswith("@") else None, settings.stall_seconds)
-    signing = params.load(Settings, "signing").root
-    # Engines stop after the proxy, which drains its requests.
-    with ExitStack() as engines, listening(proxy, settings, settings.port if port is None else port) as url:
-        try:
-            errors = TransientErrors(proxy, log_to_stderr)
-            registry = retry_transient(lambda: Registry(), settings, errors)
-            supervisor = Supervisor(registry, names.model, proxy, settings, signing)
-            engines.callback(supervisor.close)
-            if wait and proxy.alias:
-                supervisor.wait_for_first(proxy.alias)
-            supervisor.start(which)
-            print(
-                f"{url}/v1 serves {names.model} {supervisor.deployment}\n{url}/health shows the state; Ctrl-C stops it",
-                flush=True,
-            )
-            while True:
-                time.sleep(settings.poll_seconds)
-                supervisor.poll()
-        except KeyboardInterrupt:
-            log_to_stderr("stopping after the requests in flight")
-
-
 class Supervisor:
     """Keeps one version of a registered model served. The thread that uses it must live as long as the engines."""
+
+    peers: Sequence["Supervisor"]
+    """All that share the engines, this one included."""
 
     def __init__(
         self,
@@ -100,8 +72,11 @@ class Supervisor:
         proxy: Proxy,
         settings: Serve,
         signing: Signing,
-        log: Callable[[str], None] = log_to_stderr,
+        log: Callable[[str], None],
+        engines: Engines | None = None,
     ) -> None:
+        """engines: those of other aliases too; None: its own."""
+        self.engines, self.peers = engines or Engines(settings), [self]
         self.registry, self.name, self.proxy = registry, name, proxy
         self.settings, self.signing, self.log = settings, signing, log
         self.state: Waiting | Serving | Restarting = Waiting()
@@ -122,16 +97,20 @@ class Supervisor:
         return self.state.deployment if isinstance(self.state, Serving) else None
 
     def wait_for_first(self, alias: str) -> None:
-        """Wait until something has been promoted to ``alias`` by a trusted key, and the tracker can be reached.
-
-        The trusted keys are read from params.yaml at every poll, so the key may still be added.
-        """
-        while reason := self._reason_to_wait(alias):
-            previous, self.proxy.unavailable_reason = self.proxy.unavailable_reason, reason
-            if reason != previous:
-                self.log(reason)
+        """Wait until something has been promoted to ``alias`` by a trusted key, and the tracker can be reached."""
+        while self.must_wait(alias):
             time.sleep(self.settings.poll_seconds)
-        self.proxy.unavailable_reason = f"the first {alias} is being started"
+
+    def must_wait(self, alias: str) -> bool:
+        """Whether nothing has been promoted to ``alias`` by a trusted key, for a reason that is logged and shown.
+
+        The trusted keys are read from params.yaml every time, so the key may still be added.
+        """
+        reason, previous = self._reason_to_wait(alias), self.proxy.unavailable_reason
+        self.proxy.unavailable_reason = reason or f"the first {alias} is being started"
+        if reason and reason != previous:
+            self.log(reason)
+        return reason is not None
 
     def _reason_to_wait(self, alias: str) -> str | None:
         try:
@@ -139,7 +118,8 @@ class Supervisor:
             head = retry_transient(self._head, self.settings, self._errors)
         except TRUST_ERRORS as error:
             return error_message(error)
-        return None if head else f"{self.name} has no {alias} yet: `tunesmith promote MODEL` makes one"
+        to = "" if alias == "champion" else f" --to {alias}"
+        return None if head else f"{self.name} has no {alias} yet: `tunesmith promote MODEL{to}` makes one"
 
     def start(self, which: str) -> None:
         """Serve the first version. Raises the errors of `run`."""
@@ -149,9 +129,13 @@ class Supervisor:
         else:
             # Not retried: a version that is missing now will not appear.
             version = versions.choose(self.registry, self.name, which, self.signing)
-            fetch = partial(deployment.fetch, self.registry, self.name, version, self.signing)
-        first = retry_transient(lambda: deployment.start(fetch(), self.settings), self.settings, self._errors)
-        self._switch(first)
+            fetch = partial(candidates.fetch, self.registry, self.name, version, self.signing)
+
+        def start() -> Deployment:
+            self._check_room(candidate := fetch())
+            return deployment.start(candidate, self.engines)
+
+        self._switch(retry_transient(start, self.settings, self._errors))
 
     def poll(self) -> None:
         """Restart a dead engine, follow the champion, prune the cache. Raises nothing; failed steps are retried."""
@@ -169,10 +153,14 @@ class Supervisor:
             self._errors.resolve(name)
 
     def _attend(self) -> Attend | None:
-        """Return what to do while a champion is brought up: keep the current engine running, if it is to stay."""
-        if not isinstance(self.state, Serving):
-            return None
-        return partial(self._try, "restart", self._restart_dead_engine)
+        """Return what to do while a champion is brought up: keep the engines running that are to stay."""
+        serving = [peer for peer in self.peers if isinstance(peer.state, Serving)]
+
+        def attend() -> None:
+            for peer in serving:
+                peer._try("restart", peer._restart_dead_engine)
+
+        return attend if serving else None
 
     def close(self) -> None:
         """Stop the engine, if one runs."""
@@ -184,8 +172,8 @@ class Supervisor:
         if isinstance(self.state, Serving):
             current = self.state.deployment
             try:
-                current.engine.check_health(current.upstream.silence(), self.settings.stall_seconds)
-            except ServingError as error:
+                current.check_health(self.settings.stall_seconds)
+            except EngineError as error:
                 self.log(str(error))
                 self.proxy.switch(None, f"{error.reason.partition(';')[0]}; it is being restarted")
                 self.state = Restarting(current.candidate)
@@ -204,7 +192,7 @@ class Supervisor:
             candidate = self._fetch(candidate.version, candidate.digest)
             self.state = Restarting(candidate)
             self.log(f"{error.reason}; it was fetched again")
-        return deployment.start(candidate, self.settings)
+        return deployment.start(candidate, self.engines)
 
     def _follow_champion(self) -> None:
         head = self._head()
@@ -219,7 +207,7 @@ class Supervisor:
                 with self._start_backoff.attempt(head.hash):
                     candidate = attended(lambda: self._fetch(head.version, head.digest), self._attend())
                     self._make_room(candidate)
-                    champion = deployment.start(candidate, self.settings, self._attend())
+                    champion = deployment.start(candidate, self.engines, self._attend())
             except TRANSIENT:
                 raise  # retried at a later poll
             except Exception as error:  # any other failure is final, and must not end the current deployment
@@ -233,9 +221,15 @@ class Supervisor:
         self._settled_hash, self._pending, self.proxy.failed = head.hash, None, None
 
     def _make_room(self, successor: Candidate) -> None:
-        """Stop the current engine where no second one fits beside it; unless another takes over, it is restarted."""
+        """Stop the current engine where no second one fits beside it; unless another takes over, it is restarted.
+
+        Raises ServingError, before anything is stopped, where the successor would not fit then either.
+        """
+        if self.engines.fit_with(successor):
+            return
         current = self.deployment
-        if current is None or current.engine.kind != "vllm" or self.settings.fit_twice:
+        self._check_room(successor, without=current.engine if current else None)
+        if current is None:
             return
         share = f"serve.gpu_memory_share is {self.settings.gpu_memory_share:g}"
         self.log(f"stopping {current} first: {share}, so no second engine fits; requests are refused until one is up")
@@ -243,16 +237,29 @@ class Supervisor:
         self.state = Restarting(current.candidate)
         self._drain(current)
 
+    def _check_room(self, candidate: Candidate, without: Engine | None = None) -> None:
+        """Raise ServingError where a candidate fits the GPU neither on a running engine nor on one more."""
+        if not self.engines.fit_with(candidate, without=without):
+            raise ServingError(
+                f"{candidate} shares base, tokenizer and chat template with no other alias: it needs its own vLLM, and "
+                f"serve.gpu_memory_share is {self.settings.gpu_memory_share:g} of the GPU for each",
+                fix="serve it elsewhere, or set serve.gpu_memory_share to what leaves room for each: 0.45 for two",
+            )
+
     def _prune_cache(self) -> None:
-        """After a switch, keep the current and the previous version, the champion, and the target of a rollback."""
+        """After a switch, keep what `_needed` names, of every alias that is served."""
         if not self._prune_due or self.proxy.alias is None:
             return
-        chain, alias = self._chain(), self.proxy.alias
-        needed = [entry.digest for entry in (chain.head(alias), chain.rollback_target(alias)) if entry]
-        removed = model_cache.prune({*self._recent_digests, *needed})
+        removed = model_cache.prune({digest for peer in self.peers for digest in peer._needed()})
         self._prune_due = False
         if removed:
             self.log(f"removed from {model_cache.folder()}: {', '.join(digest[:12] for digest in removed)}")
+
+    def _needed(self) -> list[str]:
+        """Return the digests of the current and the previous version, the champion, and the target of a rollback."""
+        chain, alias = self._chain(), self.proxy.alias
+        entries = (chain.head(alias), chain.rollback_target(alias)) if alias else ()
+        return [*self._recent_digests, *(entry.digest for entry in entries if entry)]
 
     def _head(self) -> Entry | None:
         """Return the ledger entry of the champion, if an alias is followed and something was promoted to it."""
@@ -263,7 +270,10 @@ class Supervisor:
 
     def _fetch(self, number: str, digest: str) -> Candidate:
         version = versions.choose(self.registry, self.name, number, self.signing)
-        candidate = deployment.fetch(self.registry, self.name, version, self.signing)
+        fetch = partial(candidates.fetch, self.registry, self.name, version, self.signing)
+        candidate = fetch(loaded := self.engines.loaded())
+        if loaded and not self.engines.shared(candidate):
+            candidate = fetch()  # every byte of the weights will be read, and is checked before
         if candidate.digest != digest:
             raise versions.changed(self.name, version, f"it had digest {digest[:12]}, not {candidate.digest[:12]}")
         return candidate

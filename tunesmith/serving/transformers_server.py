@@ -12,6 +12,7 @@ from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Request
+from transformers import GenerationConfig
 from transformers.cli.serving.chat_completion import ChatCompletionHandler
 from transformers.cli.serving.completion import CompletionHandler
 from transformers.cli.serving.model_manager import ModelManager
@@ -36,7 +37,8 @@ def app(model: str, device: str, dtype: str) -> FastAPI:
         "/v1/completions": CompletionHandler(manager, state),
     }
     seen = 0
-    defaults = manager.load_model_and_processor(manager.process_model_name(model))[0].generation_config
+    loaded = manager.load_model_and_processor(manager.process_model_name(model))[0]
+    loaded.generation_config = defaults = _neutral(loaded.generation_config)
 
     async def generate(request: Request) -> Any:
         nonlocal seen
@@ -50,6 +52,12 @@ def app(model: str, device: str, dtype: str) -> FastAPI:
         server.add_api_route(path, generate, methods=["POST"], response_model=None)
     server.add_api_route("/health", lambda: {"status": "ok"})
     return server
+
+
+def _neutral(own: GenerationConfig) -> GenerationConfig:
+    """A config without a base's own settings of sampling, which were not those of the evaluation."""
+    ends = {"eos_token_id": own.eos_token_id, "pad_token_id": own.pad_token_id, "bos_token_id": own.bos_token_id}
+    return GenerationConfig(**ends, top_k=0)
 
 
 if __name__ == "__main__":

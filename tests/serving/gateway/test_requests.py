@@ -82,7 +82,7 @@ def test_of_a_field_that_is_given_twice_the_last_counts_for_engines_too() -> Non
 
 
 ROUTES = [
-    *("GET /", "GET /metrics", "GET /docs", "GET /openapi.json", "POST /load_model", "POST /reset", "POST /tokenize"),
+    *("GET /", "POST /metrics", "GET /docs", "GET /openapi.json", "POST /load_model", "POST /reset", "POST /tokenize"),
     *("POST /v1/load_lora_adapter", "POST /v1/unload_lora_adapter", "POST /v1/systemone", "POST /v1/embeddings"),
     *("POST /v1/audio/transcriptions", "POST /v1/responses", "GET /v1/models/../../etc/passwd", "GET /server_info"),
     *("POST /v1//chat/completions", "POST /v1/chat/completions/../../../reset", "POST /v1/%2e%2e/reset"),

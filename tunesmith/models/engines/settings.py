@@ -12,18 +12,28 @@ from tunesmith.core.params import Section
 OURS = {
     "--model": "the model is the one at hand",
     "--tokenizer": "the tokenizer is the model's own",
+    "--chat-template": "the chat template is the model's own",
     "--served-model-name": "requests name models as they are registered",
     "--uds": "an engine listens on a Unix socket of its own",
     "--host": "an engine listens on a Unix socket of its own",
     "--port": "an engine listens on a Unix socket of its own",
-    "--dtype": "engine.dtype sets it",
-    "--gpu-memory-utilization": "engine.gpu_memory_share sets it",
-    "--max-model-len": "engine.max_model_len sets it",
+    "--api-key": "an engine answers only the process that started it",
+    "--dtype": "engine.dtype sets it; what is served has the dtype of its evaluation",
+    "--gpu-memory-utilization": "gpu_memory_share sets it",
+    "--max-model-len": "max_model_len sets it",
+    "--generation-config": "what a request does not set is as in the evaluation",
+    "--override-generation-config": "what a request does not set is as in the evaluation",
     "--enable-lora": "it follows from the models",
+    "--max-loras": "it follows from the models",
+    "--max-cpu-loras": "it follows from the models",
+    "--max-lora-rank": "it follows from the models; of serving, serve.max_lora_rank sets it",
+    "--lora-target-modules": "it follows from the models",
     "--lora-modules": "adapters are loaded once their bytes are checked",
     "--trust-remote-code": "code of a model is never run",
+    "--middleware": "code of others is never run",
+    "--config": "args are named here, where they are checked",
 }
-"""Options of `vllm serve` that `Engine.args` may not hold, each with the reason."""
+"""Options of `vllm serve` that no `args` may hold, each with the reason."""
 
 
 def _check_image(name: str) -> str:
@@ -60,9 +70,14 @@ def _is_private(host: str) -> bool:
 
 def _check_argument(argument: str) -> str:
     option = argument.partition("=")[0].replace("_", "-")
-    if option in OURS:
-        raise ValueError(f"{option} is not for engine.args: {OURS[option]}")
+    for ours, reason in OURS.items():
+        if option.startswith("--") and len(option) > 2 and ours.startswith(option):  # vLLM takes beginnings too
+            raise ValueError(f"{option} may not be among the arguments: {reason}")
     return argument
+
+
+Argument = Annotated[str, AfterValidator(_check_argument)]
+"""An argument of `vllm serve` that nothing of ours sets."""
 
 
 class Engine(Section):
@@ -85,7 +100,7 @@ class Engine(Section):
     """Maximum tokens of a prompt and its answer together. null: as many as the model has."""
     start_seconds: PositiveFloat = 600
     """Timeout for the engine to become healthy, in seconds."""
-    args: tuple[Annotated[str, AfterValidator(_check_argument)], ...] = ()
+    args: tuple[Argument, ...] = ()
     """Further arguments of `vllm serve`, such as [--max-num-seqs, "64"]."""
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The current engine behind the public address, and what /health says of it."""
+"""The current engine behind a name of the public address, and what /health says of it."""
 
 import math
 import threading
@@ -95,9 +95,22 @@ class Upstream:
     """The number of requests that are not answered to the end."""
     generated: float = field(default_factory=time.monotonic)
     """The time of the last sign that the engine generates, in the time of `time.monotonic`."""
-
     lost: bool = False
     """Whether a request found no engine there, and none was answered since."""
+    missed_checks: int = 0
+    """Health checks that the engine missed in a row."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hold(self) -> "Upstream":
+        """Count one request more in flight."""
+        with self._lock:
+            self.in_flight += 1
+        return self
+
+    def release(self) -> None:
+        """Count one request less in flight."""
+        with self._lock:
+            self.in_flight -= 1
 
     def progressed(self) -> None:
         """Note that a part of an answer has arrived."""
@@ -132,17 +145,20 @@ class Proxy:
             previous, self.current, self.unavailable_reason = self.current, upstream, reason
         return previous
 
-    def acquire(self) -> Upstream | None:
-        """Return the current engine, with one more request in flight."""
-        with self._lock:
-            if self.current is not None:
-                self.current.in_flight += 1
-            return self.current
+    @property
+    def label(self) -> str:
+        """The name that tells it from other aliases: <registered model>@<alias>, or the registered model's."""
+        return f"{self.name}@{self.alias}" if self.alias else self.name
 
-    def release(self, upstream: Upstream) -> None:
-        """Count one request less in flight."""
+    def names(self) -> list[str]:
+        """Return what requests may call the version that is served here, beside the name of the registered model."""
+        names = [self.current.name] if self.current else []
+        return [*names, self.alias, self.label] if self.alias else names
+
+    def acquire(self, model: str) -> Upstream | None:
+        """Return the current engine, with one more request in flight, if ``model`` names what it serves."""
         with self._lock:
-            upstream.in_flight -= 1
+            return self.current.hold() if self.current and model in (self.name, *self.names()) else None
 
     def health(self) -> AvailableReport | UnavailableReport:
         current = self.current

@@ -138,9 +138,10 @@ class Generation(_Part):
         return value
 
     def engine_fields(self) -> dict[str, Any]:
-        """Return the fields that an engine gets, as JSON."""
+        """Return the fields that an engine gets, as JSON. Greedy, as evaluated, unless it asks otherwise."""
         left_out = {"model", "user", "n", "stream_options"}
-        return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
+        greedy = {"temperature": 0} if self.temperature is None and self.top_p is None else {}
+        return greedy | self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
 
 class Chat(Generation):
@@ -178,6 +179,24 @@ class Completion(Generation):
     """A request to completions: a prompt that no template is applied to."""
 
     prompt: str = Field(min_length=1)
+
+
+def check_template_kwargs(asked: Chat, name: str, evaluated: list[TemplateKwargs]) -> None:
+    """Raise RequestError where a request's own values for the chat template are not those of the evaluation.
+
+    name: of the version. evaluated: `Upstream.template_kwargs`.
+    """
+    requested = asked.chat_template_kwargs or {}
+    variables = {variable for kwargs in evaluated for variable in kwargs}
+    if unknown := sorted(set(requested) - variables):
+        raise RequestError(f"chat_template_kwargs: {name} was evaluated without {', '.join(unknown)}")
+    rendered = {**(evaluated[0] if evaluated else {}), **requested}
+    texts = sorted({json.dumps(kwargs, sort_keys=True) for kwargs in evaluated})
+    if requested and json.dumps(rendered, sort_keys=True) not in texts:
+        raise RequestError(
+            f"chat_template_kwargs: {name} would be asked with {json.dumps(rendered)}, and was evaluated with "
+            f"{' and '.join(texts)} alone"
+        )
 
 
 def for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:

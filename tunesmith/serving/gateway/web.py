@@ -1,20 +1,19 @@
 """One public, OpenAI-compatible address in front of changing engines.
 
-A request goes to the engine that is current when it arrives, and stays there to its end; after a switch, new requests
-go to the new engine. Only chat/completions and completions are passed on, and of them only what
-`tunesmith.serving.gateway.requests` lists.
+A request goes to the version that is current when it arrives, and stays there to its end; after a switch, new requests
+go to the new version. Only chat/completions and completions are passed on, and of them only what
+`tunesmith.serving.gateway.requests` lists; and an engine's metrics.
 """
 
 import asyncio
-import json
 import math
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
-from ipaddress import ip_address
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +28,17 @@ from tunesmith.core.errors import ServingError
 from tunesmith.serving.gateway import relay, requests
 from tunesmith.serving.gateway.connections import Connection, allow_files
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
+from tunesmith.serving.gateway.refusals import RefusalError, check_key, check_name, check_page
 from tunesmith.serving.gateway.relay import AnswerError, ClientLeftError, Relay
 from tunesmith.serving.gateway.requests import Chat, Completion, RequestError
+from tunesmith.serving.gateway.routes import Routes
 from tunesmith.serving.settings import Serve
 
 ROUTES: dict[str, type[Chat | Completion]] = {"/v1/chat/completions": Chat, "/v1/completions": Completion}
 BODY_SECONDS = 10.0
 """Time for a request's body to arrive, in seconds."""
+METRICS_SECONDS = 10.0
+"""Timeout of an engine's metrics, in seconds."""
 HEARTBEAT_SECONDS = 5.0
 """Silence of an engine after which it is asked for a token, in seconds."""
 KEEPALIVE_SECONDS = 2.0
@@ -43,36 +46,24 @@ KEEPALIVE_SECONDS = 2.0
 request is sent."""
 
 
-class RefusalError(Exception):
-    """A request that gets an error instead of an answer."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-    def response(self) -> Response:
-        """Return the error in OpenAI's form, which its client shows."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        error = {"message": str(self), "type": kind, "param": None, "code": None}
-        # A body that was not read to its end must not be read as the next request.
-        headers = {"Retry-After": "1"} if self.status == 429 else {"Connection": "close"}
-        return JSONResponse({"error": error}, self.status, headers)
-
-
 class Gateway:
-    """The web application's state: the proxy, connections to engines, and the bytes of requests that are arriving."""
+    """The web application's state: the routes, connections to engines, and the bytes of requests that are arriving."""
 
-    def __init__(self, proxy: Proxy, settings: Serve) -> None:
-        self.proxy, self.settings = proxy, settings
+    def __init__(self, proxies: Sequence[Proxy], settings: Serve, key: str | None = None) -> None:
+        """key: what requests must bring; None: nothing."""
+        self.routes, self.settings, self._key = Routes(proxies), settings, key
         self._clients: dict[Path, httpx2.AsyncClient] = {}
         self._arriving = 0
+        self._answering: set[Request] = set()
         self._reading = ThreadPoolExecutor(1)  # tokenizers are not made for several threads
 
     def app(self) -> Starlette:
-        """Return the web application: /health, /v1/models, and the routes that are passed on."""
+        """Return the web application: /health, /v1/models, /metrics, and the routes that are passed on."""
         answered = [Route(path, self.answer, methods=["POST"]) for path in ROUTES]
         shown = [Route("/health", self.show_health), Route("/v1/models", self.list_models)]
-        return Starlette(routes=[*shown, *answered], lifespan=self.lifespan)
+        shown += [Route("/metrics", self.show_metrics)]
+        refused: dict[Any, Any] = {RefusalError: lambda _, refusal: refusal.response()}
+        return Starlette(routes=[*shown, *answered], lifespan=self.lifespan, exception_handlers=refused)
 
     @asynccontextmanager
     async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
@@ -87,25 +78,39 @@ class Gateway:
                 await client.aclose()
 
     async def show_health(self, _: Request) -> Response:
-        health = self.proxy.health()
+        health = self.routes.health()
         return JSONResponse(health, 200 if health["status"] == "serving" else 503)
 
-    async def list_models(self, _: Request) -> Response:
-        if (current := self.proxy.current) is None:
-            return RefusalError(503, self.proxy.unavailable_reason).response()
-        since = int(current.since.timestamp())
-        model = {"id": self.proxy.name, "object": "model", "created": since, "owned_by": "tunesmith"}
-        return JSONResponse({"object": "list", "data": [model]})
+    async def list_models(self, request: Request) -> Response:
+        check_key(request, self._key)
+        return JSONResponse({"object": "list", "data": self.routes.models()})
+
+    async def show_metrics(self, request: Request) -> Response:
+        """Return the metrics of the engine behind a name, which the query `model` gives, or the first one's."""
+        check_name(request, self.settings)
+        check_key(request, self._key)
+        proxy = self.routes.find(request.query_params.get("model"))
+        if (upstream := proxy.current) is None:
+            raise RefusalError(503, proxy.unavailable_reason)
+        if upstream.served["engine"] != "vllm":
+            raise RefusalError(404, f"{upstream.name} is served by {upstream.served['engine']}, and vLLM has metrics")
+        try:
+            reply = await self._client(upstream).get("http://engine/metrics", timeout=METRICS_SECONDS)
+        except httpx2.HTTPError as error:
+            raise RefusalError(502, f"{upstream.name} gave no metrics: {error!r}") from None
+        return Response(reply.content, reply.status_code, media_type=reply.headers.get("content-type"))
 
     async def answer(self, request: Request) -> Response:
-        """Return the current engine's answer to a request, or an error."""
+        """Return the answer of the engine that a request names, or an error."""
         deadline = time.monotonic() + self.settings.request_seconds
-        upstream, response = None, None
+        held: list[Upstream] = []
+        response = None
         try:
-            self._check_page(request)
+            check_page(request, self.settings)
+            check_key(request, self._key)
             body = await self._body(request)
-            upstream = self.proxy.acquire()
-            response = await relay.while_connected(request, self._answer(upstream, request, body, deadline), deadline)
+            self._begin(request)
+            response = await relay.while_connected(request, self._answer(held, request, body, deadline), deadline)
             return response
         except RequestError as error:
             return RefusalError(400, str(error)).response()
@@ -116,20 +121,12 @@ class Gateway:
         except TimeoutError:
             return RefusalError(504, relay.TOO_LONG).response()
         except (httpx2.HTTPError, AnswerError) as error:
-            if upstream and isinstance(error, httpx2.ConnectError | httpx2.RemoteProtocolError | httpx2.ReadError):
-                upstream.lost = True
-            return RefusalError(502, f"{upstream.name if upstream else ''} gave no answer: {error!r}").response()
+            if isinstance(error, httpx2.ConnectError | httpx2.RemoteProtocolError | httpx2.ReadError):
+                held[0].lost = True
+            return RefusalError(502, f"{held[0].name} gave no answer: {error!r}").response()
         finally:
-            if upstream and not isinstance(response, Relay):
-                self.proxy.release(upstream)
-
-    def _check_page(self, request: Request) -> None:
-        """Raise RefusalError where a page in a browser asks, which must not reach a server on its reader's machine."""
-        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            raise RefusalError(415, "send Content-Type: application/json")
-        name = request.url.hostname or ""
-        if _is_loopback(self.settings.host) and not (_is_loopback(name) or name in self.settings.names):
-            raise RefusalError(421, f"{name!r} is no name of this server; serve.names lists those of a proxy in front")
+            if not isinstance(response, Relay):
+                self._end(request, held)
 
     async def _body(self, request: Request) -> bytes:
         """Return the body of a request, which must arrive in time and within bounds. Raises RefusalError."""
@@ -150,27 +147,32 @@ class Gateway:
         finally:
             self._arriving -= size
 
-    async def _answer(self, upstream: Upstream | None, request: Request, body: bytes, deadline: float) -> Response:
-        if upstream is None:
-            raise RefusalError(503, self.proxy.unavailable_reason)
-        if upstream.in_flight > self.settings.max_requests:
-            raise RefusalError(429, f"{self.settings.max_requests} requests are being answered (serve.max_requests)")
-        asked = await asyncio.get_running_loop().run_in_executor(
-            self._reading, self._read, ROUTES[request.url.path], body, upstream
-        )
+    async def _answer(self, held: list[Upstream], request: Request, body: bytes, deadline: float) -> Response:
+        """Answer a request. held: gets the engine that it is in flight at."""
+        reading = partial(asyncio.get_running_loop().run_in_executor, self._reading)
+        asked = await reading(requests.read, ROUTES[request.url.path], body)
+        held.append(upstream := self.routes.acquire(asked.model))
+        await reading(self._fit, asked, upstream)
         fields = asked.engine_fields() | {"model": upstream.name, "stream": True}
-        if upstream.served["engine"] == "vllm":
+        if upstream.served["engine"] == "vllm" and (asked.stream_options or not asked.stream):
             fields["stream_options"] = {"include_usage": True}  # `transformers serve` includes it unasked
-        return await self._send(upstream, request, fields, asked.stream, deadline)
+        return await self._send(held, request, fields, asked.stream, deadline)
 
-    def _read(self, kind: type[Chat | Completion], body: bytes, upstream: Upstream) -> Chat | Completion:
-        """Return a request whose answer fits after its prompt. Raises RequestError, or RefusalError."""
-        asked = requests.read(kind, body)
-        names = [self.proxy.name, upstream.name, *([self.proxy.alias] if self.proxy.alias else [])]
-        if (asked.model or self.proxy.name) not in names:
-            raise RefusalError(404, f"no model {asked.model!r} is served here, but {', '.join(names)}")
+    def _begin(self, request: Request) -> None:
+        """Count a request that has arrived. Raises RefusalError where too many are being answered."""
+        if len(self._answering) >= self.settings.max_requests:
+            raise RefusalError(429, f"{self.settings.max_requests} requests are being answered (serve.max_requests)")
+        self._answering.add(request)
+
+    def _end(self, request: Request, held: list[Upstream]) -> None:
+        self._answering.discard(request)
+        for upstream in held:
+            upstream.release()
+
+    def _fit(self, asked: Chat | Completion, upstream: Upstream) -> None:
+        """Set the length of an answer, which must fit after its prompt. Raises RequestError."""
         if isinstance(asked, Chat):
-            _check_template_kwargs(asked, upstream)
+            requests.check_template_kwargs(asked, upstream.name, upstream.template_kwargs)
         most, context = self.settings.max_new_tokens, upstream.reader.context
         if asked.max_tokens and asked.max_tokens > most:
             raise RequestError(f"max_tokens: {asked.max_tokens} is more than {most} (serve.max_new_tokens)")
@@ -181,18 +183,17 @@ class Gateway:
                 f"the prompt has {tokens} tokens, which leave {max(room, 0)} of the context of {context} for an answer"
             )
         asked.max_tokens = asked.max_tokens or min(most, room)
-        return asked
 
     async def _send(
-        self, upstream: Upstream, request: Request, body: dict[str, Any], stream: bool, deadline: float
+        self, held: list[Upstream], request: Request, body: dict[str, Any], stream: bool, deadline: float
     ) -> Response:
         """Send a request to an engine, and return its answer: the whole, or as soon as its headers have arrived."""
-        client = self._client(upstream)
+        client = self._client(upstream := held[0])
         reply = await client.send(
             client.build_request("POST", f"http://engine{request.url.path}", json=body), stream=True
         )
         if stream and reply.is_success:
-            return Relay(reply, deadline, upstream.progressed, lambda: self.proxy.release(upstream))
+            return Relay(reply, deadline, upstream.progressed, lambda: self._end(request, held))
         try:
             if reply.is_success:
                 return await relay.whole(reply, upstream.progressed)
@@ -204,7 +205,7 @@ class Gateway:
         raise AnswerError(f"status {reply.status_code}")
 
     async def ask_silent_engines(self) -> None:
-        """Ask the current engine for a token whenever it has been silent: its health is that it generates."""
+        """Ask each current engine for a token whenever it has been silent: its health is that it generates."""
         asked: set[Upstream] = set()
 
         async def ask(upstream: Upstream) -> None:
@@ -223,10 +224,10 @@ class Gateway:
                 await asyncio.sleep(HEARTBEAT_SECONDS / 5)
                 for gone in [path for path in self._clients if not path.exists()]:
                     await self._clients.pop(gone).aclose()
-                current = self.proxy.current
-                if current and current not in asked and current.silence() > HEARTBEAT_SECONDS:
-                    asked.add(current)
-                    questions.create_task(ask(current))
+                for current in self.routes.upstreams():
+                    if current not in asked and current.silence() > HEARTBEAT_SECONDS:
+                        asked.add(current)
+                        questions.create_task(ask(current))
 
     def _client(self, upstream: Upstream) -> httpx2.AsyncClient:
         if upstream.socket not in self._clients:
@@ -237,32 +238,11 @@ class Gateway:
         return self._clients[upstream.socket]
 
 
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ip_address(host).is_loopback
-    return host == "localhost"
-
-
-def _check_template_kwargs(asked: Chat, upstream: Upstream) -> None:
-    """Raise RequestError where a request's own values for the chat template are not those of the evaluation."""
-    requested, evaluated = asked.chat_template_kwargs or {}, upstream.template_kwargs
-    names = {name for kwargs in evaluated for name in kwargs}
-    if unknown := sorted(set(requested) - names):
-        raise RequestError(f"chat_template_kwargs: {upstream.name} was evaluated without {', '.join(unknown)}")
-    rendered = {**(evaluated[0] if evaluated else {}), **requested}
-    texts = sorted({json.dumps(kwargs, sort_keys=True) for kwargs in evaluated})
-    if requested and json.dumps(rendered, sort_keys=True) not in texts:
-        raise RequestError(
-            f"chat_template_kwargs: {upstream.name} would be asked with {json.dumps(rendered)}, and was evaluated with "
-            f"{' and '.join(texts)} alone"
-        )
-
-
 @contextmanager
-def listening(proxy: Proxy, settings: Serve, port: int) -> Iterator[str]:
+def listening(proxies: Sequence[Proxy], settings: Serve, port: int, key: str | None = None) -> Iterator[str]:
     """Answer requests while the block runs, and yield the address; then drain them for up to `Serve.drain_seconds`.
 
-    Raises ServingError where the port is taken.
+    key: what requests must bring; None: nothing. Raises ServingError where the port is taken.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
@@ -274,7 +254,7 @@ def listening(proxy: Proxy, settings: Serve, port: int) -> Iterator[str]:
         ) from None
     allow_files()
     config = uvicorn.Config(
-        Gateway(proxy, settings).app(),
+        Gateway(proxies, settings, key).app(),
         http=Connection,
         log_level="critical",
         timeout_keep_alive=75,  # longer than clients: the side that closes an idle connection may lose a request

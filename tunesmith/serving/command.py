@@ -1,0 +1,107 @@
+"""`tunesmith serve`: serve versions of the registered model at one address until interrupted."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from tunesmith.core import params
+from tunesmith.core.errors import ParamsError
+from tunesmith.core.formatting import printable
+from tunesmith.models.engines.settings import Engine
+from tunesmith.registry.registered_models import Registry
+from tunesmith.registry.signing import Settings
+from tunesmith.registry.tracker import Names
+from tunesmith.serving.engines import Engines
+from tunesmith.serving.gateway.proxy import Proxy
+from tunesmith.serving.gateway.refusals import is_loopback
+from tunesmith.serving.gateway.web import listening
+from tunesmith.serving.retries import TransientErrors, retry_transient
+from tunesmith.serving.settings import Serve
+from tunesmith.serving.supervisor import Supervisor
+
+
+def run(which: Sequence[str], port: int | None, host: str | None = None, wait: bool = False) -> None:
+    """Serve the versions that ``which`` names (`versions.choose`) until interrupted; aliases are followed.
+
+    The first answers to the name of the registered model alone. wait: whether to wait for the first promotion to an
+    alias. Raises RegistryError, IntegrityError, ServingError or EngineError where a version cannot be served at first,
+    and an error of `retries.TRANSIENT` that lasts for `Serve.start_seconds`.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    settings, names = params.load(Serve, "serve"), params.load(Names, "registry")
+    settings = settings.model_copy(update={"host": host or settings.host})
+    key = api_key(settings)
+    chosen = list(dict.fromkeys(which))
+    proxies = [Proxy(names.model, one[1:] if one.startswith("@") else None, settings.stall_seconds) for one in chosen]
+    signing, places = params.load(Settings, "signing").root, params.load(Engine, "engine")
+    port = settings.port if port is None else port
+    # Engines stop after the proxies, which drain their requests.
+    with ExitStack() as running, listening(proxies, settings, port, key) as url:
+        try:
+            errors = TransientErrors(proxies[0], log_to_stderr)
+            registry = retry_transient(lambda: Registry(), settings, errors)
+            engines = Engines(settings, places, len(proxies))
+            supervisors = [
+                Supervisor(registry, names.model, proxy, settings, signing, log_to_stderr, engines) for proxy in proxies
+            ]
+            for one, supervisor in zip(chosen, supervisors, strict=True):
+                supervisor.peers = supervisors
+                running.callback(supervisor.close)
+                start(supervisor, one, wait, first=supervisor is supervisors[0])
+            show(url, supervisors)
+            while True:
+                time.sleep(settings.poll_seconds)
+                for supervisor in supervisors:
+                    supervisor.poll()
+        except KeyboardInterrupt:
+            log_to_stderr("stopping after the requests in flight")
+
+
+def start(supervisor: Supervisor, which: str, wait: bool, *, first: bool) -> None:
+    """Serve a version; with ``wait``, once something was promoted to its alias.
+
+    Only the first alias is waited for here: a later promotion to another is followed as any is.
+    """
+    alias = supervisor.proxy.alias
+    if wait and alias and first:
+        supervisor.wait_for_first(alias)
+    elif wait and alias and supervisor.must_wait(alias):
+        return
+    supervisor.start(which)
+
+
+def show(url: str, supervisors: Sequence[Supervisor]) -> None:
+    """Print the address and what is served there."""
+    for supervisor in supervisors:
+        if supervisor.deployment:
+            name = supervisor.proxy.label if len(supervisors) > 1 else supervisor.name
+            print(f"{url}/v1 serves {name} {supervisor.deployment}", flush=True)
+    print(f"{url}/health shows the state; Ctrl-C stops it", flush=True)
+
+
+def api_key(settings: Serve) -> str | None:
+    """Return the key that requests must bring, if any, and take it out of the environment of engines.
+
+    Raises ParamsError where its variable is not set. Where other machines can ask without a key, a line says so.
+    """
+    variable = settings.api_key_variable
+    if variable is None:
+        if not is_loopback(settings.host):
+            log_to_stderr(
+                f"whoever reaches {settings.host} can ask: serve.api_key_variable is not set, so none needs a key"
+            )
+        return None
+    if not (key := os.environ.pop(variable, "").strip()):
+        raise ParamsError(
+            f"params.yaml: serve.api_key_variable: the environment variable {variable} is not set",
+            fix=f"set {variable} to the key that requests must bring, or remove the param",
+        )
+    return key
+
+
+def log_to_stderr(line: str) -> None:
+    """Write a line of the log, with texts of others in it."""
+    print(printable(line, lines=True), file=sys.stderr, flush=True)

@@ -1,0 +1,61 @@
+"""Requests that get an error instead of an answer, and who may ask at all."""
+
+import hmac
+from contextlib import suppress
+from ipaddress import ip_address
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tunesmith.serving.settings import Serve
+
+
+class RefusalError(Exception):
+    """A request that gets an error instead of an answer."""
+
+    def __init__(self, status: int, message: str, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+    def response(self) -> Response:
+        """Return the error in OpenAI's form, which its client shows."""
+        kind = "invalid_request_error" if self.status < 500 else "server_error"
+        error = {"message": str(self), "type": kind, "param": None, "code": self.code}
+        # A body that was not read to its end must not be read as the next request.
+        headers = {"Retry-After": "1"} if self.status == 429 else {"Connection": "close"}
+        if self.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse({"error": error}, self.status, headers)
+
+
+def check_key(request: Request, key: str | None) -> None:
+    """Raise RefusalError where a request does not bring the key; None: none is needed."""
+    if key is None:
+        return
+    kind, _, given = request.headers.get("authorization", "").partition(" ")
+    brought = given.strip().encode("latin-1") if kind.lower() == "bearer" else b""
+    if not brought:
+        raise RefusalError(401, "send the API key of this server: Authorization: Bearer KEY", "missing_api_key")
+    if not hmac.compare_digest(brought, key.encode()):
+        raise RefusalError(401, "the API key is not the one of this server", "invalid_api_key")
+
+
+def check_name(request: Request, settings: Serve) -> None:
+    """Raise RefusalError where a loopback address is asked under a name that a web page may have given it."""
+    name = request.url.hostname or ""
+    if is_loopback(settings.host) and not (is_loopback(name) or name in settings.names):
+        raise RefusalError(421, f"{name!r} is no name of this server; serve.names lists those of a proxy in front")
+
+
+def check_page(request: Request, settings: Serve) -> None:
+    """Raise RefusalError where a page in a browser asks, which must not reach a server on its reader's machine."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise RefusalError(415, "send Content-Type: application/json")
+    check_name(request, settings)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach an address or name."""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
