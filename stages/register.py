@@ -127,7 +127,8 @@ def choose_probes(name: str) -> probes.Probes:
         base,
         repeats,
         count=load(int, "serve.probes", path=PARAMS),
-        dtype=metrics["dtype"],
+        dtype=metrics["engine"]["dtype"] if "engine" in metrics else metrics["dtype"],
+        engine="vllm" if "engine" in metrics else "transformers",
         template_kwargs=lineage.read(layout.MODELS / name)["base"].get("chat_template_kwargs"),
         suite_kwargs={suite: one["chat_template_kwargs"] for suite, one in metrics["suites"].items()},
     )
