@@ -243,7 +243,7 @@ def test_quoted_errors_are_ours() -> None:
         "tunesmith plan --gpus 24",
         "tunesmith plan --kind pairs",
         "tunesmith promote",
-        "tunesmith serve a b",
+        "tunesmith promote a b",
         "dvc repro train_sfd@sft-lora",
         "dvc repro evaluate@sft-lora",
         "dvc repro --forse evaluate",
