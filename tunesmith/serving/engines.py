@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tunesmith.core import manifest
 from tunesmith.models.engines import commands
 from tunesmith.models.engines.client import Client
 from tunesmith.models.engines.environment import Environment
-from tunesmith.models.engines.process import ServerProcess
+from tunesmith.models.engines.process import ServerProcess, socket_folder
 from tunesmith.models.engines.settings import Engine as Places
 from tunesmith.serving import engine_commands, model_cache
 from tunesmith.serving.attended import Attend, attended
@@ -76,7 +75,7 @@ class Engines:
         with ExitStack() as resources:
             served = candidate.linked(resources.enter_context(model_cache.private_folder()))
             loads = self._loads(candidate, served, environment)
-            folder = Path(resources.enter_context(TemporaryDirectory(prefix="tunesmith-serve-")))
+            folder = resources.enter_context(socket_folder("tunesmith-serve-"))
             socket = folder / "engine.sock"
             command = engine_commands.command(
                 environment, served, socket, folder, self.settings, self.places, loads.adapters

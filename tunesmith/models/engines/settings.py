@@ -31,6 +31,14 @@ OURS = {
     "--lora-modules": "adapters are loaded once their bytes are checked",
     "--trust-remote-code": "code of a model is never run",
     "--middleware": "code of others is never run",
+    "--worker-cls": "code of others is never run",
+    "--worker-extension-cls": "code of others is never run",
+    "--logits-processors": "code of others is never run",
+    "--load-format": "weights are safetensors, which hold no code",
+    "--hf-overrides": "a model is as its folder says",
+    "--hf-config-path": "a model is as its folder says",
+    "--tokenizer-mode": "the tokenizer is the model's own",
+    "--logprobs-mode": "log-probabilities are those that answers are drawn by",
     "--config": "args are named here, where they are checked",
 }
 """Options of `vllm serve` that no `args` may hold, each with the reason."""
