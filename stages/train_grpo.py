@@ -3,7 +3,7 @@
     python -m stages.train_grpo NAME
 
 reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
-params  grpo.<name>, and judge where refusal_by names it
+params  grpo.<name>, judge where refusal_by names it, and engine where vLLM writes the completions
 writes  models/<name>
 """
 
@@ -15,11 +15,16 @@ from pathlib import Path
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
+from tunesmith.core.ready_rows import Row
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
+from tunesmith.models.loading import OpenModel
 from tunesmith.training import fit
 from tunesmith.training.entries.grpo import Grpo
-from tunesmith.training.objectives import grpo, rollouts, verifier_rewards
+from tunesmith.training.fit import Fit
+from tunesmith.training.objectives import grpo, rollout_engine, rollouts, verifier_rewards
+from tunesmith.training.objectives.engine_policy import EnginePolicy
+from tunesmith.training.objectives.verifier_rewards import Score
 from tunesmith.training.run import closing_line, train
 from tunesmith.training.spec import TrainingSpec, trained
 from tunesmith.training.watch import Watch
@@ -34,11 +39,13 @@ def main(name: str) -> str:
     rows = ready_rows.read(train_file)
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     row_kinds.check_rows("grpo", rows, train_file)
-    judge = load(Judge, "judge", path=resolved("train_grpo", name)) if entry.refusal_by == "judge" else None
+    params = resolved("train_grpo", name)
+    judge = load(Judge, "judge", path=params) if entry.refusal_by == "judge" else None
     score = verifier_rewards.Score(entry.rewards, judge)
     verifier_rewards.check_gold(score, rows, str(train_file))
     if judge is not None:
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
+    chosen = rollout_engine.choose(section, entry, params)
     profile = device.detect()
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
@@ -58,25 +65,42 @@ def main(name: str) -> str:
         datasets=trained(rows),
         inputs=[train_file, held_out_file],
         largest_step=fitted.largest_step,
+        engine=rollout_engine.recorded(chosen, policy),
     )
-    signal = grpo.probed_once(policy, rows, score, spec, profile)
-    rollouts.check(policy, signal.spread, entry, section, train_file)
-    rollouts.check_agreement(policy, signal.spread, entry)
+    with rollout_engine.opened(chosen, policy, entry, section, rows, held_out) as engine:
+        _train(policy, rows, held_out, score, spec, fitted, engine)
+    return closing_line(spec)
+
+
+def _train(
+    policy: OpenModel,
+    rows: list[Row],
+    held_out: list[Row],
+    score: Score,
+    spec: TrainingSpec,
+    fitted: Fit[Grpo],
+    engine: EnginePolicy | None,
+) -> None:
+    """Probe the reward, and train on the prompts that can teach."""
+    entry, profile = fitted.entry, policy.profile
+    signal = grpo.probed_once(policy, rows, score, spec, profile, engine)
+    rollouts.check(policy, signal.spread, entry, f"grpo.{spec.out.name}", spec.inputs[0])
+    rollouts.check_agreement(policy, signal.spread, entry, engine)
     spec = replace(spec, rows=len(signal.spread))
     with tempfile.TemporaryDirectory() as scratch:
         prompts = rollouts.dataset(signal.spread, entry)
-        trainer = grpo.make_trainer(policy, prompts, score, fitted.entry, fitted.profile, Path(scratch))
+        trainer = grpo.make_trainer(policy, prompts, score, entry, fitted.profile, Path(scratch), engine)
         watch = Watch(
             probes=held_out[: entry.probes],
             rows_of=lambda step: score.last,
-            measure=rollouts.validation(policy, held_out, entry, score.of_all),
+            measure=rollouts.validation(policy, held_out, entry, score.of_all, engine),
             max_kl=entry.max_kl,
+            max_drift=entry.rollouts.max_drift,
             epochs=entry.steps // entry.num_iterations * entry.prompts / len(signal.spread),
             signal={"mean": signal.mean, "equal_groups": signal.equal_groups},
             files={grpo.SIGNAL: grpo.text_of(signal)},
         )
         train(trainer, policy, spec, watch, fitted.profile)
-    return closing_line(spec)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,14 @@ def test_the_judge_is_a_param_of_the_stages_that_ask_it(own: dict[str, Any], tmp
     assert stale == {"evaluate.json", "train_grpo/grpo.json"}
 
 
+def test_the_engine_is_a_param_of_the_trainings_that_it_writes_completions_for(
+    own: dict[str, Any], tmp_path: Path
+) -> None:
+    own["grpo"]["on-vllm"] = own["grpo"]["grpo"] | {"rollouts": {"engine": "vllm"}}
+    stale = changed(own, tmp_path, lambda p: p.update(engine={"batch_invariant": True}))
+    assert {stage for stage in stale if stage.startswith("train_")} == {"train_grpo/on-vllm.json"}
+
+
 def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
     """The stages whose params a change of params.yaml changes."""
     before = of(own, folder)

@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.core import journal
 from tunesmith.core.errors import TrainingError
-from tunesmith.training.journal_callback import CONSTANT, SETTLING, SUSTAINED, Recorder
+from tunesmith.training.journal_callback import CONSTANT, DRIFTING, SETTLING, SUSTAINED, Recorder
 
 
 @pytest.fixture
@@ -60,6 +60,23 @@ def test_a_policy_too_far_from_its_reference_stops_the_training(recorder: Record
     log(recorder, 1, loss=0.0, reward=1.0, kl=0.4)
     with pytest.raises(TrainingError, match=r"0\.6 nats a token from its reference, more than max_kl \(0\.5\)"):
         log(recorder, 2, loss=0.0, reward=1.0, kl=0.6)
+
+
+DRIFT = "sampling/sampling_logp_difference/mean"
+"""TRL's name for it."""
+
+
+def test_an_engine_that_drifts_in_rollouts_one_after_another_stops_the_training(recorder: Recorder) -> None:
+    recorder.max_drift = 0.1
+    drifts = [0.3, 0.05, *[0.2] * (DRIFTING - 1)]
+    for step, drift in enumerate(drifts, 1):
+        log(recorder, step, loss=0.0, **{DRIFT: drift})
+    assert journal.steps(journal.read(recorder.log.path))[0]["drift"] == 0.3
+    log(recorder, len(drifts) + 1, loss=0.0)  # on completions that it had before
+    with pytest.raises(
+        TrainingError, match=r"by 0\.2, 0\.2, 0\.4 nats a token, more than rollouts\.max_drift \(0\.1\)"
+    ):
+        log(recorder, len(drifts) + 2, loss=0.0, **{DRIFT: 0.4})
 
 
 def test_the_journal_renames_what_trl_logs_to_names_shared_by_all_objectives(recorder: Recorder) -> None:

@@ -69,6 +69,8 @@ def key(origin: Lineage, also: object = None) -> str:
         name: origin.get(name)
         for name in ("base", "params", "seed", "method", "on", "parents", "fingerprint", "environment", "hardware")
     }
+    if "engine" in origin:
+        defines["engine"] = origin["engine"]
     inputs = {path: entry["sha256"] for path, entry in origin["inputs"].items()}
     code = None if origin["fingerprint"] else lineage.package()["sha256"]
     return hashlib.sha256(json.dumps([defines, inputs, code, also], sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,7 @@ goes on from a checkpoint has the events up to there, then `resume`, so that eac
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NotRequired, Required, TypedDict, cast, overload
 
@@ -98,6 +98,8 @@ class StartEvent(TypedDict, total=False):
     largest_step: LargestStep
     merged: str
     """The name of the adapter, where this model is one that was merged."""
+    engine: Mapping[str, object]
+    """The vLLM that wrote the completions (`models.engines.record`); absent where transformers did."""
 
 
 class SignalEvent(TypedDict, total=False):

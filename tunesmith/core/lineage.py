@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
@@ -143,7 +144,8 @@ class Lineage(Making, total=False):
     """The lineage of a model: lineage.json in its folder.
 
     That of a base has `source`, `params` and perhaps `chat_template_kwargs`. That of a trained model has all but
-    `source` and `chat_template_kwargs`, with `on` for an adapter and `merged` for a merged one.
+    `source` and `chat_template_kwargs`, with `on` for an adapter, `merged` for a merged one, and `engine` where vLLM
+    wrote completions.
     """
 
     source: str
@@ -164,6 +166,8 @@ class Lineage(Making, total=False):
     parents: dict[str, Digests]
     """The models that this one was made from, by name: its start, and others that the training used."""
     merged: Merged
+    engine: Mapping[str, object]
+    """The vLLM that wrote the completions of a training (`models.engines.record`); absent where transformers did."""
 
 
 def collect(

@@ -81,9 +81,7 @@ def generate(
     """
     if not prompts:
         return []
-    configured = model.generation_config.eos_token_id
-    configured = configured if isinstance(configured, list) else [configured]
-    ends = [tokenizer.eos_token_id, *(token for token in configured if token not in (None, tokenizer.eos_token_id))]
+    ends = end_tokens(model, tokenizer)
     settings["eos_token_id"] = ends
     ids, mask = (tensor.to(model.device) for tensor in padded(prompts, tokenizer.pad_token_id, left=True))
     was_training = model.training
@@ -95,6 +93,13 @@ def generate(
         output = model.generate(input_ids=ids, attention_mask=mask, **settings)
     model.train(was_training)
     return [_to_end(row, ends) for row in output[:, ids.shape[1] :].tolist()]
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Tokens:
+    """The tokens that end a completion: the end of turn, and those at which the generation config stops."""
+    configured = model.generation_config.eos_token_id
+    configured = configured if isinstance(configured, list) else [configured]
+    return [tokenizer.eos_token_id, *(token for token in configured if token not in (None, tokenizer.eos_token_id))]
 
 
 def _neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:

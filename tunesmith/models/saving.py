@@ -31,11 +31,11 @@ def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object
         model.save_pretrained(out, **settings)
 
 
-def save_adapter(model: PeftModel, out: Path, origin: Lineage, full_weights: Path) -> None:
+def save_adapter(model: PeftModel, out: Path, origin: Lineage | None, full_weights: Path) -> None:
     """Save the adapter alone, with a config from which peft opens it, base included, from any directory.
 
     The config names the base at the hub with its commit, or the folder of the weights on this machine where they come
-    from elsewhere. Our own loading goes by the lineage's digests and does not read that name.
+    from elsewhere or ``origin`` is None. Our own loading goes by the lineage's digests and does not read that name.
     """
     # Not the copy that served as the reference; no embeddings, for which peft would look the base up by its name.
     save_model(model, out, selected_adapters=["default"], save_embedding_layers=False)
@@ -48,7 +48,7 @@ def save_adapter(model: PeftModel, out: Path, origin: Lineage, full_weights: Pat
     config |= {"r": saved["r"], "lora_alpha": saved["lora_alpha"]}
     for names in ("target_modules", "modules_to_save"):  # sets, which peft writes in a new order each time
         config[names] = config[names] and sorted(config[names])
-    repository = hub_base(origin)
+    repository = None if origin is None else hub_base(origin)
     config["base_model_name_or_path"], config["revision"] = repository or (str(layout.home() / full_weights), None)
     (out / ADAPTER).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 

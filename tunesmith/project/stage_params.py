@@ -8,6 +8,7 @@ from tunesmith.core import params
 from tunesmith.evaluation.suites import Answers
 from tunesmith.project.document import Document, effective
 from tunesmith.training.entries.grpo import Grpo
+from tunesmith.training.entries.online import Online
 
 REFERENCE = {"dataset", "start", "weights", "lora", "max_length", "batch_size"}
 """Params of a DPO entry that determine its reference log-probabilities."""
@@ -42,7 +43,10 @@ def of(document: Document) -> Iterator[StageParams]:
     for name, (objective, entry) in document.trainings.items():
         judged = isinstance(entry, Grpo) and entry.refusal_by == "judge"
         judge: dict[str, object] = {"judge": effective(document.judge)} if judged and document.judge else {}
-        yield StageParams(f"train_{objective}", name, {objective: {name: effective(entry)}, **judge, **image})
+        values: dict[str, object] = {objective: {name: effective(entry)}, **judge, **image}
+        if isinstance(entry, Online) and entry.rollouts.engine == "vllm":
+            values["engine"] = effective(document.engine)
+        yield StageParams(f"train_{objective}", name, values)
     for name, dpo in document.dpo.items():
         yield StageParams("reference", name, {"dpo": {name: dpo.model_dump(mode="json", include=REFERENCE)}, **image})
     for name, merged in document.package.merged.items():

@@ -18,6 +18,7 @@ NAMES = {
     "completions/mean_length": "completion_tokens",
     "frac_reward_zero_std": "equal_groups",
     "rewards/score/mean": "score",
+    "sampling/sampling_logp_difference/mean": "drift",
 }
 """The journal's names for the numbers that TRL's trainers log, the same for all objectives."""
 
@@ -30,6 +31,8 @@ SPIKE, SUSTAINED = 2.0, 5
 of the start.
 """
 
+DRIFTING = 3
+"""Rollouts one after another that are above ``max_drift`` when the training stops."""
 CONSTANT = 20
 """Steps without any signal after which the training stops."""
 
@@ -41,7 +44,8 @@ class Recorder(TrainerCallback):
     """Writes steps to the journal, shows one progress bar, and raises TrainingError to stop the training.
 
     It stops where the loss or the gradient is not finite, where the loss spikes, where no reward told one answer from
-    another, and where the policy is further from its reference than ``max_kl`` (nats a token). The error names the step
+    another, where the policy is further from its reference than ``max_kl`` (nats a token), and where rollouts one after
+    another are by an engine that is further from the policy than ``max_drift`` (nats a token). The error names the step
     and its rows.
     """
 
@@ -51,13 +55,15 @@ class Recorder(TrainerCallback):
         rows_of: RowsOfStep,
         *,
         max_kl: float | None = None,
+        max_drift: float | None = None,
         epochs: float = 1,
         online: bool = False,
     ) -> None:
         """epochs: passes over the rows in one epoch of the trainer. online: whether it trains on its own completions,
         so that its loss does not measure progress.
         """
-        self.log, self.rows_of, self.max_kl, self.epochs, self.online = log, rows_of, max_kl, epochs, online
+        self.log, self.rows_of, self.epochs, self.online = log, rows_of, epochs, online
+        self.max_kl, self.max_drift = max_kl, max_drift
         self.steps: list[dict[str, float]] = []
         self.bar: tqdm[Any] | None = None
 
@@ -114,6 +120,15 @@ class Recorder(TrainerCallback):
         if self.max_kl is not None and kl is not None and kl > self.max_kl:
             reason = f"the policy is {kl:.3g} nats a token from its reference, more than max_kl ({self.max_kl:g})"
             raise self._error(step, reason, "raise beta, which pulls it back, or lower the learning rate")
+
+        drifts = [entry["drift"] for entry in self.steps if "drift" in entry][-DRIFTING:]
+        if "drift" in values and len(drifts) == DRIFTING and min(drifts) > (self.max_drift or math.inf):
+            reason = (
+                f"in {DRIFTING} rollouts the engine's log-probabilities differed from the training's by "
+                f"{', '.join(f'{drift:.3g}' for drift in drifts)} nats a token, more than rollouts.max_drift "
+                f"({self.max_drift:g})"
+            )
+            raise self._error(step, reason, "set rollouts.engine to transformers, or lower the learning rate,")
 
     def _error(self, step: int, reason: str, fix: str) -> TrainingError:
         rows = self.rows_of(step)

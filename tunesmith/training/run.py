@@ -72,7 +72,7 @@ def train(
                 log.write("start", **specs.about(spec, policy, profile))
             else:
                 log.repeat(journal.read(checkpoint.folder / journal.NAME))
-                log.write("resume", step=checkpoint.step, exact=profile.device == "cpu")
+                log.write("resume", step=checkpoint.step, exact=profile.device == "cpu" and spec.engine is None)
                 print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
             with _memory_suffices(spec, policy, profile):
                 used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
@@ -154,7 +154,9 @@ def _train_and_check(
         trainer.data_collator.schedule = schedule_of(trainer)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of, every=_reused(spec.entry))
     online = isinstance(spec.entry, Online)
-    recorder = Recorder(log, watch.rows_of, max_kl=watch.max_kl, epochs=watch.epochs, online=online)
+    recorder = Recorder(
+        log, watch.rows_of, max_kl=watch.max_kl, max_drift=watch.max_drift, epochs=watch.epochs, online=online
+    )
     if checkpoint is None:
         measure_start(log, model, policy.tokenizer, watch, validator, saver)
     else:

@@ -13,6 +13,7 @@ from tunesmith.core.params import Objective
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import settings
 from tunesmith.models.device import Profile
+from tunesmith.models.engines.record import EngineRecord
 from tunesmith.models.loading import OpenModel
 from tunesmith.training.entries.common import Entry
 
@@ -64,6 +65,7 @@ class TrainingSpec:
     rows: the number of rows that train. inputs: files of ready rows. upstream: folders of other trained models in use.
     datasets: what each data set of a mixture gives; empty where the rows are of one. examples: the number of examples
     to train on over all epochs; 0 where the objective draws its own. also: other params that shape the training.
+    engine: the vLLM that writes the completions; None where transformers does, or where there are none.
     """
 
     out: Path
@@ -77,6 +79,7 @@ class TrainingSpec:
     datasets: dict[str, Trained] = field(default_factory=dict)
     examples: int = 0
     also: dict[str, object] | None = None
+    engine: EngineRecord | None = None
 
     @property
     def method(self) -> str:
@@ -103,6 +106,7 @@ def about(spec: TrainingSpec, policy: OpenModel, profile: Profile) -> dict[str, 
         "rows": spec.rows,
         "device": profile.name,
         "largest_step": step_event(spec.entry, adapter_of(policy), spec.largest_step, profile),
+        **({} if spec.engine is None else {"engine": spec.engine}),
     }
 
 
@@ -155,6 +159,8 @@ def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> linea
     if spec.datasets:
         origin["datasets"] = spec.datasets
     origin["method"] = {"objective": spec.objective, "weights": spec.entry.weights}
+    if spec.engine is not None:
+        origin["engine"] = spec.engine
     if spec.entry.weights != "full":
         origin["on"] = {"model": policy.full_weights.name, **_digests(manifest.read(policy.full_weights))}
     origin["parents"] = {name: _digests(parent) for name, parent in parents.items()}

@@ -40,6 +40,9 @@ class Watch:
     """The measurement at the start, where it is known without measuring."""
     max_kl: float | None = None
     """The KL divergence to the reference policy, in nats a token, above which the training stops."""
+    max_drift: float | None = None
+    """The difference between the log-probabilities of the engine that wrote the completions and the training's, in nats
+    a token, above which the training stops."""
     signal: dict[str, float] | None = None
     """The journal's `signal` event, where the reward was probed."""
     epochs: float = 1

@@ -1,10 +1,35 @@
 """Params that RLHF and GRPO share: the policy answers its own prompts, several times each."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from tunesmith.core.params import Section, WeightsKind
 from tunesmith.training.entries.common import Continued
+
+NOT_ON_VLLM: dict[WeightsKind, str] = {
+    "full": "rollouts.engine: vllm gets an adapter at each step, and weights: full trains none; set weights to lora, "
+    "or rollouts.engine to transformers",
+    "qlora": "rollouts.engine: vllm has the base as it is, and weights: qlora trains on the base in 4 bits, which "
+    "gives other probabilities; set weights to lora, or rollouts.engine to transformers",
+}
+"""The weights whose training vLLM cannot write completions for, each with the reason and the fix."""
+
+
+class RolloutSettings(Section):
+    """The engine that writes the completions of RLHF and GRPO."""
+
+    engine: Literal["transformers", "vllm"] = "transformers"
+    """Writes the completions: transformers in the training's own process, or vLLM (section `engine`), which gets the
+    adapter of each step. vllm takes weights: lora."""
+    gpus: Literal["shared", "apart"] = "shared"
+    """Whether vLLM and the training take turns on one GPU (shared), or vLLM has the last visible one of two (apart)."""
+    max_ratio: Annotated[float, Field(ge=1)] = 2.0
+    """The bound to which the ratio of the training's probability of a completion's token to vLLM's is cut; the loss is
+    multiplied by it, since vLLM draws by slightly different probabilities (truncated importance sampling)."""
+    max_drift: PositiveFloat = 0.1
+    """Nats a token: the mean difference between vLLM's log-probabilities of the completions and the training's, above
+    which, in three rollouts one after another, the training stops."""
 
 
 class Online(Continued):
@@ -39,6 +64,15 @@ class Online(Continued):
     """Weight of the KL divergence to the reference policy; 0 computes none and keeps no reference in memory."""
     max_kl: PositiveFloat | None = None
     """Nats a token, above which the training stops. Required where beta is above 0, null where it is 0."""
+
+    rollouts: RolloutSettings = RolloutSettings()
+    """The engine that writes the completions."""
+
+    @model_validator(mode="after")
+    def _engine_takes_the_weights(self) -> "Online":
+        if self.rollouts.engine == "vllm" and self.weights in NOT_ON_VLLM:
+            raise ValueError(NOT_ON_VLLM[self.weights])
+        return self
 
     @model_validator(mode="after")
     def _batches_fill_a_step(self) -> "Online":

@@ -19,6 +19,7 @@ from tunesmith.models.weights import preserve_trainable
 from tunesmith.training import spec as specs
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.objectives import verifier_rewards
+from tunesmith.training.objectives.engine_policy import EnginePolicy
 from tunesmith.training.objectives.rollouts import Rollouts, arguments, hold_to_start
 from tunesmith.training.objectives.verifier_rewards import Score, Signal
 from tunesmith.training.spec import TrainingSpec
@@ -27,23 +28,16 @@ SIGNAL = "signal.json"
 """The file beside the checkpoints with what the probe found."""
 
 
-def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signal:
+def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo, engine: EnginePolicy | None = None) -> Signal:
     """Check the reward on the starting policy's answers to as many rows as the steps will take.
 
-    Raises TrainingError where `verifier_rewards.check_rollouts` finds no signal.
+    engine: answers where it is not None. Raises TrainingError where `verifier_rewards.check_rollouts` finds no signal.
     """
     rows = rows[: grpo.steps // grpo.num_iterations * grpo.prompts]
-    size = max(1, grpo.batch_size // grpo.probe)
+    size = max(1, grpo.batch_size // grpo.probe) if engine is None else len(rows)
     answers = []
     for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True):
-        answers += generation.sample(
-            policy.model,
-            policy.tokenizer,
-            rows[begin : begin + size],
-            group=grpo.probe,
-            max_new_tokens=grpo.max_new_tokens,
-            temperature=grpo.temperature,
-        )
+        answers += _sample(policy, rows[begin : begin + size], grpo, engine)
     signal = verifier_rewards.check_rollouts(score, rows, answers)
     print(
         f"  before: mean score {signal.mean:.2f}; {len(signal.spread)} of {len(rows)} prompts have answers of "
@@ -52,7 +46,24 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo) -> Signa
     return signal
 
 
-def probed_once(policy: OpenModel, rows: list[Row], score: Score, spec: TrainingSpec, profile: Profile) -> Signal:
+def _sample(policy: OpenModel, rows: list[Row], grpo: Grpo, engine: EnginePolicy | None) -> list[list[str]]:
+    """`Grpo.probe` answers to each row's prompt."""
+    tokens, temperature = grpo.max_new_tokens, grpo.temperature
+    if engine is not None:
+        return engine.sample_texts(rows, group=grpo.probe, max_new_tokens=tokens, temperature=temperature)
+    return generation.sample(
+        policy.model, policy.tokenizer, rows, group=grpo.probe, max_new_tokens=tokens, temperature=temperature
+    )
+
+
+def probed_once(
+    policy: OpenModel,
+    rows: list[Row],
+    score: Score,
+    spec: TrainingSpec,
+    profile: Profile,
+    engine: EnginePolicy | None = None,
+) -> Signal:
     """`probe`, or what it found before the training was killed: sampled again, other prompts might be left out."""
     origin = specs.lineage_of(policy, spec, profile)
     found = checkpoints.place(spec.out.name, checkpoints.key(origin, spec.also)) / SIGNAL
@@ -60,7 +71,7 @@ def probed_once(policy: OpenModel, rows: list[Row], score: Score, spec: Training
         kept = json.loads(found.read_text())
         return Signal(kept["mean"], kept["equal_groups"], [row for row in rows if row["id"] in {*kept["spread"]}])
     assert isinstance(spec.entry, Grpo)
-    signal = probe(policy, rows, score, spec.entry)
+    signal = probe(policy, rows, score, spec.entry, engine)
     files.write_text(found, text_of(signal))
     return signal
 
@@ -74,14 +85,26 @@ def text_of(signal: Signal) -> str:
 class Trainer(Rollouts, GRPOTrainer):
     """TRL's trainer with the rollouts of `rollouts.Rollouts`."""
 
-    def _generate_single_turn(self, prompt_ids: list[Tokens], *_: Any, **__: Any) -> tuple[list[Tokens], None]:
-        return self._answer(prompt_ids), None
+    def _generate_single_turn(
+        self, prompt_ids: list[Tokens], *_: Any, **__: Any
+    ) -> tuple[list[Tokens], list[list[float]] | None]:
+        return self._answer(prompt_ids)
 
 
 def make_trainer(
-    policy: OpenModel, prompts: Dataset, score: Score, grpo: Grpo, profile: Profile, scratch: Path
+    policy: OpenModel,
+    prompts: Dataset,
+    score: Score,
+    grpo: Grpo,
+    profile: Profile,
+    scratch: Path,
+    engine: EnginePolicy | None = None,
 ) -> Trainer:
-    """TRL's trainer: advantages within a group, the reference policy a copy of the start."""
+    """TRL's trainer: advantages within a group, the reference policy a copy of the start.
+
+    engine: writes the completions where it is not None; each token's loss is then weighed by the ratio of the policy's
+    probability to the engine's, up to a bound (truncated importance sampling, Yao et al. 2025).
+    """
     attend_packed(policy.model)
     with preserve_trainable(policy.model):
         trainer = Trainer(
@@ -93,9 +116,13 @@ def make_trainer(
                 delta=grpo.delta,
                 importance_sampling_level=grpo.importance_sampling_level,
                 scale_rewards=grpo.scale_rewards,
+                vllm_importance_sampling_mode="token_truncate",
+                vllm_importance_sampling_clip_max=grpo.rollouts.max_ratio,
             ),
             train_dataset=prompts,
             processing_class=policy.tokenizer,
         )
+    # Known only now, so that TRL starts no client of its own; what is left of its meaning is to weigh the loss.
+    trainer.engine, trainer.use_vllm = engine, engine is not None
     hold_to_start(trainer, grpo)
     return trainer

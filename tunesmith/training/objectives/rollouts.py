@@ -23,6 +23,7 @@ from tunesmith.training import batch_order
 from tunesmith.training.entries.online import Online
 from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Graded
+from tunesmith.training.objectives.engine_policy import EnginePolicy
 from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import common
 
@@ -105,16 +106,19 @@ def batchable(online: Online, longest_prompt: int) -> Batchable:
     return Batchable(lambda batch: largest_step(online, longest_prompt, batch))
 
 
-def check_agreement(policy: OpenModel, rows: list[Row], online: Online) -> float:
+def check_agreement(policy: OpenModel, rows: list[Row], online: Online, engine: EnginePolicy | None = None) -> float:
     """The difference between generation and training in the log-probability of a completion, in nats a token.
 
-    Raises TrainingError where it is more than noise: the policy would then learn from answers that it did not give.
+    engine: generates where it is not None. Raises TrainingError where the difference is more than noise: the policy
+    would then learn from answers that it did not give.
     """
     prompts = [chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools")) for row in rows[:AGREEING]]
-    with device.autocast(policy.profile):
-        generated = generation.greedy_log_probs(
-            policy.model, policy.tokenizer, prompts, max_new_tokens=min(online.max_new_tokens, AGREEING_TOKENS)
-        )
+    most = min(online.max_new_tokens, AGREEING_TOKENS)
+    if engine is not None:
+        generated = [(each.tokens, sum(each.log_probs)) for each in engine.greedy(prompts, max_new_tokens=most)]
+    else:
+        with device.autocast(policy.profile):
+            generated = generation.greedy_log_probs(policy.model, policy.tokenizer, prompts, max_new_tokens=most)
     examples = [(prompt, completion) for prompt, (completion, _) in zip(prompts, generated, strict=True)]
     trained = likelihoods(policy, examples, batch_size=online.batch_size)
     difference = fmean(
@@ -131,29 +135,43 @@ def check_agreement(policy: OpenModel, rows: list[Row], online: Online) -> float
 
 
 def validation(
-    policy: OpenModel, rows: list[Row], online: Online, reward: Callable[[list[str], list[Row]], list[float | None]]
+    policy: OpenModel,
+    rows: list[Row],
+    online: Online,
+    reward: Callable[[list[str], list[Row]], list[float | None]],
+    engine: EnginePolicy | None = None,
 ) -> Callable[[], Graded] | None:
     """A function that measures the mean reward of greedy answers to held-out prompts; None without prompts.
 
-    reward: the rewards of one answer to each row; None for an answer that cannot be graded.
+    reward: the rewards of one answer to each row; None for an answer that cannot be graded. engine: answers where it is
+    not None.
     """
     if not rows:
         return None
 
     def measure() -> Graded:
-        answers = []
-        for begin in range(0, len(rows), online.batch_size):
-            batch = rows[begin : begin + online.batch_size]
-            with device.autocast(policy.profile):
-                answers += generation.answer(
-                    policy.model, policy.tokenizer, batch, max_new_tokens=online.max_new_tokens, special_tokens=False
-                )
+        if engine is not None:
+            answers = engine.answer(rows, max_new_tokens=online.max_new_tokens)
+        else:
+            answers = _answers(policy, rows, online)
         graded = [value for value in reward(answers, rows) if value is not None]
         if len(graded) < len(rows):
             print(f"  {len(rows) - len(graded)} of {len(rows)} answers to validation prompts could not be graded")
         return Graded(fmean(graded) if graded else math.nan, len(rows) - len(graded))
 
     return measure
+
+
+def _answers(policy: OpenModel, rows: list[Row], online: Online) -> list[str]:
+    """The policy's greedy answers, as a verifier reads them, by transformers."""
+    answers = []
+    for begin in range(0, len(rows), online.batch_size):
+        batch = rows[begin : begin + online.batch_size]
+        with device.autocast(policy.profile):
+            answers += generation.answer(
+                policy.model, policy.tokenizer, batch, max_new_tokens=online.max_new_tokens, special_tokens=False
+            )
+    return answers
 
 
 def hold_to_start(trainer: Any, online: Online) -> None:
@@ -178,11 +196,23 @@ class Rollouts:
     generation_config: Any
     model: Any
     processing_class: Any
+    state: Any
+    engine: EnginePolicy | None = None
+    """Writes the completions where it is not None."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[Tokens], None, dict[str, Any]]:
         return [chat.encode_prompt(self.processing_class, *json.loads(prompt)) for prompt in prompts], None, {}
 
-    def _answer(self, prompts: list[Tokens]) -> list[Tokens]:
+    def _answer(self, prompts: list[Tokens]) -> tuple[list[Tokens], list[list[float]] | None]:
+        """One completion a prompt, and the log-probability of each of its tokens where another engine wrote it."""
+        if self.engine is not None:
+            drawn = self.engine.sample(
+                prompts,
+                draw=self.state.global_step + 1,
+                max_new_tokens=self.args.max_completion_length,
+                temperature=self.args.temperature,
+            )
+            return [answer.tokens for answer in drawn], [answer.log_probs for answer in drawn]
         size, completions = self.args.per_device_train_batch_size, list[Tokens]()
         for begin in range(0, len(prompts), size):
             batch = prompts[begin : begin + size]
@@ -190,7 +220,7 @@ class Rollouts:
                 completions += generation.generate(
                     self.model, batch, self.processing_class, generation_config=self.generation_config
                 )
-        return completions
+        return completions, None
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, ids: Any, mask: Any, completion: int, *args: Any, **options: Any

@@ -1,0 +1,82 @@
+"""The proof that vLLM answers as the policy of this step, before any of its answers counts.
+
+vLLM has answered as the base in place of an adapter, and as another adapter, without an error (see
+`models.engines.identity`). A few conversations are therefore scored under every name that it gets, and by the policy
+here. The answers must be the policy's, and not those of the start, of the weights without an adapter, or of the step
+before.
+"""
+
+from collections.abc import Sequence
+
+from peft import PeftModel
+
+from tunesmith.core.errors import EngineError
+from tunesmith.core.ready_rows import Row
+from tunesmith.models import chat, device, generation, weights
+from tunesmith.models.engines import identity
+from tunesmith.models.engines.identity import LogProbs
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.log_probs import Tokens, token_log_probs
+
+SEQUENCES, ANSWER_TOKENS = 8, 32
+"""Conversations that are scored, and the tokens of their answers, at most."""
+POLICY, START, BASE, BEFORE = "this step's policy", "the start", "the weights alone", "the step before"
+MOVED = 1e-3
+"""Nats a token by which a step must move the policy's log-probabilities for vLLM's to be compared with those of the
+step before: rounding alone moves them by more once an adapter changed."""
+FOLLOWED = 0.1
+"""The share of the policy's move that vLLM's answers must make too; with the adapter of the step before it is 0."""
+REMEDY = (
+    "run it again, which goes on from the last checkpoint; if it stays so, set rollouts.engine to transformers, or "
+    "take another version of vLLM (`tunesmith engine` shows this one). No answer was used"
+)
+
+
+def conversations(policy: OpenModel, rows: Sequence[Row]) -> list[Tokens]:
+    """The shortest prompts of ``rows``, each with the policy's greedy answer."""
+    prompts = [chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools")) for row in rows]
+    shortest = sorted(prompts, key=len)[:SEQUENCES]
+    with device.autocast(policy.profile):
+        answers = generation.greedy_log_probs(policy.model, policy.tokenizer, shortest, max_new_tokens=ANSWER_TOKENS)
+    return [prompt + answer for prompt, (answer, _) in zip(shortest, answers, strict=True)]
+
+
+class AdapterProof:
+    """Compares what vLLM gives to ``sequences`` with what the policy gives, which is at its start now."""
+
+    def __init__(self, policy: OpenModel, sequences: list[Tokens]) -> None:
+        self.policy, self.sequences = policy, sequences
+        self._others = {START: self._score()}
+        assert isinstance(policy.model, PeftModel)
+        if not weights.is_on_changed_weights(policy.model):  # else the weights alone are nobody's
+            with policy.model.disable_adapter():
+                self._others[BASE] = self._score()
+        self._before: tuple[LogProbs, LogProbs] | None = None
+
+    def check(self, answered: LogProbs) -> float:
+        """The difference of vLLM and the policy as it is now, in nats a token.
+
+        answered: the log-probability of every token of every sequence but its first. Raises EngineError where they are
+        another model's.
+        """
+        ours = self._score()
+        others = self._others if self._before is None else self._others | {BEFORE: self._before[1]}
+        difference = identity.check(POLICY, answered, {POLICY: ours, **others}, remedy=REMEDY)
+        if self._before is not None:
+            moved, followed = identity.distance(ours, self._before[1]), identity.distance(answered, self._before[0])
+            if moved > MOVED and followed < FOLLOWED * moved:
+                raise EngineError(
+                    f"vLLM answers as it did before this step, which moved the policy by {moved:.3g} nats a token and "
+                    f"vLLM's answers by {followed:.3g}: it did not take the new adapter",
+                    fix=REMEDY,
+                )
+        self._before = answered, ours
+        return difference
+
+    def _score(self) -> LogProbs:
+        model = self.policy.model
+        was_training = model.training
+        model.eval()
+        scored = token_log_probs(self.policy, self.sequences, batch_size=len(self.sequences))
+        model.train(was_training)
+        return scored
