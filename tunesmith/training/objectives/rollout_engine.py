@@ -87,6 +87,7 @@ def choose(section: str, entry: Online, params: Path) -> Chosen | None:
     if entry.rollouts.gpus == "shared" or found.origin == "address":
         return Chosen(found, settings, None)
     ours, gpu = apart(visible_gpus(), section)
+    # bitsandbytes had CUDA list the GPUs when it was imported: the first of them is ours, with the variable or without.
     os.environ[VISIBLE] = ours
     return Chosen(found, settings, gpu)
 
