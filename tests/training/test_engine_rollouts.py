@@ -130,6 +130,7 @@ def test_another_model_is_noticed_before_an_answer_counts(project: Path, fault: 
     name = [name for path, name in server.asked if path == LOAD][-1]
     assert server.asked.count((ASK, name)) == 1, "the request of the proof"
     assert not (project / "models" / "grpo").exists()
+    assert server.asked[-1] == (UNLOAD, name), "nothing is left on a server that others share"
 
 
 def test_the_adapter_of_the_step_before_is_noticed_where_no_distance_tells_it(project: Path) -> None:

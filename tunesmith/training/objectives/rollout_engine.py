@@ -161,9 +161,11 @@ def opened(
             variables=chosen.variables,
         ) as server:
             engine = EnginePolicy(server, policy, proof, folder, seed=entry.seed, sleeps=chosen.sleeps)
-            yield engine
-            with suppress(EngineError):  # of a server that somebody else keeps; ours ends
-                engine.unload()
+            try:
+                yield engine
+            finally:
+                with suppress(EngineError):  # of a server that somebody else keeps; ours ends
+                    engine.unload()
 
 
 def dtype_of(policy: OpenModel) -> str:
