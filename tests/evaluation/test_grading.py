@@ -12,6 +12,7 @@ from tunesmith.core.errors import DataError, EvaluationError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.asked import InProcess
+from tunesmith.evaluation.grading import Completion
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat, generation, loading
 from tunesmith.verifiers.judge import refusal as judged_refusal
@@ -80,6 +81,15 @@ def test_lm_eval_gives_the_answers_that_the_model_gives_alone(tiny_base: Path) -
     assert [answer.text for answer in answers] == [text.split("<|im_end|>")[0] for text in alone]
     assert [answer.stopped for answer in answers] == ["<|im_end|>" in text for text in alone]
     assert all(answer.tokens == 6 for answer in answers if not answer.stopped)
+
+
+def test_a_penalty_of_repeats_that_a_base_names_does_not_apply(tiny_base: Path) -> None:
+    def answers(penalty: float) -> list[Completion]:
+        opened = loading.open_model(tiny_base, tiny_base, EXACT)
+        opened.model.generation_config.repetition_penalty = penalty
+        return InProcess(opened, 2).complete(rows(3), 12, None)
+
+    assert answers(1.0) == answers(50.0)
 
 
 def test_a_prompt_that_leaves_no_room_for_an_answer_is_refused_not_cut(tiny_base: Path) -> None:

@@ -51,10 +51,17 @@ class AskedModel(Protocol):
 
 @dataclass(frozen=True)
 class InProcess:
-    """A model that transformers runs in this process. at_once: for where a call names none."""
+    """A model that transformers runs in this process. at_once: for where a call names none.
+
+    A base's own settings against repeats do not apply, as they do not in trainings and where models are served.
+    """
 
     opened: OpenModel
     at_once: int
+
+    def __post_init__(self) -> None:
+        settings = self.opened.model.generation_config
+        settings.repetition_penalty, settings.no_repeat_ngram_size = 1.0, 0
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -84,8 +91,7 @@ class InProcess:
 class Served:
     """A model that vLLM serves under ``name``, which has been proved to be answered by it (`models.engines.identity`).
 
-    stop_tokens: those that end an answer. repetition_penalty: that of the model's generation config, which
-    transformers applies too; 1 for none.
+    stop_tokens: those that end an answer.
     """
 
     client: Client
@@ -93,7 +99,6 @@ class Served:
     tokenizer: PreTrainedTokenizerBase
     context: int
     stop_tokens: tuple[int, ...]
-    repetition_penalty: float = 1.0
     at_once: ClassVar[int] = IN_FLIGHT
 
     def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Self:
@@ -109,7 +114,6 @@ class Served:
             max_new_tokens=max_new_tokens,
             stop_tokens=self.stop_tokens,
             in_flight=at_once or self.at_once,
-            repetition_penalty=self.repetition_penalty,
         )
         return [
             Completion(

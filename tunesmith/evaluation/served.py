@@ -39,7 +39,6 @@ class Reference:
     full_weights: Path
     tokenizer: PreTrainedTokenizerBase
     stop_tokens: tuple[int, ...]
-    repetition_penalty: float
     log_probs: list[list[float]]
 
     @property
@@ -98,7 +97,6 @@ def refer(
             opened.full_weights,
             opened.tokenizer,
             _stop_tokens(opened),
-            opened.model.generation_config.repetition_penalty or 1.0,
             token_log_probs(opened, sequences, batch_size=batch_size),
         )
     opened = None  # type: ignore[assignment]
@@ -149,14 +147,7 @@ def serving(
                 disagreement = identity.check(reference.folder.name, answered, log_probs)
                 if alike := identity.indistinguishable(reference.folder.name, answered, log_probs):
                     print(f"  {reference.folder.name} cannot be told from {', '.join(alike)} by these prompts")
-                model = Served(
-                    server.client,
-                    name,
-                    reference.tokenizer,
-                    context,
-                    reference.stop_tokens,
-                    reference.repetition_penalty,
-                )
+                model = Served(server.client, name, reference.tokenizer, context, reference.stop_tokens)
                 proved.append(Proved(reference, model, disagreement))
             yield proved
 
