@@ -77,6 +77,8 @@ def register(name: str, names: Names, experiment: Experiment, comparison: Compar
         sameness.SCORES: json.dumps(sameness.scores(samples)) + "\n",
         "README.md": model_card.write(name, origin, comparison, base_license=license_),
     }
+    if "engine" in metrics:
+        documents["engine.json"] = json.dumps(metrics["engine"], indent=1) + "\n"  # the vLLM that answered
     sentence = sentences.headline(name, comparison)
     run = publish_training(experiment, name, origin, sentence)
     logged = registry.ensure_logged(run, name, manifest.read(folder).digest)
@@ -127,7 +129,7 @@ def choose_probes(name: str) -> probes.Probes:
         base,
         repeats,
         count=load(int, "serve.probes", path=PARAMS),
-        dtype=metrics["engine"]["dtype"] if "engine" in metrics else metrics["dtype"],
+        dtype=metrics["dtype"],
         engine="vllm" if "engine" in metrics else "transformers",
         template_kwargs=lineage.read(layout.MODELS / name)["base"].get("chat_template_kwargs"),
         suite_kwargs={suite: one["chat_template_kwargs"] for suite, one in metrics["suites"].items()},
