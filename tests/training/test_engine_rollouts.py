@@ -60,10 +60,15 @@ def project(started: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def train(project: Path, server: FakeVllm, objective: str, **changes: Any) -> Path:
     """The folder of a model that was trained with completions of ``server``."""
     with fake_vllm.serving(server) as address:
-        entry = method_project.ONLINE | ENTRIES[objective] | {"rollouts": {"engine": "vllm"}} | changes
-        params = method_project.PARAMS | {"engine": {"address": address}, objective: {objective: entry}}
-        method_project.write_params(project, params)
-        STAGES[objective].main(objective)
+        return train_at(address, project, objective, **changes)
+
+
+def train_at(address: str, project: Path, objective: str, **changes: Any) -> Path:
+    """The folder of a model that was trained with completions of the server at ``address``."""
+    entry = method_project.ONLINE | ENTRIES[objective] | {"rollouts": {"engine": "vllm"}} | changes
+    params = method_project.PARAMS | {"engine": {"address": address}, objective: {objective: entry}}
+    method_project.write_params(project, params)
+    STAGES[objective].main(objective)
     return project / "models" / objective
 
 
@@ -88,13 +93,15 @@ def test_each_step_asks_an_adapter_of_its_own(project: Path, objective: str) -> 
 
 
 def test_the_journal_and_the_lineage_have_the_engine(project: Path) -> None:
-    out = train(project, FakeVllm(project / "models" / "base"), "grpo")
+    with fake_vllm.serving(FakeVllm(project / "models" / "base")) as address:
+        out = train_at(address, project, "grpo")
     expected = {
+        "origin": "address",
         "version": "0.0.0+cpu",
         "build": "cpu",
         "lock_digest": None,
         "dtype": "float32",
-        "settings": {"batch_invariant": False, "max_model_len": None, "args": []},
+        "settings": {"address": address, "batch_invariant": False, "max_model_len": None, "args": []},
     }
     assert lineage.read(out)["engine"] == expected
     assert journal.first(journal.read(out / journal.NAME), "start")["engine"] == expected
@@ -142,6 +149,7 @@ def test_the_adapter_of_the_step_before_is_noticed_where_no_distance_tells_it(pr
         exact = token_log_probs(policy, proof.sequences, batch_size=4)
         return [[round(value, 1) for value in row] for row in exact]
 
+    move(policy, 0.2)  # away from the start
     before = by_engine()
     proof.check(before)
     move(policy, 1e-2)
@@ -153,14 +161,17 @@ def test_the_adapter_of_the_step_before_is_noticed_where_no_distance_tells_it(pr
 def test_a_training_that_the_engine_ended_goes_on_as_if_it_had_not(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    base = project / "models" / "base"
-    out = train(project, FakeVllm(base), "grpo", steps=4)
-    whole, drawn = load_file(out / "adapter_model.safetensors"), [step["score"] for step in steps(out)]
-    shutil.rmtree(out)
-    monkeypatch.setenv(layout.CHECKPOINT_VARIABLE, "0")
-    with pytest.raises(EngineError, match="no "):
-        train(project, FakeVllm(base, "absent", after=3), "grpo", steps=4)
-    train(project, FakeVllm(base), "grpo", steps=4)
+    server = FakeVllm(project / "models" / "base")
+    with fake_vllm.serving(server) as address:
+        out = train_at(address, project, "grpo", steps=4)
+        whole, drawn = load_file(out / "adapter_model.safetensors"), [step["score"] for step in steps(out)]
+        shutil.rmtree(out)
+        monkeypatch.setenv(layout.CHECKPOINT_VARIABLE, "0")
+        server.fault, server.after = "absent", server.loads + 3
+        with pytest.raises(EngineError, match="no "):
+            train_at(address, project, "grpo", steps=4)
+        server.fault = None
+        train_at(address, project, "grpo", steps=4)
     resumed = [event for event in journal.read(out / journal.NAME) if event["event"] == "resume"]
     assert [(event["step"], event["exact"]) for event in resumed] == [(2, False)]
     assert [step["score"] for step in steps(out)] == drawn

@@ -20,7 +20,7 @@ from tunesmith.models.log_probs import Tokens, token_log_probs
 
 SEQUENCES, ANSWER_TOKENS = 8, 32
 """Conversations that are scored, and the tokens of their answers, at most."""
-POLICY, START, BASE, BEFORE = "this step's policy", "the start", "the weights alone", "the step before"
+POLICY, START, BASE = "this step's policy", "the start", "the weights alone"
 MOVED = 1e-3
 """Nats a token by which a step must move the policy's log-probabilities for vLLM's to be compared with those of the
 step before: rounding alone moves them by more once an adapter changed."""
@@ -60,8 +60,7 @@ class AdapterProof:
         another model's.
         """
         ours = self._score()
-        others = self._others if self._before is None else self._others | {BEFORE: self._before[1]}
-        difference = identity.check(POLICY, answered, {POLICY: ours, **others}, remedy=REMEDY)
+        difference = identity.check(POLICY, answered, {POLICY: ours, **self._others}, remedy=REMEDY)
         if self._before is not None:
             moved, followed = identity.distance(ours, self._before[1]), identity.distance(answered, self._before[0])
             if moved > MOVED and followed < FOLLOWED * moved:
