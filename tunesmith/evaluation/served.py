@@ -19,7 +19,7 @@ from tunesmith.core.manifest import Manifest
 from tunesmith.core.ready_rows import Row
 from tunesmith.evaluation.asked import Served
 from tunesmith.evaluation.suites import Evaluate
-from tunesmith.models import chat, loading, servable_adapter
+from tunesmith.models import chat, generation, loading, servable_adapter
 from tunesmith.models.device import Profile
 from tunesmith.models.engines import commands, environment, identity, vllm
 from tunesmith.models.engines.client import Client
@@ -96,7 +96,7 @@ def refer(
             opened.base,
             opened.full_weights,
             opened.tokenizer,
-            _stop_tokens(opened),
+            tuple(generation.end_tokens(opened.model, opened.tokenizer)),
             token_log_probs(opened, sequences, batch_size=batch_size),
         )
     opened = None  # type: ignore[assignment]
@@ -197,10 +197,3 @@ def _tokens(model: OpenModel | Reference, row: Row) -> Tokens:
     answer = str(messages[-1].get("content") or "") if messages else ""
     tokens: Tokens = prompt + model.tokenizer.encode(answer, add_special_tokens=False)
     return tokens[-identity.TOKENS :]
-
-
-def _stop_tokens(opened: OpenModel) -> tuple[int, ...]:
-    """The tokens that end an answer: the tokenizer's end of turn, and those of the model's generation config."""
-    configured = opened.model.generation_config.eos_token_id
-    listed = configured if isinstance(configured, list) else [configured]
-    return tuple(dict.fromkeys(token for token in [opened.tokenizer.eos_token_id, *listed] if token is not None))

@@ -18,7 +18,7 @@ SEQUENCES, TOKENS = 16, 256
 DISAGREEMENT = 0.2
 """Nats a token by which two engines may differ on one model. Rounding to bfloat16 makes up to 0.07; another adapter or
 template 0.3 or more."""
-CERTAIN = 3.0
+CERTAIN = 4.0
 """Standard errors by which an answer must lie on one side of the middle between two models to be said to be there."""
 
 LogProbs = Sequence[Sequence[float]]

@@ -74,9 +74,9 @@ def running(
         try:
             process.wait_until_healthy(settings.start_seconds, "engine.start_seconds")
             yield Server(client, WEIGHTS)
-        except EngineError:
+        except EngineError as error:
             process.check_process()  # an engine that is gone says more than a request that failed
-            raise
+            raise EngineError(f"{error.reason}\nthe last lines of vLLM:\n{process.tail()}", fix=error.fix) from None
         finally:
             client.close()
             process.stop()
