@@ -1,13 +1,13 @@
-"""vLLM beside transformers: the same answers, and how long it takes to the first of them.
+"""vLLM compared with transformers: the number of equal answers, and the time to the first answer.
 
     python -m benchmarks.engines answers [--prompts 128] [--models sft-lora dpo grpo] [--python PYTHON]
     python -m benchmarks.engines cold-start [--model sft-lora] [--python PYTHON]
 
-Needs the models (`dvc repro`), and vLLM: of `tunesmith engine install`, or of --python. `answers` asks the demo's test
-prompts of every model by each engine, and prints the share of equal answers, both scores, both times, and how far the
-engines differ about a model in nats a token. `cold-start` prints the seconds from nothing to the first answer: of the
-evaluation of the base and an adapter, against `lm_eval run --model vllm` (which must be installed beside vLLM), and of
-`tunesmith serve` with a registered adapter, against `vllm serve`.
+Needs the models (`dvc repro`), and vLLM: from `tunesmith engine install`, or that of --python. `answers` asks the
+demo's test prompts of every model by each engine, and prints the number of equal answers, both scores, both times, and
+how far the engines differ about a model in nats a token. `cold-start` prints the seconds from nothing to the first
+answer: of the evaluation of the base and an adapter, against `lm_eval run --model vllm` (which must be installed beside
+vLLM), and of `tunesmith serve` with a registered adapter, against `vllm serve`.
 """
 
 import argparse
@@ -51,13 +51,13 @@ def by_transformers(names: list[str], prompts: list[Row]) -> dict[str, list[Samp
 
 
 def by_vllm(names: list[str], prompts: list[Row], engine: Engine) -> tuple[dict[str, list[Sample]], dict[str, float]]:
-    """Samples, and the seconds until the server was up, by model; and the engines' disagreement."""
-    found, profile = environment.find(engine), device.detect()
-    assert found is not None, environment.HOW_TO_INSTALL
+    """Samples, and the engines' disagreement in nats a token, by model."""
+    vllm_env, profile = environment.find(engine), device.detect()
+    assert vllm_env is not None, environment.HOW_TO_INSTALL
     references = served.refer([MODELS / name for name in names], MODELS / "base", profile, prompts, 8)
     samples, disagreements = dict[str, list[Sample]](), dict[str, float]()
     for group in served.groups(names, references):
-        with served.serving(group, references, prompts, found, engine, profile) as proved:
+        with served.serving(group, references, prompts, vllm_env, engine, profile) as proved:
             for each in proved:
                 name = each.reference.folder.name
                 began = time.monotonic()
@@ -88,9 +88,9 @@ def answers(names: list[str], count: int, engine: Engine) -> None:
 
 
 def cold_start(name: str, engine: Engine) -> None:
-    found = environment.find(engine)
-    assert found is not None, environment.HOW_TO_INSTALL
-    python = str(found.python)
+    vllm_env = environment.find(engine)
+    assert vllm_env is not None, environment.HOW_TO_INSTALL
+    python = str(vllm_env.python)
     sides = {
         "evaluation, ours": lambda: first_answers(name, engine),
         "evaluation, lm_eval --model vllm": lambda: lm_eval(name, python),
@@ -109,11 +109,11 @@ def first_answers(name: str, engine: Engine) -> None:
 
 
 def lm_eval(name: str, python: str) -> None:
-    """The base and an adapter, which lm-eval asks one after another."""
+    """Evaluate the base and an adapter by lm-eval, one after the other."""
     with tempfile.TemporaryDirectory() as scratch:
         evaluate_vs_lm_eval.write_task(Path(scratch), 1)
         task = yaml.load((Path(scratch) / "prompts.yaml").read_text(), yaml.BaseLoader)
-        del task["process_results"]  # of our own verifiers, which are not beside vLLM
+        del task["process_results"]  # it calls our verifiers, which vLLM's environment does not have
         task["metric_list"] = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
         task["generation_kwargs"] = {"do_sample": False, "max_gen_toks": MAX_NEW_TOKENS}
         (Path(scratch) / "prompts.yaml").write_text(yaml.safe_dump(task))

@@ -1,4 +1,4 @@
-"""The last step of an installation of vLLM: check that it can be imported, and mark its environment as whole.
+"""The last step of an installation of vLLM: check that it can be imported, and mark its environment as complete.
 
     /usr/lib/vllm/bin/python complete_engine.py BUILD LOCK
 
@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 MARKER = "installed.json"
-"""The file that makes an environment whole: it is written last."""
+"""The file that marks an environment as complete; it is written last."""
 METADATA = """\
 Metadata-Version: 2.1
 Name: vllm

@@ -62,28 +62,28 @@ def main(only: list[str]) -> str:
     judge = load(Judge, "judge", path=PARAMS) if "judge" in read(PARAMS) else None
     suites = evaluate.read(settings, layout.READY, judge)
     profile = device.detect()
-    found = served.choose(settings, engine, [layout.MODELS / name for name in models], profile)
-    by = record.record(found, engine, dtype_name(profile)) if found else None
+    vllm_env = served.choose(settings, engine, [layout.MODELS / name for name in models], profile)
+    engine_record = record.record(vllm_env, engine, dtype_name(profile)) if vllm_env else None
     code = (fingerprint.FOLDER / "evaluate").read_text()
-    key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile, by)
-    due = [name for name in names if not is_kept(name, key)]
-    hosted_due = bool(hosted) and not is_kept(endpoint.NAME, key, hosted=True)
-    if judge is not None and (due or hosted_due):
+    key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile, engine_record)
+    stale = [name for name in names if not is_kept(name, key)]
+    hosted_is_stale = bool(hosted) and not is_kept(endpoint.NAME, key, hosted=True)
+    if judge is not None and (stale or hosted_is_stale):
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     began = time.monotonic()
-    asking = Asking(settings, suites, key, dtype_name(profile), by)
-    if found and due:
-        ask_served(due, found, engine, profile, asking)
+    asking = Asking(settings, suites, key, dtype_name(profile), engine_record)
+    if vllm_env and stale:
+        ask_served(stale, vllm_env, engine, profile, asking)
     else:
-        for folder, opened in loading.open_each([layout.MODELS / name for name in due], layout.BASE, profile):
+        for folder, opened in loading.open_each([layout.MODELS / name for name in stale], layout.BASE, profile):
             about = About(opened.manifest.digest, opened.base.weights_digest)
             ask_here(folder.name, InProcess(opened, settings.batch_size), about, asking)
-    if hosted_due:
+    if hosted_is_stale:
         write_hosted_report(suites, hosted, key)
     write_scores([name for name in models if (layout.EVALUATION / name / "metrics.json").exists()])
-    kept = f", {len(names) - len(due)} kept" if len(due) < len(names) else ""
+    kept = f", {len(names) - len(stale)} kept" if len(stale) < len(names) else ""
     seconds = f"{time.monotonic() - began:.0f} s"
-    return f"{layout.EVALUATION}: {len(due)} models evaluated by {record.name(by)} in {seconds}{kept}"
+    return f"{layout.EVALUATION}: {len(stale)} models evaluated by {record.name(engine_record)} in {seconds}{kept}"
 
 
 def ask_served(due: list[str], found: Environment, engine: Engine, profile: Profile, asking: "Asking") -> None:
@@ -100,12 +100,12 @@ def ask_served(due: list[str], found: Environment, engine: Engine, profile: Prof
                 else:
                     write_served_report(each, results, seconds, asking)
             if base:
-                write_repeats(base[0].model, asking)  # when nothing else is answered
+                write_repeats(base[0].model, asking)  # while no other model is answering
                 write_served_report(*base, asking)
 
 
 def answer_all(proved: list[Proved], asking: "Asking") -> Iterator[tuple[Proved, dict[str, list[Sample]], float]]:
-    """Ask all models at once, and grade the answers of one after another in this thread; with the seconds since."""
+    """Ask all models at once, and grade each once it has answered, in this thread; with the seconds since the start."""
     client, began = proved[0].model.client, time.monotonic()
     pool = ThreadPoolExecutor(len(proved) * len(asking.suites))
     total = len(proved) * sum(len(suite.rows) for suite in asking.suites.values())
@@ -125,7 +125,7 @@ def answer_all(proved: list[Proved], asking: "Asking") -> Iterator[tuple[Proved,
                     results = {suite: ungraded[number][suite]() for suite in asking.suites}
                     yield proved[number], results, time.monotonic() - began
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # an error, or Ctrl-C, waits for no answer
+            pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C, wait for no answer
 
 
 def write_served_report(proved: Proved, results: dict[str, list[Sample]], seconds: float, asking: "Asking") -> None:
@@ -165,7 +165,7 @@ def samples_digest(name: str) -> str:
 
 @dataclass(frozen=True)
 class Asking:
-    """What is the same for every model that is asked. engine: None for transformers."""
+    """The settings that every model is asked with. engine: None for transformers."""
 
     settings: Evaluate
     suites: dict[str, SuiteRows]
@@ -176,7 +176,7 @@ class Asking:
 
 @dataclass(frozen=True)
 class About:
-    """What a report says of its model. disagreement: of vLLM and transformers about it, where vLLM answers."""
+    """Facts of a model for its report. disagreement: vLLM's difference from transformers, where vLLM answers."""
 
     digest: str
     base_weights_digest: str
@@ -262,8 +262,8 @@ def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswe
 
 def template_digest(model: AskedModel, suites: dict[str, SuiteRows]) -> str:
     """The digest of the chat template, or of each suite's where one has values of its own for it."""
-    asked_for = [evaluate.with_suites_template(rows.suite, model) for rows in suites.values()]
-    digests = [chat_template.digest(each.tokenizer) for each in asked_for]
+    models = [evaluate.with_suites_template(rows.suite, model) for rows in suites.values()]
+    digests = [chat_template.digest(each.tokenizer) for each in models]
     return "-".join(digests if len(set(digests)) > 1 else digests[:1])
 
 

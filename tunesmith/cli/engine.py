@@ -1,4 +1,4 @@
-"""`tunesmith engine`: install vLLM in an environment of its own, and say which one would be used."""
+"""`tunesmith engine`: install vLLM in an environment of its own, and show which one would be used."""
 
 from rich.console import Console
 
@@ -13,19 +13,20 @@ from tunesmith.models.engines.locks import Build
 
 
 def show() -> bool:
-    """Print the finding of `tunesmith doctor` on the vLLM that would be used, and other environments; return whether it
-    would work.
+    """Print the finding of `tunesmith doctor` on the vLLM that would be used, and the environments that are not used.
+
+    Returns whether the first would work.
     """
     try:
-        found = check.vllm()
+        result = check.vllm()
     except EngineError as error:
-        found = Finding("engine", "bad", error.reason, error.fix)
-    finding.show(found, Console(highlight=False))
+        result = Finding("engine", "bad", error.reason, error.fix)
+    finding.show(result, Console(highlight=False))
     used = environment.installed()
     for folder in environment.folders():
         if used is None or used.python is None or folder not in used.python.parents:
             print(f"  not used: {folder}, {formatting.size(installation.size(folder))}; `rm -r` removes it")
-    return found.level != "bad"
+    return result.level != "bad"
 
 
 def install(build: Build | None, cpu_index: str | None) -> None:
@@ -39,4 +40,4 @@ def install(build: Build | None, cpu_index: str | None) -> None:
     size = formatting.size(installation.size(done.folder))
     print(f"{done.folder}: {size}, from the lock sha256:{state['lock_digest'][:12]}")
     if done.seconds is not None:
-        print("models that were evaluated before: `dvc repro --force --single-item evaluate` asks them by it")
+        print("`dvc repro --force --single-item evaluate` evaluates with it what was evaluated before")

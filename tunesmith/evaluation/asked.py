@@ -1,4 +1,4 @@
-"""A model that is asked the prompts of suites: by transformers in this process, or by vLLM over loopback HTTP."""
+"""A model that answers the prompts of suites: by transformers in this process, or by vLLM over HTTP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from tunesmith.models.log_probs import Tokens, likelihoods
 class AskedModel(Protocol):
     """A model with its tokenizer. Prompts are rendered by `models.chat`, whichever engine answers.
 
-    at_once, of a call: prompts that are answered at once, at most.
+    at_once, as an argument: the maximum number of prompts that are answered at once; None for the property's.
     """
 
     @property
@@ -30,14 +30,14 @@ class AskedModel(Protocol):
 
     @property
     def at_once(self) -> int:
-        """Prompts that are answered at once, where a call does not say."""
+        """The default number of prompts that are answered at once."""
 
     @property
     def context(self) -> int:
-        """Tokens of a prompt and its answer together, at most."""
+        """Maximum tokens of a prompt and its answer together."""
 
     def with_tokenizer(self, tokenizer: PreTrainedTokenizerBase) -> Self:
-        """The same model, whose prompts another chat template renders."""
+        """The same model, with prompts rendered by another tokenizer's chat template."""
 
     def complete(self, rows: list[Row], max_new_tokens: int, at_once: int | None) -> list[Completion]:
         """Greedy completions of ``rows``, in their order. Raises EvaluationError where a prompt leaves no room."""
@@ -51,9 +51,9 @@ class AskedModel(Protocol):
 
 @dataclass(frozen=True)
 class InProcess:
-    """A model that transformers runs in this process. at_once: for where a call names none.
+    """A model that transformers runs in this process.
 
-    A base's own settings against repeats do not apply, as they do not in trainings and where models are served.
+    A base's own repetition penalties do not apply, as in trainings and in serving.
     """
 
     opened: OpenModel
@@ -89,9 +89,9 @@ class InProcess:
 
 @dataclass(frozen=True)
 class Served:
-    """A model that vLLM serves under ``name``, which has been proved to be answered by it (`models.engines.identity`).
+    """A model that vLLM serves under ``name``, proved to be that model (`models.engines.identity`).
 
-    stop_tokens: those that end an answer.
+    stop_tokens: the tokens that end an answer.
     """
 
     client: Client

@@ -52,18 +52,18 @@ def read(settings: Evaluate, folder: Path, judge: Judge | None = None) -> dict[s
     Raises DataError where the rows are of another kind than the suite asks for; EvaluationError where none can be
     graded, or a task of lm-eval cannot be loaded.
     """
-    asked = {}
+    suites = {}
     for name, suite in settings.suites.items():
         if isinstance(suite, LmEvalTask):
-            asked[name] = SuiteRows(name, suite, [], tasks.load(name, suite))
+            suites[name] = SuiteRows(name, suite, [], tasks.load(name, suite))
             continue
         rows = ready_rows.read(folder / suite.dataset / "test.jsonl")[: suite.limit]
         _check_kind(name, suite, rows)
         if isinstance(suite, Answers):
             grading.check_gradable(name, rows, suite)
         judged = isinstance(suite, Answers) and suite.refusal_by == "judge"
-        asked[name] = SuiteRows(name, suite, rows, judge=judge if judged else None)
-    return asked
+        suites[name] = SuiteRows(name, suite, rows, judge=judge if judged else None)
+    return suites
 
 
 def with_suites_template(suite: Suite, model: AskedModel) -> AskedModel:
@@ -74,13 +74,13 @@ def with_suites_template(suite: Suite, model: AskedModel) -> AskedModel:
 def ask(question: SuiteRows, model: AskedModel, at_once: int | None = None) -> list[Sample]:
     """A model's samples: the same questions to every model, greedily, through the one chat template.
 
-    at_once: prompts that are answered at once, at most; None leaves it to the engine.
+    at_once: maximum number of prompts that are answered at once; None for the engine's default.
     """
     return answer(question, model, at_once)()
 
 
 def answer(question: SuiteRows, model: AskedModel, at_once: int | None = None) -> Callable[[], list[Sample]]:
-    """Ask a model as `ask` does, and return what grades its answers, which must run in the main thread.
+    """Ask a model as `ask` does, and return the function that grades its answers, to be called in the main thread.
 
     Graders of lm-eval and libraries of verifiers set alarms, which no other thread can. A task of lm-eval is asked only
     when it is graded, since lm-eval does both.

@@ -1,7 +1,7 @@
-"""Evaluation by vLLM: choose it where it can serve every model, and prove each model before it is asked.
+"""Evaluation by vLLM: choose it where it can serve every model, and prove each model before its answers count.
 
-Every model is first opened by transformers, for seconds, and gives a few log-probabilities; the server of its weights
-is started afterwards, when the GPU is free. What answers under the model's name must give the same ones.
+transformers first opens every model, for seconds, and computes a few log-probabilities; the server of its weights is
+started afterwards, when the GPU is free. It must give the same log-probabilities under the model's name.
 """
 
 import gc
@@ -31,7 +31,7 @@ from tunesmith.models.log_probs import Tokens, token_log_probs
 
 @dataclass(frozen=True)
 class Reference:
-    """A model as transformers has it. log_probs: of the conversations that prove it (`identity.LogProbs`)."""
+    """A model as transformers opens it. log_probs: those of the conversations that prove it (`identity.LogProbs`)."""
 
     folder: Path
     manifest: Manifest
@@ -48,7 +48,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Proved:
-    """A model that vLLM serves and that was proved. disagreement: of the two engines about it, in nats a token."""
+    """A proved model that vLLM serves. disagreement: the two engines' difference about it, in nats a token."""
 
     reference: Reference
     model: Served
@@ -56,17 +56,17 @@ class Proved:
 
 
 def choose(settings: Evaluate, engine: Engine, folders: Sequence[Path], profile: Profile) -> Environment | None:
-    """The environment of vLLM that answers; None where transformers does.
+    """The environment of the vLLM that answers; None where transformers does.
 
-    folders: of all models that are to be compared. Raises EngineError where vLLM is asked for and not installed, and
+    folders: of all models that are to be compared. Raises EngineError where vLLM is required and not installed, and
     EvaluationError where it cannot serve one of the models.
     """
     if settings.engine == "transformers" or (settings.engine == "auto" and profile.device == "cpu"):
         named = [name for name in ("python", "image", "address") if getattr(engine, name) is not None]
         if named and settings.engine == "auto":
-            print(f"  transformers answers, not engine.{named[0]}: no GPU is here (evaluate.engine: vllm would ask it)")
+            print(f"  transformers answers, not engine.{named[0]}: no GPU is here (evaluate.engine: vllm would use it)")
         return None
-    if (found := environment.find(engine)) is None:
+    if (vllm_env := environment.find(engine)) is None:
         if settings.engine == "auto":
             return None
         raise EngineError(
@@ -79,17 +79,17 @@ def choose(settings: Evaluate, engine: Engine, folders: Sequence[Path], profile:
             raise EvaluationError(reason, fix=fix)
         print(f"  transformers answers for all models: {reason}", flush=True)
         return None
-    return found
+    return vllm_env
 
 
 def refer(
     folders: Sequence[Path], base: Path, profile: Profile, rows: Sequence[Row], batch_size: int
 ) -> dict[str, Reference]:
-    """What transformers has of every model, by name, and of the base. rows: whose conversations prove the models."""
+    """A reference for the base and every model, by name. rows: those whose conversations prove the models."""
     conversations = identity.conversations(rows)
     references, sequences = dict[str, Reference](), list[Tokens]()
     for folder, opened in loading.open_each(dict.fromkeys([base, *folders]), base, profile):
-        sequences = sequences or [_tokens(opened, row) for row in conversations]  # the same to every model
+        sequences = sequences or [_tokens(opened, row) for row in conversations]  # the same for every model
         references[folder.name] = Reference(
             folder,
             opened.manifest,
@@ -115,19 +115,19 @@ def serving(
     engine: Engine,
     profile: Profile,
 ) -> Iterator[list[Proved]]:
-    """Serve the named models, which are on the same full weights, while the block runs, each proved.
+    """Serve and prove the named models, which share full weights, while the block runs.
 
-    references, rows: of `refer`. Raises EngineError where the server does not start or another model answers.
+    references, rows: as for `refer`. Raises EngineError where the server does not start or another model answers.
     """
     named = [references[name] for name in names]
     weights = named[0].full_weights
     adapters = [reference.folder for reference in named if reference.is_adapter]
     if engine.address is not None and weights != references[loading.BASE].full_weights:
         raise EvaluationError(
-            f"{named[0].folder}: has weights of its own, and a server at an address has one model's: the base's",
-            fix="let engine name no address in params.yaml, or set evaluate.engine to transformers",
+            f"{named[0].folder}: has weights of its own, and the server at engine.address has only the base's",
+            fix="remove engine.address from params.yaml, or set evaluate.engine to transformers",
         )
-    print(f"  vLLM {found.version} is started for {', '.join(names)}", flush=True)
+    print(f"  starting vLLM {found.version} for {', '.join(names)}", flush=True)
     sequences = [_tokens(references[loading.BASE], row) for row in identity.conversations(rows)]
     log_probs = {name: reference.log_probs for name, reference in references.items()}
     with vllm.running(
@@ -146,7 +146,7 @@ def serving(
                 answered = [[token.log_prob for token in tokens] for tokens in scored]
                 disagreement = identity.check(reference.folder.name, answered, log_probs)
                 if alike := identity.indistinguishable(reference.folder.name, answered, log_probs):
-                    print(f"  {reference.folder.name} cannot be told from {', '.join(alike)} by these prompts")
+                    print(f"  {reference.folder.name} cannot be told apart from {', '.join(alike)} by these prompts")
                 model = Served(server.client, name, reference.tokenizer, context, reference.stop_tokens)
                 proved.append(Proved(reference, model, disagreement))
             yield proved
@@ -154,13 +154,13 @@ def serving(
 
 @contextmanager
 def _loaded(client: Client, adapters: Sequence[Reference]) -> Iterator[dict[str, str]]:
-    """Load adapters while the block runs, each under a name with its digest; the names, by those of the folders."""
+    """Load adapters while the block runs. Yields their names on the server, with their digests, by folder name."""
     names = {
         reference.folder.name: f"{reference.folder.name}-{reference.manifest.digest[:12]}" for reference in adapters
     }
     held = client.models()
     for reference in adapters:
-        if (name := names[reference.folder.name]) not in held:  # as a server at an address, asked before, may have it
+        if (name := names[reference.folder.name]) not in held:  # a server at an address may have it from an earlier run
             client.load_adapter(name, reference.folder)
     try:
         yield names
@@ -171,7 +171,7 @@ def _loaded(client: Client, adapters: Sequence[Reference]) -> Iterator[dict[str,
 
 
 def groups(names: Sequence[str], references: dict[str, Reference]) -> list[list[str]]:
-    """The names of the models by the full weights that they are on: those that one server can answer for."""
+    """The names of the models, grouped by their full weights: one server can answer for a group."""
     by_weights: dict[Path, list[str]] = {}
     for name in names:
         by_weights.setdefault(references[name].full_weights, []).append(name)
@@ -185,13 +185,13 @@ def _unservable(folders: Sequence[Path]) -> tuple[str, str] | None:
         for reason in servable_adapter.reasons(config, servable_adapter.HIGHEST_RANK):
             return (
                 f"{folder}: vLLM cannot serve this adapter: {reason.text}",
-                "merge it (package.merged in params.yaml) in its place, or set evaluate.engine to transformers",
+                "merge it (package.merged in params.yaml) and evaluate that, or set evaluate.engine to transformers",
             )
     return None
 
 
 def _tokens(model: OpenModel | Reference, row: Row) -> Tokens:
-    """The end of a row's prompt and of the answer that it brings, as token ids: there models differ most."""
+    """The last tokens of a row's prompt and its own answer, as ids: models differ most there."""
     prompt = chat.encode_prompt(model.tokenizer, row["prompt"], row.get("tools"))
     messages = row.get("completion") or row.get("chosen") or []
     answer = str(messages[-1].get("content") or "") if messages else ""

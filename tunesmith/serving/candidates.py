@@ -36,7 +36,7 @@ class Candidate:
         return f"version {self.version} ({self.model}), digest {self.digest}"
 
     def verify(self, served: ServedModel | None = None) -> None:
-        """Check every byte again, by default where it was fetched to. Raises IntegrityError."""
+        """Check every byte again, by default of the fetched files. Raises IntegrityError."""
         served = served or self.served
         self.verify_model(served.folder)
         _verify(served.full_weights, self.full_weights_digest)
@@ -46,14 +46,14 @@ class Candidate:
         _verify(folder, self.digest)
 
     def linked(self, into: Path) -> ServedModel:
-        """Return the model by files in ``into`` that stay when a file of the cache or of models/ is replaced."""
+        """Return the model with its files linked in ``into``, where they stay when the cache or models/ changes."""
         folder = self.linked_model(into)
         if self.served.full_weights == self.served.folder:
             return replace(self.served, folder=folder, full_weights=folder)
         return replace(self.served, folder=folder, full_weights=_linked(self.served.full_weights, into / "weights"))
 
     def linked_model(self, into: Path) -> Path:
-        """Return the model folder by such files, without the full weights under an adapter."""
+        """Link the model folder only, without the full weights under an adapter, and return the copy."""
         return _linked(self.served.folder, into / "model")
 
 

@@ -61,9 +61,9 @@ def run(which: Sequence[str], port: int | None, host: str | None = None, wait: b
 
 
 def start(supervisor: Supervisor, which: str, wait: bool, *, first: bool) -> None:
-    """Serve a version; with ``wait``, once something was promoted to its alias.
+    """Serve a version; with ``wait``, after the first promotion to its alias.
 
-    Only the first alias is waited for here: a later promotion to another is followed as any is.
+    This waits for the first alias only; a first promotion to another one is picked up by polling.
     """
     alias = supervisor.proxy.alias
     if wait and alias and first:
@@ -85,14 +85,12 @@ def show(url: str, supervisors: Sequence[Supervisor]) -> None:
 def api_key(settings: Serve) -> str | None:
     """Return the key that requests must bring, if any, and take it out of the environment of engines.
 
-    Raises ParamsError where its variable is not set. Where other machines can ask without a key, a line says so.
+    Raises ParamsError where its variable is not set. Warns where other machines can send requests without a key.
     """
     variable = settings.api_key_variable
     if variable is None:
         if not is_loopback(settings.host):
-            log_to_stderr(
-                f"whoever reaches {settings.host} can ask: serve.api_key_variable is not set, so none needs a key"
-            )
+            log_to_stderr(f"whoever reaches {settings.host} can send requests: serve.api_key_variable is not set")
         return None
     if not (key := os.environ.pop(variable, "").strip()):
         raise ParamsError(
@@ -103,5 +101,5 @@ def api_key(settings: Serve) -> str | None:
 
 
 def log_to_stderr(line: str) -> None:
-    """Write a line of the log, with texts of others in it."""
+    """Write a line of the log, made printable, as it may quote foreign text."""
     print(printable(line, lines=True), file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from tunesmith.serving.settings import Serve
 MAX_MISSED = 3
 """Health checks missed in a row after which an engine counts as hung; a busy machine may explain fewer."""
 AT_ONCE = 8
-"""Probes that vLLM is asked at once: all of them would hold up the requests that it answers beside them."""
+"""Maximum number of probes in flight at vLLM: all at once would delay the requests of the served version."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def start(candidate: Candidate, engines: Engines, attend: Attend | None = None) 
 def probe(fetched: VersionFiles, settings: Serve, places: Places | None = None) -> None:
     """Start a fetched version on an engine of its own, probe it, and stop it.
 
-    The engine takes what is free of a GPU, at most `Serve.gpu_memory_share`: a server may run there. Raises
+    The engine takes the free memory of a GPU, up to `Serve.gpu_memory_share`: a server may be running there. Raises
     ServingError where it does not answer as in the evaluation, and what `read_candidate` and `Engines.serving` raise.
     """
     candidate, places = candidates.read_candidate(fetched), places or Places()
@@ -133,11 +133,11 @@ def _check_answers(engine: Engine, candidate: Candidate, timeout: float) -> None
         return engine.answer(name, probe["prompt"], probe["max_new_tokens"], timeout, kwargs, tools)
 
     together = 1 if engine.kind == "transformers" else AT_ONCE
-    replies = _asked(answer, signed["probes"], together)
+    replies = _answers(answer, signed["probes"], together)
     reason = probes.judge(signed, replies)
     if reason and engine.kind != signed.get("engine", "transformers"):
-        # An engine other than the evaluation's has noise of its own: asked one by one, it computes in other batches.
-        reason = probes.judge(signed, replies, _asked(answer, signed["probes"], 1))
+        # An engine other than the evaluation's has noise of its own; one by one, it computes in other batches.
+        reason = probes.judge(signed, replies, _answers(answer, signed["probes"], 1))
     if reason:
         raise ServingError(
             f"{name}, served by {engine.kind}: {reason}",
@@ -147,7 +147,7 @@ def _check_answers(engine: Engine, candidate: Candidate, timeout: float) -> None
         )
 
 
-def _asked(answer: Callable[[Probe], str], asked: Sequence[Probe], at_once: int) -> list[str]:
-    """Return the answers to probes, of which so many are asked at once, and so computed together."""
+def _answers(answer: Callable[[Probe], str], questions: Sequence[Probe], at_once: int) -> list[str]:
+    """Return the answers to probes. at_once: the number that are asked, and so computed, together."""
     with ThreadPoolExecutor(at_once) as pool:
-        return list(pool.map(answer, asked))
+        return list(pool.map(answer, questions))

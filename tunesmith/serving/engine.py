@@ -18,7 +18,7 @@ from tunesmith.serving.engine_commands import EngineKind
 from tunesmith.serving.gateway.proxy import Reader
 
 PARENT_DEATH_SIGNAL: dict[EngineKind, signal.Signals] = {"transformers": signal.SIGKILL, "vllm": signal.SIGTERM}
-"""The signal that an engine gets when its parent is gone; vLLM must be able to end processes of its own."""
+"""The signal that an engine gets when its parent is gone; vLLM must be able to end its own child processes."""
 FIX = (
     "fix the error in those lines; where memory is short, end what else runs on the GPU, such as another `tunesmith "
     "serve`, or set serve.gpu_memory_share and serve.max_model_len in params.yaml; `serve.engine: transformers` there "
@@ -28,7 +28,7 @@ FIX = (
 
 @dataclass(frozen=True)
 class Loads:
-    """What an engine was started for: the models that it can answer as."""
+    """The weights that an engine was started with, and the adapters that can be loaded on them."""
 
     digest: str
     """The digest of the full weights' manifest."""
@@ -43,7 +43,7 @@ class Loads:
 
 @dataclass
 class Loaded:
-    """A version that an engine answers as. deployments: those that it is in."""
+    """A version that an engine answers as. deployments: the number of its deployments."""
 
     resources: ExitStack
     deployments: int = 0
@@ -53,7 +53,7 @@ class Loaded:
 class Engine:
     """A running server, which ends with ``resources``.
 
-    name: of the version that it was started with, for errors.
+    name: the version that it was started with, for errors.
     """
 
     kind: EngineKind
@@ -62,7 +62,7 @@ class Engine:
     client: Client
     loads: Loads
     reader: Reader
-    """Reads prompts as this engine will."""
+    """Counts the tokens of prompts as this engine does."""
     on_gpu: bool
     """Whether it takes `Serve.gpu_memory_share` of a GPU."""
     resources: ExitStack
@@ -91,7 +91,7 @@ class Engine:
 
     @contextmanager
     def answering(self, name: str, load: Callable[[ExitStack], None]) -> Iterator[None]:
-        """Answer as a version while the block runs. What ``load`` enters, for the first block, ends with the last."""
+        """Answer as a version while the block runs. The first block calls ``load``; the last closes what it entered."""
         if name not in self.versions:
             with ExitStack() as resources:
                 load(resources)

@@ -31,9 +31,9 @@ TOKENIZER_FILES = ("tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat
 ADAPTER_FILES = ("adapter_model.safetensors", *TOKENIZER_FILES)
 """Files that a server reads from the adapter's own folder, besides its config."""
 BASE_NAME = "base"
-"""The name of the full weights in an engine with adapters, which no request is sent to."""
+"""The name of the full weights in an engine with adapters; no request is sent to it."""
 USUAL_LAYERS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linear layers that adapters usually adapt, by their names in most models."""
+"""The linear layers that most adapters adapt, by their usual names."""
 FREE = "import torch; free, total = torch.cuda.mem_get_info(); print(free / total)"
 
 
@@ -61,20 +61,20 @@ def choose(settings: Serve, places: Engine) -> Environment | None:
     places: the section `engine`, which says where vLLM is. Raises ServingError, EngineError or MissingLibraryError
     where the engine is not installed, or cannot be used.
     """
-    found = environment.find(places) if settings.engine != "transformers" else None
-    if settings.engine == "vllm" and found is None:
+    vllm_env = environment.find(places) if settings.engine != "transformers" else None
+    if settings.engine == "vllm" and vllm_env is None:
         raise ServingError(
             "params.yaml: serve.engine is vllm, which is not installed", fix=f"{HOW_TO_INSTALL}; or set it to auto"
         )
-    if found is None or (settings.engine == "auto" and _device() != "cuda"):
+    if vllm_env is None or (settings.engine == "auto" and _device() != "cuda"):
         extras.check("openai")  # which transformers' server needs
         return None
-    if found.origin == "address":
+    if vllm_env.origin == "address":
         raise ServingError(
             "params.yaml: engine.address names a server that somebody else keeps, whose files cannot be checked",
             fix="set serve.engine to transformers, or name a vLLM to start here: engine.python or engine.image",
         )
-    return found
+    return vllm_env
 
 
 def context_length(served: ServedModel, settings: Serve) -> int:
@@ -148,17 +148,17 @@ def vllm(
 
 
 def vllm_settings(settings: Serve, places: Engine) -> Engine:
-    """Return where and how vLLM serves: by the section `engine` where it is, by `serve` how much it takes."""
+    """Return the settings of vLLM for serving: those of `serve` where it has them, else those of `engine`."""
     own = {"gpu_memory_share": settings.gpu_memory_share, "max_model_len": settings.max_model_len}
     # The dtype is that of the evaluation.
     return places.model_copy(update={**own, "args": settings.args, "dtype": "auto"})
 
 
 def adapters(served: ServedModel, settings: Serve, count: int) -> Adapters:
-    """Return what vLLM is started for, so that later versions of ``served`` need no other engine.
+    """Return the adapters that vLLM is started for, so that later versions of ``served`` need no other engine.
 
-    They may have another rank, up to `Serve.max_lora_rank`, and adapt other layers: all the usual ones. count: how many
-    are loaded at once.
+    Those may have another rank, up to `Serve.max_lora_rank`, and adapt any of the usual layers. count: the number that
+    is loaded at once.
     """
     own = commands.adapters_of([served.folder])
     modules = {*own.modules, *_usual_layers(served.full_weights)}
@@ -166,22 +166,22 @@ def adapters(served: ServedModel, settings: Serve, count: int) -> Adapters:
 
 
 def free_share(most: float) -> float:
-    """Return the fraction of the GPU's memory that a further engine can take: a little less than is free, or ``most``.
+    """Return the fraction of the GPU's memory for a further engine: a little less than is free, up to ``most``.
 
-    Another process tells, since one that asks CUDA holds memory of its own from then on.
+    Another process measures it, since a process that uses CUDA keeps memory of its own from then on.
     """
     done = subprocess.run([sys.executable, "-c", FREE], capture_output=True, text=True, check=False)
     return most if done.returncode else min(most, 0.95 * float(done.stdout))
 
 
 def _usual_layers(weights: Path) -> set[str]:
-    """The usual linear layers that full weights have, without those of experts, whose adapters vLLM holds otherwise."""
-    found = set[str]()
+    """The usual linear layers that full weights have, except in experts, whose adapters vLLM stores differently."""
+    layers = set[str]()
     for file in weights.glob("*.safetensors"):
         with safe_open(file, "np") as tensors:
             names = [name for name in tensors.keys() if ".experts." not in name]  # noqa: SIM118
-        found |= {name.rpartition(".")[0].rpartition(".")[2] for name in names}
-    return found.intersection(USUAL_LAYERS)
+        layers |= {name.rpartition(".")[0].rpartition(".")[2] for name in names}
+    return layers.intersection(USUAL_LAYERS)
 
 
 def _device() -> str:

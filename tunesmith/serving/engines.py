@@ -1,7 +1,7 @@
-"""The running engines: one for each base, which adapters share where it is vLLM, and one for any other version.
+"""The running engines: a vLLM for each base, which adapters share, and one engine for any other version.
 
 An adapter shares an engine that was started for its full weights, in its dtype, for its rank and layers, and with the
-very files that its prompts are rendered and tokenized by. It is loaded beside the others, from links that stay when a
+same files that render and tokenize its prompts. It is loaded beside the others, from links that stay when a
 file of the cache is replaced, and unloaded when its last deployment ends; an engine stops after its last one.
 """
 
@@ -55,9 +55,9 @@ class Engines:
         return next((engine for engine in self.running if _fits(candidate, engine)), None)
 
     def fit_with(self, candidate: Candidate, *, without: Engine | None = None) -> bool:
-        """Whether the candidate can be started beside the running engines, or beside those that remain without one.
+        """Whether the candidate can be started beside the running engines, or beside all but ``without``.
 
-        Of that one nothing is freed while another version uses it.
+        That engine frees nothing while another version uses it.
         """
         if self.shared(candidate):
             return True
@@ -99,7 +99,7 @@ class Engines:
             client = Client(socket=socket, timeout=seconds)
             resources.callback(client.close)
             attended(lambda: process.wait_until_healthy(seconds, "serve.start_seconds"), attend)
-            # What was loaded: the files may have changed on their way.
+            # Verify the files that were loaded: they may have changed meanwhile.
             attended(lambda: candidate.verify(served), attend)
             reader = prompts.reader(candidate.served, self.settings)
             on_gpu = environment is not None and environment.build == "cuda"
@@ -109,7 +109,7 @@ class Engines:
 
     def _loads(self, candidate: Candidate, served: ServedModel, environment: Environment | None) -> Loads:
         adapters = None
-        if environment and served.is_adapter:  # the former one stays loaded while another takes over
+        if environment and served.is_adapter:  # the previous version stays loaded while another takes over
             adapters = engine_commands.adapters(served, self.settings, self.aliases + 1)
         digest = candidate.full_weights_digest if adapters else candidate.digest
         return Loads(digest, candidate.served.full_weights, served.dtype, _renders(candidate), adapters)
@@ -121,7 +121,7 @@ class Engines:
 
 
 def _load(engine: Engine, candidate: Candidate, attend: Attend | None, resources: ExitStack) -> None:
-    """Load an adapter, and check what was loaded; full weights are loaded when their engine starts."""
+    """Load an adapter, and verify the loaded files; full weights are loaded when their engine starts."""
     if engine.loads.adapters is None:
         return
     folder = candidate.linked_model(resources.enter_context(model_cache.private_folder()))
@@ -143,7 +143,7 @@ def _fits(candidate: Candidate, engine: Engine) -> bool:
 
 
 def _renders(candidate: Candidate) -> frozenset[tuple[str, str]]:
-    """The names and digests of the files that the candidate's prompts are rendered and tokenized by."""
+    """The names and digests of the files that render and tokenize the candidate's prompts."""
     files = manifest.read(candidate.served.folder).files
     return frozenset(
         (name, str(entry["sha256"]))

@@ -16,7 +16,7 @@ class Serve(Section):
     """Address that requests are accepted at. Without a key (`api_key_variable`) only a loopback address keeps others
     out."""
     api_key_variable: str | None = None
-    """Environment variable with the key that requests must bring, as in Authorization: Bearer KEY. null: none."""
+    """Environment variable with the key that requests must send, as in Authorization: Bearer KEY. null: no key."""
     names: tuple[str, ...] = ()
     """Names, beside localhost, under which requests may come to a loopback address: those of a proxy in front. Any
     other name may be a web page's, which a browser must not bring here."""
@@ -34,12 +34,12 @@ class Serve(Section):
     max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 64
     """Maximum LoRA rank of a served adapter. vLLM reserves memory for it and accepts these values only."""
     max_model_len: PositiveInt = 8192
-    """Maximum tokens of a prompt and its answer together, less where the model has less. vLLM's cache of one such
-    request must fit the GPU."""
+    """Maximum tokens of a prompt and its answer together, up to the model's context. vLLM's cache for one such request
+    must fit the GPU."""
     gpu_memory_share: float = Field(default=0.85, gt=0, le=0.95)
     """Fraction of the GPU's memory for each vLLM engine. An adapter on the served base needs no other engine. Another
-    base, or full weights, do: up to 0.5 that engine starts beside the current one; above, it starts after that one has
-    stopped, and requests are refused in between."""
+    base, or full weights, do: up to a share of 0.5 that engine starts beside the current one; above, the current one
+    stops first, and requests are refused in between."""
     args: tuple[Argument, ...] = ()
     """Further arguments of `vllm serve`, such as [--enable-prefix-caching]."""
     max_requests: PositiveInt = 64
@@ -55,5 +55,5 @@ class Serve(Section):
     unavailable, and the engine is restarted."""
 
     def fit(self, engines: int) -> bool:
-        """Whether so many vLLM engines fit the GPU at once."""
+        """Whether this number of vLLM engines fits the GPU at once."""
         return engines * self.gpu_memory_share <= 1

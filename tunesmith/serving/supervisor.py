@@ -75,7 +75,7 @@ class Supervisor:
         log: Callable[[str], None],
         engines: Engines | None = None,
     ) -> None:
-        """engines: those of other aliases too; None: its own."""
+        """engines: shared with other aliases; None: its own."""
         self.engines, self.peers = engines or Engines(settings), [self]
         self.registry, self.name, self.proxy = registry, name, proxy
         self.settings, self.signing, self.log = settings, signing, log
@@ -153,7 +153,7 @@ class Supervisor:
             self._errors.resolve(name)
 
     def _attend(self) -> Attend | None:
-        """Return what to do while a champion is brought up: keep the engines running that are to stay."""
+        """Return what to do while a champion is started: restart the engines of served versions that end or hang."""
         serving = [peer for peer in self.peers if isinstance(peer.state, Serving)]
 
         def attend() -> None:
@@ -221,7 +221,7 @@ class Supervisor:
         self._settled_hash, self._pending, self.proxy.failed = head.hash, None, None
 
     def _make_room(self, successor: Candidate) -> None:
-        """Stop the current engine where no second one fits beside it; unless another takes over, it is restarted.
+        """Stop the current engine where no second one fits beside it; if the successor fails, it is restarted.
 
         Raises ServingError, before anything is stopped, where the successor would not fit then either.
         """
@@ -238,7 +238,7 @@ class Supervisor:
         self._drain(current)
 
     def _check_room(self, candidate: Candidate, without: Engine | None = None) -> None:
-        """Raise ServingError where a candidate fits the GPU neither on a running engine nor on one more."""
+        """Raise ServingError where a candidate can share no running engine, and the GPU has no room for one more."""
         if not self.engines.fit_with(candidate, without=without):
             raise ServingError(
                 f"{candidate} shares base, tokenizer and chat template with no other alias: it needs its own vLLM, and "
@@ -273,7 +273,7 @@ class Supervisor:
         fetch = partial(candidates.fetch, self.registry, self.name, version, self.signing)
         candidate = fetch(loaded := self.engines.loaded())
         if loaded and not self.engines.shared(candidate):
-            candidate = fetch()  # every byte of the weights will be read, and is checked before
+            candidate = fetch()  # an engine of its own reads the full weights, so they are checked first
         if candidate.digest != digest:
             raise versions.changed(self.name, version, f"it had digest {digest[:12]}, not {candidate.digest[:12]}")
         return candidate

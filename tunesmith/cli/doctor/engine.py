@@ -11,20 +11,23 @@ from tunesmith.models.engines.environment import Environment
 from tunesmith.models.engines.settings import Engine
 
 GPU_SECONDS = 30.0
-"""Timeout for an answer of the GPU's driver."""
+"""Timeout for an answer of the GPU's driver, in seconds."""
 QUERY = "name,driver_version,compute_cap,memory.free,memory.total"
 DRIVER = 580
 """The oldest major version of the driver that runs CUDA 13, which the lock's vLLM is built with."""
 OLDEST_GPU = 7.5
-"""The least compute capability that CUDA 13 builds for: Turing."""
+"""The lowest compute capability that CUDA 13 supports: Turing."""
 BFLOAT16 = 8.0
-"""The least compute capability that computes in bfloat16: Ampere."""
+"""The lowest compute capability with bfloat16: Ampere."""
 INSTALL = "`tunesmith engine install`"
 
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as its driver describes it. driver: its major version. capability: of compute. free, total: bytes."""
+    """A GPU as its driver describes it.
+
+    driver: its major version. capability: its compute capability. free, total: its memory, in bytes.
+    """
 
     name: str
     driver: int
@@ -55,27 +58,27 @@ def vllm(
 ) -> Finding:
     """Check that the vLLM which `engine` selects fits this machine. Raises EngineError where it does not work."""
     section = read()
-    found, gpu = find(section), detect()
-    if found is None and gpu is None:
+    vllm_env, gpu = find(section), detect()
+    if vllm_env is None and gpu is None:
         return Finding("engine", "good", "vLLM is not installed; transformers generates")
-    if found is None:
+    if vllm_env is None:
         says = "vLLM is not installed, so transformers generates, several times slower on a GPU"
         return Finding("engine", "warning", says, f"{INSTALL} makes an environment for it")
-    says = describe(found)
-    if found.origin == "address":
-        return _of_version(says, found)
-    if found.build == "cuda" and gpu is None:
+    says = describe(vllm_env)
+    if vllm_env.origin == "address":
+        return _of_version(says, vllm_env)
+    if vllm_env.build == "cuda" and gpu is None:
         fix = f"{INSTALL} makes one for a CPU, where engine names none; on a GPU machine, see `nvidia-smi`"
         return Finding("engine", "bad", f"{says}; no GPU answers here", fix)
-    if found.build == "cpu" and gpu is not None:
+    if vllm_env.build == "cpu" and gpu is not None:
         return Finding("engine", "warning", f"{says}, beside {gpu.name}", f"{INSTALL} makes one for that GPU")
     if gpu is not None:
-        return _on_card(says, found, gpu, section)
-    return _of_version(says, found)
+        return _on_card(says, vllm_env, gpu, section)
+    return _of_version(says, vllm_env)
 
 
 def describe(found: Environment) -> str:
-    """An environment in words, such as "vLLM 0.32.0 for CUDA, of `tunesmith engine install`, sha256:0123…"."""
+    """A line about an environment, such as "vLLM 0.32.0 for CUDA, of `tunesmith engine install`, sha256:0123…"."""
     origin = INSTALL if found.origin == "installed" else f"engine.{found.origin}"
     version = f"vLLM {found.version}" if found.version else "vLLM"
     digest = f", sha256:{found.lock_digest[:12]}" if found.lock_digest else ""
@@ -83,12 +86,12 @@ def describe(found: Environment) -> str:
     return f"{version}{hardware}, of {origin}{digest}"
 
 
-def _on_card(says: str, found: Environment, gpu: Card, section: Engine) -> Finding:
+def _on_card(says: str, vllm_env: Environment, gpu: Card, section: Engine) -> Finding:
     """The finding for vLLM on a GPU."""
-    if found.origin == "installed" and gpu.driver < DRIVER:
+    if vllm_env.origin == "installed" and gpu.driver < DRIVER:
         needs = f"its CUDA 13 needs driver {DRIVER}, and {gpu.name} has {gpu.driver}"
         return Finding("engine", "bad", f"{says}; {needs}", "update the driver; or name another vLLM: engine.python")
-    if found.origin == "installed" and gpu.capability < OLDEST_GPU:
+    if vllm_env.origin == "installed" and gpu.capability < OLDEST_GPU:
         return Finding(
             "engine",
             "bad",
@@ -108,12 +111,12 @@ def _on_card(says: str, found: Environment, gpu: Card, section: Engine) -> Findi
             f"{says}; {room}, and engine.gpu_memory_share {section.gpu_memory_share:g} takes {formatting.size(takes)}",
             f"end what holds it (`nvidia-smi` lists it), or set engine.gpu_memory_share to {share:g} or less",
         )
-    return _of_version(f"{says}; {room}", found)
+    return _of_version(f"{says}; {room}", vllm_env)
 
 
-def _of_version(says: str, found: Environment) -> Finding:
-    """The finding where all else is good: a vLLM of another version than the lock's was not tried."""
-    tested = locks.version(found.build)
-    if not found.version or found.version.partition("+")[0] == tested.partition("+")[0]:
+def _of_version(says: str, vllm_env: Environment) -> Finding:
+    """The finding where all else is good: a warning for another version than the lock's, which is untested."""
+    tested = locks.version(vllm_env.build)
+    if not vllm_env.version or vllm_env.version.partition("+")[0] == tested.partition("+")[0]:
         return Finding("engine", "good", says)
     return Finding("engine", "warning", f"{says}; tested with {tested}", f"{INSTALL} makes one of {tested}")

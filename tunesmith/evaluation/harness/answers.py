@@ -33,7 +33,7 @@ class CountingLM(HFLM):
             pretrained=opened.model,
             tokenizer=opened.tokenizer,
             batch_size=batch_size,
-            add_bos_token=False,  # the template has written every special token
+            add_bos_token=False,  # the chat template writes every special token
         )
         self.lengths: dict[tuple[int, ...], tuple[int, bool]] = {}
         """Tokens of a prompt -> (tokens generated, end of turn included; whether there was one)."""

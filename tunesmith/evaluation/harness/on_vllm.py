@@ -16,20 +16,20 @@ from tunesmith.evaluation.harness.tasks import too_long
 from tunesmith.models.engines.client import Client
 
 SAMPLING = ("top_p", "top_k", "min_p", "repetition_penalty")
-"""Settings of tasks that vLLM takes under the names of transformers."""
+"""Settings of tasks that vLLM and transformers have under the same name."""
 KNOWN = {*SAMPLING, "do_sample", "temperature", "until", "max_gen_toks"}
 
 
 class VllmLM(TemplateLM):
-    """A model under a name of vLLM's, for lm-eval. All requests of a task are sent at once."""
+    """lm-eval's view of a model that vLLM serves. All requests of a task are sent at once."""
 
     max_gen_toks = 256
-    """Tokens of an answer where a task does not say, as in lm-eval's other models."""
+    """Maximum tokens of an answer where a task sets none, as in lm-eval's other models."""
 
     def __init__(
         self, client: Client, name: str, tokenizer: PreTrainedTokenizerBase, context: int, in_flight: int
     ) -> None:
-        """context: tokens of a prompt and its answer together, at most. in_flight: prompts asked at once, at most."""
+        """context: maximum tokens of a prompt and its answer together. in_flight: maximum prompts in flight."""
         super().__init__()
         self.client, self.name, self.tokenizer, self.max_length = client, name, tokenizer, context
         self.in_flight = in_flight
@@ -104,7 +104,7 @@ class VllmLM(TemplateLM):
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str] | None, list[int], list[int]]], **_: Any
     ) -> list[tuple[float, bool]]:
-        # Cut from the left like lm-eval's other models; vLLM must generate one more token.
+        # Cut on the left as in lm-eval's other models, with room for the one token that vLLM must generate.
         whole = [(context + continuation)[-(self.max_length - 1) :] for _, context, continuation in requests]
         scores = self.client.score(self.name, whole, in_flight=self.in_flight)
         given = [scored[-len(request[2]) :] for scored, request in zip(scores, requests, strict=True)]
@@ -124,6 +124,6 @@ class VllmLM(TemplateLM):
         return get_rolling_token_windows(
             token_list=self.tok_encode(text),
             prefix_token=self.prefix_token_id,
-            max_seq_len=self.max_length - 2,  # of a window with the token before it, and one that is generated
+            max_seq_len=self.max_length - 2,  # room for the token before the window, and for a generated one
             context_len=1,
         )

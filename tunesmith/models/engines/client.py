@@ -17,9 +17,9 @@ from tunesmith.core.errors import EngineError
 Tokens = list[int]
 Answer = TypeVar("Answer")
 IN_FLIGHT = 256
-"""Prompts that a server is asked for at once, at most, by all threads: as many as vLLM computes together."""
+"""Maximum number of prompts in flight at a server, over all threads: as many as vLLM computes together."""
 REQUEST_PROMPTS = 16
-"""Prompts of one request, at most. Progress is seen, and a failure found, by requests."""
+"""Maximum number of prompts in a request. Progress and failures are reported per request."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Generated:
 
 @dataclass(frozen=True)
 class Scored:
-    """A token that was given: its log-probability, in nats, after those before it, and whether none is likelier."""
+    """A scored token: its log-probability, in nats, given those before it, and whether none is likelier."""
 
     log_prob: float
     likeliest: bool
@@ -53,9 +53,9 @@ class Client:
         limits = httpx2.Limits(max_connections=None)
         transport = httpx2.HTTPTransport(uds=str(socket) if socket else None, limits=limits)
         self._http = httpx2.Client(transport=transport, base_url=address, timeout=httpx2.Timeout(timeout, connect=10))
-        self._free = BoundedSemaphore(IN_FLIGHT // REQUEST_PROMPTS)  # a request waits here, and not until its timeout
+        self._free = BoundedSemaphore(IN_FLIGHT // REQUEST_PROMPTS)  # requests wait here, before their timeout
         self.on_answers: Callable[[int], object] = lambda count: None
-        """Called with the number of prompts that were answered or scored, by each request."""
+        """Called after each request, with the number of prompts that it answered or scored."""
 
     def close(self) -> None:
         """Close all connections."""
@@ -75,8 +75,8 @@ class Client:
     ) -> list[Generated]:
         """One answer a prompt, in their order: greedy at temperature 0.
 
-        seed: of the first prompt; each further one has the next. in_flight: prompts that are computed at once, at
-        most. sampling: further settings of vLLM's, such as top_p.
+        seed: the first prompt's; each further prompt has the next number. in_flight: maximum number of prompts that are
+        computed at once. sampling: further settings of vLLM, such as top_p.
         """
         common = {
             "max_tokens": max_new_tokens,
@@ -100,7 +100,7 @@ class Client:
         size = min(REQUEST_PROMPTS, in_flight)
 
         def ask(begin: int) -> list[list[Scored]]:
-            # One token is generated, since none cannot be asked for; the likeliest token comes beside the given one.
+            # vLLM must generate at least one token. prompt_logprobs: 1 adds the likeliest token beside the given one.
             settings: dict[str, object] = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 1}
             batch = sequences[begin : begin + size]
             choices = self._complete(model, batch, settings)
@@ -109,22 +109,22 @@ class Client:
         return self._all(ask, len(sequences), size, in_flight)
 
     def load_adapter(self, name: str, folder: Path) -> None:
-        """Load an adapter, to be asked under a name that none had before.
+        """Load an adapter under a name that this server has never had.
 
-        A name that was used would be answered from what the cache keeps of its earlier weights.
+        Under a name that was used before, vLLM's cache would answer with the earlier weights.
         """
         self._post("/v1/load_lora_adapter", {"lora_name": name, "lora_path": str(folder.resolve())})
 
     def unload_adapter(self, name: str) -> None:
-        """Forget an adapter, whose place another can take."""
+        """Unload an adapter, which makes room for another."""
         self._post("/v1/unload_lora_adapter", {"lora_name": name})
 
     def models(self) -> list[str]:
-        """The names that can be asked; the first is that of the weights."""
+        """The names of the served models; the first is that of the full weights."""
         return [str(model["id"]) for model in self._ask("GET", "/v1/models").json()["data"]]
 
     def context(self) -> int:
-        """Tokens of a prompt and its answer together, at most."""
+        """Maximum tokens of a prompt and its answer together."""
         return int(self._ask("GET", "/v1/models").json()["data"][0]["max_model_len"])
 
     def version(self) -> str:
@@ -140,7 +140,7 @@ class Client:
         self._post("/wake_up", {})
 
     def _all(self, ask: Callable[[int], list[Answer]], count: int, size: int, in_flight: int) -> list[Answer]:
-        """All answers, of requests for ``size`` prompts each. ask: takes the place of a request's first prompt."""
+        """All answers, from requests of ``size`` prompts each. ask: takes the index of a request's first prompt."""
 
         def ask_when_free(begin: int) -> list[Answer]:
             with self._free:
@@ -192,12 +192,12 @@ def _scored(sequence: Tokens, choice: dict[str, Any]) -> list[Scored]:
 
 
 def _likeliest(entries: dict[str, dict[str, float]]) -> float:
-    """The highest log-probability among those of a place."""
+    """The highest log-probability at a position."""
     return max(entry["logprob"] for entry in entries.values())
 
 
 def _message(reply: httpx2.Response) -> str:
-    """The reason that a reply gives, or its beginning."""
+    """The reason that a reply states, or the beginning of its text."""
     try:
         body = reply.json()
         text = str(body.get("error", body).get("message"))

@@ -12,23 +12,21 @@ from tunesmith.models.engines.environment import Environment
 from tunesmith.models.engines.settings import Engine
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""The ranks that vLLM can be started for: it reserves memory for adapters of the one that is named."""
+"""The maximum ranks that vLLM can be started with; it reserves memory for adapters of that rank."""
 CPU_CACHE_GIB = "2"
-"""GiB that vLLM's build for CPUs keeps for attention, where VLLM_CPU_KVCACHE_SPACE does not say: half of the machine's
-memory would be its own default."""
-
-
+"""GiB for the KV cache of vLLM's CPU build, where VLLM_CPU_KVCACHE_SPACE is not set; vLLM's own default is half of the
+machine's memory."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ADAPTERS_AT_ONCE = 8
-"""Adapters in the GPU's memory at once, at most; further ones wait in the machine's."""
+"""Maximum number of adapters in the GPU's memory; further ones wait in the machine's memory."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
 class Adapters:
-    """The adapters that a server takes.
+    """The adapters that a server can load.
 
-    count: how many. rank: the highest. modules: the names of the linear layers that they adapt, such as q_proj.
+    count: their number. rank: their highest rank. modules: the names of the layers that they adapt, such as q_proj.
     """
 
     count: int
@@ -37,12 +35,12 @@ class Adapters:
 
     @property
     def max_rank(self) -> int:
-        """The least rank that vLLM can be started for that is no less than `rank`."""
+        """The lowest of `RANKS` that is at least `rank`."""
         return next((rank for rank in RANKS if rank >= self.rank), RANKS[-1])
 
 
 def adapters_of(folders: Sequence[Path], *, count: int | None = None) -> Adapters:
-    """Return what a server must take to hold the adapters in these folders, or ``count`` of that kind."""
+    """Return what a server must be started for to load the adapters in these folders, or ``count`` of that kind."""
     ranks, modules = [1], set[str]()
     for folder in folders:
         ranks.append(int(json.loads((folder / ADAPTER).read_text())["r"]))
@@ -69,7 +67,7 @@ def vllm_serve(
 
     dtype: that of the weights, where `Engine.dtype` is auto. adapters: None for weights alone. tokenizer: the folder of
     another tokenizer than the weights' own. mounts: folders of adapters that will be loaded. more: further arguments,
-    before those of the user. chosen: environment variables for a container, which has no others.
+    before the user's. chosen: environment variables for a container, which inherits none.
     """
     folders = [weights, *mounts, *([tokenizer] if tokenizer else [])]
     command = [*_vllm(environment, settings, socket, folders, chosen or {}), "serve", str(weights.resolve())]
@@ -77,7 +75,7 @@ def vllm_serve(
     command += ["--tokenizer", str(tokenizer.resolve())] if tokenizer else []
     command += ["--dtype", dtype if settings.dtype == "auto" else settings.dtype]
     command += ["--max-model-len", _context(environment, settings, weights)]
-    # The answers' settings are all in a request: a base's generation config may punish repeats, or sample.
+    # Requests hold all settings of generation: a base's own config may penalize repetition, or sample.
     command += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     if environment.build == "cuda":
         command += ["--gpu-memory-utilization", f"{settings.gpu_memory_share:g}"]
@@ -85,25 +83,25 @@ def vllm_serve(
         command += ["--enable-lora", "--max-lora-rank", str(adapters.max_rank)]
         at_once = min(adapters.count, ADAPTERS_AT_ONCE)
         command += ["--max-loras", str(at_once), "--max-cpu-loras", str(adapters.count)]
-        # Without it vLLM adapts the output head too, for nothing, and its CPU build then fails to score prompts.
+        # By default vLLM wraps the output head too, without need, and its CPU build then fails to score prompts.
         command += ["--lora-target-modules", *adapters.modules]
     return [*command, *more, *settings.args]
 
 
 def variables(environment: Environment, settings: Engine, *, loads_adapters: bool) -> dict[str, str]:
-    """Return the environment variables of the server. loads_adapters: whether requests may load some."""
-    found = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if loads_adapters else {}
+    """Return the environment variables of the server. loads_adapters: whether requests may load adapters."""
+    values = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"} if loads_adapters else {}
     if settings.batch_invariant:
-        found["VLLM_BATCH_INVARIANT"] = "1"
+        values["VLLM_BATCH_INVARIANT"] = "1"
     if environment.build == "cpu":
-        found["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
+        values["VLLM_CPU_KVCACHE_SPACE"] = os.environ.get("VLLM_CPU_KVCACHE_SPACE", CPU_CACHE_GIB)
     if environment.python is not None:  # no library of another environment
-        found |= {"PYTHONPATH": "", "PYTHONHOME": "", "PYTHONNOUSERSITE": "1"}
-    return found
+        values |= {"PYTHONPATH": "", "PYTHONHOME": "", "PYTHONNOUSERSITE": "1"}
+    return values
 
 
 def context_length(weights: Path, most: int | None) -> int:
-    """Return the tokens of a prompt and its answer together: ``most``, or what the model has where that is less."""
+    """Return the maximum tokens of a prompt and its answer: ``most``, or the model's context if shorter."""
     config: Mapping[str, object] = json.loads((weights / "config.json").read_text())
     text = config.get("text_config")
     own = (text if isinstance(text, Mapping) else config).get("max_position_embeddings")
@@ -112,7 +110,7 @@ def context_length(weights: Path, most: int | None) -> int:
 
 
 def _context(environment: Environment, settings: Engine, weights: Path) -> str:
-    """`Engine.max_model_len`, up to what the model has; where it names none, on a GPU what its memory holds."""
+    """The value of --max-model-len: `Engine.max_model_len`, up to the model's context; if null, what fits a GPU."""
     if settings.max_model_len is None and environment.build == "cuda":
         return "auto"
     return str(context_length(weights, settings.max_model_len))
@@ -126,7 +124,7 @@ def container_name(socket: Path) -> str:
 def _vllm(
     environment: Environment, settings: Engine, socket: Path, folders: Sequence[Path], chosen: Mapping[str, str]
 ) -> list[str]:
-    """The beginning of the command. folders: what a container may read, at the same paths."""
+    """The beginning of the command. folders: those that a container may read, at the same paths."""
     if environment.python is not None:
         return [str(environment.python), "-P", "-m", "vllm.entrypoints.cli.main"]
     assert settings.image is not None, "a server at an address is not started here"

@@ -18,9 +18,9 @@ from tunesmith.models.engines.locks import Build
 from tunesmith.models.engines.settings import Engine
 
 MARKER = "installed.json"
-"""The file that makes an environment whole: `locks.completion` writes it last."""
+"""The file that marks an environment as complete; `locks.completion` writes it last."""
 OF_IMAGE = Path("/usr/lib/vllm")
-"""The environment that an image brings (Dockerfile)."""
+"""The environment in an image of ours (Dockerfile)."""
 TIMEOUT = 60.0
 """Timeout for a Python to list its libraries, in seconds."""
 HTTP_TIMEOUT = 10.0
@@ -52,10 +52,10 @@ class Environment:
     version: str
     """vLLM's version, such as "0.32.0+cpu"; empty for an image, which states it once started."""
     build: Build
-    """The hardware that it is built for; of an image or an address, which do not say, the one that this machine has."""
+    """The hardware that it is built for. An image or an address does not say; there it is this machine's."""
     lock_digest: str | None
-    """SHA-256 in hex of the lock that it was installed from, of its libraries and their versions where it was installed
-    otherwise, or the image's digest; None for an address."""
+    """SHA-256 in hex: of the lock that it was installed from; of its libraries' versions for a Python that params.yaml
+    names; an image's own digest. None for an address."""
     origin: Literal["installed", "python", "image", "address"]
     """The way it was named: by `tunesmith engine install`, or by that param of `engine`."""
 
@@ -94,7 +94,7 @@ def sees_gpu() -> bool:
 def installed() -> Environment | None:
     """The installed environment for this machine's hardware, or the one of the image that this process runs in.
 
-    None where there is none. Without a GPU the CUDA build is of no use, and with one the CPU build is not taken.
+    None where there is none. With a GPU only the CUDA build counts, without one only the CPU build.
     """
     build: Build = "cuda" if sees_gpu() else "cpu"
     for folder in (place(build), OF_IMAGE):
@@ -107,12 +107,12 @@ def installed() -> Environment | None:
 
 
 def folders() -> list[Path]:
-    """The environments that are installed, of this version's locks and of others."""
+    """The folders of all installed environments, from this version's locks and from others."""
     return sorted(marker.parent for marker in home().glob(f"*/{MARKER}"))
 
 
 def read_marker(folder: Path) -> Installed | None:
-    """What is installed in a folder; None where no installation ended, or the Python that it was made with is gone."""
+    """The contents of a folder's installed.json; None where no installation was completed, or its Python is gone."""
     try:
         state: Installed = json.loads((folder / MARKER).read_text())
     except (OSError, ValueError):
@@ -147,7 +147,7 @@ def libraries(python: Path, subject: str, fix: str) -> dict[str, str]:
 
     Raises EngineError, about ``subject``, where it cannot be run.
     """
-    variables = os.environ | {"PYTHONSAFEPATH": "1"}  # no library of the folder that it runs in
+    variables = os.environ | {"PYTHONSAFEPATH": "1"}  # imports nothing from the folder that it runs in
     try:
         done = subprocess.run(
             [str(python), "-c", LIST], env=variables, capture_output=True, text=True, check=False, timeout=TIMEOUT
@@ -165,7 +165,7 @@ def libraries(python: Path, subject: str, fix: str) -> dict[str, str]:
 
 
 def _digest(versions: dict[str, str]) -> str:
-    """SHA-256 of the lines name==version."""
+    """SHA-256 in hex of the lines name==version."""
     return hashlib.sha256("".join(f"{name}=={version}\n" for name, version in versions.items()).encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""The proof that a name of vLLM's is answered by the model that it names, before any of its answers counts.
+"""The proof that vLLM answers under a name with the model of that name, before any of its answers counts.
 
 vLLM has answered as the base in place of an adapter, and as another adapter, without an error. So a few conversations
-are scored by every model in this process, by transformers, and by every name of the server. What answers under a name
-must lie on the side of the model of that name, between it and each other model, and near it.
+are scored with every model by transformers in this process, and under every name by the server. The log-probabilities
+under a name must be close to those of its model, and closer to them than to those of each other model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from tunesmith.core.errors import EngineError
 from tunesmith.core.ready_rows import Row
 
 SEQUENCES, TOKENS = 16, 256
-"""Conversations that are scored, and the tokens of each, at most: the last ones, which end with an answer."""
+"""Maximum number of scored conversations, and of tokens of each: its last ones, which end with an answer."""
 DISAGREEMENT = 0.2
-"""Nats a token by which two engines may differ on one model. Rounding to bfloat16 makes up to 0.07; another adapter or
+"""Nats a token by which two engines may differ on one model. Rounding to bfloat16 causes up to 0.07; another adapter or
 template 0.3 or more."""
 CERTAIN = 4.0
-"""Standard errors by which an answer must lie on one side of the middle between two models to be said to be there."""
+"""Standard errors from the middle between two models beyond which log-probabilities count as one model's."""
 
 LogProbs = Sequence[Sequence[float]]
 """The log-probability, in nats, of every token of every sequence but its first."""
@@ -28,8 +28,8 @@ LogProbs = Sequence[Sequence[float]]
 def check(name: str, answered: LogProbs, references: Mapping[str, LogProbs], *, remedy: str | None = None) -> float:
     """Return the difference between the server under ``name`` and the model of that name, in nats a token.
 
-    references: what each model gives, by name. remedy: the fix of errors, where it is not that of an evaluation. Raises
-    EngineError where another model than the named one answers, or numbers are not finite.
+    references: each model's log-probabilities by transformers, by name. remedy: the fix of errors; None for that of an
+    evaluation. Raises EngineError where another model answers, or numbers are not finite.
     """
     if not all(np.isfinite(_flat(each)).all() for each in (answered, *references.values())):
         raise EngineError(
@@ -60,16 +60,16 @@ def check(name: str, answered: LogProbs, references: Mapping[str, LogProbs], *, 
 
 
 def indistinguishable(name: str, answered: LogProbs, references: Mapping[str, LogProbs]) -> list[str]:
-    """Return the other models that differ from ``name`` by so little that the answers may be either's."""
+    """Return the other models that are so close to ``name`` that the log-probabilities may be either's."""
     places = {other: place(answered, references[name], each) for other, each in references.items() if other != name}
     return [other for other, (side, error) in places.items() if side <= 0.5 + CERTAIN * error]
 
 
 def place(answered: LogProbs, own: LogProbs, other: LogProbs) -> tuple[float, float]:
-    """Return where an answer lies between two models, 1 at the one and 0 at the other, and its standard error.
+    """Return where log-probabilities lie between two models, 1 at ``own`` and 0 at ``other``, and the standard error.
 
-    It is the projection on their difference, so that rounding, which is in no direction, averages out over the tokens.
-    Of equal models the answer lies in the middle, with an infinite error.
+    It is the projection onto their difference, in which rounding, which has no direction, averages out over the tokens.
+    Between equal models it is 0.5, with an infinite error.
     """
     apart = _flat(own) - _flat(other)
     length = float(apart @ apart)
@@ -81,12 +81,12 @@ def place(answered: LogProbs, own: LogProbs, other: LogProbs) -> tuple[float, fl
 
 
 def distance(one: LogProbs, other: LogProbs) -> float:
-    """The mean difference of two models' log-probabilities, in nats a token; of a token, 1 at most."""
+    """The mean absolute difference of log-probabilities, in nats a token; each token counts at most 1."""
     return float(np.minimum(np.abs(_flat(one) - _flat(other)), 1.0).mean())
 
 
 def conversations(rows: Sequence[Row]) -> list[Row]:
-    """The rows to score: the first ones, and of these only different prompts."""
+    """The rows to score: the first ones with different prompts."""
     return list({repr(row["prompt"]): row for row in rows if row.get("prompt")}.values())[:SEQUENCES]
 
 

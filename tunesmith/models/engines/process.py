@@ -20,15 +20,15 @@ from tunesmith.core import cpus
 from tunesmith.core.errors import EngineError
 
 STOP_TIMEOUT = 10.0
-"""Seconds that a server gets to end after SIGTERM, before SIGKILL."""
+"""Seconds between SIGTERM and SIGKILL when a server is stopped."""
 HEALTH_TIMEOUT = 10.0
 """Timeout of a health check, in seconds. A server answers them while it generates, however long that takes."""
 MOST_CHARACTERS = 100
-"""The length of a socket's address, at most; Linux takes 107 bytes."""
+"""Maximum length of a socket's path; Linux allows 107 bytes."""
 KEPT = ("VLLM_CACHE_ROOT", "VLLM_CONFIG_ROOT", "VLLM_CPU_OMP_THREADS_BIND", "VLLM_LOGGING_LEVEL")
-"""The variables of vLLM's that a server inherits."""
+"""The only variables of vLLM that a server inherits."""
 SECRET = ("TOKEN", "SECRET", "PASSWORD", "API_KEY", "ACCESS_KEY")
-"""Parts of the names of variables that a server does not inherit."""
+"""Substrings of the names of variables that a server does not inherit."""
 TIED_PROCESS = """
 import ctypes, os, sys
 parent, ending, *command = sys.argv[1:]
@@ -38,7 +38,7 @@ if tie is not None:  # on Linux
 if os.getppid() == int(parent):  # else the parent was gone before
     os.execv(command[0], command)
 """
-"""A script that runs a command which ends with its parent: with the parent's thread that starts it, to be exact."""
+"""A script that runs a command which ends with its parent: strictly, with the thread that started it."""
 
 
 class ServerProcess:
@@ -58,8 +58,8 @@ class ServerProcess:
         """Start ``command`` in ``folder``, which gets its log.
 
         name: of the server, for errors, whose fix is ``fix``. variables: environment variables beside `environment`.
-        parent_death_signal: what the server gets when its parent is gone. vLLM must be able to end processes of its
-        own.
+        parent_death_signal: the signal that the server gets when its parent is gone. vLLM must be able to end its own
+        child processes.
         """
         self.name, self.socket, self.fix = name, socket, fix
         self.http = httpx2.Client(transport=httpx2.HTTPTransport(uds=str(socket)), base_url="http://engine")
@@ -77,7 +77,7 @@ class ServerProcess:
             )
 
     def wait_until_healthy(self, seconds: float, setting: str) -> None:
-        """Wait until the server answers health checks. Raises EngineError where it ends, or does not in time.
+        """Wait until the server answers health checks. Raises EngineError where it ends, or is not healthy in time.
 
         setting: the param that holds ``seconds``.
         """
@@ -89,7 +89,7 @@ class ServerProcess:
             time.sleep(0.1)
         raise EngineError(
             f"{self.name} does not answer after {seconds:g} s; its last lines:\n{self.tail()}",
-            fix=f"raise {setting} in params.yaml, or find out what keeps it busy",
+            fix=f"raise {setting} in params.yaml, or find out what it waits for",
         )
 
     def check_process(self) -> None:
@@ -98,7 +98,7 @@ class ServerProcess:
             raise EngineError(f"{self.name} ended with status {code}; its last lines:\n{self.tail()}", fix=self.fix)
 
     def is_healthy(self) -> bool:
-        """Return whether the server passes a health check in time. A model that no longer generates goes unnoticed."""
+        """Return whether the server passes a health check, which does not notice a model that no longer generates."""
         if not self.socket.exists():
             return False
         try:
@@ -132,7 +132,7 @@ class ServerProcess:
 
 @contextmanager
 def socket_folder(prefix: str) -> Iterator[Path]:
-    """Yield a new folder that is closed to other users and short enough for the address of a socket in it."""
+    """Yield a new folder that is closed to other users, with a path short enough for a socket in it."""
     short = len(tempfile.gettempdir()) + len(prefix) + len("xxxxxxxx/engine.sock") < MOST_CHARACTERS
     with TemporaryDirectory(prefix=prefix, dir=None if short else "/tmp") as folder:
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""What is recorded of the engine that generated: enough to have the same one again."""
+"""The record of the engine that generated: what it takes to have the same one again."""
 
 from typing import TypedDict
 
@@ -10,16 +10,16 @@ class EngineRecord(TypedDict):
     """The vLLM that answered."""
 
     origin: str
-    """How it was named (`Environment.origin`). Of what runs at an address, less is known: the build and the dtype are
-    those of this machine."""
+    """The way it was named (`Environment.origin`). For an address, build and dtype are this machine's: the server's are
+    not known."""
     version: str
     """Its version, such as 0.32.0+cpu."""
     build: str
     """The hardware that it is built for: cuda or cpu."""
     lock_digest: str | None
-    """What pins its libraries (`Environment.lock_digest`)."""
+    """The digest that pins its libraries (`Environment.lock_digest`)."""
     dtype: str
-    """The type of the numbers that it computes with."""
+    """The dtype that it computes in."""
     settings: dict[str, object]
     """The settings of `engine` in params.yaml that change what it computes."""
 
@@ -37,5 +37,5 @@ def record(environment: Environment, settings: Engine, dtype: str) -> EngineReco
 
 
 def name(record: EngineRecord | None) -> str:
-    """Return the engine in words: transformers, where none is recorded."""
+    """Return the engine's name and version for people; transformers where there is no record."""
     return f"vLLM {record['version']}".strip() if record else "transformers"

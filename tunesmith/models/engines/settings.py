@@ -79,13 +79,13 @@ def _is_private(host: str) -> bool:
 def _check_argument(argument: str) -> str:
     option = argument.partition("=")[0].replace("_", "-")
     for ours, reason in OURS.items():
-        if option.startswith("--") and len(option) > 2 and ours.startswith(option):  # vLLM takes beginnings too
+        if option.startswith("--") and len(option) > 2 and ours.startswith(option):  # vLLM accepts abbreviations
             raise ValueError(f"{option} may not be among the arguments: {reason}")
     return argument
 
 
 Argument = Annotated[str, AfterValidator(_check_argument)]
-"""An argument of `vllm serve` that nothing of ours sets."""
+"""An argument of `vllm serve` that is not in `OURS`."""
 
 
 class Engine(Section):
@@ -97,15 +97,15 @@ class Engine(Section):
     image: Annotated[str, AfterValidator(_check_image)] | None = None
     """Image with vLLM, by digest, such as vllm/vllm-openai@sha256:..., which Docker runs."""
     address: Annotated[str, AfterValidator(_check_address)] | None = None
-    """Address of a running `vllm serve` that somebody else keeps, such as http://127.0.0.1:8001."""
+    """Address of a running `vllm serve` that somebody else maintains, such as http://127.0.0.1:8001."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type of the numbers that the engine computes with. auto: that of the weights."""
+    """Dtype that the engine computes in. auto: that of the weights."""
     batch_invariant: bool = False
-    """Whether an answer is the same whatever is generated beside it, which takes longer."""
+    """Whether an answer is independent of what else is generated at the same time, which is slower."""
     gpu_memory_share: float = Field(default=0.85, gt=0, le=0.95)
     """Fraction of the GPU's memory that the engine takes."""
     max_model_len: PositiveInt | None = None
-    """Maximum tokens of a prompt and its answer together. null: as many as the model has."""
+    """Maximum tokens of a prompt and its answer together. null: the model's context, as far as it fits a GPU."""
     start_seconds: PositiveFloat = 600
     """Timeout for the engine to become healthy, in seconds."""
     args: tuple[Argument, ...] = ()
@@ -115,5 +115,5 @@ class Engine(Section):
     def _check_one_place(self) -> Self:
         named = [name for name in ("python", "image", "address") if getattr(self, name) is not None]
         if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} each name an engine, and one is used; keep one of them")
+            raise ValueError(f"{' and '.join(named)} each name an engine; keep one of them")
         return self

@@ -1,4 +1,4 @@
-"""A running vLLM on the weights of a folder, started here for as long as a block runs, or kept by somebody else."""
+"""A running vLLM on the weights of a folder: started here while a block runs, or maintained by somebody else."""
 
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from tunesmith.models.engines.process import ServerProcess, socket_folder
 from tunesmith.models.engines.settings import Engine
 
 WEIGHTS = "weights"
-"""The name that the full weights are asked under."""
+"""The name under which requests reach the full weights."""
 FIX = (
     "fix the error in those lines; where memory is short, end what else runs on the GPU, or set "
     "engine.gpu_memory_share and engine.max_model_len in params.yaml; transformers answers without vLLM "
@@ -25,7 +25,7 @@ FIX = (
 
 @dataclass(frozen=True)
 class Server:
-    """A server of full weights, and of the adapters that are loaded on them. weights: the name of the weights."""
+    """A server of full weights, and of the adapters that are loaded on them. weights: the name of the full weights."""
 
     client: Client
     weights: str
@@ -45,7 +45,7 @@ def running(
 ) -> Iterator[Server]:
     """Serve the weights in a folder while the block runs; the arguments are those of `commands.vllm_serve`.
 
-    Raises EngineError where the server does not start, or ended while it was asked.
+    Raises EngineError where the server does not start, or ends while the block runs.
     """
     if settings.address is not None:
         client = Client(address=settings.address)
@@ -75,12 +75,12 @@ def running(
             process.wait_until_healthy(settings.start_seconds, "engine.start_seconds")
             yield Server(client, WEIGHTS)
         except EngineError as error:
-            process.check_process()  # an engine that is gone says more than a request that failed
+            process.check_process()  # the end of an engine explains more than a failed request
             raise EngineError(f"{error.reason}\nthe last lines of vLLM:\n{process.tail()}", fix=error.fix) from None
         finally:
             client.close()
             process.stop()
-            if environment.origin == "image":  # `docker run`, killed, leaves its container
+            if environment.origin == "image":  # a killed `docker run` leaves its container
                 subprocess.run(
                     ["docker", "rm", "--force", commands.container_name(socket)], capture_output=True, check=False
                 )

@@ -1,4 +1,4 @@
-"""Requests that get an error instead of an answer, and who may ask at all."""
+"""Refusals of requests, and the checks of key, host name and content type that come before an answer."""
 
 import hmac
 from contextlib import suppress
@@ -29,7 +29,7 @@ class RefusalError(Exception):
 
 
 def check_key(request: Request, key: str | None) -> None:
-    """Raise RefusalError where a request does not bring the key; None: none is needed."""
+    """Raise RefusalError where a request does not send the key. key: None where none is needed."""
     if key is None:
         return
     kind, _, given = request.headers.get("authorization", "").partition(" ")
@@ -48,7 +48,7 @@ def check_name(request: Request, settings: Serve) -> None:
 
 
 def check_page(request: Request, settings: Serve) -> None:
-    """Raise RefusalError where a page in a browser asks, which must not reach a server on its reader's machine."""
+    """Raise RefusalError where a web page may be asking: it must not reach a server on its reader's machine."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise RefusalError(415, "send Content-Type: application/json")
     check_name(request, settings)

@@ -1,4 +1,4 @@
-"""The versions that are served at one address, and the request's `model` that names one of them."""
+"""The versions that are served at one address, each chosen by a request's `model`."""
 
 from collections.abc import Sequence
 from typing import TypedDict
@@ -17,7 +17,7 @@ class Model(TypedDict):
 
 
 class Routes:
-    """The proxies of what is served, of which the first answers to the name of the registered model alone."""
+    """The proxies of all served versions; the first also answers to the plain name of the registered model."""
 
     def __init__(self, proxies: Sequence[Proxy]) -> None:
         self.proxies, self.first = proxies, proxies[0]
@@ -33,7 +33,7 @@ class Routes:
                 return upstream
             if proxy.current is None:
                 raise RefusalError(503, proxy.unavailable_reason)
-            # It was switched to another version between the two, and its name with it.
+            # The proxy switched to another version, and so to another name, between the two calls.
 
     def find(self, model: str | None) -> Proxy:
         """Return the proxy of a name. Raises RefusalError where nothing that is served has it."""

@@ -1,8 +1,8 @@
 """One public, OpenAI-compatible address in front of changing engines.
 
 A request goes to the version that is current when it arrives, and stays there to its end; after a switch, new requests
-go to the new version. Only chat/completions and completions are passed on, and of them only what
-`tunesmith.serving.gateway.requests` lists; and an engine's metrics.
+go to the new version. Only chat/completions and completions are passed on, with the fields that
+`tunesmith.serving.gateway.requests` lists, and reads of an engine's metrics.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Gateway:
     """The web application's state: the routes, connections to engines, and the bytes of requests that are arriving."""
 
     def __init__(self, proxies: Sequence[Proxy], settings: Serve, key: str | None = None) -> None:
-        """key: what requests must bring; None: nothing."""
+        """key: the API key that requests must send; None: none."""
         self.routes, self.settings, self._key = Routes(proxies), settings, key
         self._clients: dict[Path, httpx2.AsyncClient] = {}
         self._arriving = 0
@@ -150,13 +150,13 @@ class Gateway:
     async def _answer(self, held: list[Upstream], request: Request, body: bytes, deadline: float) -> Response:
         """Answer a request. held: gets the engine that it is in flight at."""
         reading = partial(asyncio.get_running_loop().run_in_executor, self._reading)
-        asked = await reading(requests.read, ROUTES[request.url.path], body)
-        held.append(upstream := self.routes.acquire(asked.model))
-        await reading(self._fit, asked, upstream)
-        fields = asked.engine_fields() | {"model": upstream.name, "stream": True}
-        if upstream.served["engine"] == "vllm" and (asked.stream_options or not asked.stream):
+        generation = await reading(requests.read, ROUTES[request.url.path], body)
+        held.append(upstream := self.routes.acquire(generation.model))
+        await reading(self._fit, generation, upstream)
+        fields = generation.engine_fields() | {"model": upstream.name, "stream": True}
+        if upstream.served["engine"] == "vllm" and (generation.stream_options or not generation.stream):
             fields["stream_options"] = {"include_usage": True}  # `transformers serve` includes it unasked
-        return await self._send(held, request, fields, asked.stream, deadline)
+        return await self._send(held, request, fields, generation.stream, deadline)
 
     def _begin(self, request: Request) -> None:
         """Count a request that has arrived. Raises RefusalError where too many are being answered."""
@@ -169,20 +169,20 @@ class Gateway:
         for upstream in held:
             upstream.release()
 
-    def _fit(self, asked: Chat | Completion, upstream: Upstream) -> None:
+    def _fit(self, generation: Chat | Completion, upstream: Upstream) -> None:
         """Set the length of an answer, which must fit after its prompt. Raises RequestError."""
-        if isinstance(asked, Chat):
-            requests.check_template_kwargs(asked, upstream.name, upstream.template_kwargs)
+        if isinstance(generation, Chat):
+            requests.check_template_kwargs(generation, upstream.name, upstream.template_kwargs)
         most, context = self.settings.max_new_tokens, upstream.reader.context
-        if asked.max_tokens and asked.max_tokens > most:
-            raise RequestError(f"max_tokens: {asked.max_tokens} is more than {most} (serve.max_new_tokens)")
-        tokens = upstream.reader.count(asked)
+        if generation.max_tokens and generation.max_tokens > most:
+            raise RequestError(f"max_tokens: {generation.max_tokens} is more than {most} (serve.max_new_tokens)")
+        tokens = upstream.reader.count(generation)
         room = context - tokens
-        if room < (asked.max_tokens or 1):
+        if room < (generation.max_tokens or 1):
             raise RequestError(
                 f"the prompt has {tokens} tokens, which leave {max(room, 0)} of the context of {context} for an answer"
             )
-        asked.max_tokens = asked.max_tokens or min(most, room)
+        generation.max_tokens = generation.max_tokens or min(most, room)
 
     async def _send(
         self, held: list[Upstream], request: Request, body: dict[str, Any], stream: bool, deadline: float
@@ -206,7 +206,7 @@ class Gateway:
 
     async def ask_silent_engines(self) -> None:
         """Ask each current engine for a token whenever it has been silent: its health is that it generates."""
-        asked: set[Upstream] = set()
+        pending: set[Upstream] = set()
 
         async def ask(upstream: Upstream) -> None:
             body = {"model": upstream.name, "messages": [{"role": "user", "content": "?"}], "max_tokens": 1}
@@ -217,7 +217,7 @@ class Gateway:
                 )
                 if reply.is_success:
                     upstream.progressed()
-            asked.discard(upstream)
+            pending.discard(upstream)
 
         async with asyncio.TaskGroup() as questions:
             while True:
@@ -225,8 +225,8 @@ class Gateway:
                 for gone in [path for path in self._clients if not path.exists()]:
                     await self._clients.pop(gone).aclose()
                 for current in self.routes.upstreams():
-                    if current not in asked and current.silence() > HEARTBEAT_SECONDS:
-                        asked.add(current)
+                    if current not in pending and current.silence() > HEARTBEAT_SECONDS:
+                        pending.add(current)
                         questions.create_task(ask(current))
 
     def _client(self, upstream: Upstream) -> httpx2.AsyncClient:
@@ -242,7 +242,7 @@ class Gateway:
 def listening(proxies: Sequence[Proxy], settings: Serve, port: int, key: str | None = None) -> Iterator[str]:
     """Answer requests while the block runs, and yield the address; then drain them for up to `Serve.drain_seconds`.
 
-    key: what requests must bring; None: nothing. Raises ServingError where the port is taken.
+    key: the API key that requests must send; None: none. Raises ServingError where the port is taken.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:

@@ -1,9 +1,9 @@
 """The proof that vLLM answers as the policy of this step, before any of its answers counts.
 
 vLLM has answered as the base in place of an adapter, and as another adapter, without an error (see
-`models.engines.identity`). A few conversations are therefore scored under every name that it gets, and by the policy
-here. The answers must be the policy's, and not those of the start, of the weights without an adapter, or of the step
-before.
+`models.engines.identity`). A few conversations are therefore scored by vLLM under every new name, and by the policy in
+this process. The log-probabilities must be the policy's, and not those of its start, of the weights without an adapter,
+or of the step before.
 """
 
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, token_log_probs
 
 SEQUENCES, ANSWER_TOKENS = 8, 32
-"""Conversations that are scored, and the tokens of their answers, at most."""
+"""Maximum number of scored conversations, and of tokens of their answers."""
 POLICY, START, BASE = "this step's policy", "the start", "the weights alone"
 MOVED = 1e-3
 """Nats a token by which a step must move the policy's log-probabilities for vLLM's to be compared with those of the
-step before: rounding alone moves them by more once an adapter changed."""
+step before: once an adapter has changed, rounding alone moves them by more."""
 FOLLOWED = 0.1
-"""The share of the policy's move that vLLM's answers must make too; with the adapter of the step before it is 0."""
+"""The least share of the policy's change that vLLM's must reach; with the adapter of the step before it is 0."""
 REMEDY = (
     "run it again, which goes on from the last checkpoint; if it stays so, set rollouts.engine to transformers, or "
     "take another version of vLLM (`tunesmith engine` shows this one). No answer was used"
@@ -42,19 +42,19 @@ def conversations(policy: OpenModel, rows: Sequence[Row]) -> list[Tokens]:
 
 
 class AdapterProof:
-    """Compares what vLLM gives to ``sequences`` with what the policy gives, which is at its start now."""
+    """Compares vLLM's log-probabilities of ``sequences`` with the policy's. To be made before the first step."""
 
     def __init__(self, policy: OpenModel, sequences: list[Tokens]) -> None:
         self.policy, self.sequences = policy, sequences
         self._others = {START: self._score()}
         assert isinstance(policy.model, PeftModel)
-        if not weights.is_on_changed_weights(policy.model):  # else the weights alone are nobody's
+        if not weights.is_on_changed_weights(policy.model):  # else the weights without the adapter are no model
             with policy.model.disable_adapter():
                 self._others[BASE] = self._score()
         self._before: tuple[LogProbs, LogProbs] | None = None
 
     def check(self, answered: LogProbs) -> float:
-        """The difference of vLLM and the policy as it is now, in nats a token.
+        """The difference of vLLM from the current policy, in nats a token.
 
         answered: the log-probability of every token of every sequence but its first. Raises EngineError where they are
         another model's.

@@ -1,4 +1,4 @@
-"""The policy on vLLM: each step's adapter is saved, loaded under a name of its own, proved, asked, and unloaded."""
+"""The policy on vLLM: each step's adapter is saved, loaded under a name of its own, proved, used, and unloaded."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,33 +20,33 @@ from tunesmith.models.log_probs import Tokens
 from tunesmith.training.objectives.adapter_proof import AdapterProof
 
 PROBE = 0
-"""The draw of the probe; that of step n of a training is n + 1."""
+"""The draw number of the probe; that of step n of a training is n + 1."""
 DRAWS, PROMPTS = 2**20, 2**20
-"""The draws of a training, and the prompts of a draw, at most: each prompt has a seed of its own."""
+"""Maximum draws of a training, and prompts of a draw: each prompt has a seed of its own."""
 SEEDS = 2**22
-"""The seeds of trainings that give different answers: vLLM's seeds have 63 bits."""
+"""Number of different seeds of trainings: vLLM's seeds have 63 bits."""
 
 
 class EnginePolicy:
-    """A policy that is trained here and asked on vLLM, whose answers are always those of its weights as they are."""
+    """A policy that is trained here and answers on vLLM, always with its current weights."""
 
     def __init__(
         self, server: Server, policy: OpenModel, proof: AdapterProof, folder: Path, *, seed: int, sleeps: bool
     ) -> None:
-        """folder: for adapters, seen by the server too. sleeps: whether the server gives the GPU's memory back whenever
-        it has answered, for the training that takes turns with it.
+        """folder: for adapters; the server can read it too. sleeps: whether the server frees the GPU's memory after
+        its answers, for the training that takes turns with it.
         """
         self.server, self.policy, self.proof, self.folder = server, policy, proof, folder
         self.seed, self.sleeps = seed % SEEDS, sleeps
         self.stop_tokens = generation.end_tokens(policy.model, policy.tokenizer)
-        self._numbers, self._prefix = count(), uuid4().hex[:8]  # a server that others share never had the name
+        self._numbers, self._prefix = count(), uuid4().hex[:8]  # names that are new even to a shared server
         self._loaded: tuple[str, dict[str, str]] | None = None
         self._asleep = self._proved = False
 
     def sample(
         self, prompts: Sequence[Tokens], *, draw: int, max_new_tokens: int, temperature: float
     ) -> list[Generated]:
-        """One sampled answer a prompt. draw: its number in this training; the same one draws the same again."""
+        """One sampled answer a prompt. draw: its number in this training; the same number gives the same answers."""
         seed = (self.seed * DRAWS + draw % DRAWS) * PROMPTS
         return self._generate(prompts, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
 
@@ -82,7 +82,7 @@ class EnginePolicy:
 
     @contextmanager
     def _awake(self) -> Iterator[str]:
-        """The name of the policy as it is now, proved; the server has the GPU while the block runs."""
+        """Yield the proved name of the current policy; the server has the GPU while the block runs."""
         client = self.server.client
         if self._asleep:
             _free_gpu()
@@ -94,7 +94,7 @@ class EnginePolicy:
             self._asleep = True
 
     def _prove(self) -> str:
-        """Load the adapter where it changed; prove it where it is new or the server slept. Returns its name."""
+        """Load the adapter if it changed; prove it if it is new or the server slept. Returns its name."""
         client = self.server.client
         digests = weights.digests(self.policy.model, trained=True)
         if self._loaded is None or self._loaded[1] != digests:
@@ -111,11 +111,11 @@ class EnginePolicy:
         return name
 
     def save(self, name: str) -> Path:
-        """The folder, which appears whole, with the adapter as it is now."""
+        """Save the current adapter to a folder, which appears whole, and return it."""
         return save_adapter(self.policy, self.folder / name)
 
     def unload(self) -> None:
-        """Take the adapter off the server, and delete its folder."""
+        """Unload the adapter from the server, and delete its folder."""
         if self._loaded is not None:
             name, self._loaded = self._loaded[0], None
             self.server.client.unload_adapter(name)
@@ -138,6 +138,6 @@ def save_adapter(policy: OpenModel, folder: Path) -> Path:
 
 
 def _free_gpu() -> None:
-    """Return the memory that the training's last step left cached."""
+    """Free the GPU memory that torch cached in the training's last step."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -28,11 +28,11 @@ from tunesmith.training.objectives.engine_policy import EnginePolicy, save_adapt
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 """A folder for each GPU of this machine."""
 SPARE = 0.05
-"""The share of a GPU's memory that stays free for what the training adds to its weights before the engine wakes."""
+"""The share of a GPU's memory kept free for what the training adds to its weights before the engine wakes up."""
 LEAST = 0.1
-"""The share of a GPU's memory below which no engine is started."""
+"""The least share of a GPU's memory that an engine is started with."""
 WHOLE_PROMPTS = ("--no-enable-chunked-prefill",)
-"""For vLLM's build for CPUs (0.32), which ends with an error where a request that has a seed is read in parts."""
+"""For vLLM's build for CPUs (0.32), which fails where the prompt of a request with a seed is computed in chunks."""
 SLEEP = ("--enable-sleep-mode",)
 SLEEP_ROUTES = {"VLLM_SERVER_DEV_MODE": "1"}
 """The variable without which vLLM has no routes for sleep mode."""
@@ -43,7 +43,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 class Chosen:
     """The vLLM of a training.
 
-    gpu: the one that it has alone, as CUDA_VISIBLE_DEVICES names it; None where it shares one, or has none.
+    gpu: its own GPU, as CUDA_VISIBLE_DEVICES names it; None where it shares the training's, or has none.
     """
 
     environment: Environment
@@ -52,7 +52,7 @@ class Chosen:
 
     @property
     def sleeps(self) -> bool:
-        """Whether it gives the GPU back for the steps. A server that somebody else keeps is left awake."""
+        """Whether it frees the GPU for the steps. A server that somebody else maintains is left awake."""
         return self.environment.build == "cuda" and self.gpu is None and self.environment.origin != "address"
 
     @property
@@ -73,23 +73,23 @@ class Chosen:
 def choose(section: str, entry: Online, params: Path) -> Chosen | None:
     """The engine of an entry's rollouts; None where transformers writes them. Called before torch looks for GPUs.
 
-    params: the file with the effective params. With the engine apart, hides its GPU from this process. Raises
-    EngineError where no vLLM is installed, and ResourceError where there are not two GPUs for two.
+    params: the file with the effective params. Where gpus is apart, hides the engine's GPU from this process. Raises
+    EngineError where no vLLM is installed, and ResourceError where gpus is apart without exactly two GPUs.
     """
     if entry.rollouts.engine == "transformers":
         return None
     settings = load(Engine, "engine", path=params)
-    if (found := environment.find(settings)) is None:
+    if (vllm_env := environment.find(settings)) is None:
         raise EngineError(
             f"{section}.rollouts.engine is vllm, and no vLLM is installed",
             fix=f"{environment.HOW_TO_INSTALL}, or name one in `engine` of params.yaml; or set it to transformers",
         )
-    if entry.rollouts.gpus == "shared" or found.origin == "address":
-        return Chosen(found, settings, None)
+    if entry.rollouts.gpus == "shared" or vllm_env.origin == "address":
+        return Chosen(vllm_env, settings, None)
     ours, gpu = apart(visible_gpus(), section)
-    # bitsandbytes had CUDA list the GPUs when it was imported: the first of them is ours, with the variable or without.
+    # Where bitsandbytes' import made CUDA list the GPUs before, this has no effect; the first one is ours either way.
     os.environ[VISIBLE] = ours
-    return Chosen(found, settings, gpu)
+    return Chosen(vllm_env, settings, gpu)
 
 
 def recorded(chosen: Chosen | None, policy: OpenModel) -> EngineRecord | None:
@@ -106,10 +106,10 @@ def visible_gpus() -> list[str]:
 
 
 def apart(gpus: Sequence[str], section: str) -> tuple[str, str]:
-    """The GPU of the training, and that of the engine, which is the last. Raises ResourceError unless there are two."""
+    """The GPU of the training, and that of the engine. Raises ResourceError unless there are exactly two."""
     if len(gpus) < 2:
         raise ResourceError(
-            f"{section}.rollouts.gpus is apart, and {len(gpus) or 'no'} GPU is visible: the engine takes one alone",
+            f"{section}.rollouts.gpus is apart, and {len(gpus) or 'no'} GPU is visible: the engine needs its own",
             fix="set it to shared, or make two visible (CUDA_VISIBLE_DEVICES=0,1)",
         )
     if len(gpus) > 2:
@@ -135,9 +135,9 @@ def check_adapter(section: str, policy: OpenModel) -> None:
 def opened(
     chosen: Chosen | None, policy: OpenModel, entry: Online, section: str, rows: Sequence[Row], held_out: Sequence[Row]
 ) -> Iterator[EnginePolicy | None]:
-    """Serve the policy, which is at its start, while the block runs; None where transformers writes the completions.
+    """Serve the untrained policy while the block runs; yields None where transformers writes the completions.
 
-    rows, held_out: all whose prompts will be answered. Raises EngineError where the server does not start.
+    rows, held_out: all rows whose prompts will be answered. Raises EngineError where the server does not start.
     """
     if chosen is None:
         yield None
@@ -164,7 +164,7 @@ def opened(
             try:
                 yield engine
             finally:
-                with suppress(EngineError):  # of a server that somebody else keeps; ours ends
+                with suppress(EngineError):  # ours ends anyway; this is for a server that somebody else maintains
                     engine.unload()
 
 
@@ -174,14 +174,14 @@ def dtype_of(policy: OpenModel) -> str:
 
 
 def _context(policy: OpenModel, entry: Online, rows: Sequence[Row], proof: AdapterProof) -> int:
-    """The tokens of the longest prompt and answer, and one more, which is asked for where a conversation is scored."""
+    """The tokens of the longest prompt and answer, and one more, which vLLM generates when it scores."""
     prompts = [chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools")) for row in rows]
     longest = max(map(len, prompts)) + entry.max_new_tokens
     return max(longest, *map(len, proof.sequences)) + 1
 
 
 def _share(settings: Engine) -> float:
-    """The share of the GPU's memory for an engine beside the policy's weights, at most as much as params.yaml says.
+    """The share of the GPU's memory for an engine beside the policy's weights, up to `Engine.gpu_memory_share`.
 
     Raises ResourceError where that is too little.
     """

@@ -28,7 +28,7 @@ from tunesmith.training.spec import LargestStep
 from tunesmith.training.trainer_config import common
 
 AGREEING, AGREEING_TOKENS = 8, 32
-"""The prompts whose completions are compared, and the tokens of each, at most."""
+"""Maximum number of prompts whose completions are compared, and of tokens of each."""
 DISAGREEMENT = 0.1
 """Nats a token. Rounding to bfloat16 makes about 0.01 of difference, another adapter or template more than 0.5."""
 
@@ -109,7 +109,7 @@ def batchable(online: Online, longest_prompt: int) -> Batchable:
 def check_agreement(policy: OpenModel, rows: list[Row], online: Online, engine: EnginePolicy | None = None) -> float:
     """The difference between generation and training in the log-probability of a completion, in nats a token.
 
-    engine: generates where it is not None. Raises TrainingError where the difference is more than noise: the policy
+    engine: vLLM, where it generates. Raises TrainingError where the difference is more than noise: the policy
     would then learn from answers that it did not give.
     """
     prompts = [chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools")) for row in rows[:AGREEING]]
@@ -143,8 +143,8 @@ def validation(
 ) -> Callable[[], Graded] | None:
     """A function that measures the mean reward of greedy answers to held-out prompts; None without prompts.
 
-    reward: the rewards of one answer to each row; None for an answer that cannot be graded. engine: answers where it is
-    not None.
+    reward: the rewards of one answer to each row; None for an answer that cannot be graded. engine: vLLM, where it
+    answers.
     """
     if not rows:
         return None
@@ -198,7 +198,7 @@ class Rollouts:
     processing_class: Any
     state: Any
     engine: EnginePolicy | None = None
-    """Writes the completions where it is not None."""
+    """The vLLM that writes the completions; None where transformers does."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[Tokens], None, dict[str, Any]]:
         return [chat.encode_prompt(self.processing_class, *json.loads(prompt)) for prompt in prompts], None, {}
