@@ -70,6 +70,36 @@ def test_a_new_champion_is_loaded_beside_the_old_one_which_is_unloaded_after_its
     assert list(model_cache.private_root().iterdir()) == []
 
 
+def test_requests_that_outlast_the_drain_keep_their_version_loaded(
+    registry: Registry,
+    supervisor: Supervisor,
+    client: openai.OpenAI,
+    tmp_path: Path,
+    log: list[str],
+) -> None:
+    gate = tmp_path / "gate"
+    register_champion(registry, "first", {"otherwise": "one two", "gate": str(gate)}, Adapter())
+    supervisor.settings = supervisor.settings.model_copy(update={"drain_seconds": 0.2})
+    supervisor.start("@champion")
+    engine = current(supervisor)
+    stream = client.chat.completions.create(model=NAME, messages=MESSAGES, stream=True)
+    words = [next(stream).choices[0].delta.content]
+    register_champion(registry, "second", adapter=Adapter())
+    supervisor.poll()
+    assert ask(client) == (f"{NAME}@2", "second")
+    assert names(engine) == ["base", f"{NAME}@1", f"{NAME}@2"]
+    assert any("1 requests to" in line and "stays loaded" in line for line in log)
+    gate.touch()
+    words += [chunk.choices[0].delta.content or "" for chunk in stream]
+    assert "".join(word or "" for word in words) == "one two"
+
+    def unloaded() -> bool:
+        supervisor.poll()
+        return names(engine) == ["base", f"{NAME}@2"]
+
+    wait_until(unloaded)
+
+
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [(BASE_ANSWERS, "answered as by the base"), ({"dies": "its rank is too high"}, "its rank is too high")],

@@ -102,7 +102,7 @@ def test_only_an_engine_of_ours_on_the_same_gpu_sleeps(chosen: Chosen, sleeps: b
     [
         (CUDA, None, ("--enable-sleep-mode",), {"VLLM_SERVER_DEV_MODE": "1"}),
         (CUDA, "1", (), {"CUDA_VISIBLE_DEVICES": "1"}),
-        (CPU, None, ("--no-enable-chunked-prefill",), {}),
+        (CPU, None, (), {}),
     ],
 )
 def test_the_server_is_started_for_one_adapter_and_for_the_longest_answer(

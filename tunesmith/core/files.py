@@ -11,9 +11,11 @@ import os
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from tunesmith.core import layout
 from tunesmith.core.errors import BusyError
@@ -60,12 +62,21 @@ def only_writer(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            lock.seek(0)
-            raise _busy(path, lock.read(100).strip()) from None
+            raise _busy(path, _holder(lock)) from None
         lock.truncate(0)
         lock.write(_this_process())
         lock.flush()
         yield
+
+
+def _holder(lock: TextIO) -> str:
+    """The process that holds a lock, by `_this_process`; empty where it did not write its ID within a second."""
+    for _ in range(20):
+        lock.seek(0)
+        if holder := lock.read(100).strip():
+            return holder
+        time.sleep(0.05)
+    return ""
 
 
 def _this_process() -> str:

@@ -63,13 +63,17 @@ class Deployment:
             )
 
     def drain(self, seconds: float) -> int:
-        """Stop after the last request, or after ``seconds``. Returns how many requests were cut off."""
+        """Stop after the last request, or after ``seconds``. Returns the number of requests that are not answered.
+
+        On an engine that others use these go on, and the version stays loaded.
+        """
         deadline = time.monotonic() + seconds
         while self.upstream.in_flight and time.monotonic() < deadline:
             time.sleep(0.05)
-        lost = self.upstream.in_flight
-        self.stop()
-        return lost
+        left = self.upstream.in_flight
+        if not left or not self.engine.is_shared:
+            self.stop()
+        return left
 
     def stop(self) -> None:
         """Unload the version at once, or stop its engine where that has no other."""

@@ -72,6 +72,11 @@ class Engine:
     """Whether it ended or was killed."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whether it answers as several versions."""
+        return len(self.versions) > 1
+
+    @property
     def deployments(self) -> int:
         """The number of deployments of all versions."""
         return sum(loaded.deployments for loaded in self.versions.values())
@@ -109,10 +114,10 @@ class Engine:
     @contextmanager
     def adapter(self, name: str, folder: Path) -> Iterator[None]:
         """Load an adapter under ``name``, and unload it when the block ends. Raises EngineError."""
-        self.client.load_adapter(name, folder)
         try:
+            self.client.load_adapter(name, folder)
             yield
-        finally:
+        finally:  # also of a load that failed by its timeout, and may have ended since
             with suppress(EngineError):  # the engine is gone, or will drop it for another
                 self.client.unload_adapter(name)
 
@@ -129,6 +134,10 @@ class Engine:
 
         name: the version to ask. template_kwargs: values for variables of the chat template, where not its own.
         """
+        if tools and self.kind == "vllm":  # which takes calls out of an answer, and refuses tools without a parser
+            tokens = self.reader.encode(prompt, tools, template_kwargs)
+            [generated] = self.client.generate(name, [tokens], max_new_tokens=max_new_tokens, stop_tokens=[])
+            return self.reader.decode(generated.tokens)
         request = {"model": name, "messages": list(map(_as_sent, prompt)), "max_tokens": max_new_tokens}
         request["temperature"] = 0
         if tools:
@@ -141,7 +150,8 @@ class Engine:
             if answered["model"] != name:
                 raise ValueError(f"it answered as {answered['model']}")
             message = answered["choices"][0]["message"]
-            return f"{message.get('reasoning_content') or ''} {message.get('content') or ''}".strip()
+            reasoning = message.get("reasoning") or message.get("reasoning_content") or ""  # vLLM, transformers
+            return f"{reasoning} {message.get('content') or ''}".strip()
         except (httpx2.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
             self.check_process()
             raise EngineError(

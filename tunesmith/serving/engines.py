@@ -115,7 +115,7 @@ class Engines:
         return Loads(digest, candidate.served.full_weights, served.dtype, _renders(candidate), adapters)
 
     def _stop_unused(self, engine: Engine) -> None:
-        if not engine.versions:
+        if not engine.versions and engine in self.running:  # one that died while it loaded is removed already
             self.running.remove(engine)
             engine.stop()
 

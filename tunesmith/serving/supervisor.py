@@ -88,6 +88,10 @@ class Supervisor:
         """The hash of the ledger entry whose champion is served, or was refused."""
         self._recent_digests: list[str] = []
         """The digests of the previous deployment, if any, and of the current one."""
+        self._died_for: str | None = None
+        """The hash of the ledger entry during whose start the engine of others ended."""
+        self._leaving: list[Deployment] = []
+        """Versions that get no new requests, and stay loaded on an engine of others for those in flight."""
         self._prune_due = False
         """Whether the cache is to be pruned, because another model took over."""
 
@@ -141,6 +145,7 @@ class Supervisor:
         """Restart a dead engine, follow the champion, prune the cache. Raises nothing; failed steps are retried."""
         self._try("restart", self._restart_dead_engine)
         self._try("follow", self._follow_champion)
+        self._try("unload", self._unload_idle)
         self._try("prune", self._prune_cache)
 
     def _try(self, name: str, step: Callable[[], None]) -> None:
@@ -166,6 +171,8 @@ class Supervisor:
         """Stop the engine, if one runs."""
         if isinstance(self.state, Serving):
             self.state.deployment.stop()
+        while self._leaving:
+            self._leaving.pop().stop()
         self.state = Waiting()
 
     def _restart_dead_engine(self) -> None:
@@ -202,15 +209,19 @@ class Supervisor:
         if current is None or (current.version, current.digest) != (head.version, head.digest):
             if self._pending != head:
                 self.log(f"new champion: version {head.version} ({head.model})")
-            self._pending = head
+            self._pending, shared = head, None
             try:
                 with self._start_backoff.attempt(head.hash):
                     candidate = attended(lambda: self._fetch(head.version, head.digest), self._attend())
                     self._make_room(candidate)
+                    shared = self.engines.shared(candidate)
                     champion = deployment.start(candidate, self.engines, self._attend())
             except TRANSIENT:
                 raise  # retried at a later poll
             except Exception as error:  # any other failure is final, and must not end the current deployment
+                if shared and shared.failed and self._died_for != head.hash:
+                    self._died_for = head.hash  # not by the champion's fault, it may be: it has one more try
+                    raise
                 reason = error_message(error)
                 self._settled_hash, self._pending = head.hash, None
                 self.proxy.failed = {"version": head.version, "reason": reason}
@@ -290,8 +301,19 @@ class Supervisor:
 
     def _drain(self, previous: Deployment) -> None:
         """Stop a deployment that gets no new requests, after its last one or `Serve.drain_seconds`."""
-        if lost := previous.drain(self.settings.drain_seconds):
-            self.log(f"{lost} requests to {previous.upstream.name} were cut off (serve.drain_seconds)")
+        if not (left := previous.drain(self.settings.drain_seconds)):
+            return
+        if previous.engine.is_shared:
+            self._leaving.append(previous)
+            self.log(f"{left} requests to {previous.upstream.name} go on; it stays loaded for them")
+        else:
+            self.log(f"{left} requests to {previous.upstream.name} were cut off (serve.drain_seconds)")
+
+    def _unload_idle(self) -> None:
+        """Stop the versions that answered further requests after `Serve.drain_seconds`, once there are none."""
+        for deployment_ in [each for each in self._leaving if not each.upstream.in_flight or each.engine.failed]:
+            self._leaving.remove(deployment_)
+            deployment_.stop()
 
     @property
     def _serving(self) -> str:

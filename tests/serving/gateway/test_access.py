@@ -71,6 +71,46 @@ def test_health_needs_no_key(url: str) -> None:
     assert asked(url, None, "/health").json()["aliases"]["calculator@canary"]["engine"] == "transformers"
 
 
+def test_health_shows_messages_to_those_with_the_key_alone(url: str, proxies: list[Proxy]) -> None:
+    proxies[1].failed = {"version": "7", "reason": "expected 'a secret answer'"}
+    proxies[1].retrying = ["/home/me/model: gone"]
+    proxies[1].switch(None, "the prompt 'a secret question' was answered by the base")
+    stranger, holder = asked(url, None, "/health"), asked(url, f"Bearer {KEY}", "/health")
+    assert "secret" not in stranger.text
+    assert "/home" not in stranger.text
+    assert stranger.json()["aliases"]["calculator@canary"]["failed"]["version"] == "7"
+    assert holder.json()["aliases"]["calculator@canary"]["failed"]["reason"] == "expected 'a secret answer'"
+
+
+@pytest.mark.parametrize(
+    ("host", "key_variable", "name", "status"),
+    [
+        ("0.0.0.0", None, "evil.example", 421),
+        ("0.0.0.0", None, "10.0.0.7", 200),
+        ("0.0.0.0", None, "localhost", 200),
+        ("0.0.0.0", None, "models.example", 200),
+        ("0.0.0.0", "SERVE_KEY", "evil.example", 200),
+        ("127.0.0.1", None, "10.0.0.7", 421),
+        ("127.0.0.1", "SERVE_KEY", "evil.example", 421),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
+def test_without_a_key_no_name_that_a_page_could_be_given_is_answered(
+    proxies: list[Proxy], host: str, key_variable: str | None, name: str, status: int, path: str
+) -> None:
+    changes = {"host": host, "api_key_variable": key_variable, "names": ("models.example",)}
+    with listening(proxies, SETTINGS.model_copy(update=changes), 0, None) as url:
+        port = url.rpartition(":")[2]
+        reply = httpx2.request(
+            "GET" if path == "/v1/models" else "POST",
+            f"http://127.0.0.1:{port}{path}",
+            headers={"Host": f"{name}:{port}"},
+            json=None if path == "/v1/models" else {"messages": MESSAGES},
+            trust_env=False,
+        )
+    assert reply.status_code == status
+
+
 @pytest.mark.parametrize("url", ["sk-ascii"], indirect=True)
 def test_the_client_of_openai_brings_the_key_and_shows_its_absence(url: str) -> None:
     with openai.OpenAI(base_url=f"{url}/v1", api_key="sk-ascii", max_retries=0) as client:

@@ -3,11 +3,12 @@
 Nothing is rendered or tokenized by the server, so that prompts are those of `models.chat`, to the token.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import Condition
 from typing import Any, TypeVar
 
 import httpx2
@@ -18,6 +19,8 @@ Tokens = list[int]
 Answer = TypeVar("Answer")
 IN_FLIGHT = 256
 """Maximum number of prompts in flight at a server, over all threads: as many as vLLM computes together."""
+NEUTRAL = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Settings that a server may otherwise take from the base's generation config."""
 REQUEST_PROMPTS = 16
 """Maximum number of prompts in a request. Progress and failures are reported per request."""
 
@@ -53,7 +56,7 @@ class Client:
         limits = httpx2.Limits(max_connections=None)
         transport = httpx2.HTTPTransport(uds=str(socket) if socket else None, limits=limits)
         self._http = httpx2.Client(transport=transport, base_url=address, timeout=httpx2.Timeout(timeout, connect=10))
-        self._free = BoundedSemaphore(IN_FLIGHT // REQUEST_PROMPTS)  # requests wait here, before their timeout
+        self._in_flight, self._freed = 0, Condition()
         self.on_answers: Callable[[int], object] = lambda count: None
         """Called after each request, with the number of prompts that it answered or scored."""
 
@@ -83,6 +86,7 @@ class Client:
             "temperature": temperature,
             "stop_token_ids": list(stop_tokens),
             "logprobs": 0,
+            **NEUTRAL,
             **sampling,
         }
         size = 1 if seed is not None else min(REQUEST_PROMPTS, in_flight)
@@ -143,13 +147,27 @@ class Client:
         """All answers, from requests of ``size`` prompts each. ask: takes the index of a request's first prompt."""
 
         def ask_when_free(begin: int) -> list[Answer]:
-            with self._free:
+            prompts = min(size, count - begin)
+            with self._taking(prompts):
                 answers = ask(begin)
-            self.on_answers(len(answers))
+            self.on_answers(prompts)
             return answers
 
         with ThreadPoolExecutor(max(1, in_flight // size)) as pool:
             return [answer for answers in pool.map(ask_when_free, range(0, count, size)) for answer in answers]
+
+    @contextmanager
+    def _taking(self, prompts: int) -> Iterator[None]:
+        """Wait for places among `IN_FLIGHT`, so that a request does not spend its timeout waiting at the server."""
+        with self._freed:
+            self._freed.wait_for(lambda: self._in_flight + prompts <= IN_FLIGHT)
+            self._in_flight += prompts
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._in_flight -= prompts
+                self._freed.notify_all()
 
     def _complete(self, model: str, prompts: Sequence[Tokens], settings: dict[str, object]) -> list[dict[str, Any]]:
         """The choices of a completion, one a prompt, in their order."""

@@ -19,6 +19,8 @@ machine's memory."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ADAPTERS_AT_ONCE = 8
 """Maximum number of adapters in the GPU's memory; further ones wait in the machine's memory."""
+WHOLE_PROMPTS = ["--no-enable-chunked-prefill"]
+"""For vLLM's build for CPUs (0.32), which fails where the prompt of a request with a seed is computed in chunks."""
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -79,6 +81,8 @@ def vllm_serve(
     command += ["--generation-config", "vllm", "--logprobs-mode", "processed_logprobs"]
     if environment.build == "cuda":
         command += ["--gpu-memory-utilization", f"{settings.gpu_memory_share:g}"]
+    else:
+        command += WHOLE_PROMPTS
     if adapters:
         command += ["--enable-lora", "--max-lora-rank", str(adapters.max_rank)]
         at_once = min(adapters.count, ADAPTERS_AT_ONCE)

@@ -35,6 +35,8 @@ OURS = {
     "--worker-extension-cls": "code of others is never run",
     "--logits-processors": "code of others is never run",
     "--load-format": "weights are safetensors, which hold no code",
+    "--quantization": "a model is as its folder says",
+    "--default-chat-template-kwargs": "the chat template has the values of the evaluation",
     "--hf-overrides": "a model is as its folder says",
     "--hf-config-path": "a model is as its folder says",
     "--tokenizer-mode": "the tokenizer is the model's own",
@@ -77,7 +79,8 @@ def _is_private(host: str) -> bool:
 
 
 def _check_argument(argument: str) -> str:
-    option = argument.partition("=")[0].replace("_", "-")
+    option = argument.partition("=")[0].partition(".")[0].replace("_", "-")  # --a.b sets b of --a
+    option = f"--{option.removeprefix('--no-')}" if option.startswith("--no-") else option
     for ours, reason in OURS.items():
         if option.startswith("--") and len(option) > 2 and ours.startswith(option):  # vLLM accepts abbreviations
             raise ValueError(f"{option} may not be among the arguments: {reason}")

@@ -8,7 +8,9 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from tunesmith.models import chat_template
+from tunesmith.core.params import TemplateKwargs
+from tunesmith.core.ready_rows import Message, Tool
+from tunesmith.models import chat, chat_template
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
 from tunesmith.serving.gateway.requests import Chat, Completion, RequestError, for_template
@@ -48,6 +50,17 @@ class PromptReader:
             raise
         except Exception as error:  # a template may raise anything for a conversation that it cannot write
             raise RequestError(f"messages: the chat template cannot write them: {error}") from None
+
+    def encode(
+        self, prompt: list[Message], tools: list[Tool] | None, template_kwargs: TemplateKwargs | None
+    ) -> list[int]:
+        """Return a prompt as token ids, as in the evaluation. template_kwargs: where not the template's own."""
+        tokenizer = chat_template.with_kwargs(self.tokenizer, template_kwargs or {})
+        return chat.encode_prompt(tokenizer, prompt, tools)
+
+    def decode(self, tokens: list[int]) -> str:
+        """Return an answer as text, without special tokens."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _refuse_control_tokens(self, place: str, value: Any) -> None:
         """Raise RequestError for a text with a control token, in any spelling that the tokenizer reads as one."""

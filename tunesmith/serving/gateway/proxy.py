@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol, TypedDict
 
 from tunesmith.core.params import TemplateKwargs
+from tunesmith.core.ready_rows import Message, Tool
 from tunesmith.serving.gateway.requests import Chat, Completion
 
 
@@ -73,6 +74,12 @@ class Reader(Protocol):
     context: int
 
     def count(self, request: Chat | Completion) -> int: ...
+
+    def encode(
+        self, prompt: list[Message], tools: list[Tool] | None, template_kwargs: TemplateKwargs | None
+    ) -> list[int]: ...
+
+    def decode(self, tokens: list[int]) -> str: ...
 
 
 @dataclass(eq=False)

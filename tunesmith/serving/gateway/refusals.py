@@ -3,11 +3,14 @@
 import hmac
 from contextlib import suppress
 from ipaddress import ip_address
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from tunesmith.serving.settings import Serve
+
+WITHHELD = "shown to requests with the API key, and in the server's log"
 
 
 class RefusalError(Exception):
@@ -41,9 +44,13 @@ def check_key(request: Request, key: str | None) -> None:
 
 
 def check_name(request: Request, settings: Serve) -> None:
-    """Raise RefusalError where a loopback address is asked under a name that a web page may have given it."""
+    """Raise RefusalError where an address is asked under a name that a web page may have given it.
+
+    A page can be given a name, and no IP address; with a key, it cannot ask anyway.
+    """
     name = request.url.hostname or ""
-    if is_loopback(settings.host) and not (is_loopback(name) or name in settings.names):
+    numeric = is_loopback(name) if is_loopback(settings.host) else is_address(name)
+    if not (numeric or is_loopback(name) or name in settings.names or _needs_key(settings)):
         raise RefusalError(421, f"{name!r} is no name of this server; serve.names lists those of a proxy in front")
 
 
@@ -54,8 +61,32 @@ def check_page(request: Request, settings: Serve) -> None:
     check_name(request, settings)
 
 
+def _needs_key(settings: Serve) -> bool:
+    return settings.api_key_variable is not None and not is_loopback(settings.host)
+
+
+def is_address(host: str) -> bool:
+    """Return whether a host is an IP address rather than a name."""
+    with suppress(ValueError):
+        return bool(ip_address(host))
+    return False
+
+
 def is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address or name."""
     with suppress(ValueError):
         return ip_address(host).is_loopback
     return host == "localhost"
+
+
+def without_reasons(report: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of /health without messages, which may quote prompts, answers and logs."""
+    shown: dict[str, Any] = {}
+    for name, value in report.items():
+        if isinstance(value, dict):
+            shown[name] = without_reasons(value)
+        elif name in ("reason", "retrying") and value:
+            shown[name] = WITHHELD if name == "reason" else [WITHHELD]
+        else:
+            shown[name] = value
+    return shown

@@ -28,7 +28,7 @@ from tunesmith.core.errors import ServingError
 from tunesmith.serving.gateway import relay, requests
 from tunesmith.serving.gateway.connections import Connection, allow_files
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
-from tunesmith.serving.gateway.refusals import RefusalError, check_key, check_name, check_page
+from tunesmith.serving.gateway.refusals import RefusalError, check_key, check_name, check_page, without_reasons
 from tunesmith.serving.gateway.relay import AnswerError, ClientLeftError, Relay
 from tunesmith.serving.gateway.requests import Chat, Completion, RequestError
 from tunesmith.serving.gateway.routes import Routes
@@ -77,11 +77,17 @@ class Gateway:
             for client in self._clients.values():
                 await client.aclose()
 
-    async def show_health(self, _: Request) -> Response:
+    async def show_health(self, request: Request) -> Response:
+        """Return the state. The reason of a failure, which may quote prompts and logs, is for those with the key."""
         health = self.routes.health()
+        try:
+            check_key(request, self._key)
+        except RefusalError:
+            health = without_reasons(health)
         return JSONResponse(health, 200 if health["status"] == "serving" else 503)
 
     async def list_models(self, request: Request) -> Response:
+        check_name(request, self.settings)
         check_key(request, self._key)
         return JSONResponse({"object": "list", "data": self.routes.models()})
 

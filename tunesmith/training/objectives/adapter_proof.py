@@ -21,11 +21,6 @@ from tunesmith.models.log_probs import Tokens, token_log_probs
 SEQUENCES, ANSWER_TOKENS = 8, 32
 """Maximum number of scored conversations, and of tokens of their answers."""
 POLICY, START, BASE = "this step's policy", "the start", "the weights alone"
-MOVED = 1e-3
-"""Nats a token by which a step must move the policy's log-probabilities for vLLM's to be compared with those of the
-step before: once an adapter has changed, rounding alone moves them by more."""
-FOLLOWED = 0.1
-"""The least share of the policy's change that vLLM's must reach; with the adapter of the step before it is 0."""
 REMEDY = (
     "run it again, which goes on from the last checkpoint; if it stays so, set rollouts.engine to transformers, or "
     "take another version of vLLM (`tunesmith engine` shows this one). No answer was used"
@@ -62,11 +57,16 @@ class AdapterProof:
         ours = self._score()
         difference = identity.check(POLICY, answered, {POLICY: ours, **self._others}, remedy=REMEDY)
         if self._before is not None:
-            moved, followed = identity.distance(ours, self._before[1]), identity.distance(answered, self._before[0])
-            if moved > MOVED and followed < FOLLOWED * moved:
+            answered_before, before = self._before
+            followed = [
+                [now - then + own for now, then, own in zip(*sequences, strict=True)]
+                for sequences in zip(answered, answered_before, before, strict=True)
+            ]  # the policy before the step, moved as vLLM's answers moved
+            side, error = identity.place(followed, ours, before)
+            if side < 0.5 - identity.CERTAIN * error:
                 raise EngineError(
-                    f"vLLM answers as it did before this step, which moved the policy by {moved:.3g} nats a token and "
-                    f"vLLM's answers by {followed:.3g}: it did not take the new adapter",
+                    f"vLLM answers as it did before this step, which moved the policy by "
+                    f"{identity.distance(ours, before):.3g} nats a token: it did not take the new adapter",
                     fix=REMEDY,
                 )
         self._before = answered, ours

@@ -31,8 +31,6 @@ SPARE = 0.05
 """The share of a GPU's memory kept free for what the training adds to its weights before the engine wakes up."""
 LEAST = 0.1
 """The least share of a GPU's memory that an engine is started with."""
-WHOLE_PROMPTS = ("--no-enable-chunked-prefill",)
-"""For vLLM's build for CPUs (0.32), which fails where the prompt of a request with a seed is computed in chunks."""
 SLEEP = ("--enable-sleep-mode",)
 SLEEP_ROUTES = {"VLLM_SERVER_DEV_MODE": "1"}
 """The variable without which vLLM has no routes for sleep mode."""
@@ -58,8 +56,6 @@ class Chosen:
     @property
     def arguments(self) -> tuple[str, ...]:
         """Further arguments of `vllm serve`."""
-        if self.environment.build == "cpu":
-            return WHOLE_PROMPTS
         return SLEEP if self.sleeps else ()
 
     @property
@@ -84,12 +80,29 @@ def choose(section: str, entry: Online, params: Path) -> Chosen | None:
             f"{section}.rollouts.engine is vllm, and no vLLM is installed",
             fix=f"{environment.HOW_TO_INSTALL}, or name one in `engine` of params.yaml; or set it to transformers",
         )
-    if entry.rollouts.gpus == "shared" or vllm_env.origin == "address":
+    if vllm_env.origin == "address":
+        _check_address(section, entry)
+    if entry.rollouts.gpus == "shared":
         return Chosen(vllm_env, settings, None)
     ours, gpu = apart(visible_gpus(), section)
     # Where bitsandbytes' import made CUDA list the GPUs before, this has no effect; the first one is ours either way.
     os.environ[VISIBLE] = ours
     return Chosen(vllm_env, settings, gpu)
+
+
+def _check_address(section: str, entry: Online) -> None:
+    """Raise ParamsError for what a server that somebody else keeps cannot do for a training."""
+    if entry.temperature != 1.0:
+        raise ParamsError(
+            f"{section}.temperature is {entry.temperature:g}, and engine.address names a server that may give "
+            "log-probabilities from before the temperature",
+            fix="set it to 1, or let `engine` name no address: one that is started here gives those of the draw",
+        )
+    if entry.rollouts.gpus == "apart":
+        raise ParamsError(
+            f"{section}.rollouts.gpus is apart, and engine.address names a server whose GPU is chosen where it runs",
+            fix="leave rollouts.gpus out",
+        )
 
 
 def recorded(chosen: Chosen | None, policy: OpenModel) -> EngineRecord | None:
