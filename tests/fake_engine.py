@@ -7,11 +7,13 @@ answers to.
 
 SCRIPT is a JSON file: {"answers": {prompt: answer}, "otherwise": the answer to other prompts, "gate": a file that a
 streamed answer waits for after its first word, "raw": whether the answer is the data of a stream, "received", "left":
-lists for the bodies of requests and for writes to clients that have left, "hangs": whether it never answers, "sick": a
-file that makes health checks fail while it exists, "dies": an error to exit with instead of starting or loading}.
+lists for the bodies of requests and for writes to clients that have left, "hangs": whether it never answers, "kills":
+files each of which ends the engine once that loads it as an adapter, "sick": a file that makes health checks fail
+while it exists, "dies": an error to exit with instead of starting or loading}.
 """
 
 import json
+import os
 import re
 import sys
 import time
@@ -73,6 +75,9 @@ def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStrea
             own = json.loads((folder / "answers.json").read_text())
             if "dies" in own or adapter in scripts:
                 return self.reply(400, {"message": own.get("dies", "loaded already")})
+            for deaths in filter(Path.exists, map(Path, own.get("kills", []))):
+                deaths.unlink()
+                os._exit(1)
             scripts[adapter] = own
             return self.reply(200, {})
 

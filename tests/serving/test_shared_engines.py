@@ -128,6 +128,32 @@ def test_an_adapter_that_fails_is_unloaded_and_the_old_one_goes_on_serving(
     assert current(supervisor) is engine
 
 
+@pytest.mark.parametrize(("deaths", "served"), [(1, "2"), (2, "1")], ids=["once", "again"])
+def test_a_champion_during_whose_load_the_engine_ends_has_one_more_try(
+    registry: Registry, supervisor: Supervisor, proxy: Proxy, tmp_path: Path, deaths: int, served: str
+) -> None:
+    register_champion(registry, "first", adapter=Adapter())
+    supervisor.start("@champion")
+    kills = [tmp_path / str(number) for number in range(deaths)]
+    for each in kills:
+        each.touch()
+    register_champion(registry, "second", {"kills": list(map(str, kills)), "otherwise": "second"}, Adapter())
+
+    def settled() -> bool:
+        supervisor.poll()
+        deployed = supervisor.deployment
+        return deployed is not None and (deployed.candidate.version == "2" or proxy.failed is not None)
+
+    wait_until(settled)
+    wait_until(lambda: supervisor.poll() or supervisor.deployment is not None)
+    assert not any(each.exists() for each in kills)
+    assert supervisor.deployment
+    assert supervisor.deployment.candidate.version == served
+    assert (proxy.failed is not None) == (served == "1")
+    if proxy.failed:
+        assert "vLLM gave no answer" in proxy.failed["reason"]
+
+
 @pytest.mark.parametrize(
     "second",
     [

@@ -1,6 +1,7 @@
 """A running engine: a server of full weights in a process of its own, and of the adapters that are loaded on them."""
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -88,6 +89,14 @@ class Engine:
         except EngineError:
             self.failed = True
             raise
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended, or does so within a second, as after its connections broke."""
+        if not self.failed:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.process.wait(1)
+                self.failed = True
+        return self.failed
 
     def kill(self) -> None:
         """End a process that hangs."""

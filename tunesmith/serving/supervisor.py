@@ -219,7 +219,8 @@ class Supervisor:
             except TRANSIENT:
                 raise  # retried at a later poll
             except Exception as error:  # any other failure is final, and must not end the current deployment
-                if shared and shared.failed and self._died_for != head.hash:
+                died = shared and isinstance(error, EngineError) and shared.has_ended()
+                if died and self._died_for != head.hash:
                     self._died_for = head.hash  # not by the champion's fault, it may be: it has one more try
                     raise
                 reason = error_message(error)
