@@ -7,10 +7,12 @@ Needs the models (`dvc repro`), and vLLM: from `tunesmith engine install`, or th
 demo's test prompts of every model by each engine, and prints the number of equal answers, both scores, both times, and
 how far the engines differ about a model in nats a token. `cold-start` prints the seconds from nothing to the first
 answer: of the evaluation of the base and an adapter, against `lm_eval run --model vllm` (which must be installed beside
-vLLM), and of `tunesmith serve` with a registered adapter, against `vllm serve`.
+vLLM), and of `tunesmith serve` with a registered adapter, against `vllm serve`. For the former, params.yaml must name
+the same vLLM: `engine: {python: PYTHON}`, `serve: {engine: vllm, max_model_len: 2048}`.
 """
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -34,7 +36,7 @@ from tunesmith.models import device, loading
 from tunesmith.models.engines import environment
 from tunesmith.models.engines.settings import Engine
 
-MODELS, ROWS = Path("models"), Path("data/ready/demo/test.jsonl")
+MODELS, REGISTERED, ROWS = Path("models"), Path("reports/registered"), Path("data/ready/demo/test.jsonl")
 MAX_NEW_TOKENS = 32
 START_SECONDS = 1200
 
@@ -94,7 +96,7 @@ def cold_start(name: str, engine: Engine) -> None:
     sides = {
         "evaluation, ours": lambda: first_answers(name, engine),
         "evaluation, lm_eval --model vllm": lambda: lm_eval(name, python),
-        "serving, tunesmith serve": lambda: tunesmith_serve(name, engine),
+        "serving, tunesmith serve": lambda: tunesmith_serve(name),
         "serving, vllm serve": lambda: vllm_serve(name, python),
     }
     for side, measure in sides.items():
@@ -124,11 +126,9 @@ def lm_eval(name: str, python: str) -> None:
             subprocess.run(command, check=True, capture_output=True, env=variables())
 
 
-def tunesmith_serve(name: str, engine: Engine) -> None:
-    version = next(
-        line.split()[0] for line in run("tunesmith", "history").splitlines() if line.strip() and name in line
-    )
-    with started(["tunesmith", "serve", version, "--port", "8123"]):
+def tunesmith_serve(name: str) -> None:
+    record = json.loads((REGISTERED / name / "registration.json").read_text())
+    with started(["tunesmith", "serve", record["version"], "--port", "8123"]):
         first_chat("http://127.0.0.1:8123", None)
 
 
@@ -163,10 +163,6 @@ def started(command: list[str]) -> Iterator[None]:
         finally:
             os.killpg(process.pid, signal.SIGINT)
             process.wait()
-
-
-def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def variables() -> dict[str, str]:
