@@ -3,7 +3,6 @@
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -246,11 +245,11 @@ def test_answers_are_graded_in_the_main_thread(
 def test_an_error_ends_the_evaluation_at_once(
     project: Path, asked_of: Callable[..., FakeVllm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server, asked, answering = asked_of(), list[str](), threading.Event()
+    server, answered, answering = asked_of(), list[str](), threading.Event()
 
     def complete(self: Served, *_: Any) -> Any:
-        asked.append(self.name)
-        answering.wait(20)  # as a server that is busy for hours
+        answering.wait(120)  # as a server that is busy for hours
+        answered.append(self.name)
         raise EngineError("the server is gone", fix="none")
 
     def fail(*_: Any) -> Any:
@@ -259,10 +258,9 @@ def test_an_error_ends_the_evaluation_at_once(
     monkeypatch.setattr(Served, "complete", complete)
     monkeypatch.setattr(Served, "log_probs", fail)
     change(project, evaluate={"suites": {name: SUITES[name] for name in ("pairs", "arithmetic")}})
-    began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         stage.main([])
-    assert time.monotonic() - began < 15
+    assert not answered
     answering.set()
     assert not list(Path("reports/evaluation").glob("*/metrics.json"))
     assert {path for path, _ in server.asked} >= {"/v1/unload_lora_adapter"}
