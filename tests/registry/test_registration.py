@@ -49,6 +49,45 @@ def test_a_changed_folder_is_not_registered(registry: Registry, project: Path) -
     assert registry.versions(NAME) == []
 
 
+def test_files_that_another_process_is_writing_are_read_again(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, reads = versions.fetch, list[str]()
+    monkeypatch.setattr(registration, "REREAD_PAUSES", (0.0, 0.0))
+
+    def fetch(registry: Registry, name: str, version: versions.Version, *rest: Any) -> versions.VersionFiles:
+        reads.append(version.number)
+        stored = Path(version.source) / "model" / "manifest.json"
+        text = stored.read_text()
+        if len(reads) == 1:
+            stored.write_text("")  # as where a copy over it has begun
+        try:
+            return whole(registry, name, version, *rest)
+        finally:
+            stored.write_text(text)
+
+    monkeypatch.setattr(versions, "fetch", fetch)
+    assert register(registry, folder(project)) == "1"
+    assert reads == ["to be made", "to be made"]
+
+
+def test_an_upload_that_stays_damaged_is_not_registered(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "REREAD_PAUSES", (0.0, 0.0))
+    upload = registry.upload_model
+
+    def damage(logged: Any, path: Path, into: str | None = None) -> None:
+        upload(logged, path, into) if into else upload(logged, path)
+        for stored in Path(logged.address).rglob("adapter_model.safetensors"):
+            stored.write_bytes(b"other weights")
+
+    monkeypatch.setattr(registry, "upload_model", damage)
+    with pytest.raises(IntegrityError):
+        register(registry, folder(project))
+    assert registry.versions(NAME) == []
+
+
 def test_the_last_evaluation_of_a_model_counts(registry: Registry, project: Path) -> None:
     path = folder(project)
     for outcome in ("pass", "fail"):

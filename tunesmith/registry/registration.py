@@ -35,6 +35,8 @@ from tunesmith.registry.versions import (
     Statement,
 )
 
+REREAD_PAUSES = (0.2, 0.4, 0.8)
+"""Seconds between attempts to read an upload back."""
 PAUSES = (1, 2, 4, 8)
 """Upper bounds of the random pauses, in seconds, between attempts while others register the same model."""
 MODEL_SIGNATURE_FILE = "model.sig"
@@ -165,11 +167,21 @@ def _sign(registry: Registry, folder: Path, claims: Claims, files: Mapping[str, 
 def _check_upload(
     registry: Registry, logged: LoggedModel, claims: Claims, statement: Statement, signing: Signing
 ) -> None:
-    """Read the model and its evidence back. Raises IntegrityError where they are not the ones that were signed."""
+    """Read the model and its evidence back. Raises IntegrityError where they are not the ones that were signed.
+
+    They are read again before that: another process that registers the same model may be writing the same files.
+    """
     tags = {MODEL_TAG: claims["model"], DIGEST_TAG: claims["digest"], STATEMENT_TAG: statement.id}
-    with download_folder() as scratch:
-        planned = Version("to be made", claims["run"], tags, logged.address)
-        versions.fetch(registry, claims["of"], planned, Path(scratch), signing, None)
+    planned = Version("to be made", claims["run"], tags, logged.address)
+    for pause in (*REREAD_PAUSES, None):
+        try:
+            with download_folder() as scratch:
+                versions.fetch(registry, claims["of"], planned, Path(scratch), signing, None)
+            return
+        except IntegrityError:
+            if pause is None:
+                raise
+            time.sleep(pause)
 
 
 def _record(registry: Registry, version: Version, claims: Claims, statement_id: str, signing: Signing) -> Chain:
