@@ -145,7 +145,8 @@ def first_chat(address: str, model: str | None) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
-            reply = httpx2.post(f"{address}/v1/chat/completions", json=body | ({"model": model} if model else {}))
+            named = {"model": model} if model else {}
+            reply = httpx2.post(f"{address}/v1/chat/completions", json=body | named, trust_env=False, timeout=60)
             if reply.is_success:
                 return
         except httpx2.HTTPError:
