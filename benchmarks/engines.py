@@ -162,7 +162,7 @@ def started(command: list[str]) -> Iterator[None]:
         try:
             yield
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait()
 
 
