@@ -108,7 +108,9 @@ def answer_all(proved: list[Proved], asking: "Asking") -> Iterator[tuple[Proved,
     """Ask all models at once, and grade each once it has answered, in this thread; with the seconds since the start."""
     client, began = proved[0].model.client, time.monotonic()
     pool = ThreadPoolExecutor(len(proved) * len(asking.suites))
-    total = len(proved) * sum(len(suite.rows) for suite in asking.suites.values())
+    total = len(proved) * sum(
+        len(suite.rows) * (2 if suite.suite.kind == "preferences" else 1) for suite in asking.suites.values()
+    )
     with tqdm(total=total, desc="answering", unit=" prompts", dynamic_ncols=True) as bar:
         client.on_answers = bar.update
         try:
@@ -125,6 +127,7 @@ def answer_all(proved: list[Proved], asking: "Asking") -> Iterator[tuple[Proved,
                     results = {suite: ungraded[number][suite]() for suite in asking.suites}
                     yield proved[number], results, time.monotonic() - began
         finally:
+            client.on_answers = lambda count: None
             pool.shutdown(wait=False, cancel_futures=True)  # after an error or Ctrl-C, wait for no answer
 
 
