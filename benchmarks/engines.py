@@ -29,8 +29,9 @@ import yaml
 from benchmarks import evaluate_vs_lm_eval
 from tunesmith.core import ready_rows
 from tunesmith.core.ready_rows import Row, Sample
-from tunesmith.evaluation import evaluate, served
-from tunesmith.evaluation.asked import AskedModel, InProcess
+from tunesmith.evaluation import evaluate
+from tunesmith.evaluation.engines import served
+from tunesmith.evaluation.engines.asked import AskedModel, InProcess
 from tunesmith.evaluation.suites import Answers
 from tunesmith.models import device, loading
 from tunesmith.models.engines import environment

@@ -50,7 +50,7 @@ def prompts(count: int) -> list[dict[str, Any]]:
 def ours(names: list[str], count: int) -> dict[str, list[str]]:
     """Answers by model, in this process."""
     from tunesmith.evaluation import evaluate
-    from tunesmith.evaluation.asked import InProcess
+    from tunesmith.evaluation.engines.asked import InProcess
     from tunesmith.evaluation.suites import Answers
     from tunesmith.models import device, loading
 

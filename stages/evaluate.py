@@ -29,14 +29,15 @@ from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, read, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
-from tunesmith.evaluation import evaluate, grading, served
-from tunesmith.evaluation.asked import AskedModel, InProcess
+from tunesmith.evaluation import evaluate, grading
 from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
 from tunesmith.evaluation.endpoint import answers, grade
 from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.endpoint.answers import BaselineAnswer
+from tunesmith.evaluation.engines import served
+from tunesmith.evaluation.engines.asked import AskedModel, InProcess
+from tunesmith.evaluation.engines.served import Proved
 from tunesmith.evaluation.evaluate import SuiteRows
-from tunesmith.evaluation.served import Proved
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import chat_template, device, loading
 from tunesmith.models.base import base_tokenizer
@@ -106,6 +107,8 @@ def ask_served(due: list[str], found: Environment, engine: Engine, profile: Prof
 
 def answer_all(proved: list[Proved], asking: "Asking") -> Iterator[tuple[Proved, dict[str, list[Sample]], float]]:
     """Ask all models at once, and grade each once it has answered, in this thread; with the seconds since the start."""
+    for each in proved:
+        template_digest(each.model, asking.suites)  # an unknown variable of it is an error before anything is asked
     client, began = proved[0].model.client, time.monotonic()
     pool = ThreadPoolExecutor(len(proved) * len(asking.suites))
     total = len(proved) * sum(

@@ -11,7 +11,7 @@ from tunesmith.core import ready_rows
 from tunesmith.core.errors import DataError, EvaluationError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation import evaluate, grading
-from tunesmith.evaluation.asked import InProcess
+from tunesmith.evaluation.engines.asked import InProcess
 from tunesmith.evaluation.grading import Completion
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite
 from tunesmith.models import chat, generation, loading

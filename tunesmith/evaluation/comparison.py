@@ -23,6 +23,7 @@ from tunesmith.evaluation.documents import (
     GateDecision,
     HeldOut,
     ModelMetrics,
+    StartDifference,
     SuiteComparison,
     SuiteScore,
     SuiteSettings,
@@ -88,7 +89,6 @@ def compare(
     baseline, *others = models
     _check_held_out(baseline, trained_on)
     _check_comparable(baseline, others)
-    by_name = {model.name: model for model in models}
     against = {other.name: _adjusted_differences(baseline, other, settings) for other in others}
     suites = {name: _suite_comparison(name, models, against, settings) for name in baseline.samples}
     ranked = next(iter(suites))
@@ -106,11 +106,7 @@ def compare(
         "engine": record.name(baseline.metrics.get("engine")),
         "models": summaries,
         "against_baseline": suites[ranked]["against_baseline"],
-        "against_start": {
-            model.name: {"start": model.start, **_difference(ranked, by_name[model.start], model, settings)}
-            for model in models
-            if model.start in by_name and model.start != baseline.name
-        },
+        "against_start": _against_starts(ranked, models, settings),
         "best": best.name,
         "against_best": {
             model.name: _difference(ranked, best, model, settings) for model in models if model is not best
@@ -168,6 +164,16 @@ def _direction(low: float, high: float, p_value: float, confidence: float) -> Di
     if low > 0:
         return "better"
     return "worse" if high < 0 else "undecided"
+
+
+def _against_starts(suite: str, models: list[Evaluated], settings: Compare) -> dict[str, StartDifference]:
+    """The difference of each model from its start, where that is compared and is not the base."""
+    baseline, by_name = models[0], {model.name: model for model in models}
+    return {
+        model.name: {"start": model.start, **_difference(suite, by_name[model.start], model, settings)}
+        for model in models
+        if model.start in by_name and model.start != baseline.name
+    }
 
 
 def _check_comparable(baseline: Evaluated, others: list[Evaluated]) -> None:

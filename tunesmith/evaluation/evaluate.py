@@ -11,7 +11,7 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.data import row_kinds
 from tunesmith.evaluation import grading
-from tunesmith.evaluation.asked import AskedModel
+from tunesmith.evaluation.engines.asked import AskedModel
 from tunesmith.evaluation.harness import tasks
 from tunesmith.evaluation.harness.scores import Loaded
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Perplexity, Preferences, Suite

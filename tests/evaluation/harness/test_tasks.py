@@ -18,7 +18,7 @@ from profiles import EXACT
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation import evaluate, grading
-from tunesmith.evaluation.asked import InProcess
+from tunesmith.evaluation.engines.asked import InProcess
 from tunesmith.evaluation.harness import scores
 from tunesmith.evaluation.harness import tasks as harness_tasks
 from tunesmith.evaluation.suites import Answers, Evaluate, LmEvalTask, Preferences

@@ -16,7 +16,7 @@ from tunesmith.models.engines.process import ServerProcess
 @contextmanager
 def running(script: str, folder: Path, seconds: float = 2.0) -> Iterator[ServerProcess]:
     """Run a Python script as a server until it is healthy, and stop it."""
-    server = ServerProcess("a server", [sys.executable, "-c", script], folder / "engine.sock", folder, fix="mend it")
+    server = ServerProcess("a server", [sys.executable, "-c", script], folder / "engine.sock", folder, fix="restart it")
     try:
         server.wait_until_healthy(seconds, "serve.start_seconds")
         yield server

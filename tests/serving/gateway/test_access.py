@@ -1,4 +1,4 @@
-"""Who may ask, and the engine's metrics behind the same key."""
+"""API keys, host names, and access to the engine's metrics."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack

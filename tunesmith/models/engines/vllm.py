@@ -70,17 +70,23 @@ def running(
             chosen=chosen,
         )
         process = ServerProcess("vLLM", command, socket, folder, fix=FIX, variables=chosen)
-        client = Client(socket=socket)
-        try:
-            process.wait_until_healthy(settings.start_seconds, "engine.start_seconds")
+        with _client_of(process, settings.start_seconds, is_container=environment.origin == "image") as client:
             yield Server(client, WEIGHTS)
-        except EngineError as error:
-            process.check_process()  # the end of an engine explains more than a failed request
-            raise EngineError(f"{error.reason}\nthe last lines of vLLM:\n{process.tail()}", fix=error.fix) from None
-        finally:
-            client.close()
-            process.stop()
-            if environment.origin == "image":  # a killed `docker run` leaves its container
-                subprocess.run(
-                    ["docker", "rm", "--force", commands.container_name(socket)], capture_output=True, check=False
-                )
+
+
+@contextmanager
+def _client_of(process: ServerProcess, start_seconds: float, *, is_container: bool) -> Iterator[Client]:
+    """Yield a client of a process once it is healthy; the process ends with the block, and explains its errors."""
+    client = Client(socket=process.socket)
+    try:
+        process.wait_until_healthy(start_seconds, "engine.start_seconds")
+        yield client
+    except EngineError as error:
+        process.check_process()  # the end of an engine explains more than a failed request
+        raise EngineError(f"{error.reason}\nthe last lines of vLLM:\n{process.tail()}", fix=error.fix) from None
+    finally:
+        client.close()
+        process.stop()
+        if is_container:  # which a killed `docker run` leaves behind
+            removal = ["docker", "rm", "--force", commands.container_name(process.socket)]
+            subprocess.run(removal, capture_output=True, check=False)

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core.errors import EngineError, EvaluationError
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.ready_rows import Row
-from tunesmith.evaluation.asked import Served
+from tunesmith.evaluation.engines.asked import Served
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import chat, generation, loading, servable_adapter
 from tunesmith.models.device import Profile

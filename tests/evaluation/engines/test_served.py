@@ -22,8 +22,9 @@ from stages import compare as compare_stage
 from stages import evaluate as stage
 from tunesmith.core import files, fingerprint, manifest, ready_rows
 from tunesmith.core.errors import EngineError, EvaluationError, IntegrityError, TunesmithError
-from tunesmith.evaluation import comparison, grading, served
-from tunesmith.evaluation.asked import Served
+from tunesmith.evaluation import comparison, grading
+from tunesmith.evaluation.engines import served
+from tunesmith.evaluation.engines.asked import Served
 from tunesmith.evaluation.harness.on_vllm import VllmLM
 from tunesmith.evaluation.suites import Evaluate
 from tunesmith.models import device, loading
