@@ -15,6 +15,7 @@ from transformers import (
     ProgressCallback,
     Trainer,
     TrainerCallback,
+    TrainerState,
 )
 
 from tunesmith.core import checkpoints, console, files, journal, lineage, manifest
@@ -172,10 +173,7 @@ def _train_and_check(
         checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=saver.peak_memory_bytes,
     )
-    checks.check_steps(recorder.steps, online=online)
-    checks.check_signal(recorder.steps)
-    if spec.examples and step == trainer.state.max_steps:
-        checks.check_rows(spec.examples, saver.rows(step))
+    _check_steps(spec, recorder.steps, saver, trainer.state)
     checks.check_weights_moved(
         spec.entry.weights,
         (frozen, weights.digests(model, trained=False)),
@@ -185,6 +183,14 @@ def _train_and_check(
     end = watch.measure and (validator.measured.get(used["kept"]) or watch.measure())
     check_end(log, recorder.steps, saver.start, end, online=online)
     return used
+
+
+def _check_steps(spec: TrainingSpec, steps: list[dict[str, float]], saver: Checkpointer, state: TrainerState) -> None:
+    """Raise TrainingError where the steps taught nothing, or a training to its last step left rows out."""
+    checks.check_steps(steps, online=isinstance(spec.entry, Online))
+    checks.check_signal(steps)
+    if spec.examples and state.global_step == state.max_steps:
+        checks.check_rows(spec.examples, saver.rows(state.global_step))
 
 
 def _run(
