@@ -22,7 +22,7 @@ repro: .venv/runtime
 	@tunesmith results
 
 test: .venv/dev lint
-	pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	pytest -q -n 2 --dist loadfile --no-loadscope-reorder -o faulthandler_timeout=900
 
 lint: .venv/dev
 	ruff check .

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("fake_engines")
 
 
 COMMAND = """
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `&` does in a script
 from tunesmith.cli import main as cli
 from tunesmith.core.errors import UnreachableTrackerError
 from tunesmith.serving import command, engine_commands
@@ -40,6 +41,15 @@ def connect():
     return Registry()
 
 command.Registry = connect
+
+class Supervisor(command.Supervisor):
+    def poll(self):
+        try:
+            super().poll()
+        except KeyboardInterrupt:  # as Python does while it finalizes an object
+            pass
+
+command.Supervisor = Supervisor
 prompts = types.ModuleType("tunesmith.serving.gateway.prompts")  # the real one takes seconds to import
 prompts.reader = lambda *_: None
 sys.modules[prompts.__name__] = prompts
@@ -73,7 +83,7 @@ def test_the_command_prints_the_served_version_and_leaves_no_engine_however_it_e
     children = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
     assert len(children) == 1
     command.send_signal(ending)
-    status = command.wait()
+    status = command.wait(60)
     assert command.stderr
     assert command.stderr.read().count("the tracking server does not answer") == 1
     assert status == (-9 if ending == signal.SIGKILL else 0)

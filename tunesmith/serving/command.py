@@ -3,9 +3,9 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from threading import Event
 
 from tunesmith.core import params
 from tunesmith.core.errors import ParamsError
@@ -30,7 +30,7 @@ def run(which: Sequence[str], port: int | None, host: str | None = None, wait: b
     alias. Raises RegistryError, IntegrityError, ServingError or EngineError where a version cannot be served at first,
     and an error of `retries.TRANSIENT` that lasts for `Serve.start_seconds`.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupted = interrupts()
     settings, names = params.load(Serve, "serve"), params.load(Names, "registry")
     settings = settings.model_copy(update={"host": host or settings.host})
     key = api_key(settings)
@@ -52,12 +52,28 @@ def run(which: Sequence[str], port: int | None, host: str | None = None, wait: b
                 running.callback(supervisor.close)
                 start(supervisor, one, wait, first=supervisor is supervisors[0])
             show(url, supervisors)
-            while True:
-                time.sleep(settings.poll_seconds)
+            while not interrupted.wait(settings.poll_seconds):
                 for supervisor in supervisors:
                     supervisor.poll()
         except KeyboardInterrupt:
-            log_to_stderr("stopping after the requests in flight")
+            pass
+        log_to_stderr("stopping after the requests in flight")
+
+
+def interrupts() -> Event:
+    """Have SIGINT and SIGTERM raise KeyboardInterrupt, and return an event that they set too.
+
+    Python drops an exception that is raised while an object is finalized; the event ends the command all the same.
+    """
+    interrupted = Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    return interrupted
 
 
 def start(supervisor: Supervisor, which: str, wait: bool, *, first: bool) -> None:
