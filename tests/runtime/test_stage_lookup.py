@@ -19,8 +19,8 @@ def test_a_stage_is_found_by_its_command_with_its_outputs_and_its_network(dvc_pr
 
 
 def test_a_stage_runs_in_its_container_as_its_module_with_its_arguments(dvc_project: Path) -> None:
-    assert stage_lookup.module(stage_lookup.find("train", ["b"], dvc_project)) == ["stages.train", "b"]
-    assert stage_lookup.module(stage_lookup.find("fetch", [], dvc_project)) == ["stages.fetch"]
+    assert stage_lookup.words(stage_lookup.find("train", ["b"], dvc_project)) == ["train", "b"]
+    assert stage_lookup.words(stage_lookup.find("fetch", [], dvc_project)) == ["fetch"]
 
 
 def test_a_command_that_is_no_stage_is_refused(dvc_project: Path) -> None:

@@ -3,12 +3,13 @@
 import errno
 import re
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from tunesmith.core import extras, fingerprint
+from tunesmith.core import extras, fingerprint, processes
 from tunesmith.core.errors import TunesmithError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -34,22 +35,31 @@ def run(main: Callable[[], str]) -> NoReturn:
             fingerprint.check(stage)
         line = main()
     except TunesmithError as error:
-        sys.exit(f"error: {error}")
+        fail(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted: nothing half-written was kept", file=sys.stderr)
+        if processes.is_first():
+            print("interrupted: nothing half-written was kept", file=sys.stderr)
         sys.exit(130)
     except ModuleNotFoundError as error:
         if (missing := extras.missing(error)) is None:
             raise
-        sys.exit(f"error: {missing}")
+        fail(f"error: {missing}")
     except Exception as error:  # libraries wrap these two in errors of their own; every other error rises
         if (full := disk_full(error)) is not None:
-            sys.exit(f"error: {disk_full_message(full)}")
+            fail(f"error: {disk_full_message(full)}")
         if (exhausted := out_of_memory(error)) is not None:
-            sys.exit(f"error: {out_of_memory_message(exhausted, Path(sys.argv[0]).stem, sys.argv[1:])}")
+            fail(f"error: {out_of_memory_message(exhausted, Path(sys.argv[0]).stem, sys.argv[1:])}")
+        if processes.report(traceback.format_exc().rstrip(), ours=False):
+            sys.exit(1)
         raise
-    print(line, flush=True)
+    if processes.is_first():
+        print(line, flush=True)
     sys.exit(0)
+
+
+def fail(message: str) -> NoReturn:
+    """Exit with status 1; ``message`` is printed, once where several processes train together."""
+    sys.exit(1 if processes.report(message, ours=True) else message)
 
 
 def _stage() -> str | None:

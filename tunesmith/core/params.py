@@ -24,6 +24,8 @@ Objective: TypeAlias = Literal["sft", "dpo", "kto", "reward", "rlhf", "grpo"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 WeightsKind: TypeAlias = Literal["lora", "qlora", "full"]
 """The weights that a training moves: an adapter, an adapter on a base quantized to 4 bits, or all of them."""
+Sharding: TypeAlias = Literal["auto", "none", "full"]
+"""Whether several processes divide the weights among them (full), or each has all of them (none)."""
 SECTIONS = (
     "base_model",
     "demo",

@@ -15,6 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tunesmith.core import processes
+from tunesmith.models import collectives
+
 # On a CPU with AVX512-BF16 it warns that a kernel from the hub is missing, which is unused (weights.keep_quantized).
 logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
@@ -44,11 +47,13 @@ class Profile:
 
 
 def detect() -> Profile:
-    """The profile of this machine: its GPU if torch sees one, else its CPU."""
+    """The profile of this machine: its GPU if torch sees one, else its CPU. Meets the other processes of a training."""
+    collectives.join("cuda" if torch.cuda.is_available() else "cpu")
     if torch.cuda.is_available():
         return Profile("cuda", torch.cuda.get_device_name(), GPU_DTYPE)
     dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
-    name = f"{cpu_name()} x {torch.get_num_threads()}, {str(dtype).removeprefix('torch.')}"
+    threads = processes.count() * torch.get_num_threads()
+    name = f"{cpu_name()} x {threads}, {str(dtype).removeprefix('torch.')}"
     return Profile("cpu", name, dtype)
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from tunesmith.core.ready_rows import Row
-from tunesmith.models import chat
+from tunesmith.models import chat, collectives
 from tunesmith.models.attention.shared_prompts import CACHE, prompt_cache, single_head_product
 from tunesmith.models.log_probs import Tokens, padded
 
@@ -23,8 +23,8 @@ def answer(
     them, as a verifier reads it.
     """
     ids = [chat.encode_prompt(tokenizer, row["prompt"], row.get("tools")) for row in rows]
-    settings = _neutral_settings(tokenizer) | {"do_sample": False}
-    completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
+    settings = neutral_settings(tokenizer) | {"max_new_tokens": max_new_tokens}
+    completions = collectives.spread(model, ids, lambda part: generate(model, part, tokenizer, **settings))
     return [tokenizer.decode(completion, skip_special_tokens=not special_tokens) for completion in completions]
 
 
@@ -43,8 +43,10 @@ def greedy_log_probs(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[Tokens], *, max_new_tokens: int
 ) -> list[tuple[Tokens, float]]:
     """One greedy completion a prompt, with the log-probability, in nats, that it had when it was generated."""
+    if not prompts:
+        return []
     recorder = _Recorder()
-    settings = _neutral_settings(tokenizer) | {"do_sample": False, "logits_processor": LogitsProcessorList([recorder])}
+    settings = neutral_settings(tokenizer) | {"logits_processor": LogitsProcessorList([recorder])}
     completions = generate(model, prompts, tokenizer, **settings, max_new_tokens=max_new_tokens)
     values = torch.stack(recorder.positions, 1)
     return [
@@ -52,25 +54,65 @@ def greedy_log_probs(
     ]
 
 
+class _Draw(LogitsProcessor):
+    """Draws the next token of every row by a generator of the row's own, and leaves it as the only possible one.
+
+    So a completion is the same whichever rows it is generated beside, in whichever process.
+    """
+
+    def __init__(self, seeds: Sequence[int], temperature: float) -> None:
+        self.temperature = temperature
+        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        numbers = torch.stack([torch.rand(1, generator=generator) for generator in self.generators])
+        totals = (scores.float() / self.temperature).softmax(-1).cumsum(-1)
+        drawn = torch.searchsorted(totals, numbers.to(totals.device) * totals[:, -1:])
+        return torch.full_like(scores, -torch.inf).scatter(1, drawn.clamp(max=scores.shape[1] - 1), 0.0)
+
+
+def draw(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[Tokens],
+    seeds: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+) -> list[Tokens]:
+    """One sampled completion a prompt; the same seed draws the same one."""
+    if not prompts:
+        return []
+    settings = neutral_settings(tokenizer) | {"logits_processor": LogitsProcessorList([_Draw(seeds, temperature)])}
+    return generate(model, prompts, tokenizer, **settings, max_new_tokens=max_new_tokens)
+
+
 def sample(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     rows: Sequence[Row],
+    seeds: Sequence[int],
     *,
     group: int,
     max_new_tokens: int,
     temperature: float,
 ) -> list[list[str]]:
-    """``group`` sampled completions a row's prompt, without special tokens, as a verifier reads them."""
+    """``group`` sampled completions a row's prompt, without special tokens, as a verifier reads them.
+
+    seeds: one a completion, those of a row one after another.
+    """
     prompts = [chat.encode_prompt(tokenizer, row["prompt"], row.get("tools")) for row in rows]
-    ids = [prompt for prompt in prompts for _ in range(group)]
-    settings = _neutral_settings(tokenizer) | {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-    completions = generate(model, ids, tokenizer, **settings, max_new_tokens=max_new_tokens)
-    texts = [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
-    return [texts[begin : begin + group] for begin in range(0, len(texts), group)]
+    asked = list(zip([prompt for prompt in prompts for _ in range(group)], seeds, strict=True))
+
+    def texts(part: list[tuple[Tokens, int]]) -> list[str]:
+        own, drawn_by = [prompt for prompt, _ in part], [seed for _, seed in part]
+        completions = draw(model, tokenizer, own, drawn_by, max_new_tokens=max_new_tokens, temperature=temperature)
+        return [tokenizer.decode(completion, skip_special_tokens=True) for completion in completions]
+
+    answers = collectives.spread(model, asked, texts)
+    return [answers[begin : begin + group] for begin in range(0, len(answers), group)]
 
 
-@torch.inference_mode()
 def generate(
     model: PreTrainedModel, prompts: list[Tokens], tokenizer: PreTrainedTokenizerBase, **settings: object
 ) -> list[Tokens]:
@@ -86,11 +128,11 @@ def generate(
     ids, mask = (tensor.to(model.device) for tensor in padded(prompts, tokenizer.pad_token_id, left=True))
     was_training = model.training
     model.eval()
-    cache = prompt_cache(model, ids[:, :-1], mask[:, :-1])
-    if cache is not None:
-        settings[CACHE] = cache
-    with single_head_product(model):
-        output = model.generate(input_ids=ids, attention_mask=mask, **settings)
+    with collectives.without_gradients(model):
+        if (cache := prompt_cache(model, ids[:, :-1], mask[:, :-1])) is not None:
+            settings[CACHE] = cache
+        with single_head_product(model):
+            output = model.generate(input_ids=ids, attention_mask=mask, **settings)
     model.train(was_training)
     return [_to_end(row, ends) for row in output[:, ids.shape[1] :].tolist()]
 
@@ -102,9 +144,9 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> To
     return [tokenizer.eos_token_id, *(token for token in configured if token not in (None, tokenizer.eos_token_id))]
 
 
-def _neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
-    """Overrides of a base's generation config, which may pad with the end of turn, or punish repeats."""
-    return {"pad_token_id": tokenizer.pad_token_id, "repetition_penalty": 1.0}
+def neutral_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, object]:
+    """Overrides of a base's generation config, which may sample, pad with the end of turn, or punish repeats."""
+    return {"pad_token_id": tokenizer.pad_token_id, "repetition_penalty": 1.0, "do_sample": False}
 
 
 def _to_end(row: Tokens, ends: list[int]) -> Tokens:

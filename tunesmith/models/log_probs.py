@@ -7,7 +7,7 @@ from itertools import accumulate
 import torch
 from torch import Tensor
 
-from tunesmith.models import device
+from tunesmith.models import collectives, device
 from tunesmith.models.attention.packed_attention import attend_packed, attends_packed, packed
 from tunesmith.models.attention.shared_prompts import SharedPrompts, single_head_product
 from tunesmith.models.loading import OpenModel
@@ -26,19 +26,24 @@ class Likelihood:
     ends: bool
 
 
-@torch.inference_mode()
 def likelihoods(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]], *, batch_size: int) -> list[Likelihood]:
     """The likelihood of every (prompt, completion), in their order, computed as in training.
 
-    Identical prompts share a batch, where they are computed once; other batches are computed without padding.
+    Identical prompts share a batch, where they are computed once; other batches are computed without padding. Several
+    processes divide them.
     """
+    return collectives.spread(policy.model, examples, lambda part: _own_likelihoods(policy, part, batch_size))
+
+
+def _own_likelihoods(policy: OpenModel, examples: Sequence[tuple[Tokens, Tokens]], batch_size: int) -> list[Likelihood]:
     model = policy.model
     attend_packed(model)
     was_training = model.training
     model.eval()
     order = sorted(range(len(examples)), key=lambda i: (len(examples[i][0]), examples[i][0]))
     results: dict[int, Likelihood] = {}
-    with device.autocast(policy.profile), single_head_product(model):
+    without_gradients = collectives.without_gradients(model)
+    with without_gradients, device.autocast(policy.profile), single_head_product(model):
         for begin in range(0, len(order), batch_size):
             chunk = order[begin : begin + batch_size]
             results |= dict(zip(chunk, _batch(policy, [examples[i] for i in chunk]), strict=True))

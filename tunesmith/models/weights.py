@@ -20,6 +20,7 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import WeightsKind, meant
+from tunesmith.models import collectives
 from tunesmith.models.device import Profile
 from tunesmith.models.settings import FROM_WEIGHTS, Init, Lora
 
@@ -217,10 +218,18 @@ def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def gathered(model: torch.nn.Module) -> dict[str, Tensor]:
+    """The values of the parameters that are trained, by name, whole in every process."""
+    return {name: collectives.whole(values.detach()).contiguous() for name, values in trained(model).items()}
+
+
 def digests(model: torch.nn.Module, *, trained: bool) -> dict[str, str]:
-    """SHA-256, in hex, of every trainable parameter, or of every frozen one, by name."""
+    """SHA-256, in hex, of every trainable parameter, or of every frozen one, by name.
+
+    Of a tensor that processes divide, each digests its own part.
+    """
     return {
-        name: hashlib.sha256(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
+        name: hashlib.sha256(collectives.own(parameter).cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
         for name, parameter in model.named_parameters()
         if parameter.requires_grad is trained
     }

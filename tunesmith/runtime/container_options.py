@@ -34,12 +34,13 @@ def settings(stage: Stage, runtime: Runtime, digest: str, staging: Staging) -> d
     caches = [*mounts.of_hub(stage.network), *mounts.of_datasets(stage.network), *mounts.of_dvc(staging.root)]
     package = mounts.of_package(staging.root)
     outside = [*caches, *package, *mounts.of_user(runtime.mounts)]
+    stage_name, *arguments = stage_lookup.words(stage)
     visible = list({mount.target: mount for mount in [*staging.mounts, *outside]}.values())  # the user's mounts win
     return {
         "image": digest,
         "name": name(stage, staging.root),
         "entrypoint": ["python", "-m", "tunesmith.runtime.container_init"],
-        "command": stage_lookup.module(stage),
+        "command": [*runtime.module(stage_name), *arguments],
         "environment": _environment(stage, runtime, digest, staging)
         | ({"PYTHONPATH": str(mounts.PACKAGES)} if package else {}),
         "working_dir": str(staging.root),
@@ -139,5 +140,5 @@ def check_status(status: int, stage: Stage, runtime: Runtime, root: Path) -> int
 
 
 def _memory_fix(stage: Stage) -> str:
-    module, *arguments = stage_lookup.module(stage)
-    return console.how_to_save_memory(module.removeprefix("stages."), arguments)
+    name, *arguments = stage_lookup.words(stage)
+    return console.how_to_save_memory(name, arguments)

@@ -1,6 +1,5 @@
 """Run a stage in a process of its own or in a container, as `runtime` in params.yaml says."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -14,6 +13,8 @@ from tunesmith.core import console, cpus, extras, formatting, journal, layout
 from tunesmith.core.errors import ContainerError, TunesmithError
 from tunesmith.registry.attempts import Running
 from tunesmith.runtime import finished_runs, journal_follower, settings
+from tunesmith.runtime.parent import end_with
+from tunesmith.runtime.settings import Runtime
 
 PASSED_ON = (signal.SIGTERM, signal.SIGHUP)
 """Signals that this process passes on to the stage. An interrupt of the terminal reaches the stage without it."""
@@ -21,7 +22,6 @@ ENDINGS = (signal.SIGINT, *PASSED_ON)
 """Signals by which somebody stops a stage."""
 KILLS = Path("/proc/vmstat")
 """The kernel's counters, with the number of processes that it killed for lack of memory."""
-PR_SET_PDEATHSIG = 1
 
 
 def run(stage: str, arguments: list[str]) -> int:
@@ -38,14 +38,11 @@ def run(stage: str, arguments: list[str]) -> int:
         declared = stage_lookup.find(stage, arguments)
         if not declared.host:
             return docker.run(declared, runtime)
-    return run_here(stage, arguments, runtime.environment)
+    return run_here(stage, arguments, runtime)
 
 
-def run_here(stage: str, arguments: list[str], environment: dict[str, str]) -> int:
-    """Run a stage in a child process, and return its exit status. Raises ContainerError for a stage that was killed.
-
-    environment: variables for the stage.
-    """
+def run_here(stage: str, arguments: list[str], runtime: Runtime) -> int:
+    """Run a stage in a child process, and return its exit status. Raises ContainerError for a stage that was killed."""
     extras.check("transformers" if stage == "prepare_data" else "torch")
     killed_before, parent, run_id = kills(), os.getpid(), str(uuid.uuid4())
     model = arguments[0] if stage.startswith("train_") else None
@@ -54,7 +51,7 @@ def run_here(stage: str, arguments: list[str], environment: dict[str, str]) -> i
         child = os.fork()
         if child == 0:
             end_with(parent)
-            become(stage, arguments, run_id, environment, attempt)
+            become(stage, arguments, run_id, runtime, attempt)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in PASSED_ON:
             signal.signal(number, lambda number, _: os.kill(child, number))
@@ -64,25 +61,15 @@ def run_here(stage: str, arguments: list[str], environment: dict[str, str]) -> i
     return check_status(status if status >= 0 else 128 - status, stage, arguments, killed_before)
 
 
-def end_with(parent: int) -> None:
-    """Have the kernel end this process, and what it becomes, together with its parent, on Linux."""
-    if (tie := getattr(ctypes.CDLL(None), "prctl", None)) is not None:
-        tie(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() != parent:  # gone before
-        os._exit(128 + signal.SIGKILL)
-
-
-def become(
-    stage: str, arguments: list[str], run_id: str, environment: dict[str, str], attempt: Running | None
-) -> NoReturn:
+def become(stage: str, arguments: list[str], run_id: str, runtime: Runtime, attempt: Running | None) -> NoReturn:
     """Become the stage, so that the process ID stays; another process publishes a training's journal.
 
     A stage that `tunesmith reproduce` runs is not published: its work tree is removed when the files are compared.
     """
     if stage.startswith("train_") and not os.environ.get(layout.RERUN_VARIABLE):
         journal_follower.start(layout.MODELS / arguments[0], run_id, [attempt.lock] if attempt else [])
-    command = [sys.executable, "-m", f"stages.{stage}", *arguments]
-    variables = os.environ | cpus.environment() | environment | {layout.RUN_VARIABLE: run_id}
+    command = [sys.executable, "-m", *runtime.module(stage), *arguments]
+    variables = os.environ | cpus.environment() | runtime.environment | {layout.RUN_VARIABLE: run_id}
     os.execve(sys.executable, command, variables)
 
 

@@ -13,8 +13,15 @@ from pydantic import PositiveFloat, PositiveInt, StringConstraints
 
 from tunesmith.core import layout
 from tunesmith.core.errors import ParamsError
-from tunesmith.core.params import PATH, Section, load
+from tunesmith.core.params import PATH, Section, Sharding, load
+from tunesmith.core.processes import SHARDING_VARIABLE
 from tunesmith.runtime import image
+
+PROCESSES_VARIABLE = "TUNESMITH_PROCESSES"
+"""The param `processes`, for the module that starts them."""
+RANKS_MODULE = "tunesmith.runtime.ranks"
+GPUS = Path("/dev")
+"""The folder with the device files of GPUs."""
 
 Size = Annotated[str, StringConstraints(pattern=r"^\d+[bkmg]$")]
 """A number of bytes with a unit: 512m, 16g."""
@@ -26,6 +33,11 @@ class Runtime(Section):
     engine: Literal["host", "docker"] = "host"
     image: str | None = None
     """Image by digest: ``sha256:...`` of one that the engine has, or ``name@sha256:...``; null with engine host."""
+    processes: Literal["auto"] | PositiveInt = "auto"
+    """Processes that train one model together, each on a GPU of its own; auto: as many as there are GPUs."""
+    sharding: Sharding = "auto"
+    """Whether the processes of a training divide its weights among them: none, full, or auto, which divides what does
+    not fit otherwise."""
     gpus: Literal["all"] | PositiveInt | list[str] | None = None
     """GPUs that a stage may use: all, a number of them, or a list of IDs; null: none."""
     memory: Size | None = None
@@ -53,7 +65,19 @@ class Runtime(Section):
         seconds = os.environ.get(layout.CHECKPOINT_VARIABLE)
         if seconds is None and self.checkpoint_minutes is not None:
             seconds = str(60 * self.checkpoint_minutes)
-        return {} if seconds is None else {layout.CHECKPOINT_VARIABLE: seconds}
+        chosen = {} if seconds is None else {layout.CHECKPOINT_VARIABLE: seconds}
+        return chosen | {PROCESSES_VARIABLE: str(self.processes), SHARDING_VARIABLE: self.sharding}
+
+    def module(self, stage: str) -> list[str]:
+        """The words after `python -m` that run a stage: those of several processes where it trains with several."""
+        gpus = has_gpus() if self.engine == "host" else self.gpus is not None
+        several = gpus if self.processes == "auto" else self.processes > 1
+        return [*([RANKS_MODULE] if several and stage.startswith("train_") else []), f"stages.{stage}"]
+
+
+def has_gpus() -> bool:
+    """Whether this machine has GPUs, without asking torch, which takes seconds to import."""
+    return any(GPUS.glob("nvidia[0-9]*"))
 
 
 def read(path: Path = PATH) -> Runtime:

@@ -1,4 +1,4 @@
-"""Find the stage of dvc.yaml that a command runs, and the module that it is."""
+"""Find the stage of dvc.yaml that a command runs."""
 
 import shlex
 from pathlib import Path
@@ -25,7 +25,6 @@ def find(name: str, arguments: list[str], root: Path = Path()) -> Stage:
     )
 
 
-def module(stage: Stage) -> list[str]:
-    """The module of a stage, and its arguments: the words after `python -m` in its container."""
-    name, *arguments = shlex.split(stage.command)[len(PREFIX) :]
-    return [f"stages.{name}", *arguments]
+def words(stage: Stage) -> list[str]:
+    """The name of a stage, as in its command, and its arguments."""
+    return shlex.split(stage.command)[len(PREFIX) :]

@@ -10,22 +10,25 @@ import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from tunesmith.core import checkpoints, journal, layout
+from tunesmith.core import checkpoints, journal, layout, processes
 from tunesmith.core.checkpoints import Checkpoint, State, Store
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
-from tunesmith.models import weights
+from tunesmith.models import collectives, weights
 from tunesmith.models.device import Profile, peak_memory_bytes
 from tunesmith.training import measurements
 from tunesmith.training.measurements import Measurement
 from tunesmith.training.trainer_config import BatchRecorder
 from tunesmith.training.validation import BEST, Best, Validator
 
+GENERATORS = "rng_state*.pth"
+"""The files with the states of a process's generators, which every process writes."""
 UNREAD = "training_args.bin"
 """A pickle of arguments that transformers saves and never reads again."""
 COST = 0.02
@@ -119,14 +122,17 @@ class Checkpointer(TrainerCallback):
         return max(peak_memory_bytes(self.profile), self.resumed["peak_memory_bytes"] if self.resumed else 0)
 
     def rows(self, step: int) -> int:
-        """The number of rows trained up to a step, each counted again in each epoch; 0 where none are counted."""
+        """The number of rows trained up to a step, each counted again in each epoch; 0 where none are counted.
+
+        All processes call this together, as they do `tokens`.
+        """
         here = len(self.recorder.trained(step)) if self.recorder else 0
-        return here + (self.resumed["rows"] if self.resumed else 0)
+        return collectives.total(here) + (self.resumed["rows"] if self.resumed else 0)
 
     def tokens(self, step: int) -> int:
         """The tokens of the rows trained up to a step; 0 where none are counted."""
         here = sum(self.tokens_of[row] for row in self.recorder.trained(step)) if self.recorder else 0
-        return here + (self.resumed["tokens"] if self.resumed else 0)
+        return collectives.total(here) + (self.resumed["tokens"] if self.resumed else 0)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
@@ -142,12 +148,16 @@ class Checkpointer(TrainerCallback):
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         ends = control.should_training_stop or state.global_step >= state.max_steps  # an earlier one ends here again
-        if ends or self._saving or state.global_step % self.every or time.monotonic() - self._saved < self.interval:
+        if ends or self._saving or state.global_step % self.every or not collectives.once(self._is_due):
             return
-        self.store.check_room(self.bytes)
+        if processes.is_first():
+            self.store.check_room(self.bytes)
         self._save_began = time.monotonic()
         args.output_dir = str(self.store.unfinished)
         control.should_save = self._saving = True
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved >= self.interval
 
     @property
     def interval(self) -> float:
@@ -160,6 +170,21 @@ class Checkpointer(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
     ) -> None:
         folder = self.store.unfinished / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+        generators = collectives.gathered({path.name: path.read_bytes() for path in folder.glob(GENERATORS)})
+        rows, tokens = self.rows(state.global_step), self.tokens(state.global_step)
+        trained = weights.digests(model, trained=True)
+        if processes.is_first():
+            for name, content in (file for files in generators[1:] for file in files.items()):
+                (folder / name).write_bytes(content)
+            self._keep(folder, state, rows, tokens, trained)
+        else:
+            shutil.rmtree(folder)
+        self._saving, self._saved = False, time.monotonic()
+        self._seconds = self._saved - self._save_began
+        self._spent += self._seconds
+
+    def _keep(self, folder: Path, state: TrainerState, rows: int, tokens: int, trained: dict[str, str]) -> None:
+        """Make a folder that transformers wrote a checkpoint. rows, tokens, trained: as in `RunState`."""
         (folder / UNREAD).unlink()
         shutil.copyfile(self.log.path, folder / journal.NAME)
         if self.validator.path.exists():
@@ -170,16 +195,13 @@ class Checkpointer(TrainerCallback):
             seconds=self.seconds,
             checkpoint_seconds=self.checkpoint_seconds,
             peak_memory_bytes=self.peak_memory_bytes,
-            rows=self.rows(state.global_step),
-            tokens=self.tokens(state.global_step),
+            rows=rows,
+            tokens=tokens,
             answers=self.answers,
             start=None if self.start is None else asdict(self.start),
             best=self.validator.best,
             waited=self.validator.waited,
-            trained=weights.digests(model, trained=True),
+            trained=trained,
         )
         self.bytes = max(self.bytes, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
         self.store.keep(folder, kept)
-        self._saving, self._saved = False, time.monotonic()
-        self._seconds = self._saved - self._save_began
-        self._spent += self._seconds

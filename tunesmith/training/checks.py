@@ -1,7 +1,7 @@
 """Checks of a finished training: pure functions over its logged steps, its weights and its model's answers."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean, variance
 
 from tunesmith.core.errors import TrainingError
@@ -208,3 +208,14 @@ def thirds(values: Sequence[float]) -> tuple[float, float]:
     """Means of the first and of the last third."""
     part = len(values) // 3
     return fmean(values[:part]), fmean(values[-part:])
+
+
+def check_agree(digests: Sequence[Mapping[str, str]]) -> None:
+    """Raise TrainingError where processes ended with different weights. digests: of each, by tensor."""
+    for rank, own in enumerate(digests):
+        if differ := [name for name, digest in own.items() if digests[0][name] != digest]:
+            raise TrainingError(
+                f"process {rank + 1} of {len(digests)} ended with other weights than the first ({differ[0]}, "
+                f"{len(differ)} of {len(own)} tensors)",
+                fix="report this with your params.yaml; nothing was saved. `runtime: {processes: 1}` trains in one",
+            )

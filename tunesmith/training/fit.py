@@ -12,8 +12,8 @@ import torch
 from peft import LoraConfig, PeftModel
 from pydantic import ValidationError
 
-from tunesmith.core import formatting
-from tunesmith.core.errors import ResourceError
+from tunesmith.core import formatting, processes
+from tunesmith.core.errors import ParamsError, ResourceError
 from tunesmith.core.params import Objective
 from tunesmith.models import servable_adapter, weights
 from tunesmith.models.device import Profile
@@ -82,15 +82,17 @@ def choose(
     Also prints what vLLM cannot serve. Raises MissingLibraryError where the optimizer's library is missing.
     """
     optimizers.argument(entry.optimizer, policy.profile.device)
+    number = processes.count()
     if isinstance(policy.model, PeftModel):
         for text in servable_adapter.warnings(weights.saved_config(policy.model)):
             print(f"  warning: {text}", flush=True)
     shape, budget = model_shape.read(str(policy.full_weights)), _budget(policy.profile)
-    chosen = decide(objective, entry, specs.adapter_of(policy), policy.profile, shape, budget, examples)
+    chosen = decide(objective, entry, specs.adapter_of(policy), policy.profile, shape, budget, examples, number)
     batches = f", {chosen.workload.accumulation} a step" if chosen.workload.accumulation > 1 else ""
+    each = f"each of {number} processes takes " if number > 1 else ""
     print(
-        f"  plan: {formatting.size(chosen.predicted)} of {formatting.size(budget)} of memory; batches of "
-        f"{chosen.entry.batch_size}{batches}; {'' if chosen.profile.gradient_checkpointing else 'no '}"
+        f"  plan: {each}{formatting.size(chosen.predicted)} of {formatting.size(budget)} of memory; batches of "
+        f"{chosen.entry.batch_size // number}{batches}; {'' if chosen.profile.gradient_checkpointing else 'no '}"
         "layers are recomputed",
         flush=True,
     )
@@ -105,14 +107,17 @@ def decide(
     shape: Shape,
     budget: int,
     examples: Batchable,
+    number: int = 1,
 ) -> Fit[E]:
     """The fit of a training for ``budget`` bytes. Pure.
 
-    Where nothing is predicted to fit, it is what takes least, since the prediction may be wrong.
+    number: of processes, each with as many bytes; the batch of the entry found is that of all together. Where nothing
+    is predicted to fit, it is what takes least, since the prediction may be wrong. Raises ParamsError where the
+    processes cannot divide a step.
     """
     fits = [
-        _fit(objective, each, adapter, profile, shape, examples.step_of(each.batch_size))
-        for each in _batchings(entry, examples)
+        _fit(objective, each, adapter, profile, shape, examples.step_of(each.batch_size // number))
+        for each in _batchings(objective, entry, examples, number)
     ]
     allowed = {"auto": (False, True), "always": (True,), "never": (False,)}[entry.checkpointing]
     tried = [fit.recomputed(shape) if recompute else fit for recompute in allowed for fit in fits]
@@ -171,14 +176,29 @@ def _is_valid(entry: Entry, params: dict[str, object]) -> bool:
     return True
 
 
-def _batchings(entry: E, examples: Batchable) -> list[E]:
-    """``entry`` as it is, or with each batch that makes steps of ``tokens_per_step``, the largest first."""
-    if not isinstance(entry, Batched) or entry.tokens_per_step is None:
-        return [entry]
-    wanted = entry.tokens_per_step / examples.tokens
-    step = _rounded(min(wanted, examples.count or wanted), examples.least)
-    batches = [batch for batch in _divisors(step) if batch >= examples.least]
-    return [entry.model_copy(update={"batch_size": batch, "gradient_accumulation": step // batch}) for batch in batches]
+def _batchings(objective: Objective, entry: E, examples: Batchable, number: int) -> list[E]:
+    """``entry`` with each batch, over all processes, that makes its steps, the largest first.
+
+    Without ``tokens_per_step`` there is one: the entry's own, or the smallest that processes can divide. Raises
+    ParamsError where they can divide none.
+    """
+    least = examples.least * number
+    if isinstance(entry, Batched) and entry.tokens_per_step is not None:
+        wanted = entry.tokens_per_step / examples.tokens
+        step, name = _rounded(min(wanted, examples.count or wanted), examples.least), "tokens_per_step"
+        divided = [batch for batch in _divisors(step) if batch >= least and batch % number == 0]
+    else:
+        step, name = entry.examples_a_step, "prompts" if isinstance(entry, Online) else "batch_size"
+        least = max(least, entry.batch_size)
+        divided = [batch for batch in reversed(_divisors(step)) if batch >= least and batch % number == 0][:1]
+    if not divided:
+        raise ParamsError(
+            f"{objective}: a step has {step} examples, which {number} processes cannot divide equally",
+            fix=f"set {name} so that a step is a multiple of {number}, or runtime.processes to a divisor of {step}",
+        )
+    if isinstance(entry, Online):
+        return [entry.model_copy(update={"batch_size": batch}) for batch in divided]
+    return [entry.model_copy(update={"batch_size": batch, "gradient_accumulation": step // batch}) for batch in divided]
 
 
 def _fit(

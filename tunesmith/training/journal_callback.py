@@ -8,6 +8,7 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tunesmith.core import processes
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.training import checks
@@ -71,7 +72,12 @@ class Recorder(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, unit="step", desc="training", dynamic_ncols=True
+            total=state.max_steps,
+            initial=state.global_step,
+            unit="step",
+            desc="training",
+            dynamic_ncols=True,
+            disable=not processes.is_first(),
         )
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

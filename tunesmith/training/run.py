@@ -2,6 +2,7 @@
 
 import errno
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,11 @@ from transformers import (
     TrainerState,
 )
 
-from tunesmith.core import checkpoints, console, files, journal, lineage, manifest
+from tunesmith.core import checkpoints, console, files, journal, lineage, manifest, processes
 from tunesmith.core.checkpoints import Checkpoint, Store
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
-from tunesmith.core.manifest import Manifest
-from tunesmith.models import saving, weights
+from tunesmith.models import collectives, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks, fit, optimizers
@@ -33,7 +33,14 @@ from tunesmith.training.entries.common import Entry
 from tunesmith.training.entries.online import Online
 from tunesmith.training.journal_callback import Recorder
 from tunesmith.training.spec import TrainingSpec
-from tunesmith.training.trainer_config import BatchRecorder, one_precision, patch_trl, schedule_of, set_decay
+from tunesmith.training.trainer_config import (
+    BatchRecorder,
+    gather_unequal_shares,
+    one_precision,
+    patch_trl,
+    schedule_of,
+    set_decay,
+)
 from tunesmith.training.validation import Validator
 from tunesmith.training.watch import Watch, answer_probes, check_end, measure_start
 
@@ -46,7 +53,7 @@ def train(
     profile: Profile,
     *,
     tokens_of: Mapping[str, int] | None = None,
-) -> Manifest:
+) -> None:
     """Run ``trainer`` and save its model to ``spec.out``, whole or not at all.
 
     One that was killed goes on from its newest checkpoint. tokens_of: the tokens of each row that the trainer records,
@@ -60,15 +67,12 @@ def train(
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()
-    origin = specs.lineage_of(policy, spec, profile)
-    with (
-        checkpoints.opened(spec.out.name, checkpoints.key(origin, spec.also)) as store,
-        files.new_folder(spec.out) as work,
-    ):
+    origin = collectives.once(lambda: specs.lineage_of(policy, spec, profile))
+    with _places(spec, checkpoints.key(origin, spec.also)) as (store, work):
         with Journal(work / journal.NAME) as log:
             for name, text in watch.files.items():
                 files.write_text(store.folder / name, text)
-            checkpoint = store.newest()
+            checkpoint = collectives.once(store.newest)
             if checkpoint is None:
                 log.write("start", **specs.about(spec, policy, profile))
             else:
@@ -77,8 +81,7 @@ def train(
                 print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
             with _memory_suffices(spec, policy, profile):
                 used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
-            _save(model, policy, origin, work)
-            saving.write_card(work, spec.out.name, origin)
+            _save(model, policy, origin, spec.out.name, work)
             trainable, total = weights.count_parameters(model)
             log.write(
                 "end",
@@ -87,11 +90,31 @@ def train(
                 total_parameters=total,
                 costs=specs.costs(spec) | {spec.out.name: used["seconds"]},
             )
-        return manifest.write(work)
+        if processes.is_first():
+            manifest.write(work)
+    collectives.wait()
+
+
+@contextmanager
+def _places(spec: TrainingSpec, key: str) -> Iterator[tuple[Store, Path]]:
+    """The store of the training's checkpoints, and the folder that becomes the model.
+
+    What other processes than the first write is scratch, so that all run the same code. Raises BusyError.
+    """
+    if processes.is_first():
+        with checkpoints.opened(spec.out.name, key) as store, files.new_folder(spec.out) as work:
+            yield store, work
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            work = Path(scratch, spec.out.name)
+            work.mkdir()
+            yield Store(Path(scratch, key)), work
 
 
 def closing_line(spec: TrainingSpec) -> str:
-    """One line about a finished training, for its stage to print."""
+    """One line about a finished training, for its stage to print; nothing in other processes than the first."""
+    if not processes.is_first():
+        return ""
     end = journal.first(journal.read(spec.out / journal.NAME), "end")
     digest = manifest.read(spec.out).weights_digest[:12]
     return f"{spec.out}: {spec.rows} rows, {end['steps']} steps in {end['seconds']:.0f} s, weights {digest}"
@@ -153,6 +176,8 @@ def _train_and_check(
     set_decay(trainer, spec.entry)
     if isinstance(trainer.data_collator, BatchRecorder):
         trainer.data_collator.schedule = schedule_of(trainer)
+        if processes.count() > 1:
+            gather_unequal_shares(trainer)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of, every=_reused(spec.entry))
     online = isinstance(spec.entry, Online)
     recorder = Recorder(
@@ -171,8 +196,10 @@ def _train_and_check(
         tokens=saver.tokens(step) if tokens_of else trainer.state.num_input_tokens_seen,
         seconds=saver.seconds,
         checkpoint_seconds=saver.checkpoint_seconds,
-        peak_memory_bytes=saver.peak_memory_bytes,
+        peak_memory_bytes=max(collectives.gathered(saver.peak_memory_bytes)),
     )
+    if not any(map(collectives.is_part, weights.trained(model).values())):
+        checks.check_agree(collectives.gathered(weights.digests(model, trained=True)))
     _check_steps(spec, recorder.steps, saver, trainer.state)
     checks.check_weights_moved(
         spec.entry.weights,
@@ -212,14 +239,15 @@ def _run(
 
 
 def _save(
-    model: PreTrainedModel | PeftModel,
-    policy: OpenModel,
-    origin: lineage.Lineage,
-    folder: Path,
+    model: PreTrainedModel | PeftModel, policy: OpenModel, origin: lineage.Lineage, name: str, folder: Path
 ) -> None:
+    """Save the model ``name`` into a folder."""
+    if not isinstance(model, PeftModel):
+        saving.save_model(model, folder)  # by all processes, where each has a part
+    if not processes.is_first():
+        return
     if isinstance(model, PeftModel):
         saving.save_adapter(model, folder, origin, policy.full_weights)
-    else:
-        saving.save_model(model, folder)
+    saving.write_card(folder, name, origin)
     policy.tokenizer.save_pretrained(folder)
     (folder / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")

@@ -13,7 +13,9 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import Trainer
 from trl.trainer import utils
 
+from tunesmith.core import processes
 from tunesmith.core.errors import TrainingError
+from tunesmith.models import collectives
 from tunesmith.models.device import Profile
 from tunesmith.training import optimizers
 from tunesmith.training.entries.common import Batched, Entry
@@ -26,20 +28,22 @@ SCHEDULERS = {
 }
 """The names that transformers gives the schedules of the learning rate."""
 
+UNLABELLED = -100
+"""The label of a token that trains nothing."""
 HEAD_TILE = 4096
 """Entries of the vocabulary in a tile of the output head on a CPU; TRL takes 32,768."""
 
 
 def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
-    """Arguments of any of TRL's configs, for this machine. Raises TrainingError where several GPUs are visible."""
-    if torch.cuda.device_count() > 1:
+    """Arguments of any of TRL's configs, for this machine. Raises TrainingError where one process sees several GPUs."""
+    if torch.cuda.device_count() > 1 == processes.count():
         raise TrainingError(
-            f"{torch.cuda.device_count()} GPUs are visible, and a training takes one",
-            fix="set CUDA_VISIBLE_DEVICES=0 (or another) in the environment of `dvc repro`",
+            f"{torch.cuda.device_count()} GPUs are visible, and one process takes one",
+            fix="set runtime.processes to auto in params.yaml, or CUDA_VISIBLE_DEVICES=0 in the environment",
         )
     return {
         "output_dir": str(scratch),
-        "per_device_train_batch_size": entry.batch_size,
+        "per_device_train_batch_size": entry.batch_size // processes.count(),
         "gradient_accumulation_steps": entry.gradient_accumulation if isinstance(entry, Batched) else 1,
         "optim": optimizers.argument(entry.optimizer, profile.device),
         "learning_rate": entry.learning_rate,
@@ -100,13 +104,19 @@ def patch_trl() -> None:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The steps of a training on given rows. batches: in an epoch. accumulation: batches a step; the last of an epoch
-    takes those that are left.
+    """The steps of a training on given rows. accumulation: batches a step; the last of an epoch takes those that are
+    left. rows: in an epoch. batch: rows that go through the model at once, over all processes.
     """
 
-    batches: int
+    rows: int
+    batch: int
     accumulation: int
     epochs: int
+
+    @property
+    def batches(self) -> int:
+        """The number of batches in an epoch."""
+        return math.ceil(self.rows / self.batch)
 
     @property
     def steps(self) -> int:
@@ -117,12 +127,23 @@ class Schedule:
         epochs, steps = divmod(step, math.ceil(self.batches / self.accumulation))
         return epochs * self.batches + min(steps * self.accumulation, self.batches)
 
+    def own_rows(self, number: int) -> int:
+        """The rows of a batch, counted from 0, that this process has; the others of its share are a repetition.
+
+        accelerate fills the last batch of an epoch with rows of its beginning, so that processes have equal shares.
+        """
+        rows = self.rows - number % self.batches * self.batch
+        share = self.batch // processes.count()
+        return min(max(rows - processes.rank() * share, 0), share)
+
 
 def schedule_of(trainer: Trainer) -> Schedule:
     """The steps of a trainer that goes over its data set in epochs."""
     args = trainer.args
-    batches = math.ceil(len(trainer.train_dataset) / args.per_device_train_batch_size)
-    return Schedule(batches, args.gradient_accumulation_steps, math.ceil(args.num_train_epochs))
+    batch = args.per_device_train_batch_size * processes.count()
+    return Schedule(
+        len(trainer.train_dataset), batch, args.gradient_accumulation_steps, math.ceil(args.num_train_epochs)
+    )
 
 
 def set_decay(trainer: Trainer, entry: Entry) -> None:
@@ -134,20 +155,24 @@ def set_decay(trainer: Trainer, entry: Entry) -> None:
 
 SHARE = "share"
 """The input of a batch with the weight of its loss."""
+ROWS = "rows"
+"""The input of a batch with the number of its rows that count; 0 where it repeats a row for a process without any."""
 
 
 class WeighedBatches:
     """Mixin for trainers whose loss is a mean over the examples of a batch: a step's is the mean over all of its own.
 
-    transformers takes the mean of the batches' losses, in which an example of a shorter batch would weigh more.
+    transformers takes the mean of the batches' losses, in which an example of a shorter batch would weigh more, and DDP
+    the mean of the processes'.
     """
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         trainer: Any = super()
         batches, items = trainer.get_batch_samples(epoch_iterator, num_batches, device)
-        sizes = [len(batch["completion_mask"]) for batch in batches]
+        sizes = [batch.pop(ROWS) for batch in batches]
+        total = collectives.total(sum(sizes))
         for batch, size in zip(batches, sizes, strict=True):
-            batch[SHARE] = size * len(batches) / sum(sizes)
+            batch[SHARE] = size * len(batches) * processes.count() / total
         return batches, items
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **settings: Any) -> Any:
@@ -157,23 +182,50 @@ class WeighedBatches:
         return (share * loss[0], *loss[1:]) if return_outputs else share * loss
 
 
+def gather_unequal_shares(trainer: Trainer) -> None:
+    """Let a trainer gather numbers of rows of which processes have unequally many, as of the last batch of an epoch."""
+    accelerator = trainer.accelerator
+    gather = accelerator.gather
+
+    def gathered(values: Any) -> Any:
+        if not isinstance(values, torch.Tensor) or not values.ndim:
+            return gather(values)
+        sizes = gather(torch.tensor([len(values)], device=values.device)).tolist()
+        shares = gather(accelerator.pad_across_processes(values)).split(max(sizes))
+        return torch.cat([share[:size] for share, size in zip(shares, sizes, strict=True)])
+
+    accelerator.gather = gathered
+
+
 class BatchRecorder:
-    """A data collator that records which rows went into which batch, so that an error can name them."""
+    """A data collator that records which rows went into which batch, so that an error can name them.
+
+    Of the rows that only fill up the batches of several processes it keeps none, or one where there is no other: its
+    tokens then have no labels, and `WeighedBatches` gives it no weight.
+    """
 
     def __init__(self, collator: Any, ids: Callable[[dict[str, Any]], list[str]]) -> None:
         """ids: the ids of the rows in a feature."""
         self.collator, self.ids = collator, ids
         self.batches: list[list[str]] = []
-        self.schedule = Schedule(1, 1, 1)
+        self.schedule = Schedule(1, 1, 1, 1)
         self.skipped = 0
         """Steps that an earlier process made, whose batches are not made again."""
 
     def __call__(self, features: list[dict[str, Any]]) -> Any:
-        self.batches.append([row for feature in features for row in self.ids(feature)])
-        return self.collator(features)
+        number = self.schedule.batches_until(self.skipped) + len(self.batches)
+        rows = len(features) if processes.count() == 1 else self.schedule.own_rows(number)
+        self.batches.append([row for feature in features[:rows] for row in self.ids(feature)])
+        batch = self.collator(features[: max(rows, 1)])
+        if "labels" in batch:
+            if not rows:
+                batch["labels"] = torch.full_like(batch["labels"], UNLABELLED)
+        else:
+            batch[ROWS] = rows
+        return batch
 
     def rows_of(self, step: int) -> list[str]:
-        """The ids of the rows of a step, counted from 1."""
+        """The ids of the rows of a step, counted from 1, that this process had."""
         return self.trained(step)[len(self.trained(step - 1)) :]
 
     def trained(self, step: int) -> list[str]:

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from tunesmith.core import processes
 from tunesmith.core.checkpoints import Store
 from tunesmith.core.journal import Journal
-from tunesmith.models import weights
+from tunesmith.models import collectives, weights
 from tunesmith.training.entries.common import Entry
 from tunesmith.training.measurements import Measurement
 
@@ -74,7 +75,9 @@ class Validator(TrainerCallback):
         return step == last or step % every == 0
 
     def _save(self, model: torch.nn.Module) -> None:
-        trained = {name: values.detach().contiguous() for name, values in weights.trained(model).items()}
+        trained = weights.gathered(model)
+        if not processes.is_first():
+            return
         self.store.check_room(sum(values.nbytes for values in trained.values()))
         partial = self.path.with_suffix(".partial")
         save_file(trained, partial)
@@ -84,8 +87,7 @@ class Validator(TrainerCallback):
         """Give ``model`` the weights to keep, and return their step. last: the last step."""
         if self.entry.keep == "last" or self.best is None or self.best["step"] == last:
             return last
-        kept = load_file(self.path)
-        with torch.no_grad():
-            for name, values in weights.trained(model).items():
-                values.copy_(kept[name])
+        kept = load_file(self.path) if processes.is_first() else {}
+        for name, parameter in weights.trained(model).items():
+            collectives.put(parameter, kept.get(name))
         return self.best["step"]

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
+from tunesmith.models import collectives
 from tunesmith.models.attention.packed_attention import attends_packed, backbone
 from tunesmith.models.attention.unpadded_rows import PER_TOKEN, UnpaddedRows
 
@@ -32,13 +33,17 @@ class SharedPrompts:
     """A model, called as TRL's trainers call it, that computes identical prompts once.
 
     completion: columns of the completions. Where prompts cannot be shared (a layer with a sliding window, gradient
-    checkpointing, which cannot use a cache, prompts of one token, or a model that DDP has wrapped, whose gradients
-    would miss the prompts) or should not be (`fewer_tokens`, and the loss that balances experts, which is over all
-    tokens), rows are computed without padding (`UnpaddedRows`).
+    checkpointing, which cannot use a cache, prompts of one token, or weights that are divided among processes, which
+    only a pass through the whole model puts together) or should not be (`fewer_tokens`, and the loss that balances
+    experts, which is over all tokens), rows are computed without padding (`UnpaddedRows`).
+
+    DDP averages the gradient of a weight once the backward pass has summed all of it, that of the prompts included:
+    they may be computed by the model that it wraps.
     """
 
     def __init__(self, model: Any, completion: int) -> None:
         self.model, self.completion = model, completion
+        self.own = model.module if isinstance(model, DistributedDataParallel) else model
 
     def __call__(self, *, input_ids: Tensor, attention_mask: Tensor, **settings: Any) -> Any:
         """The model's output. Per-token outputs, which ``labels`` asks for, keep their width: zeros for the prompt."""
@@ -48,7 +53,7 @@ class SharedPrompts:
         if balanced or not self.shares(input_ids, attention_mask):
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
             return UnpaddedRows(self.model)(**inputs, **settings)
-        cache = prompt_cache(self.model, input_ids[:, :begin], attention_mask[:, :begin])
+        cache = prompt_cache(self.own, input_ids[:, :begin], attention_mask[:, :begin])
         if "labels" in settings:
             settings["labels"] = settings["labels"][:, begin:]
         output = self.model(
@@ -66,9 +71,9 @@ class SharedPrompts:
     def shares(self, input_ids: Tensor, attention_mask: Tensor) -> bool:
         """Whether prompts of this batch can be shared, and should be."""
         begin = input_ids.shape[1] - self.completion - 1
-        if isinstance(self.model, DistributedDataParallel) or _empty_cache(self.model, begin) is None:
+        if _empty_cache(self.own, begin) is None:
             return False
-        if not attends_packed(self.model):
+        if not attends_packed(self.own):
             return True
         unique = _unique(input_ids[:, :begin], attention_mask[:, :begin])[0]
         shared = unique.shape[0] * begin + input_ids.shape[0] * (self.completion + 1)
@@ -95,7 +100,7 @@ def single_head_product(model: PreTrainedModel | PeftModel) -> Iterator[None]:
     gradient is computed here.
     """
     weight = model.get_output_embeddings().weight
-    if weight.device.type != "cpu":
+    if weight.device.type != "cpu" or collectives.is_sharded(model):
         yield
         return
     required = weight.requires_grad
@@ -123,7 +128,8 @@ def prompt_cache(model: PreTrainedModel | PeftModel, ids: Tensor, mask: Tensor) 
 
 def _empty_cache(model: PreTrainedModel | PeftModel, tokens: int) -> DynamicCache | None:
     """A cache for prompts of ``tokens`` tokens, or None where there can be none (see `SharedPrompts`)."""
-    if not tokens or (model.training and getattr(model, "is_gradient_checkpointing", False)):
+    recomputes = model.training and getattr(model, "is_gradient_checkpointing", False)
+    if not tokens or recomputes or collectives.is_sharded(model):
         return None
     cache = DynamicCache(config=model.config)
     return cache if all(type(layer) is DynamicLayer for layer in cache.layers) else None

@@ -77,7 +77,7 @@ class Entry(Section):
     max_grad_norm: PositiveFloat = 1.0
     """The norm to which larger gradients are scaled down."""
     batch_size: PositiveInt = 8
-    """Examples that go through the model at once."""
+    """Examples that go through the model at once, over all processes."""
     checkpointing: Literal["auto", "always", "never"] = "auto"
     """Whether layers are computed again in the backward pass, which takes a third more time and far less memory; auto:
     where `tunesmith plan` says that the training does not fit otherwise."""
@@ -119,13 +119,17 @@ class Entry(Section):
         """The adapter that trains; None where all weights do."""
         return None if self.weights == "full" else self.lora
 
+    @property
+    def examples_a_step(self) -> int:
+        """Those of all batches of a step."""
+        return self.batch_size
+
 
 class Batched(Entry):
     """A training on given rows, a number of batches of them a step."""
 
     @property
     def examples_a_step(self) -> int:
-        """Those of all batches of a step."""
         return self.batch_size * self.gradient_accumulation
 
     gradient_accumulation: PositiveInt = 1

@@ -68,6 +68,11 @@ class Online(Continued):
     rollouts: RolloutSettings = RolloutSettings()
     """The engine that writes the completions."""
 
+    @property
+    def examples_a_step(self) -> int:
+        """The completions of a step."""
+        return self.prompts * self.group
+
     @model_validator(mode="after")
     def _engine_takes_the_weights(self) -> "Online":
         if self.rollouts.engine == "vllm" and self.weights in NOT_ON_VLLM:

@@ -8,9 +8,9 @@ from datasets import Dataset
 from tqdm import tqdm
 from trl import GRPOConfig, GRPOTrainer
 
-from tunesmith.core import checkpoints, files
+from tunesmith.core import checkpoints, files, processes
 from tunesmith.core.ready_rows import Row
-from tunesmith.models import generation
+from tunesmith.models import collectives, generation
 from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -20,7 +20,7 @@ from tunesmith.training import spec as specs
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.objectives import verifier_rewards
 from tunesmith.training.objectives.engine_policy import EnginePolicy
-from tunesmith.training.objectives.rollouts import Rollouts, arguments, hold_to_start
+from tunesmith.training.objectives.rollouts import Rollouts, arguments, hold_to_start, seeds
 from tunesmith.training.objectives.verifier_rewards import Score, Signal
 from tunesmith.training.spec import TrainingSpec
 
@@ -36,9 +36,10 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo, engine: 
     rows = rows[: grpo.steps // grpo.num_iterations * grpo.prompts]
     size = max(1, grpo.batch_size // grpo.probe) if engine is None else len(rows)
     answers = []
-    for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True):
-        answers += _sample(policy, rows[begin : begin + size], grpo, engine)
-    signal = verifier_rewards.check_rollouts(score, rows, answers)
+    shown = processes.is_first()
+    for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True, disable=not shown):
+        answers += _sample(policy, rows[begin : begin + size], begin, grpo, engine)
+    signal = collectives.once(lambda: verifier_rewards.check_rollouts(score, rows, answers))
     print(
         f"  before: mean score {signal.mean:.2f}; {len(signal.spread)} of {len(rows)} prompts have answers of "
         f"different scores among {grpo.probe}, and are trained on"
@@ -46,13 +47,20 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo, engine: 
     return signal
 
 
-def _sample(policy: OpenModel, rows: list[Row], grpo: Grpo, engine: EnginePolicy | None) -> list[list[str]]:
-    """`Grpo.probe` answers to each row's prompt."""
+def _sample(policy: OpenModel, rows: list[Row], begin: int, grpo: Grpo, engine: EnginePolicy | None) -> list[list[str]]:
+    """`Grpo.probe` answers to each row's prompt. begin: the number of the first row."""
     tokens, temperature = grpo.max_new_tokens, grpo.temperature
     if engine is not None:
         return engine.sample_texts(rows, group=grpo.probe, max_new_tokens=tokens, temperature=temperature)
+    numbers = range(begin * grpo.probe, (begin + len(rows)) * grpo.probe)
     return generation.sample(
-        policy.model, policy.tokenizer, rows, group=grpo.probe, max_new_tokens=tokens, temperature=temperature
+        policy.model,
+        policy.tokenizer,
+        rows,
+        seeds(grpo.seed, 0, numbers),
+        group=grpo.probe,
+        max_new_tokens=tokens,
+        temperature=temperature,
     )
 
 
@@ -67,12 +75,13 @@ def probed_once(
     """`probe`, or what it found before the training was killed: sampled again, other prompts might be left out."""
     origin = specs.lineage_of(policy, spec, profile)
     found = checkpoints.place(spec.out.name, checkpoints.key(origin, spec.also)) / SIGNAL
-    if found.exists():
-        kept = json.loads(found.read_text())
+    if (text := collectives.once(lambda: found.read_text() if found.exists() else None)) is not None:
+        kept = json.loads(text)
         return Signal(kept["mean"], kept["equal_groups"], [row for row in rows if row["id"] in {*kept["spread"]}])
     assert isinstance(spec.entry, Grpo)
     signal = probe(policy, rows, score, spec.entry, engine)
-    files.write_text(found, text_of(signal))
+    if processes.is_first():
+        files.write_text(found, text_of(signal))
     return signal
 
 

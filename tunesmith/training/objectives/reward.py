@@ -4,11 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from trl import RewardConfig, RewardTrainer
 
-from tunesmith.models import device
+from tunesmith.models import collectives, device
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, padded
@@ -54,7 +53,6 @@ def make_trainer(scorer: OpenModel, train: list[Pair], reward: Reward, profile: 
         )
 
 
-@torch.inference_mode()
 def scores(scorer: OpenModel, conversations: Sequence[Tokens], batch_size: int) -> list[float]:
     """The reward of every conversation, in their order. Batches hold similar lengths, to pad little."""
     model, pad = scorer.model, scorer.tokenizer.pad_token_id
@@ -65,7 +63,7 @@ def scores(scorer: OpenModel, conversations: Sequence[Tokens], batch_size: int) 
     for begin in range(0, len(order), batch_size):
         chunk = order[begin : begin + batch_size]
         ids, mask = padded([conversations[i] for i in chunk], pad, left=False)
-        with device.autocast(scorer.profile):
+        with collectives.without_gradients(model), device.autocast(scorer.profile):
             logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
         rewards |= dict(zip(chunk, logits[:, 0].float().tolist(), strict=True))
     model.train(was_training)
@@ -79,7 +77,7 @@ def validation(scorer: OpenModel, pairs: list[Pair], batch_size: int) -> Callabl
     sides = [pair.prompt + side for pair in pairs for side in (pair.chosen, pair.rejected)]
 
     def measure() -> Preference:
-        rewards = scores(scorer, sides, 2 * batch_size)
+        rewards = collectives.spread(scorer.model, sides, lambda part: scores(scorer, part, 2 * batch_size))
         return measurements.preference(rewards[::2], rewards[1::2])
 
     return measure

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from peft import PeftModel
 
+from tunesmith.core import processes
 from tunesmith.core.errors import EngineError, ParamsError, ResourceError
 from tunesmith.core.params import load
 from tunesmith.core.ready_rows import Row
@@ -74,6 +75,11 @@ def choose(section: str, entry: Online, params: Path) -> Chosen | None:
     """
     if entry.rollouts.engine == "transformers":
         return None
+    if processes.count() > 1:
+        raise ParamsError(
+            f"{section}.rollouts.engine is vllm, which goes with one process, and {processes.count()} train",
+            fix="set it to transformers, or runtime.processes to 1",
+        )
     settings = load(Engine, "engine", path=params)
     if (vllm_env := environment.find(settings)) is None:
         raise EngineError(

@@ -3,7 +3,8 @@
 import copy
 import json
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,7 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from tunesmith.core.errors import DataError, TrainingError
 from tunesmith.core.ready_rows import Row, dumps
-from tunesmith.models import chat, device, generation
+from tunesmith.models import chat, collectives, device, generation
 from tunesmith.models.attention.shared_prompts import SharedPrompts
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -154,7 +155,7 @@ def validation(
             answers = engine.answer(rows, max_new_tokens=online.max_new_tokens)
         else:
             answers = _answers(policy, rows, online)
-        graded = [value for value in reward(answers, rows) if value is not None]
+        graded = [value for value in collectives.once(lambda: reward(answers, rows)) if value is not None]
         if len(graded) < len(rows):
             print(f"  {len(rows) - len(graded)} of {len(rows)} answers to validation prompts could not be graded")
         return Graded(fmean(graded) if graded else math.nan, len(rows) - len(graded))
@@ -172,6 +173,11 @@ def _answers(policy: OpenModel, rows: list[Row], online: Online) -> list[str]:
                 policy.model, policy.tokenizer, batch, max_new_tokens=online.max_new_tokens, special_tokens=False
             )
     return answers
+
+
+def seeds(seed: int, step: int, numbers: Iterable[int]) -> list[int]:
+    """A seed for each completion of a step, by its number in the step. step: 0 for what is drawn before the first."""
+    return [random.Random(f"{seed} {step} {number}").getrandbits(63) for number in numbers]
 
 
 def hold_to_start(trainer: Any, online: Online) -> None:
@@ -193,7 +199,6 @@ class Rollouts:
 
     accelerator: Any
     args: Any
-    generation_config: Any
     model: Any
     processing_class: Any
     state: Any
@@ -214,11 +219,17 @@ class Rollouts:
             )
             return [answer.tokens for answer in drawn], [answer.log_probs for answer in drawn]
         size, completions = self.args.per_device_train_batch_size, list[Tokens]()
+        first = self.accelerator.process_index * len(prompts)
+        drawn_by = seeds(self.args.seed, self.state.global_step + 1, range(first, first + len(prompts)))
         for begin in range(0, len(prompts), size):
-            batch = prompts[begin : begin + size]
             with self.accelerator.autocast():
-                completions += generation.generate(
-                    self.model, batch, self.processing_class, generation_config=self.generation_config
+                completions += generation.draw(
+                    self.model,
+                    self.processing_class,
+                    prompts[begin : begin + size],
+                    drawn_by[begin : begin + size],
+                    max_new_tokens=self.args.max_completion_length,
+                    temperature=self.args.temperature,
                 )
         return completions, None
 

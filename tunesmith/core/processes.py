@@ -1,0 +1,49 @@
+"""The processes that train one model together: the rank of this one, and their number.
+
+torchrun's variables name them, which `tunesmith.runtime.ranks` and Ray Train set; without them there is one process.
+The first process alone writes the journal, checkpoints and the model; each error is reported once.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+
+from tunesmith.core.params import Sharding
+
+SHARDING_VARIABLE = "TUNESMITH_SHARDING"
+"""Whether the weights of a model are divided among processes: `Sharding`."""
+ERROR_VARIABLE = "TORCHELASTIC_ERROR_FILE"
+"""The file in which a process leaves its error for the one that started it."""
+
+
+def rank() -> int:
+    """The rank of this process, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def count() -> int:
+    """The number of processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this process writes what one process alone may write."""
+    return rank() == 0
+
+
+def sharding() -> Sharding:
+    """How the weights are to be divided among the processes."""
+    value = os.environ.get(SHARDING_VARIABLE, "auto")
+    return "none" if value == "none" else "full" if value == "full" else "auto"
+
+
+def report(message: str, *, ours: bool) -> bool:
+    """Leave the error of this process for the one that started it; False where none reads it.
+
+    ours: whether the message was written for the user; a traceback may only show that another process ended.
+    """
+    if count() == 1 or not (path := os.environ.get(ERROR_VARIABLE)):
+        return False
+    Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time()), "ours": ours}))
+    return True

@@ -1,0 +1,116 @@
+"""What the processes of a training exchange: values of each, work that is divided among them, a sharded model."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any, TypeVar, cast
+
+import torch
+from accelerate import PartialState
+from torch import Tensor, distributed
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from tunesmith.core import processes
+
+T = TypeVar("T")
+R = TypeVar("R")
+PATIENCE = timedelta(hours=6)
+"""The longest wait for other processes: one may save a large model, or grade answers, while others wait."""
+
+
+def join(device: str) -> None:
+    """Meet the other processes, where there are any, each on a device of its own. device: "cpu" or "cuda"."""
+    if processes.count() > 1:
+        PartialState(cpu=device == "cpu", timeout=PATIENCE)
+
+
+def gathered(value: T) -> list[T]:
+    """The value of every process, by rank."""
+    if processes.count() == 1:
+        return [value]
+    values: list[Any] = [None] * processes.count()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def of_first(value: T) -> T:
+    """The value of the first process, in all of them."""
+    if processes.count() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return values[0]
+
+
+def once(compute: Callable[[], T]) -> T:
+    """What the first process computes, in all of them: for what costs much, or is drawn."""
+    return of_first(compute() if processes.is_first() else cast("T", None))
+
+
+def total(value: int) -> int:
+    """The sum of the values of all processes."""
+    return sum(gathered(value))
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if processes.count() > 1:
+        distributed.barrier()
+
+
+def spread(model: torch.nn.Module, items: Sequence[T], compute: Callable[[list[T]], list[R]]) -> list[R]:
+    """``compute`` of items, in their order, each computed by one of the processes, which all call this.
+
+    Those of a sharded model compute all together: each needs the others' part of every layer.
+    """
+    number = processes.count()
+    if number == 1 or is_sharded(model):
+        return compute(list(items))
+    results: list[R | None] = [None] * len(items)
+    for rank, part in enumerate(gathered(compute(list(items[processes.rank() :: number])))):
+        results[rank::number] = part
+    return cast("list[R]", results)
+
+
+def is_sharded(model: torch.nn.Module) -> bool:
+    """Whether each process has a part of the weights alone (FSDP2)."""
+    return processes.count() > 1 and any(isinstance(module, FSDPModule) for module in model.modules())
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with the parts of all processes, which all call this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def is_part(tensor: Tensor) -> bool:
+    """Whether each process has a part of a tensor."""
+    return isinstance(tensor, DTensor)
+
+
+def own(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process has."""
+    detached = tensor.detach()
+    return detached.to_local() if isinstance(detached, DTensor) else detached
+
+
+@torch.no_grad()
+def put(parameter: Tensor, values: Tensor | None) -> None:
+    """Set a parameter, in all processes, to the values that the first one has."""
+    if processes.count() == 1:
+        assert values is not None
+        parameter.copy_(values)
+        return
+    local = torch.empty(parameter.shape, dtype=parameter.dtype, device=parameter.device)
+    if values is not None:
+        local.copy_(values)
+    if isinstance(parameter, DTensor):
+        parameter.copy_(distribute_tensor(local, parameter.device_mesh, parameter.placements))
+    else:
+        distributed.broadcast(local, src=0)
+        parameter.copy_(local)
+
+
+def without_gradients(model: torch.nn.Module) -> AbstractContextManager[None]:
+    """The context to compute in without gradients. Parts of weights are no tensors of inference mode."""
+    return torch.no_grad() if is_sharded(model) else torch.inference_mode()

@@ -1,0 +1,1 @@
+"""Several processes of one stage on this machine. It imports core and `tunesmith.runtime.settings` alone."""

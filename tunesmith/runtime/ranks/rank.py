@@ -1,0 +1,13 @@
+"""One of the processes of `tunesmith.runtime.ranks`: ends with the one that started it, and is a stage otherwise."""
+
+import os
+import runpy
+import sys
+
+from tunesmith.runtime.parent import end_with
+
+if __name__ == "__main__":
+    end_with(os.getppid())
+    module = sys.argv[1]
+    del sys.argv[1]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
