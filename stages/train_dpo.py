@@ -16,7 +16,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
-from tunesmith.training import fit
+from tunesmith.training import fit, sharding
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.objectives import dpo, pair_batches
 from tunesmith.training.run import closing_line, train
@@ -32,7 +32,7 @@ def main(name: str) -> str:
     rows = ready_rows.read(train_file)
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     row_kinds.check_rows("dpo", rows, train_file)
-    profile = device.detect()
+    profile = sharding.choose("dpo", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)

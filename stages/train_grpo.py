@@ -19,7 +19,7 @@ from tunesmith.core.ready_rows import Row
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import fit
+from tunesmith.training import fit, sharding
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.fit import Fit
 from tunesmith.training.objectives import grpo, rollout_engine, rollouts, verifier_rewards
@@ -46,7 +46,7 @@ def main(name: str) -> str:
     if judge is not None:
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     chosen = rollout_engine.choose(section, entry, params)
-    profile = device.detect()
+    profile = sharding.choose("grpo", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)

@@ -16,7 +16,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
-from tunesmith.training import fit
+from tunesmith.training import fit, sharding
 from tunesmith.training.entries.kto import Kto
 from tunesmith.training.objectives import kto
 from tunesmith.training.run import closing_line, train
@@ -32,7 +32,7 @@ def main(name: str) -> str:
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     for file, split in ((train_file, rows), (held_out_file, held_out)):
         row_kinds.check_rows("kto", split, file)
-    profile = device.detect()
+    profile = sharding.choose("kto", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)

@@ -16,7 +16,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading, preference_pairs
-from tunesmith.training import fit
+from tunesmith.training import fit, sharding
 from tunesmith.training.entries.reward import Reward
 from tunesmith.training.objectives import pair_batches, reward
 from tunesmith.training.run import closing_line, train
@@ -31,7 +31,7 @@ def main(name: str) -> str:
     rows = ready_rows.read(train_file)
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     row_kinds.check_rows("reward", rows, train_file)
-    profile = device.detect()
+    profile = sharding.choose("reward", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     scorer = loading.new_reward_model(start, layout.BASE, profile, entry.weights, entry.lora)

@@ -9,6 +9,7 @@ writes  models/<name>
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from tunesmith.core import layout, ready_rows
@@ -17,7 +18,7 @@ from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import device, loading
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import fit
+from tunesmith.training import fit, sharding
 from tunesmith.training.entries.rlhf import Rlhf
 from tunesmith.training.fit import Fit
 from tunesmith.training.objectives import rlhf, rollout_engine, rollouts, verifier_rewards
@@ -38,12 +39,14 @@ def main(name: str) -> str:
         for file, asked in ((train_file, rows), (held_out_file, held_out)):
             verifier_rewards.check_gold(verifier, asked, str(file))
     chosen = rollout_engine.choose(section, entry, resolved("train_rlhf", name))
-    profile = device.detect()
+    profile = sharding.choose("rlhf", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start, reward = layout.MODELS / entry.start, layout.MODELS / entry.reward
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
-    scorer = loading.open_reward_model(reward, layout.BASE, profile, quantized=entry.weights == "qlora")
+    scorer = loading.open_reward_model(
+        reward, layout.BASE, replace(profile, sharded=False), quantized=entry.weights == "qlora"
+    )
     lengths = rollouts.check(policy, rows, entry, section, train_file)
     fitted = fit.choose("rlhf", entry, policy, rollouts.batchable(entry, max(lengths)))
     spec = TrainingSpec(

@@ -16,7 +16,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
 from tunesmith.models import device, loading
-from tunesmith.training import fit
+from tunesmith.training import fit, sharding
 from tunesmith.training.entries.sft import Sft
 from tunesmith.training.objectives import sft
 from tunesmith.training.run import closing_line, train
@@ -31,7 +31,7 @@ def main(name: str) -> str:
     rows = ready_rows.read(train_file)
     row_kinds.check_rows("sft", rows, train_file)
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
-    profile = device.detect()
+    profile = sharding.choose("sft", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)
     entry = entry.at_size(policy.hidden_size)

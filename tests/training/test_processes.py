@@ -63,11 +63,15 @@ def train(started: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
         folder = tmp_path_factory.mktemp("trained") / "project"
         shutil.copytree(started, folder)
         tests = str(Path(__file__).parents[1])
-        environment = os.environ | cpus.environment() | {
-            "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)]),
-            "TUNESMITH_PROCESSES": str(processes),
-            "TUNESMITH_SHARDING": sharding,
-        }
+        environment = (
+            os.environ
+            | cpus.environment()
+            | {
+                "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)]),
+                "TUNESMITH_PROCESSES": str(processes),
+                "TUNESMITH_SHARDING": sharding,
+            }
+        )
         command = [sys.executable, "-m", "tunesmith.runtime.ranks", "ranked_trainings", str(folder), *models]
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert done.returncode == 0, done.stdout[-5000:]
@@ -86,3 +90,12 @@ def test_losses_are_those_of_one_process(train: Train) -> None:
         assert losses(two, name) == pytest.approx(losses(one, name), abs=TOLERANCE), name
         digests = {manifest.verify(folder / "models" / name).weights_digest for folder in (two, again)}
         assert len(digests) == 1, name
+
+
+SHARDED = [model for model in MODELS if "qlora" not in model and model != "train_rlhf/full-rlhf"]
+
+
+def test_sharded_weights_learn_the_same(train: Train) -> None:
+    one, two = train(1, *SHARDED), train(2, *SHARDED, sharding="full")
+    for name in (model.split("/")[1] for model in SHARDED):
+        assert losses(two, name) == pytest.approx(losses(one, name), abs=TOLERANCE), name

@@ -83,6 +83,14 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def reshard(model: torch.nn.Module) -> None:
+    """Leave each process its own part alone: after a pass, some layers stay whole, as plain tensors."""
+    if processes.count() > 1:
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
 def is_part(tensor: Tensor) -> bool:
     """Whether each process has a part of a tensor."""
     return isinstance(tensor, DTensor)

@@ -33,13 +33,15 @@ class Profile:
     """A device and how to compute on it.
 
     device: "cpu" or "cuda". name: the hardware in words. gradient_checkpointing: whether a training computes layers
-    again in the backward pass, which `tunesmith.training.fit` decides.
+    again in the backward pass, which `tunesmith.training.fit` decides. sharded: whether several processes divide the
+    weights among them, which `tunesmith.training.sharding` decides.
     """
 
     device: str
     name: str
     dtype: torch.dtype
     gradient_checkpointing: bool = False
+    sharded: bool = False
 
     @property
     def bf16(self) -> bool:

@@ -4,10 +4,12 @@ A folder holds full weights, or an adapter on the full weights of another folder
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import (
     LoraConfig,
     PeftModel,
@@ -17,6 +19,7 @@ from peft import (
     load_peft_weights,
     set_peft_model_state_dict,
 )
+from torch.distributed.tensor.experimental import implicit_replication
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -24,14 +27,15 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.distributed import DistributedConfig
 from transformers.utils import logging
 
-from tunesmith.core import lineage, manifest
+from tunesmith.core import lineage, manifest, processes
 from tunesmith.core.errors import IntegrityError
 from tunesmith.core.lineage import Digests
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import WeightsKind
-from tunesmith.models import weights
+from tunesmith.models import collectives, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.settings import Lora
 
@@ -102,7 +106,7 @@ def open_policy(folder: Path, base: Path, profile: Profile, kind: WeightsKind, l
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=kind != "full")
         if kind == "full":
-            model = model.merge_and_unload()
+            model = _merged(model)
     elif kind != "full":
         assert lora is not None
         model = weights.add_lora(_on_device(model, profile), lora)
@@ -120,11 +124,11 @@ def new_reward_model(folder: Path, base: Path, profile: Profile, kind: WeightsKi
     own, base_manifest, full_weights = _verify(folder, base)
     tokenizer = _tokenizer(folder)
     load_as = weights.loading_profile(profile, kind)
-    model = _load_scorer(full_weights, load_as, tokenizer, quantized=kind == "qlora")
+    model = _load_scorer(full_weights, load_as, tokenizer, quantized=kind == "qlora", is_new=True)
     if is_adapter(folder):
         model = _scoring_adapter(model, folder, profile)
         if kind == "full":
-            model = model.merge_and_unload()
+            model = _merged(model)
     elif kind != "full":
         model = weights.add_lora(_on_device(model, profile), lora, task=TaskType.SEQ_CLS)
     if kind == "full":
@@ -184,7 +188,9 @@ def _load(
     **settings: object,
 ) -> PreTrainedModel:
     if quantized:
-        settings |= {"quantization_config": weights.quantization(profile), "device_map": {"": profile.device}}
+        settings |= {"quantization_config": weights.quantization(profile), "device_map": {"": _device(profile)}}
+    if profile.sharded:
+        settings["distributed_config"] = DistributedConfig(fsdp_size=processes.count())
     settings |= {"dtype": profile.dtype, "use_safetensors": True, "trust_remote_code": False}
     model = auto_class.from_pretrained(folder, **settings)
     if quantized:
@@ -193,8 +199,9 @@ def _load(
 
 
 def _load_scorer(
-    folder: Path, profile: Profile, tokenizer: PreTrainedTokenizerBase, *, quantized: bool
+    folder: Path, profile: Profile, tokenizer: PreTrainedTokenizerBase, *, quantized: bool, is_new: bool = False
 ) -> PreTrainedModel:
+    """A model whose head scores a conversation; a new head follows torch's seed."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers warns that the head is missing, which is intended
     try:
@@ -202,12 +209,33 @@ def _load_scorer(
     finally:
         logging.set_verbosity(level)
     model.config.pad_token_id = tokenizer.pad_token_id  # the head reads the last token that is not padding
+    if is_new:
+        _draw_head(model, profile)
     return model
 
 
+def _draw_head(model: PreTrainedModel, profile: Profile) -> None:
+    """Give a scorer a head with new values, whole in every process: it has one row."""
+    width, device = model.config.get_text_config().hidden_size, next(model.parameters()).device
+    model.score = torch.nn.Linear(width, 1, bias=False, dtype=profile.dtype, device=device)
+    with weights.seeded():
+        torch.nn.init.normal_(model.score.weight, std=model.config.get_text_config().initializer_range)
+
+
 def _on_device(model: PreTrainedModel | PeftModel, profile: Profile) -> PreTrainedModel | PeftModel:
-    """The model on the profile's device; a 4-bit model was loaded there, and refuses to move."""
-    return model if getattr(model, "is_loaded_in_4bit", False) else model.to(profile.device)
+    """The model on the profile's device; a 4-bit model was loaded there, and refuses to move, as does a sharded one."""
+    return model if profile.sharded or getattr(model, "is_loaded_in_4bit", False) else model.to(profile.device)
+
+
+def _device(profile: Profile) -> str | int:
+    """The device of this process."""
+    return torch.cuda.current_device() if profile.device == "cuda" else profile.device
+
+
+def _merged(model: PeftModel) -> PreTrainedModel:
+    """The weights with the adapter added, whole or divided among processes."""
+    with implicit_replication() if collectives.is_sharded(model) else nullcontext():
+        return model.merge_and_unload()
 
 
 def _scoring_adapter(model: PreTrainedModel, folder: Path, profile: Profile) -> PeftModel:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from tunesmith.core import layout
 from tunesmith.core.lineage import Lineage
-from tunesmith.models import base_sources, weights
+from tunesmith.models import base_sources, collectives, weights
 from tunesmith.models.loading import ADAPTER
 
 WEIGHTS = "adapter_model.safetensors"
@@ -38,7 +38,9 @@ def save_adapter(model: PeftModel, out: Path, origin: Lineage | None, full_weigh
     from elsewhere or ``origin`` is None. Our own loading goes by the lineage's digests and does not read that name.
     """
     # Not the copy that served as the reference; no embeddings, for which peft would look the base up by its name.
-    save_model(model, out, selected_adapters=["default"], save_embedding_layers=False)
+    # Of weights that processes divide, peft would gather all, and not only those that it saves.
+    own = {"state_dict": weights.trained(model)} if collectives.is_sharded(model) else {}
+    save_model(model, out, selected_adapters=["default"], save_embedding_layers=False, **own)
     if weights.is_on_changed_weights(model):
         with _full_disk_is_an_oserror(out):
             tensors = weights.on_unchanged_weights(model, load_file(out / WEIGHTS))

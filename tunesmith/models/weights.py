@@ -61,7 +61,7 @@ def make_trainable_float32(model: torch.nn.Module) -> None:
     The layers around embeddings that train beside an adapter stay in the dtype that they are in.
     """
     for parameter in model.parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and parameter.dtype != torch.float32:
             parameter.data = parameter.data.float()
     if isinstance(model, PeftModel):
         for module in model.modules():
@@ -123,7 +123,8 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CA
         ensure_weight_tying=lora.embeddings and _is_tied(model),
         task_type=task,
     )
-    wrapped = get_peft_model(model, config)
+    with seeded():
+        wrapped = get_peft_model(model, config)
     assert isinstance(wrapped, PeftModel)
     if lora.init in FROM_WEIGHTS:
         initial = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
@@ -131,6 +132,14 @@ def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CA
     # A copy, such as TRL makes of the start as its reference, gets these values: it must not take out others.
     wrapped.peft_config["default"].init_lora_weights = True
     return wrapped
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Draw from the start of torch's seed, whatever was drawn before: a model loaded in parts draws differently."""
+    with torch.random.fork_rng():
+        torch.manual_seed(torch.initial_seed())
+        yield
 
 
 def _check_targets(model: PreTrainedModel, lora: Lora) -> None:
@@ -215,6 +224,7 @@ def _difference(a: Tensor, b: Tensor, a0: Tensor, b0: Tensor) -> tuple[Tensor, T
 
 def trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """The parameters that are trained, by name."""
+    collectives.reshard(model)
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
@@ -228,6 +238,7 @@ def digests(model: torch.nn.Module, *, trained: bool) -> dict[str, str]:
 
     Of a tensor that processes divide, each digests its own part.
     """
+    collectives.reshard(model)
     return {
         name: hashlib.sha256(collectives.own(parameter).cpu().contiguous().view(torch.uint8).numpy().data).hexdigest()
         for name, parameter in model.named_parameters()

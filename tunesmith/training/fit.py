@@ -86,7 +86,7 @@ def choose(
     if isinstance(policy.model, PeftModel):
         for text in servable_adapter.warnings(weights.saved_config(policy.model)):
             print(f"  warning: {text}", flush=True)
-    shape, budget = model_shape.read(str(policy.full_weights)), _budget(policy.profile)
+    shape, budget = model_shape.read(str(policy.full_weights)), memory_of(policy.profile)
     chosen = decide(objective, entry, specs.adapter_of(policy), policy.profile, shape, budget, examples, number)
     batches = f", {chosen.workload.accumulation} a step" if chosen.workload.accumulation > 1 else ""
     each = f"each of {number} processes takes " if number > 1 else ""
@@ -126,7 +126,7 @@ def decide(
 
 def out_of_memory(error: BaseException, spec: TrainingSpec, policy: OpenModel, profile: Profile) -> ResourceError:
     """The error for a user whose device is too small for a training: what was predicted, and what to lower to what."""
-    shape, budget = model_shape.read(str(policy.full_weights)), _budget(profile)
+    shape, budget = model_shape.read(str(policy.full_weights)), memory_of(profile)
     failed = _fit(spec.objective, spec.entry, specs.adapter_of(policy), profile, shape, spec.largest_step)
     if profile.gradient_checkpointing:
         failed = failed.recomputed(shape)
@@ -213,11 +213,11 @@ def _fit(
     return Fit(entry, profile, step, work, memory.predict(shape, work).total)
 
 
-def _budget(profile: Profile) -> int:
+def memory_of(profile: Profile) -> int:
     """The bytes that this training may take: those of a GPU that no other process holds, or the machine's."""
     if profile.device == "cuda":
         return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() + memory.CUDA_CONTEXT  # that the plan counts
-    return hardware.ram()
+    return hardware.ram() // processes.count()
 
 
 def _rounded(examples: float, least: int) -> int:

@@ -64,6 +64,8 @@ def train(
     """
     model = trainer.model
     optimizers.prepare(trainer, spec.entry.optimizer)
+    experts = getattr(model.config.get_text_config(), "num_experts_per_tok", None)
+    trainer.args.ddp_find_unused_parameters = bool(experts)  # without experts, every weight takes part in every step
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -100,6 +101,20 @@ def patch_trl() -> None:
     """
     utils._use_triton = lambda device: True
     utils._CHUNKED_LOGPROB_CHUNK_SIZE = HEAD_TILE
+
+
+@contextmanager
+def no_digest(module: ModuleType) -> Iterator[None]:
+    """Keep a trainer of TRL from reading all weights, whole, to name a cache of log-probabilities that is not made.
+
+    module: the trainer's (TRL 1.16, `hash_module` of dpo_trainer and kto_trainer).
+    """
+    made = module.hash_module
+    module.hash_module = lambda model: ""
+    try:
+        yield
+    finally:
+        module.hash_module = made
 
 
 @dataclass(frozen=True)

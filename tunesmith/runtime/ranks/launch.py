@@ -4,6 +4,7 @@ torchrun's own launcher starts them, ends all when one ends badly, and passes si
 is seen; what others print is kept aside, and shown where one of them fails without an error of its own.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -71,6 +72,7 @@ def launch(number: int, module: str, arguments: list[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    logging.disable(logging.CRITICAL)  # `explain` says what went wrong
     os.environ |= {name: value for name, value in LOOPBACK.items() if name not in os.environ}
     os.environ["OMP_NUM_THREADS"] = str(max(1, cpus.usable_cpus() // number))
     with tempfile.TemporaryDirectory(prefix="tunesmith-ranks-") as logs:
@@ -103,15 +105,17 @@ def explain(error: "ChildFailedError", number: int, logs: Path) -> int:
     """
     failures = sorted(error.failures.values(), key=lambda each: (each.timestamp, each.local_rank))
     explained = [each for each in failures if each.error_file_data.get("ours")]
-    killed = [each for each in failures if each.exitcode < 0 and each.exitcode != -signal.SIGTERM]
-    failure = next(iter(explained + killed + failures))
+    by_itself = [each for each in failures if each.exitcode != -signal.SIGTERM]  # by which the launcher ends the rest
+    killed = [each for each in by_itself if each.exitcode < 0]
+    failure = next(iter(explained + killed + by_itself + failures))
     status = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
     if status in INTERRUPTED:
         return status
     if failure in explained:
         print(failure.message, file=sys.stderr, flush=True)
         return status
-    print(detail(failure, logs), file=sys.stderr)
+    if failure.exitcode > 0:
+        print(detail(failure, logs), file=sys.stderr)
     ending = f"by {failure.signal_name()}" if failure.exitcode < 0 else f"with exit status {failure.exitcode}"
     print(
         f"process {failure.local_rank + 1} of {number} ended {ending}, so all were ended", file=sys.stderr, flush=True

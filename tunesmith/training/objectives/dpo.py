@@ -6,6 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
+from trl.trainer import dpo_trainer
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import ReferenceRow
@@ -18,7 +19,7 @@ from tunesmith.models.weights import preserve_trainable
 from tunesmith.training.entries.dpo import Dpo
 from tunesmith.training.measurements import Preference
 from tunesmith.training.objectives import pair_batches
-from tunesmith.training.trainer_config import WeighedBatches, common
+from tunesmith.training.trainer_config import WeighedBatches, common, no_digest
 
 
 class Reference:
@@ -73,7 +74,7 @@ def make_trainer(
     pairs = pair_batches.in_order(train, dpo.examples_a_step, seed=dpo.seed, epochs=dpo.epochs)
     chosen, rejected = zip(*reference.of(pairs), strict=True)
     rows = pair_batches.columns(pairs) | dict(zip(pair_batches.REFERENCE, (chosen, rejected), strict=True))
-    with preserve_trainable(policy.model):
+    with preserve_trainable(policy.model), no_digest(dpo_trainer):
         return PairTrainer(
             policy.model,
             args=config,

@@ -13,6 +13,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import KTOConfig, KTOTrainer
+from trl.trainer import kto_trainer
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row
@@ -28,7 +29,7 @@ from tunesmith.training.entries.kto import Kto
 from tunesmith.training.fit import Batchable
 from tunesmith.training.measurements import Preference
 from tunesmith.training.spec import LargestStep
-from tunesmith.training.trainer_config import BatchRecorder, WeighedBatches, common
+from tunesmith.training.trainer_config import BatchRecorder, WeighedBatches, common, no_digest
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def make_trainer(policy: OpenModel, marks: Sequence[Mark], kto: Kto, profile: Pr
         precompute_ref_log_probs=True,
         remove_unused_columns=False,
     )
-    with preserve_trainable(policy.model):
+    with preserve_trainable(policy.model), no_digest(kto_trainer):
         trainer = MarkTrainer(
             policy.model,
             args=config,
