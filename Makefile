@@ -32,7 +32,7 @@ lint: .venv/dev
 	hadolint Dockerfile .ci/stack/Dockerfile
 
 real: .venv/dev
-	pytest -q -m real tests/pipeline
+	pytest -q -m real tests/pipeline tests/training
 
 ui: .venv/runtime
 	@tunesmith ui

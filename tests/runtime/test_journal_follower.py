@@ -18,7 +18,7 @@ from mlflow.entities import ViewType
 
 from tunesmith.core import journal, layout
 from tunesmith.registry.runs import Experiment
-from tunesmith.runtime import journal_follower, run
+from tunesmith.runtime import journal_follower, run, settings
 
 ROOT = Path(__file__).parents[2]
 RUN = str(uuid.UUID(int=7))
@@ -182,7 +182,7 @@ def test_trainings_start_a_follower_of_their_run_and_nothing_else_does(
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(journal_follower, "start", lambda folder, run_id, locks: started.append((folder, run_id)))
     monkeypatch.setattr(os, "execve", lambda *command: became.append(command))
-    run.become(stage, ["x"], RUN, {layout.CHECKPOINT_VARIABLE: "60"}, None)
+    run.become(stage, ["x"], RUN, settings.Runtime(checkpoint_minutes=1, processes=1), None)
     ((_, command, given),) = became
     assert command[1:] == ["-m", f"stages.{stage}", "x"]
     assert (given[layout.RUN_VARIABLE], given[layout.CHECKPOINT_VARIABLE]) == (RUN, "60")

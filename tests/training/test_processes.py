@@ -34,14 +34,17 @@ PARAMS |= {
     name: method_project.PARAMS[name] | {f"lora-{name}": entry, f"full-{name}": entry | FULL}
     for name, entry in ENTRIES.items()
 }
-MODELS = [
-    *(f"train_sft/{kind}-sft" for kind in method_project.RATES),
-    *(f"train_{name}/{kind}-{name}" for kind in ("lora", "full") for name in ENTRIES),
+WHOLE = [
+    "train_sft/qlora-sft",
+    "train_dpo/full-dpo",
+    "train_kto/lora-kto",
+    "train_reward/lora-reward",
+    "train_grpo/lora-grpo",
 ]
+DIVIDED = ["train_sft/full-sft", "train_reward/full-reward", "train_grpo/lora-grpo"]
+"""Models whose processes have all weights, or parts; benchmarks/processes.py trains every kind both ways."""
 TOLERANCE = 1e-4
 """Between the losses of a step, in float32."""
-
-Train = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
@@ -57,45 +60,73 @@ def started(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def train(started: Path, tmp_path_factory: pytest.TempPathFactory) -> Train:
-    def train(processes: int, *models: str, sharding: str = "auto") -> Path:
-        """Train models in a copy of the project, which is returned."""
-        folder = tmp_path_factory.mktemp("trained") / "project"
-        shutil.copytree(started, folder)
-        tests = str(Path(__file__).parents[1])
-        environment = (
-            os.environ
-            | cpus.environment()
-            | {
-                "PYTHONPATH": os.pathsep.join([tests, str(Path(tests).parent)]),
-                "TUNESMITH_PROCESSES": str(processes),
-                "TUNESMITH_SHARDING": sharding,
-            }
-        )
-        command = [sys.executable, "-m", "tunesmith.runtime.ranks", "ranked_trainings", str(folder), *models]
-        done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert done.returncode == 0, done.stdout[-5000:]
-        return folder
+def copy(started: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    return lambda: Path(shutil.copytree(started, tmp_path_factory.mktemp("trained") / "project"))
 
-    return train
+
+def train(folder: Path, processes: int, *models: str, sharding: str = "auto", **variables: str) -> tuple[int, str]:
+    """Train models of a project; the exit status, and what was printed."""
+    tests = Path(__file__).parents[1]
+    environment = {
+        "PYTHONPATH": os.pathsep.join(map(str, (tests, tests.parent))),
+        "TUNESMITH_PROCESSES": str(processes),
+        "TUNESMITH_SHARDING": sharding,
+    }
+    command = [sys.executable, "-m", "tunesmith.runtime.ranks", "ranked_trainings", str(folder), *models]
+    variables = os.environ | cpus.environment() | environment | variables
+    done = subprocess.run(command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return done.returncode, done.stdout
 
 
 def losses(folder: Path, name: str) -> list[float]:
     return [step["loss"] for step in journal.steps(journal.read(folder / "models" / name / journal.NAME))]
 
 
-def test_losses_are_those_of_one_process(train: Train) -> None:
-    one, two, again = (train(number, *MODELS) for number in (1, 2, 2))
-    for name in (model.split("/")[1] for model in MODELS):
+def digest(folder: Path, name: str) -> str:
+    return manifest.verify(folder / "models" / name).weights_digest
+
+
+@pytest.fixture(scope="module")
+def one(copy: Callable[[], Path]) -> Path:
+    """A project whose models one process trained."""
+    folder = copy()
+    status, output = train(folder, 1, *{*WHOLE, *DIVIDED})
+    assert status == 0, output[-3000:]
+    return folder
+
+
+@pytest.fixture(scope="module", params=["none", pytest.param("full", marks=pytest.mark.real)])
+def sharding(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def two(copy: Callable[[], Path], sharding: str) -> Path:
+    """A project whose models two processes trained."""
+    folder = copy()
+    status, output = train(folder, 2, *(WHOLE if sharding == "none" else DIVIDED), sharding=sharding)
+    assert status == 0, output[-3000:]
+    return folder
+
+
+def test_losses_are_those_of_one_process(one: Path, two: Path, sharding: str) -> None:
+    for name in (model.split("/")[1] for model in (WHOLE if sharding == "none" else DIVIDED)):
         assert losses(two, name) == pytest.approx(losses(one, name), abs=TOLERANCE), name
-        digests = {manifest.verify(folder / "models" / name).weights_digest for folder in (two, again)}
-        assert len(digests) == 1, name
 
 
-SHARDED = [model for model in MODELS if "qlora" not in model and model != "train_rlhf/full-rlhf"]
-
-
-def test_sharded_weights_learn_the_same(train: Train) -> None:
-    one, two = train(1, *SHARDED), train(2, *SHARDED, sharding="full")
-    for name in (model.split("/")[1] for model in SHARDED):
-        assert losses(two, name) == pytest.approx(losses(one, name), abs=TOLERANCE), name
+@pytest.mark.real
+def test_a_training_goes_on_after_a_process_died(one: Path, two: Path, copy: Callable[[], Path], sharding: str) -> None:
+    model = (WHOLE if sharding == "none" else DIVIDED)[0]
+    name, folder = model.split("/")[1], copy()
+    settings = {"sharding": sharding, "TUNESMITH_CHECKPOINT_SECONDS": "0"}
+    status, output = train(folder, 2, model, **settings, TUNESMITH_TEST_DIES="1:3")
+    assert (status, output.count("process 2 of 2 ended by SIGKILL, so all were ended")) == (137, 1), output[-3000:]
+    assert not (folder / "models" / name).exists()
+    other = Path(shutil.copytree(folder, folder.parent / "other"))
+    assert train(folder, 2, model, **settings)[0] == 0
+    events = journal.read(folder / "models" / name / journal.NAME)
+    assert [event["step"] for event in events if event["event"] == "resume"] in ([1], [2])
+    assert digest(folder, name) == digest(two, name)
+    if sharding == "none":
+        assert train(other, 1, model, **settings)[0] == 0
+        assert losses(other, name) == pytest.approx(losses(one, name), abs=TOLERANCE)

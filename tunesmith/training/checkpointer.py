@@ -22,7 +22,7 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.models import collectives, weights
 from tunesmith.models.device import Profile, peak_memory_bytes
-from tunesmith.training import measurements
+from tunesmith.training import measurements, sharded_checkpoint
 from tunesmith.training.measurements import Measurement
 from tunesmith.training.trainer_config import BatchRecorder
 from tunesmith.training.validation import BEST, Best, Validator
@@ -61,7 +61,7 @@ class RunState(State):
     waited: int
     """The measurements since the best."""
     trained: dict[str, str]
-    """SHA-256, in hex, of each trained tensor."""
+    """SHA-256, in hex, of each trained tensor; empty where processes divide them."""
 
 
 class Checkpointer(TrainerCallback):
@@ -91,6 +91,7 @@ class Checkpointer(TrainerCallback):
         self.recorder = collator if isinstance(collator, BatchRecorder) else None
         self.answers: list[str] = []
         self.start: Measurement | None = None
+        self.checkpoint: Checkpoint | None = None
         self.resumed: RunState | None = None
         self._saving = False
         self._began = self._save_began = self._saved = time.monotonic()
@@ -98,6 +99,7 @@ class Checkpointer(TrainerCallback):
 
     def go_on(self, checkpoint: Checkpoint) -> None:
         """Take up the state of a checkpoint."""
+        self.checkpoint = checkpoint
         self.resumed = state = json.loads((checkpoint.folder / checkpoints.STATE).read_text())
         self.answers, self.start = state["answers"], state["start"] and measurements.load(state["start"])
         self.validator.best, self.validator.waited = state["best"], state["waited"]
@@ -135,14 +137,25 @@ class Checkpointer(TrainerCallback):
         return collectives.total(here) + (self.resumed["tokens"] if self.resumed else 0)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        lr_scheduler: Any = None,
+        **_: Any,
     ) -> None:
+        if self.checkpoint and sharded_checkpoint.is_needed(model):
+            sharded_checkpoint.load(self.checkpoint.folder, model, optimizer, lr_scheduler)
         self._began = self._saved = time.monotonic()
         self.bytes = COPIES * sum(values.nbytes for values in weights.trained(model).values())
         self._seconds = self.bytes / DISK_SPEED
-        if self.resumed and weights.digests(model, trained=True) != self.resumed["trained"]:
+        saved = self.resumed and self.resumed["trained"]
+        if saved and weights.digests(model, trained=True) != saved:
             raise TrainingError(
-                f"step {self.resumed['step']}: the weights read from the checkpoint are not those that were saved",
+                f"step {state.global_step}: the weights read from the checkpoint are not those that were saved",
                 fix="report this with your params.yaml; the next `dvc repro` trains from the start",
             )
 
@@ -167,12 +180,22 @@ class Checkpointer(TrainerCallback):
         return max(SHORTEST, self._seconds / COST)
 
     def on_save(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, *, model: Any = None, **_: Any
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        *,
+        model: Any = None,
+        optimizer: Any = None,
+        **_: Any,
     ) -> None:
         folder = self.store.unfinished / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
         generators = collectives.gathered({path.name: path.read_bytes() for path in folder.glob(GENERATORS)})
         rows, tokens = self.rows(state.global_step), self.tokens(state.global_step)
         trained = weights.digests(model, trained=True)
+        if sharded_checkpoint.is_needed(model):
+            sharded_checkpoint.save(folder, model, optimizer)
+            trained = {}  # each process has others
         if processes.is_first():
             for name, content in (file for files in generators[1:] for file in files.items()):
                 (folder / name).write_bytes(content)

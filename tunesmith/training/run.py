@@ -26,7 +26,7 @@ from tunesmith.core.journal import Journal
 from tunesmith.models import collectives, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import checks, fit, optimizers
+from tunesmith.training import checks, fit, optimizers, sharded_checkpoint
 from tunesmith.training import spec as specs
 from tunesmith.training.checkpointer import Checkpointer
 from tunesmith.training.entries.common import Entry
@@ -200,7 +200,7 @@ def _train_and_check(
         checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=max(collectives.gathered(saver.peak_memory_bytes)),
     )
-    if not any(map(collectives.is_part, weights.trained(model).values())):
+    if not sharded_checkpoint.is_needed(model):
         checks.check_agree(collectives.gathered(weights.digests(model, trained=True)))
     _check_steps(spec, recorder.steps, saver, trainer.state)
     checks.check_weights_moved(
@@ -230,6 +230,8 @@ def _run(
     trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
         trainer.add_callback(callback)
+    if sharded_checkpoint.is_needed(trainer.model):
+        sharded_checkpoint.keep_transformers_from_loading(trainer)
     try:
         with one_precision(trainer):
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint.folder))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -104,7 +103,7 @@ def patch_trl() -> None:
 
 
 @contextmanager
-def no_digest(module: ModuleType) -> Iterator[None]:
+def no_digest(module: Any) -> Iterator[None]:
     """Keep a trainer of TRL from reading all weights, whole, to name a cache of log-probabilities that is not made.
 
     module: the trainer's (TRL 1.16, `hash_module` of dpo_trainer and kto_trainer).
