@@ -102,7 +102,8 @@ def test_a_narrow_terminal_gets_every_column_in_two_tables(monkeypatch: pytest.M
     monkeypatch.setenv("COLUMNS", "80")
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "16")
     assert "…" not in shown
-    assert all(head in shown for head in (*plan.PARTS.values(), "peak", "fits", "trains", "on disk"))
+    parts = [heading for part, heading in plan.PARTS.items() if part != "communication"]  # which one GPU has none of
+    assert all(head in shown for head in (*parts, "peak", "fits", "trains", "on disk"))
 
 
 def test_a_named_card_gets_tokens_a_second_and_a_size_alone_says_what_to_name() -> None:
@@ -117,6 +118,26 @@ def test_an_unknown_card_is_an_error_with_the_nearest_name() -> None:
     shown = run("plan", "--model", "llama-2-7b", "--gpu", "h10")
     assert "no card of that name is known; did you mean 'h100'?" in shown
     assert "not a size of memory" in run("plan", "--model", "llama-2-7b", "--gpu", "0")
+
+
+def test_several_gpus_are_planned_with_what_must_be_sharded() -> None:
+    shown = run("plan", "--model", "llama-3.1-70b", "--gpu", "80", "--gpus", "8", "--kind", "answers")
+    assert "8 × GPU of 80 GB: 80.00 GB each" in shown
+    assert re.search(r"SFT, LoRA +17\.7 .* yes +yes +\d+ × 1,024", shown)
+    assert re.search(r"SFT, QLoRA +40\.3 .* no +yes +\d+ × 1,024", shown)
+    assert "LoRA, sharded over 8 GPUs, is the lightest that does the job for SFT" in shown
+    assert re.search(r"of each GPU or more, and 32 such GPUs: do not start there", shown)
+
+
+def test_several_named_cards_get_the_tokens_of_all_and_their_link() -> None:
+    shown = run("plan", "--model", "llama-3.1-70b", "--gpu", "h100", "--gpus", "8", "--kind", "answers")
+    assert re.search(r"SFT, LoRA .* 828\.4 MB +[78],\d{3}\b", shown)
+    assert re.search(r"78% of\s+450\s+GB/s", shown)
+
+
+def test_gpus_of_a_machine_without_one_must_be_named() -> None:
+    shown = run("plan", "--model", "llama-2-7b", "--gpus", "2")
+    assert "--gpus 2: this machine has no GPU" in shown
 
 
 def test_layers_are_recomputed_only_where_a_method_does_not_fit_otherwise() -> None:

@@ -187,9 +187,10 @@ def _weights(model: str, kind: RowKind, verifier: str | None) -> WeightsKind:
 
     machine = hardware.detect()
     objectives = methods.objectives_of_rows(kind, verifier)[:1]
-    groups = methods.survey(model_shape.read(model), objectives, machine, length=plan.LENGTH, rank=plan.RANK)
-    print("\n".join(["", *plan.verdict(groups, machine)]))
+    shape = model_shape.read(model)
+    groups = methods.survey(shape, objectives, machine, length=plan.LENGTH, rank=plan.RANK)
+    print("\n".join(["", *plan.verdict(shape, groups, machine)]))
     best = methods.lightest(groups[0])
     if best is None:
-        raise BaseModelError(f"{model} does not fit {machine.name}", fix="take a smaller base, or name --weights")
+        raise BaseModelError(f"{model} does not fit {machine.devices}", fix="take a smaller base, or name --weights")
     return best.workload.weights

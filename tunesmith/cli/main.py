@@ -128,6 +128,7 @@ def pin(repo: str, dataset: bool) -> None:
     metavar="NAME|GB",
     help="A card such as h100 or rtx-4090, or the memory of one in GB. Default: this machine's hardware.",
 )
+@click.option("--gpus", type=click.IntRange(min=1), help="Number of such GPUs in a machine.")
 @click.option("--length", type=click.IntRange(min=1), help="Length of a sequence in tokens.")
 @click.option("--rank", type=click.IntRange(min=1), help="Rank of LoRA.")
 @click.option(
@@ -137,16 +138,24 @@ def pin(repo: str, dataset: bool) -> None:
 )
 @click.option("--entries", is_flag=True, help="Plan the trainings of params.yaml, from their ready rows.")
 def plan(
-    model: str | None, gpu: str | None, length: int | None, rank: int | None, kind: "RowKind | None", entries: bool
+    model: str | None,
+    gpu: str | None,
+    gpus: int | None,
+    length: int | None,
+    rank: int | None,
+    kind: "RowKind | None",
+    entries: bool,
 ) -> None:
     """Predict the memory and the speed of every training method.
 
-    Shows memory part by part, the largest batch that fits, tokens a second, and the lightest method that does the job.
+    Shows memory part by part, the largest batch that fits, tokens a second, and the lightest method that does the job;
+    for several GPUs, what fits on each and what must be sharded over them.
     Reads no weights, and uses no network for a config that is on this machine. Exits with 1 where nothing fits.
     """
     from tunesmith.cli import plan
 
-    raise SystemExit(0 if plan.run(model, gpu=gpu, length=length, rank=rank, kind=kind, entries=entries) else 1)
+    fits = plan.run(model, gpu=gpu, gpus=gpus, length=length, rank=rank, kind=kind, entries=entries)
+    raise SystemExit(0 if fits else 1)
 
 
 @main.command()

@@ -3,6 +3,8 @@ form.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 from rich import box
@@ -10,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from tunesmith.core import formatting, params
-from tunesmith.core.errors import BaseModelError
+from tunesmith.core.errors import BaseModelError, ParamsError
 from tunesmith.core.params import Objective
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
-from tunesmith.planning import hardware, methods, rates, speed
+from tunesmith.planning import hardware, methods, rates, sharding, speed
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.methods import OBJECTIVE_NAMES, WEIGHTS_NAMES, Method
 from tunesmith.planning.model_shape import KNOWN, Shape, read
@@ -41,6 +43,7 @@ PARTS = {
     "kv_cache": "KV",
     "reference": "ref",
     "reward_model": "reward",
+    "communication": "comm",
     "framework": "frame",
 }
 """Headings of the columns, by the part of a `Memory`."""
@@ -49,30 +52,43 @@ LEGEND = (
     "the largest batch × tokens that fit into the model at once. recompute: whether layers are computed again in "
     "the backward pass, since the method would not fit otherwise."
 )
+SEVERAL_LEGEND = (
+    "All of it is of each GPU, but tok/s of all. sharded: no: each GPU holds the whole model, and gradients are "
+    "averaged (DDP). yes: each holds a share of weights, gradients and optimizer, and gathers a layer when it computes "
+    "(FSDP2), since the method would not fit otherwise. comm: gathered layers, and gradients that are being exchanged."
+)
 NO_RATES = "no speed: its rates are not known; name the card (`--gpu h100`, `--gpu rtx-4090`) for tokens a second."
 
 
 def run(
-    model: str | None, *, gpu: str | None, length: int | None, rank: int | None, kind: RowKind | None, entries: bool
+    model: str | None,
+    *,
+    gpu: str | None,
+    gpus: int | None,
+    length: int | None,
+    rank: int | None,
+    kind: RowKind | None,
+    entries: bool,
 ) -> bool:
-    """Print the plan; return whether any method fits. gpu: the name of a card, or memory in GB. entries: the trainings
-    of params.yaml instead of every method.
+    """Print the plan; return whether any method fits. gpu: the name of a card, or memory in GB. gpus: how many of them
+    one machine has; None for those of this machine, or one. entries: the trainings of params.yaml instead of every
+    method.
 
     Raises BaseModelError for an unknown model, ParamsError for bad params or an unknown card.
     """
     shape, length, rank = _settings(model, length, rank)
-    machine = hardware.detect() if gpu is None else rates.gpu(gpu)
+    machine = _machine(gpu, gpus)
     console, known = Console(highlight=False), rates.of(machine)
     if entries:
         return _show_entries(console, shape, machine, known)
     title = f"{shape.name}: {_count(shape.parameters)} parameters; {length:,} tokens, LoRA of rank {rank}"
-    console.print(f"{title}; {machine.name}: {formatting.size(machine.budget)}", style="bold", soft_wrap=True)
+    console.print(f"{title}; {_resources(machine)}", style="bold", soft_wrap=True)
     objectives = methods.objectives_of_kinds([kind] if kind else list(row_kinds.KINDS))
     groups = methods.survey(shape, objectives, machine, length=length, rank=rank)
     rows = [row for group in groups for row in group]
     _show(console, groups, {row.name: speed.predict(shape, row.workload, known) for row in rows} if known else {})
-    console.print(_measured_on(known) if known else NO_RATES, style="dim")
-    for line in verdict(groups, machine):
+    console.print(_measured_on(known, machine) if known else NO_RATES, style="dim")
+    for line in verdict(shape, groups, machine):
         console.print(line, soft_wrap=True)
     if kind is None:
         console.print("The labels of your rows decide which objective applies: `tunesmith advise FILE` names it.")
@@ -82,11 +98,29 @@ def run(
 def _show_entries(console: Console, shape: Shape, machine: Hardware, known: Rates | None) -> bool:
     from tunesmith.cli import plan_entries  # TRL, which takes seconds to import
 
-    sizes = f"{_count(shape.parameters)} parameters; {machine.name}: {formatting.size(machine.budget)}"
+    machine = replace(machine, count=1)  # `training.fit` decides for one process
+    sizes = f"{_count(shape.parameters)} parameters; {_resources(machine)}"
     console.print(f"{shape.name}: {sizes}", style="bold", soft_wrap=True)
     fits = plan_entries.show(console, document.load(), shape, machine, known)
-    console.print(_measured_on(known) if known else NO_RATES, style="dim")
+    console.print(_measured_on(known, machine) if known else NO_RATES, style="dim")
     return fits
+
+
+def _machine(gpu: str | None, gpus: int | None) -> Hardware:
+    """The hardware of the options."""
+    if gpu is not None:
+        return rates.gpu(gpu, gpus or 1)
+    machine = hardware.detect()
+    if gpus is None:
+        return machine
+    if machine.machine.device == "cpu":
+        raise ParamsError(f"--gpus {gpus}: this machine has no GPU", fix="say which: --gpu h100, or its GB, --gpu 80")
+    return replace(machine, count=gpus)
+
+
+def _resources(machine: Hardware) -> str:
+    """The devices and their memory, in words."""
+    return f"{machine.devices}: {formatting.size(machine.budget)}{' each' if machine.count > 1 else ''}"
 
 
 def short(kind: RowKind, verifier: str | None) -> list[str]:
@@ -96,57 +130,87 @@ def short(kind: RowKind, verifier: str | None) -> list[str]:
         return []
     (shape, length, rank), machine = _settings(None, None, None), hardware.detect()
     groups = methods.survey(shape, objectives, machine, length=length, rank=rank)
-    resources = f"{machine.name} ({formatting.size(machine.budget)}) and {length:,} tokens at most"
+    each = " each" if machine.count > 1 else ""
+    resources = f"{machine.devices} ({formatting.size(machine.budget)}{each}) and {length:,} tokens at most"
     more = f"  `tunesmith plan --kind {kind}` shows every method, part by part"
-    return [f"to train {BASE} on them, with {resources}:", *(f"  {line}" for line in verdict(groups, machine)), more]
+    lines = (f"  {line}" for line in verdict(shape, groups, machine))
+    return [f"to train {BASE} on them, with {resources}:", *lines, more]
 
 
-def verdict(groups: Sequence[Sequence[Method]], machine: Hardware) -> list[str]:
+def verdict(shape: Shape, groups: Sequence[Sequence[Method]], machine: Hardware) -> list[str]:
     """The method to start with for every objective and the reason, a sentence each, and a sentence on full weights."""
     best = [(group, methods.lightest(group)) for group in groups]
     lines = []
-    for kind in ("lora", "qlora"):
-        choices = [method for _, method in best if method is not None and method.workload.weights == kind]
+    for kind, shared in product(("lora", "qlora"), ("none", "full")):
+        choices = [
+            method
+            for _, method in best
+            if method is not None and (method.workload.weights, method.workload.sharding) == (kind, shared)
+        ]
         if choices:
             sizes = ", ".join(
                 f"{OBJECTIVE_NAMES[method.workload.objective]} ({_largest(method)})" for method in choices
             )
-            lines.append(f"{WEIGHTS_NAMES[kind]} is the lightest that does the job for {sizes}: {_why(choices)}")
+            over = f", sharded over {machine.count} GPUs," if shared == "full" else ""
+            name = WEIGHTS_NAMES[choices[0].workload.weights]
+            lines.append(f"{name}{over} is the lightest that does the job for {sizes}: {_why(choices)}")
     unfit = [group for group, method in best if method is None]
     if unfit:
         names = ", ".join(OBJECTIVE_NAMES[group[0].workload.objective] for group in unfit)
         least = formatting.size(min(method.memory.total for group in unfit for method in group))
         lines.append(
-            f"Nothing fits {machine.name} for {names}: it would take {least}. Take a smaller model, or shorter "
-            "sequences (--length)."
+            f"Nothing fits {machine.devices} for {names}: it would take {least}{_each(machine)}. Take a smaller model, "
+            "or shorter sequences (--length)."
         )
-    full = min(method.memory.total for group in groups for method in group if method.workload.weights == "full")
-    return [*lines, f"Training all weights would take {formatting.size(full)} or more: do not start there."]
+    return [*lines, _full_weights(shape, groups, machine)]
+
+
+def _full_weights(shape: Shape, groups: Sequence[Sequence[Method]], machine: Hardware) -> str:
+    """The sentence on training all weights."""
+    full = [method for group in groups for method in group if method.workload.weights == "full"]
+    least = min(full, key=lambda method: method.memory.total)
+    price = f"Training all weights would take {formatting.size(least.memory.total)}{_each(machine)} or more"
+    if machine.count > 1 and not least.fits:
+        needed = sharding.least_processes(shape, least.workload, machine.budget)
+        price += f", and {needed} such GPUs" if needed else ""
+    return f"{price}: do not start there."
+
+
+def _each(machine: Hardware) -> str:
+    return " of each GPU" if machine.count > 1 else ""
 
 
 def _largest(method: Method) -> str:
     largest = method.largest
     assert largest is not None
     shorter = f" of {largest.length:,} tokens" if largest.length < method.workload.length else ""
-    return f"up to {largest.batch:,} {UNITS[largest.objective]}{shorter} at once"
+    several = " a GPU" if largest.processes > 1 else ""
+    return f"up to {largest.batch:,} {UNITS[largest.objective]}{shorter} at once{several}"
 
 
 def _why(choices: Sequence[Method]) -> str:
     if choices[0].workload.weights == "qlora":
         reason = "unquantized, the base leaves too little room"
+    elif choices[0].workload.sharding == "full":
+        reason = "each GPU holds a share of the unquantized base, and quantizing it would slow every step"
     else:
         reason = "the base fits unquantized, and quantizing it would slow every step"
     return f"{reason}; {_count(choices[0].trainable)} parameters train, {formatting.size(choices[0].artifact)} on disk."
 
 
-def _measured_on(known: Rates) -> str:
+def _measured_on(known: Rates, machine: Hardware) -> str:
     """The sentence that says what the speeds are computed from."""
     model, device = (
         ("Llama 3.1 8B", "an H100") if known.share == speed.TRAINING_SHARE["cuda"] else ("SmolLM2", "2 cores")
     )
+    links = (
+        f" A step takes no less than its exchanges, at {speed.LINK_SHARE:.0%} of {known.link / 1e9:,.0f} GB/s each way."
+        if machine.count > 1
+        else ""
+    )
     return (
         f"tok/s: tokens trained a second, from the rates of {known.name}, of which SFT LoRA of {model} reached "
-        f"{known.share:.0%} on {device}; no other method was measured. Rollouts take their time too; loading, "
+        f"{known.share:.0%} on {device}; no other method was measured.{links} Rollouts take their time too; loading, "
         "validation and saving come on top."
     )
 
@@ -160,7 +224,8 @@ def _show(console: Console, groups: Sequence[Sequence[Method]], speeds: Mapping[
     tables = [table] if fits else [_table(rows, parts, {}, results=False), _table(rows, [], speeds, results=True)]
     for table in tables:
         console.print(table)
-    console.print(LEGEND, style="dim")
+    several = any(row.workload.processes > 1 for row in rows)
+    console.print(f"{LEGEND} {SEVERAL_LEGEND}" if several else LEGEND, style="dim")
 
 
 def _table(rows: Sequence[Method], parts: Sequence[str], speeds: Mapping[str, Speed], *, results: bool) -> Table:
@@ -168,8 +233,9 @@ def _table(rows: Sequence[Method], parts: Sequence[str], speeds: Mapping[str, Sp
     speed.
     """
     headings = [*(PARTS[part] for part in parts), "peak"]
+    several = any(row.workload.processes > 1 for row in rows)
     if results:
-        headings += ["recompute", "fits", "trains", "on disk"]
+        headings += [*(["sharded"] if several else []), "recompute", "fits", "trains", "on disk"]
         headings += ["tok/s"] * bool(speeds)
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     grid.add_column("method", no_wrap=True)
@@ -182,8 +248,9 @@ def _table(rows: Sequence[Method], parts: Sequence[str], speeds: Mapping[str, Sp
         cells = [_gigabytes(size) for size in (*sizes.values(), row.memory.total)]
         if results:
             largest = "no" if row.largest is None else f"{row.largest.batch:,} × {row.largest.length:,}"
-            again = "yes" if row.workload.machine.checkpointing else "no"
-            cells += [again, largest, _count(row.trainable), formatting.size(row.artifact)]
+            choices = [row.workload.sharding == "full"] * several + [row.workload.machine.checkpointing]
+            cells += ["yes" if chosen else "no" for chosen in choices]
+            cells += [largest, _count(row.trainable), formatting.size(row.artifact)]
             if row.name in speeds and row.largest is not None:
                 cells.append(f"{speeds[row.name].tokens_per_second:,.0f}")
         grid.add_row(row.name, *cells, style="" if row.fits else "dim", end_section=row.workload.weights == "full")

@@ -1,4 +1,4 @@
-"""Hardware to plan for: this machine's GPU, or its processor and memory, or a GPU of a given name or size."""
+"""Hardware to plan for: this machine's GPUs, or its processor and memory, or GPUs of a given name or size."""
 
 import os
 from dataclasses import dataclass
@@ -12,11 +12,17 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine to train on. name: in words. budget: its memory in bytes."""
+    """A machine to train on. name: of one device, in words. budget: bytes of memory of one. count: of equal GPUs."""
 
     name: str
     machine: Machine
     budget: int
+    count: int = 1
+
+    @property
+    def devices(self) -> str:
+        """All devices, in words."""
+        return self.name if self.count == 1 else f"{self.count} × {self.name.removeprefix('a ')}"
 
 
 def gpu(gigabytes: float, name: str = "") -> Hardware:
@@ -25,7 +31,7 @@ def gpu(gigabytes: float, name: str = "") -> Hardware:
 
 
 def detect() -> Hardware:
-    """The GPU that torch sees, or else this machine's processor."""
+    """The GPUs that torch sees, each counted as the smallest, or else this machine's processor."""
     import torch
 
     from tunesmith.models import device
@@ -33,7 +39,9 @@ def detect() -> Hardware:
     profile = device.detect()
     machine = Machine(profile.device, profile.dtype.itemsize, profile.gradient_checkpointing)
     if profile.device == "cuda":
-        return Hardware(profile.name, machine, torch.cuda.get_device_properties(0).total_memory)
+        count = torch.cuda.device_count()
+        sizes = (torch.cuda.get_device_properties(index).total_memory for index in range(count))
+        return Hardware(profile.name, machine, min(sizes), count)
     return Hardware("this machine without a GPU", machine, ram())
 
 

@@ -1,19 +1,20 @@
 """Predict the memory of a training, part by part, before it runs. Pure: no model, no file, no clock.
 
-A step has four moments, each with some of the parts, and its peak is the highest of them. ``loss``: activations are
-saved, and the output head runs backward. ``backward``: a layer is recomputed among the saved inputs of the others.
-``update``: all gradients exist. ``rollout``: the KV cache is full. `benchmarks/memory.py` compares predictions with
-measurements.
+A step has five moments, each with some of the parts, and its peak is the highest of them. ``gather``: sharded weights
+are gathered for the first layer. ``loss``: activations are saved, and the output head runs backward. ``backward``: a
+layer is recomputed among the saved inputs of the others. ``update``: all gradients exist. ``rollout``: the KV cache is
+full. Where several processes share a training, all of it is what one of them takes. `benchmarks/memory.py` and
+`benchmarks/sharding.py` compare predictions with measurements.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tunesmith.planning import activations, optimizers
+from tunesmith.planning import activations, optimizers, shards
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import BF16, FLOAT32, Workload
 
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
+NF4 = shards.CODE + shards.CONSTANTS
 """Bytes a parameter: 4 bits, an 8-bit constant for every 64 of them, a float32 for every 256 of those: 4.127 bits
 (Dettmers et al. 2023, section 3, with double quantization). Embeddings, norms and the output head stay unquantized."""
 CUDA_CONTEXT = 500_000_000
@@ -42,7 +43,10 @@ LoRA, of the 17 MB that the 23 products of a size take."""
 
 @dataclass(frozen=True)
 class Memory:
-    """Predicted bytes. Each part is at its own maximum; ``total`` is the peak of a step, reached at ``moment``."""
+    """Predicted bytes. Each part is at its own maximum; ``total`` is the peak of a step, reached at ``moment``.
+
+    communication: what processes exchange, gathered parameters and gradients that are being reduced.
+    """
 
     weights: int
     adapter: int
@@ -53,6 +57,7 @@ class Memory:
     kv_cache: int
     reference: int
     reward_model: int
+    communication: int
     framework: int
     moment: str
     total: int
@@ -60,17 +65,21 @@ class Memory:
 
 def predict(shape: Shape, workload: Workload) -> Memory:
     """The memory of one step of ``workload`` after the first, when the optimizer's moments exist."""
-    trained = gradients = trainable(shape, workload) * workload.trained_bytes
+    trained = gradients = held(shape, workload) * workload.trained_bytes
     is_full, scores = workload.weights == "full", workload.objective == "reward"
+    whole = trainable(shape, workload)
+    reduced, last_reduced = shards.reduced(shape, workload, whole), shards.reduced_ends(shape, workload)
+    kept = shards.gathered(shape, workload, whole) + shards.buckets(workload, whole)
     adapter = 0 if is_full else trained
     saved, recomputation = activations.saved(shape, workload), activations.recomputation(shape, workload)
     logits, cache = activations.logits(shape, workload), activations.kv_cache(shape, workload)
     present = gradients if workload.accumulates else _head_gradient(shape, workload)
     update = max(recomputation, activations.layer(shape, workload)) + _embedding_gradient(shape, workload)
     moments = {
+        "gather": (shards.ends(shape, workload) if workload.sharding == "full" else 0) + present,
         "loss": saved + logits + autocast_copies(shape, workload) + present,
-        "backward": saved - activations.last_norm(shape, workload) + recomputation + present,
-        "update": gradients + update,
+        "backward": saved - activations.last_norm(shape, workload) + recomputation + present + reduced,
+        "update": gradients + max(update + reduced, last_reduced),
         "rollout": cache + activations.generation(shape, workload) if workload.rollouts else 0,
     }
     moment = max(moments, key=lambda name: moments[name])
@@ -79,8 +88,8 @@ def predict(shape: Shape, workload: Workload) -> Memory:
         "weights": trained if is_full else _frozen(shape, workload, scores=scores),
         "adapter": adapter,
         "optimizer": optimizer_state(shape, workload),
-        "reference": artifact(shape, workload) if workload.reference else 0,
-        "reward_model": _frozen(shape, workload, scores=True) + adapter if workload.objective == "rlhf" else 0,
+        "reference": trained if workload.reference else 0,
+        "reward_model": reward_model(shape, workload),
         "framework": _framework(shape, workload, transient),
     }
     return Memory(
@@ -89,8 +98,9 @@ def predict(shape: Shape, workload: Workload) -> Memory:
         activations=saved + recomputation,
         logits=logits,
         kv_cache=cache,
+        communication=kept + max(reduced, last_reduced),
         moment=moment,
-        total=sum(parts.values()) + transient,
+        total=sum(parts.values()) + kept + transient,
     )
 
 
@@ -98,10 +108,23 @@ def trainable(shape: Shape, workload: Workload) -> int:
     """The number of trained parameters; a reward model trains its head, of one output, in full."""
     if workload.weights == "full":
         return _parameters(shape, scores=workload.objective == "reward")
-    count = sum(map(math.prod, trained_tensors(shape, workload)))
-    # Experts kept in one tensor are not among the linear layers.
-    experts = 0 if workload.targets else workload.rank * (shape.lora_rank_1 - sum(map(sum, shape.linears)))
-    return count + experts + sum(map(math.prod, trained_embeddings(shape, workload)))
+    tensors = trained_tensors(shape, workload) + trained_embeddings(shape, workload)
+    return sum(map(math.prod, tensors)) + _expert_adapters(shape, workload)
+
+
+def held(shape: Shape, workload: Workload) -> int:
+    """The number of trained parameters that a process holds."""
+    if workload.sharding == "none":
+        return trainable(shape, workload)
+    tensors = trained_tensors(shape, workload) + trained_embeddings(shape, workload)
+    return shards.numbers(tensors, workload) + shards.share(_expert_adapters(shape, workload), workload)
+
+
+def _expert_adapters(shape: Shape, workload: Workload) -> int:
+    """Parameters of adapters of experts kept in one tensor, which are not among the linear layers."""
+    if workload.weights == "full" or workload.targets:
+        return 0
+    return workload.rank * (shape.lora_rank_1 - sum(map(sum, shape.linears)))
 
 
 def trained_tensors(shape: Shape, workload: Workload) -> list[tuple[int, ...]]:
@@ -122,7 +145,7 @@ def trained_tensors(shape: Shape, workload: Workload) -> list[tuple[int, ...]]:
     return tensors
 
 
-def trained_embeddings(shape: Shape, workload: Workload) -> list[tuple[int, int]]:
+def trained_embeddings(shape: Shape, workload: Workload) -> list[tuple[int, ...]]:
     """The shape of the token embedding where it trains."""
     trains = workload.weights == "full" or workload.embeddings
     return [(shape.vocabulary, shape.hidden)] if trains else []
@@ -132,8 +155,8 @@ def optimizer_state(shape: Shape, workload: Workload) -> int:
     """Bytes of the optimizer's state on the device."""
     return optimizers.state(
         workload.optimizer,
-        trained_tensors(shape, workload),
-        trained_embeddings(shape, workload),
+        shards.parts(trained_tensors(shape, workload), workload),
+        shards.parts(trained_embeddings(shape, workload), workload),
         trained_bytes=workload.trained_bytes,
         device=workload.machine.device,
     )
@@ -148,12 +171,27 @@ def _parameters(shape: Shape, *, scores: bool) -> int:
     return shape.parameters - shape.head + shape.hidden if scores else shape.parameters
 
 
+def reward_model(shape: Shape, workload: Workload) -> int:
+    """Bytes of RLHF's reward model with its adapter, whole on every process: TRL moves it to the device as it is
+    (`prepare_model(..., evaluation_mode=True)` in its online trainers).
+    """
+    if workload.objective != "rlhf":
+        return 0
+    alone = replace(workload, processes=1, sharding="none")
+    adapter = 0 if workload.weights == "full" else trainable(shape, alone) * workload.trained_bytes
+    return _frozen(shape, alone, scores=True) + adapter
+
+
 def _frozen(shape: Shape, workload: Workload, *, scores: bool) -> int:
     """Weights that are not trained: in the dtype of products, or quantized."""
-    count = _parameters(shape, scores=scores)
+    heads = [(1, shape.hidden)] if scores else [(shape.head // shape.hidden, shape.hidden)]
+    rest = shape.parameters - shape.linear_parameters - shape.embedding - shape.head
+    linears = shards.numbers([(outputs, inputs) for inputs, outputs in shape.linears], workload)
+    others = shards.numbers([(shape.vocabulary, shape.hidden), *heads, (rest,)], workload)
     if workload.weights != "qlora":
-        return count * workload.machine.compute_bytes
-    return (count - shape.linear_parameters) * workload.machine.compute_bytes + int(NF4 * shape.linear_parameters)
+        return (linears + others) * workload.machine.compute_bytes
+    quantized = shards.CODE * linears + shards.CONSTANTS * shape.linear_parameters
+    return others * workload.machine.compute_bytes + int(quantized)
 
 
 def autocast_copies(shape: Shape, workload: Workload) -> int:
@@ -180,7 +218,7 @@ def _embedding_gradient(shape: Shape, workload: Workload) -> int:
 def _framework(shape: Shape, workload: Workload, transient: int) -> int:
     """Memory beside tensors: libraries, the driver, the heap. transient: bytes that a step holds at its peak."""
     if workload.machine.device == "cuda":
-        return CUDA_CONTEXT + CUBLAS
+        return CUDA_CONTEXT + CUBLAS + shards.NCCL * (workload.processes > 1)
     # Weights in the dtype of their file are read from the mapped file, which stays mapped as a whole while one of them,
     # such as the embedding of a quantized model, is in use.
     from_file = workload.weights == "qlora" and shape.stored_bytes == workload.machine.compute_bytes

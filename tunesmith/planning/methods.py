@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from tunesmith.core.params import OBJECTIVES, Objective, WeightsKind
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
-from tunesmith.planning import fit, memory
+from tunesmith.planning import fit, memory, sharding
 from tunesmith.planning.hardware import Hardware
 from tunesmith.planning.memory import Memory
 from tunesmith.planning.model_shape import Shape
@@ -37,8 +37,9 @@ WEIGHTS_NAMES: dict[WeightsKind, str] = {"lora": "LoRA", "qlora": "QLoRA", "full
 class Method:
     """An objective on a kind of weights, for one model and machine.
 
-    workload: the method at its smallest useful batch, which takes ``memory``. largest: the largest workload that fits
-    ``budget``, or None. trainable: parameters. artifact: bytes on disk. budget: bytes of memory.
+    workload: the method at its smallest useful batch on each device, which takes ``memory`` of each. largest: the
+    largest workload that fits ``budget``, or None. trainable: parameters. artifact: bytes on disk. budget: bytes of
+    memory of each device.
     """
 
     workload: Workload
@@ -72,16 +73,21 @@ def objectives_of_rows(kind: RowKind, verifier: str | None) -> list[Objective]:
 def survey(
     shape: Shape, objectives: Sequence[Objective], hardware: Hardware, *, length: int, rank: int
 ) -> list[list[Method]]:
-    """For every objective, the methods with each kind of weights. length: tokens of a sequence."""
+    """For every objective, the methods with each kind of weights, sharded only where they do not fit on each of several
+    GPUs. length: tokens of a sequence.
+    """
     workloads = [
         [minimum_workload(objective, kind, hardware.machine, length=length, rank=rank) for kind in WEIGHTS_NAMES]
         for objective in objectives
     ]
-    return [[_method(shape, workload, hardware.budget) for workload in group] for group in workloads]
+    return [[_method(shape, workload, hardware) for workload in group] for group in workloads]
 
 
-def _method(shape: Shape, workload: Workload, budget: int) -> Method:
+def _method(shape: Shape, workload: Workload, hardware: Hardware) -> Method:
     """The method with its layers recomputed only where it does not fit otherwise, as `checkpointing: auto` trains."""
+    budget, processes = hardware.budget, hardware.count
+    shared = sharding.choose(shape, fit.with_recomputation(workload, True), budget, processes)
+    workload = sharding.across(workload, processes, shared)
     workload = fit.with_recomputation(workload, fit.recompute(shape, workload, budget))
     return Method(
         workload=workload,

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import meant
@@ -17,8 +18,11 @@ SECONDS = 0.15
 """The time that a measurement takes, at least."""
 
 
-def gpu(which: str) -> Hardware:
-    """A GPU by the name of a card, or by its memory in GB. Raises ParamsError for a name that `cards` does not know."""
+def gpu(which: str, count: int = 1) -> Hardware:
+    """``count`` GPUs by the name of a card, or by their memory in GB.
+
+    Raises ParamsError for a name that `cards` does not know.
+    """
     try:
         gigabytes = float(which)
     except ValueError:
@@ -28,10 +32,10 @@ def gpu(which: str) -> Hardware:
                 f"--gpu {which}: no card of that name is known{meant(which, [*cards.CARDS])}",
                 fix=f"give its memory in GB, or one of {', '.join(cards.CARDS)}",
             ) from None
-        return hardware.gpu(card.gigabytes, card.name)
+        return replace(hardware.gpu(card.gigabytes, card.name), count=count)
     if not 0 < gigabytes < math.inf:
         raise ParamsError(f"--gpu {which}: not a size of memory", fix="give GB above 0, such as 24")
-    return hardware.gpu(gigabytes)
+    return replace(hardware.gpu(gigabytes), count=count)
 
 
 def of(machine: Hardware) -> Rates | None:
@@ -40,7 +44,7 @@ def of(machine: Hardware) -> Rates | None:
         card = cards.named(machine.name)
         if card is None:
             return None
-        return Rates(f"{card.name} (data sheet)", card.flops, card.bandwidth, TRAINING_SHARE["cuda"])
+        return Rates(f"{card.name} (data sheet)", card.flops, card.bandwidth, TRAINING_SHARE["cuda"], card.link)
     return measured(machine.machine.compute_bytes)
 
 

@@ -3,11 +3,13 @@
 A step's floating-point operations are counted, and divided by the device's rate in matrix products times the share of
 it that trainings reach. The share comes from published trainings (MEASURED), on a CPU from this project's own. Writing
 rollouts is bound by memory instead: each token reads all weights.
+
+Processes exchange gradients, and gather sharded weights, while they compute: a step takes the longer of both.
 """
 
 from dataclasses import dataclass, replace
 
-from tunesmith.planning import memory
+from tunesmith.planning import memory, shards
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import Workload
 
@@ -25,30 +27,37 @@ SECONDS_A_LAYER = 0.0012
 """What transformers' `generate` takes for a layer of a token at least, to start its kernels: 25.5 tokens a second with
 Llama-7B on an A100, six times the time that reading its weights takes ("Accelerating Generative AI with PyTorch II",
 2023). On a CPU, whose kernels start at once, it is the time of one layer of SmolLM2-135M with an adapter."""
+LINK_SHARE = 0.78
+"""The share of a link's rate that collectives reach: 350 of 450 GB/s between eight H100 with NVLink, by a maintainer of
+NCCL (NVIDIA/nccl#864). It is taken for every link."""
 
 
 @dataclass(frozen=True)
 class Rates:
     """What a device does in a second. name: of the device. flops: floating-point operations in matrix products, in the
-    dtype that trainings compute in. bandwidth: bytes of memory read. share: of ``flops`` that a training reaches.
+    dtype that trainings compute in. bandwidth: bytes of memory read. share: of ``flops`` that a training reaches. link:
+    bytes sent to other devices of the machine.
     """
 
     name: str
     flops: float
     bandwidth: float
     share: float
+    link: float = 0.0
 
 
 @dataclass(frozen=True)
 class Speed:
-    """The duration of one step, in seconds, and the tokens that it trains on, without padding.
+    """The duration of one step, in seconds, and the tokens that all processes train on in it, without padding.
 
-    generation: the part in which rollouts are written.
+    generation: the part in which rollouts are written. communication: what processes take to exchange what they must,
+    mostly while they compute.
     """
 
     seconds: float
     tokens: int
     generation: float = 0.0
+    communication: float = 0.0
 
     @property
     def tokens_per_second(self) -> float:
@@ -60,9 +69,31 @@ def predict(shape: Shape, workload: Workload, rates: Rates) -> Speed:
     batches = max(workload.accumulation, -(-workload.rollouts // workload.batch), 1)
     arithmetic = batches * step_flops(shape, workload) / (rates.flops * rates.share)
     generation = generation_seconds(shape, workload, rates)
-    seconds = arithmetic + batches * dequantization_seconds(shape, workload, rates) + generation
-    rows = workload.batch * (2 if workload.pairs else 1)
-    return Speed(seconds, batches * rows * workload.length, generation)
+    computing = arithmetic + batches * dequantization_seconds(shape, workload, rates)
+    communication = exchanged(shape, workload, batches) / (rates.link * LINK_SHARE) if workload.processes > 1 else 0.0
+    rows = workload.processes * workload.batch * (2 if workload.pairs else 1)
+    seconds = max(computing, communication) + generation
+    return Speed(seconds, batches * rows * workload.length, generation, communication)
+
+
+def exchanged(shape: Shape, workload: Workload, batches: int) -> float:
+    """Bytes that a process sends, and receives, in a step of ``batches`` batches.
+
+    In a ring of n processes, to gather or to reduce and scatter a tensor sends (n - 1) / n of it, and to reduce it for
+    all twice as much (Thakur et al. 2005). Sharded weights are gathered for each pass, and again for its backward pass;
+    gradients are reduced after each batch if they are sharded, else once a step.
+    """
+    ring = (workload.processes - 1) / workload.processes
+    trained = memory.trainable(shape, workload)
+    if workload.sharding == "none":
+        return 2 * ring * trained * workload.trained_bytes
+    passes = 3 if workload.objective in ("kto", "rlhf") else 2  # with KTO's pass for its KL, or that of the reference
+    return batches * ring * (passes * _weights(shape, workload, trained) + trained * workload.trained_bytes)
+
+
+def _weights(shape: Shape, workload: Workload, trained: int) -> int:
+    """Bytes of all weights as they are gathered."""
+    return shards.ends(shape, workload) + shape.layers * shards.layer(shape, workload, trained)
 
 
 def step_flops(shape: Shape, workload: Workload) -> float:
@@ -109,15 +140,21 @@ def generation_seconds(shape: Shape, workload: Workload, rates: Rates) -> float:
     """Seconds in which all rollouts of a step are written, as long as they may be.
 
     Each token takes the reading of the weights and of the cache, half full, or the arithmetic of all rollouts, or the
-    start of the kernels, whichever takes longest. Prompts are read first, once a group.
+    start of the kernels, or the gathering of sharded weights, whichever takes longest. Prompts are read first, once a
+    group.
     """
     if not workload.rollouts:
         return 0.0
-    frozen = memory.predict(shape, replace(workload, objective="sft", rollouts=0, batch=1)).weights
+    alone = replace(workload, objective="sft", rollouts=0, batch=1, processes=1, sharding="none")
+    frozen = memory.predict(shape, alone).weights
     cache = memory.predict(shape, workload).kv_cache / 2
     arithmetic = 2 * workload.rollouts * (active_weights(shape) + shape.embedding)
     floor = shape.layers * SECONDS_A_LAYER
     a_token = max((frozen + cache) / rates.bandwidth, arithmetic / (rates.flops * rates.share), floor)
+    if workload.sharding == "full":  # each token gathers all weights
+        ring = (workload.processes - 1) / workload.processes
+        gathered = _weights(shape, workload, memory.trainable(shape, workload))
+        a_token = max(a_token, ring * gathered / (rates.link * LINK_SHARE))
     prompts = workload.rollouts // workload.group * (workload.length - workload.completion)
     prefill = 2 * prompts * active_weights(shape) / (rates.flops * rates.share)
     return prefill + workload.completion * a_token

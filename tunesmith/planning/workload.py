@@ -1,7 +1,7 @@
 """The workload of a training: the quantities that determine its memory."""
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 from tunesmith.core.journal import StartEvent
 from tunesmith.core.params import Objective, WeightsKind
@@ -11,6 +11,9 @@ SHORT = 512
 """Tokens over which attention is computed in float32 on a CPU, at most (tunesmith/models/attention)."""
 BF16, FLOAT32 = 2, 4
 """Bytes a number."""
+Sharding: TypeAlias = Literal["none", "full"]
+"""What several processes share of a model: nothing, so that each holds all of it and gradients are averaged (DDP), or
+its weights, gradients and optimizer state (FSDP2)."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,20 @@ class Workload:
     embeddings: bool = False
     trained_bytes: int = FLOAT32
     """Bytes of a number in trained weights; `tunesmith.models.weights.make_trainable_float32` makes it float32."""
+    processes: int = 1
+    """Processes that share a step. ``batch``, ``labelled`` and ``rollouts`` are those of one of them."""
+    sharding: Sharding = "none"
 
     @property
     def stream_bytes(self) -> int:
-        """Bytes of a number in the residual stream, which has the embedding's dtype."""
-        return self.trained_bytes if self.weights == "full" else self.machine.compute_bytes
+        """Bytes of a number in the residual stream, which has the embedding's dtype, as products see it."""
+        kept = self.weights == "full" and self.sharding == "none"
+        return self.trained_bytes if kept else self.machine.compute_bytes
 
     @property
     def autocast(self) -> bool:
-        """Whether trained weights are cast to a lower precision for products."""
-        return self.machine.compute_bytes < self.trained_bytes
+        """Whether trained weights are cast to a lower precision for products. Sharded ones are gathered in it."""
+        return self.machine.compute_bytes < self.trained_bytes and self.sharding == "none"
 
     @property
     def row_by_row(self) -> bool:
