@@ -1,15 +1,20 @@
 """A large registry: how long do `history`, `lineage` and a registration take?
 
     python -m benchmarks.registry_scale [sqlite | postgresql] [--runs 1000] [--versions 200] [--promotions 100]
+    python -m benchmarks.registry_scale sqlite --copied --runs 10000 --versions 1000 --promotions 5000 --megabytes
 
 Fills a tracker of its own with runs and their metrics, registered and signed versions, and a series of promotions; then
 times, as medians of --repeats:
 
-history, lineage    as whole commands, and in a process with everything imported
+history, lineage    as whole commands, and in a process with everything imported: at first, and again, when it has
+                    verified the signatures before
+polling             what a gateway's health follows: the history, read and verified
+UI                  the first page of MLflow's runs, and the best of all by a metric
 registering         a model folder of --megabytes, beside copying its bytes there and back by the tracker's client, and
                     from one folder to another
 
-SQLite is one file; PostgreSQL (Debian's, started here) is behind an `mlflow server`.
+``--copied`` makes three versions, and the rest as rows of the database (benchmarks/bulk_records.py); all entries of the
+history are signed. SQLite is one file; PostgreSQL (Debian's, started here) is behind an `mlflow server`.
 """
 
 import argparse
@@ -28,12 +33,14 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks import bulk_records
 from benchmarks.promotions import TRACKERS, tracker
 from tests.registered_versions import EXPERIMENT, NAME, SIGNING, register, unprobed
 from tunesmith.cli import lineage as lineage_command
 from tunesmith.cli import promote
 from tunesmith.core import lineage, manifest
 from tunesmith.registry import ledger, promotion
+from tunesmith.registry import signing as signatures
 from tunesmith.registry.logged_models import MODEL_FOLDER
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment, MetricPoint
@@ -90,6 +97,15 @@ def fill(registry: Registry, runs: int, registered: int, promotions: int) -> Non
             print(f"  {number + 1} versions, {promotions - left} promotions", file=sys.stderr, flush=True)
 
 
+def fill_by_copies(registry: Registry, database: Path, runs: int, registered: int, promotions: int) -> None:
+    """The same, of three versions that are made and copies of their rows."""
+    fill(registry, 4, 3, 2)
+    run = Experiment(EXPERIMENT).find("run 0")
+    assert run is not None
+    bulk_records.add_runs(database, run, runs - 4)
+    bulk_records.add_history(database, registry, ledger.read(registry, NAME, SIGNING), registered, promotions)
+
+
 def quiet(action: Callable[[], object]) -> None:
     with contextlib.redirect_stdout(io.StringIO()):
         action()
@@ -101,6 +117,8 @@ def command(*arguments: str) -> None:
 
 
 def time_answers(registry: Registry, registered: int, repeats: int) -> None:
+    signatures.verify_text_by_key.cache_clear()
+    first_read = seconds(lambda: ledger.read(registry, NAME, SIGNING))
     chain = ledger.read(registry, NAME, SIGNING)
     print(f"  {len(chain.entries)} promotions, {len(registry.versions(NAME))} versions, faults: {chain.faults}")
     first, last = "1", str(registered)
@@ -116,8 +134,25 @@ def time_answers(registry: Registry, registered: int, repeats: int) -> None:
     for name, (arguments, action) in commands.items():
         whole = median(repeats, lambda arguments=arguments: command(*arguments))
         inside = median(repeats, lambda action=action: quiet(action))
-        print(f"  {name:22} {whole:5.2f} s as a command, {inside:5.2f} s in process")
+        began = time.process_time()
+        quiet(action)
+        used = time.process_time() - began
+        print(f"  {name:22} {whole:5.2f} s as a command, {inside:5.2f} s in process ({used:.2f} s of CPU)")
+    again = median(repeats, lambda: ledger.read(registry, NAME, SIGNING).verified(NAME))
+    print(f"  {'polling':22} {first_read:5.2f} s at first, {again:5.2f} s again")
+    time_pages(repeats)
     print(f"  {'--help, for comparison':22} {median(repeats, lambda: command('--help')):5.2f} s as a command")
+
+
+def time_pages(repeats: int) -> None:
+    """Time what MLflow's UI asks for."""
+    experiment = Experiment(EXPERIMENT)
+    pages = {"page of runs": [], "best by a metric": ["metrics.`metric/0` DESC"]}
+    for name, order in pages.items():
+        took = median(
+            repeats, lambda order=order: experiment.client.search_runs([experiment.id], max_results=100, order_by=order)
+        )
+        print(f"  {name:22} {took:5.2f} s in process")
 
 
 def time_registering(registry: Registry, size: int, repeats: int) -> None:
@@ -149,6 +184,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--versions", type=int, default=200)
     parser.add_argument("--promotions", type=int, default=100)
+    parser.add_argument("--copied", action="store_true")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--megabytes", type=float, nargs="*", default=[20.0, 540.0])
     options = parser.parse_args()
@@ -158,8 +194,14 @@ def main() -> None:
             os.environ |= environment | {"XDG_CONFIG_HOME": scratch, "PYTHONPATH": str(Path(__file__).parent.parent)}
             os.chdir(scratch)
             Path("params.yaml").write_text(yaml.safe_dump(sections))
-            registry = Registry()
-            took = seconds(lambda registry=registry: fill(registry, options.runs, options.versions, options.promotions))
+            Experiment(EXPERIMENT)  # creates the database
+            registry, began = Registry(), time.perf_counter()
+            if options.copied and kind == "sqlite":
+                database = Path(scratch) / "mlflow.db"
+                fill_by_copies(registry, database, options.runs, options.versions, options.promotions)
+            else:
+                fill(registry, options.runs, options.versions, options.promotions)
+            took = time.perf_counter() - began
             print(f"{kind}: {options.runs} runs, filled in {took:.0f} s, load {os.getloadavg()[0]:.1f}", flush=True)
             time_answers(registry, options.versions, options.repeats)
             for megabytes in options.megabytes:

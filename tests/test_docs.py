@@ -240,7 +240,7 @@ def test_quoted_errors_are_ours() -> None:
     "line",
     [
         "tunesmith inti",
-        "tunesmith plan --gpus 24",
+        "tunesmith plan --gpuz 24",
         "tunesmith plan --kind pairs",
         "tunesmith promote",
         "tunesmith promote a b",

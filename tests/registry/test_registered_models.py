@@ -23,7 +23,7 @@ from tests.registered_versions import NAME, SIGNING, fetch_version, folder, over
 from tests.servers import Team
 from tunesmith.core import journal
 from tunesmith.core.errors import IntegrityError, RegistryError
-from tunesmith.registry import ledger, promotion, publishing, signing, versions
+from tunesmith.registry import ledger, promotion, publishing, registered_models, signing, versions
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import KEY, Experiment
 from tunesmith.registry.trust import ownership
@@ -104,6 +104,16 @@ def test_processes_can_open_a_new_database_at_once(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with multiprocessing.get_context("spawn").Pool(AT_ONCE) as pool:
         assert len(set(pool.map(publish, ["new"] * AT_ONCE, chunksize=1))) == 1
+
+
+def test_versions_are_listed_over_all_pages(tracker: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request answers 10,000 of them at most, and an entry that is left out would look deleted."""
+    registry = Registry()
+    register(registry, folder(project))
+    before = registry.versions(NAME)
+    added = [registry.add_version(NAME, before[0], {}, "") for _ in range(4)]
+    monkeypatch.setattr(registered_models, "PAGE", 2)
+    assert [version.number for version in registry.versions(NAME)] == [*reversed(added), *(v.number for v in before)]
 
 
 def test_a_model_that_is_registered_concurrently_is_one_version(tracker: str, project: Path) -> None:

@@ -65,6 +65,8 @@ def size(count: float | None) -> str:
 
 def printable(text: str, *, lines: bool = False) -> str:
     """A text without characters that could control a terminal; ``lines`` keeps newlines and tabs."""
+    if text.isprintable():  # most texts are, and the characters of a long history take a second one by one
+        return text
     kept = "\n\t" if lines else ""
     return "".join(character if character in kept or not _controls(character) else "\ufffd" for character in text)
 

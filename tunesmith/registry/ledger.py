@@ -23,6 +23,7 @@ from tunesmith.core.errors import IntegrityError, RegistryError, UntrustedError
 from tunesmith.registry import signing as signatures
 from tunesmith.registry.registered_models import Registry, Version
 from tunesmith.registry.signing import Signing
+from tunesmith.registry.tracker import collector_paused
 from tunesmith.registry.trust import known_history, ownership
 from tunesmith.registry.trust.chain import (
     ENTRY_TAG,
@@ -133,7 +134,8 @@ def restart(registry: Registry, model: str, reason: str, signing: Signing) -> tu
 
 def _read_entries(registry: Registry, model: str, signing: Signing) -> Chain:
     for attempt in range(READ_ATTEMPTS):
-        chain = fold(model, list(reversed(registry.versions(name_of(model)))), signing)
+        with collector_paused():
+            chain = fold(model, list(reversed(registry.versions(name_of(model)))), signing)
         if not chain.faults:
             break
         time.sleep(0.05 * attempt)  # a late entry looks damaged until its writer has marked it

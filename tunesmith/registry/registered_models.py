@@ -4,10 +4,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tunesmith.registry.logged_models import MODEL_FOLDER, LoggedModel, LoggedModels
-from tunesmith.registry.tracker import raising_registry_errors
+from tunesmith.registry.tracker import collector_paused, raising_registry_errors
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+
+PAGE = 10_000
+"""Versions that a request asks for."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,14 @@ class Registry(LoggedModels):
 
     def versions(self, model: str) -> list[Version]:
         """List every version of a registered model, newest first."""
-        with raising_registry_errors(self.uri):
-            matches = self.client.search_model_versions(f"name = '{model}'")
+        matches: list[ModelVersion] = []
+        token = None
+        with raising_registry_errors(self.uri), collector_paused():
+            while token is not None or not matches:
+                page = self.client.search_model_versions(f"name = '{model}'", max_results=PAGE, page_token=token)
+                matches += page
+                if not page or not (token := page.token):
+                    break
         versions = [Version(str(v.version), str(v.run_id), dict(v.tags), str(v.source)) for v in matches]
         return sorted(versions, key=lambda version: -int(version.number))
 

@@ -6,6 +6,7 @@ second, so this module and registered_models.py import it on first use; runs.py 
 """
 
 import fcntl
+import gc
 import getpass
 import os
 import shutil
@@ -162,6 +163,20 @@ def _create_database(uri: str, make_tables: Callable[[str], object]) -> None:
             partial.unlink(missing_ok=True)
             make_tables(f"{SCHEME}{partial}")
             partial.rename(path)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause Python's search for reference cycles while many records are read, all of which stay: it would walk them
+    again and again, which takes as long as reading them.
+    """
+    was_active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_active:
+            gc.enable()
 
 
 @contextmanager

@@ -51,7 +51,7 @@ class Records:
             if not (self.root / MODELS / which / lineage.NAME).is_file():
                 raise
             return self._of_folder(self.root / MODELS / which)
-        heads = {entry.alias: chain.head(entry.alias) for entry in chain.moves}
+        heads = {alias: chain.head(alias) for alias in {entry.alias: None for entry in chain.moves}}
         evidence = (
             f"{self.registry.artifacts(version.run)}/{EVIDENCE_FOLDER}/{versions.find_statement(self.name, version)}"
         )

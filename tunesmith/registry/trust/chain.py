@@ -3,8 +3,9 @@
 import hashlib
 import json
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal
 
 from tunesmith.core.errors import IntegrityError, UntrustedError
@@ -13,6 +14,7 @@ from tunesmith.registry.registered_models import Version
 from tunesmith.registry.signing import Signing
 from tunesmith.registry.tracker import user_name
 from tunesmith.registry.trust.known_history import Span
+from tunesmith.registry.trust.signers import Signers
 
 ENTRY_TAG, SIGNATURE_TAG = "tunesmith.entry", "tunesmith.signature"
 """Tags of a version of the ledger: the entry, and the signature over it."""
@@ -59,17 +61,21 @@ class Entry:
 
     def text(self) -> str:
         """Return the text that is hashed and signed."""
-        fields = asdict(self)
-        if self.number is None:
-            del fields["number"]
-        return json.dumps(fields, sort_keys=True, ensure_ascii=False)
+        return self._text
 
-    @property
+    @cached_property
+    def _text(self) -> str:
+        left_out = ("number",) if self.number is None else ()
+        values = {name: getattr(self, name) for name in NAMES if name not in left_out}
+        return json.dumps(values, sort_keys=True, ensure_ascii=False)
+
+    @cached_property
     def hash(self) -> str:
         """SHA-256, in hex."""
         return hashlib.sha256(self.text().encode()).hexdigest()
 
 
+NAMES = [each.name for each in fields(Entry)]
 EDITED = "find out who edited it; restore the tracker's database, or delete the version that was slipped in"
 
 
@@ -206,11 +212,12 @@ def name_of(model: str) -> str:
 def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
     """Build the chain from the versions of a ledger, oldest first. A late entry is not a fault."""
     chain, strangers = Chain(), dict[str, tuple[str, str]]()
+    signers, statements = Signers.of(signing), dict[str, str]()
     for version in versions:
         where = f"version {version.number} of {name_of(model)}"
         try:
-            entry, signer = _signed_entry(version, model, signing)
-            winner = _winner(version, entry, signer, signing)
+            entry, signer = _signed_entry(version, model, signers)
+            winner = _winner(version, entry, signer, signers)
         except UntrustedError as error:
             first, _ = strangers.get(error.reason, (where, ""))
             strangers[error.reason] = first, hashlib.sha256(version.tags[ENTRY_TAG].encode()).hexdigest()
@@ -223,11 +230,13 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
             elif entry.parent == chain.last and entry.hash not in chain.signers:
                 if entry.number != len(chain.entries) + 1 and (entry.number is not None or chain.numbered):
                     chain.add_fault(f"{where} is number {entry.number}, not {len(chain.entries) + 1}")
-                if entry.kind != "registration" and chain.is_superseded(entry):
+                if entry.kind == "registration":
+                    statements[entry.version] = entry.statement
+                elif statements.get(entry.version, entry.statement) != entry.statement:
                     chain.add_fault(f"{where} is about an evaluation that was not the version's last")
                 chain.entries.append(entry)
                 chain.signers[entry.hash] = signer
-            elif entry.parent not in (None, *chain.signers):
+            elif entry.parent is not None and entry.parent not in chain.signers:
                 chain.add_fault(f"{where} follows an entry that was deleted or changed")
     _check_withdrawn(chain, signing)
     for reason, (where, last) in reversed(strangers.items()):  # first, since they explain the other faults
@@ -240,12 +249,12 @@ def fold(model: str, versions: list[Version], signing: Signing) -> Chain:
     return chain
 
 
-def _signed_entry(version: Version, model: str, signing: Signing) -> tuple[Entry, str]:
+def _signed_entry(version: Version, model: str, signers: Signers) -> tuple[Entry, str]:
     """Return the entry in a version of a ledger, and its signer. Raises IntegrityError with a part of a sentence."""
     try:
         text = version.tags[ENTRY_TAG]
         entry = Entry(**json.loads(text))
-        signer = signatures.verify_text(text, version.tags.get(SIGNATURE_TAG, ""), signing, withdrawn=True)
+        signer = signers.verify_text(text, version.tags.get(SIGNATURE_TAG, ""))
     except (KeyError, TypeError, ValueError, RecursionError):
         raise IntegrityError("is not an entry of Tunesmith", fix=EDITED) from None
     except UntrustedError:
@@ -258,13 +267,13 @@ def _signed_entry(version: Version, model: str, signing: Signing) -> tuple[Entry
     return entry, signer
 
 
-def _winner(version: Version, entry: Entry, signer: str, signing: Signing) -> str | None:
+def _winner(version: Version, entry: Entry, signer: str, signers: Signers) -> str | None:
     """Return the hash of the entry that a late one lost to, if its writer marked it. Raises as `_signed_entry` does."""
     if LOST_TAG not in version.tags:
         return None
     winner, _, signature = version.tags[LOST_TAG].partition(" ")
     try:
-        if signatures.verify_text(lost_text(entry, winner), signature, signing, withdrawn=True) == signer:
+        if signers.verify_text(lost_text(entry, winner), signature) == signer:
             return winner
     except IntegrityError:
         pass
