@@ -71,6 +71,8 @@ def key(origin: Lineage, also: object = None) -> str:
     }
     if "engine" in origin:
         defines["engine"] = origin["engine"]
+    if origin.get("processes", {}).get("sharding") == "full":  # the files are others; how many there are is free
+        defines["sharding"] = "full"
     inputs = {path: entry["sha256"] for path, entry in origin["inputs"].items()}
     code = None if origin["fingerprint"] else lineage.package()["sha256"]
     return hashlib.sha256(json.dumps([defines, inputs, code, also], sort_keys=True).encode()).hexdigest()

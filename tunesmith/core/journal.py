@@ -58,6 +58,10 @@ class LargestStep(TypedDict):
     """Whether adapters learn magnitudes too (DoRA)."""
     embeddings: NotRequired[bool]
     """Whether the embedding and the output head train in full beside the adapter."""
+    processes: NotRequired[int]
+    """Processes that train together, each with such a batch; 1 in journals of earlier releases."""
+    sharding: NotRequired[Literal["none", "full"]]
+    """Whether they divide the weights among them."""
 
 
 class Trained(TypedDict):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 import yaml
 
@@ -132,6 +132,14 @@ class Making(TypedDict, total=False):
     """The name of the program, and its arguments."""
 
 
+class Processes(TypedDict):
+    """The processes that trained a model together."""
+
+    number: int
+    sharding: Literal["none", "full"]
+    """Whether they divided the weights among them."""
+
+
 class Merged(Digests, Making):
     """The adapter that a merged model was made of, and how that adapter was made."""
 
@@ -166,6 +174,8 @@ class Lineage(Making, total=False):
     parents: dict[str, Digests]
     """The models that this one was made from, by name: its start, and others that the training used."""
     merged: Merged
+    processes: Processes
+    """The processes that trained together; absent in models of earlier releases, which one process trained."""
     engine: Mapping[str, object]
     """The vLLM that wrote the completions of a training (`models.engines.record`); absent where transformers did."""
 

@@ -102,7 +102,8 @@ def open_policy(folder: Path, base: Path, profile: Profile, kind: WeightsKind, l
     rank, and no second one is added; for ``full`` it is merged first.
     """
     own, base_manifest, full_weights = _verify(folder, base)
-    model = _load(AutoModelForCausalLM, full_weights, weights.loading_profile(profile, kind), quantized=kind == "qlora")
+    load_as = weights.loading_profile(profile, kind)
+    model = _load(AutoModelForCausalLM, full_weights, load_as, quantized=kind == "qlora", mixed=profile.bf16)
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=kind != "full")
         if kind == "full":
@@ -124,7 +125,7 @@ def new_reward_model(folder: Path, base: Path, profile: Profile, kind: WeightsKi
     own, base_manifest, full_weights = _verify(folder, base)
     tokenizer = _tokenizer(folder)
     load_as = weights.loading_profile(profile, kind)
-    model = _load_scorer(full_weights, load_as, tokenizer, quantized=kind == "qlora", is_new=True)
+    model = _load_scorer(full_weights, load_as, tokenizer, quantized=kind == "qlora", mixed=profile.bf16, is_new=True)
     if is_adapter(folder):
         model = _scoring_adapter(model, folder, profile)
         if kind == "full":
@@ -185,12 +186,15 @@ def _load(
     profile: Profile,
     *,
     quantized: bool,
+    mixed: bool = False,
     **settings: object,
 ) -> PreTrainedModel:
+    """A model of ``auto_class`` from a folder. mixed: whether products are in bfloat16, whatever weights are in."""
     if quantized:
         settings |= {"quantization_config": weights.quantization(profile), "device_map": {"": _device(profile)}}
-    if profile.sharded:
-        settings["distributed_config"] = DistributedConfig(fsdp_size=processes.count())
+    if profile.sharded:  # float32 is for weights that train; layers are put together in the dtype of their products
+        half = profile.dtype is torch.float32 and mixed
+        settings["distributed_config"] = DistributedConfig(fsdp_size=processes.count(), fsdp_mixed_precision=half)
     settings |= {"dtype": profile.dtype, "use_safetensors": True, "trust_remote_code": False}
     model = auto_class.from_pretrained(folder, **settings)
     if quantized:
@@ -199,13 +203,21 @@ def _load(
 
 
 def _load_scorer(
-    folder: Path, profile: Profile, tokenizer: PreTrainedTokenizerBase, *, quantized: bool, is_new: bool = False
+    folder: Path,
+    profile: Profile,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    quantized: bool,
+    mixed: bool = False,
+    is_new: bool = False,
 ) -> PreTrainedModel:
     """A model whose head scores a conversation; a new head follows torch's seed."""
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers warns that the head is missing, which is intended
     try:
-        model = _load(AutoModelForSequenceClassification, folder, profile, quantized=quantized, num_labels=1)
+        model = _load(
+            AutoModelForSequenceClassification, folder, profile, quantized=quantized, mixed=mixed, num_labels=1
+        )
     finally:
         logging.set_verbosity(level)
     model.config.pad_token_id = tokenizer.pad_token_id  # the head reads the last token that is not padding

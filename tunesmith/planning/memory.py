@@ -113,8 +113,8 @@ def trainable(shape: Shape, workload: Workload) -> int:
 
 
 def held(shape: Shape, workload: Workload) -> int:
-    """The number of trained parameters that a process holds."""
-    if workload.sharding == "none":
+    """The number of trained parameters that a process holds: an adapter's are whole in each (`training.sharding`)."""
+    if workload.sharding == "none" or workload.weights != "full":
         return trainable(shape, workload)
     tensors = trained_tensors(shape, workload) + trained_embeddings(shape, workload)
     return shards.numbers(tensors, workload) + shards.share(_expert_adapters(shape, workload), workload)
@@ -153,10 +153,13 @@ def trained_embeddings(shape: Shape, workload: Workload) -> list[tuple[int, ...]
 
 def optimizer_state(shape: Shape, workload: Workload) -> int:
     """Bytes of the optimizer's state on the device."""
+    tensors, embeddings = trained_tensors(shape, workload), trained_embeddings(shape, workload)
+    if workload.weights == "full":
+        tensors, embeddings = shards.parts(tensors, workload), shards.parts(embeddings, workload)
     return optimizers.state(
         workload.optimizer,
-        shards.parts(trained_tensors(shape, workload), workload),
-        shards.parts(trained_embeddings(shape, workload), workload),
+        tensors,
+        embeddings,
         trained_bytes=workload.trained_bytes,
         device=workload.machine.device,
     )

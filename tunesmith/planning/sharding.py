@@ -16,9 +16,11 @@ def choose(shape: Shape, workload: Workload, budget: int, processes: int) -> Sha
 
     workload: what one process does in the lightest step that the params allow, with the smallest batch, and layers
     recomputed if they may be. Without sharding nothing but gradients is exchanged, so it comes first wherever it fits;
-    that "full" fits is not said.
+    that "full" fits is not said. Weights in 4 bits cannot be sharded as they are loaded.
     """
-    return "none" if processes == 1 or fit.fits(shape, across(workload, processes, "none"), budget) else "full"
+    if processes == 1 or workload.weights == "qlora" or fit.fits(shape, across(workload, processes, "none"), budget):
+        return "none"
+    return "full"
 
 
 def across(workload: Workload, processes: int, sharding: Sharding) -> Workload:
@@ -48,6 +50,8 @@ def divide(examples: int, processes: int, *, most: int | None = None, least: int
 
 def least_processes(shape: Shape, workload: Workload, budget: int) -> int | None:
     """The fewest processes, a power of two, each of which has room for its share of ``workload``; None for too many."""
+    if workload.weights == "qlora":
+        return None
     processes = 2
     while processes <= MOST_PROCESSES:
         if fit.fits(shape, across(workload, processes, "full"), budget):

@@ -180,4 +180,6 @@ def from_journal(start: StartEvent) -> Workload:
         targets=tuple(step.get("targets", ())),
         dora=step.get("dora", False),
         embeddings=step.get("embeddings", False),
+        processes=step.get("processes", 1),
+        sharding=step.get("sharding", "none"),
     )

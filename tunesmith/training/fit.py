@@ -13,13 +13,13 @@ from peft import LoraConfig, PeftModel
 from pydantic import ValidationError
 
 from tunesmith.core import formatting, processes
-from tunesmith.core.errors import ParamsError, ResourceError
+from tunesmith.core.errors import ResourceError
 from tunesmith.core.params import Objective
 from tunesmith.models import servable_adapter, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.planning import fit as planned
-from tunesmith.planning import hardware, memory, model_shape, workload
+from tunesmith.planning import hardware, memory, model_shape, sharding, workload
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import Workload
 from tunesmith.training import optimizers
@@ -117,7 +117,7 @@ def decide(
     """
     fits = [
         _fit(objective, each, adapter, profile, shape, examples.step_of(each.batch_size // number))
-        for each in _batchings(objective, entry, examples, number)
+        for each in _batchings(entry, examples, number)
     ]
     allowed = {"auto": (False, True), "always": (True,), "never": (False,)}[entry.checkpointing]
     tried = [fit.recomputed(shape) if recompute else fit for recompute in allowed for fit in fits]
@@ -176,29 +176,26 @@ def _is_valid(entry: Entry, params: dict[str, object]) -> bool:
     return True
 
 
-def _batchings(objective: Objective, entry: E, examples: Batchable, number: int) -> list[E]:
+def _batchings(entry: E, examples: Batchable, number: int) -> list[E]:
     """``entry`` with each batch, over all processes, that makes its steps, the largest first.
 
-    Without ``tokens_per_step`` there is one: the entry's own, or the smallest that processes can divide. Raises
+    Without ``tokens_per_step`` there is one: the entry's own, or the next that the processes can divide. Raises
     ParamsError where they can divide none.
     """
-    least = examples.least * number
     if isinstance(entry, Batched) and entry.tokens_per_step is not None:
         wanted = entry.tokens_per_step / examples.tokens
-        step, name = _rounded(min(wanted, examples.count or wanted), examples.least), "tokens_per_step"
-        divided = [batch for batch in _divisors(step) if batch >= least and batch % number == 0]
+        step = _rounded(min(wanted, examples.count or wanted), examples.least)
+        each = sharding.divide(step, number, least=examples.least)
     else:
-        step, name = entry.examples_a_step, "prompts" if isinstance(entry, Online) else "batch_size"
-        least = max(least, entry.batch_size)
-        divided = [batch for batch in reversed(_divisors(step)) if batch >= least and batch % number == 0][:1]
-    if not divided:
-        raise ParamsError(
-            f"{objective}: a step has {step} examples, which {number} processes cannot divide equally",
-            fix=f"set {name} so that a step is a multiple of {number}, or runtime.processes to a divisor of {step}",
-        )
+        step = entry.examples_a_step
+        own = -(-entry.batch_size // number)  # where that divides no step, fewer at once
+        each = sharding.divide(step, number, most=max(own, examples.least), least=examples.least)[:1]
     if isinstance(entry, Online):
-        return [entry.model_copy(update={"batch_size": batch}) for batch in divided]
-    return [entry.model_copy(update={"batch_size": batch, "gradient_accumulation": step // batch}) for batch in divided]
+        return [entry.model_copy(update={"batch_size": batch * number}) for batch, _ in each]
+    return [
+        entry.model_copy(update={"batch_size": batch * number, "gradient_accumulation": batches})
+        for batch, batches in each
+    ]
 
 
 def _fit(

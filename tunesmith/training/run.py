@@ -4,7 +4,7 @@ import errno
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypedDict
 
@@ -64,6 +64,8 @@ def train(
     """
     model = trainer.model
     optimizers.prepare(trainer, spec.entry.optimizer)
+    # Gradients of a sharded model are shared out after every batch: whole ones, kept to the step's end, may not fit.
+    trainer._defer_fsdp_gradient_reduction = nullcontext
     experts = getattr(model.config.get_text_config(), "num_experts_per_tok", None)
     trainer.args.ddp_find_unused_parameters = bool(experts)  # without experts, every weight takes part in every step
     if profile.device == "cpu":

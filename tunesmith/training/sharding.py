@@ -14,8 +14,7 @@ from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Objective
 from tunesmith.models.device import Profile
 from tunesmith.models.settings import FROM_WEIGHTS
-from tunesmith.planning import fit as planned
-from tunesmith.planning import model_shape, workload
+from tunesmith.planning import model_shape, sharding, workload
 from tunesmith.training import spec as specs
 from tunesmith.training.entries.common import Entry
 from tunesmith.training.entries.dpo import Dpo
@@ -75,4 +74,4 @@ def _fits(objective: Objective, entry: Sft | Dpo | Kto | Reward | Online, base: 
     lightest = replace(profile, gradient_checkpointing=entry.checkpointing != "never")
     event = specs.step_event(entry, adapter, step, lightest)
     work = workload.from_journal({"objective": objective, "weights": entry.weights, "largest_step": event})
-    return planned.fits(model_shape.read(str(base)), work, memory_of(profile))
+    return sharding.choose(model_shape.read(str(base)), work, memory_of(profile), processes.count()) == "none"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peft import LoraConfig, PeftModel
 
-from tunesmith.core import journal, lineage, manifest
+from tunesmith.core import journal, lineage, manifest, processes
 from tunesmith.core.journal import Trained
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import Objective
@@ -138,6 +138,8 @@ def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, prof
         "targets": [] if every else sorted(named or []),
         "dora": adapter is not None and adapter.use_dora,
         "embeddings": bool(whole - SCORING_HEADS),
+        "processes": processes.count(),
+        "sharding": "full" if profile.sharded else "none",
     }
 
 
@@ -159,6 +161,7 @@ def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> linea
     if spec.datasets:
         origin["datasets"] = spec.datasets
     origin["method"] = {"objective": spec.objective, "weights": spec.entry.weights}
+    origin["processes"] = {"number": processes.count(), "sharding": "full" if profile.sharded else "none"}
     if spec.engine is not None:
         origin["engine"] = spec.engine
     if spec.entry.weights != "full":
