@@ -185,7 +185,7 @@ def test_trainings_start_a_follower_of_their_run_and_nothing_else_does(
     run.become(stage, ["x"], RUN, settings.Runtime(checkpoint_minutes=1, processes=1), None)
     ((_, command, given),) = became
     assert command[1:] == ["-m", f"stages.{stage}", "x"]
-    assert (given[layout.RUN_VARIABLE], given[layout.CHECKPOINT_VARIABLE]) == (RUN, "60")
+    assert (given[layout.RUN_VARIABLE], given[layout.CHECKPOINT_VARIABLE]) == (RUN, "60.0")
     assert started == ([(Path("models/x"), RUN)] if starts else [])
 
 

@@ -90,9 +90,9 @@ def test_a_batch_of_kto_has_an_answer_to_compare_with(policy: OpenModel, monkeyp
 @pytest.mark.parametrize(
     ("schedule", "until"),
     [
-        (Schedule(batches=5, accumulation=2, epochs=2), [0, 2, 4, 5, 7, 9, 10]),
-        (Schedule(batches=3, accumulation=4, epochs=2), [0, 3, 6]),
-        (Schedule(batches=2, accumulation=1, epochs=1), [0, 1, 2]),
+        (Schedule(batch=1, rows=5, accumulation=2, epochs=2), [0, 2, 4, 5, 7, 9, 10]),
+        (Schedule(batch=1, rows=3, accumulation=4, epochs=2), [0, 3, 6]),
+        (Schedule(batch=1, rows=2, accumulation=1, epochs=1), [0, 1, 2]),
     ],
 )
 def test_the_last_step_of_an_epoch_takes_the_batches_that_are_left(schedule: Schedule, until: list[int]) -> None:

@@ -28,7 +28,8 @@ def tune(base: Path, out: Path, scratch: Path, **changes: Any) -> manifest.Manif
     policy = loading.open_policy(base, base, profile, sft.weights, sft.lora)
     trainer = make_trainer(policy, tokens(policy.tokenizer, ROWS, sft), sft, profile, scratch)
     watch = Watch(probes=PROBES, rows_of=trainer.data_collator.rows_of)
-    return run.train(trainer, policy, spec_of(sft, out, base), watch, profile)
+    run.train(trainer, policy, spec_of(sft, out, base), watch, profile)
+    return manifest.read(out)
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,34 @@ def test_an_answer_ends_at_any_token_that_the_model_is_served_to_stop_at(tiny_ba
     opened.model.generation_config.eos_token_id = [stop]
     for before, after in zip(longer, completions(), strict=True):
         assert after == before[: before.index(stop) + 1 if stop in before else None]
+
+
+def test_a_seed_draws_the_same_completion_beside_any_others(tiny_base: Path) -> None:
+    opened = loading.open_model(tiny_base, tiny_base, EXACT)
+    prompts = [chat.encode_prompt(opened.tokenizer, row["prompt"]) for row in PROBES[:2]]
+
+    def draw(prompts: list[list[int]], seeds: list[int], tokens: int = 8) -> list[list[int]]:
+        return generation.draw(
+            opened.model, opened.tokenizer, prompts, seeds, max_new_tokens=tokens, temperature=0.7
+        )
+
+    first, second = draw(prompts, [1, 2])
+    assert draw(prompts[::-1], [2, 1]) == [second, first]
+    assert draw(prompts[:1], [1]) == [first] != draw(prompts[:1], [3])
+
+
+def test_tokens_are_drawn_as_often_as_the_model_says(tiny_base: Path) -> None:
+    opened, number = loading.open_model(tiny_base, tiny_base, EXACT), 4000
+    prompt = chat.encode_prompt(opened.tokenizer, PROBES[0]["prompt"])
+    with torch.inference_mode():
+        logits = opened.model(torch.tensor([prompt])).logits[0, -1]
+    drawn = generation.draw(
+        opened.model, opened.tokenizer, [prompt] * number, range(number), max_new_tokens=1, temperature=0.5
+    )
+    counts = torch.bincount(torch.tensor([tokens[0] for tokens in drawn]), minlength=len(logits))
+    expected = number * (logits / 0.5).softmax(-1)
+    statistic = float(((counts - expected) ** 2 / expected).sum())  # chi-squared, with a degree of freedom a token
+    assert statistic < len(logits) + 5 * (2 * len(logits)) ** 0.5
 
 
 def test_rows_too_long_are_counted_before_training(tiny_base: Path) -> None:

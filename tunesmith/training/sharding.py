@@ -16,17 +16,13 @@ from tunesmith.models.device import Profile
 from tunesmith.models.settings import FROM_WEIGHTS
 from tunesmith.planning import model_shape, sharding, workload
 from tunesmith.training import spec as specs
-from tunesmith.training.entries.common import Entry
-from tunesmith.training.entries.dpo import Dpo
-from tunesmith.training.entries.kto import Kto
+from tunesmith.training.entries.common import Batched, Entry
 from tunesmith.training.entries.online import Online
-from tunesmith.training.entries.reward import Reward
-from tunesmith.training.entries.sft import Sft
 from tunesmith.training.fit import memory_of
 from tunesmith.training.spec import LargestStep
 
 
-def choose(objective: Objective, entry: Sft | Dpo | Kto | Reward | Online, base: Path, profile: Profile) -> Profile:
+def choose(objective: Objective, entry: Entry, base: Path, profile: Profile) -> Profile:
     """``profile``, sharded where `runtime.sharding` says so, or where it is auto and nothing else fits.
 
     base: the folder of the base's weights. Raises ParamsError for a training that cannot be sharded.
@@ -60,13 +56,14 @@ def _hindrance(entry: Entry) -> tuple[str, str] | None:
     return None
 
 
-def _fits(objective: Objective, entry: Sft | Dpo | Kto | Reward | Online, base: Path, profile: Profile) -> bool:
+def _fits(objective: Objective, entry: Entry, base: Path, profile: Profile) -> bool:
     """Whether each process has room for all weights in the lightest step that the params allow."""
-    batch = 2 if isinstance(entry, Kto) else 1
+    batch = 2 if objective == "kto" else 1
     if isinstance(entry, Online):
         new, reference = entry.max_new_tokens, entry.beta > 0
         step = LargestStep(batch=batch, length=entry.max_prompt_length + new, completion=new, reference=reference)
     else:
+        assert isinstance(entry, Batched)
         step = LargestStep(batch=batch, length=entry.max_length)
     adapter = None
     if entry.weights != "full":

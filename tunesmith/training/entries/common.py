@@ -132,6 +132,8 @@ class Batched(Entry):
     def examples_a_step(self) -> int:
         return self.batch_size * self.gradient_accumulation
 
+    max_length: PositiveInt
+    """Tokens of an example, at most; each objective has a default."""
     gradient_accumulation: PositiveInt = 1
     """Batches a step: their gradients are added, with the memory of one."""
     tokens_per_step: PositiveInt | None = None
