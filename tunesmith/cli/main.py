@@ -201,6 +201,41 @@ def results() -> None:
 
 
 @main.command()
+@click.argument("training")
+@click.argument("more", nargs=-1, metavar="[PARAM=VALUES]...")
+@click.option("--over", multiple=True, metavar="PARAM=VALUES", help="Values to try: A,B,C or LOW:HIGH or LOW:HIGH:log.")
+@click.option("--trials", default=12, show_default=True, type=click.IntRange(min=1), help="Number of trials in all.")
+@click.option("--by", help="Measurement to choose by: loss, accuracy or score. Default: the objective's first.")
+@click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Trials at a time.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the sampler.")
+@click.option("--no-stopping", "prune", flag_value=False, default=True, help="Let bad trials run to their end, too.")
+@click.option(
+    "--apply", "applies", is_flag=True, help="Put the chosen params into params.yaml; alone: the last sweep's."
+)
+def sweep(
+    training: str,
+    more: tuple[str, ...],
+    over: tuple[str, ...],
+    trials: int,
+    by: str | None,
+    parallel: int,
+    seed: int,
+    prune: bool,
+    applies: bool,
+) -> None:
+    """Try values of the params of TRAINING, such as sft.sft-lora, and choose on the validation split.
+
+    Every trial is a DVC experiment; bad ones are stopped early. `--over` takes several params, as in --over
+    'lora.rank=8,16,32' 'learning_rate=1e-4:1e-2:log'. The same command goes on with a sweep that was interrupted, or
+    adds trials to one that is done.
+    """
+    from tunesmith.cli import sweep
+
+    values = (*over, *more)
+    sweep.run(training, values, by=by, trials=trials, parallel=parallel, seed=seed, prune=prune, applies=applies)
+
+
+@main.command()
 @click.argument("which")
 @click.option("--to", "alias", default="champion", show_default=True, help="Alias to move.")
 @click.option("--reason", help="Reason, kept in the history; required for a model that did not pass the gate.")

@@ -32,6 +32,7 @@ SECTIONS = (
     "data",
     "mixtures",
     *OBJECTIVES,
+    "sweeps",
     "package",
     "baseline",
     "evaluate",

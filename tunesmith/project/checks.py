@@ -28,6 +28,8 @@ def check(document: Document, path: Path = params.PATH) -> None:
     _check_data(document, path)
     _check_mixtures(document, path)
     _check_trainings(document, path)
+    for name in document.sweeps:
+        _check_one_of(name, document.trainings, f"{path}: sweeps", "training")
     _check_merged(document, path)
     _check_suites(document, path)
     _check_gate(document, path)

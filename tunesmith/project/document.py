@@ -12,6 +12,7 @@ from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import row_kinds
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.mixture import Mixture
+from tunesmith.evaluation.candidates import Swept
 from tunesmith.evaluation.comparison import Compare
 from tunesmith.evaluation.endpoint.settings import Baseline
 from tunesmith.evaluation.gate_rules import Gate, Improve
@@ -64,6 +65,8 @@ class Document(Section):
     reward: dict[EntryName, Reward] = Field(default_factory=dict)
     rlhf: dict[EntryName, Rlhf] = Field(default_factory=dict)
     grpo: dict[EntryName, Grpo] = Field(default_factory=dict)
+    sweeps: dict[EntryName, Swept] = Field(default_factory=dict)
+    """The trainings whose params sweeps chose."""
     package: Package = Package()
     baseline: Baseline | None = None
     evaluate: Evaluate = Evaluate()
@@ -100,7 +103,11 @@ class Document(Section):
 
 def load(path: Path = params.PATH) -> Document:
     """The whole of params.yaml with its defaults. Raises ParamsError for a wrong value, with the edit to make."""
-    raw = params.read_unchecked(path)
+    return of(params.read_unchecked(path), path)
+
+
+def of(raw: dict[str, object], path: Path) -> Document:
+    """The whole of params.yaml, read as ``raw`` from ``path``, with its defaults. Raises as `load` does."""
     outdated.check(raw, path)
     params.check_sections(raw, path)
     _check_pin(raw.get("base_model"), path)

@@ -82,6 +82,7 @@ def _of_all_models(document: Document, image: dict[str, object]) -> Iterator[Sta
             "compare": effective(document.compare),
             "gate": effective(document.gate),
             "models": document.models,
+            "sweeps": {name: effective(swept) for name, swept in document.sweeps.items()},
             "reward_models": list(document.reward),
             "trained_on": sorted({entry.dataset for _, entry in document.trainings.values()}),
         },

@@ -27,10 +27,7 @@ def restore(root: Path) -> bool:
     target = os.environ.get("DVC_STAGE")
     if target is None or not (root / DVC_LOCK).exists():
         return False
-    locked = yaml.safe_load((root / DVC_LOCK).read_text()).get("stages", {})
-    store = _store(root)
-    for name, entry in locked.items():
-        _record(store / name, entry)
+    locked, store = remember(root), _store(root)
     if os.environ.get(RERUN_VARIABLE) or not (store / target).is_dir():
         return False
     from tunesmith.core import dvc_project  # half a second, which a first run does not need
@@ -47,6 +44,15 @@ def restore(root: Path) -> bool:
         files.copy_in(sources or {}, path)
     print(f"restored from the same inputs' earlier run: {', '.join(outputs)}", flush=True)
     return True
+
+
+def remember(root: Path) -> dict[str, dict[str, object]]:
+    """Record the outputs of every stage in dvc.lock, so that they can be restored, and return the stages."""
+    locked: dict[str, dict[str, object]] = yaml.safe_load((root / DVC_LOCK).read_text()).get("stages", {})
+    store = _store(root)
+    for name, entry in locked.items():
+        _record(store / name, entry)
+    return locked
 
 
 def inputs(root: Path) -> str | None:

@@ -1,0 +1,83 @@
+"""Edits of the text of params.yaml that change a value and nothing else: comments, order and layout stay."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from tunesmith.core import params
+from tunesmith.core.errors import ParamsError
+
+
+def with_values(text: str, values: Mapping[str, object], path: Path = params.PATH) -> str:
+    """``text`` with the values at these dotted paths; a param that is absent is added where it belongs.
+
+    Raises ParamsError where the text cannot be edited without touching other values, as with anchors.
+    """
+    expected = yaml.safe_load(text)
+    changed = text
+    try:
+        for place, value in values.items():
+            put(expected, place, value)
+            changed = _edited(changed, place.split("."), value)
+        if yaml.safe_load(changed) == expected:
+            return changed
+    except (yaml.YAMLError, TypeError, AttributeError):
+        pass
+    lines = "; ".join(f"{place}: {flow(value)}" for place, value in values.items())
+    raise ParamsError(f"{path}: could not be changed without touching other values", fix=f"write by hand: {lines}")
+
+
+def flow(value: object) -> str:
+    """A value as YAML on one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
+    return text.removesuffix("\n...\n").strip()
+
+
+def put(document: dict[str, object], place: str, value: object) -> None:
+    """Set the value at a dotted path of a document, adding the sections around it."""
+    *sections, name = place.split(".")
+    part: dict[str, object] = document
+    for section in sections:
+        below = part.get(section)
+        part[section] = below if isinstance(below, dict) else {}
+        part = part[section]  # type: ignore[assignment]
+    part[name] = value
+
+
+def _edited(text: str, keys: Sequence[str], value: object) -> str:
+    """``text`` with one value, in place of the present one, or as a new item of the deepest section that is there."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if not isinstance(node, yaml.MappingNode):
+        raise TypeError("no sections")
+    for depth, key in enumerate(keys):
+        below = next((below for name, below in node.value if name.value == key), None)
+        if below is None:
+            return _added(text, node, key, _nested(keys[depth + 1 :], value), root=depth == 0)
+        if depth + 1 == len(keys) or not isinstance(below, yaml.MappingNode):
+            start, end = below.start_mark.index, below.end_mark.index
+            written = text[start:end].rstrip()
+            replacement = flow(_nested(keys[depth + 1 :], value))
+            return text[:start] + ("" if written else " ") + replacement + text[start + len(written) :]
+        node = below
+    raise TypeError("no keys")
+
+
+def _nested(keys: Sequence[str], value: object) -> object:
+    for key in reversed(keys):
+        value = {key: value}
+    return value
+
+
+def _added(text: str, node: yaml.MappingNode, key: str, value: object, *, root: bool) -> str:
+    """``text`` with an item at the end of a mapping on one line or of the document, else before the first line."""
+    item = f"{flow(key)}: {flow(value)}"
+    if node.flow_style:
+        end = node.end_mark.index - 1
+        inside = text[:end].rstrip()
+        separator = "" if inside.endswith(("{", ",")) else ", "
+        return inside + separator + item + text[len(inside) :]
+    if root:
+        return f"{text.rstrip()}\n\n{item}\n"
+    first = node.start_mark
+    return f"{text[: first.index]}{item}\n{' ' * first.column}{text[first.index :]}"

@@ -1,0 +1,193 @@
+"""A copy of the project in which the trials of a sweep run, one after the other, and are saved as DVC experiments.
+
+It is a work tree of git with the project's cache, in DVC's own folder of temporary experiments: a training there finds
+its checkpoints in the project, and MLflow's runs are the project's.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import yaml
+
+from tunesmith.core import dvc_project, files, git, journal, layout, params, params_text, ready_rows
+from tunesmith.core.dvc_project import Stage
+from tunesmith.core.errors import LineageError
+from tunesmith.core.journal import Event
+from tunesmith.registry.provenance import worktree
+from tunesmith.registry.provenance.worktree import Worktree
+from tunesmith.runtime import finished_runs
+
+TREES = Path(*layout.EXPERIMENTS, "tunesmith")
+"""The folder of the copies."""
+METRIC = layout.REPORTS / "trial" / "validation.json"
+"""What a trial measured, for `dvc exp show`."""
+NOT_OF_TRIALS = ("evaluate", "compare", "register")
+"""Stages that no trial runs: beside its validation result, DVC would show the scores of another model."""
+GRACE = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 10.0}
+"""The seconds that a trial has to end after each signal: what Ctrl-C sends first, by which stages end cleanly."""
+
+
+@dataclass
+class Run:
+    """A trial that runs: `dvc repro` in a process group of its own, whose output goes to a file."""
+
+    process: "subprocess.Popen[bytes]"
+    output: BinaryIO
+    folder: Path
+    model: str
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; None while it runs."""
+        return self.process.poll()
+
+    def events(self) -> list[Event]:
+        """The events of the training so far."""
+        partial = self.folder / layout.MODELS / f".{self.model}.partial" / journal.NAME
+        for path in (partial, self.folder / layout.MODELS / self.model / journal.NAME):
+            with suppress(FileNotFoundError):
+                return journal.read(path)
+        return []
+
+    def end(self) -> None:
+        """End what still runs, with all that it started."""
+        for number, seconds in GRACE.items():
+            if self.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(self.process.pid, number)
+                with suppress(subprocess.TimeoutExpired):
+                    self.process.wait(seconds)
+        self.output.close()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A copy of the project for one training. target: its stage. logs: the folder of the trials' output."""
+
+    tree: Worktree
+    target: str
+    model: str
+    logs: Path
+    devices: str | None = None
+
+    def start(self, name: str, values: Mapping[str, object]) -> Run:
+        """Start a trial whose params are those of the project but for ``values``, by place in params.yaml."""
+        root, here = self.tree.root, self.tree.project
+        shutil.rmtree(here / layout.MODELS / self.model, ignore_errors=True)
+        text = params_text.with_values((root / params.PATH).read_text(), values)
+        files.write_text(here / params.PATH, text)
+        _copy_lock(root, here, [self.target, *NOT_OF_TRIALS])
+        self.logs.mkdir(parents=True, exist_ok=True)
+        output = (self.logs / f"{name}.log").open("wb")
+        command = [sys.executable, "-m", "dvc", "repro", self.target]
+        process = subprocess.Popen(
+            command,
+            cwd=here,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        return Run(process, output, here, self.model)
+
+    def save(self, name: str, metric: Mapping[str, object], *, whole: bool) -> None:
+        """Save the trial that ran last as the DVC experiment ``name``. whole: whether it ran to its end.
+
+        Raises LineageError where DVC refuses.
+        """
+        here = self.tree.project
+        if whole:
+            finished_runs.remember(here)
+        else:  # DVC would take what lies there for the trial's output
+            shutil.rmtree(here / layout.MODELS / self.model, ignore_errors=True)
+        ready_rows.write_json(here / METRIC, metric)
+        command = [sys.executable, "-m", "dvc", "exp", "save", "--quiet", "--force", "--name", name]
+        done = subprocess.run(
+            [*command, "--include-untracked", str(METRIC)],
+            cwd=here,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise LineageError(
+                f"{name}: DVC could not save it: {done.stderr.strip()[-500:]}",
+                fix="correct that, then run the sweep again: it goes on",
+            )
+
+    def failure(self, name: str) -> str:
+        """The error of a trial that failed, from its output."""
+        path = self.logs / f"{name}.log"
+        *_, error = ("", *path.read_text(errors="replace").split("\nerror: ")[1:])
+        return error.split("\nERROR: failed to reproduce")[0].strip() or f"see {path}"
+
+    def _environment(self) -> dict[str, str]:
+        """This process's variables, with this `python`; unlike where `reproduce` runs, tracker and restored runs."""
+        own = {name: value for name, value in self.tree.environment().items() if name != layout.RERUN_VARIABLE}
+        own["MLFLOW_TRACKING_URI"] = os.environ.get("MLFLOW_TRACKING_URI", "")
+        return own | ({} if self.devices is None else {"CUDA_VISIBLE_DEVICES": self.devices})
+
+
+def prepare(root: Path, target: str) -> list[Stage]:
+    """Bring all that a training reads up to date in the project itself; return its stages. The training is not run.
+
+    Raises LineageError where `dvc repro` fails.
+    """
+    known = dvc_project.stages(root)
+    last = next(stage for stage in known if stage.target == target)
+    needed = dvc_project.upstream(known, last)
+    targets = [stage.target for stage in needed if stage.runs and stage is not last]
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", *targets], cwd=root, check=False).returncode:
+        raise LineageError(f"what {target} reads could not be brought up to date", fix="read the output above")
+    finished_runs.remember(root)
+    return needed
+
+
+@contextmanager
+def laid(root: Path, place: str, target: str, model: str, logs: Path, devices: str | None = None) -> Iterator[Tree]:
+    """Lay a copy named ``place``, with all that ``target`` reads, and remove it at the end. As of `prepare`.
+
+    Raises LineageError where git or DVC refuse.
+    """
+    into = root.resolve() / TREES / place
+    if into.exists():  # of a sweep that was killed
+        git.remove(root, into)
+        shutil.rmtree(into, ignore_errors=True)
+    commit = git.head(root)
+    assert commit is not None
+    into.parent.mkdir(parents=True, exist_ok=True)
+    known = dvc_project.stages(root)
+    needed = dvc_project.upstream(known, next(stage for stage in known if stage.target == target))
+    with worktree.checked_out(root.resolve(), commit, into=into, keep=False) as copy:
+        _copy_lock(root, copy.project, [target, *NOT_OF_TRIALS])
+        made = [stage.target for stage in needed[:-1] if stage.runs]
+        _quietly([sys.executable, "-m", "dvc", "checkout", "--quiet", *made], copy)
+        copy.bring(needed, known)
+        copy.check_imports()
+        yield Tree(copy, target, model, logs, devices)
+
+
+def _copy_lock(root: Path, here: Path, without: Sequence[str]) -> None:
+    """Write the project's dvc.lock to the copy, without these stages."""
+    document = yaml.safe_load((root / finished_runs.DVC_LOCK).read_text())
+    document["stages"] = {name: entry for name, entry in document["stages"].items() if name not in without}
+    files.write_text(here / finished_runs.DVC_LOCK, yaml.safe_dump(document, sort_keys=False))
+
+
+def _quietly(command: list[str], copy: Worktree) -> None:
+    done = subprocess.run(
+        command, cwd=copy.project, env=copy.environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise LineageError(f"`{' '.join(command[2:4])}` failed: {done.stderr.strip()[-500:]}", fix="correct that")
