@@ -2,7 +2,7 @@
 
 reads   reports/evaluation, models/<model>/{training.jsonl,manifest.json,lineage.json}, models/base/config.json,
         data/ready/<dataset>/train.jsonl of every training
-params  compare, gate, the names of all models, and those of the data sets that trained them
+params  compare, gate, sweeps, the names of all models, and those of the data sets that trained them
 writes  reports/comparison.json, reports/comparison.html, reports/scores/<suite>.csv, reports/losses/<model>.csv
 """
 
@@ -13,6 +13,7 @@ from tunesmith.core.console import run
 from tunesmith.core.journal import Event
 from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.evaluation.candidates import Swept
 from tunesmith.evaluation.comparison import BASELINE, Compare, Evaluated, compare
 from tunesmith.evaluation.documents import ModelMetrics
 from tunesmith.evaluation.endpoint import settings as endpoint
@@ -35,9 +36,10 @@ def main() -> str:
     reward_models = {name: read_journal(name) for name in load(list[str], "reward_models", path=PARAMS)}
     answered = (layout.EVALUATION / endpoint.NAME / "metrics.json").exists() and endpoint.NAME not in names
     hosted = open_evaluated(endpoint.NAME, shape) if answered else None
-    decisions = decide_all(load(Gate, "gate", path=PARAMS), models, ready_rows.read_repeats(REPEATS), hosted)
+    swept = load(dict[str, Swept], "sweeps", path=PARAMS)
+    decisions = decide_all(load(Gate, "gate", path=PARAMS), models, ready_rows.read_repeats(REPEATS), hosted, swept)
     settings = load(Compare, "compare", path=PARAMS)
-    comparison = compare(models, trained_on(), settings, reward_models, decisions, hosted)
+    comparison = compare(models, trained_on(), settings, reward_models, decisions, hosted, swept)
     ready_rows.write_json(TABLE, comparison)
     files.write_text(PAGE, comparison_page.page(comparison, models, reward_models))
     files.write_texts(SCORES, dvc_plots.scores(comparison))

@@ -33,6 +33,8 @@ def show() -> None:
         console.width = WIDTH
     console.print(table(comparison))
     console.print(sentences.best(comparison), soft_wrap=True)
+    for name, sweeps in comparison.get("sweeps", {}).items():
+        console.print(Text(sentences.tried(name, sweeps)), soft_wrap=True)
     for decision in comparison["gate"].values():
         console.print(Text(f"gate: {decision['reason']}", style=COLOURS[decision["outcome"]]), soft_wrap=True)
     for name, model in comparison["models"].items():

@@ -1,5 +1,6 @@
 """Compare models that answered the same prompts: pure functions of their samples, metrics and training journals."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, cast
 
@@ -11,7 +12,9 @@ from tunesmith.core.journal import Event
 from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.data import splits
+from tunesmith.evaluation import candidates as correction
 from tunesmith.evaluation import margins
+from tunesmith.evaluation.candidates import Swept
 from tunesmith.evaluation.documents import (
     AdjustedDifference,
     ComparedModel,
@@ -27,6 +30,7 @@ from tunesmith.evaluation.documents import (
     SuiteComparison,
     SuiteScore,
     SuiteSettings,
+    Sweeps,
     TrainingUse,
 )
 from tunesmith.evaluation.pareto import pareto_front
@@ -78,18 +82,23 @@ def compare(
     reward_models: dict[str, list[Event]] | None = None,
     decisions: dict[str, GateDecision] | None = None,
     hosted: Evaluated | None = None,
+    swept: Mapping[str, Swept] | None = None,
 ) -> Comparison:
     """The content of reports/comparison.json: every suite, and more of the first, which ranks the models.
 
     trained_on: the ready rows of all trainings. reward_models: the journals of their trainings, by name. decisions: the
-    gate's, by model. hosted: the model of a hosted service.
+    gate's, by model. hosted: the model of a hosted service. swept: the models whose params sweeps chose, by name.
     Raises EvaluationError unless all models answered the same prompts, rendered by the same template, on one base, and
     no prompt is among the training rows.
     """
     baseline, *others = models
     _check_held_out(baseline, trained_on)
     _check_comparable(baseline, others)
-    against = {other.name: _adjusted_differences(baseline, other, settings) for other in others}
+    sweeps = {model.name: swept[model.name] for model in others if model.name in swept} if swept else {}
+    candidates = {name: one.candidates for name, one in sweeps.items()}
+    against = {
+        other.name: _adjusted_differences(baseline, other, settings, candidates.get(other.name, 1)) for other in others
+    }
     suites = {name: _suite_comparison(name, models, against, settings) for name in baseline.samples}
     ranked = next(iter(suites))
     scores = suites[ranked]["models"]
@@ -113,6 +122,7 @@ def compare(
         },
         "suites": suites,
         "gate": decisions or {},
+        "sweeps": {name: _sweeps(one) for name, one in sweeps.items()},
         "hosted": hosted.metrics["hosted"] if hosted else None,
         "hosted_scores": {name: _suite_score(name, hosted, settings) for name in hosted.samples} if hosted else {},
         "reward_models": {name: _preferences(events) for name, events in (reward_models or {}).items()},
@@ -139,10 +149,19 @@ def _suite_comparison(
     }
 
 
-def _adjusted_differences(baseline: Evaluated, other: Evaluated, settings: Compare) -> dict[str, AdjustedDifference]:
-    """A model against the base by suite; p-values are adjusted for the number of suites (Holm 1979)."""
+def _sweeps(swept: Swept) -> Sweeps:
+    return {"by": swept.by, "trials": sum(swept.tried.values()), "met_test": [*swept.applied]}
+
+
+def _adjusted_differences(
+    baseline: Evaluated, other: Evaluated, settings: Compare, candidates: int
+) -> dict[str, AdjustedDifference]:
+    """A model against the base by suite; p-values are adjusted for the number of suites (Holm 1979), and for that of
+    the candidates, itself included, that met the test split.
+    """
     results = {suite: _difference(suite, baseline, other, settings) for suite in baseline.samples}
-    adjusted = statistics.holm([result["p_value"] for result in results.values()])
+    by_suite = statistics.holm([result["p_value"] for result in results.values()])
+    adjusted = [correction.adjusted(p_value, candidates) for p_value in by_suite]
     return {
         suite: {
             **result,

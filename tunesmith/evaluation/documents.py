@@ -143,10 +143,11 @@ class Difference(TypedDict):
 
 
 class AdjustedDifference(Difference):
-    """A difference to the base, whose verdict heeds how many suites there are."""
+    """A difference to the base, whose verdict heeds how many suites and candidates there are."""
 
     p_adjusted: float
-    """The p-value after Holm's correction for the number of suites."""
+    """The p-value after Holm's correction for the number of suites, times that of the model's candidates that met the
+    test split."""
 
 
 class StartDifference(Difference):
@@ -287,6 +288,17 @@ class GateDecision(TypedDict):
     """The outcome of each rule, in the order of params.yaml."""
 
 
+class Sweeps(TypedDict):
+    """The sweeps that chose a model's params."""
+
+    by: str
+    """The measurement on the validation split by which they chose: loss, accuracy or score."""
+    trials: int
+    """The number of trials, over all sweeps."""
+    met_test: list[str]
+    """The trials whose models met the test split, the present at the end; p-values are corrected for their number."""
+
+
 class Comparison(TypedDict):
     """reports/comparison.json: every model against the base, on the first suite, which ranks models, and on all."""
 
@@ -316,6 +328,8 @@ class Comparison(TypedDict):
     """The comparison on each suite, by name."""
     gate: dict[str, GateDecision]
     """The gate's decision on each model but the base."""
+    sweeps: dict[str, Sweeps]
+    """The models whose params sweeps chose, by name."""
     hosted: HostedModel | None
     """The model of a hosted service; null without one."""
     hosted_scores: dict[str, SuiteScore]

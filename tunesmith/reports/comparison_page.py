@@ -31,6 +31,7 @@ def page(
         measured=sentences.measured(about),
         axis=axes.scores(ends, (left, 450), share=about["share"]),
         headline=sentences.best(comparison),
+        swept=[sentences.tried(name, sweeps) for name, sweeps in comparison["sweeps"].items()],
         chosen=chosen,
         outcome=against[chosen]["verdict"] if chosen in against else "undecided",
         plots=[scatter(comparison, cost) for cost in COSTS],

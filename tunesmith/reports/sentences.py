@@ -1,7 +1,7 @@
 """The outcome of a comparison in sentences."""
 
 from tunesmith.core import formatting
-from tunesmith.evaluation.documents import Comparison, SuiteComparison, SuiteSettings
+from tunesmith.evaluation.documents import Comparison, SuiteComparison, SuiteSettings, Sweeps
 from tunesmith.evaluation.selection import Selection
 
 
@@ -53,6 +53,17 @@ def best(comparison: Comparison) -> str:
     if close:
         return f"{opening} Not told apart from {leader} on these prompts: {', '.join(close)}."
     return f"{opening} It is better than every other model."
+
+
+def tried(name: str, sweeps: Sweeps) -> str:
+    """How many params were tried for a model, by what they were chosen, and what is corrected for it."""
+    *before, _ = sweeps["met_test"] or [name]
+    what = "lowest validation loss" if sweeps["by"] == "loss" else f"highest validation {sweeps['by']}"
+    opening = f"{name}: its params were chosen of {sweeps['trials']} trials by the {what}"
+    if not before:
+        return f"{opening}; none of the others met these prompts, so nothing is corrected for them."
+    many = "another candidate" if len(before) == 1 else f"{len(before)} others"
+    return f"{opening}; {many} met these prompts before ({', '.join(before)}): p-values are times {len(before) + 1}."
 
 
 def kept(choice: Selection) -> str:

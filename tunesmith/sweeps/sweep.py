@@ -37,12 +37,15 @@ class Runner(Protocol):
 
 @dataclass
 class Followed:
-    """A running trial. reported: the number of measurements that the study knows."""
+    """A running trial. events: of its journal, which a failed one takes with it. reported: the number of measurements
+    that the study knows.
+    """
 
     proposal: Proposal
     run: Running
     runner: Runner
     began: float
+    events: list[Event] = field(default_factory=list)
     reported: int = 0
 
 
@@ -106,7 +109,8 @@ class Sweep:
 
     def _look(self, followed: Followed) -> None:
         """Report new measurements of a trial, and settle it where it is over or to be stopped."""
-        status, events = followed.run.status, followed.run.events()  # in this order: the last events are all there
+        status = followed.run.status  # before its events, so that the last are all there
+        followed.events = events = followed.run.events() or followed.events
         new = measures.measured(events, self.plan.by)[followed.reported :]
         for step, value in new:
             followed.reported += 1
@@ -145,7 +149,8 @@ class Sweep:
         self, proposal: Proposal, events: list[Event], state: TrialState, reason: str, seconds: float
     ) -> SweepTrial:
         measured = measures.measured(events, self.plan.by)
-        step, value = measures.result(events, self.plan.by) if state == "finished" else (*measured, (None, None))[-2]
+        last: tuple[int | None, float | None] = measured[-1] if measured else (None, None)
+        step, value = measures.result(events, self.plan.by) if state == "finished" else last
         return {
             "name": proposal.name,
             "values": proposal.values,

@@ -31,6 +31,8 @@ METRIC = layout.REPORTS / "trial" / "validation.json"
 """What a trial measured, for `dvc exp show`."""
 NOT_OF_TRIALS = ("evaluate", "compare", "register")
 """Stages that no trial runs: beside its validation result, DVC would show the scores of another model."""
+UNCHANGED = "fingerprint"
+"""A stage whose outputs are the same in every trial."""
 GRACE = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 10.0}
 """The seconds that a trial has to end after each signal: what Ctrl-C sends first, by which stages end cleanly."""
 
@@ -81,7 +83,8 @@ class Tree:
     def start(self, name: str, values: Mapping[str, object]) -> Run:
         """Start a trial whose params are those of the project but for ``values``, by place in params.yaml."""
         root, here = self.tree.root, self.tree.project
-        shutil.rmtree(here / layout.MODELS / self.model, ignore_errors=True)
+        for name_of_folder in (self.model, f".{self.model}.partial"):  # of the trial before
+            shutil.rmtree(here / layout.MODELS / name_of_folder, ignore_errors=True)
         text = params_text.with_values((root / params.PATH).read_text(), values)
         files.write_text(here / params.PATH, text)
         _copy_lock(root, here, [self.target, *NOT_OF_TRIALS])
@@ -110,9 +113,10 @@ class Tree:
         else:  # DVC would take what lies there for the trial's output
             shutil.rmtree(here / layout.MODELS / self.model, ignore_errors=True)
         ready_rows.write_json(here / METRIC, metric)
-        command = [sys.executable, "-m", "dvc", "exp", "save", "--quiet", "--force", "--name", name]
+        command = [sys.executable, "-m", "dvc", "exp", "save", "--force", "--name", name]
         done = subprocess.run(
-            [*command, "--include-untracked", str(METRIC)],
+            # DVC commits what lies at the outputs of the stage that is named; without a name, at those of all.
+            [*command, "--include-untracked", str(METRIC), self.target if whole else UNCHANGED],
             cwd=here,
             env=self._environment(),
             stdin=subprocess.DEVNULL,
@@ -122,7 +126,7 @@ class Tree:
         )
         if done.returncode:
             raise LineageError(
-                f"{name}: DVC could not save it: {done.stderr.strip()[-500:]}",
+                f"{name}: DVC could not save it: {(done.stdout + done.stderr).strip()[-500:]}",
                 fix="correct that, then run the sweep again: it goes on",
             )
 
