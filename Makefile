@@ -37,9 +37,9 @@ real: .venv/dev
 ui: .venv/runtime
 	@tunesmith ui
 
-# Left out: the hashes of folders that stages read.
+# Left out: the hashes of what stages read.
 experiments: .venv/runtime
-	@dvc exp show --only-changed --no-pager --drop '^(models|data/ready|params.yaml|stages|tunesmith|requirements.lock|pyproject.toml)$$'
+	@dvc exp show --only-changed --no-pager --drop '^(build|data|models|reports|stages|tunesmith|params.yaml|requirements.lock|pyproject.toml)(/|$$)'
 
 # TARGET is train, test or serve. IMAGE_OPTIONS: more for docker build, such as --build-arg BASE_IMAGE=..., or
 # --secret id=pip,src=pip.conf where pip needs a configuration of its own.

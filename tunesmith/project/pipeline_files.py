@@ -12,7 +12,7 @@ from tunesmith.core import files
 
 PACKAGE = Path(tunesmith.__path__[0])
 DVC_YAML = Path("dvc.yaml")
-FOLDERS = ("data", "data/held_out", "data/tasks", "data/ready", "models", "reports")
+FOLDERS = ("data", "data/held_out", "data/tasks", "data/ready", "models", "reports", "reports/trial")
 """Folders that stages read or write; git keeps them for their README.md."""
 DEMO = "generate_demo"
 """The stage that only Tunesmith's repository needs."""
@@ -22,7 +22,8 @@ LINES = {
     Path(".gitignore"): (
         "mlflow.db*", "mlartifacts/", "data/raw/*", "!data/raw/*.dvc", "data/ready/*", "!data/ready/README.md",
         "data/reference/", "data/baseline/", "data/quarantine/", "models/*", "!models/README.md", "reports/*",
-        "!reports/README.md", "dvc_plots/", "build/", ".venv*/", "__pycache__/",
+        "!reports/README.md", "!reports/trial/", "reports/trial/*", "!reports/trial/README.md", "dvc_plots/", "build/",
+        ".venv*/", "__pycache__/",
     ),
     Path(".dvcignore"): (".*.lock", ".*.partial", ".*.previous", "__pycache__/"),
 }  # fmt: skip
