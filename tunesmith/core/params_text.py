@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -14,7 +15,7 @@ def with_values(text: str, values: Mapping[str, object], path: Path = params.PAT
 
     Raises ParamsError where the text cannot be edited without touching other values, as with anchors.
     """
-    expected = yaml.safe_load(text)
+    expected = _unshared(yaml.safe_load(text))
     changed = text
     try:
         for place, value in values.items():
@@ -32,6 +33,13 @@ def flow(value: object) -> str:
     """A value as YAML on one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False)
     return text.removesuffix("\n...\n").strip()
+
+
+def _unshared(value: Any) -> Any:
+    """A copy in which no two places are one object, as an anchor makes them."""
+    if isinstance(value, dict):
+        return {key: _unshared(below) for key, below in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def put(document: dict[str, object], place: str, value: object) -> None:

@@ -4,14 +4,16 @@ It is kept in a file of Optuna's, so that a sweep that was interrupted goes on. 
 of the sweep and the trial's number: one by one, the same results lead to the same proposals, interrupted or not.
 """
 
+import itertools
 import json
+import random
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
-from optuna.samplers import BaseSampler, GridSampler, TPESampler
+from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
@@ -98,6 +100,12 @@ class Study:
                     self.study.enqueue_trial(frozen.params, user_attrs={AGAIN: frozen.number})
         if not old and (encoded := self._encoded(present)) is not None:
             self.study.enqueue_trial(encoded)
+        if self._is_grid:
+            combinations = [*itertools.product(*map(_all, self.dimensions))]
+            random.Random(self.seed).shuffle(combinations)
+            for values in combinations:
+                names = [dimension.param for dimension in self.dimensions]
+                self.study.enqueue_trial(dict(zip(names, values, strict=True)), skip_if_exists=True)
 
     def _encoded(self, present: Mapping[str, object]) -> dict[str, object] | None:
         """Values as Optuna's params; None where one is not in the space."""
@@ -120,7 +128,8 @@ class Study:
             trials = self.study.get_trials(deepcopy=False)
             if sum(VALUES in trial.user_attrs for trial in _own(trials)) >= space.size(self.dimensions):
                 return None
-            self.study.sampler = self._sampler(len(trials))
+            seed = self.seed + len(trials)
+            self.study.sampler = TPESampler(seed=seed, n_startup_trials=FIRST, constant_liar=True)
             trial = self.study.ask()
             values = {dimension.param: _suggested(trial, dimension) for dimension in self.dimensions}
             text = json.dumps(values)
@@ -135,12 +144,6 @@ class Study:
             complete = earlier.state == TrialState.COMPLETE
             self.study.tell(trial, earlier.value if complete else None, None if complete else TrialState.FAIL)
         return None
-
-    def _sampler(self, number: int) -> BaseSampler:
-        if self._is_grid:
-            grid = {dimension.param: _grid(dimension) for dimension in self.dimensions}
-            return GridSampler(grid, seed=self.seed)
-        return TPESampler(seed=self.seed + number, n_startup_trials=FIRST, constant_liar=True)
 
     def report(self, proposal: Proposal, count: int, value: float) -> bool:
         """Record the measurement number ``count``, from 0, of a running trial; return whether to stop the trial."""
@@ -199,7 +202,7 @@ def _suggested(trial: optuna.Trial, dimension: Dimension) -> object:
     return dimension.rounded(value)
 
 
-def _grid(dimension: Choices | Range) -> list[str | int]:
+def _all(dimension: Choices | Range) -> list[str | int]:
     if isinstance(dimension, Choices):
         return [params_text.flow(value) for value in dimension.values]
     return [*range(int(dimension.low), int(dimension.high) + 1)]
