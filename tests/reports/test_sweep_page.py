@@ -1,0 +1,117 @@
+import copy
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from tunesmith.reports import sweep_page
+from tunesmith.reports.sweep_page import SweepReport, SweepTrial
+
+
+def trial(number: int, value: float | None, rate: float, **changes: Any) -> SweepTrial:
+    made: dict[str, Any] = {
+        "name": f"mine-s1-{number:02d}",
+        "values": {"learning_rate": rate, "weights": "lora" if number % 2 else "full"},
+        "state": "finished",
+        "reason": "",
+        "value": value,
+        "step": 20,
+        "before": 2.0,
+        "measured": [[10, 1.5], [20, value]],
+        "seconds": 61.0,
+    }
+    return made | changes  # type: ignore[return-value]
+
+
+TRIALS = [
+    trial(1, 0.9, 1e-4),
+    trial(2, 0.5, 1e-3),
+    trial(3, 0.4, 2e-3, state="stopped", reason="after 2 measurements"),
+    trial(4, 0.5, 3e-3),
+    trial(5, None, 1e-1, state="failed", reason="<script>alert(1)</script>", measured=[], step=None, before=None),
+]
+
+
+def report(trials: list[SweepTrial]) -> SweepReport:
+    chosen = sweep_page.choose(trials, lower_is_better=True)
+    return {
+        "name": "mine-s1",
+        "training": "sft.mine",
+        "by": "loss",
+        "lower_is_better": True,
+        "dataset": "rows",
+        "rows": 16,
+        "commit": "c0ffee" * 6,
+        "sampler": "TPE",
+        "stops": "None was stopped.",
+        "space": {"learning_rate": "0.0001 to 0.1", "weights": "lora, full"},
+        "trials": trials,
+        "chosen": chosen and chosen["name"],
+        "why": sweep_page.why(trials, "loss", lower_is_better=True),
+    }
+
+
+def test_the_first_of_the_best_finished_trials_is_chosen() -> None:
+    chosen = sweep_page.choose(TRIALS, lower_is_better=True)
+    assert chosen is not None
+    assert chosen["name"] == "mine-s1-02"  # 03 did not finish, 04 is as good
+    assert sweep_page.why(TRIALS, "loss", lower_is_better=True) == (
+        "mine-s1-02 has the lowest validation loss of 5 trials (3 finished, 1 stopped, 1 failed): 0.5; the next, "
+        "mine-s1-04, has 0.5."
+    )
+    highest = sweep_page.choose(TRIALS, lower_is_better=False)
+    assert highest is not None
+    assert highest["name"] == "mine-s1-01"
+
+
+def test_nothing_is_chosen_where_none_finished() -> None:
+    assert sweep_page.choose(TRIALS[4:], lower_is_better=True) is None
+    assert sweep_page.why(TRIALS[4:], "loss", lower_is_better=True) == "None of 1 trials (1 failed) can be chosen."
+
+
+class Tags(HTMLParser):
+    """Checks that tags are closed in the order in which they were opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.cells: list[int] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag != "script"
+        if tag == "tr":
+            self.cells.append(0)
+        if tag in ("td", "th"):
+            self.cells[-1] += 1
+        if tag not in ("meta", "br", "!doctype"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("trials", [TRIALS, TRIALS[:1], TRIALS[4:]], ids=["several", "one", "none measured"])
+def test_a_page_is_well_formed_shows_every_trial_and_runs_nothing(trials: list[SweepTrial]) -> None:
+    page = sweep_page.page(report(copy.deepcopy(trials)))
+    tags = Tags()
+    tags.feed(page)
+    assert not tags.open
+    assert set(tags.cells) == {7}  # name, two params, value, step, outcome, time
+    assert all(one["name"] in page for one in trials)
+    assert "http" not in page
+
+
+def test_plots_show_what_was_measured() -> None:
+    rate, weights = sweep_page.plots(report(TRIALS))
+    assert len(rate.points) == len(weights.points) == 4
+    assert [tick.label for tick in weights.ticks] == ["lora", "full"]
+    xs = [x for (x, _), _ in rate.points]
+    assert xs == sorted(xs)
+    courses = sweep_page.courses(report(TRIALS))
+    assert courses is not None
+    assert [len(line.points) for line in courses.lines] == [3, 3, 3, 3]
+    assert sweep_page.plots(report(TRIALS[4:])) == []
+    assert sweep_page.courses(report(TRIALS[4:])) is None
