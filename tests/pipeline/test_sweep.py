@@ -1,11 +1,18 @@
 """`tunesmith sweep` on a tiny model: trials are DVC experiments, and nothing of a trial meets the test split."""
 
 import copy
+import csv
+import io
 from pathlib import Path
 
 import pytest
 import warm_python
-from pipeline_project import ONE, Project
+import yaml
+from pipeline_project import ONE, Project, running
+
+from tunesmith.core import manifest
+
+OVER = ("sft.tuned", "--over", "learning_rate=0.05,0.03", "lora.rank=2,3")
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +24,34 @@ def project(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Proj
     return Project(folder, tiny_folder, params, warm_python.folder())
 
 
+@pytest.mark.real  # a minute: every stage of a trial imports its libraries; tests/sweeps has the parts
 def test_trials_are_experiments_and_the_winner_alone_is_evaluated(project: Project) -> None:
-    project.run("git", "commit", "-q", "--allow-empty", "-m", "before the sweep")
-    over = ("sft.tuned", "--over", "learning_rate=0.05,0.03", "lora.rank=2,3", "--trials", "3", "--no-stopping")
-    done = project.run("tunesmith", "sweep", *over)
-    print(done.stdout, done.stderr)
-    print(project.run("dvc", "exp", "show", "--only-changed", "--csv").stdout)
-    print(project.run("git", "status", "--short").stdout)
+    done = project.run("tunesmith", "sweep", *OVER, "--trials", "3", "--parallel", "2", "--no-stopping")
     report = project.read("reports/sweeps/tuned-s1.json")
-    print(report)
-    print(project.run("tunesmith", "sweep", "sft.tuned", "--apply").stdout)
-    print(project.run("dvc", "repro").stdout)
+    assert [trial["state"] for trial in report["trials"]] == ["finished"] * 3
+    assert report["trials"][0]["values"] == {"learning_rate": 0.05, "lora.rank": 2}
+    assert report["chosen"] == min(report["trials"], key=lambda trial: trial["value"])["name"]
+    assert f"{report['chosen']} has the lowest validation loss of 3 trials" in done.stdout
+    rows = csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv").stdout))
+    shown = {row["Experiment"]: row for row in rows}
+    for trial in report["trials"]:
+        row = shown[trial["name"]]
+        assert float(row["validation.loss"]) == pytest.approx(trial["value"])
+        assert float(row["sft.tuned.learning_rate"]) == trial["values"]["learning_rate"]
+    assert not (project.folder / "reports/evaluation").exists()
+    assert not (project.folder / "models/tuned").exists()
+    assert not (project.audit.exists() and "data/ready/demo/test.jsonl" in project.audit.read_text())
+
+    project.run("tunesmith", "sweep", "sft.tuned", "--apply")
+    chosen = next(trial for trial in report["trials"] if trial["name"] == report["chosen"])
+    params = yaml.safe_load((project.folder / "params.yaml").read_text())
+    assert params["sft"]["tuned"]["lora"]["rank"] == chosen["values"]["lora.rank"]
+    done = project.run("dvc", "repro")
+    assert "restored from the same inputs' earlier run: models/tuned" in done.stdout
+    assert {"train_sft@tuned", "evaluate", "compare", "register"} <= running(done)
+    assert project.read("reports/comparison.json")["sweeps"] == {
+        "tuned": {"by": "loss", "trials": 3, "met_test": [report["chosen"]]}
+    }
+    assert "chosen of 3 trials" in project.run("tunesmith", "results").stdout
+    assert project.run("dvc", "exp", "apply", report["trials"][0]["name"]).returncode == 0
+    assert manifest.verify(project.folder / "models/tuned")

@@ -1,5 +1,6 @@
 """DVC's view of a project: its stages, cache and remotes. The only importer of dvc; others run its command."""
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from dvc.config import Config
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from tunesmith.core import files
 from tunesmith.core.errors import LineageError
 
 
@@ -111,6 +113,15 @@ def cached_files(root: Path, digest: str) -> dict[str, Path] | None:
         return {"": file}
     files = {entry["relpath"]: _cache_file(root, entry["md5"]) for entry in json.loads(file.read_text())}
     return files if all(file.is_file() for file in files.values()) else None
+
+
+def add(root: Path, content: bytes) -> str:
+    """Put a file's content into the cache, and return its MD5."""
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    path = _cache_file(root, digest)
+    if not path.exists():
+        files.write_bytes(path, content)
+    return digest
 
 
 def _cache_file(root: Path, digest: str) -> Path:

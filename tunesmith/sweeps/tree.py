@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +29,10 @@ TREES = Path(*layout.EXPERIMENTS, "tunesmith")
 """The folder of the copies."""
 METRIC = layout.REPORTS / "trial" / "validation.json"
 """What a trial measured, for `dvc exp show`."""
-NOT_OF_TRIALS = ("evaluate", "compare", "register")
-"""Stages that no trial runs: beside its validation result, DVC would show the scores of another model."""
+SCORES = layout.REPORTS / "metrics.json"
+"""The scores of another model, which `dvc exp show` would show beside a trial's validation result."""
+NOTHING = b"{}"
+"""The content of that file in a trial."""
 UNCHANGED = "fingerprint"
 """A stage whose outputs are the same in every trial."""
 GRACE = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 10.0}
@@ -87,7 +89,7 @@ class Tree:
             shutil.rmtree(here / layout.MODELS / name_of_folder, ignore_errors=True)
         text = params_text.with_values((root / params.PATH).read_text(), values)
         files.write_text(here / params.PATH, text)
-        _copy_lock(root, here, [self.target, *NOT_OF_TRIALS])
+        _copy_lock(root, here)
         self.logs.mkdir(parents=True, exist_ok=True)
         output = (self.logs / f"{name}.log").open("wb")
         command = [sys.executable, "-m", "dvc", "repro", self.target]
@@ -174,7 +176,7 @@ def laid(root: Path, place: str, target: str, model: str, logs: Path, devices: s
     known = dvc_project.stages(root)
     needed = dvc_project.upstream(known, next(stage for stage in known if stage.target == target))
     with worktree.checked_out(root.resolve(), commit, into=into, keep=False) as copy:
-        _copy_lock(root, copy.project, [target, *NOT_OF_TRIALS])
+        _copy_lock(root, copy.project)
         made = [stage.target for stage in needed[:-1] if stage.runs]
         _quietly([sys.executable, "-m", "dvc", "checkout", "--quiet", *made], copy)
         copy.bring(needed, known)
@@ -182,10 +184,18 @@ def laid(root: Path, place: str, target: str, model: str, logs: Path, devices: s
         yield Tree(copy, target, model, logs, devices)
 
 
-def _copy_lock(root: Path, here: Path, without: Sequence[str]) -> None:
-    """Write the project's dvc.lock to the copy, without these stages."""
+def _copy_lock(root: Path, here: Path) -> None:
+    """Write the project's dvc.lock to the copy, without scores.
+
+    The stage that makes them keeps its place there, or `dvc exp apply` would fail on its outputs in the project; it is
+    due in any case, as its command is another.
+    """
     document = yaml.safe_load((root / finished_runs.DVC_LOCK).read_text())
-    document["stages"] = {name: entry for name, entry in document["stages"].items() if name not in without}
+    for entry in document["stages"].values():
+        for out in entry.get("outs", []):
+            if out["path"] == str(SCORES):
+                out |= {"md5": dvc_project.add(root, NOTHING), "size": len(NOTHING)}
+                entry["cmd"] = "none yet"
     files.write_text(here / finished_runs.DVC_LOCK, yaml.safe_dump(document, sort_keys=False))
 
 
