@@ -40,7 +40,11 @@ def test_trials_are_experiments_and_the_winner_alone_is_evaluated(project: Proje
         assert float(row["sft.tuned.learning_rate"]) == trial["values"]["learning_rate"]
     assert not (project.folder / "reports/evaluation").exists()
     assert not (project.folder / "models/tuned").exists()
-    assert not (project.audit.exists() and "data/ready/demo/test.jsonl" in project.audit.read_text())
+    opened = [line.split("\t") for line in project.audit.read_text().splitlines()]
+    read = {path for stage, path in opened if stage == "train_sft@tuned"}
+    assert "data/ready/demo/validation.jsonl" in read
+    assert not [path for path in read if "test.jsonl" in path]
+    assert not [stage for stage, _ in opened if stage.startswith(("evaluate", "compare", "register"))]
 
     project.run("tunesmith", "sweep", "sft.tuned", "--apply")
     chosen = next(trial for trial in report["trials"] if trial["name"] == report["chosen"])
