@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tunesmith.core import files
+from tunesmith.core.errors import BusyError
 from tunesmith.sweeps import measures, tree
 from tunesmith.sweeps.tree import Run, Tree
 
@@ -189,6 +191,8 @@ def test_what_a_killed_sweep_left_is_laid_anew(project: Project) -> None:
     left = project.folder / ".dvc/tmp/exps/tunesmith/mine-s1-1"
     project.run("git", "worktree", "add", "-q", "--detach", str(left))
     (left / "models").mkdir()
+    with files.only_writer(left / "models" / "mine"), pytest.raises(BusyError, match="is writing it"), project.tree():
+        pass
     with project.tree() as laid:
         values: dict[str, Any] = {"sft.mine.learning_rate": 0.2}
         assert ended(laid.start("mine-s1-06", values)) == 0

@@ -1,7 +1,10 @@
 """`tunesmith sweep`: try values of a training's params as DVC experiments, and choose on the validation split."""
 
 import os
-from contextlib import ExitStack
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich import box
@@ -20,9 +23,7 @@ from tunesmith.sweeps.plan import Plan
 COLOURS = {"finished": "", "stopped": "dim", "failed": "red"}
 WIDTH = 120
 """Characters a line where the output is a file or a pipe."""
-STOPS = (
-    "From the fifth finished trial on, one is stopped whose measurements fall behind the median of the finished trials."
-)
+STOPS = "Once four trials were finished, one was stopped when it fell behind their median at the same measurement."
 UNSTOPPED = "No trial was stopped for its measurements."
 
 
@@ -48,7 +49,7 @@ def run(
     extras.check("optuna")
     planned = plan.make(root, place, over, by)
     name = store.name(planned, seed)
-    with files.only_writer(store.folder(name)):
+    with files.only_writer(store.folder(name)), _interruptible():
         report = _run(root, planned, name, trials=trials, parallel=parallel, seed=seed, prune=prune)
     page = store.write(report)
     console = Console(highlight=False)
@@ -116,6 +117,24 @@ def _run(root: Path, planned: Plan, name: str, *, trials: int, parallel: int, se
         "chosen": chosen and chosen["name"],
         "why": sweep_page.why(results, planned.by, lower_is_better=planned.lower_is_better),
     }
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """End the running trials, and exit, on Ctrl-C and where this process is asked to end."""
+
+    def end(number: int, _: object) -> None:
+        raise KeyboardInterrupt
+
+    earlier = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: running trials were ended; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _devices(parallel: int) -> list[str | None]:

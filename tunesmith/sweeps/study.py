@@ -23,7 +23,7 @@ from tunesmith.sweeps import space
 from tunesmith.sweeps.space import Choices, Dimension, Range
 
 FIRST = 4
-"""Finished trials before the first is stopped, and proposals at random before the sampler learns from results."""
+"""Finished trials before one may be stopped, and proposals at random before the sampler learns from results."""
 UNSTOPPED = 1
 """Measurements of a trial that never stop it: the first, which says least."""
 REPEATED = 100

@@ -119,7 +119,7 @@ class Sweep:
             behind = self.study.report(followed.proposal, followed.reported - 1, worst if value is None else value)
             if behind and status is None:
                 followed.run.end()
-                reason = f"after {followed.reported} measurements, behind the median of finished trials"
+                reason = f"behind the median after {followed.reported} measurements"
                 return self._settle(followed, events, "stopped", reason)
         if status is None:
             return None

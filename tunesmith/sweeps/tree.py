@@ -164,10 +164,13 @@ def prepare(root: Path, target: str) -> list[Stage]:
 def laid(root: Path, place: str, target: str, model: str, logs: Path, devices: str | None = None) -> Iterator[Tree]:
     """Lay a copy named ``place``, with all that ``target`` reads, and remove it at the end. As of `prepare`.
 
-    Raises LineageError where git or DVC refuse.
+    Raises LineageError where git or DVC refuse, and BusyError where a trial of a killed sweep still runs in it.
     """
     into = root.resolve() / TREES / place
     if into.exists():  # of a sweep that was killed
+        top = git.root(root) or root
+        with files.only_writer(into / root.resolve().relative_to(top.resolve()) / layout.MODELS / model):
+            pass
         git.remove(root, into)
         shutil.rmtree(into, ignore_errors=True)
     commit = git.head(root)
