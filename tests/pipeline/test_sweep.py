@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import warm_python
-import yaml
 from pipeline_project import ONE, Project, running
 
 from tunesmith.core import manifest
@@ -46,10 +45,16 @@ def test_trials_are_experiments_and_the_winner_alone_is_evaluated(project: Proje
     assert not [path for path in read if "test.jsonl" in path]
     assert not [stage for stage, _ in opened if stage.startswith(("evaluate", "compare", "register"))]
 
-    project.run("tunesmith", "sweep", "sft.tuned", "--apply")
     chosen = next(trial for trial in report["trials"] if trial["name"] == report["chosen"])
-    params = yaml.safe_load((project.folder / "params.yaml").read_text())
-    assert params["sft"]["tuned"]["lora"]["rank"] == chosen["values"]["lora.rank"]
+    other = next(trial for trial in report["trials"] if trial is not chosen)
+    project.run("dvc", "exp", "apply", other["name"])
+    assert project.params["sft"]["tuned"]["learning_rate"] == other["values"]["learning_rate"]
+    assert "train_sft@tuned" not in project.run("dvc", "status", "train_sft@tuned").stdout
+    assert manifest.verify(project.folder / "models/tuned")
+
+    project.run("git", "checkout", "params.yaml")
+    project.run("tunesmith", "sweep", "sft.tuned", "--apply")
+    assert project.params["sft"]["tuned"]["lora"]["rank"] == chosen["values"]["lora.rank"]
     done = project.run("dvc", "repro")
     assert "restored from the same inputs' earlier run: models/tuned" in done.stdout
     assert {"train_sft@tuned", "evaluate", "compare", "register"} <= running(done)
@@ -57,5 +62,3 @@ def test_trials_are_experiments_and_the_winner_alone_is_evaluated(project: Proje
         "tuned": {"by": "loss", "trials": 3, "met_test": [report["chosen"]]}
     }
     assert "chosen of 3 trials" in project.run("tunesmith", "results").stdout
-    assert project.run("dvc", "exp", "apply", report["trials"][0]["name"]).returncode == 0
-    assert manifest.verify(project.folder / "models/tuned")

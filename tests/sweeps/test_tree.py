@@ -63,6 +63,10 @@ stages:
     cmd: mkdir -p reports && echo '{"mine":1.0}' > reports/metrics.json
     deps: [models/mine]
     metrics: [{reports/metrics.json: {persist: true}}]
+  later:
+    cmd: mkdir -p models/later && touch models/later/made
+    deps: [models/mine]
+    outs: [{models/later: {persist: true}}, {reports/later.json: {persist: true}}]
 params: [params.yaml]
 metrics: [reports/trial]
 """
@@ -86,7 +90,7 @@ class Project:
         self.run("dvc", "init", "-q")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", "start")
-        self.run("dvc", "repro", "-q")
+        self.run("dvc", "repro", "-q", "evaluate")  # `later` never ran
 
     def run(self, program: str, *arguments: str) -> str:
         command = [sys.executable, "-m", "dvc"] if program == "dvc" else [program]
@@ -147,10 +151,11 @@ def test_a_trial_is_an_experiment_that_can_be_applied_and_changes_nothing_of_the
     assert (project.folder / "params.yaml").read_text() == "sft: {mine: {learning_rate: 0.2}} # mine\n"
     assert json.loads((project.folder / "models/mine/training.jsonl").read_text().splitlines()[1])["loss"] == 1.2
     assert TARGET not in project.run("dvc", "status", TARGET)
-    assert "Running stage 'evaluate'" in project.run("dvc", "repro")
+    assert "Running stage 'evaluate'" in project.run("dvc", "repro", "evaluate")
+    assert "later:" in project.run("dvc", "status", "later")
     assert json.loads((project.folder / "reports/metrics.json").read_text()) == {"mine": 1.0}
     project.run("git", "checkout", "params.yaml")
-    project.run("dvc", "repro", "-q")
+    project.run("dvc", "repro", "-q", "evaluate")
 
 
 def test_a_trial_that_is_stopped_ends_cleanly_with_all_its_processes_and_has_no_model(

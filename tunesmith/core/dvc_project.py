@@ -115,9 +115,9 @@ def cached_files(root: Path, digest: str) -> dict[str, Path] | None:
     return files if all(file.is_file() for file in files.values()) else None
 
 
-def add(root: Path, content: bytes) -> str:
-    """Put a file's content into the cache, and return its MD5."""
-    digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+def add(root: Path, content: bytes, end: str = "") -> str:
+    """Put a file's content into the cache, and return its MD5. end: ".dir" for a folder, whose content is its list."""
+    digest = hashlib.md5(content, usedforsecurity=False).hexdigest() + end
     path = _cache_file(root, digest)
     if not path.exists():
         files.write_bytes(path, content)

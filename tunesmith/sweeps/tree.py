@@ -31,8 +31,10 @@ METRIC = layout.REPORTS / "trial" / "validation.json"
 """What a trial measured, for `dvc exp show`."""
 SCORES = layout.REPORTS / "metrics.json"
 """The scores of another model, which `dvc exp show` would show beside a trial's validation result."""
-NOTHING = b"{}"
-"""The content of that file in a trial."""
+NOTHING, NO_FILES = b"{}", b"[]"
+"""The content of that file in a trial, and a folder without files as DVC's cache has it."""
+NEVER = "none yet"
+"""The command of a stage that made nothing."""
 UNCHANGED = "fingerprint"
 """A stage whose outputs are the same in every trial."""
 GRACE = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 10.0}
@@ -74,11 +76,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Tree:
-    """A copy of the project for one training. target: its stage. logs: the folder of the trials' output."""
+    """A copy of the project for one training.
+
+    target: its stage. lock: the dvc.lock that each trial begins with. logs: the folder of the trials' output. devices:
+    the GPUs of the trials, as CUDA_VISIBLE_DEVICES lists them; None: all.
+    """
 
     tree: Worktree
     target: str
     model: str
+    lock: str
     logs: Path
     devices: str | None = None
 
@@ -89,7 +96,7 @@ class Tree:
             shutil.rmtree(here / layout.MODELS / name_of_folder, ignore_errors=True)
         text = params_text.with_values((root / params.PATH).read_text(), values)
         files.write_text(here / params.PATH, text)
-        _copy_lock(root, here)
+        files.write_text(here / finished_runs.DVC_LOCK, self.lock)
         self.logs.mkdir(parents=True, exist_ok=True)
         output = (self.logs / f"{name}.log").open("wb")
         command = [sys.executable, "-m", "dvc", "repro", self.target]
@@ -179,27 +186,35 @@ def laid(root: Path, place: str, target: str, model: str, logs: Path, devices: s
     known = dvc_project.stages(root)
     needed = dvc_project.upstream(known, next(stage for stage in known if stage.target == target))
     with worktree.checked_out(root.resolve(), commit, into=into, keep=False) as copy:
-        _copy_lock(root, copy.project)
+        lock = _lock(root, known)
+        files.write_text(copy.project / finished_runs.DVC_LOCK, lock)
         made = [stage.target for stage in needed[:-1] if stage.runs]
         _quietly([sys.executable, "-m", "dvc", "checkout", "--quiet", *made], copy)
         copy.bring(needed, known)
         copy.check_imports()
-        yield Tree(copy, target, model, logs, devices)
+        yield Tree(copy, target, model, lock, logs, devices)
 
 
-def _copy_lock(root: Path, here: Path) -> None:
-    """Write the project's dvc.lock to the copy, without scores.
+def _lock(root: Path, known: list[Stage]) -> str:
+    """The project's dvc.lock without scores, and with nothing as the outputs of stages that never ran.
 
-    The stage that makes them keeps its place there, or `dvc exp apply` would fail on its outputs in the project; it is
-    due in any case, as its command is another.
+    `dvc exp apply` fails where the lock lacks an output of dvc.yaml. Stages that are filled in are due in any case, as
+    their commands are others.
     """
     document = yaml.safe_load((root / finished_runs.DVC_LOCK).read_text())
-    for entry in document["stages"].values():
+    nothing = {"hash": "md5", "md5": dvc_project.add(root, NOTHING), "size": len(NOTHING)}
+    no_files = {"hash": "md5", "md5": dvc_project.add(root, NO_FILES, ".dir"), "size": 0, "nfiles": 0}
+    stages = document["stages"]
+    for entry in stages.values():
         for out in entry.get("outs", []):
             if out["path"] == str(SCORES):
-                out |= {"md5": dvc_project.add(root, NOTHING), "size": len(NOTHING)}
-                entry["cmd"] = "none yet"
-    files.write_text(here / finished_runs.DVC_LOCK, yaml.safe_dump(document, sort_keys=False))
+                out |= nothing
+                entry["cmd"] = NEVER
+    for stage in known:
+        if stage.runs and stage.target not in stages:
+            outs = [{"path": str(out), **(nothing if out.suffix else no_files)} for out in stage.outs]
+            stages[stage.target] = {"cmd": NEVER, "outs": outs}
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def _quietly(command: list[str], copy: Worktree) -> None:
