@@ -5,6 +5,7 @@ its checkpoints in the project, and MLflow's runs are the project's.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -140,10 +141,10 @@ class Tree:
             )
 
     def failure(self, name: str) -> str:
-        """The error of a trial that failed, from its output."""
+        """The reason of a trial that failed, from its output, which also has the fix."""
         path = self.logs / f"{name}.log"
         *_, error = ("", *path.read_text(errors="replace").split("\nerror: ")[1:])
-        return error.split("\nERROR: failed to reproduce")[0].strip() or f"see {path}"
+        return re.split(r"\n +fix: |\nERROR: failed to reproduce", error)[0].strip() or f"see {path}"
 
     def _environment(self) -> dict[str, str]:
         """This process's variables, with this `python`; unlike where `reproduce` runs, tracker and restored runs."""
