@@ -205,7 +205,11 @@ def results() -> None:
 @click.argument("more", nargs=-1, metavar="[PARAM=VALUES]...")
 @click.option("--over", multiple=True, metavar="PARAM=VALUES", help="Values to try: A,B,C or LOW:HIGH or LOW:HIGH:log.")
 @click.option("--trials", default=12, show_default=True, type=click.IntRange(min=1), help="Number of trials in all.")
-@click.option("--by", help="Measurement to choose by: loss, accuracy or score. Default: the objective's first.")
+@click.option(
+    "--by",
+    type=click.Choice(["loss", "accuracy", "score"]),
+    help="Measurement to choose by. Default: the one by which a training keeps its best step.",
+)
 @click.option("--parallel", default=1, show_default=True, type=click.IntRange(min=1), help="Trials at a time.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Seed of the sampler.")
 @click.option("--no-stopping", "prune", flag_value=False, default=True, help="Let bad trials run to their end, too.")

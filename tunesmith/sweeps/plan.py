@@ -53,12 +53,12 @@ class Plan:
 
 
 def make(root: Path, place: str, over: Sequence[str], by: str | None) -> Plan:
-    """The plan of a sweep over the training at ``place``, such as sft.sft-lora.
+    """The plan of a sweep over the training at ``place``, such as sft.sft-lora. root: the project, the current folder.
 
     Raises ParamsError where params.yaml, the entry, a param, a value or the split does not allow it, and LineageError
     where the project is not in git or has uncommitted changes.
     """
-    path = root / params.PATH
+    path = params.PATH
     raw = params.read_unchecked(path)
     project = document.load(path)
     checks.check(project, path)
