@@ -54,6 +54,7 @@ def page(report: SweepReport, samples: dict[str, list[Sample]]) -> str:
     test = {name: scores(answers) for name, answers in samples.items()}
     mean = {name: sum(values) / len(values) for name, values in test.items()}
     chosen, best = str(report["chosen"]), max(mean, key=lambda name: mean[name])
+    other = max((name for name in mean if name != chosen), key=lambda name: mean[name])
     suite = next(iter(samples.values()))[0]["suite"]
     lines = [
         f"| trial | {' | '.join(report['space'])} | validation {report['by']} | test, {suite} |",
@@ -70,7 +71,8 @@ def page(report: SweepReport, samples: dict[str, list[Sample]]) -> str:
         *lines,
         "",
         f"Chosen on {report['rows']} validation rows: {chosen}, {100 * mean[chosen]:.1f}% on {len(test[chosen])} test "
-        f"prompts. Best on test: {best}, {100 * mean[best]:.1f}%.",
+        f"prompts. Best on test: {best}, {100 * mean[best]:.1f}%; of those not chosen {other}, "
+        f"{100 * mean[other]:.1f}%.",
     ]
     if best != chosen:
         result: Any = statistics.paired(test[chosen], test[best], confidence=0.95, resamples=10_000, seed=0)
