@@ -82,7 +82,7 @@ def _run(root: Path, planned: Plan, name: str, *, trials: int, parallel: int, se
         store.study(name), name, planned.space, lower_is_better=planned.lower_is_better, seed=seed, prune=prune
     )
     raw = params.read_unchecked(root / params.PATH)
-    print(f"{name}: {trials} trials of {planned.place}, {len(study.past)} of them over", flush=True)
+    print(f"{name}: {trials} trials of {planned.place}, {len(study.outcomes)} of them over", flush=True)
     tree.prepare(root, planned.target)
     rows = plan.check_rows(planned.dataset)
     with ExitStack() as stack:

@@ -41,19 +41,6 @@ class Proposal:
     trial: optuna.Trial = field(compare=False, repr=False)
 
 
-@dataclass(frozen=True)
-class Past:
-    """A trial that is over.
-
-    outcome: what the caller recorded of it. value: the measurement of a finished one.
-    """
-
-    name: str
-    values: dict[str, object]
-    outcome: dict[str, object]
-    value: float | None
-
-
 class Study:
     """The trials of one sweep, and Optuna's view of them."""
 
@@ -169,18 +156,10 @@ class Study:
         self.study.tell(proposal.trial, value, state)
 
     @property
-    def past(self) -> list[Past]:
-        """The trials that are over, in the order of their names."""
-        return [
-            Past(
-                trial.user_attrs[NAME],
-                json.loads(trial.user_attrs[VALUES]),
-                json.loads(trial.user_attrs[OUTCOME]),
-                trial.value if trial.state == TrialState.COMPLETE else None,
-            )
-            for trial in _own(self.study.get_trials(deepcopy=False))
-            if OUTCOME in trial.user_attrs
-        ]
+    def outcomes(self) -> list[dict[str, object]]:
+        """The outcomes of the trials that are over, as they were recorded."""
+        trials = _own(self.study.get_trials(deepcopy=False))
+        return [json.loads(trial.user_attrs[OUTCOME]) for trial in trials if OUTCOME in trial.user_attrs]
 
 
 def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:

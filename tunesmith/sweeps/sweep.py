@@ -89,7 +89,7 @@ class Sweep:
     @property
     def past(self) -> list[SweepTrial]:
         """The trials that are over, in the order of their names."""
-        return sorted((cast("SweepTrial", past.outcome) for past in self.study.past), key=lambda trial: trial["name"])
+        return sorted(cast("list[SweepTrial]", self.study.outcomes), key=lambda trial: trial["name"])
 
     def _free(self) -> Runner | None:
         busy = [followed.runner for followed in self.following]
