@@ -27,7 +27,8 @@ PAIRS = SCHEDULE | {"dataset": "pairs", "start": "sft-lora", "max_length": 120}
 ONLINE = SCHEDULE | {
     "dataset": "prompts",
     "start": "sft-lora",
-    "steps": 2,
+    "steps": 4,
+    "seed": 6,
     "prompts": 2,
     "group": 4,
     "batch_size": 8,

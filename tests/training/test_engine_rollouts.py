@@ -82,8 +82,8 @@ def test_each_step_asks_an_adapter_of_its_own(project: Path, objective: str) -> 
     out = train(project, server, objective)
     loaded = [name for path, name in server.asked if path == LOAD]
     unloaded = [name for path, name in server.asked if path == UNLOAD]
-    assert len(loaded) == 3, "for the start and each of two steps"
-    assert len({*loaded}) == 3
+    assert len(loaded) == 5, "for the start and each of four steps"
+    assert len({*loaded}) == 5
     assert unloaded == loaded
     for name in loaded:  # from its load to its end, nothing else is asked
         first, last = server.asked.index((LOAD, name)), server.asked.index((UNLOAD, name))

@@ -178,9 +178,7 @@ def test_a_seed_draws_the_same_completion_beside_any_others(tiny_base: Path) -> 
     prompts = [chat.encode_prompt(opened.tokenizer, row["prompt"]) for row in PROBES[:2]]
 
     def draw(prompts: list[list[int]], seeds: list[int], tokens: int = 8) -> list[list[int]]:
-        return generation.draw(
-            opened.model, opened.tokenizer, prompts, seeds, max_new_tokens=tokens, temperature=0.7
-        )
+        return generation.draw(opened.model, opened.tokenizer, prompts, seeds, max_new_tokens=tokens, temperature=0.7)
 
     first, second = draw(prompts, [1, 2])
     assert draw(prompts[::-1], [2, 1]) == [second, first]
