@@ -123,7 +123,7 @@ def test_an_unknown_card_is_an_error_with_the_nearest_name() -> None:
 def test_several_gpus_are_planned_with_what_must_be_sharded() -> None:
     shown = run("plan", "--model", "llama-3.1-70b", "--gpu", "80", "--gpus", "8", "--kind", "answers")
     assert "8 × GPU of 80 GB: 80.00 GB each" in shown
-    assert re.search(r"SFT, LoRA +17\.7 .* yes +yes +\d+ × 1,024", shown)
+    assert re.search(r"SFT, LoRA +18\.5 .* yes +yes +\d+ × 1,024", shown)
     assert re.search(r"SFT, QLoRA +40\.3 .* no +yes +\d+ × 1,024", shown)
     assert "LoRA, sharded over 8 GPUs, is the lightest that does the job for SFT" in shown
     assert re.search(r"of each GPU or more, and 32 such GPUs: do not start there", shown)

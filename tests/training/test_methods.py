@@ -133,9 +133,9 @@ def steps(out: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_policy_starts_equal_to_its_reference_and_moves_away(project: Path, kind: WeightsKind) -> None:
     method_project.write_params(project, method_project.with_weights("rlhf", kind))
-    first, second = steps(run("rlhf", kind))
+    first, *_, last = steps(run("rlhf", kind))
     assert first["kl"] == pytest.approx(0, abs=1e-6)
-    assert abs(second["kl"]) > 1e-4
+    assert abs(last["kl"]) > 1e-4
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_training_starts_from_any_policy(
 def test_rollouts_can_be_generated_a_few_at_a_time(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(catalog.VERIFIERS, "number", Verifier(method_project.parity))
     method_project.write_params(project, method_project.changed("grpo", batch_size=2))
-    assert len(steps(run("grpo", "lora"))) == 2
+    assert len(steps(run("grpo", "lora"))) == method_project.ONLINE["steps"]
 
 
 def test_too_few_prompts_for_a_step_are_an_error(project: Path) -> None:
