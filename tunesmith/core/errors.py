@@ -17,6 +17,7 @@ TunesmithError
 ├── EngineError       vLLM is not installed or does not work, or answers otherwise than a request asked
 ├── EvaluationError   models cannot be scored, or cannot be compared with each other
 ├── ContainerError    a stage cannot run in its container, or exceeded a limit there
+├── ClusterError      a stage cannot run on the Ray cluster, or its job there died
 ├── LineageError      a model cannot be made again from its lineage
 ├── SandboxError      no sandbox can hold generated code on this machine, or it failed to start
 ├── ServingError      a model cannot be served, or a server answers otherwise than its model did in the evaluation
@@ -104,6 +105,10 @@ class EngineError(TunesmithError):
 
 
 class ContainerError(TunesmithError):
+    pass
+
+
+class ClusterError(TunesmithError):
     pass
 
 

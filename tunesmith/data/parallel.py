@@ -23,6 +23,8 @@ FEW, FORKED_FEW = 32, 4
 """Fewest items for which processes are started; forked processes start sooner."""
 _work: Callable[..., Any]
 """The function of a worker process."""
+elsewhere: Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]] | None = None
+"""Applies a function to many items on other machines, with the results in order; set where a cluster runs the stage."""
 
 
 def ordered(
@@ -36,8 +38,9 @@ def ordered(
     """Yield ``work(item)`` for every item, in the order of the items.
 
     A few items are done in two threads of this process, where tokenizing, which leaves Python, overlaps with the rest:
-    starting processes takes longer. About two items a worker are in flight, so that memory does not grow with their
-    number. Raises DataError where a worker is killed, as systems do when memory is short.
+    starting processes takes longer. Where a cluster is at hand, it does more (`elsewhere`). About two items a worker
+    are in flight, so that memory does not grow with their number. Raises DataError where a worker is killed, as systems
+    do when memory is short.
 
     preload: modules to import once for all workers, besides that of ``work``. fork: neither ``work`` nor its libraries
     have run in this process yet, so that workers can be forked from it at once.
@@ -47,6 +50,9 @@ def ordered(
     fork = fork and sys.platform == "linux"
     few = FORKED_FEW if fork else FEW
     first = list(itertools.islice(items, few))
+    if elsewhere is not None and len(first) == few:
+        yield from elsewhere(work, itertools.chain(first, items))
+        return
     pool: Executor
     if len(first) < few or workers == 1:
         pool, call = ThreadPoolExecutor(min(workers, 2)), work

@@ -1,4 +1,4 @@
-"""Run a stage in a process of its own or in a container, as `runtime` in params.yaml says."""
+"""Run a stage in a process of its own, in a container or on a cluster, as `runtime` in params.yaml says."""
 
 import os
 import signal
@@ -38,6 +38,14 @@ def run(stage: str, arguments: list[str]) -> int:
         declared = stage_lookup.find(stage, arguments)
         if not declared.host:
             return docker.run(declared, runtime)
+    if runtime.engine == "ray":
+        extras.check("ray")
+        from tunesmith.runtime import stage_lookup
+        from tunesmith.runtime.cluster import home
+
+        declared = stage_lookup.find(stage, arguments)
+        if not declared.network:  # this machine has the network that such a stage needs
+            return home.run(declared, runtime)
     return run_here(stage, arguments, runtime)
 
 

@@ -1,4 +1,4 @@
-"""The section `runtime` of params.yaml: whether stages run on this host or in a container, and with which limits.
+"""The section `runtime` of params.yaml: whether stages run on this host, in a container or on a cluster, and how.
 
     python -m tunesmith.runtime train_sft sft-lora      in dvc.yaml; runs `python -m stages.train_sft sft-lora`
 
@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import PositiveFloat, PositiveInt, StringConstraints
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, StringConstraints
 
 from tunesmith.core import layout
 from tunesmith.core.errors import ParamsError
@@ -30,9 +30,12 @@ Size = Annotated[str, StringConstraints(pattern=r"^\d+[bkmg]$")]
 class Runtime(Section):
     """The section `runtime`. Stages depend on `image` alone: the rest changes no result."""
 
-    engine: Literal["host", "docker"] = "host"
+    engine: Literal["host", "docker", "ray"] = "host"
     image: str | None = None
-    """Image by digest: ``sha256:...`` of one that the engine has, or ``name@sha256:...``; null with engine host."""
+    """Image by digest: ``sha256:...`` of one that the engine has, or ``name@sha256:...``; null with engine host.
+
+    With engine ray, the image that the cluster's nodes run in, where they run in one.
+    """
     processes: Literal["auto"] | PositiveInt = "auto"
     """Processes that train one model together, each on a GPU of its own; auto: as many as there are GPUs."""
     sharding: Sharding = "auto"
@@ -43,7 +46,7 @@ class Runtime(Section):
     memory: Size | None = None
     """Limit on memory; null: the machine's."""
     cpus: PositiveFloat | None = None
-    """Limit on CPUs, fractions included; null: all."""
+    """Limit on CPUs, fractions included; null: all. With engine ray, the CPUs of each worker, rounded down; null: 1."""
     pids: PositiveInt = 4096
     """Limit on processes and threads."""
     shared_memory: Size = "1g"
@@ -58,6 +61,21 @@ class Runtime(Section):
     """Seconds that an interrupted stage has to end by itself."""
     checkpoint_minutes: PositiveFloat | None = None
     """Minutes between the checkpoints of a training; null: as often as takes at most 2% of its time."""
+    address: str | None = None
+    """Engine ray: the cluster's address, ``host:6379`` from a node of it, or ``ray://host:10001`` from elsewhere."""
+    workers: PositiveInt = 1
+    """Engine ray: processes of a training, and of others that are spread, at most."""
+    gpus_per_worker: NonNegativeFloat = 0
+    """Engine ray: GPUs of each worker."""
+    shared: str | None = None
+    """Engine ray: a folder that this machine and all nodes see; null: DVC's default remote."""
+    restarts: NonNegativeInt = 3
+    """Engine ray: how often a training, or another task, starts again after a worker or a node was lost."""
+
+    @property
+    def worker_cpus(self) -> int:
+        """The CPUs of a worker of a cluster."""
+        return max(1, int(self.cpus or 1))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -104,3 +122,19 @@ def check(runtime: Runtime, path: Path) -> None:
         )
     if runtime.engine == "docker" and runtime.image is None:
         raise ParamsError(f"{path}: runtime.image: engine docker needs one", fix=image.HOW_TO_SET)
+    if runtime.engine == "ray":
+        _check_cluster(runtime, path)
+
+
+def _check_cluster(runtime: Runtime, path: Path) -> None:
+    """Raise ParamsError where the settings of a cluster are not complete."""
+    if runtime.address is None:
+        raise ParamsError(
+            f"{path}: runtime.address: engine ray needs the address of a cluster",
+            fix="host:6379 on a node of it, ray://host:10001 elsewhere; docs/cluster.md shows how to start one",
+        )
+    if runtime.shared is not None and not Path(runtime.shared).is_absolute():
+        raise ParamsError(
+            f"{path}: runtime.shared: {runtime.shared} is not an absolute path",
+            fix="give the folder by the path that it has on this machine and on every node",
+        )

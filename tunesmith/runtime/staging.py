@@ -44,13 +44,14 @@ class Staging:
     run: a UUID for this run.
     """
 
-    def __init__(self, root: Path, stage: Stage) -> None:
+    def __init__(self, root: Path, stage: Stage, *, contained: bool = True) -> None:
+        """contained: whether a container of this machine writes to it, and its training's checkpoints beside it."""
         self.root, self.outputs, self.run = root, stage.outs, str(uuid.uuid4())
         self.folder = root / STAGING / stage.target
         _remove(self.folder)
         self.parents = sorted({output.parent for output in stage.outs})
         self.mounts = [Mount(root, root, writable=False)]
-        self.checkpoints = container_checkpoints.of(stage, root)
+        self.checkpoints = container_checkpoints.of(stage, root) if contained else None
         if self.checkpoints:
             _check_writable(self.checkpoints)
             container_checkpoints.clean(self.checkpoints)
