@@ -22,7 +22,7 @@ WITHOUT = """
 import sys
 ABSENT = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes", "datasets", "gguf", "lm_eval",
           "math_verify", "nltk", "rensa", "phonenumbers", "stdnum",
-          "docker", "openai")  # MLflow brings fastapi, starlette and uvicorn
+          "docker", "openai", "ray")  # MLflow brings fastapi, starlette and uvicorn
 class Without:
     @staticmethod
     def find_spec(name, path=None, target=None):

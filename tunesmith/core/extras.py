@@ -21,7 +21,8 @@ def missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
     if not bringing:
         return None
     smallest = min(bringing, key=lambda extra: len(brought[extra]))
-    fix = f"pip install '{PACKAGE}[{smallest}]', or '{PACKAGE}[all]' for everything"
+    everything = f", or '{PACKAGE}[all]' for everything" if "all" in bringing else ""
+    fix = f"pip install '{PACKAGE}[{smallest}]'{everything}"
     return MissingLibraryError(f"{module} is not installed", fix=fix)
 
 

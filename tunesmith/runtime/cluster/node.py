@@ -35,6 +35,8 @@ which fails all of them, and then Ray ends this process and starts the group aga
 """
 LAST_WORDS = 4000
 """Bytes of a rank's output that are kept where it is not shown."""
+GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Variables of a group of ranks. Those of the workers that start the stage are not the stage's."""
 TIED = Path(__file__).with_name("tied.py")
 PARCEL = fingerprint.PACKAGE.parent
 """The folder that Ray unpacked the parcel into, from which this module was imported."""
@@ -201,7 +203,8 @@ class Process:
             "PYTHONPATH": str(self.workspace),
             layout.RUN_VARIABLE: self.attempt.run,
         }
-        return {**os.environ, **own, **self.job.variables, **self.rank.variables}
+        inherited = {name: value for name, value in os.environ.items() if name not in GROUP}
+        return {**inherited, **own, **self.job.variables, **self.rank.variables}
 
     def _read_output(self, stream: int, file: BinaryIO) -> None:
         with suppress(OSError), file:  # a terminal ends with an error

@@ -6,6 +6,7 @@ return their blocks in order. So the stage writes the same bytes as anywhere.
 
 import collections
 import os
+import pickle
 import runpy
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -26,9 +27,9 @@ class Checker:
         os.environ |= {"TOKENIZERS_PARALLELISM": "false", "RAYON_NUM_THREADS": "1"}  # each CPU has its actor already
         self.work = work
 
-    def check(self, item: Any) -> Any:
-        """Apply the function to an item."""
-        return self.work(item)
+    def check(self, item: Any) -> bytes:
+        """Apply the function to an item; pickled, since Ray hands over arrays that cannot be written to."""
+        return pickle.dumps(self.work(item))
 
 
 def ordered(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -54,7 +55,7 @@ def ordered(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
 def _result(pending: Any) -> Any:
     """An actor's result. Raises what its function raised."""
     try:
-        return ray.get(pending)
+        return pickle.loads(ray.get(pending))
     except RayTaskError as error:
         raise error.cause from None
 
