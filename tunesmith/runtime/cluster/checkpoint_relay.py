@@ -46,6 +46,10 @@ class CheckpointRelay:
         events, self._events = self._events, []
         return events
 
+    def kept(self) -> bool:
+        """Whether the training left a checkpoint, as one does not that cannot be gone on with."""
+        return _newest(self.workspace, str(self.job.model)) is not None
+
     def close(self) -> None:
         """Stop watching. A transfer that runs is not waited for."""
         self._over.set()

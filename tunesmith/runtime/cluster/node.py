@@ -86,6 +86,8 @@ def run(
                 raise StageKilledError(f"{job.target} was ended by {signal.Signals(-status).name}")
             if status and rank.of > 1:
                 time.sleep(SETTLE_SECONDS)
+            if status and process.relay and not process.relay.kept():
+                tell([Saved(saved.part)])
             if rank.number:
                 return Done(status, {}, 0, rank.number, last_words) if status else None
             outs = plain_tree(workspace, map(Path, job.outs))

@@ -34,14 +34,19 @@ class Travelled:
 
     def line(self) -> str:
         """One line about it, for the user."""
-        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''} on a cluster of {self.nodes}"
-        again = f", started again {self.restarts} times" if self.restarts else ""
+        again = "" if not self.restarts else " once" if self.restarts == 1 else f" {self.restarts} times"
+        workers = f"{_count(self.workers, 'worker')} on a cluster of {self.nodes}"
+        workers += f", started again{again}" if again else ""
         size = formatting.size
         return (
-            f"  ray: {workers}{again}; code and params {size(self.parcel)}; {len(self.inputs)} inputs of "
+            f"  ray: {workers}; code and params {size(self.parcel)}; {_count(len(self.inputs), 'input')} of "
             f"{size(dvc_store.size(self.inputs))} by digest, {size(self.put)} of them sent from here, "
-            f"{size(self.fetched)} fetched by nodes; outputs {size(self.made)} sent, {size(self.taken)} taken home"
+            f"{size(self.fetched)} fetched by nodes; outputs: {size(self.made)} sent, {size(self.taken)} taken home"
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def fetch(parts: Sequence[Done], names: Sequence[str], job: Job, store: Store, staging: Staging) -> int:
