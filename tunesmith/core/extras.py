@@ -21,8 +21,9 @@ def missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
     if not bringing:
         return None
     smallest = min(bringing, key=lambda extra: len(brought[extra]))
-    everything = f", or '{PACKAGE}[all]' for everything" if "all" in bringing else ""
-    fix = f"pip install '{PACKAGE}[{smallest}]'{everything}"
+    fix = f"pip install '{PACKAGE}[{smallest}]'"
+    if "all" in bringing:
+        fix = f"pip install '{PACKAGE}[{smallest}]', or '{PACKAGE}[all]' for everything"
     return MissingLibraryError(f"{module} is not installed", fix=fix)
 
 

@@ -1,6 +1,7 @@
 """Clusters that do not answer, do not fit or have other versions: each refusal with its reason and fix."""
 
 import importlib.util
+import socket
 
 import pytest
 from runtime_settings import runtime
@@ -36,6 +37,16 @@ def test_what_ray_refuses_is_explained(text: str, message: str, monkeypatch: pyt
     monkeypatch.delenv(connection.TOKEN, raising=False)
     with pytest.raises(ClusterError, match=f"(?s){message}"):
         raise connection.explain(RuntimeError(text), "head:6379")
+
+
+def test_an_address_where_nothing_listens_is_refused_at_once() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for name in (address, f"ray://{address}"):
+            with pytest.raises(ClusterError, match=f"no Ray cluster answers at {name}"):
+                connection.check_port(name)
+    connection.check_port("auto")
 
 
 def test_a_wrong_token_is_told_from_none_and_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from tunesmith.cli.doctor.finding import Finding, answer
-from tunesmith.core import cpus, formatting, layout, manifest
+from tunesmith.core import cpus, extras, formatting, layout, manifest
 from tunesmith.core.errors import IntegrityError, SandboxError
 from tunesmith.project import document
 from tunesmith.runtime import settings
@@ -181,6 +181,11 @@ def containers() -> Finding:
     runtime = settings.read()
     if runtime.engine == "host":
         return Finding("containers", "good", "stages run on this machine itself")
+    if runtime.engine == "ray":
+        extras.check("ray")
+        from tunesmith.runtime.cluster import health
+
+        return Finding("cluster", "good", health.describe(runtime, Path.cwd()))
     from tunesmith.runtime import docker
 
     name = docker.check_image(docker.connect(), str(runtime.image))

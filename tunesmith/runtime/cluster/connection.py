@@ -1,6 +1,7 @@
 """A connection to a Ray cluster, and whether its nodes can run a stage; every refusal with its reason and fix."""
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -19,6 +20,8 @@ from tunesmith.runtime.settings import Runtime
 
 TOKEN = "RAY_AUTH_TOKEN"
 """The variable with the cluster's token. It is read by Ray alone, and stands in no file of a project."""
+CONNECT_SECONDS = 10.0
+"""Timeout for a first connection to the cluster."""
 PROBE_SECONDS = 60.0
 """Timeout for what nodes say of themselves."""
 STARTING = "docs/cluster.md shows how to start one"
@@ -41,6 +44,7 @@ def joined(runtime: Runtime, parcel: Path | None) -> Iterator[None]:
     """
     address = str(runtime.address)
     environment = {"working_dir": str(parcel)} if parcel else {}
+    check_port(address)
     try:
         ray.init(
             address=address, runtime_env=environment, namespace="tunesmith", log_to_driver=False, logging_level="ERROR"
@@ -51,6 +55,17 @@ def joined(runtime: Runtime, parcel: Path | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def check_port(address: str) -> None:
+    """Raise ClusterError where nothing listens at an address: Ray itself would try for many minutes."""
+    host, separator, port = address.removeprefix("ray://").rpartition(":")
+    if not separator or not port.isdecimal():
+        return  # such as `auto`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise explain(error, address) from None
 
 
 def explain(error: Exception, address: str) -> ClusterError:
