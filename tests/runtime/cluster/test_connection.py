@@ -72,10 +72,10 @@ def test_a_cluster_that_is_too_small_is_refused_before_anything_travels(
         connection.check_capacity(NODES, workers, settings)
 
 
-@pytest.mark.parametrize(("name", "theirs"), [("python", "3.12"), ("ray", "2.59.0"), ("tunesmith", None)])
+@pytest.mark.parametrize(("name", "theirs"), [("python", "3.12"), ("ray", "2.59.0"), ("ray", None), ("tunesmith", "0")])
 def test_a_node_with_another_version_is_named(name: str, theirs: str | None) -> None:
     node: Report = {**HERE, "name": "10.0.0.7", name: theirs}  # type: ignore[misc]
-    connection.check_versions([HERE], HERE, None)
+    connection.check_versions([HERE, {**HERE, "tunesmith": None}], HERE, None)  # an image has its libraries alone
     with pytest.raises(ClusterError, match=f"node 10.0.0.7 has {name} {theirs or 'not installed'}, and this machine"):
         connection.check_versions([HERE, node], HERE, None)
 

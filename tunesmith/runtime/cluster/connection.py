@@ -124,7 +124,7 @@ def check_versions(nodes: Sequence[Report], here: Report, image: str | None) -> 
     for node in nodes:
         for name in ("python", "ray", "tunesmith"):
             theirs, ours = node[name], here[name]
-            if theirs != ours:
+            if theirs != ours and not (name == "tunesmith" and theirs is None):  # whose code travels, if need be
                 raise ClusterError(
                     f"node {node['name']} has {name} {theirs or 'not installed'}, and this machine has {ours}",
                     fix=f"install the same on all: pip install 'tunesmith[all,ray]=={here['tunesmith']}'",
