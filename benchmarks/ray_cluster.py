@@ -31,12 +31,16 @@ PORT = 6399
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 150 * 2**20}
 AFTER_SECONDS = 5.0
 """Time after `dvc` is killed at which no process of the job may be left."""
+MARK = "TUNESMITH_BENCHMARK"
+"""A variable with this process's ID, by which those that it started are known: no other may be killed."""
 JOB = r"ray::(RayTrainWorker|TrainController|Desk|fit|run|_part|Checker)|-m stages\.\w+|tunesmith\.runtime "
 """What the processes of a job have in their command lines."""
 
 
 def main(targets: list[str], kills: int, nodes_lost: int, drivers_killed: int, workers: int, seed: int) -> bool:
     generator, before = random.Random(seed), PARAMS.read_text()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
+    os.environ[MARK] = str(os.getpid())
     os.environ.setdefault("TUNESMITH_NODE_CACHE", str(Path(".dvc/tmp/node-cache").absolute()))
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"gcs_server_port": PORT, "include_dashboard": False})
     other = cluster.add_node(**NODE)
@@ -55,7 +59,7 @@ def main(targets: list[str], kills: int, nodes_lost: int, drivers_killed: int, w
                 equal = outputs(target) == expected[target]
                 good = good and equal
                 here = f"{seconds[target]:.0f} s here"
-                print(f"{target}: {time.monotonic() - began:.0f} s, {here}; outputs {verdict(equal)}")
+                print(f"{target}: {time.monotonic() - began:.0f} s, {here}; outputs {verdict(equal)}", flush=True)
                 print(*re.findall(r"  ray: .*", text), sep="\n", flush=True)
             plan = ["process"] * kills + ["node"] * nodes_lost + ["dvc"] * drivers_killed
             for number, what in enumerate(plan):
@@ -155,15 +159,16 @@ def outputs(target: str) -> str:
 
 
 def processes(pattern: str) -> list[int]:
-    """The IDs of processes whose command line has a pattern, except those of `dvc` and this one."""
+    """The IDs of processes that this one started, directly or through Ray, whose command line has a pattern."""
     found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*"):
         try:
-            line = path.read_text().replace("\0", " ")
-        except OSError:
+            line = (path / "cmdline").read_text().replace("\0", " ")
+            is_ours = f"{MARK}={os.getpid()}" in (path / "environ").read_text().split("\0")
+        except (OSError, UnicodeDecodeError):  # gone, or somebody else's
             continue
-        if re.search(pattern, line) and "tied.py" not in line and int(path.parent.name) != os.getpid():
-            found.append(int(path.parent.name))
+        if is_ours and re.search(pattern, line) and "tied.py" not in line:
+            found.append(int(path.name))
     return found
 
 

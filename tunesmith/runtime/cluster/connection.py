@@ -115,7 +115,8 @@ def check_capacity(nodes: Sequence[Capacity], workers: int, runtime: Runtime) ->
     wants = f"{workers} workers of {cpus} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
     raise ClusterError(
         f"the cluster has room for {fit} workers, and the stage wants {wants} (its nodes: {has})",
-        fix="lower runtime.workers, runtime.cpus or runtime.gpus_per_worker, or add nodes",
+        fix="lower runtime.workers, runtime.cpus or runtime.gpus_per_worker, or add nodes: those that an autoscaler "
+        "would add count once they are there",
     )
 
 

@@ -106,6 +106,7 @@ def _follow(job: Job, parts: list[Job], course: Course) -> list[Done]:
     if course.failed is not None:
         return [course.failed]
     if job.model is None:
+        course.take(list(result))
         return list(result)
     if course.ended is None:
         raise _died(job, result)
