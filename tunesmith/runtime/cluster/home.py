@@ -100,7 +100,7 @@ def _follow(job: Job, parts: list[Job], course: Course) -> list[Done]:
             while not ready and course.failed is None:
                 ready, _ = ray.wait([running], timeout=POLL_SECONDS)
                 course.take(ray.get(desk.take.remote(), timeout=DESK_SECONDS))
-            result = ray.get(running) if ready else ""
+            result: Any = ray.get(running) if ready else ""
     except (RayError, GetTimeoutError) as error:
         raise _died(job, str(error)) from None
     if course.failed is not None:
