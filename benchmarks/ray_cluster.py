@@ -31,13 +31,17 @@ PORT = 6399
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 150 * 2**20}
 AFTER_SECONDS = 5.0
 """Time after `dvc` is killed at which no process of the job may be left."""
+STAGE, WORKER = r"-m stages\.train_", r"ray::RayTrainWorker"
+"""What the processes of a training have in their command lines: the stage, and Ray's worker that started it."""
 MARK = "TUNESMITH_BENCHMARK"
 """A variable with this process's ID, by which those that it started are known: no other may be killed."""
 JOB = r"ray::(RayTrainWorker|TrainController|Desk|fit|run|_part|Checker)|-m stages\.\w+|tunesmith\.runtime "
 """What the processes of a job have in their command lines."""
 
 
-def main(targets: list[str], kills: int, nodes_lost: int, drivers_killed: int, workers: int, seed: int) -> bool:
+def main(
+    targets: list[str], kills: int, nodes_lost: int, drivers_killed: int, workers: int, longest: float, seed: int
+) -> bool:
     generator, before = random.Random(seed), PARAMS.read_text()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     os.environ[MARK] = str(os.getpid())
@@ -63,7 +67,7 @@ def main(targets: list[str], kills: int, nodes_lost: int, drivers_killed: int, w
                 print(*re.findall(r"  ray: .*", text), sep="\n", flush=True)
             plan = ["process"] * kills + ["node"] * nodes_lost + ["dvc"] * drivers_killed
             for number, what in enumerate(plan):
-                said, again = killed(targets[0], what, generator, cluster, other)
+                said, again = killed(targets[0], what, generator, longest, cluster, other)
                 if what == "node":
                     other = cluster.add_node(**NODE)
                 equal = outputs(targets[0]) == expected[targets[0]]
@@ -110,12 +114,16 @@ def repro(target: str, **variables: str) -> str:
     return text
 
 
-def killed(target: str, what: str, generator: random.Random, cluster: Any, other: Any) -> tuple[str, str]:
-    """Run a training, kill something of it, and let it end; return what was killed, and how it went on."""
+def killed(
+    target: str, what: str, generator: random.Random, longest: float, cluster: Any, other: Any
+) -> tuple[str, str]:
+    """Run a training, kill something of it within ``longest`` seconds of its start, and let it end; return what was
+    killed, and how it went on.
+    """
     process = start(target)
-    while not (stages := processes(r"-m stages\.train_")):
+    while not processes(STAGE):
         time.sleep(0.1)
-    wait = generator.uniform(4, 25)
+    wait = generator.uniform(4, longest)
     time.sleep(wait)
     at = f"{wait:.0f} s after the stage began"
     if what == "dvc":
@@ -129,11 +137,10 @@ def killed(target: str, what: str, generator: random.Random, cluster: Any, other
         cluster.remove_node(other, allow_graceful=False)
         said = f"a node killed {at}"
     else:
-        victim = generator.choice([*stages, *processes(r"ray::RayTrainWorker")] or [None])
-        if victim is None:
-            said = f"nothing to kill {at}"
-        else:
-            said = f"process {Path(f'/proc/{victim}/comm').read_text().strip()} killed {at}"
+        kind = generator.choice(["stage", "worker"])
+        said = f"it had ended {at}"
+        for victim in processes(STAGE if kind == "stage" else WORKER):
+            said = f"the {kind} killed {at}"
             os.kill(victim, signal.SIGKILL)
     text, _ = process.communicate()
     return said, summary(text) if process.returncode == 0 else f"FAILED: {text[-2000:]}"
@@ -183,6 +190,7 @@ if __name__ == "__main__":
     parser.add_argument("--nodes-lost", type=int, default=0)
     parser.add_argument("--drivers-killed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--longest", type=float, default=18, help="seconds into a training, at most, that it is killed")
     parser.add_argument("--seed", type=int, default=21)
     arguments = parser.parse_args()
     sys.exit(
@@ -192,6 +200,7 @@ if __name__ == "__main__":
             arguments.nodes_lost,
             arguments.drivers_killed,
             arguments.workers,
+            arguments.longest,
             arguments.seed,
         )
     )

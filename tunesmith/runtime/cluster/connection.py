@@ -59,13 +59,19 @@ def joined(runtime: Runtime, parcel: Path | None) -> Iterator[None]:
 
 def check_port(address: str) -> None:
     """Raise ClusterError where nothing listens at an address: Ray itself would try for many minutes."""
-    host, separator, port = address.removeprefix("ray://").rpartition(":")
-    if not separator or not port.isdecimal():
+    host, port = host_port(address)
+    if not host or not port.isdecimal():
         return  # such as `auto`
     try:
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
     except OSError as error:
         raise explain(error, address) from None
+
+
+def host_port(address: str) -> tuple[str, str]:
+    """The host and the port of an address; empty where it has none."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return host, port
 
 
 def explain(error: Exception, address: str) -> ClusterError:
@@ -76,6 +82,12 @@ def explain(error: Exception, address: str) -> ClusterError:
         return ClusterError(
             f"the cluster at {address} runs another version: {text}",
             fix=f"install ray=={version('ray')} and Python {node_report.python()} on its nodes, or theirs here",
+        )
+    if "client connection timeout" in lower:
+        has = "set here: is it the cluster's?" if os.environ.get(TOKEN) else "not set here"
+        return ClusterError(
+            f"something listens at {address}, and lets no client of Ray in: {text}",
+            fix=f"where the cluster wants a token, its client does not say so; {TOKEN} is {has}",
         )
     if any(word in lower for word in ("unauthenticated", "authentication", "auth token", "unauthorized")):
         has = "is set here, and is not the cluster's" if os.environ.get(TOKEN) else "is not set here"
@@ -90,7 +102,7 @@ def explain(error: Exception, address: str) -> ClusterError:
         )
     return ClusterError(
         f"no Ray cluster answers at {address} (runtime.address): {text}",
-        fix=f"`ray status --address={address}` must work here; {STARTING}",
+        fix=f"`nc -z {' '.join(host_port(address))}` must work here; {STARTING}",
     )
 
 
