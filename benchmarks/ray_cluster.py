@@ -28,6 +28,8 @@ from tunesmith.core.layout import RERUN_VARIABLE
 
 PARAMS = Path("params.yaml")
 PORT = 6399
+HOME, OTHERS = "127.0.0.1", ("127.0.0.2", "127.0.0.3")
+"""The addresses of this machine's node, which only keeps the books, and of the two that work."""
 NODE: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 150 * 2**20}
 AFTER_SECONDS = 5.0
 """Time after `dvc` is killed at which no process of the job may be left."""
@@ -46,8 +48,9 @@ def main(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     os.environ[MARK] = str(os.getpid())
     os.environ.setdefault("TUNESMITH_NODE_CACHE", str(Path(".dvc/tmp/node-cache").absolute()))
-    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"gcs_server_port": PORT, "include_dashboard": False})
-    other = cluster.add_node(**NODE)
+    head = {"gcs_server_port": PORT, "include_dashboard": False, "node_ip_address": HOME, "num_cpus": 0}
+    cluster = Cluster(initialize_head=True, head_node_args=NODE | head)
+    others = [cluster.add_node(**NODE, node_ip_address=address) for address in OTHERS]
     try:
         expected, seconds = {}, {}
         for target in targets:
@@ -56,7 +59,7 @@ def main(
                 repro(target, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
                 expected[target], seconds[target] = outputs(target), time.monotonic() - began
         good = True
-        with runtime(before, engine="ray", address=f"127.0.0.1:{PORT}", workers=workers, restarts=9):
+        with runtime(before, engine="ray", address=f"{HOME}:{PORT}", workers=workers, restarts=9):
             for target in targets:
                 began = time.monotonic()
                 text = repro(target)
@@ -67,9 +70,10 @@ def main(
                 print(*re.findall(r"  ray: .*", text), sep="\n", flush=True)
             plan = ["process"] * kills + ["node"] * nodes_lost + ["dvc"] * drivers_killed
             for number, what in enumerate(plan):
-                said, again = killed(targets[0], what, generator, longest, cluster, other)
-                if what == "node":
-                    other = cluster.add_node(**NODE)
+                said, again = killed(targets[0], what, generator, longest, cluster, others)
+                others = [node for node in others if node in cluster.worker_nodes]
+                lost = set(OTHERS) - {node.node_ip_address for node in others}
+                others += [cluster.add_node(**NODE, node_ip_address=address) for address in lost]
                 equal = outputs(targets[0]) == expected[targets[0]]
                 good = good and equal and "left" not in said
                 print(f"{number + 1}: {said}; then {again}; weights {verdict(equal)}", flush=True)
@@ -115,7 +119,7 @@ def repro(target: str, **variables: str) -> str:
 
 
 def killed(
-    target: str, what: str, generator: random.Random, longest: float, cluster: Any, other: Any
+    target: str, what: str, generator: random.Random, longest: float, cluster: Any, others: list[Any]
 ) -> tuple[str, str]:
     """Run a training, kill something of it within ``longest`` seconds of its start, and let it end; return what was
     killed, and how it went on.
@@ -134,8 +138,11 @@ def killed(
         found = f"{len(left)} processes left: {left}" if left else "none of its processes there"
         return f"`dvc` killed {at}: {AFTER_SECONDS:.0f} s later {found}", summary(repro(target))
     if what == "node":
-        cluster.remove_node(other, allow_graceful=False)
-        said = f"a node killed {at}"
+        workspace = Path(f"/proc/{processes(STAGE)[0]}/cwd").readlink().name  # ends with the ID of its node
+        cluster.remove_node(
+            next(node for node in others if workspace.endswith(node.node_id[:12])), allow_graceful=False
+        )
+        said = f"its node killed {at}"
     else:
         kind = generator.choice(["stage", "worker"])
         said = f"it had ended {at}"

@@ -30,7 +30,7 @@ HERE: Report = {"name": "home", "python": "3.11", "ray": "2.60.0", "tunesmith": 
             "This node has an IP address of 10.0.0.9, and Ray can not find it",
             "this machine is no node of it.*\n.*ray://",
         ),
-        ("ray client connection timeout", r"lets no client of Ray in.*\n.*RAY_AUTH_TOKEN is not set here"),
+        ("ray client connection timeout", r"does not let this machine in.*\n.*RAY_AUTH_TOKEN is not set here"),
         ("Failed to connect to GCS", r"no Ray cluster answers at head:6379.*\n.*`nc -z head 6379`"),
     ],
 )

@@ -1,5 +1,6 @@
 """One process of a stage on a node: it sees what was sent and nothing else, and all that it makes is brought back."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -104,7 +105,9 @@ def test_a_stage_that_a_signal_ended_is_started_again_by_ray(tmp_path: Path) -> 
 def test_an_interrupt_at_home_reaches_the_stage(tmp_path: Path, stage: str, status: int) -> None:
     stage = f"import signal, sys, time\nprint('started', flush=True)\n{stage}"
     began = time.monotonic()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # as Ray does in its processes
     done = run(replace(job(tmp_path, stage), grace=0.5), Heard(stop=True))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     assert done is not None
     assert done.status == status
     assert time.monotonic() - began < 30

@@ -83,11 +83,11 @@ def explain(error: Exception, address: str) -> ClusterError:
             f"the cluster at {address} runs another version: {text}",
             fix=f"install ray=={version('ray')} and Python {node_report.python()} on its nodes, or theirs here",
         )
-    if "client connection timeout" in lower:
+    if "client connection timeout" in lower or "failed to connect to ray cluster" in lower:
         has = "set here: is it the cluster's?" if os.environ.get(TOKEN) else "not set here"
         return ClusterError(
-            f"something listens at {address}, and lets no client of Ray in: {text}",
-            fix=f"where the cluster wants a token, its client does not say so; {TOKEN} is {has}",
+            f"something listens at {address}, and does not let this machine in: {text}",
+            fix=f"Ray says nothing here of a token that it wants: {TOKEN} is {has}",
         )
     if any(word in lower for word in ("unauthenticated", "authentication", "auth token", "unauthorized")):
         has = "is set here, and is not the cluster's" if os.environ.get(TOKEN) else "is not set here"
