@@ -139,9 +139,8 @@ def killed(
         return f"`dvc` killed {at}: {AFTER_SECONDS:.0f} s later {found}", summary(repro(target))
     if what == "node":
         workspace = Path(f"/proc/{processes(STAGE)[0]}/cwd").readlink().name  # ends with the ID of its node
-        cluster.remove_node(
-            next(node for node in others if workspace.endswith(node.node_id[:12])), allow_graceful=False
-        )
+        (its,) = (node for node in others if workspace.endswith(node.node_id[:12]))
+        cluster.remove_node(its, allow_graceful=False)
         said = f"its node killed {at}"
     else:
         kind = generator.choice(["stage", "worker"])

@@ -12,7 +12,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, command: list[str]) -> None:
-    """Tie this process to its parent, let it be interrupted, and become ``python -m`` with the module and arguments of ``command``."""
+    """Tie this process to its parent, let it be interrupted, and become ``python -m`` with the words of ``command``."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     if os.getppid() != parent:  # gone before
         os._exit(128 + signal.SIGKILL)
