@@ -31,6 +31,8 @@ from tunesmith.runtime.staging import STAGING, Staging
 
 POLL_SECONDS = 0.5
 """Time between two looks at the desk."""
+SLACK_SECONDS = 5.0
+"""Time beyond its grace period for a stage that was interrupted to be told so, and to be heard of."""
 DESK_SECONDS = 120.0
 """Timeout for an answer of the desk."""
 REASON = 1500
@@ -95,10 +97,12 @@ def _follow(job: Job, parts: list[Job], course: Course) -> list[Done]:
     arguments = [job, desk] if job.model else [job, parts, desk, plan.spreads(job)]
     try:
         running = start.options(num_cpus=0, max_retries=0, scheduling_strategy=here).remote(*arguments)
-        with _interrupting(desk, job.grace):
+        with _interrupting(job.grace) as interrupted:
             ready: list[Any] = []
             while not ready and course.failed is None:
                 ready, _ = ray.wait([running], timeout=POLL_SECONDS)
+                if interrupted:
+                    ray.get(desk.stop.remote(), timeout=DESK_SECONDS)
                 course.take(ray.get(desk.take.remote(), timeout=DESK_SECONDS))
             result: Any = ray.get(running) if ready else ""
     except (RayError, GetTimeoutError) as error:
@@ -124,10 +128,9 @@ def _died(job: Job, reason: str) -> ClusterError:
 
 
 @contextmanager
-def _interrupting(desk: Any, grace: float) -> Iterator[None]:
-    """Pass on Ctrl-C. The first interrupts the stage; the next, or the end of its grace period, ends the job.
-
-    Raises KeyboardInterrupt then.
+def _interrupting(grace: float) -> Iterator[list[float]]:
+    """Yield the times of interrupts. The first is for the stage; the next, or the end of its grace period, ends the
+    job: KeyboardInterrupt is raised then. Ray is not called from a signal's handler, since it may hold a lock.
     """
     first: list[float] = []
 
@@ -135,12 +138,11 @@ def _interrupting(desk: Any, grace: float) -> Iterator[None]:
         if first:
             raise KeyboardInterrupt
         first.append(time.monotonic())
-        desk.stop.remote()
-        signal.setitimer(signal.ITIMER_REAL, grace + 2 * POLL_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, grace + SLACK_SECONDS)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGALRM)}
     try:
-        yield
+        yield first
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
