@@ -32,13 +32,14 @@ def spreads(job: Job) -> bool:
 
 def parcel_files(stage: Stage, root: Path) -> dict[str, Path]:
     """All files of the archive that travels for a stage: its own, and those of the processes that run it."""
-    module, *_ = stage_lookup.module(stage)
-    return parcel.node_files() | parcel.stage_files(stage, module, root)
+    name, *_ = stage_lookup.words(stage)
+    return parcel.node_files() | parcel.stage_files(stage, f"stages.{name}", root)
 
 
 def job(stage: Stage, runtime: Runtime, root: Path, address: Address, run: str, saved: Saved) -> tuple[Job, list[Job]]:
     """The job of a stage, and its parts: one, or a share of the models each."""
-    module, *arguments = stage_lookup.module(stage)
+    name, *arguments = stage_lookup.words(stage)
+    module = f"stages.{name}"
     paths = [*(path for path in stage.deps if not path.is_relative_to(parcel.BUILD)), *_kept(stage, root)]
     files = parcel.stage_files(stage, module, root) | (parcel.node_files() if module == PREPARE else {})
     whole = Job(
