@@ -8,8 +8,9 @@ writes  data/reference/<name>.jsonl
 """
 
 import sys
+from dataclasses import replace
 
-from tunesmith.core import layout, ready_rows
+from tunesmith.core import layout, processes, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import row_kinds
@@ -24,7 +25,8 @@ def main(name: str) -> str:
     # Opened as the training does, since quantization to NF4 changes probabilities. A fresh adapter changes none, though
     # initial values taken out of the weights round them.
     lora = entry.lora.model_copy(update={"init": "default"})
-    policy = loading.open_policy(start, layout.BASE, device.detect(), entry.weights, lora)
+    profile = replace(device.detect(), sharded=processes.count() > 1 and processes.sharding() == "full")
+    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, lora)
     pairs = []
     for split in ("train", "validation"):
         path = layout.split(entry.dataset, split)
@@ -33,6 +35,8 @@ def main(name: str) -> str:
         pairs += preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, path)
     values = preference_pairs.log_probs(policy, pairs, entry.batch_size)
     out = layout.REFERENCE / f"{name}.jsonl"
+    if not processes.is_first():
+        return ""
     ready_rows.write_jsonl(
         out,
         [

@@ -17,7 +17,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Row
 from tunesmith.data import row_kinds
-from tunesmith.models import device, loading
+from tunesmith.models import collectives, device, loading
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import fit, sharding
 from tunesmith.training.entries.grpo import Grpo
@@ -42,17 +42,17 @@ def main(name: str) -> str:
     params = resolved("train_grpo", name)
     judge = load(Judge, "judge", path=params) if entry.refusal_by == "judge" else None
     score = verifier_rewards.Score(entry.rewards, judge)
-    verifier_rewards.check_gold(score, rows, str(train_file))
-    if judge is not None:
-        print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     chosen = rollout_engine.choose(section, entry, params)
     profile = sharding.choose("grpo", entry, layout.BASE, device.detect())
+    collectives.once(lambda: verifier_rewards.check_gold(score, rows, str(train_file)))
+    if judge is not None:
+        print(f"  {collectives.once(lambda: judged_refusal.check_believed(judge))}", flush=True)
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
     policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
     entry = entry.at_size(policy.hidden_size)
     if held_out:
-        verifier_rewards.check_gold(score, held_out, str(held_out_file))
+        collectives.once(lambda: verifier_rewards.check_gold(score, held_out, str(held_out_file)))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
     fitted = fit.choose("grpo", entry, policy, rollouts.batchable(entry, max(lengths)))
     spec = TrainingSpec(

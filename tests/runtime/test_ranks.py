@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tunesmith.core import params, ready_rows
 from tunesmith.core.errors import ParamsError
 from tunesmith.runtime import settings
 from tunesmith.runtime.ranks import launch
@@ -114,8 +115,35 @@ def test_processes_end_with_the_one_that_started_them(folder: Path, number: sign
 def test_there_are_as_many_processes_as_gpus_unless_params_say_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     assert [launch.count(processes) for processes in ("auto", "1", "3")] == [4, 1, 3]
+    assert [launch.count("auto", step, least) for step, least in ((8, 1), (6, 1), (2, 1), (4, 2), (5, 1))] == [
+        4,
+        3,
+        2,
+        2,
+        1,
+    ]
     with pytest.raises(ParamsError, match=r"runtime.processes is 5, and 4 GPUs are visible"):
         launch.count("5")
+
+
+@pytest.mark.parametrize(
+    ("stage", "entry", "expected"),
+    [
+        ("train_sft", {"batch_size": 4, "gradient_accumulation": 3}, (12, 1)),
+        ("train_sft", {"batch_size": 4, "tokens_per_step": 9000}, (None, 1)),
+        ("train_kto", {"batch_size": 8, "gradient_accumulation": 1}, (8, 2)),
+        ("train_grpo", {"prompts": 2, "group": 8, "rollouts": {"engine": "transformers"}}, (16, 1)),
+        ("train_grpo", {"prompts": 2, "group": 8, "rollouts": {"engine": "vllm"}}, (1, 1)),
+    ],
+)
+def test_a_step_is_read_from_the_effective_params(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, entry: dict[str, object], expected: object
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    section = stage.removeprefix("train_")
+    ready_rows.write_json(params.resolved(stage, "mine"), {section: {"mine": entry}})
+    assert launch.plan(stage, ["mine"]) == expected
+    assert launch.plan(stage, ["another"]) == (None, 1)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +151,8 @@ def test_there_are_as_many_processes_as_gpus_unless_params_say_fewer(monkeypatch
     [
         ("host", "auto", True, None, True),
         ("host", "auto", False, None, False),
-        ("host", 1, True, None, False),
+        ("host", 1, True, None, True),
+        ("host", 1, False, None, False),
         ("host", 2, False, None, True),
         ("docker", "auto", True, None, False),
         ("docker", "auto", False, "all", True),
@@ -134,6 +163,6 @@ def test_trainings_alone_take_several_processes(
 ) -> None:
     monkeypatch.setattr(settings, "has_gpus", lambda: gpus_of_host)
     runtime = settings.Runtime.model_validate({"engine": engine, "processes": processes, "gpus": gpus})
-    words = ["stages.train_sft"]
-    assert runtime.module("train_sft") == ([settings.RANKS_MODULE, *words] if several else words)
+    for stage in ("train_sft", "reference"):
+        assert runtime.module(stage) == [*([settings.RANKS_MODULE] if several else []), f"stages.{stage}"]
     assert runtime.module("evaluate") == ["stages.evaluate"]

@@ -13,6 +13,8 @@ from tunesmith.core.params import Sharding
 
 SHARDING_VARIABLE = "TUNESMITH_SHARDING"
 """Whether the weights of a model are divided among processes: `Sharding`."""
+LINGERING = 10
+"""Seconds that a process lives on after an error, unless the first ends before."""
 ERROR_VARIABLE = "TORCHELASTIC_ERROR_FILE"
 """The file in which a process leaves its error for the one that started it."""
 
@@ -38,6 +40,12 @@ def sharding() -> Sharding:
     return "none" if value == "none" else "full" if value == "full" else "auto"
 
 
+def alone() -> dict[str, str]:
+    """The environment without the variables of processes that train together, which others may have set."""
+    names = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+    return {name: value for name, value in os.environ.items() if name not in names}
+
+
 def report(message: str, *, ours: bool) -> bool:
     """Leave the error of this process for the one that started it; False where none reads it.
 
@@ -46,4 +54,6 @@ def report(message: str, *, ours: bool) -> bool:
     if count() == 1 or not (path := os.environ.get(ERROR_VARIABLE)):
         return False
     Path(path).write_text(json.dumps({"message": message, "timestamp": int(time.time()), "ours": ours}))
+    if not is_first():
+        time.sleep(LINGERING)  # all are ended once one ends, and the first may have much to remove
     return True

@@ -1,5 +1,6 @@
 """What the processes of a training exchange: values of each, work that is divided among them, a sharded model."""
 
+import atexit
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
@@ -22,7 +23,15 @@ PATIENCE = timedelta(hours=6)
 def join(device: str) -> None:
     """Meet the other processes, where there are any, each on a device of its own. device: "cpu" or "cuda"."""
     if processes.count() > 1:
+        if not distributed.is_initialized():
+            atexit.register(part)
         PartialState(cpu=device == "cpu", timeout=PATIENCE)
+
+
+def part() -> None:
+    """Take leave of the other processes, at the end of this one."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def gathered(value: T) -> list[T]:

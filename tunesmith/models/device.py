@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tunesmith.core import processes
+from tunesmith.core import cpus, processes
 from tunesmith.models import collectives
 
 # On a CPU with AVX512-BF16 it warns that a kernel from the hub is missing, which is unused (weights.keep_quantized).
@@ -54,7 +54,7 @@ def detect() -> Profile:
     if torch.cuda.is_available():
         return Profile("cuda", torch.cuda.get_device_name(), GPU_DTYPE)
     dtype = torch.bfloat16 if has_bfloat16_instructions() else torch.float32
-    threads = processes.count() * torch.get_num_threads()
+    threads = torch.get_num_threads() if processes.count() == 1 else cpus.usable_cpus()  # which they divide
     name = f"{cpu_name()} x {threads}, {str(dtype).removeprefix('torch.')}"
     return Profile("cpu", name, dtype)
 

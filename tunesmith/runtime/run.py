@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import orjson
 
-from tunesmith.core import console, cpus, extras, formatting, journal, layout
+from tunesmith.core import console, cpus, extras, formatting, journal, layout, processes
 from tunesmith.core.errors import ContainerError, TunesmithError
 from tunesmith.registry.attempts import Running
 from tunesmith.runtime import finished_runs, journal_follower, settings
@@ -77,7 +77,7 @@ def become(stage: str, arguments: list[str], run_id: str, runtime: Runtime, atte
     if stage.startswith("train_") and not os.environ.get(layout.RERUN_VARIABLE):
         journal_follower.start(layout.MODELS / arguments[0], run_id, [attempt.lock] if attempt else [])
     command = [sys.executable, "-m", *runtime.module(stage), *arguments]
-    variables = os.environ | cpus.environment() | runtime.environment | {layout.RUN_VARIABLE: run_id}
+    variables = processes.alone() | cpus.environment() | runtime.environment | {layout.RUN_VARIABLE: run_id}
     os.execve(sys.executable, command, variables)
 
 

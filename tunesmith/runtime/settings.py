@@ -79,7 +79,7 @@ class Runtime(Section):
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that a stage gets from here: one that is set already wins."""
+        """The variables that a stage gets from here; of the seconds between checkpoints, those that are set win."""
         seconds = os.environ.get(layout.CHECKPOINT_VARIABLE)
         if seconds is None and self.checkpoint_minutes is not None:
             seconds = str(60 * self.checkpoint_minutes)
@@ -89,8 +89,9 @@ class Runtime(Section):
     def module(self, stage: str) -> list[str]:
         """The words after `python -m` that run a stage: those of several processes where it trains with several."""
         gpus = has_gpus() if self.engine == "host" else self.gpus is not None
-        several = gpus if self.processes == "auto" else self.processes > 1
-        return [*([RANKS_MODULE] if several and stage.startswith("train_") else []), f"stages.{stage}"]
+        several = gpus or (self.processes != "auto" and self.processes > 1)  # on GPUs, to choose one of them too
+        trains = stage.startswith("train_") or stage == "reference"
+        return [*([RANKS_MODULE] if several and trains else []), f"stages.{stage}"]
 
 
 def has_gpus() -> bool:

@@ -22,7 +22,7 @@ from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
 from tunesmith.models import collectives, weights
 from tunesmith.models.device import Profile, peak_memory_bytes
-from tunesmith.training import measurements, sharded_checkpoint
+from tunesmith.training import measurements, sharding
 from tunesmith.training.measurements import Measurement
 from tunesmith.training.trainer_config import BatchRecorder
 from tunesmith.training.validation import BEST, Best, Validator
@@ -60,8 +60,15 @@ class RunState(State):
     best: Best | None
     waited: int
     """The measurements since the best."""
+    processes: int
+    """The number of processes; each had generators of its own."""
     trained: dict[str, str]
     """SHA-256, in hex, of each trained tensor; empty where processes divide them."""
+
+
+def made_by(checkpoint: Checkpoint) -> int:
+    """The number of processes that made a checkpoint."""
+    return int(json.loads((checkpoint.folder / checkpoints.STATE).read_text()).get("processes", 1))
 
 
 class Checkpointer(TrainerCallback):
@@ -103,7 +110,7 @@ class Checkpointer(TrainerCallback):
         self.resumed = state = json.loads((checkpoint.folder / checkpoints.STATE).read_text())
         self.answers, self.start = state["answers"], state["start"] and measurements.load(state["start"])
         self.validator.best, self.validator.waited = state["best"], state["waited"]
-        if (checkpoint.folder / BEST).exists():
+        if processes.is_first() and (checkpoint.folder / BEST).exists():
             shutil.copyfile(checkpoint.folder / BEST, self.validator.path)
         if self.recorder:
             self.recorder.skipped = state["step"]
@@ -147,8 +154,8 @@ class Checkpointer(TrainerCallback):
         lr_scheduler: Any = None,
         **_: Any,
     ) -> None:
-        if self.checkpoint and sharded_checkpoint.is_needed(model):
-            sharded_checkpoint.load(self.checkpoint.folder, model, optimizer, lr_scheduler)
+        if self.checkpoint and sharding.is_divided(model):
+            sharding.load_checkpoint(self.checkpoint.folder, model, optimizer, lr_scheduler)
         self._began = self._saved = time.monotonic()
         self.bytes = COPIES * sum(values.nbytes for values in weights.trained(model).values())
         self._seconds = self.bytes / DISK_SPEED
@@ -193,8 +200,8 @@ class Checkpointer(TrainerCallback):
         generators = collectives.gathered({path.name: path.read_bytes() for path in folder.glob(GENERATORS)})
         rows, tokens = self.rows(state.global_step), self.tokens(state.global_step)
         trained = weights.digests(model, trained=True)
-        if sharded_checkpoint.is_needed(model):
-            sharded_checkpoint.save(folder, model, optimizer)
+        if sharding.is_divided(model):
+            sharding.save_checkpoint(folder, model, optimizer)
             trained = {}  # each process has others
         if processes.is_first():
             for name, content in (file for files in generators[1:] for file in files.items()):
@@ -224,6 +231,7 @@ class Checkpointer(TrainerCallback):
             start=None if self.start is None else asdict(self.start),
             best=self.validator.best,
             waited=self.validator.waited,
+            processes=processes.count(),
             trained=trained,
         )
         self.bytes = max(self.bytes, sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))

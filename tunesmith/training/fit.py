@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from tunesmith.core import formatting, processes
 from tunesmith.core.errors import ResourceError
 from tunesmith.core.params import Objective
-from tunesmith.models import servable_adapter, weights
+from tunesmith.models import collectives, servable_adapter, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
 from tunesmith.planning import fit as planned
@@ -149,7 +149,7 @@ def _changes(fit: Fit[E], shape: Shape) -> Iterator[tuple[str, int]]:
         yield "checkpointing: always", fit.recomputed(shape).predicted
     batch, batches = fit.largest_step.batch, fit.largest_step.accumulation
     for smaller in _divisors(batch)[1:]:
-        params: dict[str, object] = {"batch_size": smaller}
+        params: dict[str, object] = {"batch_size": smaller * fit.workload.processes}
         if isinstance(fit.entry, Batched):
             params |= {"gradient_accumulation": batches * batch // smaller}
             if fit.entry.tokens_per_step is not None:
@@ -211,10 +211,14 @@ def _fit(
 
 
 def memory_of(profile: Profile) -> int:
-    """The bytes that this training may take: those of a GPU that no other process holds, or the machine's."""
+    """The bytes that each process of a training may take: those of a GPU that nobody else holds, or its share of the
+    machine's. All processes plan with the smallest.
+    """
     if profile.device == "cuda":
-        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() + memory.CUDA_CONTEXT  # that the plan counts
-    return hardware.ram() // processes.count()
+        own = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() + memory.CUDA_CONTEXT  # that the plan counts
+    else:
+        own = hardware.ram() // processes.count()
+    return min(collectives.gathered(own))
 
 
 def _rounded(examples: float, least: int) -> int:

@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from tunesmith.core import processes
 from tunesmith.core.errors import TrainingError
 from tunesmith.core.journal import Journal
+from tunesmith.models import collectives
 from tunesmith.training import checks
 
 NAMES = {
@@ -137,7 +138,7 @@ class Recorder(TrainerCallback):
             raise self._error(step, reason, "set rollouts.engine to transformers, or lower the learning rate,")
 
     def _error(self, step: int, reason: str, fix: str) -> TrainingError:
-        rows = self.rows_of(step)
+        rows = [row for own in collectives.gathered(self.rows_of(step)) for row in own]
         names = f" (rows {', '.join(rows[:8])}{', …' if len(rows) > 8 else ''})" if rows else ""
         return TrainingError(f"step {step}{names}: {reason}", fix=f"{fix} in params.yaml; nothing was saved")
 

@@ -26,9 +26,9 @@ from tunesmith.core.journal import Journal
 from tunesmith.models import collectives, saving, weights
 from tunesmith.models.device import Profile, keep_freed_memory
 from tunesmith.models.loading import OpenModel
-from tunesmith.training import checks, fit, optimizers, sharded_checkpoint
+from tunesmith.training import checks, fit, optimizers, sharding
 from tunesmith.training import spec as specs
-from tunesmith.training.checkpointer import Checkpointer
+from tunesmith.training.checkpointer import Checkpointer, made_by
 from tunesmith.training.entries.common import Entry
 from tunesmith.training.entries.online import Online
 from tunesmith.training.journal_callback import Recorder
@@ -65,9 +65,11 @@ def train(
     model = trainer.model
     optimizers.prepare(trainer, spec.entry.optimizer)
     # Gradients of a sharded model are shared out after every batch: whole ones, kept to the step's end, may not fit.
+    assert hasattr(trainer, "_defer_fsdp_gradient_reduction")  # transformers 5.24
     trainer._defer_fsdp_gradient_reduction = nullcontext
-    experts = getattr(model.config.get_text_config(), "num_experts_per_tok", None)
-    trainer.args.ddp_find_unused_parameters = bool(experts)  # without experts, every weight takes part in every step
+    text = model.config.get_text_config()  # without experts and pictures, every weight takes part in every step
+    partial = text is not model.config or getattr(text, "num_experts_per_tok", None)
+    trainer.args.ddp_find_unused_parameters = bool(partial)
     if profile.device == "cpu":
         keep_freed_memory()
         patch_trl()
@@ -81,7 +83,8 @@ def train(
                 log.write("start", **specs.about(spec, policy, profile))
             else:
                 log.repeat(journal.read(checkpoint.folder / journal.NAME))
-                log.write("resume", step=checkpoint.step, exact=profile.device == "cpu" and spec.engine is None)
+                exact = profile.device == "cpu" and spec.engine is None and made_by(checkpoint) == processes.count()
+                log.write("resume", step=checkpoint.step, exact=exact)
                 print(f"  going on from the checkpoint of step {checkpoint.step}", flush=True)
             with _memory_suffices(spec, policy, profile):
                 used = _train_and_check(trainer, policy, spec, watch, profile, log, store, checkpoint, tokens_of or {})
@@ -202,7 +205,7 @@ def _train_and_check(
         checkpoint_seconds=saver.checkpoint_seconds,
         peak_memory_bytes=max(collectives.gathered(saver.peak_memory_bytes)),
     )
-    if not sharded_checkpoint.is_needed(model):
+    if not sharding.is_divided(model):
         checks.check_agree(collectives.gathered(weights.digests(model, trained=True)))
     _check_steps(spec, recorder.steps, saver, trainer.state)
     checks.check_weights_moved(
@@ -232,14 +235,14 @@ def _run(
     trainer.remove_callback(PrinterCallback)
     for callback in callbacks:
         trainer.add_callback(callback)
-    if sharded_checkpoint.is_needed(trainer.model):
-        sharded_checkpoint.keep_transformers_from_loading(trainer)
+    if sharding.is_divided(trainer.model):
+        sharding.keep_transformers_from_loading(trainer)
     try:
         with one_precision(trainer):
             trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint.folder))
     except (OSError, RuntimeError, SafetensorError) as error:  # RuntimeError: from torch's own writer
         is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if is_full or not saver.store.has_room(saver.bytes):
+        if is_full or (processes.is_first() and not saver.store.has_room(saver.bytes)):
             raise saver.store.no_room(f"writing failed with {saver.store.free()} free ({error})") from error
         raise
 

@@ -1,25 +1,43 @@
-"""Whether the processes of a training divide the weights among them (FSDP2), and what that rules out.
+"""Weights that the processes of a training divide among them (FSDP2): when, what that rules out, and checkpoints.
 
 transformers shards a model as it loads it (`DistributedConfig`): a process reads its own part of each tensor alone, and
 puts a layer together, by what the others send, while it computes it. An adapter stays whole in each process.
+
+transformers saves such a model, but not its optimizer's state, and does not resume from it. So checkpoints of weights
+that are trained in parts are made here: whole in the file, so that another number of processes can go on.
 """
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
 from peft import LoraConfig
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+from transformers import Trainer
 
 from tunesmith.core import processes
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Objective
+from tunesmith.models import collectives, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.settings import FROM_WEIGHTS
-from tunesmith.planning import model_shape, sharding, workload
+from tunesmith.planning import model_shape, workload
+from tunesmith.planning import sharding as planned
 from tunesmith.training import spec as specs
 from tunesmith.training.entries.common import Batched, Entry
 from tunesmith.training.entries.online import Online
 from tunesmith.training.fit import memory_of
 from tunesmith.training.spec import LargestStep
+
+WEIGHTS, OPTIMIZER, SCHEDULER = "trained.safetensors", "whole_optimizer.pt", "scheduler.pt"
+WRITTEN_BY_TRANSFORMERS = ("model*.safetensors", "model.safetensors.index.json", "optimizer.pt")
+"""Its files in a checkpoint that have whole weights once more, or a single process's part of a state."""
 
 
 def choose(objective: Objective, entry: Entry, base: Path, profile: Profile) -> Profile:
@@ -71,4 +89,46 @@ def _fits(objective: Objective, entry: Entry, base: Path, profile: Profile) -> b
     lightest = replace(profile, gradient_checkpointing=entry.checkpointing != "never")
     event = specs.step_event(entry, adapter, step, lightest)
     work = workload.from_journal({"objective": objective, "weights": entry.weights, "largest_step": event})
-    return sharding.choose(model_shape.read(str(base)), work, memory_of(profile), processes.count()) == "none"
+    return planned.choose(model_shape.read(str(base)), work, memory_of(profile), processes.count()) == "none"
+
+
+def is_divided(model: torch.nn.Module) -> bool:
+    """Whether processes divide weights that are trained."""
+    return any(map(collectives.is_part, weights.trained(model).values()))
+
+
+def save_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Put the trained weights and the optimizer's state into a checkpoint, in place of what transformers wrote."""
+    values = weights.gathered(model)
+    state = get_optimizer_state_dict(
+        model, _inner(optimizer), options=StateDictOptions(full_state_dict=True, cpu_offload=True)
+    )
+    if processes.is_first():
+        for pattern in WRITTEN_BY_TRANSFORMERS:
+            for path in folder.glob(pattern):
+                path.unlink()
+        save_file({name: value.cpu() for name, value in values.items()}, folder / WEIGHTS)
+        torch.save(state, folder / OPTIMIZER)
+
+
+def keep_transformers_from_loading(trainer: Trainer) -> None:
+    """Have `load_checkpoint` alone load weights when a training goes on."""
+    assert hasattr(trainer, "_load_from_checkpoint")  # transformers 5.24
+    trainer._load_from_checkpoint = lambda *_, **__: None
+
+
+def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    """Take up the weights and states of a checkpoint that `save_checkpoint` finished."""
+    values = load_file(folder / WEIGHTS) if processes.is_first() else {}
+    for name, parameter in weights.trained(model).items():
+        collectives.put(parameter, values.get(name))
+    state = torch.load(folder / OPTIMIZER, weights_only=True) if processes.is_first() else {}
+    options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+    set_optimizer_state_dict(model, _inner(optimizer), state, options=options)
+    scheduler.load_state_dict(torch.load(folder / SCHEDULER, weights_only=True))
+
+
+def _inner(optimizer: Any) -> torch.optim.Optimizer:
+    """torch's optimizer under accelerate's."""
+    inner: torch.optim.Optimizer = getattr(optimizer, "optimizer", optimizer)
+    return inner

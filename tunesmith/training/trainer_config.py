@@ -14,7 +14,6 @@ from transformers import Trainer
 from trl.trainer import utils
 
 from tunesmith.core import processes
-from tunesmith.core.errors import TrainingError
 from tunesmith.models import collectives
 from tunesmith.models.device import Profile
 from tunesmith.training import optimizers
@@ -35,12 +34,7 @@ HEAD_TILE = 4096
 
 
 def common(entry: Entry, profile: Profile, scratch: Path) -> dict[str, Any]:
-    """Arguments of any of TRL's configs, for this machine. Raises TrainingError where one process sees several GPUs."""
-    if torch.cuda.device_count() > 1 == processes.count():
-        raise TrainingError(
-            f"{torch.cuda.device_count()} GPUs are visible, and one process takes one",
-            fix="set runtime.processes to auto in params.yaml, or CUDA_VISIBLE_DEVICES=0 in the environment",
-        )
+    """Arguments of any of TRL's configs, for this machine."""
     return {
         "output_dir": str(scratch),
         "per_device_train_batch_size": entry.batch_size // processes.count(),
@@ -169,6 +163,8 @@ def set_decay(trainer: Trainer, entry: Entry) -> None:
 
 SHARE = "share"
 """The input of a batch with the weight of its loss."""
+PART = "part"
+"""The input of a batch with `WeighedBatches.part`."""
 ROWS = "rows"
 """The input of a batch with the number of its rows that count; 0 where it repeats a row for a process without any."""
 
@@ -180,6 +176,9 @@ class WeighedBatches:
     the mean of the processes'.
     """
 
+    part: float = 1.0
+    """The weight of a batch's means among those of the other processes' batches."""
+
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
         trainer: Any = super()
         batches, items = trainer.get_batch_samples(epoch_iterator, num_batches, device)
@@ -187,17 +186,22 @@ class WeighedBatches:
         total = collectives.total(sum(sizes))
         for batch, size in zip(batches, sizes, strict=True):
             batch[SHARE] = size * len(batches) * processes.count() / total
+        for batch, *sizes_of_all in zip(batches, sizes, *collectives.gathered(sizes), strict=True):
+            batch[PART] = sizes_of_all[0] * processes.count() / sum(sizes_of_all[1:])
         return batches, items
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, **settings: Any) -> Any:
-        share = inputs.pop(SHARE, 1.0)
+        share, self.part = inputs.pop(SHARE, 1.0), inputs.pop(PART, 1.0)
         trainer: Any = super()
         loss = trainer.compute_loss(model, inputs, return_outputs=return_outputs, **settings)
         return (share * loss[0], *loss[1:]) if return_outputs else share * loss
 
 
 def gather_unequal_shares(trainer: Trainer) -> None:
-    """Let a trainer gather numbers of rows of which processes have unequally many, as of the last batch of an epoch."""
+    """Let a trainer gather numbers of rows of which processes have unequally many, as of the last batch of an epoch.
+
+    accelerate would drop as many of them as rows fill that batch up, which are not there (`BatchRecorder`).
+    """
     accelerator = trainer.accelerator
     gather = accelerator.gather
 
@@ -208,7 +212,7 @@ def gather_unequal_shares(trainer: Trainer) -> None:
         shares = gather(accelerator.pad_across_processes(values)).split(max(sizes))
         return torch.cat([share[:size] for share, size in zip(shares, sizes, strict=True)])
 
-    accelerator.gather = gathered
+    accelerator.gather = accelerator.gather_for_metrics = gathered
 
 
 class BatchRecorder:

@@ -54,7 +54,7 @@ class Validator(TrainerCallback):
         if self.measure is None or step in self.measured or not self._is_due(step, state.max_steps):
             return
         with torch.random.fork_rng():  # whatever is drawn here, the training draws the same
-            self.measured[step] = found = self.measure()
+            self.measured[step] = found = collectives.of_first(self.measure())  # others may round otherwise
         self.write(step, found)
         error = math.inf if math.isnan(found.error) else found.error
         lowest = math.inf if self.best is None else self.best["error"]

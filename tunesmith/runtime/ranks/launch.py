@@ -11,9 +11,9 @@ import sys
 import tempfile
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from tunesmith.core import cpus
+from tunesmith.core import console, cpus, params
 from tunesmith.core.errors import ParamsError
 from tunesmith.runtime import settings
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 VARIABLE = settings.PROCESSES_VARIABLE
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 RANK_MODULE = "tunesmith.runtime.ranks.rank"
 """The module that each process runs, with the stage's module and arguments."""
 SHOWN = 30
@@ -28,7 +29,7 @@ SHOWN = 30
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 """Exit statuses of a process that somebody stopped."""
 GRACE = 10
-"""Seconds from the end of one process to the end of all."""
+"""Seconds that processes have to end by themselves once somebody stops them."""
 LOOPBACK = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 """Processes of one machine talk to each other by the loopback device alone, where the user does not say otherwise."""
 
@@ -38,21 +39,56 @@ def main(module: str, arguments: list[str]) -> int:
 
     Raises ParamsError where there are fewer GPUs.
     """
-    number = count(os.environ.get(VARIABLE, "auto"))
+    stage = module.rpartition(".")[2]
+    number = count(os.environ.get(VARIABLE, "auto"), *plan(stage, arguments))
     if number == 1:
-        become(module, arguments)
+        become(module, arguments, apart=asks_vllm(stage, arguments))
     return launch(number, module, arguments)
 
 
-def count(processes: str) -> int:
-    """The number of processes: as many as GPUs for auto. Raises ParamsError for more than there are GPUs."""
+def plan(stage: str, arguments: list[str]) -> tuple[int | None, int]:
+    """The examples of a step of a stage's entry, None where the rows decide, and the fewest for one process."""
+    entry = _entry(stage, arguments)
+    if asks_vllm(stage, arguments):
+        return 1, 1  # its rollouts go with one process
+    if "prompts" in entry:
+        return entry["prompts"] * entry["group"], 1
+    if not entry or entry.get("tokens_per_step"):
+        return None, 1
+    return entry["batch_size"] * entry.get("gradient_accumulation", 1), 2 if stage == "train_kto" else 1
+
+
+def asks_vllm(stage: str, arguments: list[str]) -> bool:
+    """Whether vLLM writes the completions of a stage's entry."""
+    return bool(_entry(stage, arguments).get("rollouts", {}).get("engine") == "vllm")
+
+
+def _entry(stage: str, arguments: list[str]) -> dict[str, Any]:
+    """The effective params of a stage's entry; {} where there are none."""
+    path = params.resolved(stage, *arguments[:1])
+    if stage not in console.SECTIONS or not path.exists():
+        return {}
+    document = cast("dict[str, dict[str, dict[str, Any]]]", params.read(path))
+    return document[console.SECTIONS[stage]][arguments[0]]
+
+
+def count(processes: str, step: int | None = None, least: int = 1) -> int:
+    """The number of processes; for auto as many as GPUs, or as can divide a step.
+
+    Raises ParamsError for more than there are GPUs. step: the examples of a step, None where that is not known yet. least: the fewest for one process.
+    """
     if processes == "1":
         return 1
     import torch
 
     gpus = torch.cuda.device_count()
     if processes == "auto":
-        return max(1, gpus)
+        number = next(
+            each for each in range(max(1, gpus), 0, -1) if each == 1 or not step or divides(each, step, least)
+        )
+        if number < gpus and step != 1:
+            print(f"  {number} of {gpus} GPUs train: more cannot divide a step of {step} examples", flush=True)
+        return number
     if 0 < gpus < int(processes):
         raise ParamsError(
             f"params.yaml: runtime.processes is {processes}, and {gpus} GPUs are visible",
@@ -61,8 +97,16 @@ def count(processes: str) -> int:
     return int(processes)
 
 
-def become(module: str, arguments: list[str]) -> NoReturn:
-    """Become the stage, as a single process."""
+def divides(number: int, step: int, least: int) -> bool:
+    """Whether so many processes can divide a step."""
+    return step % number == 0 and step // number >= least
+
+
+def become(module: str, arguments: list[str], *, apart: bool) -> NoReturn:
+    """Become the stage, as a single process, which sees the first GPU alone. apart: or all, for an engine beside it."""
+    visible = os.environ.get(VISIBLE)
+    if not apart:
+        os.environ[VISIBLE] = "0" if visible is None else visible.split(",")[0]
     os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
 
 
@@ -100,19 +144,21 @@ def launch(number: int, module: str, arguments: list[str]) -> int:
 def explain(error: "ChildFailedError", number: int, logs: Path) -> int:
     """Print the one error of a training whose processes ended, and return its exit status.
 
-    An error written for the user explains more than a signal, and a signal more than a traceback, which other
-    processes have because one ended. logs: the folder of what all but the first process printed.
+    The launcher ends the others by SIGTERM, whatever they were about to say. Of what ended by itself, an error written
+    for the user explains more than a signal, and a signal more than a traceback, which processes have because another
+    ended. logs: the folder of what all but the first process printed.
     """
-    failures = sorted(error.failures.values(), key=lambda each: (each.timestamp, each.local_rank))
+    failures = sorted(error.failures.values(), key=lambda each: each.local_rank)
+    by_itself = [each for each in failures if each.exitcode != -signal.SIGTERM]
     explained = [each for each in failures if each.error_file_data.get("ours")]
-    by_itself = [each for each in failures if each.exitcode != -signal.SIGTERM]  # by which the launcher ends the rest
     killed = [each for each in by_itself if each.exitcode < 0]
-    failure = next(iter(explained + killed + by_itself + failures))
-    status = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
-    if status in INTERRUPTED:
-        return status
+    ordered = [each for each in explained if each in by_itself] + killed + explained + by_itself + failures
+    failure = ordered[0]
     if failure in explained:
         print(failure.message, file=sys.stderr, flush=True)
+        return max(1, failure.exitcode)
+    status = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
+    if status in INTERRUPTED:
         return status
     if failure.exitcode > 0:
         print(detail(failure, logs), file=sys.stderr)

@@ -26,4 +26,4 @@ class Kto(Continued, Batched):
     max_length: PositiveInt = 1024
     """Tokens of a prompt with its answer; a longer row stops the training before it begins."""
     batch_size: Annotated[int, Field(ge=2)] = 8
-    """Answers that go through the model at once; each is compared with the batch's others."""
+    """Answers that go through the model at once, over all processes; each is compared with the batch's others."""

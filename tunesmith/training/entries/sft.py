@@ -29,7 +29,7 @@ class Sft(Batched):
     L40S, RTX 40, H100) and together with `compile`, by rounding that the validation loss shows and that no score was
     measured with yet. Not with qlora, whose weights have 4."""
     batch_size: PositiveInt = 2
-    """Packed sequences that go through the model at once."""
+    """Packed sequences that go through the model at once, over all processes."""
     probes: NonNegativeInt = 4
     """Validation prompts answered before and after the training, to see that the answers changed."""
 

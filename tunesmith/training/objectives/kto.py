@@ -56,6 +56,14 @@ class MarkTrainer(WeighedBatches, KTOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
 
+    def _compute_kl_logps(self, model: Any, batch: dict[str, Any]) -> Any:
+        """Weighed so that TRL's mean of the processes' means is the mean of all rows."""
+        values = super()._compute_kl_logps(model, batch)
+        if values is None:
+            return None
+        reference = batch["ref_KL_logps"]
+        return reference + self.part * (values - reference)
+
     def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
         return super()._compute_loss(UnpaddedRows(model), inputs, return_outputs)
 

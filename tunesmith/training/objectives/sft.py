@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer, pack_dataset
 
 from tunesmith.core.errors import ResourceError
 from tunesmith.core.ready_rows import Row
-from tunesmith.models import chat
+from tunesmith.models import chat, collectives
 from tunesmith.models.attention.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.device import Profile
 from tunesmith.models.float8 import use_float8
@@ -78,7 +78,7 @@ def packs(policy: OpenModel, examples: Examples) -> bool:
     """Whether the model keeps packed rows apart: the two longest examples get the logits that each gets alone."""
     attend_packed(policy.model)
     longest = sorted([example.input_ids for example in examples.values()], key=len)[-2:]
-    return packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1])
+    return collectives.of_first(packs_exactly(policy.model, packed([longest[0], longest[-1]]), longest[-1]))
 
 
 def sequences(examples: Examples, sft: Sft, *, packing: bool) -> int:
