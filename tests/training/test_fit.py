@@ -97,7 +97,7 @@ def test_a_batch_of_kto_has_an_answer_to_compare_with(policy: OpenModel, monkeyp
 )
 def test_the_last_step_of_an_epoch_takes_the_batches_that_are_left(schedule: Schedule, until: list[int]) -> None:
     assert [schedule.batches_until(step) for step in range(schedule.steps + 1)] == until
-    recorder = BatchRecorder(list, lambda feature: [feature["id"]])
+    recorder = BatchRecorder(lambda features: {}, lambda feature: [feature["id"]])
     recorder.schedule = schedule
     batches = [str(number) for number in range(until[-1])]
     for name in batches:

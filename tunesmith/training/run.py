@@ -33,14 +33,7 @@ from tunesmith.training.entries.common import Entry
 from tunesmith.training.entries.online import Online
 from tunesmith.training.journal_callback import Recorder
 from tunesmith.training.spec import TrainingSpec
-from tunesmith.training.trainer_config import (
-    BatchRecorder,
-    gather_unequal_shares,
-    one_precision,
-    patch_trl,
-    schedule_of,
-    set_decay,
-)
+from tunesmith.training.trainer_config import one_precision, patch_trl, record_batches, set_decay
 from tunesmith.training.validation import Validator
 from tunesmith.training.watch import Watch, answer_probes, check_end, measure_start
 
@@ -181,10 +174,7 @@ def _train_and_check(
     frozen, trained = weights.digests(model, trained=False), weights.digests(model, trained=True)
     validator = Validator(log, watch.measure, spec.entry, store)
     set_decay(trainer, spec.entry)
-    if isinstance(trainer.data_collator, BatchRecorder):
-        trainer.data_collator.schedule = schedule_of(trainer)
-        if processes.count() > 1:
-            gather_unequal_shares(trainer)
+    record_batches(trainer)
     saver = Checkpointer(store, log, validator, profile, trainer.data_collator, tokens_of, every=_reused(spec.entry))
     online = isinstance(spec.entry, Online)
     recorder = Recorder(

@@ -250,3 +250,11 @@ class BatchRecorder:
         """The ids of the rows of this process's steps up to one."""
         made = self.schedule.batches_until(max(step, self.skipped)) - self.schedule.batches_until(self.skipped)
         return [row for batch in self.batches[:made] for row in batch]
+
+
+def record_batches(trainer: Trainer) -> None:
+    """Tell the recorder of a trainer that has one which batches there will be, in this process and in others."""
+    if isinstance(trainer.data_collator, BatchRecorder):
+        trainer.data_collator.schedule = schedule_of(trainer)
+        if processes.count() > 1:
+            gather_unequal_shares(trainer)

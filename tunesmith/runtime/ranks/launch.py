@@ -75,7 +75,8 @@ def _entry(stage: str, arguments: list[str]) -> dict[str, Any]:
 def count(processes: str, step: int | None = None, least: int = 1) -> int:
     """The number of processes; for auto as many as GPUs, or as can divide a step.
 
-    Raises ParamsError for more than there are GPUs. step: the examples of a step, None where that is not known yet. least: the fewest for one process.
+    step: the examples of a step, None where that is not known yet. least: the fewest for one process. Raises
+    ParamsError for more than there are GPUs.
     """
     if processes == "1":
         return 1
