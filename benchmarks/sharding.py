@@ -73,17 +73,17 @@ def measure(name: str, kind: WeightsKind, mesh: DeviceMesh) -> dict[str, tuple[i
         "moments": (moments, predicted.optimizer),
         "gathered": (peak(tracker, "Unsharded Param", "All Gather"), shards.gathered(shape, work, count)),
     }
-    if kind != "full":  # whose gradients of the output head are there all the while
-        rows["reduced"] = (peak(tracker, "Unsharded Grad", "Reduce Scatter"), shards.reduced(shape, work, count))
     return rows
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard every decoder layer, and the rest as one."""
+    """Shard every decoder layer, and the rest as one; an adapter stays whole, as in a training."""
+    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    adapter = trained if len(trained) < len([*model.parameters()]) else set[nn.Parameter]()
     for module in [*model.modules()]:
         if type(module).__name__.endswith("DecoderLayer"):
-            fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+            fully_shard(module, mesh=mesh, ignored_params=adapter)
+    fully_shard(model, mesh=mesh, ignored_params=adapter)
 
 
 def held(tensors: Iterable[Tensor | None]) -> int:
