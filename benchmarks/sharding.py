@@ -67,13 +67,12 @@ def measure(name: str, kind: WeightsKind, mesh: DeviceMesh) -> dict[str, tuple[i
     work = replace(work, processes=mesh.size(), sharding="full")
     shape = model_shape.read(name)
     predicted, count = memory.predict(shape, work), memory.trainable(shape, work)
-    rows = {
+    return {
         "weights": (held(model.parameters()) + constants(model), predicted.weights + predicted.adapter),
         "gradients": (gradients, predicted.gradients),
         "moments": (moments, predicted.optimizer),
         "gathered": (peak(tracker, "Unsharded Param", "All Gather"), shards.gathered(shape, work, count)),
     }
-    return rows
 
 
 def shard(model: nn.Module, mesh: DeviceMesh) -> None:
