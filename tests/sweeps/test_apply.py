@@ -36,6 +36,13 @@ def test_the_winners_params_are_written_with_how_many_were_tried(tmp_path: Path)
     )
 
 
+def test_line_ends_of_params_yaml_stay(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    apply.winner([FIRST], path)
+    assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n") == 5
+
+
 def test_winners_of_later_sweeps_add_up_and_the_same_winner_does_not(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(TEXT)

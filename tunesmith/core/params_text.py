@@ -16,17 +16,23 @@ def with_values(text: str, values: Mapping[str, object], path: Path = params.PAT
     Raises ParamsError where the text cannot be edited without touching other values, as with anchors.
     """
     expected = _unshared(yaml.safe_load(text))
-    changed = text
+    ends = "\r\n" if text.count("\r\n") == text.count("\n") > 0 else "\n"
+    changed = text.replace(ends, "\n")
     try:
         for place, value in values.items():
             put(expected, place, value)
             changed = _edited(changed, place.split("."), value)
         if yaml.safe_load(changed) == expected:
-            return changed
-    except (yaml.YAMLError, TypeError, AttributeError):
+            return changed.replace("\n", ends)
+    except (yaml.YAMLError, TypeError, ValueError, AttributeError):
         pass
     lines = "; ".join(f"{place}: {flow(value)}" for place, value in values.items())
     raise ParamsError(f"{path}: could not be changed without touching other values", fix=f"write by hand: {lines}")
+
+
+def read(path: Path) -> str:
+    """The text of params.yaml with its line ends as they are."""
+    return path.read_bytes().decode()
 
 
 def flow(value: object) -> str:
@@ -59,16 +65,34 @@ def _edited(text: str, keys: Sequence[str], value: object) -> str:
     if not isinstance(node, yaml.MappingNode):
         raise TypeError("no sections")
     for depth, key in enumerate(keys):
-        below = next((below for name, below in node.value if name.value == key), None)
-        if below is None:
+        item = next(((name, below) for name, below in node.value if name.value == key), None)
+        if item is None:
             return _added(text, node, key, _nested(keys[depth + 1 :], value), root=depth == 0)
-        if depth + 1 == len(keys) or not isinstance(below, yaml.MappingNode):
-            start, end = below.start_mark.index, below.end_mark.index
-            written = text[start:end].rstrip()
-            replacement = flow(_nested(keys[depth + 1 :], value))
-            return text[:start] + ("" if written else " ") + replacement + text[start + len(written) :]
-        node = below
+        if depth + 1 == len(keys) or not isinstance(item[1], yaml.MappingNode):
+            return _replaced(text, *item, flow(_nested(keys[depth + 1 :], value)))
+        node = item[1]
     raise TypeError("no keys")
+
+
+def _replaced(text: str, name: yaml.Node, node: yaml.Node, replacement: str) -> str:
+    """``text`` with a value's text replaced. What stood on lines of its own moves beside its name."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
+        colon = text.index(":", name.end_mark.index) + 1
+        first = node.value[0][0] if isinstance(node, yaml.MappingNode) else node.value[0]
+        line = text.rindex("\n", colon, first.start_mark.index)
+        end = text.find("\n", _end(node))
+        return f"{text[:colon]} {replacement}{text[colon:line]}{text[end:] if end >= 0 else ''}"
+    start = node.start_mark.index
+    written = text[start : node.end_mark.index].rstrip()
+    return text[:start] + ("" if written else " ") + replacement + text[start + len(written) :]
+
+
+def _end(node: yaml.Node) -> int:
+    """The end of a value's last line of text: PyYAML counts comments that follow as its own."""
+    if not isinstance(node, yaml.CollectionNode) or node.flow_style:
+        return int(node.end_mark.index) - (node.style in ("|", ">") if isinstance(node, yaml.ScalarNode) else 0)
+    last = node.value[-1]
+    return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
 
 
 def _nested(keys: Sequence[str], value: object) -> object:
@@ -87,5 +111,5 @@ def _added(text: str, node: yaml.MappingNode, key: str, value: object, *, root: 
         return inside + separator + item + text[len(inside) :]
     if root:
         return f"{text.rstrip()}\n\n{item}\n"
-    first = node.start_mark
+    first = node.value[0][0].start_mark  # the mapping's own is that of its anchor
     return f"{text[: first.index]}{item}\n{' ' * first.column}{text[first.index :]}"

@@ -25,7 +25,7 @@ def winner(reports: Sequence[SweepReport], path: Path = params.PATH) -> dict[str
     applied = [*(name for name in swept.applied if name != chosen["name"]), chosen["name"]]
     record = {"by": last["by"], "tried": tried, "applied": applied}
     placed = {f"{last['training']}.{param}": value for param, value in chosen["values"].items()}
-    files.write_text(path, params_text.with_values(path.read_text(), placed | {f"sweeps.{entry}": record}, path))
+    files.write_text(path, params_text.with_values(params_text.read(path), placed | {f"sweeps.{entry}": record}, path))
     return placed
 
 
