@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from tunesmith.core.errors import ParamsError, TrainingError
+from tunesmith.core.errors import IntegrityError, ParamsError, TrainingError
 from tunesmith.core.journal import Event
 from tunesmith.reports import sweep_page
 from tunesmith.sweeps import space
@@ -143,8 +145,7 @@ def test_an_interrupted_sweep_goes_on_as_if_it_had_not_been(tmp_path: Path) -> N
     again = FakeRunner()
     trials = make(tmp_path / "broken", again, prune=False).run()
     assert [*again.started] == [f"mine-s1-{number:02d}" for number in range(4, 9)]
-    assert [trial["values"] for trial in trials[:4]] == [trial["values"] for trial in whole[:4]]
-    assert len(trials) == len(whole)
+    assert [trial["values"] for trial in trials] == [trial["values"] for trial in whole]
 
 
 def test_a_finished_sweep_takes_more_trials(tmp_path: Path) -> None:
@@ -183,12 +184,12 @@ def test_values_that_do_not_go_together_fail_one_trial(tmp_path: Path) -> None:
     assert {trial["state"] for trial in trials if trial["values"]["epochs"] == 2} == {"finished"}
 
 
-def test_a_loss_that_is_not_finite_fails_its_trial(tmp_path: Path) -> None:
-    def loss(values: Mapping[str, object], at: int) -> float | None:
-        rate = cast("float", values["sft.mine.learning_rate"])
-        return None if rate == 0.1 else 1.0
+def not_at_a_tenth(values: Mapping[str, object], at: int) -> float | None:
+    return None if values["sft.mine.learning_rate"] == 0.1 else 1.0
 
-    trials = make(tmp_path, FakeRunner(loss), over=("learning_rate=0.1,0.01",), prune=False).run()
+
+def test_a_loss_that_is_not_finite_fails_its_trial(tmp_path: Path) -> None:
+    trials = make(tmp_path, FakeRunner(not_at_a_tenth), over=("learning_rate=0.1,0.01",), prune=False).run()
     assert {trial["values"]["learning_rate"]: trial["state"] for trial in trials} == {0.1: "failed", 0.01: "finished"}
 
 
@@ -197,3 +198,51 @@ def test_a_sweep_ends_where_trials_do_nothing_but_fail(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="all of 3 trials failed, the last: mine-s1-03 does not fit"):
         make(tmp_path, runner).run()
     assert len(runner.started) == 3
+
+
+@pytest.mark.parametrize("trials", [2, 8])
+def test_trials_of_which_all_failed_begin_again(tmp_path: Path, trials: int) -> None:
+    with suppress(TrainingError):
+        make(tmp_path, FakeRunner(status=1, journal=False), trials=trials).run()
+    runner = FakeRunner()
+    results = make(tmp_path, runner, trials=trials, prune=False).run()
+    assert [trial["state"] for trial in results] == ["finished"] * trials
+    assert [*runner.started] == [f"mine-s1-{number:02d}" for number in range(1, trials + 1)]
+
+
+def test_a_failed_trial_stays_failed_where_another_finished(tmp_path: Path) -> None:
+    over = ("learning_rate=0.1,0.01,0.001",)
+    first = make(
+        tmp_path, FakeRunner(not_at_a_tenth), over=over, trials=2, present={"learning_rate": 0.1}, prune=False
+    ).run()
+    runner = FakeRunner()
+    make(tmp_path, runner, over=over, trials=3, prune=False).run()
+    assert [trial["state"] for trial in first] == ["failed", "finished"]
+    assert len(runner.started) == 1
+
+
+def test_proposals_that_were_tried_before_do_not_hasten_the_first_stop(tmp_path: Path) -> None:
+    sweep = make(tmp_path, FakeRunner(), over=("learning_rate=0.1,0.01", "epochs=1:3"), trials=5)
+    trials = sweep.run()
+    study = sweep.study.study.get_trials(deepcopy=False)
+    assert any("repeat" in trial.user_attrs for trial in study)
+    assert {trial["state"] for trial in trials[:4]} == {"finished"}
+
+
+def test_a_hundredth_trial_comes_after_the_others(tmp_path: Path) -> None:
+    sweep = make(tmp_path)
+    outcomes = [{"name": f"mine-s1-{number:02d}"} for number in (100, 99, 11)]
+    sweep.study = cast("Study", SimpleNamespace(outcomes=outcomes))
+    assert [trial["name"] for trial in sweep.past] == ["mine-s1-11", "mine-s1-99", "mine-s1-100"]
+
+
+def test_a_record_that_was_cut_off_goes_on_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    make(tmp_path, FakeRunner(), trials=3).run()
+    path = tmp_path / "study.log"
+    path.write_bytes(path.read_bytes()[:-20])
+    assert len(make(tmp_path, FakeRunner(), trials=4).run()) == 4
+    assert len(make(tmp_path, FakeRunner(), trials=5).run()) == 5
+    path.write_bytes(b"{no\n" + path.read_bytes())
+    with pytest.raises(IntegrityError, match="record of the sweep is damaged") as refused:
+        make(tmp_path, FakeRunner(), trials=6)
+    assert str(tmp_path) in refused.value.fix

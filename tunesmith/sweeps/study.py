@@ -6,6 +6,7 @@ of the sweep and the trial's number: one by one, the same results lead to the sa
 
 import itertools
 import json
+import os
 import random
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from tunesmith.core import params_text
+from tunesmith.core.errors import IntegrityError
 from tunesmith.sweeps import space
 from tunesmith.sweeps.space import Choices, Dimension, Range
 
@@ -47,21 +49,22 @@ class Study:
     def __init__(
         self, path: Path, name: str, dimensions: Sequence[Dimension], *, lower_is_better: bool, seed: int, prune: bool
     ) -> None:
-        """Open the study in the file ``path``, or begin it. prune: whether bad trials are stopped."""
+        """Open the study in the file ``path``, or begin it. prune: whether bad trials are stopped.
+
+        Raises IntegrityError where the file is damaged.
+        """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.name, self.dimensions, self.seed = name, dimensions, seed
         path.parent.mkdir(parents=True, exist_ok=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what of Optuna counts as experimental
-            backend = JournalFileBackend(str(path))
-            pruner = optuna.pruners.MedianPruner(FIRST, UNSTOPPED) if prune else optuna.pruners.NopPruner()
-            self.study = optuna.create_study(
-                storage=JournalStorage(backend),
-                study_name=name,
-                direction="minimize" if lower_is_better else "maximize",
-                pruner=pruner,
-                load_if_exists=True,
-            )
+        _cut(path)
+        pruner = optuna.pruners.MedianPruner(FIRST, UNSTOPPED) if prune else optuna.pruners.NopPruner()
+        self.study = optuna.create_study(
+            storage=_storage(path),
+            study_name=name,
+            direction="minimize" if lower_is_better else "maximize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
 
     @property
     def sampler(self) -> str:
@@ -76,15 +79,18 @@ class Study:
     def begin(self, trials: int, present: Mapping[str, object]) -> None:
         """Go on up to this many trials. present: values of params.yaml, tried first where they are in the space.
 
-        Trials that were running when an earlier process ended begin again.
+        Trials that were running when an earlier process ended begin again; so do those that failed where none did more.
         """
         self.study.set_user_attr("trials", trials)
         old = self.study.get_trials(deepcopy=False)
+        own = _own(old)
+        hopeless = all(trial.state in (TrialState.FAIL, TrialState.RUNNING) for trial in own)
         for frozen in old:
-            if frozen.state == TrialState.RUNNING:
+            running = frozen.state == TrialState.RUNNING
+            if running:
                 self.study.tell(frozen.number, state=TrialState.FAIL)
-                if VALUES in frozen.user_attrs:
-                    self.study.enqueue_trial(frozen.params, user_attrs={AGAIN: frozen.number})
+            if frozen in own and (running or hopeless):
+                self.study.enqueue_trial(frozen.params, user_attrs={AGAIN: frozen.number})
         if not old and (encoded := self._encoded(present)) is not None:
             self.study.enqueue_trial(encoded)
         if self._is_grid:
@@ -115,7 +121,7 @@ class Study:
             trials = self.study.get_trials(deepcopy=False)
             if sum(VALUES in trial.user_attrs for trial in _own(trials)) >= space.size(self.dimensions):
                 return None
-            seed = self.seed + len(trials)
+            seed = self.seed + sum(REPEAT in trial.user_attrs for trial in trials) + len(_own(trials))
             self.study.sampler = TPESampler(seed=seed, n_startup_trials=FIRST, constant_liar=True)
             trial = self.study.ask()
             values = {dimension.param: _suggested(trial, dimension) for dimension in self.dimensions}
@@ -135,7 +141,9 @@ class Study:
     def report(self, proposal: Proposal, count: int, value: float) -> bool:
         """Record the measurement number ``count``, from 0, of a running trial; return whether to stop the trial."""
         proposal.trial.report(value, count)
-        return bool(proposal.trial.should_prune())
+        own = _own(self.study.get_trials(deepcopy=False))  # Optuna's pruner counts repeated proposals, too
+        enough = sum(trial.state == TrialState.COMPLETE for trial in own) >= FIRST
+        return enough and bool(proposal.trial.should_prune())
 
     def finish(self, proposal: Proposal, value: float, outcome: Mapping[str, object]) -> None:
         """Record the measurement of a trial that ran to its end."""
@@ -162,12 +170,34 @@ class Study:
         return [json.loads(trial.user_attrs[OUTCOME]) for trial in trials if OUTCOME in trial.user_attrs]
 
 
+def _cut(path: Path) -> None:
+    """Cut the last line of Optuna's record where it was not written whole: what is appended would spoil it for good."""
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        os.truncate(path, text.rfind(b"\n") + 1)
+
+
+def _storage(path: Path) -> JournalStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what of Optuna counts as experimental
+        try:
+            return JournalStorage(JournalFileBackend(str(path)))
+        except (ValueError, LookupError) as error:
+            raise IntegrityError(
+                f"{path}: Optuna's record of the sweep is damaged: {error}",
+                fix=f"remove {path.parent}; the same command then begins anew",
+            ) from None
+
+
 def _own(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials but those that repeat another, that were interrupted, or that wait to begin."""
+    """The trials but those that repeat another, that begin again, or that wait to begin."""
+    again = {trial.user_attrs.get(AGAIN) for trial in trials}
     return [
         trial
         for trial in trials
-        if VALUES in trial.user_attrs and (OUTCOME in trial.user_attrs or trial.state == TrialState.RUNNING)
+        if VALUES in trial.user_attrs
+        and (OUTCOME in trial.user_attrs or trial.state == TrialState.RUNNING)
+        and trial.number not in again
     ]
 
 

@@ -88,8 +88,10 @@ class Sweep:
 
     @property
     def past(self) -> list[SweepTrial]:
-        """The trials that are over, in the order of their names."""
-        return sorted(cast("list[SweepTrial]", self.study.outcomes), key=lambda trial: trial["name"])
+        """The trials that are over, in the order of their numbers."""
+        return sorted(
+            cast("list[SweepTrial]", self.study.outcomes), key=lambda trial: (len(trial["name"]), trial["name"])
+        )
 
     def _free(self) -> Runner | None:
         busy = [followed.runner for followed in self.following]
