@@ -118,3 +118,13 @@ def test_validation_rows_must_have_come_into_the_split(project: Path) -> None:
         plan.check_rows("rows")
     (folder / "validation.jsonl").write_text("{}\n{}\n")
     assert plan.check_rows("rows") == 2
+
+
+def test_values_that_others_share_are_refused_before_anything_runs(project: Path) -> None:
+    path = project / params.PATH
+    twins = path.read_text().replace("  mine:\n", "  mine: &mine\n").replace("rank: 16\n", "rank: 16\n      alpha: 8\n")
+    text = twins.replace("  blind:\n", "  twin:\n    <<: *mine\n  blind:\n")
+    path.write_text(text)
+    with pytest.raises(ParamsError, match=r"twin: lora\.rank cannot be changed without touching other values"):
+        make(project, "sft.twin", "lora.rank=8,16")
+    assert make(project, "sft.twin", "epochs=1,2").text == text

@@ -83,7 +83,7 @@ def make(
     check: Callable[[Mapping[str, object]], None] = lambda values: None,
 ) -> Sweep:
     dimensions = tuple(space.parse_all(over))
-    plan = Plan("sft", "mine", dimensions, "loss", "rows", "c0ffee", present or {}, {})
+    plan = Plan("sft", "mine", dimensions, "loss", "rows", "c0ffee", present or {}, {}, "")
     study = Study(folder / "study.log", "mine-s1", dimensions, lower_is_better=True, seed=3, prune=prune)
     return Sweep(plan, study, runners, trials, check=check, say=lambda line: None, poll_seconds=0)
 

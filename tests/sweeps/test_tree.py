@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import pytest
 from tunesmith.core import files
 from tunesmith.core.errors import BusyError
 from tunesmith.sweeps import measures, tree
+from tunesmith.sweeps.plan import Plan
 from tunesmith.sweeps.tree import Run, Tree
 
 TRAIN = '''
@@ -106,7 +108,9 @@ class Project:
     @contextmanager
     def tree(self) -> Iterator[Tree]:
         tree.prepare(self.folder, TARGET)
-        with tree.laid(self.folder, "mine-s1-1", TARGET, "mine", self.folder / "build" / "sweeps") as laid:
+        commit, text = self.run("git", "rev-parse", "HEAD").strip(), (self.folder / "params.yaml").read_text()
+        plan = Plan("sft", "mine", (), "loss", "rows", commit, {}, {}, text)
+        with tree.laid(self.folder, "mine-s1-1", plan, self.folder / "build" / "sweeps") as laid:
             yield laid
 
 
@@ -190,6 +194,17 @@ def test_a_trial_that_fails_says_why(project: Project) -> None:
         run = laid.start("mine-s1-05", {"sft.mine.learning_rate": 0.9})
         assert ended(run) != 0
         assert laid.failure("mine-s1-05") == "sft.mine: too fast"
+        output = "training:  1%|#| 3/99 [00:00<05:08, loss=5.6]error: step 3: not finite\n  fix: lower it\n"
+        (laid.logs / "mine-s1-06.log").write_text(f"Running stage\n{output}ERROR: failed to reproduce 'mine'\n")
+        assert laid.failure("mine-s1-06") == "step 3: not finite"
+
+
+def test_params_that_change_during_a_sweep_change_no_trial(project: Project) -> None:
+    with project.tree() as laid:
+        (project.folder / "params.yaml").write_text("sft: {mine: {learning_rate: 0.9, epochs: 2}}\n")
+        assert ended(laid.start("mine-s1-07", {"sft.mine.learning_rate": 0.2})) == 0
+        assert (laid.tree.project / "params.yaml").read_text() == "sft: {mine: {learning_rate: 0.2}} # mine\n"
+    project.run("git", "checkout", "params.yaml")
 
 
 def test_what_a_killed_sweep_left_is_laid_anew(project: Project) -> None:
@@ -198,6 +213,7 @@ def test_what_a_killed_sweep_left_is_laid_anew(project: Project) -> None:
     (left / "models").mkdir()
     with files.only_writer(left / "models" / "mine"), pytest.raises(BusyError, match="is writing it"), project.tree():
         pass
+    shutil.rmtree(left)  # git knows it still
     with project.tree() as laid:
         values: dict[str, Any] = {"sft.mine.learning_rate": 0.2}
         assert ended(laid.start("mine-s1-06", values)) == 0

@@ -24,6 +24,8 @@ COLOURS = {"finished": "", "stopped": "dim", "failed": "red"}
 WIDTH = 120
 """Characters a line where the output is a file or a pipe."""
 STOPS = "Once four trials were finished, one was stopped when it fell behind their median at the same measurement."
+ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that ask a process to end."""
 UNSTOPPED = "No trial was stopped for its measurements."
 
 
@@ -49,7 +51,7 @@ def run(
     extras.check("optuna")
     planned = plan.make(root, place, over, by)
     name = store.name(planned, seed)
-    with files.only_writer(store.folder(name)), _interruptible():
+    with files.only_writer(store.folder(name)), interruptible():
         report = _run(root, planned, name, trials=trials, parallel=parallel, seed=seed, prune=prune)
     page = store.write(report)
     console = Console(highlight=False)
@@ -87,9 +89,7 @@ def _run(root: Path, planned: Plan, name: str, *, trials: int, parallel: int, se
     rows = plan.check_rows(planned.dataset)
     with ExitStack() as stack:
         runners = [
-            stack.enter_context(
-                tree.laid(root, f"{name}-{number}", planned.target, planned.entry, store.folder(name), devices)
-            )
+            stack.enter_context(tree.laid(root, f"{name}-{number}", planned, store.folder(name), devices))
             for number, devices in enumerate(_devices(parallel), 1)
         ]
         sweep = Sweep(
@@ -120,13 +120,18 @@ def _run(root: Path, planned: Plan, name: str, *, trials: int, parallel: int, se
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """End the running trials, and exit, on Ctrl-C and where this process is asked to end."""
+def interruptible() -> Iterator[None]:
+    """End the running trials, and exit, on Ctrl-C and where this process is asked to end.
+
+    Further requests change nothing: trials would be left behind that nobody ends.
+    """
 
     def end(number: int, _: object) -> None:
+        for further in ENDS:
+            signal.signal(further, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    earlier = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    earlier = {number: signal.signal(number, end) for number in ENDS}
     try:
         yield
     except KeyboardInterrupt:

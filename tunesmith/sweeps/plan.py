@@ -21,7 +21,8 @@ class Plan:
     """A sweep over the params of one training.
 
     entry: its name. commit: that of the project. present: the present values of the params that vary. params: the
-    effective params of what all trials share: the models from the training to the base, and the data sets.
+    effective params of what all trials share: the models from the training to the base, and the data sets. text: that
+    of params.yaml, in which each trial places its values.
     """
 
     objective: Objective
@@ -32,6 +33,7 @@ class Plan:
     commit: str
     present: dict[str, object]
     params: dict[str, object]
+    text: str
 
     @property
     def place(self) -> str:
@@ -76,10 +78,12 @@ def make(root: Path, place: str, over: Sequence[str], by: str | None) -> Plan:
         commit=_commit(root),
         present={dimension.param: _at(training.model_dump(mode="json"), dimension.param) for dimension in dimensions},
         params={"models": _chain(project, entry), "data": document.effective(project)["data"]},
+        text=params_text.read(path),
     )
     for dimension in dimensions:
         for value in dimension.examples:
             check(raw, plan.placed({dimension.param: value}), path)
+    _check_layout(plan, path)
     return plan
 
 
@@ -92,6 +96,17 @@ def check(raw: dict[str, object], values: Mapping[str, object], path: Path) -> N
         checks.check(document.of(changed, path), path)
     except ParamsError as error:
         raise ParamsError(error.reason, fix="correct --over and run again; nothing was changed") from None
+
+
+def _check_layout(plan: Plan, path: Path) -> None:
+    values = {dimension.param: dimension.examples[0] for dimension in plan.space}
+    try:
+        params_text.with_values(plan.text, plan.placed(values), path)
+    except ParamsError:
+        raise ParamsError(
+            f"{path}: {plan.place}: {', '.join(values)} cannot be changed without touching other values",
+            fix="write them in the entry itself: shared by no anchor, and with no comment inside of {}",
+        ) from None
 
 
 def find(project: Document, place: str) -> tuple[Objective, str]:

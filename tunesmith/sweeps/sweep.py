@@ -83,6 +83,8 @@ class Sweep:
                 self._check_hope()
                 time.sleep(self.poll_seconds)
         finally:
+            if self.following:
+                self.say("ending the running trials")
             for followed in self.following:
                 followed.run.end()
 

@@ -25,6 +25,7 @@ from tunesmith.core.journal import Event
 from tunesmith.registry.provenance import worktree
 from tunesmith.registry.provenance.worktree import Worktree
 from tunesmith.runtime import finished_runs
+from tunesmith.sweeps.plan import Plan
 
 TREES = Path(*layout.EXPERIMENTS, "tunesmith")
 """The folder of the copies."""
@@ -79,24 +80,25 @@ class Run:
 class Tree:
     """A copy of the project for one training.
 
-    target: its stage. lock: the dvc.lock that each trial begins with. logs: the folder of the trials' output. devices:
-    the GPUs of the trials, as CUDA_VISIBLE_DEVICES lists them; None: all.
+    target: its stage. text: that of the project's params.yaml as the sweep began. lock: the dvc.lock that each
+    trial begins with. logs: the folder of the trials' output. devices: the GPUs of the trials, as CUDA_VISIBLE_DEVICES
+    lists them; None: all.
     """
 
     tree: Worktree
     target: str
     model: str
+    text: str
     lock: str
     logs: Path
     devices: str | None = None
 
     def start(self, name: str, values: Mapping[str, object]) -> Run:
         """Start a trial whose params are those of the project but for ``values``, by place in params.yaml."""
-        root, here = self.tree.root, self.tree.project
+        here = self.tree.project
         for name_of_folder in (self.model, f".{self.model}.partial"):  # of the trial before
             shutil.rmtree(here / layout.MODELS / name_of_folder, ignore_errors=True)
-        text = params_text.with_values((root / params.PATH).read_text(), values)
-        files.write_text(here / params.PATH, text)
+        files.write_text(here / params.PATH, params_text.with_values(self.text, values))
         files.write_text(here / finished_runs.DVC_LOCK, self.lock)
         self.logs.mkdir(parents=True, exist_ok=True)
         output = (self.logs / f"{name}.log").open("wb")
@@ -143,7 +145,8 @@ class Tree:
     def failure(self, name: str) -> str:
         """The reason of a trial that failed, from its output, which also has the fix."""
         path = self.logs / f"{name}.log"
-        *_, error = ("", *path.read_text(errors="replace").split("\nerror: ")[1:])
+        # A progress bar, which ends in a bracket, may stand before it on its line.
+        *_, error = ("", *re.split(r"[\n\]]error: ", path.read_text(errors="replace"))[1:])
         return re.split(r"\n +fix: |\nERROR: failed to reproduce", error)[0].strip() or f"see {path}"
 
     def _environment(self) -> dict[str, str]:
@@ -169,31 +172,29 @@ def prepare(root: Path, target: str) -> list[Stage]:
 
 
 @contextmanager
-def laid(root: Path, place: str, target: str, model: str, logs: Path, devices: str | None = None) -> Iterator[Tree]:
-    """Lay a copy named ``place``, with all that ``target`` reads, and remove it at the end. As of `prepare`.
+def laid(root: Path, place: str, plan: Plan, logs: Path, devices: str | None = None) -> Iterator[Tree]:
+    """Lay a copy named ``place``, with all that the plan's training reads, and remove it at the end. As of `prepare`.
 
     Raises LineageError where git or DVC refuse, and BusyError where a trial of a killed sweep still runs in it.
     """
     into = root.resolve() / TREES / place
     if into.exists():  # of a sweep that was killed
         top = git.root(root) or root
-        with files.only_writer(into / root.resolve().relative_to(top.resolve()) / layout.MODELS / model):
+        with files.only_writer(into / root.resolve().relative_to(top.resolve()) / layout.MODELS / plan.entry):
             pass
-        git.remove(root, into)
         shutil.rmtree(into, ignore_errors=True)
-    commit = git.head(root)
-    assert commit is not None
+    git.remove(root, into)  # git may know it still
     into.parent.mkdir(parents=True, exist_ok=True)
     known = dvc_project.stages(root)
-    needed = dvc_project.upstream(known, next(stage for stage in known if stage.target == target))
-    with worktree.checked_out(root.resolve(), commit, into=into, keep=False) as copy:
+    needed = dvc_project.upstream(known, next(stage for stage in known if stage.target == plan.target))
+    with worktree.checked_out(root.resolve(), plan.commit, into=into, keep=False) as copy:
         lock = _lock(root, known)
         files.write_text(copy.project / finished_runs.DVC_LOCK, lock)
         made = [stage.target for stage in needed[:-1] if stage.runs]
         _quietly([sys.executable, "-m", "dvc", "checkout", "--quiet", *made], copy)
         copy.bring(needed, known)
         copy.check_imports()
-        yield Tree(copy, target, model, lock, logs, devices)
+        yield Tree(copy, plan.target, plan.entry, plan.text, lock, logs, devices)
 
 
 def _lock(root: Path, known: list[Stage]) -> str:
