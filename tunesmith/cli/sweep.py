@@ -59,7 +59,7 @@ def run(
         console.width = WIDTH
     console.print(table(report))
     console.print(report["why"], soft_wrap=True)
-    console.print(f"{page}: no trial has met the test split", soft_wrap=True)
+    console.print(f"{page}: no trial was evaluated on the test split", soft_wrap=True)
     if report["chosen"] is None:
         return None
     if applies:
@@ -84,7 +84,7 @@ def _run(root: Path, planned: Plan, name: str, *, trials: int, parallel: int, se
         store.study(name), name, planned.space, lower_is_better=planned.lower_is_better, seed=seed, prune=prune
     )
     raw = params.read_unchecked(root / params.PATH)
-    print(f"{name}: {trials} trials of {planned.place}, {len(study.outcomes)} of them over", flush=True)
+    print(f"{name}: {trials} trials of {planned.place}, {len(study.outcomes)} of them already run", flush=True)
     tree.prepare(root, planned.target)
     rows = plan.check_rows(planned.dataset)
     with ExitStack() as stack:
@@ -123,7 +123,7 @@ def _run(root: Path, planned: Plan, name: str, *, trials: int, parallel: int, se
 def interruptible() -> Iterator[None]:
     """End the running trials, and exit, on Ctrl-C and where this process is asked to end.
 
-    Further requests change nothing: trials would be left behind that nobody ends.
+    Further signals are ignored: they would leave trials running.
     """
 
     def end(number: int, _: object) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from tunesmith.core.params import Sharding
 
 SHARDING_VARIABLE = "TUNESMITH_SHARDING"
-"""Whether the weights of a model are divided among processes: `Sharding`."""
+"""The variable that says whether a model's weights are sharded over the processes: a `Sharding`."""
 LINGERING = 10
-"""Seconds that a process lives on after an error, unless the first ends before."""
+"""Seconds that a process other than the first waits after an error before it exits; the launcher may end it sooner."""
 ERROR_VARIABLE = "TORCHELASTIC_ERROR_FILE"
-"""The file in which a process leaves its error for the one that started it."""
+"""The variable that names the file in which a process leaves its error for the one that started it."""
 
 
 def rank() -> int:
@@ -30,18 +30,18 @@ def count() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process writes what one process alone may write."""
+    """Whether this is the first process, which writes what only one process may write."""
     return rank() == 0
 
 
 def sharding() -> Sharding:
-    """How the weights are to be divided among the processes."""
+    """Whether the weights are to be sharded over the processes."""
     value = os.environ.get(SHARDING_VARIABLE, "auto")
     return "none" if value == "none" else "full" if value == "full" else "auto"
 
 
 def alone() -> dict[str, str]:
-    """The environment without the variables of processes that train together, which others may have set."""
+    """The environment of a process on its own: without the variables of processes that train together."""
     names = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
     return {name: value for name, value in os.environ.items() if name not in names}
 

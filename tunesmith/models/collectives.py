@@ -1,4 +1,4 @@
-"""What the processes of a training exchange: values of each, work that is divided among them, a sharded model."""
+"""What the processes of a training exchange: their values, work that is spread over them, a sharded model."""
 
 import atexit
 from collections.abc import Callable, Sequence
@@ -17,11 +17,11 @@ from tunesmith.core import processes
 T = TypeVar("T")
 R = TypeVar("R")
 PATIENCE = timedelta(hours=6)
-"""The longest wait for other processes: one may save a large model, or grade answers, while others wait."""
+"""Timeout of a wait for other processes: one may save a large model, or grade answers, while others wait."""
 
 
 def join(device: str) -> None:
-    """Meet the other processes, where there are any, each on a device of its own. device: "cpu" or "cuda"."""
+    """Join the process group, where there are several processes, each on its own device. device: "cpu" or "cuda"."""
     if processes.count() > 1:
         if not distributed.is_initialized():
             atexit.register(part)
@@ -29,7 +29,7 @@ def join(device: str) -> None:
 
 
 def part() -> None:
-    """Take leave of the other processes, at the end of this one."""
+    """Leave the process group, at the end of this process."""
     if distributed.is_initialized():
         distributed.destroy_process_group()
 
@@ -53,7 +53,7 @@ def of_first(value: T) -> T:
 
 
 def once(compute: Callable[[], T]) -> T:
-    """What the first process computes, in all of them: for what costs much, or is drawn."""
+    """What the first process computes, in all of them: for what is expensive, or random."""
     return of_first(compute() if processes.is_first() else cast("T", None))
 
 
@@ -63,7 +63,7 @@ def total(value: int) -> int:
 
 
 def wait() -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes have called this."""
     if processes.count() > 1:
         distributed.barrier()
 
@@ -71,7 +71,7 @@ def wait() -> None:
 def spread(model: torch.nn.Module, items: Sequence[T], compute: Callable[[list[T]], list[R]]) -> list[R]:
     """``compute`` of items, in their order, each computed by one of the processes, which all call this.
 
-    Those of a sharded model compute all together: each needs the others' part of every layer.
+    With a sharded model every process computes all items: each needs the others' shard of every layer.
     """
     number = processes.count()
     if number == 1 or is_sharded(model):
@@ -83,17 +83,17 @@ def spread(model: torch.nn.Module, items: Sequence[T], compute: Callable[[list[T
 
 
 def is_sharded(model: torch.nn.Module) -> bool:
-    """Whether each process has a part of the weights alone (FSDP2)."""
+    """Whether each process holds only a shard of the weights (FSDP2)."""
     return processes.count() > 1 and any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with the parts of all processes, which all call this."""
+    """A tensor put together from the shards of all processes, which all call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def reshard(model: torch.nn.Module) -> None:
-    """Leave each process its own part alone: after a pass, some layers stay whole, as plain tensors."""
+    """Leave each process its own shard alone: after a pass, some layers stay gathered, as plain tensors."""
     if processes.count() > 1:
         for module in model.modules():
             if isinstance(module, FSDPModule):
@@ -101,12 +101,12 @@ def reshard(model: torch.nn.Module) -> None:
 
 
 def is_part(tensor: Tensor) -> bool:
-    """Whether each process has a part of a tensor."""
+    """Whether a tensor is sharded over the processes."""
     return isinstance(tensor, DTensor)
 
 
 def own(tensor: Tensor) -> Tensor:
-    """The part of a tensor that this process has."""
+    """The shard of a tensor that this process holds."""
     detached = tensor.detach()
     return detached.to_local() if isinstance(detached, DTensor) else detached
 
@@ -129,5 +129,5 @@ def put(parameter: Tensor, values: Tensor | None) -> None:
 
 
 def without_gradients(model: torch.nn.Module) -> AbstractContextManager[None]:
-    """The context to compute in without gradients. Parts of weights are no tensors of inference mode."""
+    """A context without gradients. A sharded model's weights (DTensor) cannot be used in inference mode."""
     return torch.no_grad() if is_sharded(model) else torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Decide what several processes share of a model, and how they divide the examples of a step. Pure."""
+"""Decide whether a model is sharded over several processes, and how they divide the examples of a step. Pure."""
 
 from dataclasses import replace
 
@@ -15,8 +15,8 @@ def choose(shape: Shape, workload: Workload, budget: int, processes: int) -> Sha
     """ "none" where each of ``processes`` has room for the whole model in ``budget`` bytes, else "full".
 
     workload: what one process does in the lightest step that the params allow, with the smallest batch, and layers
-    recomputed if they may be. Without sharding nothing but gradients is exchanged, so it comes first wherever it fits;
-    that "full" fits is not said. Weights in 4 bits cannot be sharded as they are loaded.
+    recomputed if they may be. Without sharding only gradients are exchanged, so "none" is preferred wherever it fits;
+    "full" does not promise that it fits. Weights in 4 bits cannot be sharded as they are loaded.
     """
     if processes == 1 or workload.weights == "qlora" or fit.fits(shape, across(workload, processes, "none"), budget):
         return "none"
@@ -24,7 +24,7 @@ def choose(shape: Shape, workload: Workload, budget: int, processes: int) -> Sha
 
 
 def across(workload: Workload, processes: int, sharding: Sharding) -> Workload:
-    """``workload`` as one of ``processes`` that each do as much."""
+    """``workload`` as each of ``processes`` has it, with a batch of the same size."""
     return replace(workload, processes=processes, sharding=sharding if processes > 1 else "none")
 
 
@@ -49,7 +49,7 @@ def divide(examples: int, processes: int, *, most: int | None = None, least: int
 
 
 def least_processes(shape: Shape, workload: Workload, budget: int) -> int | None:
-    """The fewest processes, a power of two, each of which has room for its share of ``workload``; None for too many."""
+    """The fewest processes, a power of two, each of which has room for its shard of the model; None for too many."""
     if workload.weights == "qlora":
         return None
     processes = 2

@@ -1,7 +1,7 @@
-"""What a process holds of a training that several share, in bytes. Pure arithmetic.
+"""What one of several processes of a training holds, in bytes. Pure arithmetic.
 
 Under DDP (`sharding: none`) each process holds everything, and gradients are averaged in buckets beside them. Under
-FSDP2 (`full`, torch's `fully_shard` on every decoder layer and on the rest) it holds its share of each tensor, along
+FSDP2 (`full`, torch's `fully_shard` on every decoder layer and on the rest) it holds its shard of each tensor, along
 the first dimension, and all of a layer only while that layer computes.
 """
 
@@ -13,8 +13,8 @@ from tunesmith.planning.optimizers import Tensor
 from tunesmith.planning.workload import Workload
 
 GATHERED_LAYERS = 2
-"""Copies of a layer's parameters that exist at once: those that compute, and a gathered buffer: in a forward pass the
-one that they were copied from, in a backward pass that of the next layer (`wait_for_unshard` of torch 2.13's
+"""Copies of a layer's parameters that exist at once: those that compute, and a gathered buffer (in a forward pass the
+one that they were copied from, in a backward pass that of the next layer: `wait_for_unshard` of torch 2.13's
 `FSDPParamGroup`)."""
 NCCL = 688 * 2**20
 """What a communicator of NCCL takes of each GPU, outside of torch: 688 MB among four A100 with NVLink
@@ -42,7 +42,7 @@ def share(count: int, workload: Workload) -> int:
 
 
 def gathered(shape: Shape, workload: Workload, trained: int) -> int:
-    """Bytes of the parameters that are gathered while layers compute, in the dtype of products; 0 without sharding.
+    """Bytes of the parameters that are gathered while layers compute, in the dtype of computation; 0 without sharding.
 
     The embedding and the output head stay gathered from a forward pass to the end of its backward pass. trained: the
     number of trained parameters, which are an adapter's in the layers.
@@ -53,8 +53,8 @@ def gathered(shape: Shape, workload: Workload, trained: int) -> int:
 
 
 def ends(shape: Shape, workload: Workload) -> int:
-    """Bytes of the embedding and the output head as they are gathered. They are twice there before the first layer
-    computes: the gathered buffer is kept until the next one is copied.
+    """Bytes of the embedding and the output head as they are gathered. They exist twice before the first
+    layer computes: the gathered buffer is kept until the next one is copied.
     """
     return (shape.embedding + shape.head) * workload.machine.compute_bytes
 
@@ -71,12 +71,12 @@ def layer(shape: Shape, workload: Workload, trained: int) -> int:
 
 
 def buckets(workload: Workload, trained: int) -> int:
-    """Bytes of the buckets in which DDP averages gradients, which are kept."""
+    """Bytes of the buckets in which DDP averages gradients; they are kept throughout the training."""
     return trained * workload.trained_bytes if workload.processes > 1 and workload.sharding == "none" else 0
 
 
 def reduced(shape: Shape, workload: Workload, trained: int) -> int:
-    """Bytes of a layer's gradients while they are reduced: whole, in the dtype of products, and as they are sent."""
+    """Bytes of a layer's gradients while they are reduced: whole, in the dtype of computation, and as they are sent."""
     if workload.sharding == "none":
         return 0
     outside = shape.embedding + shape.head if workload.weights == "full" else 0
@@ -84,7 +84,7 @@ def reduced(shape: Shape, workload: Workload, trained: int) -> int:
 
 
 def reduced_ends(shape: Shape, workload: Workload) -> int:
-    """The same of the embedding and the output head, where they train, at the end of a backward pass."""
+    """The same for the embedding and the output head, where they are trained, at the end of a backward pass."""
     if workload.sharding == "none" or workload.weights != "full":
         return 0
     return (shape.embedding + shape.head) * (workload.machine.compute_bytes + workload.trained_bytes)

@@ -1,4 +1,4 @@
-"""The plan of a sweep: what it varies, by what it compares, and that every value is one that params.yaml may hold."""
+"""The plan of a sweep: what it varies and compares by, and the check that params.yaml may hold every value."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -150,7 +150,7 @@ def _commit(root: Path) -> str:
         raise LineageError(f"{root}: no commit to base experiments on", fix="`git add` and `git commit` the project")
     if not git.clean(root):
         raise LineageError(
-            "there are changes beside those of params.yaml and dvc.lock that are not committed: no trial would be "
+            "files other than params.yaml and dvc.lock have changes that are not committed, so no trial would be "
             "reproducible",
             fix="commit them, or `git stash` them; `git status` lists them",
         )

@@ -15,7 +15,7 @@ from tunesmith.core.errors import ParamsError
 
 HOW = "write NAME=A,B,C for a choice, or NAME=LOW:HIGH or NAME=LOW:HIGH:log for a range"
 DIGITS = 3
-"""Digits that a value from a range of fractions has."""
+"""Significant digits of a value from a range of fractions."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Range:
     low: float
     high: float
     logarithmic: bool = False
-    """Whether ratios, not differences, are equally likely."""
+    """Whether values are uniform in their logarithm."""
 
     @property
     def whole(self) -> bool:
@@ -62,7 +62,7 @@ class Range:
         return self.high - self.low + 1 if self.whole else math.inf
 
     def rounded(self, value: float) -> float:
-        """A value with as many digits as anybody reads, within the range."""
+        """A value rounded to DIGITS significant digits, within the range."""
         return value if self.whole else min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
 
 
@@ -103,7 +103,7 @@ def _range(text: str, param: str, parts: list[str]) -> Range:
     ends = [_value(yaml.safe_load(part)) if part.strip() else None for part in parts[:2]]
     low, high = (end if isinstance(end, int | float) and not isinstance(end, bool) else math.nan for end in ends)
     if not (math.isfinite(low) and math.isfinite(high)):
-        raise _refused(text, "an end of the range is no number")
+        raise _refused(text, "an end of the range is not a number")
     if len(parts) > 3 or (len(parts) == 3 and parts[2].strip() != "log"):
         raise _refused(text, f"a range has two ends and may have 'log', not {':'.join(parts[2:])!r}")
     if low >= high:
@@ -115,7 +115,7 @@ def _range(text: str, param: str, parts: list[str]) -> Range:
 
 
 def _value(value: object) -> object:
-    """A value as YAML 1.2 reads it: PyYAML takes 1e-4 for a text."""
+    """A value as YAML 1.2 reads it: PyYAML reads 1e-4 as a string."""
     if isinstance(value, str):
         try:
             return float(value)

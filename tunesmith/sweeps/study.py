@@ -1,7 +1,8 @@
 """The study of a sweep: Optuna proposes values, learns what came of them, and says which trials to stop.
 
 It is kept in a file of Optuna's, so that a sweep that was interrupted goes on. A trial's sampler is seeded by the seed
-of the sweep and the trial's number: one by one, the same results lead to the same proposals, interrupted or not.
+of the sweep plus the number of proposals so far: with one trial at a time, the same results lead to the same proposals,
+interrupted or not.
 """
 
 import itertools
@@ -25,9 +26,9 @@ from tunesmith.sweeps import space
 from tunesmith.sweeps.space import Choices, Dimension, Range
 
 FIRST = 4
-"""Finished trials before one may be stopped, and proposals at random before the sampler learns from results."""
+"""The finished trials before one may be stopped, and the random proposals before the sampler learns from results."""
 UNSTOPPED = 1
-"""Measurements of a trial that never stop it: the first, which says least."""
+"""The number of first measurements by which no trial is stopped, since they say least."""
 REPEATED = 100
 """Proposals in a row that were tried before, after which the space counts as searched."""
 NAME, VALUES, OUTCOME, REPEAT, AGAIN = "name", "values", "outcome", "repeat", "again"
@@ -79,7 +80,7 @@ class Study:
     def begin(self, trials: int, present: Mapping[str, object]) -> None:
         """Go on up to this many trials. present: values of params.yaml, tried first where they are in the space.
 
-        Trials that were running when an earlier process ended begin again; so do those that failed where none did more.
+        Trials that were running when an earlier process ended begin again; so do those that failed, if all did.
         """
         self.study.set_user_attr("trials", trials)
         old = self.study.get_trials(deepcopy=False)
@@ -171,7 +172,7 @@ class Study:
 
 
 def _cut(path: Path) -> None:
-    """Cut the last line of Optuna's record where it was not written whole: what is appended would spoil it for good."""
+    """Remove an incomplete last line of Optuna's record: what is appended to it would damage the record for good."""
     text = path.read_bytes() if path.exists() else b""
     if text and not text.endswith(b"\n"):
         os.truncate(path, text.rfind(b"\n") + 1)

@@ -13,9 +13,9 @@ from tunesmith.sweeps.plan import Plan
 from tunesmith.sweeps.study import Proposal, Study
 
 POLL_SECONDS = 0.5
-"""Time between two looks at the journals of running trials."""
+"""Seconds between two polls of the journals of running trials."""
 HOPELESS = 3
-"""Trials that may fail before one is finished; then the sweep ends."""
+"""The number of trials after which a sweep ends if all of them failed."""
 
 
 class Running(Protocol):
@@ -37,8 +37,8 @@ class Runner(Protocol):
 
 @dataclass
 class Followed:
-    """A running trial. events: of its journal, which a failed one takes with it. reported: the number of measurements
-    that the study knows.
+    """A running trial. events: those of its journal, which a failed training removes. reported: the number of
+    measurements that the study knows.
     """
 
     proposal: Proposal
@@ -51,7 +51,7 @@ class Followed:
 
 @dataclass
 class Sweep:
-    """A sweep. trials: how many there are to be. check: raises ParamsError for values that params.yaml cannot hold."""
+    """A sweep. trials: how many to run in all. check: raises ParamsError for values that params.yaml cannot hold."""
 
     plan: Plan
     study: Study
@@ -112,7 +112,7 @@ class Sweep:
         self.following.append(Followed(proposal, runner.start(proposal.name, placed), runner, began))
 
     def _look(self, followed: Followed) -> None:
-        """Report new measurements of a trial, and settle it where it is over or to be stopped."""
+        """Report new measurements of a trial, and record its outcome if it has ended or is to be stopped."""
         status = followed.run.status  # before its events, so that the last are all there
         followed.events = events = followed.run.events() or followed.events
         new = measures.measured(events, self.plan.by)[followed.reported :]
@@ -172,7 +172,7 @@ class Sweep:
         if len(past) >= HOPELESS and all(trial["state"] == "failed" for trial in past):
             raise TrainingError(
                 f"all of {len(past)} trials failed, the last: {past[-1]['reason']}",
-                fix=f"correct it; the output of each is in {self.study.name}'s folder in build/sweeps",
+                fix=f"correct the cause; the output of each is in {self.study.name}'s folder in build/sweeps",
             )
 
 

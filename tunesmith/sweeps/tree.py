@@ -32,15 +32,15 @@ TREES = Path(*layout.EXPERIMENTS, "tunesmith")
 METRIC = layout.REPORTS / "trial" / "validation.json"
 """What a trial measured, for `dvc exp show`."""
 SCORES = layout.REPORTS / "metrics.json"
-"""The scores of another model, which `dvc exp show` would show beside a trial's validation result."""
+"""The project's scores of other models, which `dvc exp show` would show beside a trial's validation result."""
 NOTHING, NO_FILES = b"{}", b"[]"
 """The content of that file in a trial, and a folder without files as DVC's cache has it."""
 NEVER = "none yet"
-"""The command of a stage that made nothing."""
+"""The command that dvc.lock records for a stage that made nothing."""
 UNCHANGED = "fingerprint"
 """A stage whose outputs are the same in every trial."""
 GRACE = {signal.SIGINT: 30.0, signal.SIGTERM: 10.0, signal.SIGKILL: 10.0}
-"""The seconds that a trial has to end after each signal: what Ctrl-C sends first, by which stages end cleanly."""
+"""The seconds that a trial has to end after each signal: first that of Ctrl-C, by which stages end cleanly."""
 
 
 @dataclass
@@ -150,7 +150,7 @@ class Tree:
         return re.split(r"\n +fix: |\nERROR: failed to reproduce", error)[0].strip() or f"see {path}"
 
     def _environment(self) -> dict[str, str]:
-        """This process's variables, with this `python`; unlike where `reproduce` runs, tracker and restored runs."""
+        """This process's variables, with this `python`. Unlike `reproduce`, trials have a tracker and restore runs."""
         own = {name: value for name, value in self.tree.environment().items() if name != layout.RERUN_VARIABLE}
         own["MLFLOW_TRACKING_URI"] = os.environ.get("MLFLOW_TRACKING_URI", "")
         return own | ({} if self.devices is None else {"CUDA_VISIBLE_DEVICES": self.devices})
@@ -173,7 +173,7 @@ def prepare(root: Path, target: str) -> list[Stage]:
 
 @contextmanager
 def laid(root: Path, place: str, plan: Plan, logs: Path, devices: str | None = None) -> Iterator[Tree]:
-    """Lay a copy named ``place``, with all that the plan's training reads, and remove it at the end. As of `prepare`.
+    """Make a copy named ``place``, with all that `prepare` brought up to date, and remove it at the end.
 
     Raises LineageError where git or DVC refuse, and BusyError where a trial of a killed sweep still runs in it.
     """
@@ -200,8 +200,8 @@ def laid(root: Path, place: str, plan: Plan, logs: Path, devices: str | None = N
 def _lock(root: Path, known: list[Stage]) -> str:
     """The project's dvc.lock without scores, and with nothing as the outputs of stages that never ran.
 
-    `dvc exp apply` fails where the lock lacks an output of dvc.yaml. Stages that are filled in are due in any case, as
-    their commands are others.
+    `dvc exp apply` fails where the lock lacks an output of dvc.yaml. `dvc repro` runs the filled-in stages all the
+    same, since their commands differ.
     """
     document = yaml.safe_load((root / finished_runs.DVC_LOCK).read_text())
     nothing = {"hash": "md5", "md5": dvc_project.add(root, NOTHING), "size": len(NOTHING)}

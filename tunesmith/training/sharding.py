@@ -1,10 +1,10 @@
-"""Weights that the processes of a training divide among them (FSDP2): when, what that rules out, and checkpoints.
+"""Sharding of weights over the processes of a training (FSDP2): when, what it rules out, and its checkpoints.
 
-transformers shards a model as it loads it (`DistributedConfig`): a process reads its own part of each tensor alone, and
-puts a layer together, by what the others send, while it computes it. An adapter stays whole in each process.
+transformers shards a model as it loads it (`DistributedConfig`): a process reads only its own shard of each tensor,
+and gathers a layer from the others while it computes it. An adapter is whole in each process.
 
-transformers saves such a model, but not its optimizer's state, and does not resume from it. So checkpoints of weights
-that are trained in parts are made here: whole in the file, so that another number of processes can go on.
+transformers saves such a model, but not its optimizer's state, and does not resume from it. So checkpoints of sharded
+weights that are trained are made here: whole in the file, so that another number of processes can resume.
 """
 
 from dataclasses import replace
@@ -37,11 +37,11 @@ from tunesmith.training.spec import LargestStep
 
 WEIGHTS, OPTIMIZER, SCHEDULER = "trained.safetensors", "whole_optimizer.pt", "scheduler.pt"
 WRITTEN_BY_TRANSFORMERS = ("model*.safetensors", "model.safetensors.index.json", "optimizer.pt")
-"""Its files in a checkpoint that have whole weights once more, or a single process's part of a state."""
+"""Files of transformers in a checkpoint that repeat the whole weights, or hold one process's shard of a state."""
 
 
 def choose(objective: Objective, entry: Entry, base: Path, profile: Profile) -> Profile:
-    """``profile``, sharded where `runtime.sharding` says so, or where it is auto and nothing else fits.
+    """``profile``, sharded where `runtime.sharding` says so, or where it is auto and the weights do not fit otherwise.
 
     base: the folder of the base's weights. Raises ParamsError for a training that cannot be sharded.
     """
@@ -60,9 +60,9 @@ def choose(objective: Objective, entry: Entry, base: Path, profile: Profile) -> 
 
 
 def _hindrance(entry: Entry) -> tuple[str, str] | None:
-    """Why a training cannot be sharded, and what could; None where it can."""
+    """Why a training cannot be sharded, and the fix; None where it can."""
     if entry.weights == "qlora":
-        return "weights in 4 bits cannot be divided", "set weights to lora"
+        return "weights in 4 bits cannot be sharded", "set weights to lora"
     if entry.weights == "full":
         if entry.optimizer != "adamw":
             return f"optimizer: {entry.optimizer} needs whole weights", "set optimizer to adamw"
@@ -93,7 +93,7 @@ def _fits(objective: Objective, entry: Entry, base: Path, profile: Profile) -> b
 
 
 def is_divided(model: torch.nn.Module) -> bool:
-    """Whether processes divide weights that are trained."""
+    """Whether weights that are trained are sharded."""
     return any(map(collectives.is_part, weights.trained(model).values()))
 
 
@@ -118,7 +118,7 @@ def keep_transformers_from_loading(trainer: Trainer) -> None:
 
 
 def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
-    """Take up the weights and states of a checkpoint that `save_checkpoint` finished."""
+    """Load the weights and states of a checkpoint that `save_checkpoint` wrote."""
     values = load_file(folder / WEIGHTS) if processes.is_first() else {}
     for name, parameter in weights.trained(model).items():
         collectives.put(parameter, values.get(name))

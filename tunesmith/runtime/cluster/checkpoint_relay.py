@@ -1,7 +1,7 @@
 """Bring the checkpoints of a training to the store as they appear, so that any node can go on from the newest.
 
-A checkpoint appears whole (`core.checkpoints`), and so does its copy: home hears of it when all of its files are in the
-store. A reader checks the digest of each file, and the training verifies the checkpoint's own manifest once more.
+A checkpoint appears complete (`core.checkpoints`), and so does its copy: home hears of it when all of its files are in
+the store. A reader checks the digest of each file, and the training verifies the checkpoint's own manifest once more.
 """
 
 import shutil
@@ -47,11 +47,11 @@ class CheckpointRelay:
         return events
 
     def kept(self) -> bool:
-        """Whether the training left a checkpoint, as one does not that cannot be gone on with."""
+        """Whether the training left a checkpoint; one that cannot be resumed leaves none."""
         return _newest(self.workspace, str(self.job.model)) is not None
 
     def close(self) -> None:
-        """Stop watching. A transfer that runs is not waited for."""
+        """Stop watching. A transfer in flight is not waited for."""
         self._over.set()
 
     def _watch(self) -> None:
@@ -63,7 +63,7 @@ class CheckpointRelay:
                 with suppress(FileNotFoundError):  # a newer one has taken its place
                     self._send(newest)
             except (TunesmithError, OSError) as error:
-                self._events.append(Note(f"note: a checkpoint is on its node alone, since {error}"))
+                self._events.append(Note(f"note: a checkpoint was not copied to the store: {error}"))
             self._sent = newest
 
     def _send(self, newest: Path) -> None:

@@ -23,12 +23,12 @@ TOKEN = "RAY_AUTH_TOKEN"
 CONNECT_SECONDS = 10.0
 """Timeout for a first connection to the cluster."""
 PROBE_SECONDS = 60.0
-"""Timeout for what nodes say of themselves."""
+"""Timeout for the nodes' reports."""
 STARTING = "docs/cluster.md shows how to start one"
 
 
 class Capacity(TypedDict):
-    """What a node has, used or not."""
+    """The CPUs and GPUs of a node, in use or not."""
 
     name: str
     cpus: float
@@ -37,7 +37,7 @@ class Capacity(TypedDict):
 
 @contextmanager
 def joined(runtime: Runtime, parcel: Path | None) -> Iterator[None]:
-    """Be connected to the cluster while the block runs; when it ends, so does all that was started.
+    """Stay connected to the cluster while the block runs; when it ends, so does all that it started there.
 
     parcel: an archive that becomes the working folder of the job's processes. Raises ClusterError where no cluster
     answers, or another version of Ray or Python.
@@ -87,7 +87,7 @@ def explain(error: Exception, address: str) -> ClusterError:
         has = "set here: is it the cluster's?" if os.environ.get(TOKEN) else "not set here"
         return ClusterError(
             f"something listens at {address}, and does not let this machine in: {text}",
-            fix=f"Ray says nothing here of a token that it wants: {TOKEN} is {has}",
+            fix=f"Ray does not say whether it wants a token: {TOKEN} is {has}",
         )
     if any(word in lower for word in ("unauthenticated", "authentication", "auth token", "unauthorized")):
         has = "is set here, and is not the cluster's" if os.environ.get(TOKEN) else "is not set here"

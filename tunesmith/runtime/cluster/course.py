@@ -40,7 +40,7 @@ class Course:
         return Saved(f"checkpoints/{self.staging.run}")
 
     def take(self, events: list[Event]) -> None:
-        """Take what the nodes have told."""
+        """Handle the events that the nodes reported, in order."""
         for event in events:
             match event:
                 case Output():
@@ -69,7 +69,7 @@ class Course:
         self._context.close()
 
     def forget(self) -> None:
-        """Forget the checkpoint, since the model is done."""
+        """Remove the record of the checkpoint, since the model is done."""
         if self.record is not None:
             self.record.unlink(missing_ok=True)
 

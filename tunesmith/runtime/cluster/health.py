@@ -1,4 +1,4 @@
-"""Whether a cluster answers and could run the stages of a project, for `tunesmith doctor`."""
+"""Check that a cluster answers and could run the stages of a project, for `tunesmith doctor`."""
 
 import tempfile
 from pathlib import Path
@@ -12,7 +12,7 @@ from tunesmith.runtime.settings import Runtime
 
 
 def describe(runtime: Runtime, root: Path) -> str:
-    """Say what a cluster has, and the store that it shares with this machine.
+    """Describe the nodes of a cluster, and the store that it shares with this machine.
 
     Raises ClusterError where it does not answer, is too small or has other versions, or where there is no store.
     """
@@ -25,4 +25,4 @@ def describe(runtime: Runtime, root: Path) -> str:
             nodes = connection.check(runtime, runtime.workers)
             has = ray.cluster_resources()
     sizes = f"{has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
-    return f"{runtime.address} answers: {nodes} nodes, {sizes}, Ray {ray.__version__}; inputs go by {address.url}"
+    return f"{runtime.address} answers: {nodes} nodes, {sizes}, Ray {ray.__version__}; inputs go through {address.url}"

@@ -1,7 +1,7 @@
 """Run a stage of `dvc repro` as a job of a Ray cluster.
 
-What travels is the stage's code and effective params (`parcel`), and its inputs by digest, which the store is given
-where it has them not. The job is this process's own: Ray ends it when this process ends, however that happens.
+What travels is the stage's code and effective params (`parcel`), and its inputs by digest, which are put into
+the store where it lacks them. Ray ends the job when this process ends, however that happens.
 """
 
 import signal
@@ -30,13 +30,13 @@ from tunesmith.runtime.settings import Runtime
 from tunesmith.runtime.staging import STAGING, Staging
 
 POLL_SECONDS = 0.5
-"""Time between two looks at the desk."""
+"""Seconds between two polls of the desk."""
 SLACK_SECONDS = 5.0
-"""Time beyond its grace period for a stage that was interrupted to be told so, and to be heard of."""
+"""Seconds beyond its grace period in which an interrupted stage gets the interrupt, and its end is reported."""
 DESK_SECONDS = 120.0
 """Timeout for an answer of the desk."""
 REASON = 1500
-"""Characters of Ray's reason for the end of a job that are shown: the last."""
+"""The most characters shown of Ray's reason for the end of a job: its last."""
 
 
 def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
@@ -87,7 +87,7 @@ def _on_cluster(
 
 
 def _follow(job: Job, parts: list[Job], course: Course) -> list[Done]:
-    """Start a job on the cluster and take what it tells until it ends; return what its parts did.
+    """Start a job on the cluster and handle its events until it ends; return what its parts did.
 
     Raises ClusterError where it died, and KeyboardInterrupt where it was interrupted and did not end by itself.
     """

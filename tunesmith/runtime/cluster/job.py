@@ -1,4 +1,4 @@
-"""What home and the nodes tell each other, as plain data: a job, and the events of its course."""
+"""What home and the nodes send each other, as plain data: a job, and the events of its course."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,21 +16,21 @@ class Job:
     target: str
     """The name of the stage for `dvc repro`."""
     module: str
-    """Its module, such as stages.train_sft."""
+    """The stage's module, such as stages.train_sft."""
     arguments: tuple[str, ...]
     run: str
     """A UUID of this run, which names its folders on the nodes and in the store."""
     store: Address
     inputs: Tree
-    """The files that it reads, and its earlier outputs that it updates in place."""
+    """The files that the stage reads, and its earlier outputs that it updates in place."""
     outs: tuple[str, ...]
-    """Files and folders that it writes."""
+    """Files and folders that the stage writes."""
     model: str | None
-    """The model that it trains."""
+    """The model that the stage trains; None for any other stage."""
     code: tuple[str, ...]
-    """The files of the parcel that go into its workspace."""
+    """The files of the parcel that go into the stage's workspace."""
     variables: Mapping[str, str]
-    """Variables of its process, for every attempt."""
+    """Environment variables of the stage's process, in every attempt."""
     cpus: int
     """CPUs of a worker."""
     gpus: float
@@ -88,7 +88,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Bytes of inputs that a node took from the store, since its cache had them not."""
+    """Bytes of inputs that a node took from the store, since its cache lacked them."""
 
     size: int
 
@@ -104,7 +104,7 @@ class Note:
 class Done:
     """A stage has ended. status: its exit status. outs: its outputs, all of which are in the store.
 
-    sent: the bytes of them that the store had not. last_words: the end of what a rank wrote whose output is not shown.
+    sent: the bytes of them that the store lacked. last_words: the end of what a rank wrote whose output is not shown.
     """
 
     status: int
@@ -118,7 +118,7 @@ Event = Attempt | Output | Lines | Fetched | Note | Saved | Done
 
 
 class Desk:
-    """A mailbox on the cluster: workers leave events, home takes them, and home leaves word that they are to stop.
+    """A mailbox on the cluster: workers leave events, home takes them, and asks the workers through it to stop.
 
     An actor; it ends with home's connection, and with it all that runs for the job.
     """
@@ -145,5 +145,5 @@ class Desk:
         return self._saved
 
     def stop(self) -> None:
-        """Have the stage interrupted, as by Ctrl-C."""
+        """Ask for the stage to be interrupted, as by Ctrl-C."""
         self._stop = True

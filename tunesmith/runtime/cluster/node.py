@@ -28,15 +28,15 @@ from tunesmith.runtime.cluster.job import Attempt, Done, Event, Fetched, Job, Li
 from tunesmith.runtime.cluster.node_cache import NodeCache
 
 POLL_SECONDS = 0.5
-"""Time between two reports."""
+"""Seconds between two reports."""
 SETTLE_SECONDS = 15.0
-"""Seconds that a rank which failed waits before it says so, where there are others: one of them may have been killed,
-which fails all of them, and then Ray ends this process and starts the group again.
+"""Seconds that a failed rank waits before it reports its error, where there are others: one of them may have been
+killed, which fails all of them, and then Ray ends this process and starts the group again.
 """
 LAST_WORDS = 4000
 """Bytes of a rank's output that are kept where it is not shown."""
 GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Variables of a group of ranks. Those of the workers that start the stage are not the stage's."""
+"""Variables of a process group, which the stage does not inherit from the worker that starts it."""
 TIED = Path(__file__).with_name("tied.py")
 PARCEL = fingerprint.PACKAGE.parent
 """The folder that Ray unpacked the parcel into, from which this module was imported."""
@@ -56,7 +56,7 @@ class StageKilledError(Exception):
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of this process in its group. variables: what says so to the stage, as torchrun does."""
+    """The place of this process in its group. variables: those that tell the stage, as torchrun sets them."""
 
     number: int
     of: int

@@ -31,7 +31,7 @@ class NodeCache:
     def fetch(self, store: Store, tree: Tree) -> int:
         """Take what is missing from the store; return the bytes that were taken.
 
-        Raises ClusterError for what the store has not, or has damaged.
+        Raises ClusterError for a file that is missing or damaged in the store.
         """
         with only_one(self.place / ".lock"):
             missing = sorted({digest for digest in tree.values() if not self._has(digest)})
@@ -81,7 +81,7 @@ class NodeCache:
 def workspace(place: Path, name: str) -> Iterator[Path]:
     """A folder for one attempt, shared by the ranks of this node, and removed when the last of them leaves it.
 
-    Those that killed processes left are removed first.
+    Folders that killed processes left behind are removed first.
     """
     parent = place / "work"
     parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _remove_unless_used(path: Path) -> None:
 
 @contextmanager
 def only_one(path: Path) -> Iterator[None]:
-    """Hold a lock of this machine, and wait for it."""
+    """Hold the lock in the file ``path``, among processes of this machine; wait for it first."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

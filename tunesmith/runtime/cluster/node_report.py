@@ -1,4 +1,4 @@
-"""What a machine says of itself, at home and on each node."""
+"""The report of a machine on its Python, libraries and image, at home and on each node."""
 
 import os
 import platform
@@ -10,20 +10,20 @@ from tunesmith.core import layout
 
 
 class Report(TypedDict):
-    """What a machine says of itself."""
+    """The versions that a machine runs."""
 
     name: str
-    """Its address."""
+    """The address or name of the machine."""
     python: str
     """The version of Python, such as 3.11."""
     ray: str | None
     tunesmith: str | None
     image: str | None
-    """The digest of the image that it runs in, by the variable `layout.IMAGE_DIGEST_VARIABLE`."""
+    """The digest of the image that the machine runs in, by the variable `layout.IMAGE_DIGEST_VARIABLE`."""
 
 
 def report() -> Report:
-    """What this machine says of itself."""
+    """The report of this machine."""
     return {
         "name": platform.node(),
         "python": python(),

@@ -33,7 +33,7 @@ class Travelled:
     inputs: Tree = field(default_factory=dict)
 
     def line(self) -> str:
-        """One line about it, for the user."""
+        """The closing line of a stage, for the user."""
         again = "" if not self.restarts else " once" if self.restarts == 1 else f" {self.restarts} times"
         workers = f"{_count(self.workers, 'worker')} on a cluster of {self.nodes}"
         workers += f", started again{again}" if again else ""

@@ -1,6 +1,6 @@
-"""What travels for a stage by itself: the code that its fingerprint names, its effective params, facts of its lineage.
+"""The archive that travels for a stage: the code that its fingerprint names, its effective params, its lineage's facts.
 
-Everything else a stage reads is data, which goes by digest. The parcel becomes the working folder of the job's
+Everything else a stage reads is data, which travels by digest. The parcel becomes the working folder of the job's
 processes, by Ray's own means: Ray names it by its content, and a node that has it does not take it again.
 """
 

@@ -16,7 +16,7 @@ from tunesmith.runtime.settings import Runtime
 
 EVALUATE, PREPARE = "stages.evaluate", "stages.prepare_data"
 PASSED = ("TERM", "COLUMNS")
-"""Variables that a stage gets from the caller, where they are set."""
+"""Variables that a stage inherits from home, where they are set."""
 
 
 def model(stage: Stage) -> str | None:

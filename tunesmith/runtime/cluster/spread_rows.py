@@ -1,7 +1,7 @@
 """Run a stage whose rows are checked in blocks, and have the cluster check them: python -m … stages.prepare_data NAME.
 
-The stage runs here as it is; only `data.parallel` hands its blocks to actors of the cluster, which hold the checker and
-return their blocks in order. So the stage writes the same bytes as anywhere.
+The stage runs here as it is; only `data.parallel` hands its blocks to actors of the cluster, which hold the checker;
+results come back in the order of the blocks. So the stage writes the same bytes as anywhere.
 """
 
 import collections

@@ -18,7 +18,7 @@ from tunesmith.runtime.cluster.job import Attempt, Job, Saved
 
 
 def fit(job: Job, desk: Any) -> str:
-    """Run a training to its end, and return what ended it; "" where home has heard of it by `Done`.
+    """Run a training to its end, and return the error that ended it; "" where `Done` has reported it.
 
     desk: the actor that is home's mailbox.
     """

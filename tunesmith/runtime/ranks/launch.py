@@ -1,7 +1,7 @@
 """Start the processes of a training, and end them together.
 
 torchrun's own launcher starts them, ends all when one ends badly, and passes signals on. What the first process prints
-is seen; what others print is kept aside, and shown where one of them fails without an error of its own.
+is shown; what others print is kept aside, and shown only where one of them fails without an error of its own.
 """
 
 import logging
@@ -25,13 +25,13 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 RANK_MODULE = "tunesmith.runtime.ranks.rank"
 """The module that each process runs, with the stage's module and arguments."""
 SHOWN = 30
-"""Lines of a failed process that are shown where it left no error."""
+"""The number of last lines shown of a failed process that left no error."""
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM, 128 + signal.SIGHUP)
 """Exit statuses of a process that somebody stopped."""
 GRACE = 10
-"""Seconds that processes have to end by themselves once somebody stops them."""
+"""Seconds that processes have to end by themselves once they are asked to stop."""
 LOOPBACK = {"MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-"""Processes of one machine talk to each other by the loopback device alone, where the user does not say otherwise."""
+"""Variables by which processes of one machine use the loopback device alone, unless the user has set them."""
 
 
 def main(module: str, arguments: list[str]) -> int:
@@ -73,7 +73,7 @@ def _entry(stage: str, arguments: list[str]) -> dict[str, Any]:
 
 
 def count(processes: str, step: int | None = None, least: int = 1) -> int:
-    """The number of processes; for auto as many as GPUs, or as can divide a step.
+    """The number of processes; for auto one per GPU, or the most below that by which a step can be divided.
 
     step: the examples of a step, None where that is not known yet. least: the fewest for one process. Raises
     ParamsError for more than there are GPUs.
@@ -104,7 +104,7 @@ def divides(number: int, step: int, least: int) -> bool:
 
 
 def become(module: str, arguments: list[str], *, apart: bool) -> NoReturn:
-    """Become the stage, as a single process, which sees the first GPU alone. apart: or all, for an engine beside it."""
+    """Become the stage, as a single process, which sees the first GPU alone. apart: it sees all, for vLLM."""
     visible = os.environ.get(VISIBLE)
     if not apart:
         os.environ[VISIBLE] = "0" if visible is None else visible.split(",")[0]
@@ -145,9 +145,9 @@ def launch(number: int, module: str, arguments: list[str]) -> int:
 def explain(error: "ChildFailedError", number: int, logs: Path) -> int:
     """Print the one error of a training whose processes ended, and return its exit status.
 
-    The launcher ends the others by SIGTERM, whatever they were about to say. Of what ended by itself, an error written
-    for the user explains more than a signal, and a signal more than a traceback, which processes have because another
-    ended. logs: the folder of what all but the first process printed.
+    The launcher ends the other processes by SIGTERM, before they report an error. Among those that ended by themselves,
+    an error written for the user explains more than a signal, and a signal more than a traceback, which a process may
+    leave only because another ended. logs: the folder of what all but the first process printed.
     """
     failures = sorted(error.failures.values(), key=lambda each: each.local_rank)
     by_itself = [each for each in failures if each.exitcode != -signal.SIGTERM]

@@ -1,4 +1,4 @@
-"""One of the processes of `tunesmith.runtime.ranks`: ends with the one that started it, and is a stage otherwise."""
+"""One of the processes of `tunesmith.runtime.ranks`: it runs a stage, and ends with its parent."""
 
 import os
 import runpy
