@@ -25,13 +25,13 @@ REFUSED = [
     ("lora.rank=8", "a single value"),
     ("lora.rank=8,8", "stated twice"),
     ("lora.rank=[8", "not YAML"),
-    ("learning_rate=a:b", "no number"),
-    ("learning_rate=1:", "no number"),
+    ("learning_rate=a:b", "not a number"),
+    ("learning_rate=1:", "not a number"),
     ("learning_rate=1e-2:1e-4", "0.01 is not below 0.0001"),
     ("learning_rate=0:1:log", "begins above 0"),
     ("learning_rate=1:2:linear", "not 'linear'"),
     ("learning_rate=1:2:log:3", "two ends"),
-    ("learning_rate=1:.inf", "no number"),
+    ("learning_rate=1:.inf", "not a number"),
 ]
 
 
