@@ -219,3 +219,15 @@ def test_what_a_killed_sweep_left_is_laid_anew(project: Project) -> None:
         assert ended(laid.start("mine-s1-06", values)) == 0
     assert not left.exists()
     assert len(project.run("git", "worktree", "list").splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "place", ["models/.mine.partial", ".dvc/tmp/engines/train_sft@mine/models/.mine.partial", "models/mine"]
+)
+def test_a_trial_is_watched_wherever_it_trains(place: str, tmp_path: Path) -> None:
+    """On this host, in a container or on a cluster, and when it is done."""
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "training.jsonl").write_text('{"event": "start"}\n{"event": "val')
+    with (tmp_path / "log").open("wb") as output, subprocess.Popen([sys.executable, "-c", ""]) as process:
+        trial = Run(process, output, tmp_path, "mine", "train_sft@mine")
+        assert trial.events() == [{"event": "start"}]

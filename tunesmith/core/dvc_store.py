@@ -82,7 +82,7 @@ class Store:
 
         Raises ClusterError where DVC cannot use the address, such as for lack of a plugin.
         """
-        self.address = address
+        self.address, self.root = address, root
         try:
             remote = dict(address.options) | {"url": address.url}
             if root is not None:
@@ -97,6 +97,10 @@ class Store:
             ) from None
         self._path = self._fs.join(path, *(("files", "md5") if not part else (ASIDE, *part.split("/"))))
         self._odb: Any = get_odb(self._fs, self._path, hash_name="md5")
+
+    def beside(self, part: str) -> "Store":
+        """A part of the same store."""
+        return Store(self.address, part, self.root)
 
     def lacks(self, digests: Iterable[Digest]) -> set[Digest]:
         """The digests whose content is not there."""
@@ -135,9 +139,9 @@ class Store:
 
     def keep_only(self, digests: Iterable[Digest]) -> None:
         """Remove all but these from a part that is no object of DVC."""
-        wanted = {self._odb.oid_to_path(digest.md5) for digest in digests}
+        wanted = {(digest.md5[:2], digest.md5[2:]) for digest in digests}
         for path in self._fs.find(self._path) if self._fs.exists(self._path) else []:
-            if path not in wanted:
+            if tuple(self._fs.parts(path)[-2:]) not in wanted:  # not by the whole path, which remotes write in two ways
                 self._fs.remove(path)
 
     def remove(self) -> None:

@@ -27,6 +27,8 @@ TunesmithError
     └── UnreachableTrackerError   the tracking server cannot be reached for now
 """
 
+from functools import partial
+
 from tunesmith.core.formatting import printable
 
 
@@ -42,6 +44,10 @@ class TunesmithError(Exception):
         super().__init__(f"{reason}\n  fix: {fix}")
         self.reason = reason
         self.fix = fix
+
+    def __reduce__(self) -> tuple[partial["TunesmithError"], tuple[str]]:
+        """Pickle with the fix, which is no positional argument: processes hand errors to each other."""
+        return partial(type(self), fix=self.fix), (self.reason,)
 
 
 class ParamsError(TunesmithError):

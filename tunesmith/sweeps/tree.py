@@ -25,6 +25,7 @@ from tunesmith.core.journal import Event
 from tunesmith.registry.provenance import worktree
 from tunesmith.registry.provenance.worktree import Worktree
 from tunesmith.runtime import finished_runs
+from tunesmith.runtime.staging import STAGING
 from tunesmith.sweeps.plan import Plan
 
 TREES = Path(*layout.EXPERIMENTS, "tunesmith")
@@ -51,6 +52,7 @@ class Run:
     output: BinaryIO
     folder: Path
     model: str
+    target: str
 
     @property
     def status(self) -> int | None:
@@ -58,11 +60,12 @@ class Run:
         return self.process.poll()
 
     def events(self) -> list[Event]:
-        """The events of the training so far."""
-        partial = self.folder / layout.MODELS / f".{self.model}.partial" / journal.NAME
-        for path in (partial, self.folder / layout.MODELS / self.model / journal.NAME):
+        """The events of the training so far, which may run in a container or on a cluster."""
+        partial = layout.MODELS / f".{self.model}.partial"
+        staged = STAGING / self.target / partial
+        for place in (partial, staged, layout.MODELS / self.model):
             with suppress(FileNotFoundError):
-                return journal.read(path)
+                return journal.read(self.folder / place / journal.NAME)
         return []
 
     def end(self) -> None:
@@ -96,8 +99,9 @@ class Tree:
     def start(self, name: str, values: Mapping[str, object]) -> Run:
         """Start a trial whose params are those of the project but for ``values``, by place in params.yaml."""
         here = self.tree.project
-        for name_of_folder in (self.model, f".{self.model}.partial"):  # of the trial before
-            shutil.rmtree(here / layout.MODELS / name_of_folder, ignore_errors=True)
+        partial = layout.MODELS / f".{self.model}.partial"
+        for folder in (layout.MODELS / self.model, partial, STAGING / self.target / partial):  # of the trial before
+            shutil.rmtree(here / folder, ignore_errors=True)
         files.write_text(here / params.PATH, params_text.with_values(self.text, values))
         files.write_text(here / finished_runs.DVC_LOCK, self.lock)
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -112,7 +116,7 @@ class Tree:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        return Run(process, output, here, self.model)
+        return Run(process, output, here, self.model, self.target)
 
     def save(self, name: str, metric: Mapping[str, object], *, whole: bool) -> None:
         """Save the trial that ran last as the DVC experiment ``name``. whole: whether it ran to its end.

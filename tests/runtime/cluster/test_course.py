@@ -9,7 +9,8 @@ from runtime.cluster.jobs import RUN
 
 from tunesmith.core import layout
 from tunesmith.core.dvc_project import Stage
-from tunesmith.core.dvc_store import Address, Digest, Store, Tree, plain_tree
+from tunesmith.core.dvc_store import Address, Digest, Store, Tree, md5, plain_tree
+from tunesmith.core.errors import BusyError, ClusterError
 from tunesmith.runtime import finished_runs
 from tunesmith.runtime.cluster import outcome
 from tunesmith.runtime.cluster.course import CHECKPOINTS, Course
@@ -82,6 +83,52 @@ def test_the_first_failed_rank_is_the_reason_that_is_shown(root: Path, capfd: py
     assert of_x.ended is None
 
 
+def test_an_error_of_our_own_is_shown_where_the_first_rank_only_lost_the_others(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    of_x = course(root)
+    of_x.take([Done(1, {}), Done(1, {}, 0, 2, "connection closed by peer\n")])
+    of_x.take([Done(1, {}, 0, 1, "step\nerror: no rows\n"), Done(1, {}, 0, 3, "error: no rows\n")])
+    assert capfd.readouterr().err == "rank 1: step\nerror: no rows\n"
+    assert of_x.failed == Done(1, {})
+
+
+def test_the_part_of_the_store_that_is_removed_in_the_end_is_the_one_that_home_chose(root: Path) -> None:
+    of_x = course(root)
+    part = of_x.saved().part
+    of_x.take([Attempt(SECOND), Saved("../../..", 4, FILES)])
+    of_x.close(well=False)
+    assert course(root).saved() == Saved(part, 4, FILES)
+
+
+def test_the_same_training_does_not_run_twice_at_once(root: Path) -> None:
+    with course(root).alone():
+        other = course(root)
+        with pytest.raises(BusyError, match="x: the same training runs already, here or in an experiment"):
+            other.alone().__enter__()
+    with other.alone():
+        pass
+
+
+def test_a_training_begins_anew_where_the_store_has_lost_its_checkpoint(
+    root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    of_x, store = course(root), Store(Address(str(root / "shared")))
+    part = of_x.saved().part
+    (root / "optimizer.pt").write_bytes(b"8 bytes.")
+    digest = Digest(md5(root / "optimizer.pt"), 8)
+    saved = Saved(part, 4, {"build/checkpoints/host/x/k/step-00000004/optimizer.pt": digest})
+    Store(store.address, part).put({digest: root / "optimizer.pt"})
+    of_x.take([saved])
+    assert course(root).still_saved(store) == saved
+    Store(store.address, part).remove()
+    again = course(root)
+    assert again.still_saved(store) == Saved(f"checkpoints/{again.staging.run}")
+    assert "the checkpoint of step 4 is not in" in capfd.readouterr().err
+    assert again.record is not None
+    assert not again.record.exists()
+
+
 def shares(root: Path) -> tuple[Job, Store, list[Done]]:
     """Two shares of an evaluation whose outputs are in a store; the report of `kept` was there before."""
     from runtime.cluster.jobs import job
@@ -111,6 +158,28 @@ def test_the_reports_of_all_shares_replace_those_that_were_here(root: Path) -> N
     assert {path.parent.name for path in (root / "reports/evaluation").rglob("*.json")} == {"kept", "a", "b"}
     assert (root / SCORES).read_text() == '{\n  "b": 1.0,\n  "kept": 0.5,\n  "a": 0.25\n}\n'
     assert taken == len("kept") + len("a") + len("b")
+
+
+def test_a_share_that_fails_takes_no_report_and_no_score_that_was_here(root: Path) -> None:
+    small, store, (first, _) = shares(root)
+    for name, text in {"reports/evaluation/kept/metrics.json": "kept", SCORES: "all scores"}.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    staging = Staging(root, EVALUATION, contained=False)
+    brought = {name: digest for name, digest in first.outs.items() if "/a/" in name}
+    outcome.fetch([Done(1, {}), Done(0, brought)], ["kept", "a"], small, store, staging)
+    staging.publish()
+    assert {path.parent.name for path in (root / "reports/evaluation").rglob("*.json")} == {"kept", "a"}
+    assert (root / SCORES).read_text() == "all scores"
+
+
+@pytest.mark.parametrize("name", ["reports/evaluation/../../.bashrc", "/etc/passwd"])
+def test_a_node_cannot_have_home_write_elsewhere(root: Path, name: str) -> None:
+    small, store, (first, _) = shares(root)
+    staging = Staging(root, EVALUATION, contained=False)
+    with pytest.raises(ClusterError, match="leads out of the project"):
+        outcome.fetch([Done(0, {name: next(iter(first.outs.values()))})], [], small, store, staging)
+    assert not list(staging.folder.rglob("*.bashrc"))
 
 
 def test_outputs_that_did_not_change_are_not_taken_again(root: Path) -> None:

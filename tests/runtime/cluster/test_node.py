@@ -78,6 +78,38 @@ def test_a_stage_has_no_group_of_ranks_unless_it_has_one(tmp_path: Path) -> None
     assert heard.text(1) == "None None\n29500 0\n"
 
 
+@pytest.mark.parametrize(("gpus", "visible"), [(0, "''"), (1, "'3'")])
+def test_a_stage_sees_no_gpu_that_it_has_not_reserved_nor_the_clusters_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    monkeypatch.setenv("TUNESMITH_IMAGE_DIGEST", "")  # as compose files set what is not there
+    stage = (
+        "from os import environ as e\n"
+        "print(repr(e['CUDA_VISIBLE_DEVICES']), 'RAY_AUTH_TOKEN' in e, 'TUNESMITH_IMAGE_DIGEST' in e)"
+    )
+    heard = Heard()
+    run(replace(job(tmp_path, stage), gpus=gpus), heard)
+    assert heard.text(1) == f"{visible} False False\n"
+
+
+def test_a_cache_that_every_user_may_write_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    done = run(job(tmp_path, LOOK, inputs=INPUTS), Heard())
+    assert done is not None
+    assert "every user of the node may write there" in done.last_words
+
+
+def test_a_rank_that_was_interrupted_does_not_wait_for_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node, "SETTLE_SECONDS", 60.0)
+    small = job(tmp_path, "import sys; print('KeyboardInterrupt'); sys.exit(130)")
+    assert run(small, Heard(), node.Rank(1, 2, {})) == Done(130, {}, 0, 1)
+
+
 def test_a_failed_rank_tells_its_own_last_words_and_shows_no_output_before(tmp_path: Path) -> None:
     heard = Heard()
     small = job(tmp_path, "import sys; print('step', file=sys.stderr); sys.exit('error: rank 1 found no rows')")

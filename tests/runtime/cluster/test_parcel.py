@@ -7,7 +7,7 @@ import pytest
 
 from tunesmith.core import fingerprint
 from tunesmith.core.dvc_project import Stage
-from tunesmith.runtime.cluster import parcel
+from tunesmith.runtime.cluster import plan
 
 ROOT = Path(__file__).parents[3]
 DEPS = ("build/code/train_sft", "build/params/train_sft/x.json", "models/base", "data/ready/demo/train.jsonl")
@@ -26,7 +26,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_stage_travels_as_the_modules_of_its_fingerprint_its_params_and_facts_of_its_lineage(root: Path) -> None:
-    files = parcel.stage_files(STAGE, "stages.train_sft", root)
+    files = plan.stage_files(STAGE, "stages.train_sft", root)
     modules = {line.split("  ")[1] for line in fingerprint.of_stage("train_sft").splitlines() if "  " in line}
     facts = {"params.yaml", "dvc.lock", "requirements.lock"}
     travelling = {name for name in files if not name.endswith("__init__.py")}
@@ -35,18 +35,18 @@ def test_a_stage_travels_as_the_modules_of_its_fingerprint_its_params_and_facts_
 
 
 def test_the_processes_on_a_node_bring_neither_trainers_nor_the_registry() -> None:
-    names = set(parcel.node_files())
-    assert {f"tunesmith/runtime/cluster/{name}" for name in parcel.NODE} <= names
+    names = set(plan.node_files())
+    assert {f"tunesmith/runtime/cluster/{name}" for name in plan.NODE} <= names
     assert "tunesmith/core/dvc_store.py" in names
     assert "tunesmith/runtime/__init__.py" in names
     assert not [name for name in names if name.startswith(("tunesmith/training", "tunesmith/registry", "stages"))]
 
 
 def test_the_same_files_make_the_same_archive_at_any_time(root: Path, tmp_path: Path) -> None:
-    files = parcel.stage_files(STAGE, "stages.train_sft", root)
-    size = parcel.write(tmp_path / "a.zip", files)
+    files = plan.stage_files(STAGE, "stages.train_sft", root)
+    size = plan.write(tmp_path / "a.zip", files)
     (root / "params.yaml").touch()
-    parcel.write(tmp_path / "b.zip", dict(reversed(files.items())))
+    plan.write(tmp_path / "b.zip", dict(reversed(files.items())))
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     assert size == (tmp_path / "a.zip").stat().st_size
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:

@@ -9,6 +9,7 @@ from runtime_settings import runtime
 from tunesmith.core import layout
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.dvc_store import Address
+from tunesmith.core.errors import ParamsError
 from tunesmith.runtime.cluster import plan
 from tunesmith.runtime.cluster.job import Job, Saved
 
@@ -65,6 +66,14 @@ def test_a_training_takes_what_it_declares_and_nothing_else_of_the_workspace(roo
     assert (job.cpus, job.workers, job.restarts) == (4, 2, 3)
     assert "build/code/train_sft" in job.code
     assert "stages/train_sft.py" in job.code
+
+
+@pytest.mark.parametrize(("gpus", "workers"), [(2, 1), (0.5, 2)])
+def test_each_worker_of_a_training_has_one_gpu(root: Path, gpus: float, workers: int) -> None:
+    wrong = RUNTIME.model_copy(update={"gpus_per_worker": gpus, "workers": workers})
+    with pytest.raises(ParamsError, match="gpus_per_worker is"):
+        plan.job(TRAINING, wrong, root, Address("/mnt/shared"), "run", Saved("checkpoints/run"))
+    plan.job(EVALUATION, wrong, root, Address("/mnt/shared"), "run", Saved("checkpoints/run"))
 
 
 def test_facts_that_a_node_cannot_know_travel_as_variables(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,9 +183,9 @@ def containers() -> Finding:
         return Finding("containers", "good", "stages run on this machine itself")
     if runtime.engine == "ray":
         extras.check("ray")
-        from tunesmith.runtime.cluster import health
+        from tunesmith.runtime.cluster import connection
 
-        return Finding("cluster", "good", health.describe(runtime, Path.cwd()))
+        return Finding("cluster", "good", connection.describe(runtime, Path.cwd()))
     from tunesmith.runtime import docker
 
     name = docker.check_image(docker.connect(), str(runtime.image))

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -12,9 +13,10 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tunesmith.core import layout
+from tunesmith.core import dvc_store, layout
+from tunesmith.core.dvc_store import Store
 from tunesmith.core.errors import ClusterError
-from tunesmith.runtime.cluster import node_report
+from tunesmith.runtime.cluster import node_report, plan
 from tunesmith.runtime.cluster.node_report import Report
 from tunesmith.runtime.settings import Runtime
 
@@ -104,6 +106,23 @@ def explain(error: Exception, address: str) -> ClusterError:
         f"no Ray cluster answers at {address} (runtime.address): {text}",
         fix=f"`nc -z {' '.join(host_port(address))}` must work here; {STARTING}",
     )
+
+
+def describe(runtime: Runtime, root: Path) -> str:
+    """Describe the nodes of a cluster, and the store that it shares with this machine.
+
+    Raises ClusterError where it does not answer, is too small or has other versions, or where there is no store.
+    """
+    address = dvc_store.of_project(root, runtime.shared)
+    Store(address, root=root)
+    with tempfile.TemporaryDirectory() as scratch:
+        archive = Path(scratch, "parcel.zip")
+        plan.write(archive, plan.node_files())
+        with joined(runtime, archive):
+            nodes = check(runtime, runtime.workers)
+            has = ray.cluster_resources()
+    sizes = f"{has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs"
+    return f"{runtime.address} answers: {nodes} nodes, {sizes}, Ray {ray.__version__}; inputs go through {address.url}"
 
 
 def check(runtime: Runtime, needed: int) -> int:

@@ -3,12 +3,14 @@
 import json
 import shutil
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import assert_never
 
 from tunesmith.core import files, journal, layout
-from tunesmith.core.dvc_store import Digest
+from tunesmith.core.dvc_store import Digest, Store
+from tunesmith.core.errors import BusyError
 from tunesmith.registry.attempts import Running
 from tunesmith.runtime import finished_runs, journal_follower
 from tunesmith.runtime.cluster.job import Attempt, Done, Event, Fetched, Lines, Note, Output, Saved
@@ -27,6 +29,8 @@ class Course:
         self.fetched, self.restarts = 0, -1
         self.failed: Done | None = None
         self.ended: Done | None = None
+        self._own = self._part = f"checkpoints/{staging.run}"
+        self._has_reason = False
         self._attempt: Running | None = None
         self._context = ExitStack()
         inputs = finished_runs.inputs(staging.root) if model else None
@@ -36,8 +40,41 @@ class Course:
         """The checkpoint in the store that an earlier run on the same inputs left; else none, in a part of its own."""
         if self.record is not None and self.record.exists():
             kept = json.loads(self.record.read_text())
-            return Saved(kept["part"], kept["step"], {name: Digest(*digest) for name, digest in kept["files"].items()})
-        return Saved(f"checkpoints/{self.staging.run}")
+            self._part = kept["part"]
+            return Saved(self._part, kept["step"], {name: Digest(*digest) for name, digest in kept["files"].items()})
+        return self.anew()
+
+    def anew(self) -> Saved:
+        """No checkpoint, in a part of this run's own."""
+        self._part = self._own
+        return Saved(self._part)
+
+    def still_saved(self, store: Store) -> Saved:
+        """As `saved`; none where the store has lost it, or is another than before."""
+        saved = self.saved()
+        if saved.files and store.beside(saved.part).lacks(saved.files.values()):
+            where = f"the checkpoint of step {saved.step} is not in {store.address.url}"
+            print(f"note: {where}: {self.model} begins anew", file=sys.stderr)
+            self.forget()
+            return self.anew()
+        return saved
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one that trains on these inputs, here or in an experiment: there is one record of checkpoints.
+
+        Raises BusyError where another does.
+        """
+        with ExitStack() as lock:
+            if self.record is not None:
+                try:
+                    lock.enter_context(files.only_writer(self.record))
+                except BusyError as error:
+                    raise BusyError(
+                        f"{self.model}: the same training runs already, here or in an experiment ({error.reason})",
+                        fix=error.fix,
+                    ) from None
+            yield
 
     def take(self, events: list[Event]) -> None:
         """Handle the events that the nodes reported, in order."""
@@ -106,12 +143,18 @@ class Course:
         if not saved.files:
             self.record.unlink(missing_ok=True)
             return
-        kept = {"part": saved.part, "step": saved.step, "files": saved.files}
+        kept = {"part": self._part, "step": saved.step, "files": saved.files}  # home chose the part, and removes it
         files.write_text(self.record, json.dumps(kept) + "\n")
 
     def _end(self, done: Done) -> None:
-        if done.status and self.failed is None:
-            self.failed = done
+        """Take the end of a rank.
+
+        The first failure is shown; where it had no words, as the first rank has none, so is an error of our own.
+        """
+        first = self.failed is None
+        if done.status and (first or (not self._has_reason and "\nerror: " in f"\n{done.last_words}")):
+            self.failed = self.failed or done
+            self._has_reason = bool(done.last_words)
             if done.last_words:
                 rank = f"rank {done.rank}: " if done.rank else ""
                 print(f"{rank}{done.last_words}".rstrip(), file=sys.stderr, flush=True)

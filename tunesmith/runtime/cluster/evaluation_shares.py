@@ -10,6 +10,10 @@ from tunesmith.core import layout, lineage
 from tunesmith.core.dvc_store import Tree
 from tunesmith.core.params import load, resolved
 
+HOSTED = layout.BASELINE.parent.name
+"""The name under which a hosted model is evaluated, by every share that finds no report of it."""
+ADAPTER = "adapter_config.json"
+"""The file of an adapter by which an evaluation sees whether vLLM can serve all models, those of other shares too."""
 SCORES = (layout.REPORTS / "metrics.json").as_posix()
 """The file to which every share adds its models."""
 
@@ -42,14 +46,14 @@ def descent(name: str, root: Path) -> list[str]:
 
 
 def inputs(names: Sequence[str], tree: Tree, root: Path) -> Tree:
-    """The inputs of a share: all but other models and their reports."""
+    """The inputs of a share: all but other models and their reports; of other adapters, what they are."""
     needed = {layout.BASE.name, *(model for name in names for model in descent(name, root))}
 
     def belongs(path: Path) -> bool:
         if path.is_relative_to(layout.MODELS) and len(path.parts) > 2:
-            return path.parts[1] in needed
+            return path.parts[1] in needed or path.parts[2:] == (ADAPTER,)
         if path.is_relative_to(layout.EVALUATION):
-            return path.parts[2] in names
+            return path.parts[2] in (*names, HOSTED)
         return path.as_posix() != SCORES
 
     return {name: digest for name, digest in tree.items() if belongs(Path(name))}

@@ -1,14 +1,14 @@
 """Run a stage of `dvc repro` as a job of a Ray cluster.
 
-What travels is the stage's code and effective params (`parcel`), and its inputs by digest, which are put into
-the store where it lacks them. Ray ends the job when this process ends, however that happens.
+What travels is the stage's code and effective params (`plan`), and its inputs by digest, which are put into the store
+where it lacks them. Ray ends the job when this process ends, however that happens.
 """
 
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,12 +17,12 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from tunesmith.core import dvc_store, files
+from tunesmith.core import dvc_store, files, layout
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.dvc_store import Store
 from tunesmith.core.errors import ClusterError
 from tunesmith.runtime import parent_watch
-from tunesmith.runtime.cluster import connection, evaluation_shares, outcome, parcel, plan, tasks, training
+from tunesmith.runtime.cluster import connection, evaluation_shares, outcome, plan, tasks, training
 from tunesmith.runtime.cluster.course import Course
 from tunesmith.runtime.cluster.job import Desk, Done, Job
 from tunesmith.runtime.cluster.outcome import Travelled
@@ -35,6 +35,8 @@ SLACK_SECONDS = 5.0
 """Seconds beyond its grace period in which an interrupted stage gets the interrupt, and its end is reported."""
 DESK_SECONDS = 120.0
 """Timeout for an answer of the desk."""
+REASON_SECONDS = 2.0
+"""Time after the failure of a rank in which others may say why it failed."""
 REASON = 1500
 """The most characters shown of Ray's reason for the end of a job: its last."""
 
@@ -46,11 +48,15 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
     stage of this project runs already.
     """
     root = (root or Path()).resolve()
-    with files.only_writer(root / STAGING / stage.target), parent_watch.exiting_with_parent(lambda: None):
-        store = Store(dvc_store.of_project(root, runtime.shared), root=root)
+    with ExitStack() as stack:
+        stack.enter_context(files.only_writer(root / STAGING / stage.target))
+        stack.enter_context(parent_watch.exiting_with_parent(lambda: None))
+        project = layout.home(root)  # a copy in which DVC runs an experiment would read a relative address otherwise
+        store = Store(dvc_store.of_project(project, runtime.shared), root=project)
         staging = Staging(root, stage, contained=False)
         course = Course(staging, plan.model(stage))
-        job, parts = plan.job(stage, runtime, root, store.address, staging.run, course.saved())
+        stack.enter_context(course.alone())
+        job, parts = plan.job(stage, runtime, root, store.address, staging.run, course.still_saved(store))
         try:
             travelled, done = _on_cluster(runtime, stage, job, parts, store, course)
             status = max(part.status for part in done)
@@ -62,7 +68,7 @@ def run(stage: Stage, runtime: Runtime, root: Path | None = None) -> int:
             course.close(well=False)
         if status == 0:
             if job.model:
-                Store(store.address, job.checkpoints.part, root=root).remove()
+                store.beside(job.checkpoints.part).remove()
                 course.forget()
             print(travelled.line(), flush=True)
         return status
@@ -75,11 +81,12 @@ def _on_cluster(
     root = course.staging.root
     with tempfile.TemporaryDirectory() as scratch:
         archive = Path(scratch, "parcel.zip")
-        travelled = Travelled(parcel.write(archive, plan.parcel_files(stage, root)), inputs=job.inputs)
+        inputs = {name: digest for part in parts for name, digest in part.inputs.items()}
+        travelled = Travelled(plan.write(archive, plan.parcel_files(stage, root)), inputs=inputs)
         travelled.workers = len(parts) if job.model is None and not plan.spreads(job) else job.workers
         with connection.joined(runtime, archive):
-            travelled.nodes = connection.check(runtime, 1 if job.model is None else job.workers)
-            travelled.put = store.put({digest: root / name for name, digest in job.inputs.items()})
+            travelled.nodes = connection.check(runtime, job.workers if job.model or plan.spreads(job) else 1)
+            travelled.put = store.put({digest: root / name for name, digest in inputs.items()})
             done = _follow(job, parts, course)
     travelled.fetched, travelled.made = course.fetched, sum(part.sent for part in done)
     travelled.restarts = max(0, course.restarts) if job.model else 0
@@ -105,6 +112,9 @@ def _follow(job: Job, parts: list[Job], course: Course) -> list[Done]:
                     ray.get(desk.stop.remote(), timeout=DESK_SECONDS)
                 course.take(ray.get(desk.take.remote(), timeout=DESK_SECONDS))
             result: Any = ray.get(running) if ready else ""
+            if course.failed is not None and job.workers > 1:  # another rank's error may be the reason
+                time.sleep(REASON_SECONDS)
+                course.take(ray.get(desk.take.remote(), timeout=DESK_SECONDS))
     except (RayError, GetTimeoutError) as error:
         raise _died(job, str(error)) from None
     if course.failed is not None:

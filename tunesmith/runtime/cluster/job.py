@@ -10,7 +10,7 @@ from tunesmith.core.dvc_store import Address, Tree
 class Job:
     """A stage to run on a cluster.
 
-    Its code and params travel beside it (`parcel`), and everything else by digest.
+    Its code and params travel beside it (`plan.parcel_files`), and everything else by digest.
     """
 
     target: str

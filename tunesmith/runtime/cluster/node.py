@@ -33,10 +33,14 @@ SETTLE_SECONDS = 15.0
 """Seconds that a failed rank waits before it reports its error, where there are others: one of them may have been
 killed, which fails all of them, and then Ray ends this process and starts the group again.
 """
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit status of a stage that was interrupted."""
 LAST_WORDS = 4000
 """Bytes of a rank's output that are kept where it is not shown."""
 GROUP = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables of a process group, which the stage does not inherit from the worker that starts it."""
+TOKENS = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Variables that let a process into the cluster. A stage that does not spread its own work needs none."""
 TIED = Path(__file__).with_name("tied.py")
 PARCEL = fingerprint.PACKAGE.parent
 """The folder that Ray unpacked the parcel into, from which this module was imported."""
@@ -72,8 +76,8 @@ def run(
     node: the ID of this node, since several may share a disk. tell: leaves events, and returns whether to interrupt.
     Raises StageKilledError where a signal ended the stage.
     """
-    place = node_cache.folder()
     try:
+        place = node_cache.own(node_cache.folder())
         store, cache = Store(job.store), NodeCache(place)
         with node_cache.workspace(place, f"{attempt.run}-{node[:12]}") as workspace:
             fetched = prepare(job, saved, store, cache, workspace)
@@ -84,12 +88,13 @@ def run(
             status, last_words = process.follow()
             if status < 0:
                 raise StageKilledError(f"{job.target} was ended by {signal.Signals(-status).name}")
-            if status and rank.of > 1:
+            if status not in (0, INTERRUPTED) and rank.of > 1:
                 time.sleep(SETTLE_SECONDS)
             if status and process.relay and not process.relay.kept():
                 tell([Saved(saved.part)])
             if rank.number:
-                return Done(status, {}, 0, rank.number, last_words) if status else None
+                words = "" if status == INTERRUPTED else last_words
+                return Done(status, {}, 0, rank.number, words) if status else None
             outs = plain_tree(workspace, map(Path, job.outs))
             made = {name: digest for name, digest in outs.items() if job.inputs.get(name) != digest}
             sent = store.put({digest: workspace / name for name, digest in made.items()})
@@ -153,7 +158,7 @@ class Process:
             last_words = b"".join(part.data for part in self._output)[-LAST_WORDS:]
             self._report(child)
             if self._interrupted and child.returncode < 0:
-                return 130, ""
+                return INTERRUPTED, ""
             return child.returncode, last_words.decode(errors="replace")
         finally:
             child.kill()
@@ -205,7 +210,13 @@ class Process:
             "PYTHONPATH": str(self.workspace),
             layout.RUN_VARIABLE: self.attempt.run,
         }
-        inherited = {name: value for name, value in os.environ.items() if name not in GROUP}
+        if not self.job.gpus:  # Ray hides none of a node's from a worker that has reserved none
+            own["CUDA_VISIBLE_DEVICES"] = ""
+        spreads = CLUSTER_VARIABLE in self.rank.variables
+        others = {*GROUP, *(() if spreads else TOKENS)}
+        inherited = {name: value for name, value in os.environ.items() if name not in others}
+        if not inherited.get(layout.IMAGE_DIGEST_VARIABLE):
+            inherited.pop(layout.IMAGE_DIGEST_VARIABLE, None)  # empty, as compose files set what is not there
         return {**inherited, **own, **self.job.variables, **self.rank.variables}
 
     def _read_output(self, stream: int, file: BinaryIO) -> None:

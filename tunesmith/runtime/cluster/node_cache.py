@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tunesmith.core import files
 from tunesmith.core.dvc_store import JOBS, Digest, Store, Tree
+from tunesmith.core.errors import ClusterError
 
 VARIABLE = "TUNESMITH_NODE_CACHE"
 """The variable of a node that names the folder of its cache."""
@@ -19,6 +21,17 @@ def folder() -> Path:
     """The folder of this node's cache and of its workspaces."""
     home = os.environ.get("XDG_CACHE_HOME", "~/.cache")
     return Path(os.environ.get(VARIABLE, f"{home}/tunesmith/cluster")).expanduser().absolute()
+
+
+def own(place: Path) -> Path:
+    """Make the folder where it is missing, for its user alone. Raises ClusterError where anybody may write to it."""
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if place.stat().st_mode & 0o002:
+        raise ClusterError(
+            f"{place}: every user of the node may write there, and code and inputs of stages would be taken from it",
+            fix=f"`chmod o-w {place}` on the node, or name another folder in its variable {VARIABLE}",
+        )
+    return place
 
 
 class NodeCache:
@@ -72,6 +85,7 @@ class NodeCache:
         try:
             store.get(digest, partial)
             partial.chmod(0o444)
+            files.sync(partial)  # what is there after a power failure is believed
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

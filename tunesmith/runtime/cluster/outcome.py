@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith.core import dvc_store, formatting
 from tunesmith.core.dvc_store import JOBS, Store, Tree
+from tunesmith.core.errors import ClusterError
 from tunesmith.runtime.cluster import evaluation_shares
 from tunesmith.runtime.cluster.evaluation_shares import SCORES
 from tunesmith.runtime.cluster.job import Done, Job
@@ -52,14 +53,19 @@ def _count(number: int, what: str) -> str:
 def fetch(parts: Sequence[Done], names: Sequence[str], job: Job, store: Store, staging: Staging) -> int:
     """Bring the outputs that differ from what is here into the staging folder; return the bytes taken from the store.
 
-    parts: of a stage that was divided, else one. names: the models of an evaluation in order. Raises ClusterError for
-    an output that the store has lost.
+    parts: of a stage that was divided, else one. names: the models of an evaluation in order. Where a share failed, the
+    scores stay, and so do the reports that it did not bring. Raises ClusterError for an output that the store has lost,
+    and for a name that leads out of the folder.
     """
+    failed = any(part.status for part in parts)
     outs = parts[0].outs if len(parts) == 1 else evaluation_shares.merge([part.outs for part in parts])
+    _check_names(outs)
     taken = 0
     for out in map(Path, job.outs):
         made = {name: digest for name, digest in outs.items() if Path(name).is_relative_to(out)}
         kept = {name: digest for name, digest in job.inputs.items() if Path(name).is_relative_to(out)}
+        if failed and len(parts) > 1:
+            made = kept | made
         if made in (kept, {}):
             continue
         place = staging.folder / out
@@ -67,9 +73,19 @@ def fetch(parts: Sequence[Done], names: Sequence[str], job: Job, store: Store, s
             shutil.rmtree(place)
         with ThreadPoolExecutor(JOBS) as pool:
             taken += sum(pool.map(lambda item: _take(store, item, staging.folder), made.items()))
-    if len(parts) > 1:
+    if len(parts) > 1 and not failed:
         _merge_scores(parts, names, store, staging.folder)
     return taken
+
+
+def _check_names(outs: Tree) -> None:
+    """Raise ClusterError for a name that no stage's output has: a node says it, and this machine writes there."""
+    for name in outs:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ClusterError(
+                f"{name}: an output of the cluster with a path that leads out of the project is refused",
+                fix="no stage of ours writes that: find out what else runs on the nodes",
+            )
 
 
 def _take(store: Store, item: tuple[str, dvc_store.Digest], folder: Path) -> int:

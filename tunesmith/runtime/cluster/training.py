@@ -32,7 +32,9 @@ def fit(job: Job, desk: Any) -> str:
         ),
         run_config=RunConfig(
             name=job.run,
-            storage_path=str(node_cache.folder() / "ray"),  # Ray keeps its notes there, and no model or checkpoint
+            storage_path=str(
+                node_cache.own(node_cache.folder()) / "ray"
+            ),  # Ray keeps its notes there, and no model or checkpoint
             failure_config=FailureConfig(max_failures=job.restarts),
         ),
     )
@@ -49,8 +51,9 @@ def _rank(config: dict[str, Any]) -> None:
     here: dict[str, Any] | None = None
     if context.get_world_rank() == 0:
         here = {"run": str(uuid.uuid4()), "address": ray.util.get_node_ip_address(), "port": _free_port()}
+        here["saved"] = ray.get(desk.newest.remote())  # asked once: a rank of the group before may still tell of one
     first: Any = broadcast_from_rank_zero(here)
-    saved: Saved = ray.get(desk.newest.remote())
+    saved: Saved = first["saved"]
     number, of = context.get_world_rank(), context.get_world_size()
     variables = {
         "RANK": number,
