@@ -1,6 +1,7 @@
 """What a stage becomes: its declared inputs by digest, the reports that it updates, and a share of the models each."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_a_training_takes_what_it_declares_and_nothing_else_of_the_workspace(roo
     assert (job.cpus, job.workers, job.restarts) == (4, 2, 3)
     assert "build/code/train_sft" in job.code
     assert "stages/train_sft.py" in job.code
+
+
+def test_checkers_of_rows_are_sent_the_bases_tokenizer_and_no_weights(root: Path) -> None:
+    for name in ("model.safetensors", "tokenizer.json"):
+        (root / "models/base" / name).write_text(name)
+    stage = replace(
+        TRAINING,
+        target="prepare_data@demo",
+        deps=(Path("models/base"), Path("data/raw")),
+        outs=(Path("data/ready/demo"),),
+        command="exec python -m tunesmith.runtime prepare_data demo",
+    )
+    job, parts = planned(stage, root)
+    assert set(job.inputs) == {"models/base/weights", "models/base/tokenizer.json", "data/raw/rows.jsonl"}
+    assert parts == [job]
+    assert "models/base/model.safetensors" in planned(TRAINING, root)[0].inputs
 
 
 @pytest.mark.parametrize(("gpus", "workers"), [(2, 1), (0.5, 2)])

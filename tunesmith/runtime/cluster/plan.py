@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from tunesmith.core import dvc_store, fingerprint, layout, lineage, params
+from tunesmith.core import dvc_store, fingerprint, layout, lineage, manifest, params
 from tunesmith.core.dvc_project import Stage
 from tunesmith.core.dvc_store import Address
 from tunesmith.core.errors import ParamsError
@@ -96,7 +96,7 @@ def job(stage: Stage, runtime: Runtime, root: Path, address: Address, run: str, 
         arguments=tuple(arguments),
         run=run,
         store=address,
-        inputs=dvc_store.tree(root, paths),
+        inputs={name: digest for name, digest in dvc_store.tree(root, paths).items() if _is_read(name, module)},
         outs=tuple(out.as_posix() for out in stage.outs),
         model=model(stage),
         code=tuple(files),
@@ -116,6 +116,12 @@ def job(stage: Stage, runtime: Runtime, root: Path, address: Address, run: str, 
     shares = evaluation_shares.divide(evaluation_shares.models(root), root, runtime.workers)
     parts = [whole.part(tuple(share), evaluation_shares.inputs(share, whole.inputs, root)) for share in shares]
     return whole, parts
+
+
+def _is_read(name: str, module: str) -> bool:
+    """Whether a stage reads a file of its inputs: `prepare_data` needs the base's tokenizer, and no weights."""
+    path = Path(name)
+    return not (module == PREPARE and path.suffix == manifest.WEIGHTS and path.is_relative_to(layout.BASE))
 
 
 def _check_gpus(runtime: Runtime) -> None:
