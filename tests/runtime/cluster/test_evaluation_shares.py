@@ -41,15 +41,18 @@ def test_a_share_brings_its_models_what_they_are_loaded_on_and_their_reports(roo
         "reports/metrics.json": DIGEST,
         "models/lora/adapter_config.json": DIGEST,  # whether vLLM can serve all models is seen from these
         "reports/evaluation/baseline/metrics.json": DIGEST,
+        "data/baseline/answers.jsonl": DIGEST,
         "reports/evaluation/dpo/metrics.json": DIGEST,
         "reports/evaluation/on-full/metrics.json": DIGEST,
     }
     others = {"models/base/weights", "models/README.md", "data/ready/demo/test.jsonl"}
-    others |= {"models/lora/adapter_config.json", "reports/evaluation/baseline/metrics.json"}
+    others |= {"models/lora/adapter_config.json"}
     adapter = {"models/full/weights", "models/on-full/weights", "reports/evaluation/on-full/metrics.json"}
     assert set(shares.inputs(["on-full"], tree, root)) == others | adapter
     alone = {"models/dpo/weights", "reports/evaluation/dpo/metrics.json"}
     assert set(shares.inputs(["dpo"], tree, root)) == others | alone
+    hosted = {"reports/evaluation/baseline/metrics.json", "data/baseline/answers.jsonl"}
+    assert set(shares.inputs(["base"], tree, root)) == others | hosted
 
 
 def test_the_scores_are_in_the_order_of_one_process() -> None:

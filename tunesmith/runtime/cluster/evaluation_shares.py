@@ -11,7 +11,7 @@ from tunesmith.core.dvc_store import Tree
 from tunesmith.core.params import load, resolved
 
 HOSTED = layout.BASELINE.parent.name
-"""The name under which a hosted model is evaluated, by every share that finds no report of it."""
+"""The name under which a hosted model's answers are graded, by the share that has the base: a judge may be paid."""
 ADAPTER = "adapter_config.json"
 """The file of an adapter by which an evaluation sees whether vLLM can serve all models, those of other shares too."""
 SCORES = (layout.REPORTS / "metrics.json").as_posix()
@@ -46,21 +46,25 @@ def descent(name: str, root: Path) -> list[str]:
 
 
 def inputs(names: Sequence[str], tree: Tree, root: Path) -> Tree:
-    """The inputs of a share: all but other models and their reports; of other adapters, what they are."""
+    """The inputs of a share: all but other models and their reports; of other adapters, what they are.
+
+    A hosted model's answers are for the share of the base.
+    """
+    has_base = layout.BASE.name in names
     needed = {layout.BASE.name, *(model for name in names for model in descent(name, root))}
 
     def belongs(path: Path) -> bool:
         if path.is_relative_to(layout.MODELS) and len(path.parts) > 2:
             return path.parts[1] in needed or path.parts[2:] == (ADAPTER,)
         if path.is_relative_to(layout.EVALUATION):
-            return path.parts[2] in (*names, HOSTED)
-        return path.as_posix() != SCORES
+            return path.parts[2] in names or (path.parts[2] == HOSTED and has_base)
+        return path.as_posix() != SCORES and (path != layout.BASELINE or has_base)
 
     return {name: digest for name, digest in tree.items() if belongs(Path(name))}
 
 
 def merge(parts: Sequence[Tree]) -> Tree:
-    """The reports of all shares. Where two have the same file, such as a hosted model's report, the first counts."""
+    """The reports of all shares. Where two have the same file, the first counts."""
     return {name: digest for part in reversed(parts) for name, digest in part.items() if name != SCORES}
 
 
