@@ -65,6 +65,7 @@ COPY data /source/data
 COPY models/README.md /source/models/
 COPY deploy/complete_engine.py /source/deploy/
 COPY reports/README.md /source/reports/
+COPY reports/trial/README.md /source/reports/trial/
 COPY requirements-build.lock /
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
     /usr/lib/tunesmith/bin/pip install --no-deps --require-hashes --requirement /requirements-build.lock \

@@ -95,3 +95,11 @@ def test_without_an_answer_of_the_registry_nothing_is_written(tmp_path: Path) ->
     assert done.returncode == 1
     assert "neither docker nor skopeo is installed" in done.stderr
     assert (tmp_path / "compose.yaml").read_text() == (ROOT / "compose.yaml").read_text()
+
+
+def test_an_image_is_built_from_all_that_the_wheel_includes() -> None:
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    copies = re.findall(r"^COPY ((?:.|\\\n)*?) /source/", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    copied = {word for line in copies for word in line.replace("\\\n", " ").split()}
+    for name in included["force-include"]:
+        assert {name, *map(str, Path(name).parents)} & copied, name
