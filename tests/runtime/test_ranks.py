@@ -132,6 +132,7 @@ def test_there_are_as_many_processes_as_gpus_unless_params_say_fewer(monkeypatch
         ("train_sft", {"batch_size": 4, "gradient_accumulation": 3}, (12, 1)),
         ("train_sft", {"batch_size": 4, "tokens_per_step": 9000}, (None, 1)),
         ("train_kto", {"batch_size": 8, "gradient_accumulation": 1}, (8, 2)),
+        ("reference", {"batch_size": 8}, (None, 1)),
         ("train_grpo", {"prompts": 2, "group": 8, "rollouts": {"engine": "transformers"}}, (16, 1)),
         ("train_grpo", {"prompts": 2, "group": 8, "rollouts": {"engine": "vllm"}}, (1, 1)),
     ],
@@ -140,7 +141,7 @@ def test_a_step_is_read_from_the_effective_params(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, entry: dict[str, object], expected: object
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    section = stage.removeprefix("train_")
+    section = "dpo" if stage == "reference" else stage.removeprefix("train_")
     ready_rows.write_json(params.resolved(stage, "mine"), {section: {"mine": entry}})
     assert launch.plan(stage, ["mine"]) == expected
     assert launch.plan(stage, ["another"]) == (None, 1)

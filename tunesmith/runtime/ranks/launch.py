@@ -53,7 +53,7 @@ def plan(stage: str, arguments: list[str]) -> tuple[int | None, int]:
         return 1, 1  # its rollouts go with one process
     if "prompts" in entry:
         return entry["prompts"] * entry["group"], 1
-    if not entry or entry.get("tokens_per_step"):
+    if not entry or entry.get("tokens_per_step") or stage == "reference":  # which has no steps
         return None, 1
     return entry["batch_size"] * entry.get("gradient_accumulation", 1), 2 if stage == "train_kto" else 1
 
