@@ -28,6 +28,17 @@ Path(f"pid{rank}").write_text(str(os.getpid()))
 def main():
     if ending == "well":
         return "done"
+    if ending == "both":
+        try:
+            raise DataError("rows.jsonl: no rows", fix="give it some")
+        finally:
+            if rank == 0:
+                time.sleep(1)
+                Path("cleaned").touch()
+    if ending == "first killed":
+        if rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise RuntimeError("connection reset by peer")
     if rank == 1 and ending == "refused":
         raise DataError("rows.jsonl: row 3 has no prompt", fix="give it one")
     if rank == 1 and ending == "crash":
@@ -84,6 +95,8 @@ def wait_until_gone(process: int) -> None:
         ("refused", 1, "error: rows.jsonl: row 3 has no prompt\n  fix: give it one", 1),
         ("crash", 1, "RuntimeError: a defect\nprocess 2 of 2 ended with exit status 1, so all were ended", 1),
         ("killed", 137, "process 2 of 2 ended by SIGKILL, so all were ended", 1),
+        ("first killed", 137, "process 1 of 2 ended by SIGKILL, so all were ended", 1),
+        ("both", 1, "error: rows.jsonl: no rows\n  fix: give it some", 1),
         ("well", 0, "", 0),
     ],
 )
@@ -95,9 +108,10 @@ def test_one_error_is_told_of_a_training_whose_processes_end(
     assert process.returncode == status, errors
     assert output.splitlines() == [line for line in ("rank 0 of 2 1", "done" if ending == "well" else "") if line]
     assert told in errors
-    assert errors.count("Error:") + errors.count("error:") == (0 if ending in ("killed", "well") else count)
-    for left in ranks(folder):
-        wait_until_gone(left)
+    assert errors.count("Error:") + errors.count("error:") == (0 if "killed" in ending or ending == "well" else count)
+    assert (folder / "cleaned").exists() == (ending == "both"), "the first process ends by itself"
+    for path in folder.glob("pid*"):
+        wait_until_gone(int(path.read_text()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
