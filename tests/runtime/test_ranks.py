@@ -24,6 +24,8 @@ from tunesmith.core.errors import DataError
 rank, ending = processes.rank(), sys.argv[1]
 print("rank", rank, "of", processes.count(), os.environ["OMP_NUM_THREADS"], flush=True)
 Path(f"pid{rank}").write_text(str(os.getpid()))
+while not Path(f"pid{1 - rank}").exists():  # on a busy machine, one may be done before the other begins
+    time.sleep(0.05)
 
 def main():
     if ending == "well":
