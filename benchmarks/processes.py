@@ -19,8 +19,8 @@ from tunesmith.core import cpus, manifest
 
 HEADING = """# One process and two
 
-`python -m benchmarks.processes`: a tiny random model, float32, gloo, {measured}. The largest difference between the
-losses of a step; the batches of an epoch do not divide evenly.
+`python -m benchmarks.processes`: a tiny random model, float32, gloo, {measured}.
+The largest difference between the losses of a step; the batches of an epoch do not divide evenly.
 
 """
 COLUMNS = ("model", "two, all weights in each (DDP)", "twice the same bytes", "two, weights divided (FSDP2)")
