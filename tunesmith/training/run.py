@@ -56,16 +56,7 @@ def train(
     while another process trains this.
     """
     model = trainer.model
-    optimizers.prepare(trainer, spec.entry.optimizer)
-    # Gradients of a sharded model are shared out after every batch: whole ones, kept to the step's end, may not fit.
-    assert hasattr(trainer, "_defer_fsdp_gradient_reduction")  # transformers 5.24
-    trainer._defer_fsdp_gradient_reduction = nullcontext
-    text = model.config.get_text_config()  # without experts and pictures, every weight takes part in every step
-    partial = text is not model.config or getattr(text, "num_experts_per_tok", None)
-    trainer.args.ddp_find_unused_parameters = bool(partial)
-    if profile.device == "cpu":
-        keep_freed_memory()
-        patch_trl()
+    _prepare(trainer, spec, profile)
     origin = collectives.once(lambda: specs.lineage_of(policy, spec, profile))
     with _places(spec, checkpoints.key(origin, spec.also)) as (store, work):
         with Journal(work / journal.NAME) as log:
@@ -93,6 +84,21 @@ def train(
         if processes.is_first():
             manifest.write(work)
     collectives.wait()
+
+
+def _prepare(trainer: Trainer, spec: TrainingSpec, profile: Profile) -> None:
+    """Fit a trainer to its optimizer, to the other processes, and to a CPU."""
+    optimizers.prepare(trainer, spec.entry.optimizer)
+    config = trainer.model.config
+    text = config.get_text_config()  # without experts and pictures, every weight takes part in every step
+    partial = text is not config or getattr(text, "num_experts_per_tok", None)
+    trainer.args.ddp_find_unused_parameters = bool(partial)
+    if profile.sharded:  # gradients are sharded after every batch: whole ones, kept to the step's end, may not fit
+        assert hasattr(trainer, "_defer_fsdp_gradient_reduction")  # transformers 5.24
+        trainer._defer_fsdp_gradient_reduction = nullcontext
+    if profile.device == "cpu":
+        keep_freed_memory()
+        patch_trl()
 
 
 @contextmanager

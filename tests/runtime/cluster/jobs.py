@@ -49,7 +49,7 @@ def in_a_terminal(job: Job) -> Job:
 
 
 class Heard:
-    """A desk that keeps what it is told. stop: have the stage interrupted once it has printed something."""
+    """A desk that keeps the messages it receives. stop: have the stage interrupted once it has printed something."""
 
     def __init__(self, *, stop: bool = False) -> None:
         self.events: list[Event] = []
