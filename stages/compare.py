@@ -1,14 +1,14 @@
 """Compare every evaluated model with the base, on the same prompts, and decide which pass the gate.
 
-reads   reports/evaluation, models/<model>/{training.jsonl,manifest.json,lineage.json}, models/base/config.json,
-        data/ready/<dataset>/train.jsonl of every training
+reads   reports/evaluation, models/<model>/{training.jsonl,manifest.json,lineage.json},
+        models/base/{config.json,lineage.json}, data/ready/<dataset>/train.jsonl of every training
 params  compare, gate, sweeps, the names of all models, and those of the data sets that trained them
 writes  reports/comparison.json, reports/comparison.html, reports/scores/<suite>.csv, reports/losses/<model>.csv
 """
 
 import json
 
-from tunesmith.core import files, journal, layout, manifest, ready_rows
+from tunesmith.core import files, journal, layout, lineage, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.journal import Event
 from tunesmith.core.params import load, resolved
@@ -21,7 +21,8 @@ from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
 from tunesmith.planning import memory, model_shape, workload
 from tunesmith.planning.model_shape import Shape
-from tunesmith.reports import comparison_page, dvc_plots, sentences
+from tunesmith.reports import comparison_page, dvc_plots, facts, sentences
+from tunesmith.reports.facts import ComparisonReport
 
 PARAMS = resolved("compare")
 REPEATS = layout.EVALUATION / BASELINE / "repeats.jsonl"
@@ -40,8 +41,11 @@ def main() -> str:
     decisions = decide_all(load(Gate, "gate", path=PARAMS), models, ready_rows.read_repeats(REPEATS), hosted, swept)
     settings = load(Compare, "compare", path=PARAMS)
     comparison = compare(models, trained_on(), settings, reward_models, decisions, hosted, swept)
-    ready_rows.write_json(TABLE, comparison)
-    files.write_text(PAGE, comparison_page.page(comparison, models, reward_models))
+    lineages = {model.name: lineage.read(layout.MODELS / model.name) for model in models if model.training}
+    about = facts.collect(lineage.read(layout.BASE), lineages, [model.metrics for model in models])
+    report: ComparisonReport = {**comparison, "facts": about}
+    ready_rows.write_json(TABLE, report)
+    files.write_text(PAGE, comparison_page.page(comparison, models, reward_models, about))
     files.write_texts(SCORES, dvc_plots.scores(comparison))
     files.write_texts(LOSSES, dvc_plots.losses(models, reward_models))
     return f"{PAGE}: {sentences.best(comparison)}"

@@ -2,7 +2,7 @@
 
 reads   models, reports/evaluation, reports/comparison.{json,html}
 params  registry, signing, serve.probes, serve.max_lora_rank, package.license, and the names of all models
-writes  reports/registered/<model>/{registration.json,README.md}
+writes  reports/registered/<model>/{registration.json,README.md}, reports/registered/comparison.html
 
 A model that is registered already keeps its version. One that cannot be registered does not stop the others.
 """
@@ -26,7 +26,7 @@ from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment
 from tunesmith.registry.signing import Settings
 from tunesmith.registry.tracker import Names
-from tunesmith.reports import model_card, sentences
+from tunesmith.reports import model_card, registered_page, sentences
 from tunesmith.serving import probes
 
 PARAMS = resolved("register")
@@ -47,6 +47,7 @@ def main() -> str:
             raise
         except TunesmithError as error:
             refused[name] = error
+    publish_page(models, registry, experiment)
     for name in attempts.models():
         attempts.settle(experiment, name)
     if refused:
@@ -60,7 +61,7 @@ def remove_others(models: list[str]) -> None:
     """Remove the records of models that params.yaml no longer names; their versions stay in the registry."""
     layout.REGISTERED.mkdir(parents=True, exist_ok=True)
     for folder in layout.REGISTERED.iterdir():
-        if folder.name not in models:
+        if folder.is_dir() and folder.name not in models:
             shutil.rmtree(folder)
 
 
@@ -83,7 +84,6 @@ def register(name: str, names: Names, experiment: Experiment, comparison: Compar
     run = publish_training(experiment, name, origin, sentence)
     logged = registry.ensure_logged(run, name, manifest.read(folder).digest)
     publishing.publish_evaluation(experiment, run, metrics, samples, comparison["suites"], logged.id)
-    experiment.upload(run, layout.REPORTS / "comparison.html")
     end = journal.first(journal.read(folder / journal.NAME), "end")
     experiment.finish(run, "FINISHED", end["time"])
     decision = comparison["gate"][name]
@@ -111,6 +111,25 @@ def register(name: str, names: Names, experiment: Experiment, comparison: Compar
     files.write_text(layout.REGISTERED / name / "README.md", documents["README.md"])
     ready_rows.write_json(layout.REGISTERED / name / "registration.json", record)
     return f"{name}: {names.model} version {version}: {sentence}"
+
+
+def publish_page(models: list[str], names: Names, experiment: Experiment) -> None:
+    """Write the page of the comparison with the versions that there are, and upload it to every model's run."""
+    runs: dict[str, str] = {}
+    versions: dict[str, tuple[str, str]] = {}
+    for name in models:
+        run = experiment.find(journal.first(journal.read(layout.MODELS / name / journal.NAME), "start")["key"])
+        if run is not None:
+            runs[name] = run
+        path = layout.REGISTERED / name / "registration.json"
+        record: registration.Registration | None = json.loads(path.read_text()) if path.exists() else None
+        if record and record["model_digest"] == manifest.read(layout.MODELS / name).digest:
+            versions[name] = (record["run_id"], record["version"])
+    registered = registered_page.registered(names.model, experiment.uri, experiment.id, versions)
+    page = layout.REGISTERED / "comparison.html"
+    files.write_text(page, registered_page.fill((layout.REPORTS / "comparison.html").read_text(), registered))
+    for run in runs.values():
+        experiment.upload(run, page)
 
 
 def weights_under(origin: lineage.Lineage) -> Path | None:

@@ -27,7 +27,7 @@ def test_the_better_model_is_named_with_its_lead_and_the_prompts_that_changed() 
     assert result["regressed"] == ["39"]
     assert len(result["improved"]) == 39
     assert sentences.headline("tuned", compared).startswith(
-        "tuned is better than base: 2.5% → 97.5% right on 40 prompts"
+        "tuned is better than base: accuracy 2.5% → 97.5% on 40 prompts"
     )
 
 

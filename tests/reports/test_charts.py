@@ -3,7 +3,7 @@ import re
 from hashlib import sha256
 
 import pytest
-from vega_specs import drawn
+from reports.specs import drawn
 
 from tunesmith.core import formatting
 from tunesmith.reports import charts, templating

@@ -1,32 +1,29 @@
-import json
 import re
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from lineages import ORIGIN
 from shoot_out import HOW, SUITE, TUNED, evaluated, in_nats, models
 
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.comparison import Evaluated
+from tunesmith.evaluation.documents import Comparison
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
-from tunesmith.reports import comparison_page, sentences
+from tunesmith.reports import charts, comparison_page, facts, sentences
+
+SECTIONS = ("gate", "quality", "cost", "training", "provenance", "answers")
 
 
 def page(models_: list[Evaluated]) -> str:
     return comparison_page.page(comparison.compare(models_, [], HOW), models_)
 
 
-def script_rows(html: str) -> list[dict[str, Any]]:
-    """The rows that the page's script draws."""
-    rows: list[dict[str, Any]] = json.loads(html.split('id="rows">')[1].split("</script>")[0])
-    return rows
-
-
 class Tags(HTMLParser):
     """Check that tags nest, and record every attribute that could fetch something."""
 
-    VOID = ("meta", "input", "br", "line", "circle", "path", "polyline")
+    VOID = ("meta", "input", "br")
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,10 +48,24 @@ def test_a_page_is_well_formed_and_fetches_nothing(count: int) -> None:
     html = page(models(*names))
     tags = Tags()
     tags.feed(html)
-    assert (tags.open, tags.fetched) == ([], [])
-    assert "url(" not in html
+    assert tags.open == []
+    assert {value for _, value in tags.fetched} == {f"#{part}" for part in SECTIONS}
+    assert "url(" not in html.replace(charts.runtime(), "")
     for name in names:
-        assert html.count(f"<th>{name}<br>") == 1
+        assert html.count(f'<th scope="col">{name}<br>') == 1
+    for part in SECTIONS:
+        assert html.count(f'id="{part}"') == 1
+
+
+def test_the_facts_stand_at_the_head_and_beside_each_model() -> None:
+    models_ = models("sft-lora")
+    metrics: Any = {"time": 1_767_323_045_000, "model_digest": "f" * 64, "dtype": "bfloat16"}
+    about = facts.collect({"source": "hub Qwen/Qwen3-8B@9c92"}, {"sft-lora": cast(Any, ORIGIN)}, [metrics])
+    html = comparison_page.page(comparison.compare(models_, [], HOW), models_, about=about)
+    head, provenance = html.split("<nav")[0], html.split('id="provenance"')[1]
+    for text in ("hub Qwen/Qwen3-8B@9c92", "commit cccccccccccc", "torch 2.13", "a CPU x 2", "1,384 rows", "UTC"):
+        assert text in head
+    assert '<td data-version="sft-lora">' in provenance
 
 
 def test_rows_of_a_table_have_as_many_cells_as_its_head() -> None:
@@ -69,20 +80,10 @@ def test_hostile_answers_are_shown_as_text() -> None:
     models_ = [evaluated("base", [attack, "1"]), evaluated("tuned", ["0", "1"])]
     models_[1].training.insert(0, {"event": "warning", "text": attack})
     models_[1].training.insert(0, {"event": "start", "method": attack})
-    models_[0].samples[SUITE][1]["reason"] = '"></script><script>alert(1)</script>'
+    models_[0].samples[SUITE][1]["reason"] = f'">{attack}'
     html = page(models_)
     assert attack not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 1
-    assert html.count("<script") == html.count("</script>") == 2
-
-
-def test_every_row_has_every_models_score_answer_and_reason() -> None:
-    models_ = [evaluated(name, texts) for name, texts in {"base": ["x", "1", "x"], "one": ["0", "1", "x"]}.items()]
-    models_[1].samples[SUITE][1]["status"] = "not_gradable"
-    rows = script_rows(page(models_))
-    assert [[score for score, *_ in row["answers"]] for row in rows] == [[0.0, 1.0], [1.0, None], [0.0, 0.0]]
-    assert rows[0]["answers"][1] == [1.0, "0", "0 is 0"]
-    assert (rows[1]["suite"], rows[1]["prompt"], rows[1]["reference"]) == (SUITE, "what is 1?", "1")
 
 
 def test_the_gates_decisions_are_shown_with_every_rule() -> None:
@@ -106,16 +107,16 @@ def test_scores_that_are_no_shares_are_shown_in_their_unit() -> None:
     assert not compared["suites"][SUITE]["share"]
     assert "grpo is better than base: log-probability of a word −8.57 → −5.172 on" in sentences.best(compared)
     html = comparison_page.page(compared, models_)
-    quality = html[html.index("<h2>Quality</h2>") : html.index("<h2>Cost</h2>")]
+    quality = html[html.index('<h2 id="quality">') : html.index("<h2>Cost</h2>")]
     assert re.search(r"<b>−8\.\d+</b><br><span class=\"soft\">\[−\d", quality)
-    assert not re.search(r"\d%", quality.replace("95% interval", "").replace("5%\nof them", ""))
-    assert "points" not in quality.replace("<polyline points", "")
-    positions = [float(x) for x in re.findall(r'<circle cx="([\d.-]+)"', quality)]
-    assert all(0 < x < 520 for x in positions)
+    assert not re.search(r"[\d~]%", quality.replace("95% interval", "").replace("5%\nof them", ""))
+    assert ", points" not in quality
 
 
-def test_the_filter_selects_the_best_model() -> None:
-    assert re.search(r'<option value="2" selected>grpo</option>', page(models("sft-lora", "grpo", "rlhf")))
+def test_the_row_view_opens_with_the_base_and_the_best_model() -> None:
+    left, right = page(models("sft-lora", "grpo", "rlhf")).split('<select id="right">')
+    assert '<select id="left"><option value="0">base</option>' in left
+    assert re.search(r'<option value="2" selected>grpo</option>', right)
 
 
 def test_memory_is_shown_beside_its_prediction() -> None:
@@ -123,17 +124,54 @@ def test_memory_is_shown_beside_its_prediction() -> None:
     assert cells[cells.index("4.98 GB") :][:3] == ["4.98 GB", "5.40 GB", "0.92×"]
 
 
-def test_warnings_and_held_out_preferences_are_shown() -> None:
+def gated(*names: str) -> tuple[Comparison, list[Evaluated]]:
+    """A comparison whose gate passes every model that beats the base."""
+    models_ = models(*names)
+    rules = [{"must": "improve", "suite": SUITE, "metric": "score", "by": 0.0}]
+    gate = Gate(against="base", confidence=0.95, power=0.8, resamples=1000, seed=0, max_not_gradable=0.1, rules=rules)
+    return comparison.compare(models_, [], HOW, decisions=decide_all(gate, models_, [])), models_
+
+
+def test_a_warning_stands_in_the_gates_row_of_its_model() -> None:
+    html = comparison_page.page(*gated("dpo", "rlhf"))
+    rows = {row.split("</th>")[0]: row for row in html.split('id="gate"')[1].split('<tr><th scope="row">')[1:3]}
+    assert "⚠ the reward rose" in rows["rlhf"]
+    assert '<td class="decision warning"><b>pass</b><br>⚠ with 2 warnings' in rows["rlhf"]
+    assert '<td class="decision better"><b>pass</b></td>' in rows["dpo"]
+    assert "⚠" not in rows["dpo"]
+
+
+def test_memory_beyond_its_prediction_is_a_warning() -> None:
+    compared = comparison.compare(models("dpo", "rlhf"), [], HOW)
+    assert sentences.warnings("dpo", compared) == []
+    assert sentences.warnings("rlhf", compared)[-1] == (
+        "its training used 3.50 GB of memory, 1.13× of the predicted 3.10 GB: a plan for it is too small"
+    )
+
+
+def test_the_headline_has_the_warnings_of_its_model() -> None:
+    html = comparison_page.page(*gated("rlhf"))
+    headline = html.split('<p class="headline')[1].split("</p>")[0]
+    assert headline.startswith(" doubtful")
+    assert "⚠ rlhf: the reward rose" in headline
+
+
+def test_held_out_preferences_are_shown() -> None:
     html = page(models("dpo", "rlhf"))
-    assert "⚠ rlhf: the reward rose" in html
     assert "54.7%" in html
     assert "84.4%" in html
 
 
+def test_p_values_are_text_that_a_switch_shows() -> None:
+    html = page(models("sft-lora"))
+    assert re.search(r'<span class="soft exact"><br>p (=|&lt;) [\d.e-]+, 128 prompts</span>', html)
+    assert "title=" not in html.split("<h1>")[1].split("<script")[0]
+
+
 def test_values_that_an_older_journal_lacks_are_dashes() -> None:
     html = page([evaluated("base", ["0", "x"]), evaluated("old", ["0", "1"])])
-    assert "None" not in html
-    assert html.count("Not measured, not drawn: old.") == 1
+    assert "None" not in html.replace(charts.runtime(), "")
+    assert "Not measured, not drawn: old" in html
 
 
 def test_a_loss_that_was_never_finite_is_named_not_drawn() -> None:
@@ -142,19 +180,11 @@ def test_a_loss_that_was_never_finite_is_named_not_drawn() -> None:
     assert "not finite at any of 1 steps" in page([evaluated("base", ["0", "x"]), lost])
 
 
-def test_the_kept_step_is_marked_in_the_charts_and_a_line_says_why() -> None:
+def test_a_line_says_which_step_was_kept_and_why() -> None:
     html = page(models("sft-lora", "sft-qlora", "grpo"))
-    assert html.count('class="legend') == 1
-    sections = {section.split(" ")[0]: section for section in html.split("<section><h3>")[1:]}
-    assert {name: section.count('class="diamond') for name, section in sections.items()} == {
-        "sft-lora": 6,
-        "sft-qlora": 0,
-        "grpo": 6,
-    }
-    assert "kept: step 36 of 60, the lowest validation loss (0.74); the last had 0.82" in sections["sft-lora"]
-    assert sections["sft-lora"].count('class="diamond at"') == sections["sft-lora"].count('class="kept"') == 1
-    assert "kept: step 60 of 60, the last, since there were no validation rows" in sections["sft-qlora"]
-    assert "kept: step 48 of 60, the highest validation score (0.61); the last had 0.55" in sections["grpo"]
+    assert "<b>sft-lora</b> kept step 36 of 60, the lowest validation loss (0.74); the last had 0.82" in html
+    assert "<b>sft-qlora</b> kept step 60 of 60, the last, since there were no validation rows" in html
+    assert "<b>grpo</b> kept step 48 of 60, the highest validation score (0.61); the last had 0.55" in html
 
 
 def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
@@ -171,5 +201,5 @@ def test_a_reward_model_is_shown_beside_the_models_that_answer() -> None:
     assert compared["reward_models"]["reward"]["after"]["accuracy"] == 0.775
     html = comparison_page.page(compared, trained, {"reward": journal})
     assert "77.5%" in html
-    assert "<b>reward</b>" in html
-    assert "kept: step 1 of 1, the last, with the lowest validation loss (0.5)" in html
+    assert '<th scope="row">reward</th>' in html
+    assert "<b>reward</b> kept step 1 of 1, the last, with the lowest validation loss (0.5)" in html

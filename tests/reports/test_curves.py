@@ -2,33 +2,44 @@ import math
 from typing import Any
 
 import pytest
+from reports.specs import drawn
 from shoot_out import journal
 
-from tunesmith.reports.curves import BOTTOM, LEFT, RIGHT, SMOOTHED, TOP, Curve, curves
+from tunesmith.core.journal import Event
+from tunesmith.reports.charts import Chart
+from tunesmith.reports.curves import DRAWN, SMOOTHED, curves, running_mean, thinned
 
 
-def by_title(**quantities: list[float | None]) -> dict[str, Curve]:
-    """The curves of a journal with these values, by title."""
+def events(**quantities: list[float | None]) -> list[Event]:
+    """A journal with these values, a step each."""
     count = max(len(values) for values in quantities.values())
-    events: list[dict[str, Any]] = [
-        {"event": "step", "step": step + 1, **{name: values[step] for name, values in quantities.items()}}
+    return [
+        {"event": "step", "step": step + 1, **{name: values[step] for name, values in quantities.items()}}  # type: ignore
         for step in range(count)
     ]
-    return {curve.title: curve for curve in curves(events)}
+
+
+def by_title(trainings: dict[str, list[Event]]) -> dict[str, Chart]:
+    return {chart.title: chart for chart in curves(trainings)}
+
+
+def rows(chart: Chart, kind: str) -> list[dict[str, Any]]:
+    data: Any = chart.spec["data"]
+    return [row for row in data["values"] if row["kind"] == kind]
 
 
 @pytest.mark.parametrize(
     ("name", "titles"),
     [
         ("sft-lora", ["loss"]),
-        ("dpo", ["loss", "pairs ranked right", "margin, chosen − rejected"]),
+        ("dpo", ["loss", "accuracy: pairs ranked as marked", "margin, chosen − rejected"]),
         (
             "kto",
             [
                 "loss",
                 "validation loss, nats a pair",
-                "KL from the reference policy",
-                "pairs ranked right",
+                "KL from the reference policy, nats",
+                "accuracy: pairs ranked as marked",
                 "margin, chosen − rejected",
             ],
         ),
@@ -38,7 +49,7 @@ def by_title(**quantities: list[float | None]) -> dict[str, Curve]:
                 "loss",
                 "reward",
                 "score by the verifier",
-                "KL from the reference policy",
+                "KL from the reference policy, nats",
                 "completion length, tokens",
                 "groups of equal rewards",
             ],
@@ -46,85 +57,66 @@ def by_title(**quantities: list[float | None]) -> dict[str, Curve]:
     ],
 )
 def test_every_objective_shows_the_quantities_that_it_logs(name: str, titles: list[str]) -> None:
-    assert [curve.title for curve in curves(journal(name))] == titles
+    assert list(by_title({name: journal(name)})) == [*titles, "learning rate", "gradient norm"]
+
+
+def test_trainings_share_the_chart_of_a_quantity_and_keep_their_colours() -> None:
+    charts = by_title({name: journal(name) for name in ("sft-lora", "dpo", "grpo")})
+    assert {row["model"] for row in rows(charts["loss"], "training")} == {"sft-lora", "dpo", "grpo"}
+    assert {row["model"] for row in rows(charts["reward"], "training")} == {"grpo"}
+    for chart in charts.values():
+        color: Any = chart.spec["encoding"]
+        assert color["color"]["scale"]["domain"] == ["sft-lora", "dpo", "grpo"]
+
+
+def test_a_chart_can_be_drawn() -> None:
+    for chart in curves({name: journal(name) for name in ("sft-lora", "rlhf")}):
+        assert "step" in drawn(chart.spec)
 
 
 def test_a_score_that_is_the_reward_is_drawn_once() -> None:
-    assert "score by the verifier" not in {curve.title for curve in curves(journal("grpo"))}
+    assert "score by the verifier" not in by_title({"grpo": journal("grpo")})
+
+
+def test_the_validation_split_is_drawn_beside_the_training_with_the_kept_step_marked() -> None:
+    measured = rows(by_title({"sft-lora": journal("sft-lora")})["loss"], "validation")
+    assert [row["step"] for row in measured] == [0, 12, 24, 36, 48, 60]
+    assert [row["step"] for row in measured if row.get("kept")] == [36]
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, math.inf])
 def test_a_line_breaks_where_a_value_is_missing(missing: float | None) -> None:
-    curve = by_title(loss=[3.0, 2.0, missing, 1.0])["loss"]
-    assert [len(line) for line in curve.lines] == [2, 1]
+    chart = by_title({"a": events(loss=[3.0, 2.0, missing, 1.0])})["loss"]
+    assert [row["value"] for row in rows(chart, "training")] == [3.0, 2.0, None, 1.0]
+    assert drawn(chart.spec).count('aria-label="step: 3') == 0
 
 
-def test_a_quantity_that_was_never_finite_has_no_axis() -> None:
-    curve = by_title(loss=[None, None])["loss"]
-    assert (curve.lines, curve.steps, curve.y) == ([], 2, None)
-
-
-def test_one_step_is_one_point_inside_the_chart() -> None:
-    (line,) = by_title(loss=[0.7])["loss"].lines
-    ((x, y),) = line
-    assert LEFT <= x <= RIGHT
-    assert TOP <= y <= BOTTOM
-
-
-@pytest.mark.parametrize(
-    ("name", "together", "apart"),
-    [
-        ("sft-lora", {"loss"}, set()),
-        ("dpo", {"loss", "pairs ranked right", "margin, chosen − rejected"}, set()),
-        ("kto", {"margin, chosen − rejected"}, {"validation loss, nats a pair", "pairs ranked right"}),
-        ("rlhf", {"score by the verifier"}, set()),
-        ("grpo", {"reward"}, set()),
-        ("sft-qlora", set(), set()),
-    ],
-)
-def test_the_validation_split_is_drawn_in_the_chart_of_the_same_quantity(
-    name: str, together: set[str], apart: set[str]
-) -> None:
-    drawn = {curve.title: curve for curve in curves(journal(name)) if curve.validation}
-    assert {title for title, curve in drawn.items() if curve.lines} == together
-    assert {title for title, curve in drawn.items() if not curve.lines} == apart
-    for curve in drawn.values():
-        (line,) = curve.validation
-        assert [x for x, _ in line] == sorted(x for x, _ in line)
-        assert line[0][0] == LEFT  # step 0
-        assert all(TOP <= y <= BOTTOM for _, y in line)
-
-
-@pytest.mark.parametrize(
-    ("loss_type", "own"), [({"sigmoid": 1.0}, False), ({"hinge": 1.0}, True), ({"sigmoid": 1.0, "sft": 0.2}, True)]
-)
-def test_a_loss_of_dpo_that_is_no_surprise_at_labels_is_drawn_apart(loss_type: dict[str, float], own: bool) -> None:
-    start, *events = journal("dpo")
-    drawn = {
-        curve.title: curve
-        for curve in curves([start | {"params": {"dpo": {"dpo": {"loss_type": loss_type}}}}, *events])
-    }
-    assert ("validation loss, nats a pair" in drawn) is own
-    assert bool(drawn["loss"].validation) is not own
-
-
-def test_the_step_that_was_kept_is_marked_at_its_measurement() -> None:
-    (curve,) = curves(journal("sft-lora"))
-    (line,) = curve.validation
-    lowest = max(line, key=lambda position: position[1])  # positions fall as values rise
-    assert curve.kept == lowest[0] < RIGHT
-    (curve,) = curves(journal("sft-lora")[:-1])  # of a training cut short
-    assert curve.kept is None
+def test_a_loss_that_was_never_finite_is_named() -> None:
+    assert list(by_title({"lost": events(loss=[None, math.nan])})) == ["loss. lost: not finite at any of 2 steps"]
 
 
 def test_many_steps_get_a_running_mean_that_keeps_gaps() -> None:
-    few = by_title(loss=[1.0, 3.0] * (SMOOTHED // 2 - 1))["loss"]
-    many = by_title(loss=[1.0, 3.0] * 20 + [None] + [1.0, 3.0] * 20)["loss"]
-    assert few.mean == []
-    assert [len(line) for line in many.mean] == [40, 40]
-    middle = [y for _, y in many.mean[0][5:35]]
-    assert max(middle) - min(middle) < 0.5 * (BOTTOM - TOP)
+    few = by_title({"a": events(loss=[1.0, 3.0] * (SMOOTHED // 2 - 1))})["loss"]
+    many = by_title({"a": events(loss=[1.0, 3.0] * 20 + [None] + [1.0, 3.0] * 20)})["loss"]
+    assert rows(few, "single steps") == []
+    assert len(rows(many, "single steps")) == 81
+    smooth = [row["value"] for row in rows(many, "training")]
+    assert smooth[40] is None
+    assert max(smooth[5:35]) - min(smooth[5:35]) < 0.5
+
+
+def test_long_trainings_are_drawn_by_means_of_neighbours() -> None:
+    points = thinned([(step, float(step)) for step in range(1, 10_001)])
+    assert len(points) == DRAWN
+    assert points[0] == (25, 13.0)
+    assert points[-1][0] == 10_000
+    assert len(curves({"a": events(loss=[1.0] * 10_000)})[0].table) < 20
+
+
+def test_a_mean_leaves_out_what_is_missing() -> None:
+    assert running_mean([(1, None), (2, 4.0)]) == [(1, None), (2, 4.0)]
+    assert thinned([(1, None), (2, None), (3, 1.0), (4, None)], most=2) == [(2, None), (4, 1.0)]
 
 
 def test_a_journal_without_steps_has_no_curves() -> None:
-    assert curves([{"event": "start", "key": "k"}]) == []
+    assert curves({"a": [{"event": "start", "key": "k"}]}) == []

@@ -18,8 +18,10 @@ def right(count: int) -> list[str]:
     [
         pytest.param([2, 20, 38], "b scores highest. b is better than base", "than every other model.", id="clear"),
         pytest.param([2, 36, 38], "b scores highest.", "Not told apart from b on these prompts: a.", id="close"),
-        pytest.param([12, 0, 10], "No model scores higher than base: 30.0%", "on these prompts: b.", id="base leads"),
-        pytest.param([2, 38], "a is better than base: 5.0% → 95.0%", "points).", id="one alone"),
+        pytest.param(
+            [12, 0, 10], "No model scores higher than base: accuracy 30.0%", "on these prompts: b.", id="base leads"
+        ),
+        pytest.param([2, 38], "a is better than base: accuracy 5.0% → 95.0%", "points).", id="one alone"),
     ],
 )
 def test_the_sentence_names_the_leader_and_the_models_that_may_be_as_good(

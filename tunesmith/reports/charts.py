@@ -16,6 +16,7 @@ from typing import TypeAlias, TypedDict
 from markupsafe import Markup
 
 from tunesmith.core import formatting
+from tunesmith.reports import templating
 
 FOLDER = Path(__file__).parent
 VEGA = FOLDER / "vega"
@@ -50,7 +51,7 @@ class Chart:
     @property
     def document(self) -> Markup:
         """The spec as JSON for a script element."""
-        return for_script(self.spec)
+        return templating.for_script(self.spec)
 
 
 def chart(
@@ -60,14 +61,17 @@ def chart(
     title: str,
     columns: Mapping[str, Column],
     anchors: Mapping[str, object] | None = None,
+    tabled: Sequence[Row] | None = None,
 ) -> Chart:
     """A chart of ``rows`` by the spec of that file name.
 
     columns: the fields that the table shows, in order. anchors: the value of each anchor of the spec but its rows.
+    tabled: the rows that the table shows, where it does not show all.
     Raises KeyError for an anchor without a value.
     """
     values = {DATA: [dict(row) for row in rows], **(anchors or {})}
-    table = [[_text(row.get(name), write) for name, (_, write) in columns.items()] for row in rows]
+    shown = rows if tabled is None else tabled
+    table = [[_text(row.get(name), write) for name, (_, write) in columns.items()] for row in shown]
     filled = fill(read_spec(spec), values)
     assert isinstance(filled, dict)
     return Chart(title, filled, [heading for heading, _ in columns.values()], table)
@@ -105,19 +109,6 @@ def runtime() -> Markup:
     # The maps of the sources are not there.
     lines = [line for text in files for line in text.splitlines() if not line.startswith("//# sourceMappingURL=")]
     return Markup("\n".join(lines))
-
-
-def for_script(value: object) -> Markup:
-    """A value as compact JSON that no HTML parser takes for markup. Raises ValueError for NaN and infinities."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    escapes: dict[str, str | int | None] = {
-        "<": "\\u003c",
-        ">": "\\u003e",
-        "&": "\\u0026",
-        "\u2028": "\\u2028",
-        "\u2029": "\\u2029",
-    }
-    return Markup(text.translate(str.maketrans(escapes)))
 
 
 def _text(value: Value, write: Callable[..., str]) -> str:

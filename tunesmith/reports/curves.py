@@ -1,40 +1,43 @@
-"""Small charts of the quantities that a training's journal records step by step, beside those of the validation split.
+"""Charts of the quantities that trainings record step by step, several trainings in one, with the validation split.
 
 What is measured on the validation split is drawn in the chart of the training's same quantity: the score of greedy
 answers in that of the verifier's score, or else of the reward.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 from tunesmith.core import journal
 from tunesmith.core.journal import Event, StartEvent
-from tunesmith.reports import axes
-from tunesmith.reports.axes import NUMBER, SHARE, Axis, Position, Unit
+from tunesmith.reports import charts
+from tunesmith.reports.charts import Chart, Column, Row
 
-WIDTH, HEIGHT = 260, 130
-"""Size of a chart, in SVG units."""
-LEFT, RIGHT, TOP, BOTTOM = 42, 248, 12, 104
-"""Edges of its drawing area."""
 ROUNDING = 1e-4
 """Rounding error of a loss that is 0 by construction: RLOO's on its own policy's answers."""
 SMOOTHED = 20
 """Number of steps from which a running mean is drawn, as single steps are noise."""
+DRAWN = 400
+"""The most points of a line; of more steps, each point is the mean of several."""
+TABLED = 8
+"""About the number of points of a line that the table below a chart shows."""
 
-QUANTITIES: dict[str, tuple[str, Unit]] = {
-    "loss": ("loss", NUMBER),
-    "validation_loss": ("validation loss, nats a pair", NUMBER),
-    "reward": ("reward", NUMBER),
-    "score": ("score by the verifier", SHARE),
-    "kl": ("KL from the reference policy", NUMBER),
-    "completion_tokens": ("completion length, tokens", NUMBER),
-    "equal_groups": ("groups of equal rewards", SHARE),
-    "accuracy": ("pairs ranked right", SHARE),
-    "margin": ("margin, chosen − rejected", NUMBER),
+QUANTITIES: dict[str, tuple[str, str]] = {
+    "loss": ("loss", "~r"),
+    "validation_loss": ("validation loss, nats a pair", "~r"),
+    "reward": ("reward", "~r"),
+    "score": ("score by the verifier", "~%"),
+    "kl": ("KL from the reference policy, nats", "~r"),
+    "completion_tokens": ("completion length, tokens", "~r"),
+    "equal_groups": ("groups of equal rewards", "~%"),
+    "accuracy": ("accuracy: pairs ranked as marked", "~%"),
+    "margin": ("margin, chosen − rejected", "~r"),
+    "drift": ("drift of the engine, nats a token", "~r"),
+    "learning_rate": ("learning rate", "~r"),
+    "grad_norm": ("gradient norm", "~r"),
 }
-"""The title and the unit of each quantity that is drawn if the journal has it, in the order of the charts."""
+"""The title of each quantity that is drawn if a journal has it, and its axis' format, in the order of the charts."""
 PAIR_LOSSES = ("sigmoid", {"sigmoid": 1.0})
 """DPO's `loss_type` where its loss is that of the validation split, the surprise at a pair's label."""
 
@@ -43,28 +46,28 @@ Point = tuple[int, float | None]
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A chart of one quantity."""
+class Course:
+    """A quantity of one training."""
 
-    title: str
-    steps: int
-    """The number of values, those of the validation split included."""
-    x: Axis | None
-    """The axis of the step; None if no value is finite."""
-    y: Axis | None
-    """The axis of the quantity; None if no value is finite."""
-    lines: list[list[Position]]
-    """The values as lines, which break where one is missing."""
-    mean: list[list[Position]]
-    """The running mean as lines; empty for few steps."""
-    validation: list[list[Position]]
-    """The measurements on the validation split as lines; empty where there are none of this quantity."""
-    kept: float | None
-    """The x of the step whose weights the model has; None if no value is finite or the journal does not say."""
+    trained: Sequence[Point]
+    measured: Sequence[Point]
+    """The measurements on the validation split."""
+    kept: int | None
+    """The step whose weights the model has; None where the journal does not say."""
 
 
-def curves(events: Sequence[Event]) -> list[Curve]:
-    """A curve for every quantity that the journal's steps, or its measurements on the validation split, name."""
+def curves(trainings: Mapping[str, Sequence[Event]]) -> list[Chart]:
+    """A chart for every quantity that a journal names, of all trainings that name it. trainings: journals by model."""
+    by_model = {name: courses(events) for name, events in trainings.items()}
+    return [
+        _chart(quantity, {name: one[quantity] for name, one in by_model.items() if quantity in one}, list(by_model))
+        for quantity in QUANTITIES
+        if any(quantity in one for one in by_model.values())
+    ]
+
+
+def courses(events: Sequence[Event]) -> dict[str, Course]:
+    """Every quantity that the journal's steps, or its measurements on the validation split, name."""
     trained, measured = ({name: _points(events, kind, name) for name in QUANTITIES} for kind in ("step", "validation"))
     if _are_close(trained["score"], trained["reward"]):  # the verifier is the reward
         trained["score"] = []
@@ -75,11 +78,90 @@ def curves(events: Sequence[Event]) -> list[Curve]:
     if not _is_surprise(journal.first(events, "start")):
         measured["validation_loss"], measured["loss"] = measured["loss"], []
     kept = journal.first(events, "end").get("kept")
-    return [
-        _curve(*QUANTITIES[name], trained[name], measured[name], kept)
-        for name in QUANTITIES
-        if trained[name] or measured[name]
+    return {name: Course(trained[name], measured[name], kept) for name in QUANTITIES if trained[name] or measured[name]}
+
+
+def _chart(quantity: str, of_models: Mapping[str, Course], models: Sequence[str]) -> Chart:
+    """The chart of a quantity. models: all trainings of the page, each with its colour in every chart."""
+    title, form = QUANTITIES[quantity]
+    rows = [row for name, course in of_models.items() for row in _rows(name, course)]
+    lost = [
+        f"{name}: not finite at any of {len(course.trained) + len(course.measured)} steps"
+        for name, course in of_models.items()
+        if all(value is None for _, value in (*course.trained, *course.measured))
     ]
+    columns: dict[str, Column] = {
+        "model": ("model", str),
+        "kind": ("measured in", str),
+        "step": ("step", "{:,}".format),
+        "value_text": (title, str),
+    }
+    few = max(len(course.trained) for course in of_models.values()) < SMOOTHED
+    return charts.chart(
+        "training.json",
+        rows,
+        title=". ".join([title, *lost]),
+        columns=columns,
+        anchors={"<MODELS>": list(models), "<FORMAT>": form, "<QUANTITY>": title.split(",")[0], "<POINTS>": few},
+        tabled=_tabled(rows),
+    )
+
+
+def _rows(model: str, course: Course) -> list[Row]:
+    """The points of a training's lines: its steps, their running mean where there are many, and the measurements."""
+    trained = thinned(course.trained)
+    smooth = len(trained) >= SMOOTHED
+    lines = [("training", running_mean(trained) if smooth else trained), ("validation", course.measured)]
+    if smooth:
+        lines.append(("single steps", trained))
+    return [
+        {
+            "model": model,
+            "kind": kind,
+            "step": step,
+            "value": None if value is None else float(f"{value:.6g}"),
+            "value_text": "not finite" if value is None else f"{value:.4g}".replace("-", "−"),
+            **({"kept": True} if kind == "validation" and step == course.kept else {}),
+        }
+        for kind, points in lines
+        for step, value in points
+    ]
+
+
+def _tabled(rows: Sequence[Row]) -> list[Row]:
+    """Some rows of every line, its first and its last among them."""
+    lines: dict[tuple[object, object], list[Row]] = {}
+    for row in rows:
+        if row["kind"] != "single steps":
+            lines.setdefault((row["model"], row["kind"]), []).append(row)
+    chosen: list[Row] = []
+    for line in lines.values():
+        stride = max(1, len(line) // TABLED)
+        chosen += [row for place, row in enumerate(line) if place % stride == 0 or place == len(line) - 1]
+    return chosen
+
+
+def thinned(points: Sequence[Point], most: int = DRAWN) -> list[Point]:
+    """At most so many points: each the mean of as many neighbours, at the step of the last of them."""
+    size = -(-len(points) // most) if points else 1
+    if size == 1:
+        return list(points)
+    bins = (points[first : first + size] for first in range(0, len(points), size))
+    return [(some[-1][0], _mean([value for _, value in some])) for some in bins]
+
+
+def running_mean(points: Sequence[Point]) -> list[Point]:
+    """The mean of the tenth of all steps around each value; missing values stay missing."""
+    reach = len(points) // 20
+    return [
+        (step, None if value is None else _mean([near for _, near in points[max(0, at - reach) : at + reach + 1]]))
+        for at, (step, value) in enumerate(points)
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    finite = [value for value in values if value is not None]
+    return sum(finite) / len(finite) if finite else None
 
 
 def _points(events: Sequence[Event], kind: str, name: str) -> list[Point]:
@@ -93,49 +175,6 @@ def _is_surprise(start: StartEvent) -> bool:
     if start.get("objective") == "dpo":
         return journal.entry(start).get("loss_type", "sigmoid") in PAIR_LOSSES
     return start.get("objective") != "kto"
-
-
-def _curve(title: str, unit: Unit, trained: Sequence[Point], measured: Sequence[Point], kept: int | None) -> Curve:
-    """The chart of points in the order of their steps. kept: the step whose weights the model has."""
-    points = [*trained, *measured]
-    values = [value for _, value in points if value is not None]
-    if not values:
-        return Curve(title, len(points), None, None, [], [], [], None)
-    y = axes.linear(values, (BOTTOM, TOP), unit)
-    last = max(step for step, _ in points)
-    x = Axis(0, last or 1, LEFT, RIGHT, False, sorted({0, last}), lambda step: f"{step:,.0f}")
-    mean = _lines(_running_mean(trained), x, y) if len(trained) >= SMOOTHED else []
-    return Curve(
-        title,
-        len(points),
-        x,
-        y,
-        _lines(trained, x, y),
-        mean,
-        _lines(measured, x, y),
-        None if kept is None else x.at(kept),
-    )
-
-
-def _lines(points: Sequence[Point], x: Axis, y: Axis) -> list[list[Position]]:
-    """Runs of values without a missing one between them."""
-    lines: list[list[Position]] = [[]]
-    for step, value in points:
-        if value is not None:
-            lines[-1].append((x.at(step), y.at(value)))
-        elif lines[-1]:
-            lines.append([])
-    return [line for line in lines if line]
-
-
-def _running_mean(points: Sequence[Point]) -> list[Point]:
-    """The mean of the tenth of all steps around each value; missing values stay missing."""
-    reach = len(points) // 20
-    smooth: list[Point] = []
-    for index, (step, value) in enumerate(points):
-        around = [near for _, near in points[max(0, index - reach) : index + reach + 1] if near is not None]
-        smooth.append((step, None if value is None else sum(around) / len(around)))
-    return smooth
 
 
 def _are_close(first: Sequence[Point], second: Sequence[Point]) -> bool:

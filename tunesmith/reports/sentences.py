@@ -4,6 +4,9 @@ from tunesmith.core import formatting
 from tunesmith.evaluation.documents import Comparison, SuiteComparison, SuiteSettings, Sweeps
 from tunesmith.evaluation.selection import Selection
 
+OVER = 1.1
+"""The factor over its prediction from which a training's peak of memory is a warning."""
+
 
 def ranking(comparison: Comparison) -> SuiteComparison:
     """The first suite, by which models are ranked."""
@@ -11,8 +14,8 @@ def ranking(comparison: Comparison) -> SuiteComparison:
 
 
 def measured(about: SuiteSettings) -> str:
-    """What a suite's score is, in a word or two: right answers, a metric of lm-eval, or the kind of the suite."""
-    return about["metric"] or ("right" if about["kind"] == "answers" else about["kind"])
+    """What a suite's score is, in a word or two: accuracy, a metric of lm-eval, or the kind of the suite."""
+    return about["metric"] or ("accuracy" if about["kind"] == "answers" else about["kind"])
 
 
 def headline(name: str, comparison: Comparison) -> str:
@@ -30,11 +33,20 @@ def headline(name: str, comparison: Comparison) -> str:
         case outcome:
             opening = f"{name} is {outcome} than {baseline}"
     change = f"{formatting.score(before, share)} → {formatting.score(after, share)}"
-    return f"{opening}: {_named(change, what)} on {result['prompts']} prompts ({certainty})."
+    return f"{opening}: {what} {change} on {result['prompts']} prompts ({certainty})."
 
 
-def _named(scores: str, what: str) -> str:
-    return f"{scores} {what}" if what == "right" else f"{what} {scores}"
+def warnings(name: str, comparison: Comparison) -> list[str]:
+    """What speaks against a model whatever it scores: its training's findings, and memory beyond the prediction."""
+    model = comparison["models"][name]
+    peak, predicted = model["training"]["peak_memory_bytes"], model["training"]["predicted_memory_bytes"]
+    if not peak or not predicted or peak <= OVER * predicted:
+        return model["warnings"]
+    more = f"{formatting.ratio(peak, predicted)} of the predicted {formatting.size(predicted)}"
+    return [
+        *model["warnings"],
+        f"its training used {formatting.size(peak)} of memory, {more}: a plan for it is too small",
+    ]
 
 
 def best(comparison: Comparison) -> str:
@@ -45,7 +57,7 @@ def best(comparison: Comparison) -> str:
         return headline(name, comparison)
     if leader == baseline:
         about = ranking(comparison)
-        score = _named(formatting.score(comparison["models"][baseline]["score"], about["share"]), measured(about))
+        score = f"{measured(about)} {formatting.score(comparison['models'][baseline]['score'], about['share'])}"
         opening = f"No model scores higher than {baseline}: {score} on {comparison['prompts']} prompts."
     else:
         opening = f"{leader} scores highest. {headline(leader, comparison)}"

@@ -1,10 +1,12 @@
 """HTML and Markdown pages from templates. All values are escaped, and no page fetches anything from elsewhere."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from tunesmith.core import formatting
 
@@ -33,6 +35,19 @@ def render_markdown(template: str, **values: object) -> str:
     environment = _environment(finalize=escaped, keep_trailing_newline=True)
     environment.filters |= {"code": code, "argument": argument}
     return environment.get_template(template).render(**values)
+
+
+def for_script(value: object) -> Markup:
+    """A value as compact JSON that no HTML parser takes for markup. Raises ValueError for NaN and infinities."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    escapes: dict[str, str | int | None] = {
+        "<": "\\u003c",
+        ">": "\\u003e",
+        "&": "\\u0026",
+        "\u2028": "\\u2028",
+        "\u2029": "\\u2029",
+    }
+    return Markup(text.translate(str.maketrans(escapes)))
 
 
 def _environment(

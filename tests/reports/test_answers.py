@@ -1,0 +1,42 @@
+import base64
+import gzip
+import json
+from typing import Any
+
+from shoot_out import SUITE, evaluated
+
+from tunesmith.reports import answers
+from tunesmith.reports.answers import CHUNK
+
+
+def unpacked(chunk: str) -> list[dict[str, Any]]:
+    texts: list[dict[str, Any]] = json.loads(gzip.decompress(base64.b64decode(chunk)))
+    return texts
+
+
+def test_every_prompt_has_every_models_score_answer_and_reason() -> None:
+    models = [evaluated(name, texts) for name, texts in {"base": ["x", "1", "x"], "one": ["0", "1", "x"]}.items()]
+    models[1].samples[SUITE][1]["status"] = "not_gradable"
+    packed = answers.pack(models)
+    assert [entry["scores"] for entry in packed.index] == [[0.0, 1.0], [1.0, None], [0.0, 0.0]]
+    assert [(entry["suite"], entry["id"]) for entry in packed.index] == [(SUITE, "0"), (SUITE, "1"), (SUITE, "2")]
+    texts = unpacked(packed.chunks[0])
+    assert texts[0]["answers"][1] == ["0", "0 is 0", ""]
+    assert (texts[1]["prompt"], texts[1]["reference"]) == ("what is 1?", "1")
+
+
+def test_many_prompts_lie_in_chunks_in_their_order() -> None:
+    packed = answers.pack([evaluated("base", ["0"] * (2 * CHUNK + 1))])
+    assert [len(unpacked(chunk)) for chunk in packed.chunks] == [CHUNK, CHUNK, 1]
+    assert unpacked(packed.chunks[1])[0]["prompt"] == f"what is {CHUNK}?"
+
+
+def test_the_same_answers_are_packed_into_the_same_bytes() -> None:
+    assert answers.pack([evaluated("base", ["0"])]) == answers.pack([evaluated("base", ["0"])])
+
+
+def test_reasoning_stands_apart_from_the_answer() -> None:
+    thought = evaluated("base", ["<think>one and one</think>2", "<think>without an end"])
+    first, second = (text["answers"][0] for text in unpacked(answers.pack([thought]).chunks[0]))
+    assert (first[0], first[2]) == ("2", "one and one")
+    assert (second[0], second[2]) == ("<think>without an end", "")

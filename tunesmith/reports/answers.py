@@ -1,0 +1,94 @@
+"""The answers of all models to every prompt, packed so that a page with thousands of prompts opens at once.
+
+An index has what filters need of every prompt; the texts lie in chunks of prompts, each compressed, which the page's
+script unpacks when it shows or searches them.
+"""
+
+import base64
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from tunesmith.core.ready_rows import Message, Sample, dumps, split_reasoning, texts
+from tunesmith.evaluation.comparison import Evaluated
+
+CHUNK = 100
+"""Prompts a chunk."""
+
+
+class Indexed(TypedDict):
+    """A prompt in the index."""
+
+    suite: str
+    id: str
+    scores: list[float | None]
+    """The score of each model; null where the answer could not be graded."""
+
+
+class Texts(TypedDict):
+    """The texts of a prompt."""
+
+    prompt: str
+    reference: str | None
+    answers: list[tuple[str, str, str]]
+    """Each model's answer, the verdict's reason, and what the model thought before it answered."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All answers, in the order of the suites and their prompts."""
+
+    index: list[Indexed]
+    chunks: list[str]
+    """Each CHUNK prompts' texts: JSON, compressed by gzip, in base64."""
+
+
+def pack(models: Sequence[Evaluated]) -> Answers:
+    """The answers of models to the same prompts."""
+    prompts = [
+        answers
+        for suite in models[0].samples
+        for answers in zip(*(model.samples[suite] for model in models), strict=True)
+    ]
+    index: list[Indexed] = [
+        {
+            "suite": answers[0]["suite"],
+            "id": answers[0]["row"]["id"],
+            "scores": [None if answer["status"] == "not_gradable" else float(answer["score"]) for answer in answers],
+        }
+        for answers in prompts
+    ]
+    parts = (prompts[first : first + CHUNK] for first in range(0, len(prompts), CHUNK))
+    return Answers(index, [_compressed([_texts(answers) for answers in part]) for part in parts])
+
+
+def _texts(answers: Sequence[Sample]) -> Texts:
+    row = answers[0]["row"]
+    return {
+        "prompt": _conversation(row["prompt"]),
+        "reference": _reference(row.get("reference")),
+        "answers": [_answer(sample) for sample in answers],
+    }
+
+
+def _answer(sample: Sample) -> tuple[str, str, str]:
+    reasoning, answer = split_reasoning(sample["completion"])
+    # A thought that never ended is all that there is to read.
+    return (answer, sample["reason"], reasoning) if answer.strip() else (sample["completion"], sample["reason"], "")
+
+
+def _compressed(part: Sequence[Texts]) -> str:
+    return base64.b64encode(gzip.compress(dumps(part), mtime=0)).decode()
+
+
+def _reference(value: object) -> str | None:
+    """The right answer as text; a verifier may take several answers, or an object."""
+    return value if value is None or isinstance(value, str) else dumps(value).decode()
+
+
+def _conversation(prompt: list[Message]) -> str:
+    """A conversation as text; with several messages, each has its role."""
+    if len(prompt) == 1:
+        return prompt[0]["content"]
+    return "\n\n".join(f"{message['role']}: {' '.join(texts(message)).strip()}" for message in prompt)
