@@ -1,5 +1,6 @@
 # make repro   set up and run the whole pipeline, then show what came out
 # make test    set up and run lint, types and tests
+# make browser look at the pages in Chromium (Debian's package `chromium`)
 # make ui      open the MLflow UI on the local registry
 # make experiments   the experiments of `dvc exp run`: what they changed, and every model's score
 # make image   build the image that stages can run in, and build/sbom.cdx.json, what is in it;
@@ -14,7 +15,7 @@ TORCH := $(shell sed -n 's/^ *"\(torch==[^"]*\)",/\1/p' pyproject.toml)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: repro test lint real ui experiments image lock pin-images clean
+.PHONY: repro test lint browser real ui experiments image lock pin-images clean
 
 repro: .venv/runtime
 	@tunesmith check
@@ -30,6 +31,9 @@ lint: .venv/dev
 	mypy
 	lint-imports
 	hadolint Dockerfile .ci/stack/Dockerfile
+
+browser: .venv/dev
+	pytest -q -m browser tests/reports
 
 real: .venv/dev
 	pytest -q -m real tests/pipeline tests/training

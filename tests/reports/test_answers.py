@@ -1,6 +1,7 @@
 import base64
 import gzip
 import json
+import random
 from typing import Any
 
 from shoot_out import SUITE, evaluated
@@ -40,3 +41,16 @@ def test_reasoning_stands_apart_from_the_answer() -> None:
     first, second = (text["answers"][0] for text in unpacked(answers.pack([thought]).chunks[0]))
     assert (first[0], first[2]) == ("2", "one and one")
     assert (second[0], second[2]) == ("<think>without an end", "")
+
+
+def test_a_page_that_would_grow_too_large_cuts_long_answers_and_says_so() -> None:
+    noise = random.Random(0)
+    texts = ["".join(noise.choices("abcdefghijklmnopqrstuvwxyz", k=4000)), "short"]
+    whole, cut = (answers.pack([evaluated("base", texts)], largest=largest) for largest in (10_000, 2000))
+    assert unpacked(whole.chunks[0])[0]["answers"][0][0] == texts[0]
+    assert sum(map(len, cut.chunks)) <= 2000
+    long, short = (text["answers"][0][0] for text in unpacked(cut.chunks[0]))
+    kept, note = long.split("… ")
+    assert texts[0].startswith(kept)
+    assert note == f"({4000 - len(kept):,} more characters in samples.jsonl)"
+    assert short == "short"

@@ -15,6 +15,8 @@ from tunesmith.evaluation.comparison import Evaluated
 
 CHUNK = 100
 """Prompts a chunk."""
+LARGEST = 28_000_000
+"""Bytes of all chunks, at most: a page must stay small enough to be sent. Longer answers are cut, and say so."""
 
 
 class Indexed(TypedDict):
@@ -44,8 +46,8 @@ class Answers:
     """Each CHUNK prompts' texts: JSON, compressed by gzip, in base64."""
 
 
-def pack(models: Sequence[Evaluated]) -> Answers:
-    """The answers of models to the same prompts."""
+def pack(models: Sequence[Evaluated], largest: int = LARGEST) -> Answers:
+    """The answers of models to the same prompts, in at most ``largest`` bytes."""
     prompts = [
         answers
         for suite in models[0].samples
@@ -59,23 +61,34 @@ def pack(models: Sequence[Evaluated]) -> Answers:
         }
         for answers in prompts
     ]
+    longest = max((len(answer["completion"]) for answers in prompts for answer in answers), default=0)
+    while (size := sum(map(len, chunks := _chunks(prompts, longest)))) > largest and longest > 100:
+        longest = int(0.97 * longest * largest / size)
+    return Answers(index, chunks)
+
+
+def _chunks(prompts: Sequence[Sequence[Sample]], longest: int) -> list[str]:
+    """The chunks of all prompts. longest: characters of an answer, beyond which it is cut."""
     parts = (prompts[first : first + CHUNK] for first in range(0, len(prompts), CHUNK))
-    return Answers(index, [_compressed([_texts(answers) for answers in part]) for part in parts])
+    return [_compressed([_texts(answers, longest) for answers in part]) for part in parts]
 
 
-def _texts(answers: Sequence[Sample]) -> Texts:
+def _texts(answers: Sequence[Sample], longest: int) -> Texts:
     row = answers[0]["row"]
     return {
         "prompt": _conversation(row["prompt"]),
         "reference": _reference(row.get("reference")),
-        "answers": [_answer(sample) for sample in answers],
+        "answers": [_answer(sample, longest) for sample in answers],
     }
 
 
-def _answer(sample: Sample) -> tuple[str, str, str]:
-    reasoning, answer = split_reasoning(sample["completion"])
-    # A thought that never ended is all that there is to read.
-    return (answer, sample["reason"], reasoning) if answer.strip() else (sample["completion"], sample["reason"], "")
+def _answer(sample: Sample, longest: int) -> tuple[str, str, str]:
+    """An answer, the verdict's reason, and the reasoning; a thought that never ended is all that there is to read."""
+    text = sample["completion"]
+    if (more := len(text) - longest) > 0:
+        text = f"{text[:longest]}… ({more:,} more characters in samples.jsonl)"
+    reasoning, answer = split_reasoning(text)
+    return (answer, sample["reason"], reasoning) if answer.strip() else (text, sample["reason"], "")
 
 
 def _compressed(part: Sequence[Texts]) -> str:

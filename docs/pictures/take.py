@@ -1,0 +1,62 @@
+"""The pictures of the pages in this folder, taken from reports/ in Chromium.
+
+    python docs/pictures/take.py            after `dvc repro`, in the project's folder
+
+writes comparison.png, gate.png, curves.png, answers.png and data.png. Needs the test libraries of this repository, and
+Debian's package `chromium`. (mlflow.png and version.png show MLflow's own UI, and were taken by hand.)
+"""
+
+import shutil
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+HERE, REPORTS = Path(__file__).parent, Path("reports")
+WIDTH, TALLEST = 1280, 1400
+"""Of a picture, in CSS pixels."""
+
+
+def draw_all(page: Page) -> None:
+    """Scroll to every chart, so that all are drawn."""
+    figures = page.locator("figure.vega")
+    for number in range(figures.count()):
+        figures.nth(number).scroll_into_view_if_needed()
+        figures.nth(number).locator("svg").first.wait_for()
+    page.evaluate("scrollTo(0, 0)")
+
+
+def take(page: Page, name: str, first: str, after: str) -> None:
+    """Write the part of a page from the element ``first`` up to the element ``after``."""
+    top, bottom = (
+        page.locator(selector).first.evaluate("e => e.getBoundingClientRect().top + scrollY")
+        for selector in (first, after)
+    )
+    clip = {"x": 0, "y": top - 12, "width": WIDTH, "height": min(bottom - top, TALLEST)}
+    page.screenshot(path=HERE / name, full_page=True, clip=clip)
+
+
+def main() -> None:
+    """Take all pictures."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+        page.goto((REPORTS / "comparison.html").resolve().as_uri())
+        page.wait_for_selector("#samples[data-drawn]")
+        draw_all(page)
+        take(page, "gate.png", "h1", "#quality")
+        take(page, "comparison.png", "#quality", "#cost ~ h2")
+        take(page, "curves.png", "#training", "#training ~ ul")
+        page.select_option("#kind", "disagree")
+        page.check("input[value=difference]")
+        page.wait_for_selector("#left-answer del, #right-answer ins")
+        take(page, "answers.png", "#answers", "#samples tbody tr:nth-child(6)")
+        page.goto(next(iter(sorted((REPORTS / "data").glob("*.html")))).resolve().as_uri())
+        draw_all(page)
+        page.screenshot(
+            path=HERE / "data.png", full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": TALLEST}
+        )
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
