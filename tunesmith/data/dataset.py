@@ -22,6 +22,8 @@ from tunesmith.data.turns import calls, tags
 from tunesmith.data.turns.fields import is_nothing
 from tunesmith.verifiers.names import VerifierName
 
+MOST_SHOWN = 30
+"""Most rows that a page of a data set shows as they are rendered."""
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
 Name: TypeAlias = Literal[
     "prompt",
@@ -124,6 +126,9 @@ class Dataset(Section):
     """Share of the text of a validation or test prompt from which a training row that has it counts as its near copy,
     and is set aside; null: never. Text that more than five groups have is an instruction, and does not count."""
     limit: Limit = Limit()
+    page_rows: Annotated[int, Field(ge=0, le=MOST_SHOWN)] = 10
+    """Rows that the page of the data set shows as the chat template renders them; 0 leaves the text of rows out of it,
+    of those set aside too."""
     max_bad_share: Share = 0.01
     """Stop when more than this share of the rows is bad. Duplicates and rows of an evaluation set are not bad."""
 

@@ -1,7 +1,7 @@
 """Turn raw files into ready rows: check every row, set bad rows aside, compare rows with each other, and split.
 
 Blocks are checked on all CPUs (`tunesmith/data/row_checks.py`) and their results are collected here. Ready rows wait in
-a file; memory holds only their index, 48 bytes a row and 192 more with near-duplicate signatures.
+a file; memory holds only their index, 56 bytes a row and 192 more with near-duplicate signatures.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from tunesmith.data.dataset import Dataset, Limit
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Problem, Record
+from tunesmith.data.records import Place, Problem, Record, Repeat
 from tunesmith.data.repeats import contamination, duplicates
 from tunesmith.data.repeats.contamination import EvaluationSets
 from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Remarked, RowChecker, whole_text
@@ -40,6 +40,8 @@ COPY_BLOCK = 1000
 """Rows that are compared with held-out prompts at once."""
 WRITE_BUFFER = 2**22
 """Bytes."""
+MOST_REPEATED = 10
+"""Number of rows whose text is kept to be shown beside the rows that repeat them."""
 
 Positions = npt.NDArray[np.intp]
 
@@ -63,6 +65,8 @@ class CheckedRows:
     """What was read otherwise than written, or looks wrong, in ready rows."""
     personal: Counter[str]
     """Number of rows with each kind of personal data, whether they stay or not."""
+    repeated: dict[Place, str]
+    """Text of the rows that most others repeat, those first that more do."""
     spill: IO[bytes]
     """File of the ready rows, each a line of JSON."""
     offsets: npt.NDArray[np.uint64]
@@ -73,10 +77,13 @@ class CheckedRows:
         """Number of rows in the files, good and bad."""
         return len(self.index) + len(self.problems)
 
+    def source(self, position: int) -> Place:
+        """Return the file and the line that a ready row was made of."""
+        return self.files.paths[self.index["file"][position]], int(self.index["line"][position])
+
     def place(self, position: int) -> str:
         """Return the line that a ready row was made of, with its file where there are several."""
-        file, line = self.index["file"][position], self.index["line"][position]
-        return self.files.place(self.files.paths[file], int(line))
+        return self.files.place(*self.source(position))
 
     def read(self, position: int) -> bytes:
         """Read a ready row as a line of JSON."""
@@ -131,18 +138,20 @@ def check_files(
             for name, found in block.remarks.items():
                 remarks[name] = remarks[name] + found if name in remarks else found
         _check_columns(dataset, files, columns)
-        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, people, spill, offsets)
+        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, people, {}, spill, offsets)
         signatures = [block.signatures for block in blocks if block.signatures is not None]
         reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
         kept = _without(index, reasons)
         unique = replace(rows, index=index[kept], offsets=offsets[kept])
-        reasons |= {int(kept[position]): reason for position, reason in _near_copies(dataset, unique).items()}
-        problems += _problems_with_text(rows, reasons)
+        for position, (reason, of) in _near_copies(dataset, unique).items():
+            reasons[int(kept[position])] = Repeat(reason, int(kept[of]))
+        repeats, repeated = _with_text(rows, reasons)
+        problems += repeats
         order = _numbers(files)
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
         kept = _without(index, reasons)
         _check_share(dataset, files, problems, len(kept))
-        yield replace(rows, index=index[kept], problems=problems, offsets=offsets[kept])
+        yield replace(rows, index=index[kept], problems=problems, repeated=repeated, offsets=offsets[kept])
 
 
 def select(rows: CheckedRows, dataset: Dataset) -> dict[str, Positions]:
@@ -182,25 +191,28 @@ def _collect(
     return blocks, problems
 
 
-def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes | None) -> dict[int, str]:
+def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes | None) -> dict[int, Repeat]:
     """Compare rows with each other; map the position of each row to set aside to the reason."""
-    reasons: dict[int, str] = {}
-    for group in _groups(rows.index["id"]):
-        reasons |= dict.fromkeys(group[1:], f"exact duplicate: of {rows.place(group[0])}")
+    reasons: dict[int, Repeat] = {}
+    for first, *others in duplicates.same_keys(rows.index["id"]):
+        reasons |= dict.fromkeys(others, Repeat(f"exact duplicate: of {rows.place(first)}", first))
     if dataset.one_answer:
-        reasons |= _contradictions(rows, reasons)
+        for position, other in duplicates.contradictions(rows.index["exact_prompt"], rows.row, reasons).items():
+            reason = f"conflicting answers: {rows.place(other)} has the same prompt and disagrees"
+            reasons[position] = Repeat(reason)
     if signatures is not None and dataset.near_duplicates is not None:
         kept = _without(rows.index, reasons)
         near = duplicates.find_near_duplicates(
             signatures[kept], lambda position: whole_text(rows.row(int(kept[position]))), dataset.near_duplicates
         )
         for later, (earlier, similarity) in near.items():
-            place = rows.place(int(kept[earlier]))
-            reasons[int(kept[later])] = f"near duplicate: {100 * similarity:.0f}% as {place}"
+            of = int(kept[earlier])
+            reason = f"near duplicate: {100 * similarity:.0f}% as {rows.place(of)}"
+            reasons[int(kept[later])] = Repeat(reason, of)
     return reasons
 
 
-def _near_copies(dataset: Dataset, rows: CheckedRows) -> dict[int, str]:
+def _near_copies(dataset: Dataset, rows: CheckedRows) -> dict[int, tuple[str, int]]:
     """Find the training rows that nearly repeat the prompt of a validation or test row."""
     selected = select(rows, dataset)
     held_out = np.concatenate([selected["validation"], selected["test"]])
@@ -218,53 +230,43 @@ def _near_copies(dataset: Dataset, rows: CheckedRows) -> dict[int, str]:
     ]
     copies = contamination.near_copies(prompts, groups[held_out], blocks, dataset.near_copies)
     return {
-        int(training[row]): f"{NEAR_COPY}: it has {copy.shared} of {copy.runs} runs of "
-        f"{rows.place(held_out[copy.prompt])}'s prompt"
+        int(training[row]): (
+            f"{NEAR_COPY}: it has {copy.shared} of {copy.runs} runs of {rows.place(held_out[copy.prompt])}'s prompt",
+            int(held_out[copy.prompt]),
+        )
         for row, copy in copies.items()
     }
 
 
-def _without(index: Index, aside: dict[int, str]) -> Positions:
+def _without(index: Index, aside: dict[int, Repeat]) -> Positions:
     """Return the positions of the rows that are not set aside."""
     return np.setdiff1d(np.arange(len(index)), np.fromiter(aside, np.intp))
-
-
-def _contradictions(rows: CheckedRows, aside: dict[int, str]) -> dict[int, str]:
-    """Find the rows that contradict another row with the same prompt, apart from those already set ``aside``."""
-    reasons = {}
-    for group in _groups(rows.index["exact_prompt"]):
-        same_prompt = {position: rows.row(position) for position in group if position not in aside}
-        for position, other in duplicates.find_contradictions(same_prompt).items():
-            reasons[position] = f"conflicting answers: {rows.place(other)} has the same prompt and disagrees"
-    return reasons
-
-
-def _groups(keys: npt.NDArray[np.uint64]) -> Iterator[list[int]]:
-    """Yield the positions of each key that occurs more than once, in ascending order."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, int)
-    ends = np.append(starts[1:], len(keys))
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        yield order[start:end].tolist()
 
 
 def _numbers(files: Files) -> dict[Path, int]:
     return {file: number for number, file in enumerate(files.paths)}
 
 
-def _problems_with_text(rows: CheckedRows, reasons: dict[int, str]) -> list[Problem]:
-    """Make the problems of rows that the comparison set aside; their text is read from their files once more."""
-    by_file: dict[Path, dict[int, str]] = {}
-    for position, reason in reasons.items():
-        file, line = rows.index["file"][position], rows.index["line"][position]
-        by_file.setdefault(rows.files.paths[file], {})[int(line)] = reason
-    return [
-        record.problem(by_line[record.line])
-        for file, by_line in by_file.items()
-        for record in readers.read(file)
-        if isinstance(record, Record) and record.line in by_line
-    ]
+def _with_text(rows: CheckedRows, reasons: dict[int, Repeat]) -> tuple[list[Problem], dict[Place, str]]:
+    """Make the problems of rows that the comparison set aside, and find the text of those that most of them repeat.
+
+    Text is read from the files once more.
+    """
+    copies = Counter(repeat.of for repeat in reasons.values() if repeat.of is not None)
+    repeated = {rows.source(position): "" for position, _ in copies.most_common(MOST_REPEATED)}
+    by_place = {rows.source(position): repeat for position, repeat in reasons.items()}
+    problems = []
+    for file in dict.fromkeys(file for file, _ in (*by_place, *repeated)):
+        for record in readers.read(file):
+            place = record.file, record.line
+            if not isinstance(record, Record):
+                continue
+            if place in repeated:
+                repeated[place] = record.text()
+            if (repeat := by_place.get(place)) is not None:
+                of = None if repeat.of is None else rows.source(repeat.of)
+                problems.append(record.problem(repeat.reason, of))
+    return problems, repeated
 
 
 def _check_columns(dataset: Dataset, files: Files, columns: Counter[tuple[str, ...]]) -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from tunesmith.core.ready_rows import dumps
 
 BLOCK_BYTES, BLOCK_ROWS = 2**18, 500
 
+Place = tuple[Path, int]
+"""The file and the line of a row."""
 Fields = dict[str, object]
 """The columns of one row, each with its value as the file holds it."""
 
@@ -37,9 +40,9 @@ class Record:
             return self.raw.decode().strip()
         return dumps(self.fields).decode()
 
-    def problem(self, reason: str) -> "Problem":
+    def problem(self, reason: str, repeated: "Place | None" = None) -> "Problem":
         """Make the problem that sets this row aside."""
-        return Problem(self.file, self.line, reason, self.text())
+        return Problem(self.file, self.line, reason, self.text(), repeated)
 
 
 @dataclass(slots=True)
@@ -53,11 +56,21 @@ class Problem:
     """Why the row cannot be used: the name of the check, a colon, and the finding."""
     raw: str
     """Text of the row."""
+    repeated: "Place | None" = None
+    """The row that it repeats, where it was set aside for that."""
 
     @property
     def check(self) -> str:
         """Name of the check that found the problem: the reason up to its colon."""
         return self.reason.split(":")[0]
+
+
+class Repeat(NamedTuple):
+    """Why the comparison of a row with others sets it aside."""
+
+    reason: str
+    of: int | None = None
+    """Position of the row that it repeats; None where it contradicts one."""
 
 
 @dataclass(slots=True)

@@ -22,6 +22,7 @@ from tunesmith.data.records import Block, Problem, Record, RowError, file_of
 from tunesmith.data.repeats import duplicates
 from tunesmith.data.repeats.contamination import EvaluationSets
 from tunesmith.data.splits import normalise
+from tunesmith.data.turns.order import SPEAKERS, count_speakers
 from tunesmith.verifiers import catalog
 
 INDEX = np.dtype(
@@ -34,6 +35,7 @@ INDEX = np.dtype(
         ("bytes", np.uint32),  # length of the ready row, its line feed included
         ("prompt_tokens", np.int32),
         ("tokens", np.int32),  # length of the prompt with the longest completion; 0 without a tokenizer
+        ("turns", np.uint16, (len(SPEAKERS),)),  # of each role, with one answer
     ]
 )
 """An entry for each ready row, kept in memory while the row itself waits on disk."""
@@ -285,5 +287,7 @@ def _encode(good: list[GoodRow], counts: list[TokenCount]) -> tuple[list[bytes],
         key = splits.group_key(row["prompt"], group)
         asked = [row["prompt"], row["tools"]] if "tools" in row else row["prompt"]
         exact = int.from_bytes(hashlib.sha256(dumps(asked)).digest()[:8])
-        entries.append((record.line, 0, key, exact, int.from_bytes(digest), len(lines[-1]), *count))
+        turns = [*row["prompt"], *next((row[name] for name in ANSWERS if name in row), [])]
+        speakers = count_speakers(turns)
+        entries.append((record.line, 0, key, exact, int.from_bytes(digest), len(lines[-1]), *count, speakers))
     return lines, np.array(entries, INDEX)

@@ -6,7 +6,7 @@ pair of similarity 0.8 with probability 0.9998, one of 0.5 with probability 0.64
 the 64 hashes, of which one byte each is kept (Li and König 2010).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +99,27 @@ def _candidate_pairs(bands: Hashes) -> npt.NDArray[np.intp]:
         pairs = [np.unique(np.concatenate(pairs), axis=0)]
     [merged] = pairs
     return merged[np.lexsort((merged[:, 0], merged[:, 1]))]
+
+
+def same_keys(keys: Hashes) -> Iterator[list[int]]:
+    """Yield the positions of each key that occurs more than once, in ascending order."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])) if len(keys) else np.empty(0, int)
+    ends = np.append(starts[1:], len(keys))
+    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+        yield order[start:end].tolist()
+
+
+def contradictions(prompts: Hashes, row: Callable[[int], Row], aside: Collection[int]) -> dict[int, int]:
+    """Map the position of each row that contradicts another with the same prompt to the other's.
+
+    prompts: a key of each row's prompt. row: gives a row. aside: positions of rows that are not compared.
+    """
+    found: dict[int, int] = {}
+    for group in same_keys(prompts):
+        found |= find_contradictions({position: row(position) for position in group if position not in aside})
+    return found
 
 
 def find_contradictions(rows: dict[int, Row]) -> dict[int, int]:

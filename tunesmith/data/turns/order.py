@@ -1,5 +1,7 @@
 """The roles of turns, their order, and text that shows nothing."""
 
+from collections.abc import Sequence
+
 from tunesmith.core.ready_rows import Message
 from tunesmith.data.records import RowError
 
@@ -25,6 +27,10 @@ FOLLOWS = {
     "tool": ("assistant", "tool", "user"),
 }
 """Roles that may follow each role."""
+SPEAKERS = ("system", "user", "assistant", "tool")
+"""Roles of the turns of ready rows."""
+MOST = 2**16 - 1
+"""The largest number of turns that is counted."""
 INVISIBLE = " \t\n\r\v\f\xa0\u1680\u2028\u2029\u202f\u205f\u3000\u200b\u200c\u200d\u2060\ufeff\xad"
 """White space and characters without a shape: a text of these alone is empty."""
 
@@ -40,6 +46,12 @@ def role(name: object) -> str:
     if known is None:
         raise RowError(f"unknown role: {name!r}")
     return known
+
+
+def count_speakers(messages: Sequence[Message]) -> tuple[int, ...]:
+    """Return the number of turns of each of `SPEAKERS`, at most MOST."""
+    speakers = [message["role"] for message in messages]
+    return tuple(min(speakers.count(role), MOST) for role in SPEAKERS)
 
 
 def check_order(messages: list[Message]) -> None:
