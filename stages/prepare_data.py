@@ -18,7 +18,7 @@ from tunesmith.data.dataset import Dataset
 from tunesmith.data.personal.rows import quarantine
 from tunesmith.models import chat_template
 from tunesmith.models.base import base_tokenizer
-from tunesmith.reports import data_page
+from tunesmith.reports import data_page, data_report, data_rows
 
 
 def main(name: str) -> str:
@@ -36,14 +36,15 @@ def main(name: str) -> str:
             fork=True,  # no thread runs here yet
         ) as rows,
     ):
+        selected = prepare.select(rows, dataset)
         written = {
-            split: prepare.write(folder / f"{split}.jsonl", rows, positions)
-            for split, positions in prepare.select(rows, dataset).items()
+            split: prepare.write(folder / f"{split}.jsonl", rows, positions) for split, positions in selected.items()
         }
-        report = data_page.report(name, dataset, rows, written, lengths)
+        report = data_report.report(name, dataset, rows, written, lengths)
+        shown = data_rows.page_rows(dataset, rows, selected, tokenizer)
         ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", quarantine(rows.problems, dataset))
     ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
-    files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report))
+    files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report, shown))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
     aside = f"; {len(rows.problems):,} set aside in {layout.QUARANTINE / name}.jsonl" if rows.problems else ""
     within = f" in {len(rows.files.paths):,} files" if len(rows.files.paths) > 1 else ""

@@ -435,3 +435,42 @@ def test_the_demos_marks_say_which_answers_are_right() -> None:
 def test_more_demo_rows_than_exist_are_refused() -> None:
     with pytest.raises(ParamsError, match="demo: 16440 rows are more than the 16362 distinct sums"):
         generate(Demo(**(DEMO | {"rows": 16_300}), seed=1))
+
+
+def test_rows_that_repeat_another_name_it_and_its_text_is_kept(tmp_path: Path, stack: ExitStack) -> None:
+    story = {"question": "Tell me of a fox, a hen and the long way to Bremen, in the winter", "answer": "Once. " * 9}
+    near = {**story, "question": story["question"] + "time"}
+    path = data.write(tmp_path / "a.jsonl", [*good(5), good(5)[0], story, near, good(5)[0]])
+    checked = data.check(stack, data.dataset(path, near_duplicates=0.8))
+    assert [(problem.line, problem.repeated) for problem in checked.problems] == [
+        (6, (path, 1)),
+        (8, (path, 7)),
+        (9, (path, 1)),
+    ]
+    lines = path.read_text().splitlines()
+    assert checked.repeated == {(path, 1): lines[0], (path, 7): lines[6]}  # the one that more rows repeat first
+
+
+def test_rows_that_contradict_each_other_repeat_none(tmp_path: Path, stack: ExitStack) -> None:
+    rows = [*good(5), {"question": "what is 1", "answer": "another"}]
+    checked = data.check(stack, data.dataset(data.write(tmp_path / "a.jsonl", rows)))
+    assert [(problem.check, problem.repeated) for problem in checked.problems] == [("conflicting answers", None)] * 2
+    assert checked.repeated == {}
+
+
+def test_the_text_of_few_repeated_rows_is_kept(tmp_path: Path, stack: ExitStack) -> None:
+    checked = data.check(stack, data.dataset(data.write(tmp_path / "a.jsonl", good(30) * 2)))
+    assert len(checked.problems) == 30
+    assert len(checked.repeated) == prepare.MOST_REPEATED
+
+
+def test_near_copies_of_held_out_rows_name_them(tmp_path: Path, stack: ExitStack) -> None:
+    words = [f"word{number}" for number in range(60)]
+    texts = [" ".join(random.Random(number // 2).sample(words, 60)) + f" {number}" for number in range(60)]
+    path = data.write(tmp_path / "a.jsonl", [{"question": text, "answer": "yes"} for text in texts])
+    checked = data.check(stack, data.dataset(path))
+    copies = [problem for problem in checked.problems if problem.check == prepare.NEAR_COPY]
+    assert copies
+    for copy in copies:
+        assert copy.repeated == (path, copy.line + 1 if copy.line % 2 else copy.line - 1)
+        assert copy.reason.endswith(f"runs of line {copy.repeated[1]}'s prompt")

@@ -1,3 +1,6 @@
+import json
+import re
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -5,65 +8,181 @@ from typing import Any
 import data_sets as data
 import pytest
 from transformers import PreTrainedTokenizerFast
+from vega_specs import drawn
 
-from tunesmith.core import manifest
 from tunesmith.data import prepare
 from tunesmith.data.lengths import Lengths
 from tunesmith.models.base import base_tokenizer
-from tunesmith.reports import data_page
-from tunesmith.reports.data_page import DataReport
+from tunesmith.reports import charts, data_page, data_report, data_rows
+from tunesmith.reports.data_rows import PageRows
+from tunesmith.reports.row_text import joined
 
-ROWS: list[Any] = [
-    *({"question": f"q{i}", "answer": "x" * i, "source": "school"} for i in range(1, 41)),
-    {"question": "q1", "answer": "x", "source": "copy"},
-    {"question": "q1", "answer": "x", "source": "copy"},
-    {"question": " ", "answer": "<script>alert(1)</script>", "source": "bad"},
-    {"question": "long", "answer": "y" * 300, "source": "long"},
-]
+ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
+GOOD = [{"question": f"what is {number}?", "answer": f"it is {number}"} for number in range(1, 31)]
+LIMIT = 1_000_000
+"""Most bytes of a page."""
 
 
-@pytest.fixture
-def report(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> DataReport:
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + data.write(tmp_path / "plain.jsonl", ROWS).read_bytes())
-    dataset = data.dataset(path, max_length=150)
-    lengths = Lengths(base_tokenizer.Counter(tokenizer), 512, tools=True)
+def make(rows: Iterable[Any], folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> tuple[str, PageRows]:
+    """The page of a data set of ``rows``, and the rows that it shows."""
+    dataset = data.dataset(data.write(folder / "a.jsonl", rows), **{"max_bad_share": 1, **changes})
+    counter = base_tokenizer.Counter(tokenizer)
+    lengths = Lengths(counter, 100_000, tools=True)
     with ExitStack() as stack:
         checked = data.check(stack, dataset, lengths)
         selected = prepare.select(checked, dataset)
-        written = {name: prepare.write(tmp_path / name, checked, rows) for name, rows in selected.items()}
-        report = data_page.report("mine", dataset, checked, written, lengths)
-    assert {name: manifest.file_digest(tmp_path / name) for name in selected} == report["digests"]
-    return report
+        written = {name: prepare.write(folder / name, checked, positions) for name, positions in selected.items()}
+        report = data_report.report("mine", dataset, checked, written, lengths)
+        shown = data_rows.page_rows(dataset, checked, selected, tokenizer)
+    return data_page.page(report, shown), shown
 
 
-def test_every_row_is_counted(report: DataReport) -> None:
-    assert (report["rows"], report["good"], report["quarantined"], report["bad"]) == (44, 40, 4, 2)
-    assert report["reasons"] == {"exact duplicate": 2, "empty prompt": 1, "completion cut": 1}
-    assert sum(report["splits"].values()) + report["left_out_by_limit"] == 40
-    assert report["examples"]["exact duplicate"][0] == {"place": "line 41", "reason": "exact duplicate: of line 1"}
+def body(page: str) -> str:
+    """A page without the script that draws."""
+    return page.replace(str(charts.runtime()), "")
 
 
-def test_lengths_are_reported_with_the_rows_that_limits_would_cut(report: DataReport) -> None:
-    assert report["tokens"] is not None
-    whole = report["tokens"]["whole"]
-    assert sum(whole["histogram"]["counts"]) == 40
-    assert whole["min"] <= whole["median"] <= whole["p95"] <= whole["max"] <= 150
-    assert report["tokens"]["max_length"] == 150
-    over = list(report["tokens"]["longer_than"].values())
-    assert over == sorted(over, reverse=True)
-
-
-def test_parts_of_the_file_that_were_left_out_are_noted(report: DataReport) -> None:
-    assert report["notes"] == [
-        "Left out: the byte order mark at the beginning of a.jsonl.",
-        "Not used, with the number of rows: column 'source' (42).",
-    ]
-
-
-def test_the_page_shows_the_report_and_runs_no_text_of_the_rows(report: DataReport) -> None:
-    page = data_page.page(report)
-    for part in ("40 of 44 rows are good", "exact duplicate", "Tokens of the prompt", "What would be cut", "<rect"):
+def test_the_page_shows_the_report_and_runs_no_text_of_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [*GOOD, GOOD[0], {"question": ATTACK, "answer": ATTACK}, {"question": " ", "answer": ATTACK}]
+    page, _ = make(rows, tmp_path, tokenizer)
+    for part in ("31 of 33 rows are good", "exact duplicate", "Tokens of the prompt", "What would be cut", "Examples"):
         assert part in page
-    assert "<script>" not in page
-    assert "http" not in page
+    assert "<script>alert" not in page
+    assert "<img" not in body(page)
+    assert "\u202e" not in page
+    assert "⟨U+202E⟩" in page
+    assert not re.search(r"https?://(?!vega\.github\.io/schema)", body(page))
+
+
+def test_examples_are_rendered_with_special_tokens_and_what_trains(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    page, shown = make(GOOD, tmp_path, tokenizer)
+    assert len(shown["examples"]) == 10
+    for row in shown["examples"]:
+        number = row["place"].removeprefix("line ")
+        [part] = row["parts"]
+        assert joined(part.spans) == (
+            f"<|im_start|>user\nwhat is {number}?<|im_end|>\n<|im_start|>assistant\nit is {number}<|im_end|>"
+        )
+        assert joined([span for span in part.spans if span.marked]) == f"it is {number}<|im_end|>"
+        assert {span.text for span in part.spans if span.special} == {"<|im_start|>", "<|im_end|>"}
+        assert part.trained == len(tokenizer.encode(f"it is {number}<|im_end|>"))
+    number = shown["examples"][0]["place"].removeprefix("line ")
+    assert f'<mark>it is {number}</mark><b class="trained">&lt;|im_end|&gt;</b>' in page
+
+
+def test_turns_of_the_prompt_that_train_are_marked(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    turns = [
+        {"role": "user", "content": "one?"},
+        {"role": "assistant", "content": "two", "weight": 1},
+        {"role": "user", "content": "three?"},
+        {"role": "assistant", "content": "four", "weight": 1},
+    ]
+    _, shown = make([{"messages": turns}], tmp_path, tokenizer)
+    [part] = shown["examples"][0]["parts"]
+    assert joined([span for span in part.spans if span.marked]) == "two<|im_end|>four<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "titles"),
+    [
+        ({"prompt": "a?", "chosen": "b", "rejected": "c"}, "preferences", ["chosen answer", "rejected answer"]),
+        ({"prompt": "a?", "completion": "b", "label": False}, "marks", ["bad answer"]),
+        ({"prompt": "a?", "verifier": "exact", "reference": "<b>"}, "scored", ["prompt"]),
+    ],
+)
+def test_rows_of_every_kind_are_shown(
+    row: dict[str, Any], kind: str, titles: list[str], tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    page, shown = make([row], tmp_path, tokenizer, kind=kind)
+    [example] = shown["examples"]
+    assert [part.title for part in example["parts"]] == titles
+    assert example["facts"] == ({"verifier": "exact", "right answer": "<b>"} if kind == "scored" else {})
+    assert all(title in page for title in titles)
+
+
+def test_the_longest_rows_come_first(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [*GOOD, *({"question": f"long {number}", "answer": "z" * 50 * number} for number in range(1, 8))]
+    _, shown = make(rows, tmp_path, tokenizer)
+    assert [row["place"] for row in shown["longest"]] == [f"line {line}" for line in (37, 36, 35, 34, 33)]
+    assert [row["tokens"] for row in shown["longest"]] == sorted(row["tokens"] for row in shown["longest"])[::-1]
+
+
+def test_rows_set_aside_show_their_text_unless_it_is_private(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    mail, key = "jane.doe@example.com", "hf_" + "A" * 34
+    rows = [*GOOD, {"question": "", "answer": f"to {key}"}, {"question": "key?", "answer": key}]
+    rows += [{"question": "who?", "answer": mail}]
+    page, shown = make(rows, tmp_path, tokenizer, personal_data="set_aside")
+    [empty], [secret], [personal] = (shown["aside"][check] for check in ("empty prompt", "secret", "personal data"))
+    assert empty["spans"] is not None
+    assert "to hf_A…" in joined(empty["spans"])
+    assert secret["spans"] is personal["spans"] is None
+    assert mail not in page
+    assert key[:12] not in page
+
+
+def test_personal_data_of_rows_that_train_is_masked_on_the_page(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    rows = [{"question": "who?", "answer": "jane.doe@example.com"}, {"question": "who else?", "answer": "nobody"}]
+    page, shown = make(rows, tmp_path, tokenizer)
+    assert len(shown["examples"]) == 2
+    assert "jane" not in page
+    assert "&lt;EMAIL_ADDRESS&gt;" in page
+
+
+def test_rows_that_repeat_another_are_shown_beside_it(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    story = {"question": "Tell me of a fox, a hen and the long way to Bremen, in the winter", "answer": "Once. " * 9}
+    near = {**story, "question": story["question"] + "time"}
+    _, shown = make([*GOOD, GOOD[3], GOOD[3], story, near], tmp_path, tokenizer, near_duplicates=0.6)
+    exact, similar = shown["clusters"]
+    assert (exact["place"], exact["rows"], [copy["place"] for copy in exact["copies"]]) == (
+        "line 4",
+        2,
+        ["line 31", "line 32"],
+    )
+    assert exact["copies"][0]["spans"] is None  # the same text
+    [copy] = similar["copies"]
+    assert copy["reason"].endswith("as line 33")
+    assert "wintertime" in joined([span for span in copy["spans"] or [] if span.marked])
+
+
+def test_a_page_says_whether_personal_data_is_masked(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    assert "Personal data and secrets are masked here" in make(GOOD, tmp_path, tokenizer)[0]
+    assert "Secrets are masked here" in make(GOOD, tmp_path, tokenizer, personal_data="ignore")[0]
+
+
+def test_a_page_without_rows_has_no_text_of_any(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [*GOOD, GOOD[0], {"question": "", "answer": "it is bad"}]
+    page, shown = make(rows, tmp_path, tokenizer, page_rows=0)
+    assert "it is" not in body(page)
+    assert "what is" not in body(page)
+    assert "page_rows is 0" in page
+    assert shown["aside"]["empty prompt"][0]["spans"] is None
+
+
+@pytest.mark.parametrize("text", ["<&\"'>" * 2000, "\U000e0001" * 3000, "語" * 3000, "a\n" * 4000])
+def test_a_page_of_any_rows_is_bounded(text: str, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    long = [{"question": f"{text}{number}", "answer": text, f"extra{number}": 1} for number in range(12)]
+    bad = [{"question": text, text[:50] + str(number): text} for number in range(12)]
+    chat = {"messages": [{"role": role, "content": "hi"} for _ in range(500) for role in ("user", "assistant")]}
+    rows = [*long, *bad, chat, *(json.dumps(row)[:-1] for row in long), *(GOOD[:2] * 100)]
+    page, _ = make(rows, tmp_path, tokenizer, page_rows=30, near_duplicates=0.5)
+    assert len(page.encode()) < LIMIT
+
+
+def test_the_same_rows_make_the_same_page(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    rows = [*GOOD, *GOOD[:3], {"question": " ", "answer": "x"}]
+    assert make(rows, tmp_path, tokenizer)[0] == make(rows, tmp_path, tokenizer)[0]
+
+
+def test_a_histogram_names_its_units_and_has_a_bar_for_each_count() -> None:
+    lengths: Any = {"histogram": {"edges": [2, 3, 4], "counts": [7, 1]}}
+    chart = data_page.histogram(lengths, "turns")
+    assert chart.table == [["2", "7"], ["3", "1"]]
+    svg = drawn(chart.spec)
+    assert "turns of a row" in svg
+    assert "rows" in svg

@@ -19,7 +19,7 @@ from tunesmith.data.formats import service_files
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Fields, Problem, Record
 from tunesmith.data.repeats.contamination import HeldOut
-from tunesmith.reports import data_page
+from tunesmith.reports import data_report
 
 WIDTH = 100
 """Characters of an example."""
@@ -158,8 +158,8 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
     with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
         problems, total = checked.problems, checked.total
-        account = data_page.account(dataset, checked)
-        personal = data_page.personal(dataset, checked)
+        account = data_report.account(dataset, checked)
+        personal = data_report.personal(dataset, checked)
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}), found)

@@ -1,274 +1,50 @@
-"""The report of a prepared data set: reports/data/<dataset>.json, and a page that shows it."""
+"""The page of a prepared data set, reports/data/<dataset>.html: its report, and some of its rows."""
 
 import itertools
-from collections import Counter
-from typing import TypedDict
 
-import numpy as np
-import numpy.typing as npt
-
-from tunesmith.core.ready_rows import RowKind
-from tunesmith.data import readers
-from tunesmith.data.dataset import Dataset
-from tunesmith.data.lengths import Lengths
-from tunesmith.data.personal import rows as personal_rows
-from tunesmith.data.prepare import NOT_BAD, CheckedRows, SplitFile
-from tunesmith.data.splits import SPLITS
-from tunesmith.reports import templating
-from tunesmith.verifiers.catalog import VERIFIERS
-
-BINS = 40
-"""The largest number of bars of a histogram."""
-SHOWN = 3
-"""Number of rows shown for each reason."""
-EXAMPLE = 60
-"""Characters of an example that a note shows."""
-CHART = (720, 150)
-"""Width and height of a histogram's drawing area, in SVG units."""
+from tunesmith.core import formatting
+from tunesmith.data.prepare import NOT_BAD
+from tunesmith.reports import charts, templating
+from tunesmith.reports.charts import Chart, Row
+from tunesmith.reports.data_report import DataReport, Distribution
+from tunesmith.reports.data_rows import WITHHELD, PageRows
 
 
-class Histogram(TypedDict):
-    """Counts of values between edges; an edge belongs to the bar on its right."""
-
-    edges: list[int]
-    counts: list[int]
-
-
-class Distribution(TypedDict):
-    """Token counts of the good rows."""
-
-    total: int
-    mean: float
-    min: int
-    median: int
-    p95: int
-    p99: int
-    max: int
-    histogram: Histogram
-
-
-class HistogramChart(Distribution):
-    """A distribution with its histogram as SVG."""
-
-    bars: list[tuple[tuple[float, float, float], str]]
-    """x, width and height of each bar, with its title."""
-    top: int
-    """The largest count of a bar."""
-    low: int
-    """The smallest value of the first bar."""
-    high: int
-    """The largest value of the last bar."""
-
-
-class TokenLengths(TypedDict):
-    """Lengths of the good rows, in tokens of the base."""
-
-    max_length: int
-    """The longest row that is kept."""
-    context: int
-    """The context of the base."""
-    prompt: Distribution
-    whole: Distribution
-    """The distribution of prompt and answer together."""
-    longer_than: dict[str, int]
-    """The number of rows longer than each of these lengths."""
-
-
-class Example(TypedDict):
-    """A row that was set aside, without its text."""
-
-    place: str
-    """The row's line, with its file where there are several."""
-    reason: str
-
-
-class DataReport(TypedDict):
-    """reports/data/<dataset>.json."""
-
-    dataset: str
-    path: str
-    """The file, folder or pattern that params.yaml names."""
-    files: list[str]
-    """The files, by their paths below that folder."""
-    source: str | None
-    """The place that the files were downloaded from, where params.yaml names it."""
-    kind: RowKind | None
-    """None where each row has its own."""
-    rows: int
-    good: int
-    quarantined: int
-    """The number of rows that were set aside."""
-    bad: int
-    """The number of them that are bad, which duplicates, for example, are not."""
-    reasons: dict[str, int]
-    """The number of rows set aside for each reason, the most frequent first."""
-    examples: dict[str, list[Example]]
-    """The first rows of each reason."""
-    layouts: dict[str, int]
-    """The number of good rows in each layout, in words."""
-    splits: dict[str, int]
-    """The number of rows in each split."""
-    left_out_by_limit: int
-    digests: dict[str, str]
-    """SHA-256, in hex, of each split's file."""
-    personal_data: dict[str, int]
-    """The number of rows with each kind of personal data, the most frequent first, whether they stay or not."""
-    tokens: TokenLengths | None
-    """None if lengths were not counted."""
-    notes: list[str]
-
-
-def report(
-    name: str, dataset: Dataset, checked: CheckedRows, written: dict[str, SplitFile], lengths: Lengths | None
-) -> DataReport:
-    """Counts, lengths, digests and notes of a data set."""
-    reasons = Counter(problem.check for problem in checked.problems)
-    kept = sum(split.rows for split in written.values())
-    return {
-        "dataset": name,
-        "path": checked.files.name,
-        "files": [checked.files.relative(file) for file in checked.files.paths],
-        "source": dataset.source,
-        "kind": dataset.kind,
-        "rows": checked.total,
-        "good": len(checked.index),
-        "quarantined": len(checked.problems),
-        "bad": sum(count for check, count in reasons.items() if check not in NOT_BAD),
-        "reasons": dict(reasons.most_common()),
-        "examples": _examples(checked),
-        "layouts": _layouts(checked),
-        "splits": {split: written[split].rows for split in SPLITS},
-        "left_out_by_limit": len(checked.index) - kept,
-        "digests": {split: written[split].digest for split in SPLITS},
-        "personal_data": dict(checked.personal.most_common()),
-        "tokens": None if lengths is None else _tokens(dataset, checked, lengths),
-        "notes": [*_notes(dataset, checked), *_thoughts(checked, lengths)],
-    }
-
-
-def page(report: DataReport) -> str:
-    """The report as HTML."""
-    charts = []
+def page(report: DataReport, rows: PageRows) -> str:
+    """The page as HTML. It holds text of rows, bounded, and is as private as they are."""
+    distributions = [("Turns", histogram(report["turns"], "turns"), report["turns"], "turns")]
     if (tokens := report["tokens"]) is not None:
-        charts = [
-            ("Tokens of the prompt", chart(tokens["prompt"])),
-            ("Tokens of prompt and answer", chart(tokens["whole"])),
+        distributions += [
+            ("Tokens of the prompt", histogram(tokens["prompt"], "tokens"), tokens["prompt"], "tokens"),
+            ("Tokens of prompt and answer", histogram(tokens["whole"], "tokens"), tokens["whole"], "tokens"),
         ]
-    return templating.render_html("data.html.j2", report=report, charts=charts, size=CHART, aside=NOT_BAD)
+    return templating.render_html(
+        "data.html.j2",
+        report=report,
+        rows=rows,
+        distributions=distributions,
+        not_bad=NOT_BAD,
+        withheld=WITHHELD,
+        vega=charts.runtime(),
+    )
 
 
-def chart(lengths: Distribution) -> HistogramChart:
-    """The histogram of a distribution, as SVG."""
-    width, height = CHART
-    counts = lengths["histogram"]["counts"]
-    step, top = width / len(counts), max(counts)
-    bars = [
-        (round(place * step, 1), round(step - 1, 1), round(count / top * height, 1))
-        for place, count in enumerate(counts)
-    ]
-    edges = lengths["histogram"]["edges"]
-    titles = [
-        f"{low} to {high - 1} tokens: {count:,} rows"
+def histogram(distribution: Distribution, unit: str) -> Chart:
+    """The number of rows by their number of tokens or turns."""
+    edges, counts = distribution["histogram"]["edges"], distribution["histogram"]["counts"]
+    bars: list[Row] = [
+        {
+            "start": low - 0.5,  # so that a number stands below the middle of its own bar
+            "end": high - 0.5,
+            "range": f"{low:,}" if high == low + 1 else f"{low:,} to {high - 1:,}",
+            "rows": count,
+        }
         for (low, high), count in zip(itertools.pairwise(edges), counts, strict=True)
     ]
-    return {**lengths, "bars": list(zip(bars, titles, strict=True)), "top": top, "low": edges[0], "high": edges[-1] - 1}
-
-
-def _tokens(dataset: Dataset, checked: CheckedRows, lengths: Lengths) -> TokenLengths:
-    """Token lengths of the good rows, and the number that other limits would cut."""
-    whole = checked.index["tokens"]
-    return {
-        "max_length": min(dataset.max_length or lengths.context, lengths.context),
-        "context": lengths.context,
-        "prompt": _distribution(checked.index["prompt_tokens"]),
-        "whole": _distribution(whole),
-        "longer_than": {str(2**power): int((whole > 2**power).sum()) for power in range(6, 14)},
-    }
-
-
-def _distribution(values: npt.NDArray[np.int32]) -> Distribution:
-    def percentile(share: int) -> int:
-        return int(np.percentile(values, share, method="lower"))
-
-    low, high = int(values.min()), int(values.max())
-    step = max(1, -(-(high + 1 - low) // BINS))
-    edges = np.arange(low, high + 1 + step, step)
-    counts, _ = np.histogram(values, edges)
-    return {
-        "total": int(values.sum()),
-        "mean": round(float(values.mean()), 1),
-        "min": low,
-        "median": percentile(50),
-        "p95": percentile(95),
-        "p99": percentile(99),
-        "max": high,
-        "histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
-    }
-
-
-def _examples(checked: CheckedRows) -> dict[str, list[Example]]:
-    """The first rows of each reason, without their text, which may hold secrets."""
-    examples: dict[str, list[Example]] = {}
-    for problem in checked.problems:
-        of_reason = examples.setdefault(problem.check, [])
-        if len(of_reason) < SHOWN:
-            of_reason.append({"place": checked.files.place(problem.file, problem.line), "reason": problem.reason})
-    return examples
-
-
-def _layouts(checked: CheckedRows) -> dict[str, int]:
-    """The number of good rows in each layout, whatever its columns are called."""
-    rows: Counter[str] = Counter()
-    for (layout, _), count in checked.layouts.items():
-        rows[layout] += count
-    return dict(rows.most_common())
-
-
-def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
-    notes = []
-    files = checked.files
-    if files.ignored:
-        notes.append(f"Not read: {files.listed(files.ignored)}.")
-    if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
-        notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
-    notes += [f"{line[0].upper()}{line[1:]}." for line in (*account(dataset, checked), *personal(dataset, checked))]
-    first = range(min(len(checked.index), 1000))
-    verifiers = {str(checked.row(position).get("verifier", "number")) for position in first}
-    notes += [
-        f"There is no verifier {name!r} here: answers were not checked with it, and GRPO refuses these rows."
-        for name in sorted(verifiers - VERIFIERS.keys())
-    ]
-    return notes
-
-
-def personal(dataset: Dataset, checked: CheckedRows) -> list[str]:
-    """The personal data of a data set, in words; none where there is none."""
-    if not checked.personal:
-        return []
-    counts = ", ".join(f"{kind} in {rows:,}" for kind, rows in checked.personal.most_common())
-    done = {"mask": "masked", "set_aside": "set aside"}.get(dataset.personal_data, "kept: see personal_data in params")
-    return [f"personal data, in rows ({done}): {counts}"]
-
-
-def _thoughts(checked: CheckedRows, lengths: Lengths | None) -> list[str]:
-    """What answers with and without reasoning are rendered as, where there is a difference."""
-    if lengths is None or not lengths.unreasoned:
-        return []
-    return [
-        f"Answers without reasoning: the chat template writes {lengths.unreasoned!r} before each, which is trained."
-    ]
-
-
-def account(dataset: Dataset, checked: CheckedRows) -> list[str]:
-    """What of the records is not in the ready rows, and what was read otherwise than written, with numbers of rows."""
-    lines = []
-    if checked.unused:
-        counts = ", ".join(f"{name} ({rows:,})" for name, rows in checked.unused.most_common())
-        lines.append(f"not used, with the number of rows: {counts}")
-    examples = personal_rows.shown([remark.example for remark in checked.remarks.values()], dataset)
-    for (name, remark), text in zip(checked.remarks.items(), examples, strict=True):
-        example = " ".join(text.split())[:EXAMPLE]
-        rows = f"{remark.rows:,} row{'' if remark.rows == 1 else 's'}"
-        place = checked.files.place(remark.file, remark.line)
-        lines.append(f"{rows}: {name}, first in {place}: {example}")
-    return lines
+    return charts.chart(
+        "histogram.json",
+        bars,
+        title=f"Number of rows by their number of {unit}",
+        columns={"range": (unit, str), "rows": ("rows", formatting.count)},
+        anchors={"<UNIT>": f"{unit} of a row"},
+    )

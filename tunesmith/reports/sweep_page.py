@@ -2,20 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypedDict
 
-from tunesmith.reports import axes, templating
-from tunesmith.reports.axes import NUMBER, SHARE, Axis, Position
+from tunesmith.reports import charts, templating
+from tunesmith.reports.charts import Chart, Row, Value
 
 TrialState: TypeAlias = Literal["finished", "stopped", "failed"]
 """Whether a trial ran to its end, was stopped since it fell behind, or failed."""
-WIDTH, HEIGHT = 360, 250
-"""Size of a plot, in SVG units."""
-LEFT, RIGHT, TOP, BOTTOM = 52, 340, 12, 208
-"""Edges of its drawing area."""
 SPREAD = 10
 """Values that span more than this factor are drawn on a logarithmic axis."""
+
+
+PADDING = 12
+"""Pixels between the first and last points and the ends of an axis."""
 
 
 class SweepTrial(TypedDict):
@@ -93,77 +92,99 @@ def number(value: float | None) -> str:
     return "–" if value is None else f"{value:.4g}".replace("-", "−")
 
 
-@dataclass(frozen=True)
-class Plot:
-    """The measurements of the trials against one param. y: their axis, whose ticks are drawn at the left."""
-
-    title: str
-    ticks: list[axes.Tick]
-    """The labels of the param's values."""
-    y: Axis
-    points: list[tuple[Position, SweepTrial]]
-
-
-def plots(report: SweepReport) -> list[Plot]:
-    """A plot for each param, of all trials that were measured."""
-    trials = [trial for trial in report["trials"] if trial["value"] is not None]
+def plots(report: SweepReport) -> list[Chart]:
+    """A chart for each param, of all trials that were measured, and one of their measurements as they ran."""
+    trials = [trial for trial in _chosen_last(report) if trial["value"] is not None]
     if not trials:
         return []
-    unit = SHARE if report["by"] == "accuracy" else NUMBER
-    y = axes.linear([trial["value"] or 0 for trial in trials], (BOTTOM, TOP), unit, zero=False)
-    return [_plot(param, trials, y) for param in report["space"]]
+    runs = [row for trial in _chosen_last(report) for row in _course(trial, report)]
+    return [
+        *(_by_param(param, trials, report) for param in report["space"]),
+        *([_courses(runs, report)] if runs else []),
+    ]
 
 
-def _plot(param: str, trials: Sequence[SweepTrial], y: Axis) -> Plot:
+def _by_param(param: str, trials: Sequence[SweepTrial], report: SweepReport) -> Chart:
     values = [trial["values"][param] for trial in trials]
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) == len(values) and len({*numbers}) > 1:
-        spread = min(numbers) > 0 and max(numbers) > SPREAD * min(numbers)
-        make = axes.logarithmic if spread else axes.linear
-        axis = make(numbers, (LEFT + 12, RIGHT - 12), NUMBER) if spread else _linear(numbers)
-        ticks, at = axis.ticks, [axis.at(value) for value in numbers]
-    else:
-        names = [*dict.fromkeys(map(str, values))]
-        step = (RIGHT - LEFT) / len(names)
-        places = {name: LEFT + step * (index + 0.5) for index, name in enumerate(names)}
-        ticks, at = [axes.Tick(place, name) for name, place in places.items()], [places[str(value)] for value in values]
-    points = [((x, y.at(trial["value"] or 0)), trial) for x, trial in zip(at, trials, strict=True)]
-    return Plot(param, ticks, y, points)
+    quantities = len(numbers) == len(values) and len({*numbers}) > 1
+    logarithmic = quantities and min(numbers) > 0 and max(numbers) > SPREAD * min(numbers)
+    places: Sequence[float | str] = numbers if quantities else [*map(str, values)]
+    rows: list[Row] = [
+        {
+            **_shown(trial, trial["value"], report),
+            "tried": place,
+            "tried_text": place if isinstance(place, str) else number(place),
+        }
+        for trial, place in zip(trials, places, strict=True)
+    ]
+    return charts.chart(
+        "sweep_param.json",
+        rows,
+        title=f"{_measure(report)} against {param}",
+        columns={
+            "trial": ("trial", str),
+            "tried_text": (param, str),
+            "value_text": (_measure(report), str),
+            "state": ("outcome", str),
+        },
+        anchors={
+            **_anchors(report),
+            "<PARAM>": param,
+            "<TYPE>": "quantitative" if quantities else "nominal",
+            "<SCALE>": _scale(logarithmic=logarithmic) if quantities else {},
+        },
+    )
 
 
-def _linear(numbers: Sequence[float]) -> Axis:
-    return axes.linear(numbers, (LEFT + 12, RIGHT - 12), NUMBER, zero=False)
+def _scale(*, logarithmic: bool) -> dict[str, object]:
+    if logarithmic:
+        return {"type": "log", "padding": PADDING}
+    return {"type": "linear", "zero": False, "padding": PADDING}
 
 
-@dataclass(frozen=True)
-class Line:
-    """The measurements of one trial as it ran."""
-
-    points: list[Position]
-    trial: SweepTrial
-
-
-@dataclass(frozen=True)
-class Courses:
-    """The measurements of all trials by the number of the measurement."""
-
-    x: Axis
-    y: Axis
-    lines: list[Line]
+def _courses(rows: Sequence[Row], report: SweepReport) -> Chart:
+    return charts.chart(
+        "sweep_course.json",
+        rows,
+        title=f"{_measure(report)} of each trial as it ran",
+        columns={
+            "trial": ("trial", str),
+            "measurement": ("measurement", "{:.0f}".format),
+            "step": ("step", "{:.0f}".format),
+            "value_text": (_measure(report), str),
+        },
+        anchors=_anchors(report),
+    )
 
 
-def courses(report: SweepReport) -> Courses | None:
-    """The measurements of all trials as they ran, from that before the first step; None where there are none."""
-    taken = [(trial, [trial["before"], *(value for _, value in trial["measured"])]) for trial in report["trials"]]
-    runs = [(trial, [(at, value) for at, value in enumerate(run) if value is not None]) for trial, run in taken]
-    values = [value for _, run in runs for _, value in run]
-    if not values:
-        return None
-    last = max(place for _, run in runs for place, _ in run)
-    unit = SHARE if report["by"] == "accuracy" else NUMBER
-    y = axes.linear(values, (BOTTOM, TOP), unit, zero=False)
-    x = Axis(0, last, LEFT, RIGHT, False, [*range(0, last + 1, math.ceil(last / 10))], lambda place: f"{place:.0f}")
-    return Courses(x, y, [Line([(x.at(at), y.at(value)) for at, value in run], trial) for trial, run in runs if run])
+def _course(trial: SweepTrial, report: SweepReport) -> list[Row]:
+    """The measurements of a trial, from that before the first step."""
+    taken = enumerate([(0, trial["before"]), *trial["measured"]])
+    return [
+        {**_shown(trial, value, report), "measurement": at, "step": step}
+        for at, (step, value) in taken
+        if value is not None
+    ]
+
+
+def _shown(trial: SweepTrial, value: float | None, report: SweepReport) -> dict[str, Value]:
+    chosen = trial["name"] == report["chosen"]
+    state = "chosen" if chosen else trial["state"]
+    return {"trial": trial["name"], "value": value, "value_text": number(value), "state": state, "chosen": chosen}
+
+
+def _chosen_last(report: SweepReport) -> list[SweepTrial]:
+    """The trials in the order in which they are drawn."""
+    return sorted(report["trials"], key=lambda trial: (trial["name"] == report["chosen"], trial["name"]))
+
+
+def _measure(report: SweepReport) -> str:
+    return f"validation {report['by']}"
+
+
+def _anchors(report: SweepReport) -> dict[str, object]:
+    return {"<MEASURE>": _measure(report), "<FORMAT>": ".0%" if report["by"] == "accuracy" else "~g"}
 
 
 def page(report: SweepReport) -> str:
@@ -180,6 +201,6 @@ def page(report: SweepReport) -> str:
         trials=sorted(report["trials"], key=place),
         before=next((trial["before"] for trial in report["trials"] if trial["before"] is not None), None),
         plots=plots(report),
-        courses=courses(report),
+        vega=charts.runtime(),
         number=number,
     )

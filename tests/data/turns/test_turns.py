@@ -114,3 +114,10 @@ def test_turns_out_of_order_are_refused(roles: list[str], reason: str) -> None:
     with pytest.raises(RowError) as error:
         order.check_order(speakers(*roles))
     assert str(error.value) == reason
+
+
+def test_turns_are_counted_by_speaker() -> None:
+    assert order.count_speakers([]) == (0, 0, 0, 0)  # type: ignore[arg-type]
+    assert order.count_speakers([BRIEF, *TURNS, *TURNS]) == (1, 2, 2, 0)  # type: ignore[list-item]
+    assert order.count_speakers(TURNS * 40_000) == (0, 40_000, 40_000, 0)  # type: ignore[arg-type]
+    assert order.count_speakers(TURNS[:1] * 70_000) == (0, order.MOST, 0, 0)  # type: ignore[arg-type]
