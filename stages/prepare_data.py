@@ -18,7 +18,7 @@ from tunesmith.data.dataset import Dataset
 from tunesmith.data.personal.rows import quarantine
 from tunesmith.models import chat_template
 from tunesmith.models.base import base_tokenizer
-from tunesmith.reports import data_page, data_report, data_rows
+from tunesmith.reports.data_set import data_page, data_report, data_rows
 
 
 def main(name: str) -> str:

@@ -3,7 +3,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from vega_specs import drawn
+from reports.specs import drawn
 
 from tunesmith.reports import sweep_page
 from tunesmith.reports.charts import Chart

@@ -19,7 +19,7 @@ from tunesmith.data.formats import service_files
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Fields, Problem, Record
 from tunesmith.data.repeats.contamination import HeldOut
-from tunesmith.reports import data_report
+from tunesmith.reports.data_set import data_report
 
 WIDTH = 100
 """Characters of an example."""

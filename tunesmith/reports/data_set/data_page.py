@@ -6,8 +6,8 @@ from tunesmith.core import formatting
 from tunesmith.data.prepare import NOT_BAD
 from tunesmith.reports import charts, templating
 from tunesmith.reports.charts import Chart, Row
-from tunesmith.reports.data_report import DataReport, Distribution
-from tunesmith.reports.data_rows import WITHHELD, PageRows
+from tunesmith.reports.data_set.data_report import DataReport, Distribution
+from tunesmith.reports.data_set.data_rows import WITHHELD, PageRows
 
 
 def page(report: DataReport, rows: PageRows) -> str:

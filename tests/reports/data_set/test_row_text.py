@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markupsafe import escape
 
-from tunesmith.reports import row_text
-from tunesmith.reports.row_text import GAP, WINDOW, Masker, Span, joined
+from tunesmith.reports.data_set import row_text
+from tunesmith.reports.data_set.row_text import GAP, WINDOW, Masker, Span, joined
 
 MASKER = Masker(data.dataset(Path("a.jsonl")))
 TOKEN = "hf_" + "A" * 34

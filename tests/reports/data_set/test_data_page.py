@@ -7,15 +7,16 @@ from typing import Any
 
 import data_sets as data
 import pytest
+from reports.specs import drawn
 from transformers import PreTrainedTokenizerFast
-from vega_specs import drawn
 
 from tunesmith.data import prepare
 from tunesmith.data.lengths import Lengths
 from tunesmith.models.base import base_tokenizer
-from tunesmith.reports import charts, data_page, data_report, data_rows
-from tunesmith.reports.data_rows import PageRows
-from tunesmith.reports.row_text import joined
+from tunesmith.reports import charts
+from tunesmith.reports.data_set import data_page, data_report, data_rows
+from tunesmith.reports.data_set.data_rows import PageRows
+from tunesmith.reports.data_set.row_text import joined
 
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
 GOOD = [{"question": f"what is {number}?", "answer": f"it is {number}"} for number in range(1, 31)]

@@ -10,8 +10,8 @@ from tunesmith.core import manifest
 from tunesmith.data import prepare
 from tunesmith.data.lengths import Lengths
 from tunesmith.models.base import base_tokenizer
-from tunesmith.reports import data_report
-from tunesmith.reports.data_report import DataReport
+from tunesmith.reports.data_set import data_report
+from tunesmith.reports.data_set.data_report import DataReport
 
 ROWS: list[Any] = [
     *({"question": f"q{i}", "answer": "x" * i, "source": "school"} for i in range(1, 41)),

@@ -17,8 +17,8 @@ from tunesmith.data.records import Place, Problem
 from tunesmith.data.splits import SPLITS
 from tunesmith.models import chat, chat_template
 from tunesmith.models.chat import Example
-from tunesmith.reports.data_report import REASON, SHOWN, cut
-from tunesmith.reports.row_text import WINDOW, Masker, Span, joined
+from tunesmith.reports.data_set.data_report import REASON, SHOWN, cut
+from tunesmith.reports.data_set.row_text import WINDOW, Masker, Span, joined
 
 LONGEST = 5
 """Number of the longest rows that are shown."""
