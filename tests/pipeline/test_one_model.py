@@ -38,6 +38,7 @@ def test_one_model_runs_only_what_it_needs(project: Project) -> None:
     first = {"fingerprint", "resolve_params", "generate_demo", "fetch_base", "prepare_data@demo"}
     assert project.repro() == first | {"baseline", "train_sft@tuned", "evaluate", "compare", "register"}
     assert list(project.read("reports/metrics.json")) == ["base", "tuned"]
+    assert list(project.read("reports/comparison.json")["facts"]["trainings"]) == ["tuned"]
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "one model")
 
@@ -52,7 +53,7 @@ def test_a_docstring_in_every_package_in_turn_runs_the_fingerprint_and_nothing_e
 
 
 def test_a_statement_runs_the_stages_that_import_its_module(project: Project) -> None:
-    project.append("tunesmith/reports/axes.py", "\nADDED = 1\n")
+    project.append("tunesmith/reports/curves.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint", "compare"}  # its outputs are the same, so nothing follows
     project.append("tunesmith/training/objectives/grpo.py", "\nADDED = 1\n")
     assert project.repro() == {"fingerprint"}  # no entry of this project runs it
@@ -85,6 +86,9 @@ def test_a_new_entry_is_trained_evaluated_and_registered_and_a_removed_one_disap
     assert running(done) == {"resolve_params", "train_sft@second", "evaluate", "compare", "register"}
     assert "1 models evaluated" in done.stdout
     assert project.read("reports/registered/second/registration.json")["version"] == "2"
+    page = (project.folder / "reports/registered/comparison.html").read_text()
+    registered = json.loads(page.split('id="registered">')[1].split("</script>")[0])
+    assert {name: model["version"] for name, model in registered["models"].items()} == {"tuned": "1", "second": "2"}
     project.put("sft.second", None)
     assert project.repro() == {"resolve_params", "evaluate", "compare", "register"}
     assert set(project.read("reports/comparison.json")["models"]) == {"base", "tuned"}
