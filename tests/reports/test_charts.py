@@ -4,9 +4,10 @@ from hashlib import sha256
 
 import pytest
 from reports.specs import drawn
+from shoot_out import HOW, evaluated
 
-from tunesmith.core import formatting
-from tunesmith.reports import charts, templating
+from tunesmith.evaluation import comparison
+from tunesmith.reports import charts, comparison_charts, templating
 from tunesmith.reports.charts import FOLDER, VEGA, Chart
 
 SPECS = sorted(path.name for path in (FOLDER / "specs").iterdir())
@@ -14,25 +15,7 @@ STYLE = (templating.TEMPLATES / "style.html.j2").read_text()
 
 
 def scores(*names: str) -> Chart:
-    rows = [
-        {
-            "model": name,
-            "score": 0.5,
-            "low": 0.4,
-            "high": 0.6,
-            "score_text": "50.0%",
-            "interval_text": "40 to 60%",
-            "base": name == "base",
-        }
-        for name in names
-    ]
-    return charts.chart(
-        "scores.json",
-        rows,
-        title="Scores",
-        columns={"model": ("model", str), "score": ("accuracy", formatting.percent)},
-        anchors={"<SCORE>": "accuracy", "<FORMAT>": ".0%", "<DOMAIN>": [0, 1]},
-    )
+    return comparison_charts.scores(comparison.compare([evaluated(name, ["0", "x"]) for name in names], [], HOW))
 
 
 def test_every_vendored_library_is_the_release_that_its_digest_names() -> None:
@@ -51,22 +34,22 @@ def test_the_runtime_can_stand_in_a_script_element() -> None:
 
 def test_a_chart_has_its_rows_and_a_table_of_them() -> None:
     chart = scores("base", "dpo")
-    assert chart.table == [["base", "50.0%"], ["dpo", "50.0%"]]
+    assert [row[:2] for row in chart.table] == [["base", "50.0%"], ["dpo", "50.0%"]]
     svg = drawn(chart.spec)
     assert "dpo" in svg
     assert "accuracy" in svg
 
 
 def test_a_missing_anchor_is_an_error() -> None:
-    with pytest.raises(KeyError, match="<SCORE>"):
+    with pytest.raises(KeyError, match="<TITLE>"):
         charts.chart("scores.json", [], title="", columns={}, anchors={})
 
 
 def test_a_name_cannot_leave_its_script_element() -> None:
     attack = "</script><script>alert(1)</script>"
-    chart = scores(attack)
+    chart = scores("base", attack)
     assert "<" not in chart.document
-    assert json.loads(chart.document)["data"]["values"][0]["model"] == attack
+    assert json.loads(chart.document)["data"]["values"][1]["model"] == attack
 
 
 @pytest.mark.parametrize("name", SPECS)

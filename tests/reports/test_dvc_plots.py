@@ -1,6 +1,9 @@
 import csv
 import io
+from pathlib import Path
 
+from dvc_render.vega import VegaRenderer
+from reports.specs import drawn
 from shoot_out import HOW, SUITE, models
 
 from tunesmith.core.journal import Event
@@ -18,7 +21,21 @@ def test_every_suite_has_a_file_with_the_score_of_every_model() -> None:
     assert list(files) == [f"{SUITE}.csv"]
     rows = table(files[f"{SUITE}.csv"])
     assert [row["model"] for row in rows] == ["base", "sft-lora", "dpo"]
-    assert [float(row["score"]) for row in rows] == [model["score"] for model in compared["models"].values()]
+    for end in ("score", "low", "high"):
+        assert [float(row[end]) for row in rows] == [model[end] for model in compared["models"].values()]
+
+
+def test_dvc_draws_scores_by_the_template_of_this_repository() -> None:
+    committed = Path(__file__).parents[2] / dvc_plots.TEMPLATE
+    assert committed.read_text() == dvc_plots.template()
+    rows = [
+        row | {"rev": rev} for rev in ("workspace", "HEAD") for row in table("model,score,low,high\nbase,0.1,0,0.2\n")
+    ]
+    about = {"x": "score", "y": "model", "template": str(committed), "title": "Scores"}
+    filled = VegaRenderer(rows, "scores.csv", **about).get_filled_template()
+    svg = drawn({**filled, "$schema": "https://vega.github.io/schema/vega-lite/v5.json"}, version="5.8")  # DVC's is 5.2
+    for text in ("Scores", "score", "base", "workspace", "HEAD"):
+        assert f">{text}<" in svg
 
 
 def test_every_training_has_a_file_with_its_losses_by_step() -> None:

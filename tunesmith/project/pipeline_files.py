@@ -1,4 +1,5 @@
-"""The files of a project's pipeline as this version has them: dvc.yaml, stages/, and a README.md in each folder.
+"""The files of a project's pipeline as this version has them: dvc.yaml with a template of its plots, stages/, and a
+README.md in each folder.
 
 Tunesmith's repository is itself such a project, so they are its own; a wheel holds copies. Elsewhere the package is no
 part of the repository, so `fingerprint` has nothing to depend on: it runs with every `dvc repro`.
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import tunesmith
 from tunesmith.core import files
+from tunesmith.reports import dvc_plots
 
 PACKAGE = Path(tunesmith.__path__[0])
 DVC_YAML = Path("dvc.yaml")
@@ -38,6 +40,7 @@ def contents() -> dict[Path, str]:
     texts = {DVC_YAML: (before + rest.split("\n\n", 1)[1]).replace(CODE_DEPS, ALWAYS)}
     names = [*(f"stages/{path.name}" for path in sorted((root / "stages").glob("*.py")) if path.stem != DEMO)]
     names += [f"{folder}/README.md" for folder in FOLDERS]
+    texts[dvc_plots.TEMPLATE] = dvc_plots.template()
     return texts | {Path(name): (root / name).read_text() for name in names}
 
 

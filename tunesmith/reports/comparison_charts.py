@@ -34,16 +34,23 @@ def scores(comparison: Comparison) -> Chart:
     """The score of every model on the first suite, with its interval."""
     about = sentences.ranking(comparison)
     what = sentences.measured(about)
-    rows = [{**_scored(name, model, comparison)} for name, model in comparison["models"].items()]
+    rows = [_scored(name, model, comparison) for name, model in comparison["models"].items()]
     ends = [end for model in comparison["models"].values() for end in (model["low"], model["high"])]
-    domain = [0, 1] if about["share"] else [min(ends), max(ends)]
+    anchors = {
+        **_score_anchors(comparison),
+        "<TITLE>": None,
+        "<WIDTH>": "container",
+        "<SCALE>": {"zero": False, "domain": [0, 1] if about["share"] else [min(ends), max(ends)]},
+        "<DIGITS>": ".1%" if about["share"] else ".4~g",
+        "<OFFSET>": {"value": 0},
+        "<COLOUR>": {"condition": {"test": "datum.base", "value": {"expr": "base"}}, "value": {"expr": "mark"}},
+    }
     columns: dict[str, Column] = {
         "model": ("model", str),
         "score_text": (what, str),
         "interval_text": ("interval", str),
     }
     title = f"{what} of every model on {comparison['suite']}, with its {100 * comparison['confidence']:g}% interval"
-    anchors = {**_score_anchors(comparison), "<DOMAIN>": domain}
     return charts.chart("scores.json", rows, title=title, columns=columns, anchors=anchors)
 
 

@@ -1,23 +1,49 @@
-"""CSV files that `dvc plots` draws, of this run and of earlier ones: scores by suite, and losses of each training."""
+"""What `dvc plots` draws, of this run and of earlier ones: CSVs of scores by suite and of losses by training, and the
+template of scores with their intervals, which is the chart of the comparison page.
+"""
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
 
 from tunesmith.core import journal
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import Evaluated
 from tunesmith.evaluation.documents import Comparison
+from tunesmith.reports import charts
 
 MISSING = "NaN"
+TEMPLATE = Path(".dvc/plots/intervals.json")
+"""Where DVC finds the template that dvc.yaml names `intervals`."""
+
+
+def template() -> str:
+    """The template of scores: the models of each revision, each with its interval."""
+    by_revision = {"field": "rev", "type": "nominal"}
+    anchors = {
+        charts.DATA: charts.DATA,
+        "<TITLE>": "<DVC_METRIC_TITLE>",
+        "<WIDTH>": 400,
+        "<SCORE>": "<DVC_METRIC_X_LABEL>",
+        "<SCALE>": {"zero": False},
+        "<FORMAT>": "~r",
+        "<DIGITS>": ".3~g",
+        "<OFFSET>": by_revision,
+        "<COLOUR>": by_revision,
+    }
+    return json.dumps(charts.fill(charts.read_spec("scores.json"), anchors), indent=1) + "\n"
 
 
 def scores(comparison: Comparison) -> dict[str, str]:
-    """A CSV for each suite, by file name: one line per model, with its score."""
+    """A CSV for each suite, by file name: one line per model, with its score and the ends of its interval."""
+    columns: tuple[Literal["score", "low", "high"], ...] = ("score", "low", "high")
     return {
         f"{suite}.csv": _table(
-            ["model", "score"],
-            ({"model": name, "score": result["models"][name]["score"]} for name in comparison["models"]),
+            ["model", *columns],
+            ({"model": name, **{end: result["models"][name][end] for end in columns}} for name in comparison["models"]),
         )
         for suite, result in comparison["suites"].items()
     }
