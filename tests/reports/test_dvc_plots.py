@@ -8,7 +8,7 @@ from shoot_out import HOW, SUITE, models
 
 from tunesmith.core.journal import Event
 from tunesmith.evaluation import comparison
-from tunesmith.reports import dvc_plots
+from tunesmith.reports import dvc_plots, plot_template
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -26,8 +26,8 @@ def test_every_suite_has_a_file_with_the_score_of_every_model() -> None:
 
 
 def test_dvc_draws_scores_by_the_template_of_this_repository() -> None:
-    committed = Path(__file__).parents[2] / dvc_plots.TEMPLATE
-    assert committed.read_text() == dvc_plots.template()
+    committed = Path(__file__).parents[2] / plot_template.PATH
+    assert committed.read_text() == plot_template.template()
     rows = [
         row | {"rev": rev} for rev in ("workspace", "HEAD") for row in table("model,score,low,high\nbase,0.1,0,0.2\n")
     ]

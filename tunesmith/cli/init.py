@@ -59,12 +59,12 @@ def run(folder: Path, *, data: str | None, base: str | None, weights: str, updat
     if not params.PATH.exists():
         choice = _choose(*_ask(data, base), weights)
         text, model = params_text(choice, Path.cwd().name), model_name(choice)
+    if not Path(".dvc").exists():
+        subprocess.run(["dvc", "init", "--quiet", *([] if Path(".git").exists() else ["--subdir"])], check=True)
     changed = pipeline_files.changes(Path())
     pipeline_files.write(Path(), changed)
     if text:
         files.write_text(params.PATH, text)
-    if not Path(".dvc").exists():
-        subprocess.run(["dvc", "init", "--quiet", *([] if Path(".git").exists() else ["--subdir"])], check=True)
     checks.check(project := document.load())
     print("written: " + ", ".join(map(str, [params.PATH, *sorted({path.parts[0] for path in changed})])))
     versioned = [

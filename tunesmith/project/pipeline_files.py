@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tunesmith
 from tunesmith.core import files
-from tunesmith.reports import dvc_plots
+from tunesmith.reports import plot_template
 
 PACKAGE = Path(tunesmith.__path__[0])
 DVC_YAML = Path("dvc.yaml")
@@ -40,7 +40,7 @@ def contents() -> dict[Path, str]:
     texts = {DVC_YAML: (before + rest.split("\n\n", 1)[1]).replace(CODE_DEPS, ALWAYS)}
     names = [*(f"stages/{path.name}" for path in sorted((root / "stages").glob("*.py")) if path.stem != DEMO)]
     names += [f"{folder}/README.md" for folder in FOLDERS]
-    texts[dvc_plots.TEMPLATE] = dvc_plots.template()
+    texts[plot_template.PATH] = plot_template.template()
     return texts | {Path(name): (root / name).read_text() for name in names}
 
 

@@ -1,40 +1,16 @@
-"""What `dvc plots` draws, of this run and of earlier ones: CSVs of scores by suite and of losses by training, and the
-template of scores with their intervals, which is the chart of the comparison page.
-"""
+"""CSV files that `dvc plots` draws, of this run and of earlier ones: scores by suite, and losses of each training."""
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal
 
 from tunesmith.core import journal
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import Evaluated
 from tunesmith.evaluation.documents import Comparison
-from tunesmith.reports import charts
 
 MISSING = "NaN"
-TEMPLATE = Path(".dvc/plots/intervals.json")
-"""Where DVC finds the template that dvc.yaml names `intervals`."""
-
-
-def template() -> str:
-    """The template of scores: the models of each revision, each with its interval."""
-    by_revision = {"field": "rev", "type": "nominal"}
-    anchors = {
-        charts.DATA: charts.DATA,
-        "<TITLE>": "<DVC_METRIC_TITLE>",
-        "<WIDTH>": 400,
-        "<SCORE>": "<DVC_METRIC_X_LABEL>",
-        "<SCALE>": {"zero": False},
-        "<FORMAT>": "~r",
-        "<DIGITS>": ".3~g",
-        "<OFFSET>": by_revision,
-        "<COLOUR>": by_revision,
-    }
-    return json.dumps(charts.fill(charts.read_spec("scores.json"), anchors), indent=1) + "\n"
 
 
 def scores(comparison: Comparison) -> dict[str, str]:
