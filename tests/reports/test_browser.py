@@ -112,6 +112,20 @@ def test_every_model_on_a_cost_chart_has_a_label_that_covers_no_other(browser: B
     watched.page.close()
 
 
+def test_a_score_stands_level_with_the_name_of_its_model(browser: Browser, file: Path) -> None:
+    watched = Watched(browser, file)
+    watched.draw_all()
+    middle = "nodes => nodes.map(node => node.getBoundingClientRect()).map(box => (box.top + box.bottom) / 2)"
+    chart = watched.page.locator("figure.vega").first
+    names = chart.locator(".role-axis-label text", has_text="s").evaluate_all(middle)[:8]
+    points = chart.locator(".mark-symbol path").evaluate_all(middle)
+    assert len(points) == 8
+    levels = chart.locator(".mark-rule.role-mark line").evaluate_all(middle)
+    assert levels == pytest.approx(points, abs=1)
+    assert set(map(round, names)) <= {round(point) + offset for point in points for offset in (-3, -2, -1, 0, 1, 2, 3)}
+    watched.page.close()
+
+
 def test_hovering_over_a_curve_shows_its_value(browser: Browser, file: Path) -> None:
     watched = Watched(browser, file)
     watched.draw_all()

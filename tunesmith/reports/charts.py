@@ -84,10 +84,11 @@ def read_spec(name: str) -> dict[str, object]:
 
 
 def fill(part: object, values: Mapping[str, object]) -> object:
-    """A part of a spec with values in place of its anchors."""
+    """A part of a spec with values in place of its anchors; what has None as its value is left out."""
     match part:
         case dict():
-            return {name: fill(inner, values) for name, inner in part.items()}
+            filled = {name: fill(inner, values) for name, inner in part.items()}
+            return {name: value for name, value in filled.items() if value is not None or part[name] is None}
         case list():
             return [fill(inner, values) for inner in part]
         case str() if part.startswith("<") and part.endswith(">"):

@@ -42,7 +42,7 @@ def scores(comparison: Comparison) -> Chart:
         "<WIDTH>": "container",
         "<SCALE>": {"zero": False, "domain": [0, 1] if about["share"] else [min(ends), max(ends)]},
         "<DIGITS>": ".1%" if about["share"] else ".4~g",
-        "<OFFSET>": {"value": 0},
+        "<OFFSET>": None,
         "<COLOUR>": {"condition": {"test": "datum.base", "value": {"expr": "base"}}, "value": {"expr": "mark"}},
     }
     columns: dict[str, Column] = {

@@ -1,9 +1,9 @@
-"""The pictures of the pages in this folder, taken from reports/ in Chromium.
+"""The pictures of the pages in docs/pictures, taken from reports/ in Chromium.
 
-    python docs/pictures/take.py            after `dvc repro`, in the project's folder
+    python -m benchmarks.pictures           after `dvc repro`, in the project's folder
 
 writes comparison.png, gate.png, curves.png, answers.png and data.png. Needs the test libraries of this repository, and
-Debian's package `chromium`. (mlflow.png and version.png show MLflow's own UI, and were taken by hand.)
+Debian's package `chromium`. (mlflow.png and version.png show MLflow's own UI, and are taken by hand.)
 """
 
 import shutil
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-HERE, REPORTS = Path(__file__).parent, Path("reports")
-WIDTH, TALLEST = 1280, 1400
+FOLDER, REPORTS = Path(__file__).parent.parent / "docs/pictures", Path("reports")
+WIDTH, TALLEST = 1280, 1700
 """Of a picture, in CSS pixels."""
 
 
@@ -32,7 +32,7 @@ def take(page: Page, name: str, first: str, after: str) -> None:
         for selector in (first, after)
     )
     clip = {"x": 0, "y": top - 12, "width": WIDTH, "height": min(bottom - top, TALLEST)}
-    page.screenshot(path=HERE / name, full_page=True, clip=clip)
+    page.screenshot(path=FOLDER / name, full_page=True, clip=clip)
 
 
 def main() -> None:
@@ -44,17 +44,17 @@ def main() -> None:
         page.wait_for_selector("#samples[data-drawn]")
         draw_all(page)
         take(page, "gate.png", "h1", "#quality")
-        take(page, "comparison.png", "#quality", "#cost ~ h2")
+        take(page, "comparison.png", "#quality ~ figure", "#cost ~ h2")
         take(page, "curves.png", "#training", "#training ~ ul")
         page.select_option("#kind", "disagree")
         page.check("input[value=difference]")
         page.wait_for_selector("#left-answer del, #right-answer ins")
         take(page, "answers.png", "#answers", "#samples tbody tr:nth-child(6)")
-        page.goto(next(iter(sorted((REPORTS / "data").glob("*.html")))).resolve().as_uri())
-        draw_all(page)
-        page.screenshot(
-            path=HERE / "data.png", full_page=True, clip={"x": 0, "y": 0, "width": WIDTH, "height": TALLEST}
-        )
+        for file in sorted((REPORTS / "data").glob("*.html"))[:1]:
+            page.goto(file.resolve().as_uri())
+            draw_all(page)
+            clip = {"x": 0, "y": 0, "width": WIDTH, "height": TALLEST}
+            page.screenshot(path=FOLDER / "data.png", full_page=True, clip=clip)
         browser.close()
 
 
