@@ -68,7 +68,10 @@ def evaluated(*, prompts: int, length: int, suites: int = 1) -> list[Evaluated]:
     made = models(*list(TUNED)[:7], prompts=prompts)
     for model in made:
         for number, sample in enumerate(model.samples[SUITE]):
-            if length:
+            if number == 7:
+                call = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+                sample["completion"] = f"<think>first add</think>Let me see.\n\n{call}"
+            elif length:
                 sample["completion"] = markdown(f"{number}{model.name if number % 3 else ''}", length)
     return [_with_suites(model, suites) for model in made]
 

@@ -190,6 +190,18 @@ def test_a_long_answer_is_shown_as_markdown_and_hostile_text_does_nothing(browse
     page.close()
 
 
+def test_reasoning_and_tool_calls_stand_apart_from_the_answer(browser: Browser, file: Path) -> None:
+    watched = Watched(browser, file)
+    page = watched.page
+    page.fill("#search", "first add")
+    page.wait_for_function("document.getElementById('place').textContent === '1 of 1: sums, 7'")
+    assert page.inner_text("#left-answer summary") == "reasoning"
+    assert page.locator("#left-answer details pre").text_content() == "first add"
+    assert page.inner_text("#left-answer .markdown p:first-child") == "Let me see."
+    assert page.inner_text("#left-answer .markdown pre") == '{"name": "add", "arguments": {"a": 1}}'
+    page.close()
+
+
 def test_a_difference_has_all_words_of_both_answers(browser: Browser, file: Path) -> None:
     watched = Watched(browser, file)
     parts: Any = watched.page.evaluate("""() => {

@@ -156,6 +156,17 @@ def test_the_headline_has_the_warnings_of_its_model() -> None:
     assert "⚠ rlhf: the reward rose" in headline
 
 
+def test_the_headline_says_what_the_gate_decided_on_its_model() -> None:
+    compared, models_ = gated("sft-lora")
+    headline = comparison_page.page(compared, models_).split('<p class="headline ')[1].split("</p>")[0]
+    assert headline.startswith("better")
+    assert headline.endswith("The gate: sft-lora passes against base: every rule is kept (1).")
+    compared["gate"]["sft-lora"]["outcome"] = "fail"
+    assert '<p class="headline worse">' in comparison_page.page(compared, models_)
+    compared["gate"]["sft-lora"]["outcome"] = "undecided"
+    assert '<p class="headline doubtful">' in comparison_page.page(compared, models_)
+
+
 def test_held_out_preferences_are_shown() -> None:
     html = page(models("dpo", "rlhf"))
     assert "54.7%" in html
