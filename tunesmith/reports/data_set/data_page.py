@@ -12,25 +12,24 @@ from tunesmith.reports.data_set.data_rows import WITHHELD, PageRows
 
 def page(report: DataReport, rows: PageRows) -> str:
     """The page as HTML. It holds text of rows, bounded, and is as private as they are."""
-    distributions = [("Turns", histogram(report["turns"], "turns"), report["turns"], "turns")]
+    distributions = {"turns": report["turns"]}
     if (tokens := report["tokens"]) is not None:
-        distributions += [
-            ("Tokens of the prompt", histogram(tokens["prompt"], "tokens"), tokens["prompt"], "tokens"),
-            ("Tokens of prompt and answer", histogram(tokens["whole"], "tokens"), tokens["whole"], "tokens"),
-        ]
+        distributions |= {"tokens of the prompt": tokens["prompt"], "tokens of prompt and answer": tokens["whole"]}
+    charts_of = {measure: histogram(distribution, measure) for measure, distribution in distributions.items()}
     return templating.render_html(
         "data.html.j2",
         report=report,
         rows=rows,
         distributions=distributions,
+        charts=charts_of,
         not_bad=NOT_BAD,
         withheld=WITHHELD,
         vega=charts.runtime(),
     )
 
 
-def histogram(distribution: Distribution, unit: str) -> Chart:
-    """The number of rows by their number of tokens or turns."""
+def histogram(distribution: Distribution, measure: str) -> Chart:
+    """The number of rows by what is counted of each, such as turns."""
     edges, counts = distribution["histogram"]["edges"], distribution["histogram"]["counts"]
     bars: list[Row] = [
         {
@@ -44,7 +43,7 @@ def histogram(distribution: Distribution, unit: str) -> Chart:
     return charts.chart(
         "histogram.json",
         bars,
-        title=f"Number of rows by their number of {unit}",
-        columns={"range": (unit, str), "rows": ("rows", formatting.count)},
-        anchors={"<UNIT>": f"{unit} of a row"},
+        title=f"Number of rows by {measure}",
+        columns={"range": (measure, str), "rows": ("rows", formatting.count)},
+        anchors={"<MEASURE>": measure},
     )
