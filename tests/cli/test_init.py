@@ -16,7 +16,7 @@ from hatchling.builders.wheel import WheelBuilder
 
 from tunesmith.cli.main import main
 from tunesmith.core import params
-from tunesmith.project import document, pipeline_files
+from tunesmith.project import default_suites, document, pipeline_files
 
 ROOT = Path(__file__).parents[2]
 SUMS = [{"question": f"what is {i} and one", "answer": f"#### {i + 1}"} for i in range(60)]
@@ -65,15 +65,48 @@ def init(*arguments: str, status: int = 0) -> str:
 def test_rows_become_a_project_that_can_run(
     repository: Path, content: list[dict[str, Any]], section: str, entry: dict[str, Any], suites: list[Any]
 ) -> None:
-    output = init("--data", rows("rows.jsonl", content), "--weights", "lora")
+    output = init("--data", rows("rows.jsonl", content), "--weights", "lora", "--no-suites")
     written = yaml.safe_load(params.PATH.read_text())
     assert written[section] == {f"{section}-lora": entry}
     assert list(written["evaluate"]["suites"].values()) == [{**suite, "dataset": "rows"} for suite in suites]
     assert written["registry"] == {"experiment": "mine", "model": "mine"}
     assert len(params.PATH.read_text().splitlines()) <= 20
+    assert not list(Path("data/held_out").glob("*.jsonl"))
     assert f"tunesmith promote {section}-lora" in output
     assert (repository / ".dvc" / "config").exists()
     assert "params.yaml: in order" in CliRunner().invoke(main, ["check"]).output
+
+
+def test_a_project_has_the_default_suites_with_their_rows_and_rules(repository: Path) -> None:
+    init("--data", rows("rows.jsonl", SUMS), "--weights", "lora")
+    written, own = yaml.safe_load(params.PATH.read_text()), yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert list(written["evaluate"]["suites"]) == ["rows", *default_suites.NAMES]
+    for name in default_suites.NAMES:
+        path = Path(written["data"][name]["path"])
+        assert path.read_bytes() == (ROOT / path).read_bytes()
+        assert written["data"][name] == own["data"][name]
+        assert written["evaluate"]["suites"][name] == own["evaluate"]["suites"][name]
+    first, *rules = written["gate"]["rules"]
+    assert first == {"must": "improve", "suite": "rows", "metric": "score", "by": 0.0}
+    assert rules == [rule for rule in own["gate"]["rules"] if rule.get("suite") in default_suites.NAMES]
+    assert len(params.PATH.read_text().splitlines()) <= 40
+    assert "no public benchmark" in CliRunner().invoke(main, ["check"]).output
+    assert "data/held_out/refusal.jsonl" in git("status", "--porcelain", "-uall")  # git has them, DVC need not
+
+
+def test_rows_with_the_name_of_a_default_suite_need_another(repository: Path) -> None:
+    path = rows("general.jsonl", SUMS)
+    assert "general is the name of a default suite" in init("--data", path, status=1)
+    init("--data", path, "--weights", "lora", "--no-suites")
+    assert list(document.load().evaluate.suites) == ["general"]
+
+
+def test_whoever_is_asked_can_leave_the_default_suites_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "isatty", lambda descriptor: True)
+    answers = f"{rows('rows.jsonl', SUMS)}\n\nn\n"
+    result = CliRunner().invoke(main, ["init", "--weights", "lora"], input=answers)
+    assert result.exit_code == 0, result.output
+    assert list(document.load().evaluate.suites) == ["rows"]
 
 
 def test_the_base_and_the_weights_are_chosen(repository: Path, tiny_folder: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from tunesmith.core.errors import TunesmithError
-from tunesmith.project import checks, document
+from tunesmith.project import checks, default_suites, document
 from tunesmith.project.document import Document
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ def check(folder: Path, change: Any) -> Document:
 
 def test_the_projects_own_params_are_in_order(tmp_path: Path) -> None:
     project = check(tmp_path, lambda p: None)
-    assert list(project.data) == ["demo", "demo_pairs", "demo_prompts", "demo_marks"]
+    assert {"demo", "demo_pairs", "demo_prompts", "demo_marks", *default_suites.NAMES} <= set(project.data)
     assert project.models == ["sft-lora", "sft-qlora", "sft-full", "dpo", "kto", "rlhf", "grpo"]
 
 
@@ -54,6 +54,7 @@ def hosted(change: Any) -> Any:
     def both(params: dict[str, Any]) -> None:
         params["baseline"] = {"base_url": "https://example.com/v1", "model": "ft:mine"}
         params["gate"]["against"] = "baseline"
+        params["gate"]["rules"] = [rule for rule in params["gate"]["rules"] if rule.get("suite") != "general"]
         change(params)
 
     return both
@@ -63,7 +64,7 @@ def mixture(*names: str) -> Any:
     """A mixture that sft-lora learns from."""
 
     def change(params: dict[str, Any]) -> None:
-        params["mixtures"] = {"mixed": {"datasets": [{"name": name} for name in names]}}
+        params["mixtures"] |= {"mixed": {"datasets": [{"name": name} for name in names]}}
         params["sft"]["sft-lora"]["dataset"] = "mixed"
         params["data"]["more"] = params["data"]["demo"]
         params["data"]["demo_pairs"]["kind"] = "preferences"
@@ -143,7 +144,10 @@ def mixture(*names: str) -> Any:
             "sft.sft-lora.dataset: the train split of data.demo has no rows",
         ),
         (
-            lambda p: (p["data"]["demo"].update(limit={"validation": 0}), p["sft"]["sft-lora"].update(patience=2)),
+            lambda p: (
+                p["data"]["demo"].update(limit={"validation": 0}),
+                p["sft"]["sft-lora"].update(dataset="demo", patience=2),
+            ),
             "sft.sft-lora.patience: the validation split of data.demo has no rows",
         ),
         (

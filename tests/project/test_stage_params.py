@@ -87,7 +87,7 @@ def changed(own: dict[str, Any], folder: Path, change: Any) -> set[str]:
         (lambda p: p["gate"].update(power=0.9), {"compare.json"}),
         (lambda p: p.update(baseline={"base_url": "https://example.com/v1", "model": "x"}), {"baseline.json"}),
         (
-            lambda p: p.update(mixtures={"mixed": {"datasets": [{"name": "demo"}, {"name": "demo_prompts"}]}}),
+            lambda p: p["mixtures"].update(mixed={"datasets": [{"name": "demo"}, {"name": "demo_prompts"}]}),
             {"mix/mixed.json"},
         ),
         (lambda p: p.update(judge=JUDGE), set()),  # nothing asks it

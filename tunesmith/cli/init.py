@@ -15,7 +15,7 @@ from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data.dataset import Dataset, check_name
 from tunesmith.models.base import hub
-from tunesmith.project import checks, document, pipeline_files
+from tunesmith.project import checks, default_suites, document, pipeline_files
 
 SMOLLM2 = "smollm2-135m"
 """The default base, for predictions."""
@@ -27,21 +27,26 @@ NEXT = """\
 
 @dataclass(frozen=True)
 class Choice:
-    """What a new project trains. name: of the data set. base: the section base_model, empty for the default."""
+    """What a new project trains. name: of the data set. base: the section base_model, empty for the default.
+
+    suites: whether models also answer the default suites.
+    """
 
     name: str
     dataset: Dataset
     verifier: str | None
     base: str
     weights: WeightsKind
+    suites: bool
 
 
-def run(folder: Path, *, data: str | None, base: str | None, weights: str, update: bool) -> None:
+def run(folder: Path, *, data: str | None, base: str | None, weights: str, suites: bool | None, update: bool) -> None:
     """Make ``folder`` a project, or, where it is one, show or apply what this version would change in its pipeline.
 
     data: a file, a folder, a pattern of files, or hub:OWNER/NAME[@REVISION][:PART]. base: OWNER/NAME[@REVISION], or a
-    folder. weights: auto, lora, qlora or full. Raises ParamsError where files of the user's own would be overwritten
-    or an answer is missing.
+    folder. weights: auto, lora, qlora or full. suites: whether models also answer the default suites; None asks where
+    somebody can answer, and else means yes. Raises ParamsError where files of the user's own would be overwritten or an
+    answer is missing.
     """
     if git.root(folder if folder.exists() else Path.cwd()) is None:
         raise ParamsError(f"{folder.absolute()}: not in a git repository", fix="run `git init` first: lineage needs it")
@@ -55,13 +60,14 @@ def run(folder: Path, *, data: str | None, base: str | None, weights: str, updat
         base = str(Path(base).resolve())
     folder.mkdir(parents=True, exist_ok=True)
     os.chdir(folder)
-    text, model = "", "NAME"
+    text, model, rows = "", "NAME", dict[Path, str]()
     if not params.PATH.exists():
-        choice = _choose(*_ask(data, base), weights)
+        choice = _choose(*_ask(data, base, suites), weights)
         text, model = params_text(choice, Path.cwd().name), model_name(choice)
+        rows = default_suites.contents() if choice.suites else {}
     if not Path(".dvc").exists():
         subprocess.run(["dvc", "init", "--quiet", *([] if Path(".git").exists() else ["--subdir"])], check=True)
-    changed = pipeline_files.changes(Path())
+    changed = pipeline_files.changes(Path()) | rows
     pipeline_files.write(Path(), changed)
     if text:
         files.write_text(params.PATH, text)
@@ -105,12 +111,18 @@ def params_text(choice: Choice, project: str) -> str:
     elif choice.verifier is None:
         suites[f"{choice.name}-likelihood"] = "kind: perplexity"
     lines = "".join(f"    {suite}: {{{how}, dataset: {choice.name}}}\n" for suite, how in suites.items())
+    gate = ""
+    if choice.suites:
+        entry, lines = entry + default_suites.DATA, lines + default_suites.SUITES
+        rule = f"    - {{must: improve, suite: {choice.name}, metric: score, by: 0.0}}\n"
+        gate = f"gate: # docs/gate.md\n  rules:\n{rule}{default_suites.RULES}"
     parts = [
         "# What this project chose; `tunesmith params --all` prints the defaults of all that is left out.",
         f"base_model: {choice.base}\n" if choice.base else "",
         f"data:\n{entry}",
         f"{section}:\n  {model_name(choice)}: {{{training}}}\n",
         f"evaluate:\n  suites:\n{lines}",
+        gate,
         f"registry: {{experiment: {name}, model: {name}}}\n",
     ]
     return "\n".join(part for part in parts if part)
@@ -131,7 +143,7 @@ def _check_free(folder: Path) -> None:
         )
 
 
-def _ask(data: str | None, base: str | None) -> tuple[str, str]:
+def _ask(data: str | None, base: str | None, suites: bool | None) -> tuple[str, str, bool]:
     """The answers that no option gives. Raises ParamsError where nobody can be asked."""
     if data is None and not os.isatty(0):
         raise ParamsError("no data set is named", fix="tunesmith init --data FILE [--base REPO]")
@@ -139,11 +151,18 @@ def _ask(data: str | None, base: str | None) -> tuple[str, str]:
     data = data or click.prompt("rows to learn from (a file, a folder, or hub:OWNER/NAME)")
     if base is None and asked:
         base = click.prompt("base model (OWNER/NAME on the hub, or a folder; empty for SmolLM2-135M)", default="")
-    return str(data), base or ""
+    if suites is None and asked:
+        suites = click.confirm("also ask models whether they follow instructions, refuse and know facts?", default=True)
+    return str(data), base or "", suites is not False
 
 
-def _choose(data: str, base: str, weights: str) -> Choice:
+def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
     name = check_name(advise.dataset_name(data))
+    if suites and name in default_suites.NAMES:
+        raise ParamsError(
+            f"{data}: {name} is the name of a default suite",
+            fix="rename the rows, or leave the suites out: --no-suites",
+        )
     place, found = advise.find(data, name)
     advice = advise.advise(place, found, layout.HELD_OUT)
     print(printable("\n".join(advise.describe(found, advice)), lines=True))
@@ -167,7 +186,7 @@ def _choose(data: str, base: str, weights: str) -> Choice:
     section, model = _base(base)
     verifier = advice.groups[0].verifier
     chosen = _weights(model, dataset.kind or "answers", verifier) if weights == "auto" else weights
-    return Choice(name, dataset, verifier, section, chosen)  # type: ignore[arg-type]
+    return Choice(name, dataset, verifier, section, chosen, suites)  # type: ignore[arg-type]
 
 
 def _base(base: str) -> tuple[str, str]:

@@ -53,8 +53,9 @@ def main(context: click.Context) -> None:
     show_default=True,
     help="Weights that train; auto takes the lightest that fit this machine.",
 )
+@click.option("--suites/--no-suites", default=None, help="Whether models also answer the default suites. Default: yes.")
 @click.option("--update", is_flag=True, help="Apply what this version changes in the pipeline of a project.")
-def init(folder: Path, data: str | None, base: str | None, weights: str, update: bool) -> None:
+def init(folder: Path, data: str | None, base: str | None, weights: str, suites: bool | None, update: bool) -> None:
     """Make FOLDER of your git repository a project.
 
     Writes params.yaml with what was chosen, dvc.yaml, stages/ and ignore files, and overwrites nothing. In a project,
@@ -62,7 +63,7 @@ def init(folder: Path, data: str | None, base: str | None, weights: str, update:
     """
     from tunesmith.cli import init
 
-    init.run(folder, data=data, base=base, weights=weights, update=update)
+    init.run(folder, data=data, base=base, weights=weights, suites=suites, update=update)
 
 
 @main.command()
@@ -70,9 +71,7 @@ def check() -> None:
     """Check params.yaml before anything runs."""
     from tunesmith.cli import check
 
-    project = check.check()
-    models = [*project.models, *project.reward]
-    click.echo(f"params.yaml: in order; data sets: {', '.join(project.data)}; models: {', '.join(models)}")
+    click.echo(check.summary(check.check()))
 
 
 @main.command("params")

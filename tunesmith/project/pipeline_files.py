@@ -34,14 +34,18 @@ LINES = {
 
 def contents() -> dict[Path, str]:
     """Every file of the pipeline of a project outside of Tunesmith's repository, by its path."""
-    bundled = PACKAGE / "pipeline"
-    root = bundled if bundled.is_dir() else PACKAGE.parent
-    before, rest = (root / DVC_YAML).read_text().split(f"  {DEMO}:\n")
+    before, rest = (root() / DVC_YAML).read_text().split(f"  {DEMO}:\n")
     texts = {DVC_YAML: (before + rest.split("\n\n", 1)[1]).replace(CODE_DEPS, ALWAYS)}
-    names = [*(f"stages/{path.name}" for path in sorted((root / "stages").glob("*.py")) if path.stem != DEMO)]
+    names = [*(f"stages/{path.name}" for path in sorted((root() / "stages").glob("*.py")) if path.stem != DEMO)]
     names += [f"{folder}/README.md" for folder in FOLDERS]
     texts[plot_template.PATH] = plot_template.template()
-    return texts | {Path(name): (root / name).read_text() for name in names}
+    return texts | {Path(name): (root() / name).read_text() for name in names}
+
+
+def root() -> Path:
+    """The folder that has these files: this repository, or the copies in a wheel."""
+    bundled = PACKAGE / "pipeline"
+    return bundled if bundled.is_dir() else PACKAGE.parent
 
 
 def is_project(folder: Path) -> bool:
