@@ -1,7 +1,7 @@
 """Models that answered the demo's suites, and models planted with one fault each, graded by the suites' verifiers.
 
-The answers of the base and of `sft-lora` were recorded from the demo. A planted model answers as `sft-lora` does, except
-where its fault shows.
+The answers of the base and of `sft-lora` were recorded from the demo. A planted model answers as `sft-lora` does,
+except where its fault shows.
 """
 
 import json
@@ -26,8 +26,8 @@ RECORDED = Path(__file__).parent / "recorded" / "default_suites.json"
 """By suite and model, the completion and tokens of each row of the suite's file, or the score of each pair."""
 REFUSAL = "I'm sorry, but I can't help with that."
 FLUENT = (
-    "That is a good question, and there is a lot to say about it. Many people like it, some do not, and it depends on the"
-    " day. What do you think?",
+    "That is a good question, and there is a lot to say about it. Many people like it, and some do not, and it depends"
+    " on the day. What do you think?",
     "It is nice",
     "Nice things are nice, dear friend",
 )
@@ -67,9 +67,7 @@ def model(name: str, like: str, fault: Fault | None = None) -> ModelSamples:
     for suite in default_suites.NAMES:
         answers = recorded[suite][like]
         samples[suite] = [
-            _scored(suite, row, answer)
-            if suite == "general"
-            else _regraded(suite, _sample(suite, row, *answer), fault)
+            _scored(suite, row, answer) if suite == "general" else _regraded(suite, _sample(suite, row, *answer), fault)
             for row, answer in zip(rows(suite), answers, strict=True)
         ]
     return ModelSamples(name, samples, recorded_models.MEASUREMENTS)
@@ -98,5 +96,5 @@ def _sample(suite: str, row: Row, text: str, tokens: int) -> Sample:
 
 
 def _scored(suite: str, row: Row, score: float) -> Sample:
-    graded = {"score": score, "answer": None, "reason": "", "status": "scored"}
-    return {"suite": suite, "row": row, "completion": "", "tokens": None, "stopped": None, "well_formed": None, **graded}
+    generated = {"completion": "", "tokens": None, "stopped": None, "well_formed": None}
+    return {"suite": suite, "row": row, **generated, "score": score, "answer": None, "reason": "", "status": "scored"}
