@@ -3,6 +3,7 @@
 Importing torch, transformers, TRL and MLflow takes longer than a stage on a tiny model. So a server imports them once,
 and the `python` in `folder()` asks it for a fork that runs `-m MODULE` as the real one would, with the caller's
 arguments, environment, folder and streams, and the package of the folder, of which the server has imported nothing.
+Workers of verifiers are started anew: they limit their memory to less than the libraries take.
 """
 
 import atexit
@@ -31,7 +32,7 @@ CLIENT = """#!{python} -ISs
 import json, os, signal, socket, sys
 if sys.argv[0].endswith("/dvc"):
     sys.argv[1:1] = ["-m", "dvc"]
-if sys.argv[1:2] != ["-m"]:
+if sys.argv[1:2] != ["-m"] or sys.argv[2:3] == ["tunesmith.verifiers.worker.child"]:
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
