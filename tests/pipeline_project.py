@@ -134,6 +134,7 @@ class Project:
         self.run("git", "init", "-q")
         self.run("dvc", "init", "-q")
         shutil.copy(ROOT / ".dvcignore", folder)
+        shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", "start")
 

@@ -1,11 +1,14 @@
 import json
 import re
+import shutil
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from reports.specs import drawn
 from shoot_out import HOW, evaluated
 
+from tunesmith.core.errors import IntegrityError
 from tunesmith.evaluation import comparison
 from tunesmith.reports import charts, comparison_charts, templating
 from tunesmith.reports.charts import FOLDER, VEGA, Chart
@@ -25,6 +28,15 @@ def test_every_vendored_library_is_the_release_that_its_digest_names() -> None:
         assert sha256(content).hexdigest() == library["sha256"]
         assert (VEGA / f"LICENSE-{name}").read_text().startswith("Copyright")
     assert 'n="6.5.0"' in charts.runtime()
+
+
+def test_a_library_that_was_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(VEGA, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "vega-embed.min.js").write_text("fetch('https://elsewhere.example')")
+    monkeypatch.setattr(charts, "VEGA", tmp_path)
+    charts.runtime.cache_clear()
+    with pytest.raises(IntegrityError, match=r"vega-embed\.min\.js: its SHA-256 is"):
+        charts.runtime()
 
 
 def test_the_runtime_can_stand_in_a_script_element() -> None:

@@ -10,12 +10,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias, TypedDict
 
 from markupsafe import Markup
 
 from tunesmith.core import formatting
+from tunesmith.core.errors import IntegrityError
 from tunesmith.reports import templating
 
 FOLDER = Path(__file__).parent
@@ -105,11 +107,24 @@ def libraries() -> dict[str, Library]:
 
 @cache
 def runtime() -> Markup:
-    """The vendored libraries as one script's text. A page runs it when the first chart comes near."""
-    files = [(VEGA / f"{name}.min.js").read_text() for name in libraries()]
+    """The vendored libraries as one script's text. A page runs it when the first chart comes near.
+
+    Raises IntegrityError for a file that is not the one of versions.json, which alone is in a stage's fingerprint.
+    """
+    files = [_verified(VEGA / f"{name}.min.js", library) for name, library in libraries().items()]
     # The maps of the sources are not there.
     lines = [line for text in files for line in text.splitlines() if not line.startswith("//# sourceMappingURL=")]
     return Markup("\n".join(lines))
+
+
+def _verified(path: Path, library: Library) -> str:
+    content = path.read_bytes()
+    if (digest := sha256(content).hexdigest()) != library["sha256"]:
+        raise IntegrityError(
+            f"{path}: its SHA-256 is {digest[:12]}…, and versions.json says {library['sha256'][:12]}…",
+            fix="install tunesmith again",
+        )
+    return content.decode()
 
 
 def _text(value: Value, write: Callable[..., str]) -> str:
