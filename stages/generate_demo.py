@@ -1,8 +1,11 @@
-"""Write the demonstration data, two-term arithmetic, as a user would bring their own rows.
+"""Write the demonstration data as a user would bring their own rows: two-term arithmetic, and open questions.
+
+Sums have one right answer. An open question about an everyday thing can be answered briefly or at length; pairs and
+marks prefer the brief answer.
 
 reads   nothing
 params  demo
-writes  data/raw/{demo,demo_pairs,demo_prompts,demo_marks}.jsonl
+writes  data/raw/{demo,demo_open,demo_pairs,demo_marks,demo_prompts}.jsonl
 """
 
 import random
@@ -11,6 +14,7 @@ from typing import Any
 
 from pydantic import NonNegativeInt, PositiveInt
 
+from stages.demo import open_questions
 from tunesmith.core import layout, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.errors import ParamsError
@@ -18,28 +22,32 @@ from tunesmith.core.params import Section, load, resolved
 
 FILES = {
     "answers": layout.RAW / "demo.jsonl",
+    "open": layout.RAW / "demo_open.jsonl",
     "pairs": layout.RAW / "demo_pairs.jsonl",
-    "prompts": layout.RAW / "demo_prompts.jsonl",
     "marks": layout.RAW / "demo_marks.jsonl",
+    "prompts": layout.RAW / "demo_prompts.jsonl",
 }
 DIGITS = (range(1, 10), range(10, 100))
 """Terms of one digit, and of two."""
 DISTINCT = sum(2 * len(terms) ** 2 for terms in DIGITS)
-"""The number of distinct questions."""
-GUESSED = 0.5
-"""Share of the wrong answers that are far off."""
-
-RIGHT = 0.5
-"""Share of the marked answers that are right."""
+"""The number of distinct sums."""
+GOOD = 0.5
+"""Share of the marked answers that are good."""
 
 
 class Demo(Section):
-    """The sizes of the four files, in rows, and the seed of all of them."""
+    """The sizes of the five files, in rows, and the seed of all of them."""
 
     rows: PositiveInt = 640
-    pairs: PositiveInt = 480
-    prompts: PositiveInt = 480
-    marks: PositiveInt = 480
+    """Sums with their answers."""
+    open: PositiveInt = 100
+    """Open questions with long-winded answers, as many an assistant gives them."""
+    pairs: PositiveInt = 200
+    """Open questions with a brief and a long-winded answer."""
+    marks: PositiveInt = 220
+    """Open questions with one answer, marked good if it is brief."""
+    prompts: PositiveInt = 300
+    """Open questions to be answered briefly."""
     seed: NonNegativeInt = 20
 
 
@@ -51,40 +59,35 @@ def main() -> str:
 
 
 def generate(demo: Demo) -> dict[str, list[dict[str, Any]]]:
-    """Rows of "answers", "pairs", "prompts" and "marks"; the same seed gives the same rows.
+    """Rows of each of FILES; no prompt is in two of them, and the same seed gives the same rows.
 
-    Raises ParamsError where there are fewer distinct sums than rows.
+    Rows of open questions name their ``thing``, so that no thing is in two splits. Raises ParamsError where there are
+    fewer distinct questions than rows.
     """
-    sums = iter(_sums(demo.rows + demo.pairs + demo.prompts + demo.marks, demo.seed))
-    noise = random.Random(demo.seed)
+    questions = iter(_open_questions(demo.open + demo.pairs + demo.marks + demo.prompts, demo.seed))
+    draw = random.Random(demo.seed)
+    bounds = {"min_words": open_questions.MIN_WORDS, "max_words": open_questions.MAX_WORDS}
     return {
-        "answers": [{"question": question, "answer": answer} for question, answer in islice(sums, demo.rows)],
-        "pairs": [
-            {"prompt": question, "chosen": answer, "rejected": mistaken(answer, noise)}
-            for question, answer in islice(sums, demo.pairs)
+        "answers": [{"question": question, "answer": answer} for question, answer in _sums(demo.rows, demo.seed)],
+        "open": [
+            {"thing": each.thing, "question": each.prompt, "answer": each.long_winded}
+            for each in islice(questions, demo.open)
         ],
-        "prompts": [
-            {"prompt": question, "reference": answer, "verifier": "number"}
-            for question, answer in islice(sums, demo.prompts)
+        "pairs": [
+            {"thing": each.thing, "prompt": each.prompt, "chosen": each.brief, "rejected": each.long_winded}
+            for each in islice(questions, demo.pairs)
         ],
         "marks": [
-            {"prompt": question, "completion": answer if good else mistaken(answer, noise), "label": good}
-            for question, answer in sums
-            for good in (noise.random() < RIGHT,)
+            {"thing": each.thing, "prompt": each.prompt}
+            | ({"completion": each.brief, "label": True} if good else {"completion": each.long_winded, "label": False})
+            for each in islice(questions, demo.marks)
+            for good in (draw.random() < GOOD,)
+        ],
+        "prompts": [
+            {"thing": each.thing, "prompt": each.prompt, "reference": each.brief, "verifier": "length"} | bounds
+            for each in questions
         ],
     }
-
-
-def mistaken(answer: str, noise: random.Random) -> str:
-    """A wrong answer: far off, or a slip (a carry forgotten or doubled, off by one, a lost sign, swapped digits)."""
-    value = int(answer)
-    if noise.random() < GUESSED:
-        return str(value + noise.choice((-1, 1)) * noise.randint(21, 99))
-    slips = {value + slip for slip in (-20, -10, -2, -1, 1, 2, 10, 20)} | {-value}
-    digits = str(abs(value))
-    if len(digits) == 2:
-        slips.add(int(digits[::-1]) * (1 if value > 0 else -1))
-    return str(noise.choice(sorted(slips - {value})))
 
 
 def _sums(count: int, seed: int) -> list[tuple[str, str]]:
@@ -92,7 +95,7 @@ def _sums(count: int, seed: int) -> list[tuple[str, str]]:
     if count > DISTINCT:
         raise ParamsError(
             f"params.yaml: demo: {count} rows are more than the {DISTINCT} distinct sums",
-            fix=f"lower rows, pairs, prompts and marks to at most {DISTINCT} together",
+            fix=f"lower rows to at most {DISTINCT}",
         )
     draw, answers = random.Random(seed), dict[str, str]()
     while len(answers) < count:
@@ -101,6 +104,16 @@ def _sums(count: int, seed: int) -> list[tuple[str, str]]:
         question = f"State the final answer to the following arithmetic problem: {first} {sign} {second} ="
         answers[question] = str(first + second if sign == "+" else first - second)
     return list(answers.items())
+
+
+def _open_questions(count: int, seed: int) -> list[open_questions.OpenQuestion]:
+    """Distinct open questions."""
+    if count > open_questions.COUNT:
+        raise ParamsError(
+            f"params.yaml: demo: {count} rows are more than the {open_questions.COUNT} distinct open questions",
+            fix=f"lower open, pairs, marks and prompts to at most {open_questions.COUNT} together",
+        )
+    return list(islice(open_questions.ask(seed), count))
 
 
 if __name__ == "__main__":

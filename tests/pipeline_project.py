@@ -33,7 +33,7 @@ LORA = {"rank": 2, "alpha": 4}
 LIMITS = {"train": 30, "validation": 4, "test": 12}
 ARITHMETIC = {"dataset": "demo", "verifier": "number", "max_new_tokens": 4}
 ONE: dict[str, Any] = {
-    "demo": {"rows": 60, "pairs": 24, "prompts": 24, "marks": 24, "seed": 1},
+    "demo": {"rows": 60, "open": 1, "pairs": 1, "marks": 1, "prompts": 48, "seed": 1},
     "data": {"demo": {"path": "data/raw/demo.jsonl", "splits": {"validation": 0.05, "test": 0.25}, "limit": LIMITS}},
     "sft": {
         "tuned": {
@@ -61,7 +61,10 @@ ALL: dict[str, Any] = ONE | {
             "limit": {"train": 12, "validation": 6, "test": 6},
         },
         "thumbs": {"path": "data/raw/thumbs.jsonl", "splits": FEW, "limit": {"train": 24, "validation": 12}},
-        "demo_prompts": {"path": "data/raw/demo_prompts.jsonl", "splits": FEW, "limit": {"train": 24, "validation": 4}},
+        "demo_prompts": {
+            **{"path": "data/raw/demo_prompts.jsonl", "group": "thing", "splits": FEW},
+            "limit": {"train": 24, "validation": 4},
+        },
         "digits": {"path": "data/raw/digits.jsonl", "splits": {"validation": 0.0, "test": 0.0}, "limit": {"train": 24}},
     },
     "sft": {
@@ -74,7 +77,7 @@ ALL: dict[str, Any] = ONE | {
     "reward": {"reward": TASTES | {"epochs": 4}},
     "rlhf": {
         "rlhf": ONLINE
-        | {"dataset": "demo_prompts", "reward": "reward", "verifier": "number", "max_new_tokens": 8, "max_kl": 1000.0}
+        | {"dataset": "demo_prompts", "reward": "reward", "verifier": "length", "max_new_tokens": 8, "max_kl": 1000.0}
     },
     "grpo": {
         "grpo": ONLINE

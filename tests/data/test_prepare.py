@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.generate_demo import Demo, generate
-from tunesmith.core.errors import DataError, ParamsError
+from tunesmith.core.errors import DataError
 from tunesmith.data import parallel, prepare
 from tunesmith.data.prepare import CheckedRows
 
@@ -406,35 +405,6 @@ def test_no_row_crashes_the_preparation_and_kept_rows_are_read_back(
 def test_shares_over_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="exceed 1"):
         data.dataset(tmp_path, splits={"validation": 0.6, "test": 0.6})
-
-
-DEMO = {"rows": 100, "pairs": 50, "prompts": 50, "marks": 40}
-
-
-def test_the_demo_is_distinct_and_the_same_for_the_same_seed() -> None:
-    demo = generate(Demo(**DEMO, seed=1))
-    prompts = [row.get("question", row.get("prompt")) for rows in demo.values() for row in rows]
-    assert (len(prompts), len(set(prompts))) == (240, 240)
-    assert demo == generate(Demo(**DEMO, seed=1))
-    assert demo != generate(Demo(**DEMO, seed=2))
-
-
-def test_the_demos_rejected_answers_are_numbers_other_than_the_chosen() -> None:
-    pairs = generate(Demo(**DEMO, seed=1))["pairs"]
-    assert all(int(pair["rejected"]) != int(pair["chosen"]) for pair in pairs)
-
-
-def test_the_demos_marks_say_which_answers_are_right() -> None:
-    marks = generate(Demo(**DEMO, seed=1))["marks"]
-    for row in marks:
-        sum_of = row["prompt"].removeprefix("State the final answer to the following arithmetic problem: ").rstrip(" =")
-        assert row["label"] is (eval(sum_of) == int(row["completion"]))
-    assert {row["label"] for row in marks} == {True, False}
-
-
-def test_more_demo_rows_than_exist_are_refused() -> None:
-    with pytest.raises(ParamsError, match="demo: 16440 rows are more than the 16362 distinct sums"):
-        generate(Demo(**(DEMO | {"rows": 16_300}), seed=1))
 
 
 def test_rows_that_repeat_another_name_it_and_its_text_is_kept(tmp_path: Path, stack: ExitStack) -> None:

@@ -258,7 +258,7 @@ def test_trainings_need_no_validation_rows_and_test_rows_are_needed_by_suites_al
     def change(params: dict[str, Any]) -> None:
         for dataset in params["data"].values():
             dataset.update(limit={"validation": 0}, splits={"validation": 0.0, "test": 0.25})
-        params["data"]["demo_marks"]["splits"]["test"] = params["data"]["demo_prompts"]["splits"]["test"] = 0.0
+        params["data"]["demo_marks"]["splits"]["test"] = params["data"]["demo_chat"]["splits"]["test"] = 0.0
 
     check(tmp_path, change)
 

@@ -17,7 +17,7 @@ from tunesmith.training.entries.common import Continued
 from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.rlhf import Rlhf
 
-GENERATED = {layout.RAW / f"{name}.jsonl" for name in ("demo", "demo_pairs", "demo_prompts", "demo_marks")}
+GENERATED = {layout.RAW / f"{name}.jsonl" for name in ("demo", "demo_open", "demo_pairs", "demo_marks", "demo_prompts")}
 """Files that `generate_demo` writes, so that they may be absent."""
 BASE = layout.BASE.name
 
