@@ -33,6 +33,8 @@ DISTINCT = sum(2 * len(terms) ** 2 for terms in DIGITS)
 """The number of distinct sums."""
 GOOD = 0.5
 """Share of the marked answers that are good."""
+BRIEF = 0.1
+"""Share of the answers to imitate that are brief; without any, no answer that a policy samples would earn a reward."""
 
 
 class Demo(Section):
@@ -41,7 +43,7 @@ class Demo(Section):
     rows: PositiveInt = 640
     """Sums with their answers."""
     open: PositiveInt = 100
-    """Open questions with long-winded answers, as many an assistant gives them."""
+    """Open questions with answers as an assistant gives them, most of them long-winded."""
     pairs: PositiveInt = 200
     """Open questions with a brief and a long-winded answer."""
     marks: PositiveInt = 220
@@ -70,8 +72,9 @@ def generate(demo: Demo) -> dict[str, list[dict[str, Any]]]:
     return {
         "answers": [{"question": question, "answer": answer} for question, answer in _sums(demo.rows, demo.seed)],
         "open": [
-            {"thing": each.thing, "question": each.prompt, "answer": each.long_winded}
+            {"thing": each.thing, "question": each.prompt, "answer": each.brief if brief else each.long_winded}
             for each in islice(questions, demo.open)
+            for brief in (draw.random() < BRIEF,)
         ],
         "pairs": [
             {"thing": each.thing, "prompt": each.prompt, "chosen": each.brief, "rejected": each.long_winded}

@@ -48,8 +48,9 @@ def test_marks_are_the_verifiers() -> None:
     assert labels == {True, False}
 
 
-def test_answers_to_imitate_are_long_winded() -> None:
-    assert not any(length.verify(row["answer"], BOUNDS).score for row in of_each_seed("open"))
+def test_most_answers_to_imitate_are_long_winded_and_some_are_brief() -> None:
+    brief = [length.verify(row["answer"], BOUNDS).score for row in of_each_seed("open")]
+    assert 0 < sum(brief) < 0.2 * len(brief)
 
 
 def test_the_own_answers_of_open_questions_pass_their_verifier() -> None:
