@@ -85,7 +85,8 @@ def test_a_project_has_the_default_suites_with_their_rows_and_rules(repository: 
         path = Path(written["data"][name]["path"])
         assert path.read_bytes() == (ROOT / path).read_bytes()
         assert written["data"][name] == own["data"][name]
-        assert written["evaluate"]["suites"][name] == own["evaluate"]["suites"][name]
+        longer = {"max_new_tokens": 128} if name != "general" else {}  # than the demo's model needs
+        assert written["evaluate"]["suites"][name] == own["evaluate"]["suites"][name] | longer
     first, *rules = written["gate"]["rules"]
     assert first == {"must": "improve", "suite": "rows", "metric": "score", "by": 0.0}
     assert rules == [rule for rule in own["gate"]["rules"] if rule.get("suite") in default_suites.NAMES]
@@ -99,6 +100,27 @@ def test_rows_with_the_name_of_a_default_suite_need_another(repository: Path) ->
     assert "general is the name of a default suite" in init("--data", path, status=1)
     init("--data", path, "--weights", "lora", "--no-suites")
     assert list(document.load().evaluate.suites) == ["general"]
+
+
+def test_of_answers_without_a_verifier_the_likelihood_must_improve(repository: Path) -> None:
+    init("--data", rows("rows.jsonl", CHATS), "--weights", "lora")
+    project = document.load()
+    assert next(iter(project.evaluate.suites)) == "rows"
+    assert project.gate.rules[0].suite == "rows-likelihood"  # type: ignore[union-attr]
+
+
+def test_rows_in_the_place_of_a_default_suites_are_not_overwritten(repository: Path) -> None:
+    path = Path("data/held_out/general.jsonl")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"prompt": "my own?", "answer": "yes"}\n')
+    before = git("status", "--porcelain", "-uall")
+    data = rows("../rows.jsonl", SUMS)
+    output = init("--data", data, "--weights", "lora", status=1)
+    assert "general.jsonl: there already" in output
+    assert "--no-suites" in output
+    assert git("status", "--porcelain", "-uall") == before
+    init("--data", data, "--weights", "lora", "--no-suites")
+    assert "my own?" in path.read_text()
 
 
 def test_whoever_is_asked_can_leave_the_default_suites_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,6 +238,7 @@ def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     assert "vLLM" in run(*tunesmith, "engine")  # which reads the locks
     entry = "lora: {rank: 2, alpha: 4}, learning_rate: 0.05, epochs: 6, max_length: 160, probes: 2"
     settings = params.PATH.read_text().replace("{dataset: rows}", f"{{dataset: rows, {entry}}}")
+    settings = settings.replace("max_new_tokens: 128", "max_new_tokens: 24")
     params.PATH.write_text(settings.replace("verifier: number, ", "verifier: number, max_new_tokens: 4, "))
     git("add", "-A")
     git("commit", "-q", "-m", "mine")

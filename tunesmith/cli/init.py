@@ -45,8 +45,8 @@ def run(folder: Path, *, data: str | None, base: str | None, weights: str, suite
 
     data: a file, a folder, a pattern of files, or hub:OWNER/NAME[@REVISION][:PART]. base: OWNER/NAME[@REVISION], or a
     folder. weights: auto, lora, qlora or full. suites: whether models also answer the default suites; None asks where
-    somebody can answer, and else means yes. Raises ParamsError where files of the user's own would be overwritten or an
-    answer is missing.
+    the data set is asked for, and else means yes. Raises ParamsError where files of the user's own would be overwritten
+    or an answer is missing.
     """
     if git.root(folder if folder.exists() else Path.cwd()) is None:
         raise ParamsError(f"{folder.absolute()}: not in a git repository", fix="run `git init` first: lineage needs it")
@@ -114,7 +114,8 @@ def params_text(choice: Choice, project: str) -> str:
     gate = ""
     if choice.suites:
         entry, lines = entry + default_suites.DATA, lines + default_suites.SUITES
-        rule = f"    - {{must: improve, suite: {choice.name}, metric: score, by: 0.0}}\n"
+        own = list(suites)[-1]  # where answers have no verifier, their likelihood: few are given to the letter
+        rule = f"    - {{must: improve, suite: {own}, metric: score, by: 0.0}}\n"
         gate = f"gate: # docs/gate.md\n  rules:\n{rule}{default_suites.RULES}"
     parts = [
         "# What this project chose; `tunesmith params --all` prints the defaults of all that is left out.",
@@ -143,6 +144,19 @@ def _check_free(folder: Path) -> None:
         )
 
 
+def _check_suites_fit(name: str, data: str) -> None:
+    """Raise ParamsError where a data set has the name of a default suite, or a file the place of a suite's rows."""
+    without = "leave the suites out: --no-suites"
+    if name in default_suites.NAMES:
+        raise ParamsError(f"{data}: {name} is the name of a default suite", fix=f"rename the rows, or {without}")
+    for path, text in default_suites.contents().items():
+        if path.exists() and path.read_text() != text:
+            raise ParamsError(
+                f"{path}: there already, where the rows of a default suite would be; nothing was written",
+                fix=f"rename it, or {without}",
+            )
+
+
 def _ask(data: str | None, base: str | None, suites: bool | None) -> tuple[str, str, bool]:
     """The answers that no option gives. Raises ParamsError where nobody can be asked."""
     if data is None and not os.isatty(0):
@@ -158,11 +172,8 @@ def _ask(data: str | None, base: str | None, suites: bool | None) -> tuple[str, 
 
 def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
     name = check_name(advise.dataset_name(data))
-    if suites and name in default_suites.NAMES:
-        raise ParamsError(
-            f"{data}: {name} is the name of a default suite",
-            fix="rename the rows, or leave the suites out: --no-suites",
-        )
+    if suites:
+        _check_suites_fit(name, data)
     place, found = advise.find(data, name)
     advice = advise.advise(place, found, layout.HELD_OUT)
     print(printable("\n".join(advise.describe(found, advice)), lines=True))
