@@ -9,6 +9,7 @@ import data_sets as data
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Conversation
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal.rows import quarantine
@@ -69,6 +70,19 @@ def test_a_system_message_that_the_template_leaves_out_sets_its_row_aside(
     path = data.write(tmp_path / "a.jsonl", [FINE, {**FINE, "system": "s"}])
     [reason] = reasons(path, replace(lengths(tokenizer), system=False))
     assert reason.startswith("system message: the base model's chat template does not write it")
+
+
+@pytest.mark.parametrize("refused", [True, False])
+def test_where_the_template_takes_no_system_message_that_of_params_yaml_is_named(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, refused: bool
+) -> None:
+    if refused:
+        refuse = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}"
+        tokenizer.chat_template = refuse + str(tokenizer.chat_template)
+    unwritten = replace(lengths(tokenizer), system=refused)
+    with pytest.raises(DataError) as error:
+        reasons(data.write(tmp_path / "a.jsonl", [FINE]), unwritten, system="Be brief.")
+    assert "remove data.<dataset>.system" in str(error.value)
 
 
 def test_a_conversation_that_the_template_refuses_costs_only_its_row(

@@ -198,8 +198,7 @@ def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes 
         reasons |= dict.fromkeys(others, Repeat(f"exact duplicate: of {rows.place(first)}", first))
     if dataset.one_answer:
         for position, other in duplicates.contradictions(rows.index["exact_prompt"], rows.row, reasons).items():
-            reason = f"conflicting answers: {rows.place(other)} has the same prompt and disagrees"
-            reasons[position] = Repeat(reason)
+            reasons[position] = Repeat(f"conflicting answers: {rows.place(other)} has the same prompt and disagrees")
     if signatures is not None and dataset.near_duplicates is not None:
         kept = _without(rows.index, reasons)
         near = duplicates.find_near_duplicates(
@@ -287,11 +286,12 @@ def _check_share(dataset: Dataset, files: Files, problems: list[Problem], good: 
     if good and len(bad) <= dataset.max_bad_share * total:
         return
     listed = bad or problems
-    examples = "".join(f"\n  {problem.file}:{problem.line}: {problem.reason}" for problem in listed[:5])
-    if len(listed) > 5:
-        examples += f"\n  ... and {len(listed) - 5} more"
+    lines = [f"{problem.file}:{problem.line}: {problem.reason}" for problem in listed[:5]]
+    examples = "\n  ".join(["", *lines, *([f"... and {len(listed) - 5} more"] if len(listed) > 5 else [])])
     if not good:
         fix = "correct those lines" if bad else "is this data in data.<dataset>.held_out.path, or a copy of it there?"
+        if dataset.system and bad and all("chat template" in problem.reason for problem in bad):
+            fix = "if the base's chat template takes no system message, remove data.<dataset>.system from params.yaml"
         raise DataError(f"{files.name}: not one of {total} rows is good:{examples}", fix=fix)
     raise DataError(
         f"{files.name}: {len(bad)} of {total} rows are bad, more than max_bad_share "
