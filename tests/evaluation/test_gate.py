@@ -249,3 +249,10 @@ def test_prompts_without_a_difference_do_not_turn_a_failure_into_a_pass(
 def test_the_recordings_are_complete_and_small() -> None:
     assert {suite: len(samples) for suite, samples in BASE.samples.items()} == {"arithmetic": 128, "refusal": 90}
     assert sum(path.stat().st_size for path in recorded_models.FOLDER.iterdir()) < 250_000
+
+
+@pytest.mark.parametrize(("right", "noted"), [(6, True), (7, False)])
+def test_a_rule_that_a_baseline_keeps_for_want_of_anything_to_lose_says_so(right: int, noted: bool) -> None:
+    """As one whose answers are all cut off before they are given."""
+    [rule] = decide(gate(KEEP), model(share(right, 60), "base"), model(share(right, 60))).rules
+    assert ("base has no more than that to lose" in rule.reason) == noted

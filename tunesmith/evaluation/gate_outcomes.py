@@ -186,7 +186,7 @@ def apply_rule(
         test = margins.ratio_test(pairs.before, pairs.after, rule.beyond, **settings)
         longer = pairs.ids_where(lambda before, after: after > rule.beyond * before)
         return RuleTest(sentence, _lengths(pairs, test, gate), test, lower_is_better=True, regressed=longer)
-    margin, note = _margin(rule, pairs.shares, baseline, repeats)
+    margin, note = _margin(rule, pairs, baseline, repeats)
     test = margins.difference_test(pairs.before, pairs.after, margin, **settings)
     worse = pairs.ids_where(lambda before, after: after < before)
     return RuleTest(sentence, _scores(pairs, test, gate) + note, test, lower_is_better=False, regressed=worse)
@@ -199,16 +199,17 @@ def _limit(sentence: str, rule: NotExceed, model: ModelSamples) -> RuleOutcome:
     return RuleOutcome(sentence, "fail" if value > rule.limit else "pass", f"it is {amount(rule.metric, value)}")
 
 
-def _margin(rule: Improve | Keep, share: bool, baseline: ModelSamples, repeats: Repeats) -> tuple[float, str]:
-    """The margin of a rule's difference, and a note on the noise floor for its figures."""
+def _margin(rule: Improve | Keep, pairs: Pairs, baseline: ModelSamples, repeats: Repeats) -> tuple[float, str]:
+    """The margin of a rule's difference, and a note for its figures: on noise, or that nothing can be lost."""
     if isinstance(rule, Keep):
-        return -rule.within, ""
+        low = pairs.shares and sum(pairs.before) <= rule.within * len(pairs.before)
+        return -rule.within, f"; {baseline.name} has no more than that to lose, so this proves nothing" if low else ""
     repeated = [_noise(rule, baseline, samples) for samples in repeats.get(rule.suite, ())]
     if not repeated:
         return rule.by, "; noise floor not measured"
     floor, flipped = max(noise.floor for noise in repeated), max(noise.flipped for noise in repeated)
     role = ", which is the margin" if floor > rule.by else ""
-    note = f"; noise floor {gap(floor, share)}{role} ({formatting.percent(flipped)} of answers flip)"
+    note = f"; noise floor {gap(floor, pairs.shares)}{role} ({formatting.percent(flipped)} of answers flip)"
     return max(rule.by, floor), note
 
 
