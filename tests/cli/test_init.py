@@ -72,6 +72,7 @@ def test_rows_become_a_project_that_can_run(
     assert written["registry"] == {"experiment": "mine", "model": "mine"}
     assert len(params.PATH.read_text().splitlines()) <= 20
     assert not list(Path("data/held_out").glob("*.jsonl"))
+    assert not list(Path("stages").glob("*demo*"))
     assert f"tunesmith promote {section}-lora" in output
     assert (repository / ".dvc" / "config").exists()
     assert "params.yaml: in order" in CliRunner().invoke(main, ["check"]).output
