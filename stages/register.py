@@ -30,12 +30,14 @@ from tunesmith.reports import model_card, registered_page, sentences
 from tunesmith.serving import probes
 
 PARAMS = resolved("register")
+PAGE = layout.REGISTERED / "comparison.html"
 
 
 def main() -> str:
     models = load(list[str], "models", path=PARAMS)
     registry = load(Names, "registry", path=PARAMS)
     remove_others(models)
+    PAGE.unlink(missing_ok=True)  # where no server is reached, none is better than one of another comparison
     comparison: Comparison = json.loads((layout.REPORTS / "comparison.json").read_text())
     experiment = Experiment(registry.experiment)
     publish_base(experiment, comparison)
@@ -126,10 +128,9 @@ def publish_page(models: list[str], names: Names, experiment: Experiment) -> Non
         if record and record["model_digest"] == manifest.read(layout.MODELS / name).digest:
             versions[name] = (record["run_id"], record["version"])
     registered = registered_page.registered(names.model, experiment.uri, experiment.id, versions)
-    page = layout.REGISTERED / "comparison.html"
-    files.write_text(page, registered_page.fill((layout.REPORTS / "comparison.html").read_text(), registered))
+    files.write_text(PAGE, registered_page.fill((layout.REPORTS / "comparison.html").read_text(), registered))
     for run in runs.values():
-        experiment.upload(run, page)
+        experiment.upload(run, PAGE)
 
 
 def weights_under(origin: lineage.Lineage) -> Path | None:

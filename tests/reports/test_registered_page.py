@@ -1,8 +1,12 @@
 import json
+from pathlib import Path
 
 import pytest
 from shoot_out import HOW, models
 
+from stages import register
+from tunesmith.core import files, layout
+from tunesmith.core.errors import UnreachableTrackerError
 from tunesmith.evaluation import comparison
 from tunesmith.reports import comparison_page, registered_page
 
@@ -41,3 +45,18 @@ def test_the_comparisons_page_has_one_place_for_the_registrations() -> None:
     filled = registered_page.fill(page, registered)
     element = filled.split('id="registered">')[1].split("</script>")[0]
     assert json.loads(element) == registered
+
+
+def test_the_page_of_an_earlier_comparison_does_not_outlive_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(_: str) -> None:
+        raise UnreachableTrackerError("no answer", fix="start the server")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(register, "Experiment", unreachable)
+    names = {"models": [], "registry": {"experiment": "demo", "model": "calculator"}}
+    files.write_text(register.PARAMS, json.dumps(names))
+    files.write_text(layout.REPORTS / "comparison.json", "{}")
+    files.write_text(register.PAGE, "the page of an earlier comparison")
+    with pytest.raises(UnreachableTrackerError):
+        register.main()
+    assert not register.PAGE.exists()
