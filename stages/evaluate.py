@@ -72,7 +72,7 @@ def main(only: list[str]) -> str:
     if judge is not None and (stale or hosted_is_stale):
         print(f"  {judged_refusal.check_believed(judge)}", flush=True)
     began = time.monotonic()
-    asking = Asking(settings, suites, key, dtype_name(profile), engine_record)
+    asking = Asking(settings, suites, key, profile, engine_record)
     if vllm_env and stale:
         ask_served(stale, vllm_env, engine, profile, asking)
     else:
@@ -176,7 +176,7 @@ class Asking:
     settings: Evaluate
     suites: dict[str, SuiteRows]
     key: str
-    dtype: str
+    profile: Profile
     engine: EngineRecord | None
 
 
@@ -211,7 +211,8 @@ def write_report(
         "suites": {suite: summary(asking.suites[suite], answered) for suite, answered in results.items()},
         "model_digest": about.digest,
         "base_weights_digest": about.base_weights_digest,
-        "dtype": asking.engine["dtype"] if asking.engine else asking.dtype,
+        "dtype": asking.engine["dtype"] if asking.engine else dtype_name(asking.profile),
+        "device": asking.profile.name,
         "template_digest": template_digest(model, asking.suites),
         "key": asking.key,
         "answers_digest": samples_digest(name),

@@ -8,7 +8,7 @@ from tunesmith.core.errors import EvaluationError
 from tunesmith.evaluation import comparison
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
-from tunesmith.evaluation.selection import selection
+from tunesmith.evaluation.trainings import selection
 from tunesmith.reports import comparison_page, sentences
 
 LEADERS = {

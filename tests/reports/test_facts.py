@@ -28,6 +28,12 @@ def test_a_summary_names_base_data_code_hardware_and_software_once() -> None:
     }
 
 
+def test_the_machines_that_evaluated_are_named_where_reports_name_them() -> None:
+    metrics = [METRICS, METRICS | {"device": "NVIDIA L4"}, METRICS | {"device": "NVIDIA L4"}]
+    about = facts.collect(BASE, {}, metrics)
+    assert dict(facts.summary(about))["evaluated"] == ["2026-01-02 03:04 UTC, in bfloat16", "on NVIDIA L4"]
+
+
 def test_models_that_differ_in_a_fact_are_told_apart() -> None:
     other = copy.deepcopy(ORIGIN)
     other["code"] = {"commit": "d" * 40, "clean": False}

@@ -4,7 +4,7 @@ import pytest
 from shoot_out import HOW, evaluated
 
 from tunesmith.evaluation import comparison
-from tunesmith.evaluation.selection import Selection
+from tunesmith.evaluation.trainings import Selection
 from tunesmith.reports import sentences
 
 

@@ -34,7 +34,7 @@ from tunesmith.evaluation.documents import (
     TrainingUse,
 )
 from tunesmith.evaluation.pareto import pareto_front
-from tunesmith.evaluation.selection import selection
+from tunesmith.evaluation.trainings import selection, warnings
 from tunesmith.models.engines import record
 
 BASELINE = "base"
@@ -102,7 +102,7 @@ def compare(
     suites = {name: _suite_comparison(name, models, against, settings) for name in baseline.samples}
     ranked = next(iter(suites))
     scores = suites[ranked]["models"]
-    summaries = {model.name: _compared_model(model, scores[model.name]) for model in models}
+    summaries = {model.name: _compared_model(model, scores[model.name], reward_models or {}) for model in models}
     best = max(models, key=lambda model: scores[model.name]["score"])  # the first of equals
     return {
         "dataset": suites[ranked]["dataset"],
@@ -243,7 +243,7 @@ def _suite_score(suite: str, model: Evaluated, settings: Compare) -> SuiteScore:
     return cast("SuiteScore", {**counts, **asdict(interval)})
 
 
-def _compared_model(model: Evaluated, score: SuiteScore) -> ComparedModel:
+def _compared_model(model: Evaluated, score: SuiteScore, reward_models: Mapping[str, list[Event]]) -> ComparedModel:
     """A model with its score, the method and the cost of its training, and the training's warnings."""
     start = journal.first(model.training, "start")
     used = training_use(model)
@@ -259,7 +259,7 @@ def _compared_model(model: Evaluated, score: SuiteScore) -> ComparedModel:
         "weights_bytes": model.weights_bytes,
         "cost": cost(model, used),
         "held_out": _preferences(model.training),
-        "warnings": [event["text"] for event in model.training if event["event"] == "warning"],
+        "warnings": warnings(model.training, reward_models),
     }
 
 

@@ -5,7 +5,7 @@ from typing import Literal, NotRequired, TypeAlias, TypedDict
 
 from tunesmith.core.journal import Trained
 from tunesmith.evaluation.hosted import HostedModel
-from tunesmith.evaluation.selection import Selection
+from tunesmith.evaluation.trainings import Selection
 from tunesmith.models.engines.record import EngineRecord
 
 Outcome: TypeAlias = Literal["pass", "fail", "undecided"]
@@ -106,6 +106,8 @@ class ModelMetrics(TypedDict):
     """The digest of the weights of the base under it."""
     dtype: str
     """The dtype that the model ran in, such as "bfloat16"."""
+    device: NotRequired[str]
+    """The device that it ran on, as `models.device` names it; absent for a hosted model, and in older reports."""
     template_digest: str
     """The digest of all that decides how messages become tokens; one a suite, in order, where suites differ in it."""
     key: str
@@ -255,7 +257,7 @@ class ComparedModel(SuiteScore):
     held_out: dict[str, HeldOut]
     """Its preference over pairs of the validation split, `before` and `after` the training, where that measured it."""
     warnings: list[str]
-    """What the checks of its training found doubtful."""
+    """What the checks of its training found doubtful, and those of the training of its reward model."""
 
 
 class RuleDecision(TypedDict):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import COSTS, Evaluated
 from tunesmith.evaluation.documents import Comparison
-from tunesmith.evaluation.selection import selection
+from tunesmith.evaluation.trainings import selection
 from tunesmith.reports import answers, charts, comparison_charts, facts, sentences, templating
 from tunesmith.reports.curves import curves
 from tunesmith.reports.facts import Facts

@@ -33,6 +33,8 @@ class Facts(TypedDict):
     """The end of the last evaluation: the time, UTC, in ISO 8601."""
     dtype: str
     """The dtype that models were evaluated in."""
+    devices: list[str]
+    """The devices that models were evaluated on; empty where no report names one."""
     trainings: dict[str, TrainingFacts]
     """The facts of each model but the base, by name."""
 
@@ -51,6 +53,7 @@ def collect(base: Lineage, lineages: Mapping[str, Lineage], metrics: Sequence[Mo
         "base_digest": metrics[0]["model_digest"],
         "evaluated": datetime.fromtimestamp(latest / 1000, UTC).isoformat(timespec="seconds"),
         "dtype": metrics[0]["dtype"],
+        "devices": _distinct(one.get("device", "") for one in metrics),
         "trainings": {name: _training(lineage) for name, lineage in lineages.items()},
     }
 
@@ -83,6 +86,7 @@ def summary(facts: Facts) -> list[tuple[str, list[str]]]:
     files = [f"{path}: {entry['rows']:,} rows, SHA-256 {entry['sha256'][:12]}" for path, entry in inputs.items()]
     dates = sorted(training["created"][:10] for training in trainings if training["created"])
     days = [*dict.fromkeys((dates[0], dates[-1]))] if dates else []
+    devices = [f"on {device}" for device in facts["devices"]]
     lines = [
         ("base", [f"{facts['base']}", f"manifest {facts['base_digest'][:12]}"]),
         ("trained on", files),
@@ -90,7 +94,7 @@ def summary(facts: Facts) -> list[tuple[str, list[str]]]:
         ("hardware", _distinct(training["hardware"] for training in trainings)),
         ("software", _distinct(", ".join(training["software"]) for training in trainings)),
         ("trained", [" to ".join(days)] if days else []),
-        ("evaluated", [f"{facts['evaluated'].replace('T', ' ')[:16]} UTC, in {facts['dtype']}"]),
+        ("evaluated", [f"{facts['evaluated'].replace('T', ' ')[:16]} UTC, in {facts['dtype']}", *devices]),
     ]
     return [(what, values) for what, values in lines if values]
 

@@ -2,7 +2,7 @@
 
 from tunesmith.core import formatting
 from tunesmith.evaluation.documents import Comparison, SuiteComparison, SuiteSettings, Sweeps
-from tunesmith.evaluation.selection import Selection
+from tunesmith.evaluation.trainings import Selection
 
 OVER = 1.1
 """The factor over its prediction from which a training's peak of memory is a warning."""
