@@ -115,7 +115,7 @@ def test_no_training_depends_on_evaluation_reports_registry_runtime_commands_or_
 
 def test_a_template_changes_the_stages_that_render_it(copy: Path) -> None:
     before = fingerprints()
-    style = copy / "tunesmith/reports/templates/style.html.j2"  # which other templates include
+    style = copy / "tunesmith/reports/templates/head.html.j2"  # which other templates include
     style.write_text(f"{style.read_text()}\n")
     assert changed(before, fingerprints()) == {"compare", "prepare_data"}
 

@@ -1,3 +1,4 @@
+import copy
 import math
 from typing import Any
 
@@ -31,12 +32,12 @@ def rows(chart: Chart, kind: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("name", "titles"),
     [
-        ("sft-lora", ["loss"]),
-        ("dpo", ["loss", "accuracy: pairs ranked as marked", "margin, chosen − rejected"]),
+        ("sft-lora", ["loss, SFT"]),
+        ("dpo", ["loss, DPO", "accuracy: pairs ranked as marked", "margin, chosen − rejected"]),
         (
             "kto",
             [
-                "loss",
+                "loss, KTO",
                 "validation loss, nats a pair",
                 "KL from the reference policy, nats",
                 "accuracy: pairs ranked as marked",
@@ -46,8 +47,8 @@ def rows(chart: Chart, kind: str) -> list[dict[str, Any]]:
         (
             "rlhf",
             [
-                "loss",
-                "reward",
+                "loss, RLHF",
+                "reward, RLHF",
                 "score by the verifier",
                 "KL from the reference policy, nats",
                 "completion length, tokens",
@@ -61,12 +62,22 @@ def test_every_objective_shows_the_quantities_that_it_logs(name: str, titles: li
 
 
 def test_trainings_share_the_chart_of_a_quantity_and_keep_their_colours() -> None:
-    charts = by_title({name: journal(name) for name in ("sft-lora", "dpo", "grpo")})
-    assert {row["model"] for row in rows(charts["loss"], "training")} == {"sft-lora", "dpo", "grpo"}
-    assert {row["model"] for row in rows(charts["reward"], "training")} == {"grpo"}
+    names = ["sft-lora", "sft-full", "dpo", "grpo"]
+    charts = by_title({name: journal(name) for name in names})
+    assert {row["model"] for row in rows(charts["gradient norm"], "training")} == {*names}
+    assert {row["model"] for row in rows(charts["loss, SFT"], "training")} == {"sft-lora", "sft-full"}
     for chart in charts.values():
         color: Any = chart.spec["encoding"]
-        assert color["color"]["scale"]["domain"] == ["sft-lora", "dpo", "grpo"]
+        assert color["color"]["scale"]["domain"] == names
+
+
+def test_quantities_that_objectives_do_not_share_have_a_chart_for_each() -> None:
+    other = copy.deepcopy(journal("dpo"))
+    other[0] |= {"model": "ipo", "params": {"dpo": {"ipo": {"loss_type": "ipo"}}}}  # type: ignore
+    charts = by_title({"dpo": journal("dpo"), "ipo": other, "rlhf": journal("rlhf"), "grpo": journal("grpo")})
+    apart = [title for title in charts if title.startswith(("loss", "reward"))]
+    assert apart == ["loss, DPO", "loss, DPO by ipo", "loss, RLHF", "loss, GRPO", "reward, RLHF", "reward, GRPO"]
+    assert {row["model"] for row in rows(charts["margin, chosen − rejected"], "training")} == {"dpo", "ipo"}
 
 
 def test_a_chart_can_be_drawn() -> None:
@@ -79,7 +90,7 @@ def test_a_score_that_is_the_reward_is_drawn_once() -> None:
 
 
 def test_the_validation_split_is_drawn_beside_the_training_with_the_kept_step_marked() -> None:
-    measured = rows(by_title({"sft-lora": journal("sft-lora")})["loss"], "validation")
+    measured = rows(by_title({"sft-lora": journal("sft-lora")})["loss, SFT"], "validation")
     assert [row["step"] for row in measured] == [0, 12, 24, 36, 48, 60]
     assert [row["step"] for row in measured if row.get("kept")] == [36]
 

@@ -1,27 +1,23 @@
 """Charts of a page: Vega-Lite documents (specs/, a file a chart) that the page draws itself.
 
-It draws them with the copy of Vega inside the package (vega/, docs/decisions/051). A page imports two macros from
+It draws them with the copy of Vega inside the package (`vendored`). A page imports two macros from
 figures.html.j2: `figure`, for each chart, and `runtime`, once at its end. A spec may have anchors, strings such as
 ``"<SCORE>"`` that stand for a JSON value, and has DVC's anchor for the rows. Its params that are named like colours of
-the page (style.html.j2: ink, soft, mark, ...) get those.
+the page (head.html.j2: ink, soft, mark, ...) get those.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias, TypedDict
+from typing import TypeAlias
 
 from markupsafe import Markup
 
 from tunesmith.core import formatting
-from tunesmith.core.errors import IntegrityError
 from tunesmith.reports import templating
 
 FOLDER = Path(__file__).parent
-VEGA = FOLDER / "vega"
 DATA = "<DVC_METRIC_DATA>"
 """The anchor for the rows of a chart, which every spec has once, as `dvc plots` wants."""
 
@@ -29,13 +25,6 @@ Value: TypeAlias = str | float | bool | None
 Row: TypeAlias = Mapping[str, Value]
 Column: TypeAlias = tuple[str, Callable[..., str]]
 """The heading of a column, and the function that writes its values for people."""
-
-
-class Library(TypedDict):
-    """A vendored library: the release, and SHA-256, in hex, of its minified file."""
-
-    version: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -96,35 +85,6 @@ def fill(part: object, values: Mapping[str, object]) -> object:
         case str() if part.startswith("<") and part.endswith(">"):
             return values[part]
     return part
-
-
-@cache
-def libraries() -> dict[str, Library]:
-    """The vendored libraries in the order in which they load."""
-    versions: dict[str, Library] = json.loads((VEGA / "versions.json").read_text())
-    return versions
-
-
-@cache
-def runtime() -> Markup:
-    """The vendored libraries as one script's text. A page runs it when the first chart comes near.
-
-    Raises IntegrityError for a file that is not the one of versions.json, which alone is in a stage's fingerprint.
-    """
-    files = [_verified(VEGA / f"{name}.min.js", library) for name, library in libraries().items()]
-    # The maps of the sources are not there.
-    lines = [line for text in files for line in text.splitlines() if not line.startswith("//# sourceMappingURL=")]
-    return Markup("\n".join(lines))
-
-
-def _verified(path: Path, library: Library) -> str:
-    content = path.read_bytes()
-    if (digest := sha256(content).hexdigest()) != library["sha256"]:
-        raise IntegrityError(
-            f"{path}: its SHA-256 is {digest[:12]}…, and versions.json says {library['sha256'][:12]}…",
-            fix="install tunesmith again",
-        )
-    return content.decode()
 
 
 def _text(value: Value, write: Callable[..., str]) -> str:

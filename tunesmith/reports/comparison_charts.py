@@ -108,4 +108,4 @@ def _scored(name: str, model: ComparedModel, comparison: Comparison) -> dict[str
 
 def _score_anchors(comparison: Comparison) -> Mapping[str, object]:
     about = sentences.ranking(comparison)
-    return {"<SCORE>": sentences.measured(about), "<FORMAT>": "~%" if about["share"] else "~r"}
+    return {"<SCORE>": sentences.measured(about), "<FORMAT>": "~%" if about["share"] else ",~r"}

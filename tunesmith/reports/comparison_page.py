@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import COSTS, Evaluated
 from tunesmith.evaluation.documents import Comparison
-from tunesmith.evaluation.trainings import selection
-from tunesmith.reports import answers, charts, comparison_charts, facts, sentences, templating
+from tunesmith.evaluation.trainings import selection, unfollowed_warnings
+from tunesmith.reports import answers, comparison_charts, facts, sentences, templating, vendored
 from tunesmith.reports.curves import curves
 from tunesmith.reports.facts import Facts
 
@@ -25,6 +25,7 @@ def page(
     leader = comparison["best"]
     # If the base leads, readers ask about the last model.
     chosen = models[-1].name if leader == comparison["baseline"] else leader
+    known = [cost for cost in COSTS if any(model["cost"][cost] for model in comparison["models"].values())]
     against, ranking = comparison["against_baseline"], sentences.ranking(comparison)
     packed = answers.pack(models)
     return templating.render_html(
@@ -36,7 +37,7 @@ def page(
         headline=sentences.best(comparison),
         doubts=sentences.warnings(chosen, comparison),
         warnings={name: sentences.warnings(name, comparison) for name in comparison["models"]},
-        reward_warnings=_warnings(reward_models or {}),
+        reward_warnings=unfollowed_warnings([model.training for model in models], reward_models or {}),
         swept=[sentences.tried(name, sweeps) for name, sweeps in comparison["sweeps"].items()],
         chosen=chosen,
         outcome=against[chosen]["verdict"] if chosen in against else "undecided",
@@ -44,7 +45,8 @@ def page(
         provenance=about["trainings"] if about else {},
         code=facts.code,
         scores=comparison_charts.scores(comparison),
-        plots=[comparison_charts.cost(comparison, cost) for cost in COSTS],
+        plots=[comparison_charts.cost(comparison, cost) for cost in known],
+        unmeasured=[comparison_charts.COSTS[cost][0] for cost in COSTS if cost not in known],
         trainings=list(journals),
         curves=curves(journals),
         kept=[
@@ -56,14 +58,6 @@ def page(
         chunks=packed.chunks,
         chunk_size=answers.CHUNK,
         model_names=templating.for_script([model.name for model in models]),
-        vega=charts.runtime(),
+        texts=vendored.script(*vendored.TEXTS),
+        vega=vendored.script(*vendored.CHARTS),
     )
-
-
-def _warnings(reward_models: Mapping[str, list[Event]]) -> list[tuple[str, str]]:
-    return [
-        (name, event["text"])
-        for name, events in reward_models.items()
-        for event in events
-        if event["event"] == "warning"
-    ]

@@ -24,20 +24,31 @@ TABLED = 8
 """About the number of points of a line that the table below a chart shows."""
 
 QUANTITIES: dict[str, tuple[str, str]] = {
-    "loss": ("loss", "~r"),
-    "validation_loss": ("validation loss, nats a pair", "~r"),
-    "reward": ("reward", "~r"),
+    "loss": ("loss", ",~r"),
+    "validation_loss": ("validation loss, nats a pair", ",~r"),
+    "reward": ("reward", ",~r"),
     "score": ("score by the verifier", "~%"),
-    "kl": ("KL from the reference policy, nats", "~r"),
-    "completion_tokens": ("completion length, tokens", "~r"),
+    "kl": ("KL from the reference policy, nats", ",~r"),
+    "completion_tokens": ("completion length, tokens", ",~r"),
     "equal_groups": ("groups of equal rewards", "~%"),
     "accuracy": ("accuracy: pairs ranked as marked", "~%"),
-    "margin": ("margin, chosen − rejected", "~r"),
-    "drift": ("drift of the engine, nats a token", "~r"),
-    "learning_rate": ("learning rate", "~r"),
-    "grad_norm": ("gradient norm", "~r"),
+    "margin": ("margin, chosen − rejected", ",~r"),
+    "drift": ("drift of the engine, nats a token", ",~r"),
+    "learning_rate": ("learning rate", ",~r"),
+    "grad_norm": ("gradient norm", ",~r"),
 }
 """The title of each quantity that is drawn if a journal has it, and its axis' format, in the order of the charts."""
+OBJECTIVES: dict[str, str] = {
+    "sft": "SFT",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "reward": "reward model",
+    "rlhf": "RLHF",
+    "grpo": "GRPO",
+}
+"""The names of objectives in titles."""
+INCOMPARABLE = ("loss", "reward")
+"""Quantities that mean another thing for each objective, so that each has a chart of its own."""
 PAIR_LOSSES = ("sigmoid", {"sigmoid": 1.0})
 """DPO's `loss_type` where its loss is that of the validation split, the surprise at a pair's label."""
 
@@ -57,13 +68,17 @@ class Course:
 
 
 def curves(trainings: Mapping[str, Sequence[Event]]) -> list[Chart]:
-    """A chart for every quantity that a journal names, of all trainings that name it. trainings: journals by model."""
+    """A chart for every quantity that a journal names, of all trainings that name it: of INCOMPARABLE ones, a chart for
+    each objective. trainings: journals by model.
+    """
     by_model = {name: courses(events) for name, events in trainings.items()}
-    return [
-        _chart(quantity, {name: one[quantity] for name, one in by_model.items() if quantity in one}, list(by_model))
-        for quantity in QUANTITIES
-        if any(quantity in one for one in by_model.values())
-    ]
+    drawn: dict[tuple[str, str], dict[str, Course]] = {}
+    for quantity in QUANTITIES:
+        for name, one in by_model.items():
+            if quantity in one:
+                objective = _objective(trainings[name]) if quantity in INCOMPARABLE else ""
+                drawn.setdefault((quantity, objective), {})[name] = one[quantity]
+    return [_chart(quantity, objective, of, list(by_model)) for (quantity, objective), of in drawn.items()]
 
 
 def courses(events: Sequence[Event]) -> dict[str, Course]:
@@ -81,9 +96,10 @@ def courses(events: Sequence[Event]) -> dict[str, Course]:
     return {name: Course(trained[name], measured[name], kept) for name in QUANTITIES if trained[name] or measured[name]}
 
 
-def _chart(quantity: str, of_models: Mapping[str, Course], models: Sequence[str]) -> Chart:
+def _chart(quantity: str, objective: str, of_models: Mapping[str, Course], models: Sequence[str]) -> Chart:
     """The chart of a quantity. models: all trainings of the page, each with its colour in every chart."""
     title, form = QUANTITIES[quantity]
+    title += f", {objective}" if objective else ""
     rows = [row for name, course in of_models.items() for row in _rows(name, course)]
     lost = [
         f"{name}: not finite at any of {len(course.trained) + len(course.measured)} steps"
@@ -168,6 +184,15 @@ def _points(events: Sequence[Event], kind: str, name: str) -> list[Point]:
     """A quantity at the steps of the events of a kind that name it."""
     steps = [cast("dict[str, Any]", event) for event in events if event["event"] == kind]
     return [(event["step"], _finite(event[name])) for event in steps if name in event]
+
+
+def _objective(events: Sequence[Event]) -> str:
+    """A training's objective in words, with the loss of DPO where it is not the usual one."""
+    start = journal.first(events, "start")
+    name, loss = OBJECTIVES.get(start.get("objective", ""), ""), journal.entry(start).get("loss_type", "sigmoid")
+    if name != "DPO" or loss in PAIR_LOSSES:
+        return name
+    return f"DPO by {' + '.join(loss) if isinstance(loss, dict) else loss}"
 
 
 def _is_surprise(start: StartEvent) -> bool:

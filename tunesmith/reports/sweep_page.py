@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, TypedDict
 
-from tunesmith.reports import charts, templating
+from tunesmith.reports import charts, templating, vendored
 from tunesmith.reports.charts import Chart, Row, Value
 
 TrialState: TypeAlias = Literal["finished", "stopped", "failed"]
@@ -184,7 +184,7 @@ def _measure(report: SweepReport) -> str:
 
 
 def _anchors(report: SweepReport) -> dict[str, object]:
-    return {"<MEASURE>": _measure(report), "<FORMAT>": ".0%" if report["by"] == "accuracy" else "~g"}
+    return {"<MEASURE>": _measure(report), "<FORMAT>": ".0%" if report["by"] == "accuracy" else ",~g"}
 
 
 def page(report: SweepReport) -> str:
@@ -201,6 +201,6 @@ def page(report: SweepReport) -> str:
         trials=sorted(report["trials"], key=place),
         before=next((trial["before"] for trial in report["trials"] if trial["before"] is not None), None),
         plots=plots(report),
-        vega=charts.runtime(),
+        vega=vendored.script(*vendored.CHARTS),
         number=number,
     )

@@ -8,7 +8,7 @@ from reports.data_set.data_pages import ATTACK, GOOD, make
 from reports.specs import drawn
 from transformers import PreTrainedTokenizerFast
 
-from tunesmith.reports import charts
+from tunesmith.reports import vendored
 from tunesmith.reports.data_set import data_page
 from tunesmith.reports.data_set.row_text import joined
 
@@ -18,7 +18,7 @@ LIMIT = 1_000_000
 
 def body(page: str) -> str:
     """A page without the script that draws."""
-    return page.replace(str(charts.runtime()), "")
+    return page.replace(str(vendored.script(*vendored.CHARTS)), "")
 
 
 def test_the_page_shows_the_report_and_runs_no_text_of_rows(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -4,7 +4,7 @@ import itertools
 
 from tunesmith.core import formatting
 from tunesmith.data.prepare import NOT_BAD
-from tunesmith.reports import charts, templating
+from tunesmith.reports import charts, templating, vendored
 from tunesmith.reports.charts import Chart, Row
 from tunesmith.reports.data_set.data_report import DataReport, Distribution
 from tunesmith.reports.data_set.data_rows import WITHHELD, PageRows
@@ -24,7 +24,7 @@ def page(report: DataReport, rows: PageRows) -> str:
         charts=charts_of,
         not_bad=NOT_BAD,
         withheld=WITHHELD,
-        vega=charts.runtime(),
+        vega=vendored.script(*vendored.CHARTS),
     )
 
 
