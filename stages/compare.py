@@ -14,7 +14,8 @@ from tunesmith.core.journal import Event
 from tunesmith.core.params import load, resolved
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.evaluation.candidates import Swept
-from tunesmith.evaluation.comparison import BASELINE, Compare, Evaluated, compare
+from tunesmith.evaluation.comparison import BASELINE, Evaluated, compare
+from tunesmith.evaluation.differences import Compare
 from tunesmith.evaluation.documents import ModelMetrics
 from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.gate import decide_all

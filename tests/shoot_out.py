@@ -8,7 +8,8 @@ from typing import Any
 from tunesmith.core.journal import Event
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation import grading
-from tunesmith.evaluation.comparison import Compare, Evaluated
+from tunesmith.evaluation.comparison import Evaluated
+from tunesmith.evaluation.differences import Compare
 from tunesmith.evaluation.grading import Completion
 from tunesmith.evaluation.suites import Answers
 

@@ -1,3 +1,4 @@
+import copy
 import json
 from pathlib import Path
 
@@ -59,3 +60,16 @@ def test_the_results_suggest_to_promote_only_the_best(
     assert "tunesmith ui " in shown
     assert "⚠ rlhf: the reward rose" in shown
     assert "gate: rlhf: undecided" in shown
+
+
+def test_other_suites_are_marked_by_their_difference_from_the_start() -> None:
+    compared = comparison.compare(models("sft-lora", "dpo"), [], HOW)
+    other = copy.deepcopy(compared["suites"][compared["suite"]])
+    other["against_start"]["dpo"]["verdict"], other["against_baseline"]["dpo"]["verdict"] = "better", "worse"
+    other["against_baseline"]["sft-lora"]["verdict"] = "worse"
+    compared["suites"]["brevity"] = other
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(results.other_suites(compared))
+    marks = {line.split()[0]: line.split()[2:3] for line in captured.get().splitlines() if "%" in line}
+    assert marks == {"base": [], "sft-lora": ["▼"], "dpo": ["▲"]}

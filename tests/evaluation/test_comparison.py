@@ -115,6 +115,15 @@ def test_a_model_is_compared_with_its_start() -> None:
     assert {"low", "high", "p_value", "verdict"} <= set(result)
 
 
+def test_a_model_is_compared_with_its_start_on_every_suite() -> None:
+    compared = comparison.compare(models("sft-lora", "dpo"), [], HOW)
+    for suite in compared["suites"].values():
+        assert list(suite["against_start"]) == ["dpo"]
+        scores, result = suite["models"], suite["against_start"]["dpo"]
+        assert result["difference"] == pytest.approx(scores["dpo"]["score"] - scores["sft-lora"]["score"])
+        assert result["p_adjusted"] >= result["p_value"]
+
+
 def test_a_start_that_is_not_compared_is_left_out() -> None:
     assert comparison.compare(models("dpo"), [], HOW)["against_start"] == {}
 

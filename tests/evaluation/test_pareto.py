@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from tunesmith.evaluation.pareto import pareto_front
+from tunesmith.evaluation.comparison import pareto_front
 
 
 @pytest.mark.parametrize(

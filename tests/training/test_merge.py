@@ -15,7 +15,7 @@ from stages import evaluate as evaluate_stage
 from stages import merge as merge_stage
 from tunesmith.core import files, fingerprint, journal, lineage, manifest
 from tunesmith.core.errors import IntegrityError, ParamsError, TrainingError
-from tunesmith.evaluation import comparison
+from tunesmith.evaluation import comparison, differences
 from tunesmith.evaluation.gate import decide_all
 from tunesmith.evaluation.gate_rules import Gate
 from tunesmith.models import generation, loading
@@ -223,7 +223,7 @@ def test_a_merged_model_is_evaluated_and_compared_as_a_model_of_its_own(
     shape = model_shape.read("models/base")
     evaluated = [compare_stage.open_evaluated(name, shape) for name in names]
     decisions = decide_all(Gate(**params["gate"]), evaluated, [])
-    result = comparison.compare(evaluated, [], comparison.Compare(resamples=200), None, decisions)
+    result = comparison.compare(evaluated, [], differences.Compare(resamples=200), None, decisions)
 
     merged = result["models"]["sft-lora-merged"]
     metrics = json.loads(Path("reports/evaluation/sft-lora-merged/metrics.json").read_text())

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tunesmith.core import formatting, layout
 from tunesmith.core.errors import EvaluationError
-from tunesmith.evaluation.documents import Comparison, Difference
+from tunesmith.evaluation.documents import Comparison, Difference, SuiteComparison
 from tunesmith.registry.registration import Registration
 from tunesmith.reports import sentences
 
@@ -32,6 +32,8 @@ def show() -> None:
     if not console.is_terminal:
         console.width = WIDTH
     console.print(table(comparison))
+    if len(comparison["suites"]) > 1:
+        console.print(other_suites(comparison))
     console.print(sentences.best(comparison), soft_wrap=True)
     for name, sweeps in comparison.get("sweeps", {}).items():
         console.print(Text(sentences.tried(name, sweeps)), soft_wrap=True)
@@ -92,6 +94,31 @@ def table(comparison: Comparison) -> Table:
             formatting.size(cost["size"]),
         )
     return grid
+
+
+def other_suites(comparison: Comparison) -> Table:
+    """The scores on every suite but the first, a row a model, each marked where it is better or worse than before."""
+    suites = {name: suite for name, suite in comparison["suites"].items() if name != comparison["suite"]}
+    started = f"the model that a training started from, or else {comparison['baseline']}"
+    title = f"Other suites: ▲ better, ▼ worse than {started}"
+    grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("model", no_wrap=True)
+    for name in suites:
+        grid.add_column(name, justify="right")
+    for name in comparison["models"]:
+        grid.add_row(
+            Text(name, style="bold" if name == comparison["best"] else ""),
+            *(_cell(name, suite) for suite in suites.values()),
+        )
+    return grid
+
+
+def _cell(name: str, suite: SuiteComparison) -> Text:
+    """A model's score, marked by its difference from its start, or else from the base."""
+    before = suite["against_start"].get(name) or suite["against_baseline"].get(name)
+    mark = {"better": "▲", "worse": "▼"}.get(before["verdict"], " ") if before else " "
+    score = formatting.score(suite["models"][name]["score"], suite["share"])
+    return Text(f"{score} {mark}", style={"▲": "green", "▼": "red"}.get(mark, ""))
 
 
 def difference(result: Difference | None, share: bool) -> Text:

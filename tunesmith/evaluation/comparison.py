@@ -2,27 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, cast
-
-from pydantic import Field, NonNegativeInt
+from typing import cast
 
 from tunesmith.core import journal, statistics
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.journal import Event
-from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.data import splits
-from tunesmith.evaluation import candidates as correction
-from tunesmith.evaluation import margins
 from tunesmith.evaluation.candidates import Swept
+from tunesmith.evaluation.differences import Compare, adjusted_differences, difference
 from tunesmith.evaluation.documents import (
     AdjustedDifference,
     ComparedModel,
     Comparison,
     Cost,
     CostName,
-    Difference,
-    Direction,
     GateDecision,
     HeldOut,
     ModelMetrics,
@@ -33,7 +27,6 @@ from tunesmith.evaluation.documents import (
     Sweeps,
     TrainingUse,
 )
-from tunesmith.evaluation.pareto import pareto_front
 from tunesmith.evaluation.trainings import selection, warnings
 from tunesmith.models.engines import record
 
@@ -41,14 +34,6 @@ BASELINE = "base"
 COSTS: tuple[CostName, ...] = ("seconds", "memory", "size")
 """Costs that quality is weighed against: training time, including every training that a model builds on; peak memory of
 its own training; bytes of its weights as they are stored, an adapter's or all."""
-
-
-class Compare(Section):
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    """Confidence level of every interval."""
-    resamples: Annotated[int, Field(ge=200)] = 10_000
-    """Bootstrap resamples; with fewer than 200, an interval's ends are noise."""
-    seed: NonNegativeInt = 0
 
 
 @dataclass(frozen=True)
@@ -97,9 +82,11 @@ def compare(
     sweeps = {model.name: swept[model.name] for model in others if model.name in swept} if swept else {}
     candidates = {name: one.candidates for name, one in sweeps.items()}
     against = {
-        other.name: _adjusted_differences(baseline, other, settings, candidates.get(other.name, 1)) for other in others
+        other.name: adjusted_differences(baseline.samples, other.samples, settings, candidates.get(other.name, 1))
+        for other in others
     }
-    suites = {name: _suite_comparison(name, models, against, settings) for name in baseline.samples}
+    starts = _against_starts(models, settings, candidates)
+    suites = {name: _suite_comparison(name, models, against, starts, settings) for name in baseline.samples}
     ranked = next(iter(suites))
     scores = suites[ranked]["models"]
     summaries = {model.name: _compared_model(model, scores[model.name], reward_models or {}) for model in models}
@@ -115,10 +102,12 @@ def compare(
         "engine": record.name(baseline.metrics.get("engine")),
         "models": summaries,
         "against_baseline": suites[ranked]["against_baseline"],
-        "against_start": _against_starts(ranked, models, settings),
+        "against_start": suites[ranked]["against_start"],
         "best": best.name,
         "against_best": {
-            model.name: _difference(ranked, best, model, settings) for model in models if model is not best
+            model.name: difference(best.samples[ranked], model.samples[ranked], settings)
+            for model in models
+            if model is not best
         },
         "suites": suites,
         "gate": decisions or {},
@@ -131,9 +120,13 @@ def compare(
 
 
 def _suite_comparison(
-    name: str, models: list[Evaluated], against: dict[str, dict[str, AdjustedDifference]], settings: Compare
+    name: str,
+    models: list[Evaluated],
+    against: dict[str, dict[str, AdjustedDifference]],
+    starts: dict[str, dict[str, StartDifference]],
+    settings: Compare,
 ) -> SuiteComparison:
-    """All models on one suite. against: `_adjusted_differences` of each model but the base."""
+    """All models on one suite. against: each model but the base against it. starts: each against its start."""
     about = models[0].metrics["suites"][name]
     return {
         "kind": about["kind"],
@@ -146,6 +139,7 @@ def _suite_comparison(
         "prompts_digest": about["prompts_digest"],
         "models": {model.name: _suite_score(name, model, settings) for model in models},
         "against_baseline": {other: results[name] for other, results in against.items()},
+        "against_start": {other: results[name] for other, results in starts.items()},
     }
 
 
@@ -153,43 +147,18 @@ def _sweeps(swept: Swept) -> Sweeps:
     return {"by": swept.by, "trials": sum(swept.tried.values()), "met_test": [*swept.applied]}
 
 
-def _adjusted_differences(
-    baseline: Evaluated, other: Evaluated, settings: Compare, candidates: int
-) -> dict[str, AdjustedDifference]:
-    """A model against the base by suite; p-values are adjusted for the number of suites (Holm 1979), and for that of
-    the candidates, itself included, that met the test split.
-    """
-    results = {suite: _difference(suite, baseline, other, settings) for suite in baseline.samples}
-    by_suite = statistics.holm([result["p_value"] for result in results.values()])
-    adjusted = [correction.adjusted(p_value, candidates) for p_value in by_suite]
-    return {
-        suite: {
-            **result,
-            "verdict": _direction(result["low"], result["high"], p_value, settings.confidence),
-            "p_adjusted": p_value,
-        }
-        for (suite, result), p_value in zip(results.items(), adjusted, strict=True)
-    }
-
-
-def _direction(low: float, high: float, p_value: float, confidence: float) -> Direction:
-    """The side of zero on which the whole interval of a difference lies.
-
-    The p-value must agree: on few prompts, or few that differ, a bootstrap interval is too narrow; and with several
-    suites, Holm's correction applies to the p-value alone.
-    """
-    if p_value >= 1 - confidence:
-        return "undecided"
-    if low > 0:
-        return "better"
-    return "worse" if high < 0 else "undecided"
-
-
-def _against_starts(suite: str, models: list[Evaluated], settings: Compare) -> dict[str, StartDifference]:
-    """The difference of each model from its start, where that is compared and is not the base."""
+def _against_starts(
+    models: list[Evaluated], settings: Compare, candidates: Mapping[str, int]
+) -> dict[str, dict[str, StartDifference]]:
+    """The differences, by suite, of each model from its start, where that is compared and is not the base."""
     baseline, by_name = models[0], {model.name: model for model in models}
     return {
-        model.name: {"start": model.start, **_difference(suite, by_name[model.start], model, settings)}
+        model.name: {
+            suite: {"start": model.start, **result}
+            for suite, result in adjusted_differences(
+                by_name[model.start].samples, model.samples, settings, candidates.get(model.name, 1)
+            ).items()
+        }
         for model in models
         if model.start in by_name and model.start != baseline.name
     }
@@ -310,30 +279,18 @@ def _pareto(summaries: dict[str, ComparedModel], cost: CostName) -> list[str]:
     return pareto_front({name: (summaries[name]["score"], cost) for name, cost in costs.items() if cost is not None})
 
 
-def _difference(suite: str, baseline: Evaluated, other: Evaluated, settings: Compare) -> Difference:
-    """The paired difference of two models on a suite, over the prompts that are gradable in both.
+def pareto_front(models: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of the models on the Pareto front, the cheapest first. models: name -> (score, cost).
 
-    The p-value is McNemar's where all scores are 0 or 1, else that of the Bayesian bootstrap (see `margins`).
+    A model is on it if no other is at least as good and at most as costly, and strictly so in one of the two. Models
+    equal in both are on it together.
     """
-    pairs = [
-        (before, after)
-        for before, after in zip(baseline.samples[suite], other.samples[suite], strict=True)
-        if "not_gradable" not in (before["status"], after["status"])
+    optimal = [
+        name
+        for name, (score, cost) in models.items()
+        if not any(
+            other_score >= score and other_cost <= cost and (other_score, other_cost) != (score, cost)
+            for other_score, other_cost in models.values()
+        )
     ]
-    scores = [before["score"] for before, _ in pairs], [after["score"] for _, after in pairs]
-    result = statistics.paired(*scores, **settings.model_dump())
-    p_value = result.p_value
-    if p_value is None:
-        test = margins.difference_test(*scores, 0.0, **settings.model_dump())
-        p_value = min(1.0, 2 * min(test.p_above, test.p_below))
-    low, high = result.interval.low, result.interval.high
-    return {
-        "difference": result.difference,
-        "low": low,
-        "high": high,
-        "p_value": p_value,
-        "verdict": _direction(low, high, p_value, settings.confidence),
-        "prompts": len(pairs),
-        "improved": [before["row"]["id"] for before, after in pairs if after["score"] > before["score"]],
-        "regressed": [before["row"]["id"] for before, after in pairs if after["score"] < before["score"]],
-    }
+    return sorted(optimal, key=lambda name: models[name][1])

@@ -152,7 +152,7 @@ class AdjustedDifference(Difference):
     test split."""
 
 
-class StartDifference(Difference):
+class StartDifference(AdjustedDifference):
     """A difference to the model that the training started from."""
 
     start: str
@@ -182,6 +182,8 @@ class SuiteComparison(SuiteSettings):
     """The score of each model, by name."""
     against_baseline: dict[str, AdjustedDifference]
     """The difference of each model but the base to the base, by name."""
+    against_start: dict[str, StartDifference]
+    """The difference of each model whose start is another compared model to it, by name."""
 
 
 class TrainingUse(TypedDict):

@@ -13,7 +13,7 @@ from tunesmith.data import row_kinds
 from tunesmith.data.dataset import Dataset
 from tunesmith.data.mixture import Mixture
 from tunesmith.evaluation.candidates import Swept
-from tunesmith.evaluation.comparison import Compare
+from tunesmith.evaluation.differences import Compare
 from tunesmith.evaluation.endpoint.settings import Baseline
 from tunesmith.evaluation.gate_rules import Gate, Improve
 from tunesmith.evaluation.suites import Evaluate

@@ -22,7 +22,7 @@ from stages import compare as compare_stage
 from stages import evaluate as stage
 from tunesmith.core import files, fingerprint, manifest, ready_rows
 from tunesmith.core.errors import EngineError, EvaluationError, IntegrityError, TunesmithError
-from tunesmith.evaluation import comparison, grading
+from tunesmith.evaluation import comparison, differences, grading
 from tunesmith.evaluation.engines import served
 from tunesmith.evaluation.engines.asked import Served
 from tunesmith.evaluation.harness.on_vllm import VllmLM
@@ -275,7 +275,7 @@ def test_models_of_two_engines_are_not_compared(project: Path, asked_of: Callabl
     shape = model_shape.read("models/base")
     evaluated = [compare_stage.open_evaluated(name, shape) for name in ("base", *MODELS)]
     with pytest.raises(EvaluationError, match=r"second was evaluated with another engine \(transformers, not vLLM"):
-        comparison.compare(evaluated, [], comparison.Compare(resamples=200))
+        comparison.compare(evaluated, [], differences.Compare(resamples=200))
 
 
 def test_the_engine_is_chosen_for_all_models_alike(
