@@ -8,7 +8,9 @@ from playwright.sync_api import Browser
 from reports.browser.watched import Watched
 from shoot_out import HOW, SUITE, models
 
+from reports import long_page
 from tunesmith.evaluation import comparison
+from tunesmith.evaluation.gate import decide_all
 from tunesmith.reports import comparison_page
 
 pytestmark = pytest.mark.browser
@@ -117,6 +119,23 @@ def test_characters_without_a_shape_are_numbers(browser: Browser, tmp_path: Path
     path.write_text(comparison_page.page(comparison.compare(answered, [], HOW), answered))
     watched = Watched(browser, path)
     assert watched.page.inner_text("#left-answer .markdown") == "⟨U+202E⟩abc\u200d⟨U+FEFF⟩"
+    watched.page.close()
+
+
+def test_a_prompt_that_the_gate_names_opens_with_the_two_models_that_it_compared(
+    browser: Browser, tmp_path: Path
+) -> None:
+    answered = long_page.evaluated(prompts=60, length=0, suites=2)
+    decisions = decide_all(long_page.GATE, answered, [])
+    decisions["dpo"]["rules"][0]["regressed"] = ["5"]
+    path = tmp_path / "page.html"
+    path.write_text(comparison_page.page(comparison.compare(answered, [], HOW, decisions=decisions), answered))
+    watched = Watched(browser, path)
+    watched.page.locator("tr", has_text="dpo").locator(".why summary").first.click()
+    watched.page.locator(".why button.id").click()
+    watched.page.wait_for_function("document.getElementById('place').textContent.endsWith(': sums, 5')")
+    assert watched.page.inner_text("#left-name").startswith("base")
+    assert watched.page.inner_text("#right-name").startswith("dpo")
     watched.page.close()
 
 
