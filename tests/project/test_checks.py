@@ -104,14 +104,14 @@ def mixture(*names: str) -> Any:
         (suite(task="mine", include_path="tasks"), "suites.other.include_path: tasks is not in data/tasks"),
         (lambda p: p["gate"]["rules"][0].update(by=5), "5 is no margin of the share score on 'arithmetic'"),
         (lambda p: p["evaluate"].update(suites={}), "evaluate.suites: missing; models would be trained and not"),
-        (lambda p: p["gate"]["rules"][1].update(suite="preferences"), "the suite 'preferences' has no stopped"),
+        (lambda p: p["gate"]["rules"][1].update(suite="general"), "the suite 'general' has no stopped"),
         (lambda p: p["gate"]["rules"][3].update(metric="seconds"), "gate.rules.3"),
         (lambda p: p["gate"]["rules"][0].update(suite="arithmetics"), "no suite 'arithmetics'; did you mean 'arith"),
         (lambda p: p["gate"].update(against="sft-lroa"), "gate.against: no model 'sft-lroa'; did you mean 'sft-lora'?"),
         (lambda p: p["gate"].update(against="reward"), "gate.against: no model 'reward'"),
         (lambda p: p["gate"].update(against="baseline"), "gate.against: no model 'baseline'"),
         (
-            hosted(lambda p: p["gate"]["rules"][0].update(suite="preferences")),
+            hosted(lambda p: p["gate"]["rules"][0].update(suite="general")),
             "hosted model answers no suite of kind pre",
         ),
         (hosted(entry("dpo", "baseline")), "dpo.baseline: the name is taken by the hosted model"),
@@ -151,8 +151,8 @@ def mixture(*names: str) -> Any:
             "sft.sft-lora.patience: the validation split of data.demo has no rows",
         ),
         (
-            lambda p: p["data"]["demo_pairs"].update(limit={"test": 0}),
-            "evaluate.suites.preferences.dataset: the test split of data.demo_pairs has no rows",
+            lambda p: p["data"]["demo_prompts"].update(limit={"test": 0}),
+            "evaluate.suites.brevity.dataset: the test split of data.demo_prompts has no rows",
         ),
         (
             lambda p: p["data"]["demo"].update(splits={"test": 0}),
