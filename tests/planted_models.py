@@ -1,7 +1,7 @@
 """Models that answered the demo's suites, and models planted with one fault each, graded by the suites' verifiers.
 
-The answers of the base and of `sft-lora` were recorded from the demo before its mixture had open questions. A planted
-model answers as `sft-lora` does, except where its fault shows.
+The answers of the base and of `sft-lora` were recorded from the demo. A planted model answers as `sft-lora` does,
+except where its fault shows.
 """
 
 import json

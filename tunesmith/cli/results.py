@@ -99,8 +99,7 @@ def table(comparison: Comparison) -> Table:
 def other_suites(comparison: Comparison) -> Table:
     """The scores on every suite but the first, a row a model, each marked where it is better or worse than before."""
     suites = {name: suite for name, suite in comparison["suites"].items() if name != comparison["suite"]}
-    started = f"the model that a training started from, or else {comparison['baseline']}"
-    title = f"Other suites: ▲ better, ▼ worse than {started}"
+    title = f"other suites (▲ better, ▼ worse than its start, or {comparison['baseline']})"
     grid = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     grid.add_column("model", no_wrap=True)
     for name in suites:
