@@ -120,6 +120,14 @@ def test_a_template_changes_the_stages_that_render_it(copy: Path) -> None:
     assert changed(before, fingerprints()) == {"compare", "prepare_data"}
 
 
+def test_every_data_file_of_the_package_is_named_so_that_it_counts_and_travels() -> None:
+    named = fingerprint.closure(fingerprint.PACKAGE.rglob("*.py"))
+    beside = [path for path in fingerprint.PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    files = {path for path in beside if path.name != "py.typed" and not path.name.startswith("LICENSE")}
+    assert "vega.min.js" in {path.name for path in files}
+    assert files <= named
+
+
 def test_a_module_that_is_started_as_a_process_counts(copy: Path) -> None:
     before = fingerprints()
     worker = copy / "tunesmith/verifiers/worker/child.py"

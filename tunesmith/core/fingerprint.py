@@ -3,7 +3,7 @@
 A stage depends on its fingerprint, so it is stale when code that it runs changes, and only then. A module's digest is
 of its syntax tree without docstrings: comments, docstrings and layout change nothing. Two rules find dependencies that
 are not imports: a string that names a module of ours (a process that is started), and a string that names a data file
-of the package (a template), which may in turn name others.
+of the package (a template), which may in turn name others; libraries in JavaScript name none.
 """
 
 import ast
@@ -28,7 +28,7 @@ FOLDER = Path("build/code")
 STAGES = Path("stages")
 PROJECT = Path("pyproject.toml")
 PACKAGE = Path(tunesmith.__path__[0])
-DATA_FILES = (".j2", ".json", ".yaml")
+DATA_FILES = (".j2", ".js", ".json", ".yaml")
 """Suffixes of the package's files that are read by path."""
 ACT_THROUGH = {
     "transformers": ("accelerate", "bitsandbytes", "safetensors", "tokenizers"),
@@ -147,7 +147,7 @@ def _read_once(path: Path, modified: int) -> _Source:
     """modified: the time of the last change, in nanoseconds, so that a file is read again after an edit."""
     content = path.read_bytes()
     if path.suffix != ".py":
-        words = re.findall(r"[\w./-]+", content.decode())
+        words = () if path.suffix == ".js" else re.findall(r"[\w./-]+", content.decode())
         return _Source(hashlib.sha256(content).hexdigest(), (), tuple(words))
     tree = _without_docstrings(ast.parse(content, filename=str(path)))
     sha256 = hashlib.sha256(ast.dump(tree).encode()).hexdigest()

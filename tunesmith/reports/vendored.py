@@ -18,8 +18,11 @@ TEXTS = ("markdown-it", "diff")
 
 
 class Library(TypedDict):
-    """A vendored library: the release, and SHA-256, in hex, of its minified file."""
+    """A vendored library: its minified file, which a stage's fingerprint finds by this name, the release, and SHA-256,
+    in hex.
+    """
 
+    file: str
     version: str
     sha256: str
 
@@ -35,16 +38,17 @@ def libraries() -> dict[str, Library]:
 def script(*names: str) -> Markup:
     """Libraries as the text of one script element, in that order.
 
-    Raises IntegrityError for a file that is not the one of versions.json, which alone is in a stage's fingerprint.
+    Raises IntegrityError for a file that is not the one of versions.json.
     """
-    files = [_verified(FOLDER / f"{name}.min.js", libraries()[name]) for name in names]
+    files = [_verified(libraries()[name]) for name in names]
     # The maps of the sources are not there.
     lines = [line for text in files for line in text.splitlines() if not line.startswith("//# sourceMappingURL=")]
     # HTML parsers take "<!--" in a script for the start of a comment; in strings and patterns, this is the same.
     return Markup("\n".join(lines).replace("<!--", r"\x3C!--"))
 
 
-def _verified(path: Path, library: Library) -> str:
+def _verified(library: Library) -> str:
+    path = FOLDER / library["file"]
     content = path.read_bytes()
     if (digest := sha256(content).hexdigest()) != library["sha256"]:
         raise IntegrityError(
