@@ -49,3 +49,9 @@ def home(root: Path | None = None) -> Path:
 def split(dataset: str, name: str) -> Path:
     """The ready rows of a data set's split: train, validation or test."""
     return READY / dataset / f"{name}.jsonl"
+
+
+def image(folder: Path, digest: str) -> Path:
+    """An image of the ready rows in ``folder``, by the digest in its part; without a file of it, the name of a PNG."""
+    jpeg = folder / "images" / f"{digest}.jpg"
+    return jpeg if jpeg.is_file() else jpeg.with_suffix(".png")

@@ -43,13 +43,30 @@ class Tool(TypedDict):
     """The tool's name, description and parameters, the latter as a JSON schema."""
 
 
+class TextPart(TypedDict):
+    """A text between images."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImagePart(TypedDict):
+    """An image of a user's or a tool's turn; width and height are in pixels."""
+
+    type: Literal["image"]
+    image: str
+    """SHA-256, in hex, of its file in the folder `images` beside the rows (`layout.image`)."""
+    width: int
+    height: int
+
+
 class Message(TypedDict):
     """A turn of a conversation."""
 
     role: str
     """The speaker: system, user, assistant or tool."""
-    content: str
-    """The text of the turn; empty where an assistant does nothing but call tools."""
+    content: str | list[TextPart | ImagePart]
+    """The text of the turn, empty where an assistant does nothing but call tools; parts where it has images."""
     reasoning: NotRequired[str]
     """The assistant's thoughts before the content, without the tags that a template puts around them."""
     tool_calls: NotRequired[list[ToolCall]]
@@ -229,7 +246,13 @@ def asked(row: Mapping[str, Any]) -> Row:
 
 def answer_text(message: Message) -> str:
     """The answer of an assistant's turn without its reasoning: its calls as JSON, or else its content."""
-    return calls_text(message["tool_calls"]) if "tool_calls" in message else message["content"]
+    return calls_text(message["tool_calls"]) if "tool_calls" in message else content_text(message)
+
+
+def content_text(message: Message) -> str:
+    """The content of a turn without its images."""
+    content = message["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content if part["type"] == "text")
 
 
 def calls_text(calls: list[ToolCall]) -> str:
@@ -244,14 +267,12 @@ def texts(message: Message) -> Iterator[str]:
             yield message["reasoning"]
         if "tool_calls" in message:
             yield calls_text(message["tool_calls"])
-    yield message["content"]
+    yield content_text(message)
 
 
 def split_reasoning(text: str) -> tuple[str, str]:
-    """The reasoning and the answer of an assistant's text; the reasoning is empty where no tag marks any.
-
-    The opening tag may be missing, since a prompt may end with it; without a closing one there is no answer yet.
-    """
+    """The reasoning and the answer of an assistant's text; the reasoning is empty where no tag marks any. The opening
+    tag may be missing, since a prompt may end with it; without a closing one there is no answer yet."""
     opened = OPENED_REASONING.match(text)
     closings = list(CLOSED_REASONING.finditer(text)) if "</" in text else []
     if closings and (opened is None or closings[-1][1] == opened[1]):

@@ -5,7 +5,7 @@ A row is built without its id. Messages that make no proper conversation raise R
 
 from typing import cast
 
-from tunesmith.core.ready_rows import Message, Row
+from tunesmith.core.ready_rows import Message, Row, content_text
 from tunesmith.data.records import Fields, RowError
 from tunesmith.data.turns import markup
 from tunesmith.data.turns.order import check_order, is_empty
@@ -15,7 +15,7 @@ def strip_after_transcript(fields: Fields, prompt: str, answer: list[Message]) -
     """Strip an answer to a transcript, which begins with the space after ``Assistant:``."""
     transcript = fields[prompt]
     if isinstance(transcript, str) and markup.has_markup(transcript, at_start=True):
-        return [{**message, "content": message["content"].strip()} for message in answer]
+        return [{**message, "content": content_text(message).strip()} for message in answer]
     return answer
 
 
@@ -118,12 +118,12 @@ def _without_marks(messages: list[Message]) -> list[Message]:
 def _check_prompt(prompt: list[Message]) -> None:
     if not prompt or all(message["role"] == "system" for message in prompt):
         raise RowError("empty prompt: there is no user turn")
-    if prompt[-1]["role"] == "user" and is_empty(prompt[-1]["content"]):
+    if prompt[-1]["role"] == "user" and is_empty(content_text(prompt[-1])):
         raise RowError("empty prompt: the last turn before the answer has no visible text")
 
 
 def _check_completion(completion: list[Message], name: str) -> None:
-    if is_empty(completion[-1]["content"]) and "tool_calls" not in completion[-1]:
+    if is_empty(content_text(completion[-1])) and "tool_calls" not in completion[-1]:
         raise RowError(f"empty completion: {name} has no visible text")
 
 
@@ -149,4 +149,4 @@ def _same(first: Message, second: Message) -> bool:
     """Tell whether two messages are equal but for white space around their content."""
     if first == second:
         return True
-    return {**first, "content": first["content"].strip()} == {**second, "content": second["content"].strip()}
+    return {**first, "content": content_text(first).strip()} == {**second, "content": content_text(second).strip()}

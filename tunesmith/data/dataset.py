@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, FiniteFloat, NonNegativeInt, Positiv
 
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import PARTS, Row, RowKind, answer_text
+from tunesmith.core.ready_rows import PARTS, Row, RowKind, answer_text, content_text
 from tunesmith.data import layouts, marks, row_builders, row_kinds
 from tunesmith.data.columns import cells, names, prompts, unused
 from tunesmith.data.layouts import Layout
@@ -264,8 +264,8 @@ def _with_tools(row: Row, fields: Fields) -> Row:
     found = next((fields[name] for name in names.TOOLS if not is_nothing(fields.get(name))), None)
     tools = [] if found is None else calls.definitions(found)
     first, *turns = row["prompt"]
-    if first["role"] == "system" and "<tools>" in first["content"]:
-        system, within = tags.tools(first["content"])
+    if first["role"] == "system" and "<tools>" in (text := content_text(first)):
+        system, within = tags.tools(text)
         tools = tools or within
         if within:
             row["prompt"] = [{"role": "system", "content": system}, *turns] if system else turns

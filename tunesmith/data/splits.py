@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Message, calls_text
+from tunesmith.data.images import parts
 
 Share = Annotated[float, Field(ge=0, le=1)]
 SPLITS = ("train", "validation", "test")
@@ -60,7 +61,8 @@ def group_key(prompt: list[Message], group: str | None) -> int:
 
 def _said(message: Message) -> str:
     """Return a turn's text and its calls, but not its reasoning: how an answer was found makes no other prompt."""
-    return message["content"] + calls_text(message["tool_calls"]) if "tool_calls" in message else message["content"]
+    content = parts.key(message)
+    return content + calls_text(message["tool_calls"]) if "tool_calls" in message else content
 
 
 def assign(keys: Keys, shares: Splits) -> npt.NDArray[np.intp]:

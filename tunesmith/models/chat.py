@@ -16,7 +16,7 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import ChatError, DataError
-from tunesmith.core.ready_rows import Conversation, Message, Tool, split_reasoning
+from tunesmith.core.ready_rows import Conversation, Message, Tool, content_text, split_reasoning
 from tunesmith.models.rendering import boundaries, style
 from tunesmith.models.settings import Turns
 
@@ -147,8 +147,8 @@ def render_examples(tokenizer: PreTrainedTokenizerBase, conversations: Sequence[
 def _split(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str, answer: Message) -> tuple[str, str]:
     """The prompt, and the completion up to its end of turn. answer: the turn after the prompt."""
     reasoning = answer.get("reasoning", "")
-    if not reasoning and "</" in answer["content"]:
-        reasoning = split_reasoning(answer["content"])[0]
+    if not reasoning and "</" in (content := content_text(answer)):
+        reasoning = split_reasoning(content)[0]
     text = _follow_reasoning(prompt, text, reasoning)
     if not text.startswith(prompt):
         pairs = enumerate(zip(prompt, text, strict=False))

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import ChatError
 from tunesmith.core.params import TemplateKwargs, meant
-from tunesmith.core.ready_rows import Conversation, Message
+from tunesmith.core.ready_rows import Conversation, Message, content_text
 from tunesmith.models import chat
 from tunesmith.models.rendering import boundaries, style
 
@@ -133,7 +133,7 @@ def findings(tokenizer: PreTrainedTokenizerBase) -> list[str]:
 def writes_system(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a system message is in the text, or refused; one that is left out in silence would be lost."""
     asked = style.rendered(tokenizer, [SYSTEM, TALK[0]], add_generation_prompt=True)
-    return all(SYSTEM["content"] in text for text in asked)
+    return all(content_text(SYSTEM) in text for text in asked)
 
 
 def unreasoned(tokenizer: PreTrainedTokenizerBase) -> str:

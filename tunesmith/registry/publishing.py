@@ -24,7 +24,7 @@ from tunesmith.core import journal, lineage
 from tunesmith.core.errors import ContainerError, RegistryError
 from tunesmith.core.journal import Event
 from tunesmith.core.params import load
-from tunesmith.core.ready_rows import Sample
+from tunesmith.core.ready_rows import Sample, content_text
 from tunesmith.evaluation.documents import Details, ModelMetrics, SuiteComparison, SuiteMetrics
 from tunesmith.registry import attempts, traces
 from tunesmith.registry.journal_reader import JournalReader
@@ -123,7 +123,7 @@ def publish_evaluation(
     table: dict[str, Sequence[object]] = {
         "suite": [sample["suite"] for sample in samples],
         "id": [sample["row"]["id"] for sample in samples],
-        "prompt": [sample["row"]["prompt"][-1]["content"] for sample in samples],
+        "prompt": [content_text(sample["row"]["prompt"][-1]) for sample in samples],
         "right answer": [sample["row"]["reference"] for sample in samples],
         "answer": [sample["completion"] for sample in samples],
         "score": [None if sample["status"] == "not_gradable" else sample["score"] for sample in samples],

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from itertools import groupby
 
-from tunesmith.core.ready_rows import Sample
+from tunesmith.core.ready_rows import Sample, content_text
 from tunesmith.registry.runs import Experiment
 from tunesmith.registry.tracker import raising_registry_errors, tracking_uri
 
@@ -51,7 +51,7 @@ def publish(
                     TraceLocation.from_experiment_id(experiment.id),
                     time,
                     TraceState.OK,
-                    request_preview=sample["row"]["prompt"][-1]["content"],
+                    request_preview=content_text(sample["row"]["prompt"][-1]),
                     response_preview=sample["completion"],
                     client_request_id=request,
                     trace_metadata=metadata,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from tunesmith.core.ready_rows import Message, Sample, dumps, split_reasoning, texts
+from tunesmith.core.ready_rows import Message, Sample, content_text, dumps, split_reasoning, texts
 from tunesmith.evaluation.comparison import Evaluated
 
 CHUNK = 100
@@ -103,5 +103,5 @@ def _reference(value: object) -> str | None:
 def _conversation(prompt: list[Message]) -> str:
     """A conversation as text; with several messages, each has its role."""
     if len(prompt) == 1:
-        return prompt[0]["content"]
+        return content_text(prompt[0])
     return "\n\n".join(f"{message['role']}: {' '.join(texts(message)).strip()}" for message in prompt)

@@ -16,7 +16,7 @@ from scipy import stats
 from tunesmith.core import ready_rows
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.params import TemplateKwargs
-from tunesmith.core.ready_rows import Message, Repeat, Sample, Tool
+from tunesmith.core.ready_rows import Message, Repeat, Sample, Tool, content_text
 
 NAME = "probes.json"
 CONFIDENCE = 0.95
@@ -198,7 +198,7 @@ def _max_differing(rate: float, answered: Iterable[tuple[Probe, str]]) -> int:
 
 def _examples(differing: Sequence[tuple[Probe, str]]) -> str:
     lines = [
-        f"{_short(probe['prompt'][-1]['content'])}: expected {_short(probe['completion'])}, got {_short(reply)}"
+        f"{_short(content_text(probe['prompt'][-1]))}: expected {_short(probe['completion'])}, got {_short(reply)}"
         for probe, reply in differing[:MAX_EXAMPLES]
     ]
     return "; ".join(lines) + ("; …" if len(differing) > MAX_EXAMPLES else "")

@@ -2,7 +2,7 @@
 
 import re
 
-from tunesmith.core.ready_rows import PARTS, Row
+from tunesmith.core.ready_rows import PARTS, Row, content_text
 from tunesmith.data import marks
 from tunesmith.data.columns.names import (
     ANSWERS,
@@ -169,7 +169,7 @@ def remarks(row: Row) -> list[Remark]:
     found: list[Remark] = []
     for part in PARTS:
         for message in row.get(part, ()):
-            text = message["content"]
+            text = content_text(message)
             if absent := [
                 name
                 for call in message.get("tool_calls", ())

@@ -5,7 +5,7 @@ import math
 import re
 from decimal import Decimal
 
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, content_text
 from tunesmith.data.columns.names import (
     ANSWERS,
     CHOICES,
@@ -62,9 +62,10 @@ def prompt_messages(fields: Fields, column: str) -> list[Message]:
     elif (before or after) and (_is_empty_text(value) or any(_is_within(column, value, part) for part in before)):
         made = []  # the instruction is in another column
     else:
-        made = [{"role": "user", "content": column_text(fields, column)}]
-        if markup.has_markup(made[0]["content"], at_start=True):
-            made = markup.from_text(made[0]["content"])
+        text = column_text(fields, column)
+        made = [{"role": "user", "content": text}]
+        if markup.has_markup(text, at_start=True):
+            made = markup.from_text(text)
             if made[-1]["role"] == "assistant" and not made[-1]["content"]:
                 made.pop()
     if before or after:
@@ -146,7 +147,7 @@ def _with_parts(made: list[Message], before: list[str], after: list[str]) -> lis
         raise RowError(
             f"column left out: the prompt ends with the {made[-1]['role']}'s turn, which no column continues"
         )
-    content = "\n\n".join([*before, made[-1]["content"], *after])
+    content = "\n\n".join([*before, content_text(made[-1]), *after])
     return [*made[:-1], {**made[-1], "content": content}]
 
 
@@ -226,6 +227,6 @@ def with_system(prompt: list[Message], fields: Fields) -> list[Message]:
         return prompt
     if prompt[0]["role"] != "system":
         return [{"role": "system", "content": value}, *prompt]
-    if prompt[0]["content"].strip() != value.strip():
+    if content_text(prompt[0]).strip() != value.strip():
         raise RowError(f"column left out: {name!r} is not the system message that the turns begin with")
     return prompt

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, content_text
 from tunesmith.data import layouts, readers, splits
 from tunesmith.data.columns import cells, prompts
 from tunesmith.data.records import Fields, Record, RowError
@@ -93,7 +93,7 @@ class EvaluationSets:
             if key in self._exact:
                 continue
             self._exact[key] = where
-            for gram in set(_grams(normalise(" ".join(message["content"] for message in prompt)))):
+            for gram in set(_grams(normalise(" ".join(map(content_text, prompt))))):
                 self._grams.setdefault(gram, []).append(len(self._prompts))
             self._prompts.append(where)
         if len(self) == before:

@@ -7,7 +7,7 @@ in which Anthropic, Bedrock and Gemini put calls, results and reasoning.
 import json
 from typing import NoReturn
 
-from tunesmith.core.ready_rows import Message, ToolCall
+from tunesmith.core.ready_rows import Message, ToolCall, content_text
 from tunesmith.data.records import RowError
 from tunesmith.data.turns import calls, fields, tags
 from tunesmith.data.turns.fields import Raw, is_nothing
@@ -31,7 +31,7 @@ def from_list(values: list[object]) -> list[Message]:
             _add(messages, value, position)
     if not messages:
         raise RowError("missing turns: the conversation has none")
-    if messages[0]["role"] == "system" and len(messages) > 1 and is_empty(messages[0]["content"]):
+    if messages[0]["role"] == "system" and len(messages) > 1 and is_empty(content_text(messages[0])):
         del messages[0]  # says nothing
     return messages
 

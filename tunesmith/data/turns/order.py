@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunesmith.core.ready_rows import Message
+from tunesmith.core.ready_rows import Message, content_text
 from tunesmith.data.records import RowError
 
 CALLS = "calls"
@@ -62,6 +62,6 @@ def check_order(messages: list[Message]) -> None:
         if speaker not in FOLLOWS[previous]:
             after = "at the start" if previous == "start" else f"after {previous}"
             raise RowError(f"wrong role order: {speaker} {after} (turn {position})")
-        if is_empty(message["content"]) and "tool_calls" not in message and speaker != "tool":
+        if is_empty(content_text(message)) and "tool_calls" not in message and speaker != "tool":
             raise RowError(f"empty turn: turn {position} ({speaker}) has no visible text")
         previous = speaker

@@ -2,7 +2,7 @@
 
 import re
 
-from tunesmith.core.ready_rows import Message, Tool, ToolCall, split_reasoning
+from tunesmith.core.ready_rows import Message, Tool, ToolCall, content_text, split_reasoning
 from tunesmith.data.records import RowError
 from tunesmith.data.turns import calls
 
@@ -18,9 +18,10 @@ def read(message: Message) -> Message:
 
     Raises RowError for a malformed call, and for reasoning in the text that is not that of the field.
     """
-    if message["role"] != "assistant" or "<" not in message["content"]:
+    content = content_text(message)
+    if message["role"] != "assistant" or "<" not in content:
         return message
-    reasoning, content = split_reasoning(message["content"])
+    reasoning, content = split_reasoning(content)
     given = message.get("reasoning", reasoning)
     if reasoning and given != reasoning:
         raise RowError("field lost: a turn has reasoning in a field and in its text, and they differ")
