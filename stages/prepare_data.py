@@ -4,8 +4,8 @@
 
 reads   the file or folder at params data.<dataset>.path, data/held_out, models/base (not its weights)
 params  data.<dataset>
-writes  data/ready/<dataset>/{train,validation,test}.jsonl, data/quarantine/<dataset>.jsonl,
-        reports/data/<dataset>.{json,html}
+writes  data/ready/<dataset>/{train,validation,test}.jsonl and, of rows with images, images/,
+        data/quarantine/<dataset>.jsonl, reports/data/<dataset>.{json,html}
 """
 
 import sys
@@ -15,6 +15,7 @@ from tunesmith.core.console import run
 from tunesmith.core.params import load, resolved
 from tunesmith.data import prepare, readers
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.images import store
 from tunesmith.data.personal.rows import quarantine
 from tunesmith.models import chat_template
 from tunesmith.models.base import base_tokenizer
@@ -33,6 +34,7 @@ def main(name: str) -> str:
             special_tokens=chat_template.special_tokens(tokenizer),
             lengths=lengths,
             scratch=folder,
+            store=store.new(folder),
             fork=True,  # no thread runs here yet
         ) as rows,
     ):
@@ -40,16 +42,18 @@ def main(name: str) -> str:
         written = {
             split: prepare.write(folder / f"{split}.jsonl", rows, positions) for split, positions in selected.items()
         }
+        images = store.keep(folder)
         report = data_report.report(name, dataset, rows, written, lengths)
-        shown = data_rows.page_rows(dataset, rows, selected, tokenizer)
+        page_rows = data_rows.page_rows(dataset, rows, selected, tokenizer)
         ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", quarantine(rows.problems, dataset))
     ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
-    files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report, shown))
+    files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report, page_rows))
     counts = ", ".join(f"{split.rows:,} {name}" for name, split in written.items())
     aside = f"; {len(rows.problems):,} set aside in {layout.QUARANTINE / name}.jsonl" if rows.problems else ""
+    shown = f"; {images:,} images" if images else ""
     within = f" in {len(rows.files.paths):,} files" if len(rows.files.paths) > 1 else ""
     ignored = f"; not read: {rows.files.listed(rows.files.ignored)}" if rows.files.ignored else ""
-    return f"{layout.READY / name}: {counts} of {rows.total:,} rows{within}{aside}{ignored}"
+    return f"{layout.READY / name}: {counts} of {rows.total:,} rows{within}{shown}{aside}{ignored}"
 
 
 if __name__ == "__main__":

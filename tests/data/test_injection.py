@@ -129,7 +129,7 @@ ANSWERS: list[tuple[str, Make]] = [
     ("prompt fills the context", long("question", 200)),
     ("answer not right by its own verifier", changed(answer="no number at all")),
     ("column left out", changed(legend="a map that no part of the row uses")),
-    ("column left out", changed(images=["a.png"])),
+    ("image", changed(images=["a.png"])),
     ("ambiguous", changed(problem="another question")),
     ("field lost", flagged(mood="sad")),
     ("nothing to train", flagged(weight=0)),

@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import yaml
 
-from tunesmith.cli.survey import UNKNOWN, RowGroup, survey
+from tunesmith.cli.survey import UNKNOWN, RowGroup, survey, with_image_folder
 from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.formatting import printable
@@ -96,7 +96,7 @@ def find(place: str, name: str) -> tuple[Dataset, Files]:
         suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 else ""
         return Dataset(path=RAW / f"{name}{suffixes}", source=str(source)), found
     path, pattern = readers.split_pattern(place)
-    return Dataset(path=path, files=pattern), readers.find(path, pattern)
+    return with_image_folder(Dataset(path=path, files=pattern), readers.find(path, pattern))
 
 
 def bring(found: Files, path: Path) -> None:
@@ -157,15 +157,15 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
         held_out = HeldOut(path=found.paths[0], overlap=1)
     tolerant = dataset.model_copy(update={"max_bad_share": 1.0, "held_out": held_out})
     with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
-        problems, total = checked.problems, checked.total
+        problems, total, ignored = checked.problems, checked.total, checked.files.ignored
         account = data_report.account(dataset, checked)
-        personal = data_report.personal(dataset, checked)
+        personal = [*data_report.personal(dataset, checked), *checked.images.lines()]
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}), found)
     if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"one_answer": False}), found)
-    notes = [f"not read: {found.listed(found.ignored)}"] if found.ignored else []
+    notes = [f"not read: {found.listed(ignored)}"] if ignored else []
     notes += [*account, *personal]
     if dataset.near_duplicates is None and dataset.kind != "marks":
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")

@@ -1,6 +1,7 @@
 """Group the rows of a data set by layout, each group with the trainings that it allows."""
 
 import contextlib
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -10,11 +11,17 @@ from pathlib import Path
 from tunesmith.core.ready_rows import RowKind, answer_text
 from tunesmith.data import layouts, parallel, readers, row_builders, row_kinds
 from tunesmith.data.columns import cells
+from tunesmith.data.dataset import Dataset
+from tunesmith.data.images import markers
+from tunesmith.data.images.parts import shown
+from tunesmith.data.images.sources import content
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Block, Problem, Record, RowError
+from tunesmith.data.records import Block, Fields, Problem, Record, RowError
 from tunesmith.verifiers import catalog, choice, number
 from tunesmith.verifiers.math import final_answer
 
+FIRST = 1000
+"""Rows in which images are looked for."""
 EXAMPLES = 3
 """Number of rows that a group shows."""
 MIN_CHECKABLE = 0.99
@@ -97,6 +104,27 @@ class RowGroup:
         return f"{self.description}: {', '.join(uses)}"
 
 
+def with_image_folder(dataset: Dataset, found: Files) -> tuple[Dataset, Files]:
+    """A data set of one file, or of the folder around it where its first rows name files of images, which DVC is to
+    watch too; not where that folder is a project."""
+    folder = dataset.path.parent
+    if dataset.path.is_dir() or folder == Path() or (folder / "params.yaml").exists():
+        return dataset, found
+    first = itertools.islice(readers.read(dataset.path), FIRST)
+    if not any(_names_files(record.fields) for record in first if isinstance(record, Record)):
+        return dataset, found
+    dataset = dataset.model_copy(update={"path": folder, "files": dataset.path.name})
+    return dataset, readers.find(dataset.path, dataset.files)
+
+
+def _names_files(fields: Fields) -> bool:
+    try:
+        sources = markers.take(cells.read(fields)[0]).sources
+        return any(isinstance(source, str) and content(source) is None for source in sources)
+    except RowError:
+        return False
+
+
 def survey(files: Files) -> tuple[list[RowGroup], int]:
     """The groups of rows in ``files``, largest first, and the number of rows that could not be read."""
     groups: dict[str, RowGroup] = {}
@@ -133,6 +161,7 @@ def _group_of(record: Record) -> RowGroup:
     fields, layout = record.fields, None
     with contextlib.suppress(RowError):  # it is listed with the other problems
         fields, _ = cells.read(fields, table=record.table)
+        fields = markers.take(fields).fields
     layout = layouts.recognise(fields)
     group = RowGroup(layout.description if layout else UNKNOWN, layout.kind if layout else None, rows=1)
     row = None
@@ -143,7 +172,7 @@ def _group_of(record: Record) -> RowGroup:
         group.examples.append((record.file, record.line, [record.text()]))
     else:
         parts = [row[part] for part in ("prompt", "completion", "chosen", "rejected") if part in row]
-        group.examples.append((record.file, record.line, [answer_text(messages[-1]) for messages in parts]))
+        group.examples.append((record.file, record.line, [shown(answer_text(messages[-1])) for messages in parts]))
         name = row.get("verifier", row_builders.UNNAMED)
         group.verifiers.update([name] if name != row_builders.UNNAMED else [])
         label = row.get("label")

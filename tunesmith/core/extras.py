@@ -17,6 +17,7 @@ def missing(error: ModuleNotFoundError) -> MissingLibraryError | None:
         if found := re.fullmatch(r"([\w.-]+).*extra == [\"'](.+?)[\"'].*", line):
             brought.setdefault(found[2], set()).add(re.sub(r"[-.]", "_", found[1]).lower())
     names_of_it = {module.lower(), f"python_{module.lower()}"}  # stdnum comes with python-stdnum
+    names_of_it |= {"pillow"} if module == "PIL" else set()
     bringing = [extra for extra, names in brought.items() if names & names_of_it]
     if not bringing:
         return None

@@ -14,6 +14,9 @@ from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import PARTS, Row, RowKind, answer_text, content_text
 from tunesmith.data import layouts, marks, row_builders, row_kinds
 from tunesmith.data.columns import cells, names, prompts, unused
+from tunesmith.data.images import markers
+from tunesmith.data.images.settings import Images
+from tunesmith.data.images.sources import Source
 from tunesmith.data.layouts import Layout
 from tunesmith.data.records import Fields, RowError
 from tunesmith.data.repeats.contamination import HeldOut
@@ -25,20 +28,8 @@ from tunesmith.verifiers.names import VerifierName
 MOST_SHOWN = 30
 """Most rows that a page of a data set shows as they are rendered."""
 JINJA = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
-Name: TypeAlias = Literal[
-    "prompt",
-    "completion",
-    "chosen",
-    "rejected",
-    "messages",
-    "text",
-    "reference",
-    "verifier",
-    "system",
-    "label",
-    "rating",
-    "tools",
-]
+Name: TypeAlias = Literal["prompt", "completion", "chosen", "rejected", "messages", "text", "reference", "verifier",
+                          "system", "label", "rating", "tools", "images"]  # fmt: skip
 
 
 def _compiles(value: str) -> str:
@@ -68,6 +59,8 @@ class Reading(NamedTuple):
     """What was read otherwise than written, and what looks like the remains of a template."""
     unused: list[str]
     """What of the record is not in the row: columns, and fields of turns, that describe it."""
+    images: list[Source]
+    """Where the images are whose marks the prompt has, by their numbers."""
 
 
 class Limit(Section):
@@ -118,6 +111,7 @@ class Dataset(Section):
     """Evaluation rows; a row of this data set that matches one is set aside."""
     max_length: PositiveInt | None = None
     """Longest row in tokens, prompt and completion; a longer one is set aside. null: the base model's context."""
+    images: Images = Images()
     splits: Splits = Splits()
     group: Annotated[str, AfterValidator(_compiles)] | None = None
     """A column, or a Jinja template over columns, whose value decides the split, such as customer_id: no value is in
@@ -142,6 +136,7 @@ class Dataset(Section):
             left = [f"column {name!r}" for name in fields if name not in self._taken and not is_nothing(fields[name])]
             fields = self._map(fields)
         fields, remarks = cells.read(self._without_ignored(fields), table=table)
+        fields, sources, again = markers.take(fields)
         layout = layouts.recognise(fields, self.kind)
         if layout is None or layout.kind is None:
             cells.check_filled(fields, remarks)
@@ -160,7 +155,9 @@ class Dataset(Section):
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
         if self.reasoning != "train":
             row = self._without_reasoning(row)
-        return Reading(layout, row, [*remarks, *cells.remarks(row)], left)
+        row, unmarked = markers.place(row, len(sources))
+        remarks += [(markers.UNMARKED, "")] if unmarked else []
+        return Reading(layout, row, [*remarks, *cells.remarks(row)], left + again, sources)
 
     def _without_ignored(self, fields: Fields) -> Fields:
         if not self.ignore:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tunesmith.core.ready_rows import Conversation
-from tunesmith.data.images.settings import Size
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,8 @@ class Lengths:
     """Whether the chat template writes system messages, or refuses them."""
     unreasoned: str = ""
     """What the chat template writes before an answer without reasoning."""
-    image_tokens: Callable[[Sequence[Size]], Sequence[int]] | None = None
-    """Maps sizes of images to the tokens of each, what the processor writes around it included; None where the base
-    takes no images. `count` then gets texts alone, and these tokens are added to those of the prompt."""
+    image_tokens: Callable[[Sequence[tuple[int, int]]], Sequence[int]] | None = None
+    """Maps sizes of images (width, height), in pixels, to the tokens of each, with what the processor writes around it;
+    None where the base takes no images. `count` gets texts alone, and these tokens are added to those of the prompt."""
     no_images: str = "it was trained on text alone"
     """Why the base takes no images, where it takes none."""

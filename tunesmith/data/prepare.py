@@ -23,13 +23,16 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.data import parallel, readers, splits
 from tunesmith.data.dataset import Dataset, Limit
+from tunesmith.data.images import leaks, parts
+from tunesmith.data.images.reader import Reader
+from tunesmith.data.images.settings import Seen, has_image
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Place, Problem, Record, Repeat
+from tunesmith.data.records import Place, Problem, Record, Remarked, Repeat, check_share
 from tunesmith.data.repeats import contamination, duplicates
 from tunesmith.data.repeats.contamination import EvaluationSets
-from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, Remarked, RowChecker, whole_text
+from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, RowChecker, whole_text
 from tunesmith.data.splits import SPLITS
 
 NEAR_COPY = "near copy of a held-out row"
@@ -67,6 +70,8 @@ class CheckedRows:
     """Number of rows with each kind of personal data, whether they stay or not."""
     repeated: dict[Place, str]
     """Text of the rows that most others repeat, those first that more do."""
+    images: Seen
+    """The images of rows that passed their own checks."""
     spill: IO[bytes]
     """File of the ready rows, each a line of JSON."""
     offsets: npt.NDArray[np.uint64]
@@ -112,15 +117,19 @@ def check_files(
     special_tokens: Iterable[str],
     lengths: Lengths | None,
     scratch: Path | None = None,
+    store: Path | None = None,
     fork: bool = False,
 ) -> Iterator[CheckedRows]:
     """Read and check every row of a data set's files; the result can be read while the context is open.
 
-    scratch: a folder with room for the ready rows. fork: as in `parallel.ordered`.
+    scratch: a folder with room for the ready rows. store: a folder, which exists, for the images of rows, of those too
+    that comparisons set aside; None stores none. fork: as in `parallel.ordered`.
 
     Raises DataError where a file cannot be read, a column is in no row, no row is good, or too many are bad.
     """
-    checker = RowChecker(dataset, special_tokens, lengths, EvaluationSets(dataset.held_out, files.paths))
+    held_out = EvaluationSets(dataset.held_out, files.paths, dataset.images)
+    reader = Reader(dataset.images, files.folder, watched=dataset.path.is_dir(), store=store)
+    checker = RowChecker(dataset, special_tokens, lengths, held_out, reader)
     preload = [] if lengths is None else [lengths.count.__module__]
     with tempfile.TemporaryFile(dir=scratch) as spill:
         results = parallel.ordered(checker, files.blocks(), preload=preload, fork=fork)
@@ -138,7 +147,12 @@ def check_files(
             for name, found in block.remarks.items():
                 remarks[name] = remarks[name] + found if name in remarks else found
         _check_columns(dataset, files, columns)
-        rows = CheckedRows(files, index, problems, layouts, columns, unused, remarks, people, {}, spill, offsets)
+        images = sum((block.images for block in blocks), Seen())
+        if images.images:
+            files = replace(files, ignored=tuple(path for path in files.ignored if not has_image(path)))
+        rows = CheckedRows(
+            files, index, problems, layouts, columns, unused, remarks, people, {}, images, spill, offsets
+        )
         signatures = [block.signatures for block in blocks if block.signatures is not None]
         reasons = _compare(dataset, rows, np.concatenate(signatures) if signatures else None)
         kept = _without(index, reasons)
@@ -150,7 +164,9 @@ def check_files(
         order = _numbers(files)
         problems.sort(key=lambda problem: (order[problem.file], problem.line))
         kept = _without(index, reasons)
-        _check_share(dataset, files, problems, len(kept))
+        if not rows.total:
+            raise DataError(f"{files.name}: no rows", fix=readers.EMPTY)
+        check_share(files.name, problems, len(kept), dataset.max_bad_share, NOT_BAD)
         yield replace(rows, index=index[kept], problems=problems, repeated=repeated, offsets=offsets[kept])
 
 
@@ -212,7 +228,10 @@ def _compare(dataset: Dataset, rows: CheckedRows, signatures: duplicates.Hashes 
 
 
 def _near_copies(dataset: Dataset, rows: CheckedRows) -> dict[int, tuple[str, int]]:
-    """Find the training rows that nearly repeat the prompt of a validation or test row."""
+    """Find the training rows that nearly repeat the prompt of a validation or test row, or show an image of it.
+
+    A prompt with images is compared by these: its text alone may be asked about many.
+    """
     selected = select(rows, dataset)
     held_out = np.concatenate([selected["validation"], selected["test"]])
     if dataset.near_copies is None or not len(held_out):
@@ -223,18 +242,29 @@ def _near_copies(dataset: Dataset, rows: CheckedRows) -> dict[int, tuple[str, in
         ([rows.read(position) for position in block.tolist()], groups[block])
         for block in np.array_split(training, len(training) // COPY_BLOCK + 1)
     )
-    prompts = [
-        dumps([message for message in rows.row(position)["prompt"] if message["role"] != "system"])
-        for position in held_out.tolist()
-    ]
+    prompts = []
+    for row in map(rows.row, held_out.tolist()):
+        turns = [message for message in row["prompt"] if message["role"] != "system"]
+        prompts.append(b"" if parts.images(row) else dumps(turns))
     copies = contamination.near_copies(prompts, groups[held_out], blocks, dataset.near_copies)
-    return {
+    reasons = {
         int(training[row]): (
             f"{NEAR_COPY}: it has {copy.shared} of {copy.runs} runs of {rows.place(held_out[copy.prompt])}'s prompt",
             int(held_out[copy.prompt]),
         )
         for row, copy in copies.items()
     }
+    if rows.images.images:
+        shared = leaks.find(list(_shown(rows, held_out)), _shown(rows, training))
+        for at, other in shared.items():
+            reason = f"{NEAR_COPY}: it shows an image of {rows.place(held_out[other])}"
+            reasons[int(training[at])] = reason, int(held_out[other])
+    return reasons
+
+
+def _shown(rows: CheckedRows, positions: Positions) -> Iterator[leaks.Shown]:
+    for position in positions.tolist():
+        yield [part["image"] for part in parts.images(rows.row(position))], int(rows.index["group"][position])
 
 
 def _without(index: Index, aside: dict[int, Repeat]) -> Positions:
@@ -276,25 +306,3 @@ def _check_columns(dataset: Dataset, files: Files, columns: Counter[tuple[str, .
             f"{files.name}: no column {missing[0]!r}; there is {', '.join(map(repr, sorted(present)))}",
             fix="correct data.<dataset>.columns or .group in params.yaml; columns: null recognises common layouts",
         )
-
-
-def _check_share(dataset: Dataset, files: Files, problems: list[Problem], good: int) -> None:
-    total = good + len(problems)
-    if not total:
-        raise DataError(f"{files.name}: no rows", fix=readers.EMPTY)
-    bad = [problem for problem in problems if problem.check not in NOT_BAD]
-    if good and len(bad) <= dataset.max_bad_share * total:
-        return
-    listed = bad or problems
-    lines = [f"{problem.file}:{problem.line}: {problem.reason}" for problem in listed[:5]]
-    examples = "\n  ".join(["", *lines, *([f"... and {len(listed) - 5} more"] if len(listed) > 5 else [])])
-    if not good:
-        fix = "correct those lines" if bad else "is this data in data.<dataset>.held_out.path, or a copy of it there?"
-        if dataset.system and bad and all("chat template" in problem.reason for problem in bad):
-            fix = "if the base's chat template takes no system message, remove data.<dataset>.system from params.yaml"
-        raise DataError(f"{files.name}: not one of {total} rows is good:{examples}", fix=fix)
-    raise DataError(
-        f"{files.name}: {len(bad)} of {total} rows are bad, more than max_bad_share "
-        f"({dataset.max_bad_share:g}) allows:{examples}",
-        fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
-    )

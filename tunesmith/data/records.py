@@ -1,16 +1,22 @@
 """Rows of a raw file before they are recognised: records, problems, and blocks of both."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import dumps
 
 BLOCK_BYTES, BLOCK_ROWS = 2**18, 500
 
 Place = tuple[Path, int]
 """The file and the line of a row."""
+LONG = 2000
+"""Characters of a text, or bytes, within which no image is looked for."""
+ENCODED = re.compile(r"((?:data:[\w/+.-]+;base64,|(?<=\")(?:/9j/|iVBORw0KGgo|UklGR))[\w+/]{40})[\w+/=\\]{1000,}")
+"""An image within a text, with how it begins."""
 Fields = dict[str, object]
 """The columns of one row, each with its value as the file holds it."""
 
@@ -35,10 +41,11 @@ class Record:
     """What was read otherwise than written, each with an example."""
 
     def text(self) -> str:
-        """Return the row as text to show to people."""
-        if self.raw is not None:
-            return self.raw.decode().strip()
-        return dumps(self.fields).decode()
+        """Return the row as text to show to people, without the bytes of images."""
+        text = dumps(_without_bytes(self.fields)).decode() if self.raw is None else self.raw.decode().strip()
+        if len(text) < LONG:
+            return text
+        return ENCODED.sub(lambda match: f"{match[1]}… ({len(match[0]):,} characters)", text)
 
     def problem(self, reason: str, repeated: "Place | None" = None) -> "Problem":
         """Make the problem that sets this row aside."""
@@ -83,6 +90,20 @@ class Lines:
     data: bytes
 
 
+class Remarked(NamedTuple):
+    """Rows with the same remark."""
+
+    rows: int
+    file: Path
+    line: int
+    """Line of the first of them."""
+    example: str
+    """The text in which the remark holds, in the first of them."""
+
+    def __add__(self, other: "Remarked") -> "Remarked":  # type: ignore[override]
+        return self._replace(rows=self.rows + other.rows)
+
+
 Block = Lines | list[Record | Problem]
 """Rows of one file; never empty."""
 
@@ -90,6 +111,15 @@ Block = Lines | list[Record | Problem]
 def file_of(block: Block) -> Path:
     """Return the file that the rows of a block are from."""
     return block.file if isinstance(block, Lines) else block[0].file
+
+
+def _without_bytes(value: object) -> object:
+    """Return a value with a note in place of long bytes, such as an image's."""
+    if isinstance(value, bytes) and len(value) > LONG:
+        return f"({len(value):,} bytes)"
+    if isinstance(value, list):
+        return list(map(_without_bytes, value))
+    return {name: _without_bytes(part) for name, part in value.items()} if isinstance(value, dict) else value
 
 
 def in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
@@ -105,3 +135,25 @@ def in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
             block, size = [], 0
     if block:
         yield block
+
+
+def check_share(name: str, problems: list[Problem], good: int, most: float, not_bad: Container[str]) -> None:
+    """Raise DataError where no row of the files ``name`` is good, or more than a share of all is bad.
+
+    most: the share, data.<dataset>.max_bad_share. not_bad: checks that set good rows aside.
+    """
+    total = good + len(problems)
+    bad = [problem for problem in problems if problem.check not in not_bad]
+    if good and len(bad) <= most * total:
+        return
+    listed = bad or problems
+    examples = "".join(f"\n  {problem.file}:{problem.line}: {problem.reason}" for problem in listed[:5])
+    if len(listed) > 5:
+        examples += f"\n  ... and {len(listed) - 5} more"
+    if not good:
+        fix = "correct those lines" if bad else "is this data in data.<dataset>.held_out.path, or a copy of it there?"
+        raise DataError(f"{name}: not one of {total} rows is good:{examples}", fix=fix)
+    raise DataError(
+        f"{name}: {len(bad)} of {total} rows are bad, more than max_bad_share ({most:g}) allows:{examples}",
+        fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
+    )

@@ -15,10 +15,13 @@ from tunesmith.core.ready_rows import PARTS, Conversation, Message, Row, dumps, 
 from tunesmith.data import readers, splits, text_scan
 from tunesmith.data.columns.cells import Remark
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.images import checks, parts
+from tunesmith.data.images.reader import Reader
+from tunesmith.data.images.settings import Seen, seen
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.personal.finder import Finder
-from tunesmith.data.records import Block, Problem, Record, RowError, file_of
+from tunesmith.data.records import Block, Problem, Record, Remarked, RowError, file_of
 from tunesmith.data.repeats import duplicates
 from tunesmith.data.repeats.contamination import EvaluationSets
 from tunesmith.data.splits import normalise
@@ -56,20 +59,6 @@ class GoodRow(NamedTuple):
     unused: list[str]
 
 
-class Remarked(NamedTuple):
-    """Rows with the same remark."""
-
-    rows: int
-    file: Path
-    line: int
-    """Line of the first of them."""
-    example: str
-    """The text in which the remark holds, in the first of them."""
-
-    def __add__(self, other: "Remarked") -> "Remarked":  # type: ignore[override]
-        return self._replace(rows=self.rows + other.rows)
-
-
 @dataclass(frozen=True)
 class CheckedBlock:
     """The ready rows and the problems of a block."""
@@ -92,18 +81,26 @@ class CheckedBlock:
     """What was read otherwise than written, or looks wrong, in good rows."""
     personal: Counter[str]
     """Number of rows with each kind of personal data."""
+    images: Seen
+    """The images of good rows."""
 
 
 class RowChecker:
     """Checks blocks of one data set. Without ``lengths``, tokens are not counted."""
 
     def __init__(
-        self, dataset: Dataset, special_tokens: Iterable[str], lengths: Lengths | None, held_out: EvaluationSets
+        self,
+        dataset: Dataset,
+        special_tokens: Iterable[str],
+        lengths: Lengths | None,
+        held_out: EvaluationSets,
+        images: Reader,
     ) -> None:
         self._dataset = dataset
         self._scanner = text_scan.Scanner(special_tokens)
         self._lengths = lengths
         self._held_out = held_out
+        self._images = images
         self._finder = Finder(dataset.phone_regions)
 
     def __call__(self, block: Block) -> CheckedBlock:
@@ -117,13 +114,14 @@ class RowChecker:
                 continue
             columns[tuple(record.fields)] += 1
             try:
-                layout, row, remarks, unused = self._dataset.to_row(record.fields, table=record.table)
+                layout, row, remarks, unused, sources = self._dataset.to_row(record.fields, table=record.table)
                 group = self._dataset.group_of(record.fields)
+                row, changed = checks.with_images(row, sources, record, self._images, self._lengths)
             except RowError as error:
                 problems.append(record.problem(str(error)))
                 continue
             layouts[layout.description, layout.columns] += 1
-            good.append(GoodRow(record, row, group, [*record.remarks, *remarks], unused))
+            good.append(GoodRow(record, row, group, [*record.remarks, *remarks, *changed], unused))
         good, found = self._personal(good, problems)
         for check in (self._scan, self._check_written, self._check_verdicts, self._check_held_out):
             good = _set_aside(good, check(good), problems)
@@ -134,11 +132,14 @@ class RowChecker:
         lines, index = _encode(good, counts)
         signatures = None
         if self._dataset.near_duplicates is not None and good:
-            signatures = duplicates.minhash_signatures([whole_text(one.row) for one in good])
+            texts = [whole_text(one.row) for one in good]
+            signatures = duplicates.minhash_signatures(texts, [checks.salt(one.row) for one in good])
         unused_of_all = Counter(name for one in good for name in one.unused)
+        images = sum((seen(one.row) for one in good), Seen())
         return CheckedBlock(
             *(file_of(block), b"".join(lines), index, signatures, problems),
             *(layouts, columns, unused_of_all, _remarked(good), found),
+            images=images,
         )
 
     def _personal(self, good: list[GoodRow], problems: list[Problem]) -> tuple[list[GoodRow], Counter[str]]:
@@ -184,7 +185,10 @@ class RowChecker:
     def _check_held_out(self, good: list[GoodRow]) -> dict[int, str]:
         if not self._held_out:
             return {}
-        return _reasons(self._held_out.match(splits.prompt_key(one.row["prompt"]), whole_text(one.row)) for one in good)
+        return _reasons(
+            self._held_out.match(splits.prompt_key(one.row["prompt"]), whole_text(one.row), parts.images(one.row))
+            for one in good
+        )
 
     def _count(self, good: list[GoodRow]) -> tuple[list[TokenCount], dict[int, str]]:
         """Count the tokens of each row; also return why the chat template refuses a row, by position."""
@@ -197,13 +201,15 @@ class RowChecker:
 
     def _count_together(self, rows: list[Row], lengths: Lengths) -> list[TokenCount]:
         conversations = [
-            (position, Conversation(row["prompt"], completion, row.get("tools")))
+            (position, Conversation(parts.texts_alone(row["prompt"]), completion, row.get("tools")))
             for position, row in enumerate(rows)
             for completion in [row[name] for name in ANSWERS if name in row] or [[]]
         ]
         prompts, completions = lengths.count([conversation for _, conversation in conversations])
+        shown = checks.tokens(rows, lengths)
         counts = [(0, 0)] * len(rows)
-        for (position, _), prompt, completion in zip(conversations, prompts, completions, strict=True):
+        for (position, _), text, completion in zip(conversations, prompts, completions, strict=True):
+            prompt = text + shown[position]
             counts[position] = prompt, max(counts[position][1], prompt + completion)
         return counts
 

@@ -52,11 +52,14 @@ def prompt_key(prompt: list[Message]) -> int:
 def group_key(prompt: list[Message], group: str | None) -> int:
     """Return 64 bits that decide the split of a row: of its group or, where it has none, of its prompt's first turn.
 
-    Rows that continue one conversation, one a turn, have the same first turn.
+    Rows that continue one conversation, one a turn, have the same first turn. Of a first turn with images, these decide
+    alone, so that all questions about an image are in one split.
     """
     if group is not None:
         return int.from_bytes(hashlib.sha256(f"group {group}".encode()).digest()[:8])
-    return prompt_key([message for message in prompt if message["role"] != "system"][:1])
+    first = [message for message in prompt if message["role"] != "system"][:1]
+    shown = " ".join(part["image"] for part in parts.images({"prompt": first}))
+    return group_key(prompt, f"images {shown}") if shown else prompt_key(first)
 
 
 def _said(message: Message) -> str:

@@ -10,6 +10,7 @@ from tunesmith.data.columns.names import (
     CHOICES,
     CONTEXTS,
     HISTORIES,
+    IMAGES,
     INPUTS,
     MEDIA,
     PROMPTS,
@@ -24,7 +25,7 @@ CONVERSATIONS = {
 }
 """Columns that may hold turns, also as text: tables have no other way to hold them."""
 LISTS = {
-    **dict.fromkeys((*HISTORIES, *CHOICES, *MEDIA, *marks.LISTS, *marks.ORDERED, *marks.COMPARED), ("[", "{")),
+    **dict.fromkeys((*HISTORIES, *CHOICES, *IMAGES, *MEDIA, *marks.LISTS, *marks.ORDERED, *marks.COMPARED), ("[", "{")),
     **dict.fromkeys(SYSTEMS, ("[",)),  # an object may be meant as text
 }
 """Columns that may hold a list, also as text, with the beginnings of such a text."""
@@ -179,6 +180,8 @@ def remarks(row: Row) -> list[Remark]:
                 found.append(
                     ("a null as an argument of a call, as tables write where only other rows have it", absent[0])
                 )
+            if "<image>" in text and message["role"] != "assistant":
+                found.append((f"<image> as text in the {part}, and no image beside it", "<image>"))
             begun = ("{" in text or "[" in text) and any(beginning in text for beginning in BEGINNINGS)
             if begun and (placeholder := PLACEHOLDER.search(text)):
                 found.append((f"a placeholder in the {part}", placeholder[0]))

@@ -24,7 +24,10 @@ PAIRS = (("accepted", "rejected"), ("better", "worse"), ("preferred", "disprefer
 OPTION_LABELS = ("A", "B", "C", "D", "E", "F", "G", "H")
 OPTION_COLUMNS = ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}", "opt_{}", "answer_{}")
 """Names of columns with an option each, by its letter."""
-MEDIA = ("image", "images", "audio", "audios", "video", "videos", "image_path", "image_url", "pixel_values")
+IMAGES = ("images", "image", "image_path", "image_paths", "image_file", "image_files", "image_url", "image_urls")
+"""Columns of images, in the order in which they are looked for."""
+MEDIA = ("audio", "audios", "video", "videos", "pixel_values")
+"""Columns of what no method here learns from."""
 
 DESCRIBING = {
     *("id", "idx", "index", "key", "uuid", "hash", "row", "row_id", "name", "title", "url", "link", "path", "file"),

@@ -13,10 +13,10 @@ from tunesmith.data.turns.fields import DESCRIBING, READ, is_nothing
 
 
 def check_media(fields: Fields) -> None:
-    """Raise RowError for images, sounds and films, without which a prompt would ask about nothing."""
+    """Raise RowError for sounds and films, without which a prompt would ask about nothing."""
     name = next((name for name in names.MEDIA if name in fields and not is_nothing(fields[name])), None)
     if name is not None:
-        raise RowError(f"column left out: {name!r}, which no method here learns from")
+        raise RowError(f"column left out: {name!r}, which no method here learns from: of what is no text, images alone")
 
 
 def account(fields: Fields, used: Collection[str], row: Row) -> list[str]:

@@ -19,6 +19,8 @@ from tunesmith.data.records import BLOCK_BYTES, BLOCK_ROWS, Block, Fields, Probl
 CALLED = {"arguments", "parameters", "input_schema", "input", "inputSchema", "args"}
 """Fields of a tool or a call whose content differs from row to row."""
 PADDED = "nulls left out of a tool's arguments, which Parquet writes for those that only other rows have"
+BATCH_BYTES = 2**25
+"""Bytes of rows, decompressed, that are held at once."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -88,13 +90,19 @@ def read_parquet(path: Path, file: io.BufferedReader) -> Iterator[Block]:
             table = pq.ParquetFile(file if file.seekable() else seekable)
             _check_distinct(str(path), table.schema_arrow.names)
             first = 1
-            for batch in table.iter_batches(BLOCK_ROWS):
+            for batch in table.iter_batches(_batch_rows(table.metadata)):
                 rows = max(1, min(len(batch), len(batch) * BLOCK_BYTES // max(1, batch.nbytes)))
                 for start in range(0, len(batch), rows):
                     yield _arrow_rows(path, batch.slice(start, rows), first + start)
                 first += len(batch)
         except pa.ArrowException as error:
             raise DataError(f"{path}: not Parquet: {error}", fix="write the file again") from None
+
+
+def _batch_rows(metadata: Any) -> int:
+    """Return the number of rows to hold at once: fewer of rows with images within."""
+    size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    return int(max(1, min(BLOCK_ROWS, BATCH_BYTES * metadata.num_rows // max(1, size))))
 
 
 def _arrow_rows(path: Path, batch: pa.RecordBatch, first: int) -> list[Record | Problem]:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-from tunesmith.core.ready_rows import PARTS, ImagePart, Message, Row, TextPart
+from tunesmith.core.ready_rows import PARTS, ImagePart, Message, Row, TextPart, content_text
 
 OPENING, CLOSING = "\ufdd0", "\ufdd1"
 """Noncharacters of Unicode, which no text that is exchanged may have, around the number or the digest of an image."""
@@ -64,6 +64,13 @@ def shown(text: str) -> str:
 def with_images(row: Row, found: Sequence[ImagePart]) -> Row:
     """Return a row in which the marks of its prompt are the images of their numbers."""
     return {**row, "prompt": [_with_images(turn, found) for turn in row["prompt"]]}
+
+
+def texts_alone(prompt: list[Message]) -> list[Message]:
+    """Return a prompt without its images."""
+    if all(isinstance(turn["content"], str) for turn in prompt):
+        return prompt
+    return [{**turn, "content": content_text(turn)} for turn in prompt]
 
 
 def _with_images(turn: Message, found: Sequence[ImagePart]) -> Message:

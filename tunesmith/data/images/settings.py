@@ -1,6 +1,6 @@
 """The params of a data set's images, and what is known of them once they are read."""
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field, PositiveInt
@@ -17,6 +17,14 @@ def _below_folder(folder: str) -> str:
     if ".." in PurePosixPath(folder).parts or folder.startswith("/"):
         raise ValueError("not a folder below the data set's `path`")
     return folder
+
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+
+
+def has_image(path: Path) -> bool:
+    """Tell whether a file is named like an image."""
+    return path.suffix.lower() in SUFFIXES
 
 
 class Images(Section):
@@ -60,11 +68,13 @@ class Seen(NamedTuple):
         largest = max(self.largest, other.largest, key=lambda size: size.pixels)
         return Seen(self.rows + other.rows, self.images + other.images, smallest, largest)
 
-    def line(self) -> str:
-        """Return one line about them."""
+    def lines(self) -> list[str]:
+        """Return one line about them; none where there are none."""
+        if not self.images:
+            return []
         ends = dict.fromkeys(f"{size.width:,} × {size.height:,}" for size in (self.smallest, self.largest))
         sizes = " to ".join(ends)
-        return f"images: {self.images:,} in {self.rows:,} rows, {sizes} pixels"
+        return [f"images: {self.images:,} in {self.rows:,} rows, {sizes} pixels"]
 
 
 def seen(row: Row) -> Seen:

@@ -13,9 +13,12 @@ import numpy.typing as npt
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.params import Section
-from tunesmith.core.ready_rows import Message, content_text
+from tunesmith.core.ready_rows import ImagePart, Message, content_text
 from tunesmith.data import layouts, readers, splits
 from tunesmith.data.columns import cells, prompts
+from tunesmith.data.images import markers, parts
+from tunesmith.data.images.reader import Reader
+from tunesmith.data.images.settings import Images
 from tunesmith.data.records import Fields, Record, RowError
 from tunesmith.data.splits import Share, normalise
 
@@ -50,8 +53,14 @@ class HeldOut(Section):
 class EvaluationSets:
     """Evaluation prompts that rows are compared with."""
 
-    def __init__(self, held_out: HeldOut, own: Collection[Path]) -> None:
-        """Read every file at ``held_out.path`` except ``own``. Raises DataError for a file that cannot be read."""
+    def __init__(self, held_out: HeldOut, own: Collection[Path], images: Images | None = None) -> None:
+        """Read every file at ``held_out.path`` except ``own``. Raises DataError for a file that cannot be read.
+
+        images: the limits of their images.
+        """
+        folder = held_out.path if held_out.path.is_dir() else held_out.path.parent
+        self._reader = Reader(images or Images(), folder, watched=True)
+        self._images: dict[str, str] = {}
         self._overlap = held_out.overlap
         self._exact: dict[int, str] = {}
         self._grams: dict[Gram, list[int]] = {}
@@ -66,13 +75,16 @@ class EvaluationSets:
     def __len__(self) -> int:
         return len(self._exact)
 
-    def match(self, key: int, text: str) -> str | None:
-        """Return why a row, by its prompt key and normalised text, counts as an evaluation row; None if it does not.
+    def match(self, key: int, text: str, images: Sequence[ImagePart] = ()) -> str | None:
+        """Return why a row, by its prompt key, normalised text and images, counts as an evaluation row; None if it
+        does not. A text about other images is another text, but not one that stands alone in the evaluation set.
 
         The reason is the name of the check, a colon, and the file and line of the evaluation row.
         """
         if key in self._exact:
             return f"in an evaluation set: the prompt of {self._exact[key]}"
+        if owners := [self._images[part["image"]] for part in images if part["image"] in self._images]:
+            return f"in an evaluation set: an image of {owners[0]}"
         grams = set(_grams(text))
         if self._grams.keys().isdisjoint(grams):
             return None
@@ -86,13 +98,16 @@ class EvaluationSets:
     def _add(self, file: Path) -> None:
         before = len(self)
         for record in readers.read(file):
-            prompt = _prompt(record.fields) if isinstance(record, Record) else None
+            prompt = self._prompt(record) if isinstance(record, Record) else None
             if prompt is None:
                 continue
             key, where = splits.prompt_key(prompt), f"{file}:{record.line}"
             if key in self._exact:
                 continue
             self._exact[key] = where
+            if shown := parts.images({"prompt": prompt}):
+                self._images |= {part["image"]: where for part in shown if part["image"] not in self._images}
+                continue  # its text alone asks nothing
             for gram in set(_grams(normalise(" ".join(map(content_text, prompt))))):
                 self._grams.setdefault(gram, []).append(len(self._prompts))
             self._prompts.append(where)
@@ -102,10 +117,27 @@ class EvaluationSets:
                 fix="give it a column `prompt` or `question`, or take it out of the folder of held-out files",
             )
 
+    def _prompt(self, record: Record) -> list[Message] | None:
+        """Return the prompt of an evaluation row. Raises DataError where an image of it cannot be compared."""
+        try:
+            fields, _ = cells.read(record.fields)
+            fields, sources, _ = markers.take(fields)
+        except RowError:
+            return None
+        prompt = _prompt(fields)
+        if prompt is None or not sources:
+            return prompt
+        try:
+            row, _ = markers.place({"prompt": prompt}, len(sources))
+            found = self._reader.images(sources, record.file, record.line)
+        except RowError as error:
+            fix = "correct or remove that row, or no row can be compared with it"
+            raise DataError(f"{record.file}:{record.line}: {error}", fix=fix) from None
+        return parts.with_images(row, [one.part for one in found])["prompt"]
+
 
 def _prompt(fields: Fields) -> list[Message] | None:
     try:
-        fields, _ = cells.read(fields)
         layout = layouts.recognise(fields)
         if layout is None:
             return None

@@ -30,9 +30,14 @@ MIX = np.uint64(0x9E3779B97F4A7C15)
 Hashes = npt.NDArray[np.uint64]
 
 
-def minhash_signatures(texts: Sequence[str]) -> Hashes:
-    """Return signatures of shape (texts, BANDS + HASHES * BANDS / 8): a hash of each band, then a byte of each hash."""
+def minhash_signatures(texts: Sequence[str], salts: Sequence[int] | None = None) -> Hashes:
+    """Return signatures of shape (texts, BANDS + HASHES * BANDS / 8): a hash of each band, then a byte of each hash.
+
+    salts: numbers of 64 bits that tell texts apart which are about different things, such as their images.
+    """
     shingles = [_shingles(text) for text in texts]
+    if salts is not None and any(salts):
+        shingles = [row ^ np.uint64(salt) for row, salt in zip(shingles, salts, strict=True)]
     offsets = np.zeros(len(texts) + 1, np.uint64)
     np.cumsum([len(row) for row in shingles], out=offsets[1:])
     flat = np.concatenate(shingles) * MIX

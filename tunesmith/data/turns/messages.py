@@ -5,6 +5,7 @@ in which Anthropic, Bedrock and Gemini put calls, results and reasoning.
 """
 
 import json
+import re
 from typing import NoReturn
 
 from tunesmith.core.ready_rows import Message, ToolCall, content_text
@@ -211,6 +212,8 @@ def _response(value: object) -> object:
 
 
 def _kind(kind: object, held: Raw) -> str:
+    if isinstance(kind, str) and re.search("audio|video", kind):
+        return f"type {kind!r} (audio and video are not supported, images are)"
     return f"type {kind!r}" if kind not in (None, *TEXT_TYPES) else f"the fields {', '.join(map(repr, held))}"
 
 

@@ -1,0 +1,106 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import image_files as files
+import pytest
+
+from tunesmith.core.errors import DataError
+from tunesmith.data.images import store
+from tunesmith.data.images.reader import Reader
+from tunesmith.data.images.settings import Images
+from tunesmith.data.images.sources import Source
+from tunesmith.data.records import RowError
+
+
+def reader(tmp_path: Path, **limits: Any) -> Reader:
+    """A reader of tmp_path/data, beside which secret.png lies."""
+    files.put(tmp_path / "secret.png", files.png(9))
+    files.put(tmp_path / "data" / "sub" / "1.png", files.png(1))
+    return Reader(Images(**limits), tmp_path / "data", watched=True)
+
+
+def read(reader: Reader, *sources: Source) -> list[str]:
+    rows = reader.folder / "sub" / "rows.jsonl"
+    return [found.part["image"] for found in reader.images(sources, rows, 1)]
+
+
+def test_a_path_is_beside_the_rows_or_below_the_folder_of_the_data_set(tmp_path: Path) -> None:
+    places = ["1.png", "sub/1.png", "./1.png", "../sub/1.png", "file:1.png", str(tmp_path / "data/sub/1.png"),
+              f"file://{tmp_path}/data/sub/1.png", files.png(1), files.url(files.png(1))]  # fmt: skip
+    assert len({*read(reader(tmp_path), *places)}) == 1
+    assert len(read(reader(tmp_path, folder="sub"), "1.png")) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("../../secret.png", "image outside the data: '../../secret.png' is not below "),
+        ("{tmp}/secret.png", "image outside the data: "),
+        ("file://{tmp}/secret.png", "image outside the data: "),
+        ("file:///etc/%70asswd", "image outside the data: "),
+        ("link.png", "image outside the data: 'link.png' is not below "),
+        ("linked/secret.png", "image outside the data: "),
+        ("circle.png", "image missing: "),
+        ("pipe.png", "image missing: no file 'pipe.png' below "),
+        ("", "image missing: "),
+        (".", "image missing: "),
+        ("none.png", "image missing: no file 'none.png' below "),
+        ("a\0.png", "image missing: its path is none"),
+        ("a" * 5000, "image missing: its path is none"),
+        ("a" * 400, "image missing: "),
+        ("http://127.0.0.1/1.png", "remote image: http://127.0.0.1/1.png: nothing is downloaded"),
+        ("s3://bucket/1.png", "remote image: s3://bucket/1.png: nothing is downloaded"),
+        ("file://host/1.png", "remote image: file://host/1.png: a file of another machine"),
+        ("data:image/png;base64,@@@", "image damaged: its base64 is broken"),
+        ("data:image/png", "image damaged: a data: URL without a comma"),
+        ("data:text/plain,red", "image of another kind: it is no image"),
+    ],
+)
+def test_nothing_else_is_read(tmp_path: Path, source: str, reason: str) -> None:
+    images = reader(tmp_path)
+    (images.folder / "link.png").symlink_to(tmp_path / "secret.png")
+    (images.folder / "linked").symlink_to(tmp_path, target_is_directory=True)
+    (images.folder / "circle.png").symlink_to(images.folder / "circle.png")
+    os.mkfifo(images.folder / "pipe.png")
+    with pytest.raises(RowError) as error:
+        read(images, source.replace("{tmp}", str(tmp_path)))
+    assert str(error.value).startswith(reason)
+
+
+def test_a_large_file_is_judged_before_it_is_read(tmp_path: Path) -> None:
+    images = reader(tmp_path)
+    with (images.folder / "large.png").open("wb") as file:
+        file.truncate(10**12)
+    with pytest.raises(RowError, match=r"image too large: large.png has 1,000,000,000,000 bytes"):
+        read(images, "large.png")
+
+
+def test_an_image_is_stored_once_by_the_digest_of_its_file(tmp_path: Path) -> None:
+    folder = store.new(tmp_path)
+    images = Reader(Images(), tmp_path, watched=True, store=folder)
+    rows = tmp_path / "rows.jsonl"
+    sources: list[Source] = [files.png(1), files.jpeg(1), files.url(files.png(1)), files.jpeg(1, comment=b"other")]
+    digests = [found.part["image"] for found in images.images(sources, rows, 1)]
+    assert digests[0] == digests[2]
+    assert digests[1] == digests[3]
+    assert sorted(path.name for path in folder.iterdir()) == sorted([f"{digests[0]}.png", f"{digests[1]}.jpg"])
+
+
+def test_images_that_no_row_shows_are_not_kept(tmp_path: Path) -> None:
+    folder = store.new(tmp_path)
+    images = Reader(Images(), tmp_path, watched=True, store=folder)
+    shown, other = (found.part for found in images.images([files.png(1), files.png(2)], tmp_path / "rows", 1))
+    line = b'{"id":"1","prompt":[{"role":"user","content":[{"type":"image","image":"%s"}]}]}\n'
+    (tmp_path / "train.jsonl").write_bytes(line % shown["image"].encode())
+    assert store.keep(tmp_path) == 1
+    assert [path.stem for path in folder.iterdir()] == [shown["image"]]
+    (tmp_path / "test.jsonl").write_bytes(line % other["image"].encode())
+    with pytest.raises(DataError, match="1 images of the rows are not there"):
+        store.keep(tmp_path)
+
+
+def test_a_data_set_of_text_has_no_folder_of_images(tmp_path: Path) -> None:
+    folder = store.new(tmp_path)
+    assert store.keep(tmp_path) == 0
+    assert not folder.exists()
