@@ -63,7 +63,7 @@ class Given(TypedDict):
     available: int
     """The number of rows that could be taken."""
     left_out: int
-    """The number of training rows with a prompt that a data set of the mixture validates or tests on."""
+    """The number of training rows with a prompt or an image that a data set of the mixture validates or tests on."""
 
 
 def mix(

@@ -192,7 +192,7 @@ def test_tokens_of_images_count_and_a_base_without_them_refuses(tmp_path: Path, 
     assert checked.index["tokens"].tolist().count(3) == 1
     text_alone = Lengths(words, 1000, tools=True, no_images="its config.json has no vision_config")
     assert reasons(check(stack, tmp_path / "data", rows, text_alone)) == {
-        1: "image: the base model takes none, since its config.json has no vision_config; choose one that takes images"
+        1: "image: the base model takes none: its config.json has no vision_config; choose one that does"
     }
     short = Lengths(words, 500, tools=True, image_tokens=lengths.image_tokens)
     assert reasons(check(stack, tmp_path / "data", rows, short)) == {

@@ -21,7 +21,7 @@ def with_images(
     if not sources:
         return row, []
     if lengths is not None and lengths.image_tokens is None:
-        raise RowError(f"image: the base model takes none, since {lengths.no_images}; choose one that takes images")
+        raise RowError(f"image: the base model takes none: {lengths.no_images}; choose one that does")
     found = reader.images(sources, record.file, record.line)
     named = [source if isinstance(source, str) and len(source) < 200 else "" for source in sources]
     changed = [(remark, name) for one, name in zip(found, named, strict=True) for remark in one.remarks]

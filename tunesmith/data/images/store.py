@@ -1,9 +1,12 @@
 """The folder `images` of ready rows: one file an image, by digest."""
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import jiter
 
+from tunesmith.core import layout
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row
 from tunesmith.data.images import parts
@@ -34,6 +37,19 @@ def keep(rows: Path) -> int:
     if not shown:
         folder.rmdir()
     return len(shown)
+
+
+def gather(rows: Path, sources: Sequence[Path]) -> None:
+    """Copy the images that the rows of the splits in a folder show from the folders of ready rows that have them.
+
+    Raises DataError where none has one.
+    """
+    for digest in sorted({digest for split in rows.glob("*.jsonl") for digest in _digests(split)}):
+        found = next((path for source in sources if (path := layout.image(source, digest)).is_file()), None)
+        if found is None:
+            raise DataError(f"{sources[0]}: no image {digest}", fix="`dvc checkout` brings back what the stage wrote")
+        (rows / FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(found, rows / FOLDER / found.name)
 
 
 def _digests(path: Path) -> set[str]:

@@ -11,6 +11,7 @@ from tunesmith.core import manifest
 from tunesmith.core.ready_rows import Conversation
 from tunesmith.data.lengths import Lengths
 from tunesmith.models import chat, chat_template
+from tunesmith.models.base import base_images
 from tunesmith.models.rendering import style
 
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -39,10 +40,11 @@ def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
 
 
 def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
-    """A counter of the base's tokens, the length of its context, and whether its template renders tools."""
+    """A counter of the base's tokens, the length of its context, and whether it takes tools and images."""
     config = json.loads((base / "config.json").read_text())
     context = config.get("text_config", config).get("max_position_embeddings", tokenizer.model_max_length)
     wanted = style.of(tokenizer)
+    images = base_images.counter(base)
     return Lengths(
         Counter(tokenizer),
         context,
@@ -50,4 +52,6 @@ def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
         definitions=wanted.tools,
         system=chat_template.writes_system(tokenizer),
         unreasoned=chat_template.unreasoned(tokenizer),
+        image_tokens=None if isinstance(images, str) else images,
+        no_images=images if isinstance(images, str) else "",
     )
