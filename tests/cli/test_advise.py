@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import data_sets as data
+import image_files as files
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -234,3 +235,29 @@ def test_a_folder_or_a_pattern_is_described_and_written_as_dvc_watches_it(projec
     written = yaml.safe_load((project / "params.yaml").read_text())["data"]
     assert (written["chat"]["path"], written["chat"].get("files")) == ("data/raw/chat", None)
     assert (written["b"]["path"], written["b"]["files"]) == ("data/raw/chat", "b*")
+
+
+def test_rows_that_name_images_are_prepared_as_their_folder_which_dvc_watches(project: Path) -> None:
+    rows = [
+        {
+            "messages": [*turns("user", f"<image>Colour of car {i}?"), *turns("assistant", "Red.")],
+            "images": [f"{i}.jpg"],
+        }
+        for i in range(9)
+    ]
+    for i in range(8):
+        files.put(project / "data" / "raw" / "cars" / f"{i}.jpg", files.jpeg(i, turned=6 if i == 3 else 1))
+    path = data.write(project / "data" / "raw" / "cars" / "rows.jsonl", rows)
+    refused = run(str(path))
+    assert "line 1: <image>Colour of car 0? → Red." in refused
+    assert "1 × image missing, first in line 9: no file '8.jpg' below" in refused
+    shown = run(str(data.write(path, rows[:8])), "--write", "--name", "cars")
+    assert "note: images: 8 in 8 rows, 24 × 16 pixels" in shown
+    assert "note: 1 row: an image turned upright, as its EXIF data says, first in line 4: 3.jpg" in shown
+    assert "not read" not in shown
+    entry = yaml.safe_load((project / "params.yaml").read_text())["data"]["cars"]
+    assert (entry["path"], entry["files"]) == (str(path.parent), "rows.jsonl")
+
+
+def turns(role: str, content: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": content}]

@@ -78,9 +78,16 @@ def test_metadata_makes_no_other_image() -> None:
     assert normal(files.png(1), LIMITS).part["image"] != normal(files.png(2), LIMITS).part["image"]
 
 
+def scans(count: int) -> bytes:
+    """A JPEG with empty scans before its end."""
+    data = files.jpeg(1)
+    return data[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * count + data[-2:]
+
+
 BAD = {
     "image too large: 3,600,000,000 pixels": (files.bomb(), "image too large: 60,000 × 60,000 pixels"),
     "WebP bomb": (files.webp_bomb(), "image too large: 16,384 × 16,384 pixels"),
+    "JPEG of 5,000 scans": (scans(5000), "image too large: it has 5,001 scans"),
     "no pixels": (files.bomb(0, 5), "image damaged: it has no pixels"),
     "header of another size": (files.bomb(100, 100)[:40], "image damaged"),
     "animated WebP": (files.animated("WEBP"), "image of another kind: it is animated"),

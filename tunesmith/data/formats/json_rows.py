@@ -130,7 +130,8 @@ def parse(block: Lines) -> list[Record | Problem]:
 
 
 def _too_long(file: Path, number: int, line: bytes) -> Problem:
-    reason = f"line too long: over {LONGEST_LINE:,} bytes; does the file have line breaks?"
+    hint = "name its images as files" if b";base64," in line else "does the file have line breaks?"
+    reason = f"line too long: over {LONGEST_LINE:,} bytes; {hint}"
     return Problem(file, number, reason, line[:KEPT].decode(errors="replace") + "…")
 
 

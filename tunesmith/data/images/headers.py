@@ -27,6 +27,9 @@ FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG's frame header, which has its size."""
 ALONE = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}
 """Markers without content, and fill bytes."""
+SCAN = 0xDA
+MOST_SCANS = 200
+"""Scans of a progressive JPEG; encoders make about ten."""
 ADOBE = 0xEE
 """The marker with the transformation of a JPEG's colours."""
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
@@ -59,7 +62,11 @@ def read(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    for marker, _, body in _segments(data):
+    segments = _segments(data)
+    scans = sum(marker == SCAN for marker, _, _ in segments)
+    if scans > MOST_SCANS:
+        raise RowError(f"image too large: it has {scans:,} scans, each of which takes as long as an image")
+    for marker, _, body in segments:
         if marker in FRAMES:
             height, width = struct.unpack_from(">HH", body, 1)
             return Header("JPEG", width, height, animated=False)
@@ -86,7 +93,7 @@ def _segments(data: bytes) -> list[tuple[int, bytes, bytes]]:
         if length < 2 or end > len(data):
             raise ValueError("cut off")
         body = data[place + 4 : end]
-        if marker == 0xDA:
+        if marker == SCAN:
             following = NEXT_MARKER.search(data, end)
             end = following.start() if following else len(data)
         found.append((marker, data[place:end], body))

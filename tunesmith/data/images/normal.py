@@ -57,6 +57,8 @@ def normal(data: bytes, limits: Images) -> Normal:
         if content is None:
             image, remarks = _in_rgb(image, turned=turned)
             content = _png(image)
+            if header.kind == "PNG" and data[24] > 8 and CONVERTED not in remarks:  # bits of each colour
+                remarks.append(CONVERTED)
     except RowError:
         raise
     except Exception as error:  # a decoder may raise anything on a hostile file

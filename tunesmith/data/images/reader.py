@@ -1,6 +1,7 @@
 """Images read from where a row says they are, and nowhere else, and stored by digest. It may run in any process."""
 
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,7 @@ class Reader:
                     raise RowError(f"image outside the data: {name[:200]!r} is not below {self.folder}")
                 if path.is_file():
                     return path
-            except (OSError, RuntimeError):  # a name too long, a circle of links
+            except (OSError, RuntimeError, ValueError):  # a name too long, a circle of links, half a character
                 continue
         raise RowError(f"image missing: no file {name[:200]!r} below {self.folder}")
 
@@ -111,6 +112,6 @@ class Reader:
 def _put(path: Path, content: bytes) -> None:
     """Write a file whose name says what it holds, so that another writer of it does no harm."""
     if not path.exists():
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
         partial.write_bytes(content)
         partial.replace(path)

@@ -13,8 +13,8 @@ CHECK = "personal data"
 """The check that sets rows with personal data aside."""
 SEARCHED = ("prompt", "completion", "chosen", "rejected", "reference", "choices")
 """Fields of a row whose texts are searched."""
-NAMES = ("role", "name", "id", "type", "tool_call_id")
-"""Fields of turns and calls that are no text of people's, unless they are among a call's arguments."""
+NAMES = ("role", "name", "id", "type", "tool_call_id", "image")
+"""Fields of turns, parts and calls that are no text of people's, unless they are among a call's arguments."""
 
 
 def find(finder: Finder, rows: Sequence[Row]) -> dict[int, dict[int, list[Finding]]]:

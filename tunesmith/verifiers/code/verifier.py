@@ -19,10 +19,12 @@ passes it.
 
 import secrets
 import time
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tunesmith.core.errors import SandboxError
+from tunesmith.core.ready_rows import Message, content_text
 from tunesmith.verifiers.code import refused_tests
 from tunesmith.verifiers.code.program import Program, assemble, extract, stub
 from tunesmith.verifiers.sandbox import tiers, wire
@@ -52,8 +54,9 @@ class CodeProblem(BaseModel):
 
     def prompt_text(self) -> str:
         """The text of the last user message, which a program may continue."""
-        texts = [message.get("content", "") for message in self.prompt if message.get("role") == "user"]
-        return str(texts[-1]) if texts else ""
+        turns = [turn for turn in self.prompt if turn.get("role") == "user" and "content" in turn]
+        texts = [content_text(cast("Message", turn)) for turn in turns]
+        return texts[-1] if texts else ""
 
 
 class WrongProgramError(Exception):

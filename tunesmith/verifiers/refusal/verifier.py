@@ -8,6 +8,9 @@ as often as people with each other (docs/decisions/036); the others are not grad
 (`judge`). An answer can avoid a grade by its words, and phrases can be learned, so the rules alone pay no reward.
 """
 
+from typing import cast
+
+from tunesmith.core.ready_rows import Message, content_text
 from tunesmith.verifiers import visible
 from tunesmith.verifiers.refusal import rules
 from tunesmith.verifiers.refusal.rules import Class
@@ -23,8 +26,8 @@ def prompt_text(row: Columns) -> str:
     """The text of the last user's turn; "" where the row has no prompt."""
     prompt = row.get("prompt")
     turns = [turn for turn in prompt if isinstance(turn, dict)] if isinstance(prompt, list) else []
-    texts = [turn.get("content") for turn in turns if turn.get("role") == "user"]
-    return texts[-1] if texts and isinstance(texts[-1], str) else ""
+    texts = [content_text(cast("Message", turn)) for turn in turns if turn.get("role") == "user" and "content" in turn]
+    return texts[-1] if texts else ""
 
 
 def unusable(row: Columns) -> str | None:
