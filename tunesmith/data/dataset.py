@@ -155,8 +155,9 @@ class Dataset(Section):
             row["prompt"] = [{"role": "system", "content": self.system}, *row["prompt"]]
         if self.reasoning != "train":
             row = self._without_reasoning(row)
-        row, unmarked = markers.place(row, len(sources))
-        remarks += [(markers.UNMARKED, "")] if unmarked else []
+        if sources:
+            row, unmarked = markers.place(row, len(sources))
+            remarks += [(markers.UNMARKED, "")] if unmarked else []
         return Reading(layout, row, [*remarks, *cells.remarks(row)], left + again, sources)
 
     def _without_ignored(self, fields: Fields) -> Fields:

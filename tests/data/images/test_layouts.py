@@ -210,6 +210,11 @@ def test_a_marker_in_a_row_without_images_is_text_and_noted(tmp_path: Path, stac
     assert list(checked.remarks) == ["<image> as text in the prompt, and no image beside it"]
 
 
+def test_noncharacters_in_a_row_of_text_stay(tmp_path: Path, stack: ExitStack) -> None:
+    [row] = data.good_rows(check(stack, folder(tmp_path, [{"messages": chat("\ufdd0x\ufdd1 and \ufdd00\ufdd1?")}])))
+    assert row["prompt"][0]["content"] == "\ufdd0x\ufdd1 and \ufdd00\ufdd1?"
+
+
 def test_images_without_a_marker_come_first_and_are_noted(tmp_path: Path, stack: ExitStack) -> None:
     checked = check(stack, folder(tmp_path, [{"question": "Same?", "answer": "No.", "images": ["a/1.png", "a/2.png"]}]))
     [row] = data.good_rows(checked)

@@ -87,6 +87,12 @@ def test_an_image_is_stored_once_by_the_digest_of_its_file(tmp_path: Path) -> No
     assert sorted(path.name for path in folder.iterdir()) == sorted([f"{digests[0]}.png", f"{digests[1]}.jpg"])
 
 
+def test_a_machine_without_the_folder_of_images_says_so(tmp_path: Path) -> None:
+    images = Reader(Images(), tmp_path, watched=True, store=tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=r"rows:7: the row has an image, and images are on the machine"):
+        images.images([files.png(1)], tmp_path / "rows", 7)
+
+
 def test_images_that_no_row_shows_are_not_kept(tmp_path: Path) -> None:
     folder = store.new(tmp_path)
     images = Reader(Images(), tmp_path, watched=True, store=folder)

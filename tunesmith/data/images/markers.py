@@ -17,6 +17,7 @@ MARKER = "<image>"
 """Stands for an image in the texts of LLaMA-Factory, LLaVA and Swift."""
 TOGETHER = (*SYSTEMS, *HISTORIES, *(name for names in PROMPT_RANKS for name in names), "text")
 """Columns of text in the order in which a prompt has them: their markers are counted together."""
+COLUMNS = frozenset(IMAGES)
 ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "chatbot", "ai", "response")
 """Speakers in whose turns a marker is text."""
 SHOWING = ("user", "tool")
@@ -37,9 +38,13 @@ class Taken(NamedTuple):
 
 def take(fields: Fields) -> Taken:
     """Take the images out of a record. Raises RowError for an image in a form that is not known."""
-    there = [name for name in IMAGES if name in fields]
-    if not there and not any(type(value) is list and _has_part(value) for value in fields.values()):
-        return Taken(fields, [], [])
+    there = [] if COLUMNS.isdisjoint(fields) else [name for name in IMAGES if name in fields]
+    if not there:
+        for value in fields.values():
+            if type(value) is list and _has_part(value):
+                break
+        else:
+            return Taken(fields, [], [])
     if any(parts.OPENING in text for value in fields.values() for text in _texts(value)):
         raise RowError("noncharacter: U+FDD0 in a row with images, whose places it marks here")
     filled = [name for name in there if not is_nothing(fields[name])]
@@ -65,7 +70,7 @@ def place(row: Row, count: int) -> tuple[Row, bool]:
         shown += numbers
     if any(parts.marks(turn) for name in ("completion", "chosen", "rejected") for turn in row.get(name, ())):  # type: ignore[attr-defined]
         raise RowError("image of the assistant: only turns of users and of tools can show images")
-    if count and not shown:
+    if not shown:
         return {**row, "prompt": _before(row["prompt"], count)}, True
     if {*shown} != {*range(count)}:
         raise RowError(f"images and markers differ: {len(shown)} in the text of the prompt, {count} in the row")
