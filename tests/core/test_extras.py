@@ -85,6 +85,13 @@ def test_a_module_that_no_extra_brings_is_a_defect() -> None:
     assert extras.missing(ModuleNotFoundError("No module named 'mine'", name="mine")) is None
 
 
+def test_pillow_is_found_by_the_name_of_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extras, "requires", lambda _: ['pillow>=12; extra == "data"'])
+    error = extras.missing(ModuleNotFoundError("No module named 'PIL'", name="PIL"))
+    assert error is not None
+    assert "pip install 'tunesmith[data]'" in str(error)
+
+
 def test_requirements_are_ranges_within_which_the_pins_lie(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     project, pins = tomllib.loads(Path("pyproject.toml").read_text())["project"], fingerprint._locked()

@@ -11,6 +11,8 @@ import image_files as files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tunesmith.core.errors import DataError
 from tunesmith.data.images import parts
@@ -20,6 +22,7 @@ from tunesmith.data.prepare import CheckedRows
 
 ONE, TWO = (normal(files.png(seed), Images()).part for seed in (1, 2))
 URL = files.url(files.png(1))
+TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), max_size=20)
 ANSWER = [{"role": "assistant", "content": "Red."}]
 
 
@@ -228,3 +231,22 @@ def test_files_of_images_need_a_folder_that_is_watched(tmp_path: Path, stack: Ex
         data.check(stack, data.dataset(path / "rows.jsonl"))
     within = folder(tmp_path, [FORMS["OpenAI, data"]])
     assert len(data.check(stack, data.dataset(within / "rows.jsonl")).index) == 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(TEXTS, min_size=1, max_size=4), min_size=1, max_size=3))
+def test_texts_around_images_stay_to_the_letter(questions: list[list[str]]) -> None:
+    asked = ["<image>".join(f"{part}." for part in question) for question in questions]
+    turns = [turn for question in asked for turn in chat(question)]
+    count = sum(question.count("<image>") for question in asked)
+    dataset = data.dataset(Path("none"), kind=None)
+    reading = dataset.to_row({"messages": turns, "images": [f"{number}.png" for number in range(count)]})
+    shown = [ONE | {"image": str(number)} for number in range(count)]
+    row = parts.with_images(reading.row, shown) if count else reading.row  # type: ignore[arg-type]
+    assert [part["image"] for part in parts.images(row)] == list(map(str, range(count)))
+    contents = [turn["content"] for turn in row["prompt"] if turn["role"] == "user"]
+    rejoined = [
+        content if isinstance(content, str) else "".join(part.get("text", "<image>") for part in content)
+        for content in contents
+    ]
+    assert rejoined == asked

@@ -30,6 +30,7 @@ GOOD = {
     "progressive JPEG": (files.jpeg(1, progressive=True), ".jpg", ()),
     "JPEG with restarts": (files.jpeg(1, restart_marker_blocks=1), ".jpg", ()),
     "JPEG and a film after its end": (files.jpeg(1) + b"\0\0\0\x18ftypmp42" + bytes(5000), ".jpg", ()),
+    "JPEG with further pictures, as telephones write": (files.animated("MPO"), ".jpg", ()),
     "lossless WebP": (files.encoded(files.picture(1), "WEBP", lossless=True), ".png", ()),
     "lossy WebP": (files.encoded(files.picture(1), "WEBP"), ".png", ()),
     "turned JPEG": (files.jpeg(1, turned=6), ".png", (TURNED,)),

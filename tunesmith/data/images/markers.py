@@ -12,14 +12,13 @@ from tunesmith.data.images import parts, sources
 from tunesmith.data.images.sources import Source
 from tunesmith.data.records import Fields, RowError
 from tunesmith.data.turns.fields import is_nothing
+from tunesmith.data.turns.order import ROLES
 
 MARKER = "<image>"
 """Stands for an image in the texts of LLaMA-Factory, LLaVA and Swift."""
 TOGETHER = (*SYSTEMS, *HISTORIES, *(name for names in PROMPT_RANKS for name in names), "text")
 """Columns of text in the order in which a prompt has them: their markers are counted together."""
 COLUMNS = frozenset(IMAGES)
-ASSISTANTS = ("assistant", "gpt", "model", "bot", "chatgpt", "chatbot", "ai", "response")
-"""Speakers in whose turns a marker is text."""
 SHOWING = ("user", "tool")
 """Roles of turns that may show images."""
 UNMARKED = "images put before the first question, since no marker says where they are"
@@ -157,7 +156,7 @@ class _Taker:
             return turn, number
         speaker = str(turn.get("role", turn.get("from"))).lower()
         within: Callable[[str, int], tuple[str, int]] = self._text
-        if speaker in ASSISTANTS:
+        if ROLES.get(speaker) == "assistant":  # in whose turns a marker is text
             within = _unchanged
         content = turn[name]
         if isinstance(content, str):
