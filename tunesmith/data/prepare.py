@@ -24,6 +24,7 @@ from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.data import parallel, readers, splits
 from tunesmith.data.dataset import Dataset, Limit
 from tunesmith.data.images import leaks, parts
+from tunesmith.data.images.blocks import spread
 from tunesmith.data.images.reader import Reader
 from tunesmith.data.images.settings import Seen, has_image
 from tunesmith.data.lengths import Lengths
@@ -132,7 +133,7 @@ def check_files(
     checker = RowChecker(dataset, special_tokens, lengths, held_out, reader)
     preload = [] if lengths is None else [lengths.count.__module__]
     with tempfile.TemporaryFile(dir=scratch) as spill:
-        results = parallel.ordered(checker, files.blocks(), preload=preload, fork=fork)
+        results = parallel.ordered(checker, spread(files.blocks()), preload=preload, fork=fork)
         blocks, problems = _collect(results, files, spill)
         index = np.concatenate([np.empty(0, INDEX), *(block.index for block in blocks)])
         offsets = np.zeros(len(index), np.uint64)
