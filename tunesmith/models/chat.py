@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import ChatError, DataError
 from tunesmith.core.ready_rows import Conversation, Message, Tool, content_text, split_reasoning
+from tunesmith.models.images import parts
 from tunesmith.models.rendering import boundaries, style
 from tunesmith.models.settings import Turns
 
@@ -52,8 +53,11 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: T
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, prompt: list[Message], tools: Tools = None) -> list[int]:
-    """The prompt as token ids. The template writes the special tokens, so the tokenizer adds none."""
-    return boundaries.encode(tokenizer, render_prompt(tokenizer, prompt, tools))
+    """The prompt as token ids. The template writes the special tokens, so the tokenizer adds none.
+
+    An image has ids of its own (`models.images`).
+    """
+    return parts.marked(tokenizer, boundaries.encode(tokenizer, render_prompt(tokenizer, prompt, tools)), prompt)
 
 
 def encode_example(
@@ -99,7 +103,9 @@ def encode_examples(
             examples[-1].input_ids.extend(part)
             examples[-1].completion_mask.extend([counts] * len(part))
         encoded = before + turn
-    return examples
+    return [
+        Example(parts.marked(tokenizer, example.input_ids, messages), example.completion_mask) for example in examples
+    ]
 
 
 def count_tokens(
@@ -211,7 +217,13 @@ def _render_group(
 ) -> list[str]:
     """Conversations with the same tools as text. Raises ChatError for whatever the template raises: it is a program."""
     turns: list[list[Message]] | list[list[dict[str, object]]] = conversations
-    if tools or any(len(message) > 2 for messages in conversations for message in messages):
+    images = parts.read_by(tokenizer)
+    if images is None and any(type(message["content"]) is list for messages in conversations for message in messages):
+        raise ChatError(
+            "the base reads text alone, and a row has images",
+            fix="take a base that reads images (base_model in params.yaml), or leave those rows out",
+        )
+    if tools or images or any(len(message) > 2 for messages in conversations for message in messages):
         wanted = style.of(tokenizer)
         turns = [style.adapt(wanted, messages) for messages in conversations]
     settings = {"tools": tools} if tools else {}
@@ -229,7 +241,9 @@ def _render_group(
             f"the chat template refuses {subject}: {kind}{error}",
             fix="change those rows, or name another template in params.yaml, base_model.chat_template",
         ) from None
-    return list(texts)
+    if images is None:
+        return list(texts)
+    return [images.expand(text, parts.digests(messages)) for text, messages in zip(texts, conversations, strict=True)]
 
 
 def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:

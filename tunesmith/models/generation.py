@@ -7,7 +7,9 @@ from transformers import LogitsProcessor, LogitsProcessorList, PreTrainedModel, 
 
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import chat, collectives
+from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.attention.shared_prompts import CACHE, prompt_cache, single_head_product
+from tunesmith.models.images import forward
 from tunesmith.models.log_probs import Tokens, padded
 
 
@@ -126,6 +128,7 @@ def generate(
     ends = end_tokens(model, tokenizer)
     settings["eos_token_id"] = ends
     ids, mask = (tensor.to(model.device) for tensor in padded(prompts, tokenizer.pad_token_id, left=True))
+    settings |= forward.for_generation(backbone(model), ids)
     was_training = model.training
     model.eval()
     with collectives.without_gradients(model):

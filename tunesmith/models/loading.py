@@ -3,7 +3,7 @@
 A folder holds full weights, or an adapter on the full weights of another folder beside it, which its lineage names.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from peft import (
 from torch.distributed.tensor.experimental import implicit_replication
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PreTrainedModel,
@@ -36,8 +37,10 @@ from tunesmith.core.lineage import Digests
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import collectives, weights
+from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.device import Profile
-from tunesmith.models.settings import Lora
+from tunesmith.models.images import forward, parts, processor, row_images, vision_parts
+from tunesmith.models.settings import Lora, Vision
 
 ADAPTER = "adapter_config.json"
 BASE = "base"
@@ -64,17 +67,19 @@ class OpenModel:
         return int(self.model.config.get_text_config().hidden_size)
 
 
-def open_model(folder: Path, base: Path, profile: Profile) -> OpenModel:
+def open_model(folder: Path, base: Path, profile: Profile, *, images: Sequence[Path] = ()) -> OpenModel:
     """The model in ``folder`` on ``profile``'s device, in its dtype, in evaluation mode.
 
     An adapter goes on weights that are not quantized, though it may have been trained on NF4, so that the evaluated
-    model is the served one (docs/decisions/009). Raises IntegrityError where a manifest does not verify, or the model
-    was trained on another base.
+    model is the served one (docs/decisions/009). images: folders with those that rows name, where the base reads them.
+    Raises IntegrityError where a manifest does not verify, or the model was trained on another base.
     """
-    return next(open_each([folder], base, profile))[1]
+    return next(open_each([folder], base, profile, images=images))[1]
 
 
-def open_each(folders: Iterable[Path], base: Path, profile: Profile) -> Iterator[tuple[Path, OpenModel]]:
+def open_each(
+    folders: Iterable[Path], base: Path, profile: Profile, *, images: Sequence[Path] = ()
+) -> Iterator[tuple[Path, OpenModel]]:
     """`open_model` for every folder; models on the same full weights come one after another and share them in memory.
 
     A model is valid until the next one is requested: its adapter is then taken off the weights.
@@ -86,35 +91,45 @@ def open_each(folders: Iterable[Path], base: Path, profile: Profile) -> Iterator
     for folder, own, base_manifest, full_weights in sorted(verified, key=lambda entry: order.index(entry[-1])):
         if full_weights != loaded:
             loaded, full = full_weights, None  # free these weights first: two models may not fit
-            full = _load(AutoModelForCausalLM, full_weights, profile, quantized=False).to(profile.device)
+            full = _load_policy(full_weights, profile, images, quantized=False).to(profile.device)
         # In the dtype of the weights under it, as servers hold it: float32 beside bfloat16 takes twice the time.
         model = PeftModel.from_pretrained(full, folder, autocast_adapter_dtype=False) if is_adapter(folder) else full
-        yield folder, OpenModel(model.eval(), _tokenizer(folder), own, base_manifest, full_weights, profile)
+        yield folder, OpenModel(model.eval(), _tokenizer(folder, model), own, base_manifest, full_weights, profile)
         if isinstance(model, PeftModel):
             model.delete_adapter(model.active_adapter)  # `unload` alone would leave embeddings that it trained
             full = model.unload()
 
 
-def open_policy(folder: Path, base: Path, profile: Profile, kind: WeightsKind, lora: Lora | None) -> OpenModel:
+def open_policy(
+    folder: Path,
+    base: Path,
+    profile: Profile,
+    kind: WeightsKind,
+    lora: Lora | None,
+    *,
+    vision: Vision = "frozen",
+    images: Sequence[Path] = (),
+) -> OpenModel:
     """The model in ``folder`` as the start of a training of ``kind``; the errors are `open_model`'s.
 
     lora: settings of a fresh adapter; ``full`` needs none. An adapter in ``folder`` is trained further, with its own
-    rank, and no second one is added; for ``full`` it is merged first.
+    rank, and no second one is added; for ``full`` it is merged first. vision: what trains of the part that sees, in a
+    base that reads images. images: folders with those that rows name.
     """
     own, base_manifest, full_weights = _verify(folder, base)
     load_as = weights.loading_profile(profile, kind)
-    model = _load(AutoModelForCausalLM, full_weights, load_as, quantized=kind == "qlora", mixed=profile.bf16)
+    model = _load_policy(full_weights, load_as, images, quantized=kind == "qlora", mixed=profile.bf16)
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=kind != "full")
         if kind == "full":
             model = _merged(model)
     elif kind != "full":
         assert lora is not None
-        model = weights.add_lora(_on_device(model, profile), lora)
+        model = weights.add_lora(_on_device(model, profile), lora, vision=vision)
     if kind == "full":
-        model.requires_grad_(True)
+        vision_parts.train_all(model, vision)
     weights.make_trainable_float32(model)
-    return OpenModel(_on_device(model, profile), _tokenizer(folder), own, base_manifest, full_weights, profile)
+    return OpenModel(_on_device(model, profile), _tokenizer(folder, model), own, base_manifest, full_weights, profile)
 
 
 def new_reward_model(folder: Path, base: Path, profile: Profile, kind: WeightsKind, lora: Lora) -> OpenModel:
@@ -180,8 +195,20 @@ def _check_weights(folder: Path, trained_on: Digests, present: Path, present_man
         )
 
 
+def _load_policy(
+    folder: Path, profile: Profile, images: Sequence[Path], *, quantized: bool, mixed: bool = False
+) -> PreTrainedModel:
+    """A model that answers, from the folder of its full weights, which sees images where its base reads them."""
+    sees = processor.reads_images(folder)
+    auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    model = _load(auto_class, folder, profile, quantized=quantized, mixed=mixed)
+    if sees:
+        forward.attach(backbone(model), row_images.open_images(folder, images))
+    return model
+
+
 def _load(
-    auto_class: type[AutoModelForCausalLM | AutoModelForSequenceClassification],
+    auto_class: type[AutoModelForCausalLM | AutoModelForImageTextToText | AutoModelForSequenceClassification],
     folder: Path,
     profile: Profile,
     *,
@@ -191,7 +218,9 @@ def _load(
 ) -> PreTrainedModel:
     """A model of ``auto_class`` from a folder. mixed: whether products are in bfloat16, whatever weights are in."""
     if quantized:
-        settings |= {"quantization_config": weights.quantization(profile), "device_map": {"": _device(profile)}}
+        config = weights.quantization(profile, also_whole=vision_parts.names(folder))
+        device = torch.cuda.current_device() if profile.device == "cuda" else profile.device
+        settings |= {"quantization_config": config, "device_map": {"": device}}
     if profile.sharded:  # float32 is for weights that train; layers are put together in the dtype of their products
         half = profile.dtype is torch.float32 and mixed
         settings["distributed_config"] = DistributedConfig(fsdp_size=processes.count(), fsdp_mixed_precision=half)
@@ -211,7 +240,8 @@ def _load_scorer(
     mixed: bool = False,
     is_new: bool = False,
 ) -> PreTrainedModel:
-    """A model whose head scores a conversation; a new head follows torch's seed."""
+    """A model whose head scores a conversation; a new head follows torch's seed. Raises ParamsError without any."""
+    processor.check_reads_text(folder)
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # transformers warns that the head is missing, which is intended
     try:
@@ -239,11 +269,6 @@ def _on_device(model: PreTrainedModel | PeftModel, profile: Profile) -> PreTrain
     return model if profile.sharded or getattr(model, "is_loaded_in_4bit", False) else model.to(profile.device)
 
 
-def _device(profile: Profile) -> str | int:
-    """The device of this process."""
-    return torch.cuda.current_device() if profile.device == "cuda" else profile.device
-
-
 def _merged(model: PeftModel) -> PreTrainedModel:
     """The weights with the adapter added, whole or divided among processes."""
     with implicit_replication() if collectives.is_sharded(model) else nullcontext():
@@ -266,5 +291,8 @@ def _scoring_adapter(model: PreTrainedModel, folder: Path, profile: Profile) -> 
     return adapted
 
 
-def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+def _tokenizer(folder: Path, model: PreTrainedModel | PeftModel | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer in a folder, which reads rows with the images that ``model`` sees."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    parts.give(tokenizer, model and forward.seen_by(backbone(model)))
+    return tokenizer

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 from tunesmith.core import layout
 from tunesmith.core.lineage import Lineage
 from tunesmith.models import base_sources, collectives, weights
-from tunesmith.models.loading import ADAPTER
+from tunesmith.models.images import parts, processor
+from tunesmith.models.loading import ADAPTER, OpenModel
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -29,6 +30,15 @@ def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object
     """`save_pretrained` into ``out``. Raises OSError for a full disk, where safetensors raises an error of its own."""
     with _full_disk_is_an_oserror(out):
         model.save_pretrained(out, **settings)
+
+
+def save_reader(policy: OpenModel, out: Path) -> None:
+    """Save what turns messages into a model's inputs: the tokenizer with its chat template, and for images the
+    processor.
+    """
+    policy.tokenizer.save_pretrained(out)
+    if parts.read_by(policy.tokenizer) is not None:
+        processor.copy_files(policy.full_weights, out)
 
 
 def save_adapter(model: PeftModel, out: Path, origin: Lineage | None, full_weights: Path) -> None:

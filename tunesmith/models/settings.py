@@ -15,6 +15,8 @@ Turns: TypeAlias = Literal["completion", "all"]
 
 Optimizer: TypeAlias = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "adafactor", "muon"]
 """The optimizers of trainings."""
+Vision: TypeAlias = Literal["frozen", "projector", "all"]
+"""What trains of the part that sees, in a base that reads images."""
 Init: TypeAlias = Literal["default", "gaussian", "pissa", "olora", "orthogonal"]
 """The initial values of an adapter."""
 FROM_WEIGHTS: tuple[Init, ...] = ("pissa", "olora")

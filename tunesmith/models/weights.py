@@ -6,7 +6,7 @@ after a training, show which did.
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,8 @@ from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import WeightsKind, meant
 from tunesmith.models import collectives
 from tunesmith.models.device import Profile
-from tunesmith.models.settings import FROM_WEIGHTS, Init, Lora
+from tunesmith.models.images import vision_parts
+from tunesmith.models.settings import FROM_WEIGHTS, Init, Lora, Vision
 
 HEADS = ("lm_head", "score")
 """Output layers: never quantized, never given an adapter."""
@@ -39,14 +40,17 @@ INITS: dict[Init, bool | str] = {
 authors do for large models, where a full decomposition takes long."""
 
 
-def quantization(profile: Profile) -> BitsAndBytesConfig:
-    """NF4 with double quantization (Dettmers et al. 2023, section 3); products are computed in the profile's dtype."""
+def quantization(profile: Profile, *, also_whole: Sequence[str] = ()) -> BitsAndBytesConfig:
+    """NF4 with double quantization (Dettmers et al. 2023, section 3); products are computed in the profile's dtype.
+
+    also_whole: names of modules that are not quantized, beside the output layers.
+    """
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=profile.dtype,
-        llm_int8_skip_modules=list(HEADS),
+        llm_int8_skip_modules=[*HEADS, *also_whole],
     )
 
 
@@ -104,18 +108,21 @@ def keep_quantized(model: torch.nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def add_lora(model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CAUSAL_LM) -> PeftModel:
+def add_lora(
+    model: PreTrainedModel, lora: Lora, *, task: TaskType = TaskType.CAUSAL_LM, vision: Vision = "frozen"
+) -> PeftModel:
     """``model`` frozen, with a fresh adapter; its initial values follow torch's seed.
 
-    For a reward model (``TaskType.SEQ_CLS``), the scoring head is trained in full and saved with the adapter. Raises
+    For a reward model (``TaskType.SEQ_CLS``), the scoring head is trained in full and saved with the adapter. vision:
+    what the adapter is on of the part that sees, beside the language model, in a base that reads images. Raises
     ParamsError where the model lacks a layer that ``lora`` names, or a layer is too small for it.
     """
-    _check_targets(model, lora)
+    layers = _check_targets(model, lora, vision)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=lora.targets,
+        target_modules=layers if vision_parts.sees(model) else lora.targets,
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         init_lora_weights=INITS[lora.init],
@@ -142,13 +149,18 @@ def seeded() -> Iterator[None]:
         yield
 
 
-def _check_targets(model: PreTrainedModel, lora: Lora) -> None:
-    """Raise ParamsError where the model lacks a layer that ``lora`` names, or where one is too small for its init."""
-    head = model.get_output_embeddings()
+def _check_targets(model: PreTrainedModel, lora: Lora, vision: Vision) -> list[str]:
+    """The names of the layers to adapt. Raises ParamsError where the model lacks one that ``lora`` names, or where one
+    is too small for its init.
+    """
+    head, trains = model.get_output_embeddings(), vision_parts.trained(model, vision)
     layers = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not head and name.split(".")[-1] not in HEADS
+        if isinstance(module, torch.nn.Linear)
+        and module is not head
+        and name.split(".")[-1] not in HEADS
+        and trains(f"{name}.")
     }
     names = sorted({name.split(".")[-1] for name in layers})
     if lora.targets != "all-linear":
@@ -166,6 +178,7 @@ def _check_targets(model: PreTrainedModel, lora: Lora) -> None:
                 f"lora.rank: {smallest} has rank {size}, so that init: {lora.init} cannot take {lora.rank} out of it",
                 fix=f"lower lora.rank to {size}, leave that layer out of lora.targets, or take init: default",
             )
+    return list(layers)
 
 
 def _is_tied(model: PreTrainedModel) -> bool:

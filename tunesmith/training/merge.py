@@ -46,7 +46,7 @@ def merge(adapter: Path, base: Path, out: Path, profile: Profile) -> Manifest:
         log.write("start", **_fields(start) | about | {"merged": adapter.name})
         dtype = AutoConfig.from_pretrained(opened.full_weights, trust_remote_code=False).dtype or torch.float32
         saving.save_model(_merge_and_check(opened, dtype, log, _probes(trained)).to(dtype), work)
-        opened.tokenizer.save_pretrained(work)
+        saving.save_reader(opened, work)
         origin = _lineage(opened, adapter, profile)
         (work / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")
         saving.write_card(work, out.name, origin)

@@ -254,5 +254,5 @@ def _save(
     if isinstance(model, PeftModel):
         saving.save_adapter(model, folder, origin, policy.full_weights)
     saving.write_card(folder, name, origin)
-    policy.tokenizer.save_pretrained(folder)
+    saving.save_reader(policy, folder)
     (folder / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")

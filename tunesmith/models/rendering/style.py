@@ -25,6 +25,7 @@ TOOL = {
     },
 }
 QUESTION = {"role": "user", "content": "?"}
+TEXT = {"role": "user", "content": "probe_text"}
 RESULT = {"role": "tool", "content": "probe_answer", "name": "probe_name", "tool_call_id": "call00001"}
 CALLS: list[Any] = [QUESTION, {"role": "assistant", "content": "", "tool_calls": [CALL]}, RESULT]
 
@@ -41,6 +42,8 @@ class Style:
     """Whether the template writes calls and their results."""
     tools: bool
     """Whether the template writes which tools there are."""
+    parts: bool = False
+    """Whether the template writes a text only as a part of a content, as templates of some bases with images do."""
 
 
 _styles: dict[str, Style] = {}
@@ -56,13 +59,15 @@ def of(tokenizer: PreTrainedTokenizerBase) -> Style:
             text_arguments=text_arguments,
             calls=_writes_calls(tokenizer, text=text_arguments),
             tools="probe_tool" in "".join(rendered(tokenizer, [QUESTION], tools=[TOOL])),
+            parts=_writes(tokenizer, _in_parts(TEXT)) and not _writes(tokenizer, TEXT),
         )
     return _styles[template]
 
 
 def adapt(style: Style, messages: list[Message]) -> list[dict[str, Any]]:
     """Return messages as a template of this style wants them."""
-    return [dict(message) if len(message) == 2 else _adapt(style, message) for message in messages]
+    adapted = [dict(message) if len(message) == 2 else _adapt(style, message) for message in messages]
+    return [_in_parts(message) for message in adapted] if style.parts else adapted
 
 
 def _adapt(style: Style, message: Message) -> dict[str, Any]:
@@ -75,6 +80,15 @@ def _adapt(style: Style, message: Message) -> dict[str, Any]:
     if style.text_arguments and "tool_calls" in message:
         adapted["tool_calls"] = [_in_text(call) for call in adapted["tool_calls"]]
     return adapted
+
+
+def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    return message | {"content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
+
+
+def _writes(tokenizer: PreTrainedTokenizerBase, message: dict[str, Any]) -> bool:
+    return any("probe_text" in text for text in rendered(tokenizer, [message]))
 
 
 def _in_text(call: Any) -> Any:

@@ -1,0 +1,1 @@
+"""Images in rows: ids of their own among a row's tokens, and pixels where a model computes them. Imports core."""

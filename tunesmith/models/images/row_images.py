@@ -1,0 +1,192 @@
+"""The images of rows as a model gets them: an id of its own for each among the tokens of a row, and its pixels.
+
+A base has one token for all images, and takes their pixels beside the tokens: what carries tokens alone, such as a
+cache of prompts, would give two images one meaning, or answer without having seen any. So here every image has a token
+id of its own, above all vocabularies: rows with other images are other tokens everywhere, an embedding that meets such
+an id fails, and the model exchanges it for the base's token and the pixels just before it computes (`forward`).
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from tunesmith.core.errors import ChatError, DataError, IntegrityError
+from tunesmith.core.ready_rows import ImagePart
+from tunesmith.models.images import processor
+
+FIRST_ID = 1 << 24
+"""The first token id that stands for an image; no vocabulary has as many tokens."""
+OF_TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "text_replacement_offsets")
+"""What a processor returns that is as long as the text; the rest is made of pixels."""
+
+
+@dataclass(frozen=True)
+class Placeholder:
+    """What a processor puts into a text for an image of some size.
+
+    text: the placeholder. tokens: image tokens in it. grid: patches in time, height and width, (1, 3); None for a model
+    whose positions do not follow them.
+    """
+
+    text: str
+    tokens: int
+    grid: Tensor | None
+
+
+class RowImages:
+    """The images in some folders, by digest, for one base.
+
+    token: the id of the base's image token. digests: of all images; each has the id ``FIRST_ID`` plus its place.
+    """
+
+    def __init__(self, processor_of_base: Any, token: int) -> None:
+        self.processor, self.token = processor_of_base, token
+        self.marker: str = processor_of_base.image_token
+        self.digests: list[str] = []
+        self._files: dict[str, Path] = {}
+        self._ids: dict[str, int] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._placeholders: dict[tuple[int, int], Placeholder] = {}
+        self._last: tuple[tuple[str, ...], dict[str, Tensor]] | None = None
+
+    def __deepcopy__(self, memo: object) -> "RowImages":
+        """The same: a copy of a model sees the same images."""
+        return self
+
+    def look_in(self, folder: Path) -> None:
+        """Add the images of ``folder``, whose files are named by their SHA-256; none where there is no such folder."""
+        for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if file.stem not in self._files:
+                self._ids[file.stem] = FIRST_ID + len(self.digests)
+                self._files[file.stem] = file
+                self.digests.append(file.stem)
+
+    def expand(self, text: str, images: Sequence[ImagePart]) -> str:
+        """A rendered conversation with the placeholder of each image in place of the template's marker for it.
+
+        Raises ChatError where the text does not have a marker for each image.
+        """
+        between = text.split(self.marker)
+        if len(between) - 1 != len(images):
+            raise ChatError(
+                f"the conversation has {len(images)} images, and the chat template writes {self.marker!r} "
+                f"{len(between) - 1} times",
+                fix=f"take {self.marker!r} out of the texts of the row, or name a template that writes every image "
+                "(base_model.chat_template in params.yaml)",
+            )
+        placeholders = [self.placeholder((image["width"], image["height"])).text for image in images]
+        return "".join(part for pair in zip(between, [*placeholders, ""], strict=True) for part in pair)
+
+    def mark(self, ids: list[int], images: Sequence[ImagePart]) -> list[int]:
+        """The tokens of a conversation, or of its beginning, with each image's id in place of its image tokens.
+
+        Raises ChatError where the image tokens are not those of the images.
+        """
+        own = [token for image in images for token in self._own_tokens(image)]
+        places = [place for place, token in enumerate(ids) if token == self.token]
+        if len(places) > len(own) or (0 < len(places) < len(own) and own[len(places) - 1] == own[len(places)]):
+            raise ChatError(
+                f"{len(places)} image tokens, and the images take {len(own)}: a text holds {self.marker!r} itself",
+                fix=f"take {self.marker!r} out of the texts of the row",
+            )
+        marked = list(ids)
+        for place, token in zip(places, own, strict=False):
+            marked[place] = token
+        return marked
+
+    def _own_tokens(self, image: ImagePart) -> list[int]:
+        digest, size = image["image"], (image["width"], image["height"])
+        self._file(digest)
+        self._sizes[digest] = size
+        return [self._ids[digest]] * self.placeholder(size).tokens
+
+    def order(self, ids: Iterable[int]) -> list[str]:
+        """The images whose ids these are, one after another. Raises DataError where an image lacks some of its ids."""
+        found, begin, all_ids = list[str](), 0, list(ids)
+        while begin < len(all_ids):
+            digest = self.digests[all_ids[begin] - FIRST_ID]
+            tokens = self.of(digest).tokens
+            own = all_ids[begin : begin + tokens]
+            if own != [all_ids[begin]] * tokens:
+                raise DataError(
+                    f"{self._files[digest]}: a row was cut within the image, of which the model would see a part",
+                    fix="report this with your params.yaml; nothing was trained",
+                )
+            found.append(digest)
+            begin += tokens
+        return found
+
+    def pixels(self, digests: Sequence[str]) -> dict[str, Tensor]:
+        """What the model takes beside the tokens for these images, in their order."""
+        if self._last is None or self._last[0] != tuple(digests):
+            images = [[self._open(digest) for digest in digests]]
+            made = self.processor(text=[self.marker * len(digests)], images=images, return_tensors="pt")
+            self._last = tuple(digests), {name: value for name, value in made.items() if name not in OF_TEXT}
+        return self._last[1]
+
+    def of(self, digest: str) -> Placeholder:
+        """The placeholder of an image that a conversation had."""
+        return self.placeholder(self._sizes[digest])
+
+    def placeholder(self, size: tuple[int, int]) -> Placeholder:
+        """The placeholder of an image of some width and height, in pixels. Raises DataError where the base takes none
+        of this size.
+        """
+        if size not in self._placeholders:
+            try:
+                self._placeholders[size] = self._placeholder_of(Image.new("RGB", size))
+            except ValueError as error:
+                raise DataError(
+                    f"the base takes no image of {size[0]} x {size[1]} pixels: {error}",
+                    fix="leave the rows with such images out, or scale the images",
+                ) from None
+        return self._placeholders[size]
+
+    def _placeholder_of(self, image: Image.Image) -> Placeholder:
+        made = self.processor(text=[self.marker], images=[[image]], return_text_replacement_offsets=True)
+        [[replaced]] = made["text_replacement_offsets"]
+        text: str = replaced["replacement"]
+        grid = made.get("image_grid_thw")
+        return Placeholder(text, text.count(self.marker), None if grid is None else torch.as_tensor(grid))
+
+    def _file(self, digest: str) -> Path:
+        if digest not in self._files:
+            raise DataError(
+                f"no image {digest[:12]}… beside the ready rows", fix="`dvc checkout` brings back what a stage wrote"
+            )
+        return self._files[digest]
+
+    def _open(self, digest: str) -> Image.Image:
+        file = self._file(digest)
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise IntegrityError(
+                f"{file}: its bytes differ from its name",
+                fix="`dvc checkout` brings back what the stage wrote",
+            )
+        try:
+            image = Image.open(BytesIO(content)).convert("RGB")
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{file}: not an image that opens: {error}", fix="`dvc repro` writes it again") from None
+        if image.size != self._sizes[digest]:
+            raise DataError(
+                f"{file}: has {image.size[0]} x {image.size[1]} pixels, and its row says otherwise",
+                fix="`dvc repro` writes both again",
+            )
+        return image
+
+
+def open_images(folder: Path, folders: Sequence[Path]) -> RowImages:
+    """The images in ``folders``, for the base, or full weights, in ``folder``."""
+    opened: Any = processor.open_processor(folder)
+    images = RowImages(opened, processor.image_token(opened))
+    for each in folders:
+        images.look_in(each)
+    return images

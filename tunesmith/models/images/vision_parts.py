@@ -1,0 +1,58 @@
+"""The parts of a model that reads images: the language model, and what sees, a tower and the projector after it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+
+from tunesmith.models.images.processor import reads_images
+from tunesmith.models.settings import Vision
+
+PROJECTORS = ("connector", "multi_modal_projector", "merger", "deepstack_merger_list", "embed_vision", "mlp1")
+"""The names of modules that turn what a tower sees into the language model's embeddings."""
+
+
+def sees(model: PreTrainedModel) -> bool:
+    """Whether the model has a part that reads images."""
+    return getattr(model.config, "vision_config", None) is not None
+
+
+def trained(model: PreTrainedModel, vision: Vision) -> Callable[[str], bool]:
+    """Whether the module or parameter of a name trains, where ``vision`` does beside the language model."""
+    if not sees(model) or vision == "all":
+        return lambda name: True
+    own = _of_language(model)
+    projector = {*PROJECTORS} if vision == "projector" else set[str]()
+    return lambda name: name.startswith(own) or bool({*name.split(".")} & projector)
+
+
+def train_all(model: PreTrainedModel, vision: Vision) -> None:
+    """Let all weights train, but those of what ``vision`` leaves frozen."""
+    trains = trained(model, vision)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(trains(name))
+
+
+def names(folder: Path) -> list[str]:
+    """The names of the modules that see, in the model with the config of ``folder``; none where it reads text alone."""
+    if not reads_images(folder):
+        return []
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+    own = _of_language(model)
+    parts = [model, model.base_model]
+    return [
+        name
+        for name, module in model.named_modules()
+        if any(module is child for part in parts for child in part.children())
+        and not f"{name}.".startswith(own)
+        and module is not model.base_model
+    ]
+
+
+def _of_language(model: PreTrainedModel) -> tuple[str, ...]:
+    """The beginnings of the names of what is in the language model and the output head."""
+    own = (model.get_decoder(), model.get_output_embeddings())
+    return tuple(f"{name}." for name, module in model.named_modules() if any(module is each for each in own))
