@@ -243,7 +243,7 @@ def _render_group(
         ) from None
     if images is None:
         return list(texts)
-    return [images.expand(text, parts.digests(messages)) for text, messages in zip(texts, conversations, strict=True)]
+    return [images.expand(text, parts.images(messages)) for text, messages in zip(texts, conversations, strict=True)]
 
 
 def _count(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[int]:

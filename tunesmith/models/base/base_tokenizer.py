@@ -8,7 +8,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.core import manifest
-from tunesmith.core.ready_rows import Conversation
+from tunesmith.core.ready_rows import Conversation, ImagePart, TextPart
+from tunesmith.data.images.settings import Size
 from tunesmith.data.lengths import Lengths
 from tunesmith.models import chat, chat_template
 from tunesmith.models.base import base_images
@@ -27,6 +28,24 @@ class Counter:
 
     def __call__(self, conversations: Sequence[Conversation]) -> tuple[list[int], list[int]]:
         return chat.count_tokens(self.tokenizer, conversations)
+
+
+@dataclass(frozen=True)
+class ImageCounter:
+    """A picklable counter of the tokens that images of some sizes, in pixels, add to a prompt."""
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, sizes: Sequence[Size]) -> list[int]:
+        kinds = list(dict.fromkeys(sizes))
+        text: TextPart = {"type": "text", "text": "?"}
+        asked = [Conversation([{"role": "user", "content": [text]}], [])]
+        for width, height in kinds:
+            image: ImagePart = {"type": "image", "image": "", "width": width, "height": height}
+            asked.append(Conversation([{"role": "user", "content": [image, text]}], []))
+        (alone, *prompts), _ = chat.count_tokens(self.tokenizer, asked)
+        tokens = dict(zip(kinds, prompts, strict=True))
+        return [tokens[size] - alone for size in sizes]
 
 
 def open_tokenizer(base: Path, *, images: Sequence[Path] = ()) -> PreTrainedTokenizerBase:
@@ -62,6 +81,6 @@ def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
         definitions=wanted.tools,
         system=chat_template.writes_system(tokenizer),
         unreasoned=chat_template.unreasoned(tokenizer),
-        image_tokens=None if isinstance(images, str) else images,
+        image_tokens=ImageCounter(tokenizer) if parts.read_by(tokenizer) else None,
         no_images=images if isinstance(images, str) else "",
     )

@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +90,15 @@ class RowImages:
 
         Raises ChatError where the image tokens are not those of the images.
         """
-        own = [token for image in images for token in self._own_tokens(image)]
+        each = [self._own_tokens(image) for image in images]
         places = [place for place, token in enumerate(ids) if token == self.token]
-        if len(places) > len(own) or (0 < len(places) < len(own) and own[len(places) - 1] == own[len(places)]):
+        if len(places) not in accumulate(map(len, each), initial=0):
             raise ChatError(
-                f"{len(places)} image tokens, and the images take {len(own)}: a text holds {self.marker!r} itself",
+                f"{len(places)} image tokens, and images of {[len(own) for own in each]}: a text holds {self.marker!r}",
                 fix=f"take {self.marker!r} out of the texts of the row",
             )
         marked = list(ids)
-        for place, token in zip(places, own, strict=False):
+        for place, token in zip(places, chain.from_iterable(each), strict=False):
             marked[place] = token
         return marked
 
