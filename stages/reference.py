@@ -26,7 +26,8 @@ def main(name: str) -> str:
     # initial values taken out of the weights round them.
     lora = entry.lora.model_copy(update={"init": "default"})
     profile = replace(device.detect(), sharded=processes.count() > 1 and processes.sharding() == "full")
-    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, lora)
+    images = [layout.images(entry.dataset)]
+    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, lora, images=images)
     pairs = []
     for split in ("train", "validation"):
         path = layout.split(entry.dataset, split)

@@ -35,7 +35,10 @@ def main(name: str) -> str:
     profile = sharding.choose("dpo", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
-    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    images = [layout.images(entry.dataset)]
+    policy = loading.open_policy(
+        start, layout.BASE, profile, entry.weights, entry.lora, vision=entry.vision, images=images
+    )
     entry = entry.at_size(policy.hidden_size)
     pairs = preference_pairs.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     fitted = fit.choose("dpo", entry, policy, pair_batches.batchable(pairs))

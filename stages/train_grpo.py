@@ -49,12 +49,16 @@ def main(name: str) -> str:
         print(f"  {collectives.once(lambda: judged_refusal.check_believed(judge))}", flush=True)
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
-    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    images = [layout.images(entry.dataset)]
+    policy = loading.open_policy(
+        start, layout.BASE, profile, entry.weights, entry.lora, vision=entry.vision, images=images
+    )
     entry = entry.at_size(policy.hidden_size)
     if held_out:
         collectives.once(lambda: verifier_rewards.check_gold(score, held_out, str(held_out_file)))
     lengths = rollouts.check(policy, rows, entry, section, train_file)
-    fitted = fit.choose("grpo", entry, policy, rollouts.batchable(entry, max(lengths)))
+    seen = rollouts.image_tokens(policy.tokenizer, rows)
+    fitted = fit.choose("grpo", entry, policy, rollouts.batchable(entry, max(lengths), seen))
     spec = TrainingSpec(
         out=layout.MODELS / name,
         objective="grpo",

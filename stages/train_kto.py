@@ -35,7 +35,10 @@ def main(name: str) -> str:
     profile = sharding.choose("kto", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
     start = layout.MODELS / entry.start
-    policy = loading.open_policy(start, layout.BASE, profile, entry.weights, entry.lora)
+    images = [layout.images(entry.dataset)]
+    policy = loading.open_policy(
+        start, layout.BASE, profile, entry.weights, entry.lora, vision=entry.vision, images=images
+    )
     entry = entry.at_size(policy.hidden_size)
     marks = kto.encode(policy.tokenizer, rows, entry.max_length, section, train_file)
     kto.check_both(marks, train_file)

@@ -2,7 +2,7 @@
 
     python -m stages.train_sft NAME
 
-reads   models/base, data/ready/<dataset>/{train,validation}.jsonl
+reads   models/base, data/ready/<dataset>/{train,validation}.jsonl, data/ready/<dataset>/images
 params  sft.<name>
 writes  models/<name>
 """
@@ -33,7 +33,10 @@ def main(name: str) -> str:
     held_out = ready_rows.read(held_out_file, may_be_empty=True)[: entry.eval_rows]
     profile = sharding.choose("sft", entry, layout.BASE, device.detect())
     device.set_seed(entry.seed)
-    policy = loading.open_policy(layout.BASE, layout.BASE, profile, entry.weights, entry.adapter)
+    images = [layout.images(entry.dataset)]
+    policy = loading.open_policy(
+        layout.BASE, layout.BASE, profile, entry.weights, entry.adapter, vision=entry.vision, images=images
+    )
     entry = entry.at_size(policy.hidden_size)
     examples = sft.encode(policy.tokenizer, rows, entry, section, train_file)
     if len(examples) > len(rows):

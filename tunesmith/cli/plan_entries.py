@@ -7,11 +7,12 @@ from peft import LoraConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core import formatting, layout, ready_rows
 from tunesmith.core.params import Objective
 from tunesmith.models import chat, device, preference_pairs
+from tunesmith.models.base import base_tokenizer
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import ADAPTER
 from tunesmith.models.settings import FROM_WEIGHTS
@@ -70,7 +71,7 @@ def plan(
 ) -> tuple[Fit[Entry], float]:
     """How the training ``name`` would run on ``machine``, and the tokens that it goes over."""
     objective, entry = trainings[name]
-    tokenizer = AutoTokenizer.from_pretrained(layout.BASE, trust_remote_code=False)
+    tokenizer = base_tokenizer.open_tokenizer(layout.BASE, images=[layout.images(entry.dataset)])
     batchable, tokens = _examples(entry, tokenizer, f"{objective}.{name}")
     adapter = _adapter(entry, trainings)
     return fit.decide(objective, entry, adapter, _profile(machine), shape, machine.budget, batchable), tokens
@@ -100,7 +101,7 @@ def _examples(entry: Entry, tokenizer: PreTrainedTokenizerBase, section: str) ->
         case Online():
             lengths = [len(chat.encode_prompt(tokenizer, row["prompt"], row.get("tools"))) for row in rows]
             tokens = entry.steps * entry.prompts * entry.group * (fmean(lengths) + entry.max_new_tokens)
-            return rollouts.batchable(entry, max(lengths)), tokens
+            return rollouts.batchable(entry, max(lengths), rollouts.image_tokens(tokenizer, rows)), tokens
     raise TypeError(type(entry))
 
 

@@ -62,6 +62,10 @@ class LargestStep(TypedDict):
     """Processes that train together, each with such a batch; 1 in journals of earlier releases."""
     sharding: NotRequired[Literal["none", "full"]]
     """Whether they divide the weights among them."""
+    image_tokens: NotRequired[int]
+    """Tokens of images in a packed sequence, or in a prompt, at most; 0 or absent where there are none."""
+    vision: NotRequired[Literal["frozen", "projector", "all"]]
+    """What trains of the part that sees; frozen where there is none."""
 
 
 class Trained(TypedDict):

@@ -51,6 +51,11 @@ def split(dataset: str, name: str) -> Path:
     return READY / dataset / f"{name}.jsonl"
 
 
+def images(dataset: str) -> Path:
+    """The folder with the images of a data set's ready rows; without any, there is none."""
+    return READY / dataset / "images"
+
+
 def image(folder: Path, digest: str) -> Path:
     """An image of the ready rows in ``folder``, by the digest in its part; without a file of it, the name of a PNG."""
     jpeg = folder / "images" / f"{digest}.jpg"

@@ -117,12 +117,13 @@ def add_lora(
     what the adapter is on of the part that sees, beside the language model, in a base that reads images. Raises
     ParamsError where the model lacks a layer that ``lora`` names, or a layer is too small for it.
     """
-    layers = _check_targets(model, lora, vision)
+    _check_targets(model, lora, vision)
     config = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
-        target_modules=layers if vision_parts.sees(model) else lora.targets,
+        target_modules=lora.targets,
+        exclude_modules=vision_parts.excluded(model, vision),
         use_rslora=lora.rslora,
         use_dora=lora.dora,
         init_lora_weights=INITS[lora.init],
@@ -149,10 +150,8 @@ def seeded() -> Iterator[None]:
         yield
 
 
-def _check_targets(model: PreTrainedModel, lora: Lora, vision: Vision) -> list[str]:
-    """The names of the layers to adapt. Raises ParamsError where the model lacks one that ``lora`` names, or where one
-    is too small for its init.
-    """
+def _check_targets(model: PreTrainedModel, lora: Lora, vision: Vision) -> None:
+    """Raise ParamsError where the model lacks a layer that ``lora`` names, or where one is too small for its init."""
     head, trains = model.get_output_embeddings(), vision_parts.trained(model, vision)
     layers = {
         name: module
@@ -178,7 +177,6 @@ def _check_targets(model: PreTrainedModel, lora: Lora, vision: Vision) -> list[s
                 f"lora.rank: {smallest} has rank {size}, so that init: {lora.init} cannot take {lora.rank} out of it",
                 fix=f"lower lora.rank to {size}, leave that layer out of lora.targets, or take init: default",
             )
-    return list(layers)
 
 
 def _is_tied(model: PreTrainedModel) -> bool:

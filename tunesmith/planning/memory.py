@@ -1,16 +1,17 @@
 """Predict the memory of a training, part by part, before it runs. Pure: no model, no file, no clock.
 
-A step has five moments, each with some of the parts, and its peak is the highest of them. ``gather``: sharded weights
-are gathered for the first layer. ``loss``: activations are saved, and the output head runs backward. ``backward``: a
-layer is recomputed among the saved inputs of the others. ``update``: all gradients exist. ``rollout``: the KV cache is
-full. Where several processes share a training, all of it is what one of them takes. `benchmarks/memory.py` and
+A step has six moments, each with some of the parts, and its peak is the highest of them. ``vision``: images are seen.
+``gather``: sharded weights are gathered for the first layer. ``loss``: activations are saved, and the output head runs
+backward. ``backward``: a layer is recomputed among the saved inputs of the others. ``update``: all gradients exist.
+``rollout``: the KV cache is full. Where several processes share a training, all of it is what one of them takes.
+`benchmarks/memory.py` and
 `benchmarks/sharding.py` compare predictions with measurements.
 """
 
 import math
 from dataclasses import dataclass, replace
 
-from tunesmith.planning import activations, optimizers, shards
+from tunesmith.planning import activations, optimizers, shards, vision
 from tunesmith.planning.model_shape import Shape
 from tunesmith.planning.workload import BF16, FLOAT32, Workload
 
@@ -66,16 +67,19 @@ class Memory:
 def predict(shape: Shape, workload: Workload) -> Memory:
     """The memory of one step of ``workload`` after the first, when the optimizer's moments exist."""
     trained = gradients = held(shape, workload) * workload.trained_bytes
-    is_full, scores = workload.weights == "full", workload.objective == "reward"
+    seen = shape.vision
+    working, seen_saved = (vision.working(seen, workload), vision.saved(seen, workload)) if seen else (0, 0)
+    is_full = workload.weights == "full"
     whole = trainable(shape, workload)
     reduced, last_reduced = shards.reduced(shape, workload, whole), shards.reduced_ends(shape, workload)
     kept = shards.gathered(shape, workload, whole) + shards.buckets(workload, whole)
     adapter = 0 if is_full else trained
-    saved, recomputation = activations.saved(shape, workload), activations.recomputation(shape, workload)
+    saved, recomputation = activations.saved(shape, workload) + seen_saved, activations.recomputation(shape, workload)
     logits, cache = activations.logits(shape, workload), activations.kv_cache(shape, workload)
     present = gradients if workload.accumulates else _head_gradient(shape, workload)
     update = max(recomputation, activations.layer(shape, workload)) + _embedding_gradient(shape, workload)
     moments = {
+        "vision": seen_saved + working + present,
         "gather": (shards.ends(shape, workload) if workload.sharding == "full" else 0) + present,
         "loss": saved + logits + autocast_copies(shape, workload) + present,
         "backward": saved - activations.last_norm(shape, workload) + recomputation + present + reduced,
@@ -85,7 +89,7 @@ def predict(shape: Shape, workload: Workload) -> Memory:
     moment = max(moments, key=lambda name: moments[name])
     transient = moments[moment]
     parts = {
-        "weights": trained if is_full else _frozen(shape, workload, scores=scores),
+        "weights": _weights(shape, workload, trained),
         "adapter": adapter,
         "optimizer": optimizer_state(shape, workload),
         "reference": trained if workload.reference else 0,
@@ -104,10 +108,21 @@ def predict(shape: Shape, workload: Workload) -> Memory:
     )
 
 
+def _weights(shape: Shape, workload: Workload, trained: int) -> int:
+    """Bytes of the weights. trained: bytes of those that train."""
+    is_full, seen = workload.weights == "full", shape.vision
+    own = trained if is_full else _frozen(shape, workload, scores=workload.objective == "reward")
+    if seen is None:
+        return own
+    counted = sum(map(math.prod, seen.trained(workload))) * workload.trained_bytes if is_full else 0
+    return own + vision.weights(seen, workload) - counted
+
+
 def trainable(shape: Shape, workload: Workload) -> int:
     """The number of trained parameters; a reward model trains its head, of one output, in full."""
     if workload.weights == "full":
-        return _parameters(shape, scores=workload.objective == "reward")
+        seen = sum(map(math.prod, shape.vision.trained(workload))) if shape.vision else 0
+        return _parameters(shape, scores=workload.objective == "reward") + seen
     tensors = trained_tensors(shape, workload) + trained_embeddings(shape, workload)
     return sum(map(math.prod, tensors)) + _expert_adapters(shape, workload)
 
@@ -130,12 +145,14 @@ def _expert_adapters(shape: Shape, workload: Workload) -> int:
 def trained_tensors(shape: Shape, workload: Workload) -> list[tuple[int, ...]]:
     """The shapes of the trained tensors but embeddings, vectors of all norms and biases as one."""
     scores, head = workload.objective == "reward", shape.head // shape.hidden
+    seen = shape.vision.trained(workload) if shape.vision else []
     if workload.weights == "full":
         rest = shape.parameters - shape.linear_parameters - shape.embedding - shape.head
         heads = [(1, shape.hidden)] if scores else [(head, shape.hidden)] if head else []
-        return [*((outputs, inputs) for inputs, outputs in shape.linears), *heads, (max(rest, 0),)]
+        return [*((outputs, inputs) for inputs, outputs in shape.linears), *heads, (max(rest, 0),), *seen]
     adapted = shape.adapted(workload.targets)
     tensors: list[tuple[int, ...]] = [size for i, o in adapted for size in ((workload.rank, i), (o, workload.rank))]
+    tensors += seen
     if workload.dora:
         tensors += [(outputs,) for _, outputs in adapted]
     if scores:

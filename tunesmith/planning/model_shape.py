@@ -9,11 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.pytorch_utils import Conv1D
 
 from tunesmith.core.errors import BaseModelError
 from tunesmith.core.params import meant
+from tunesmith.models.images import vision_parts
+from tunesmith.planning import vision
+from tunesmith.planning.vision import Vision
 
 FIELDS = (
     "model_type",
@@ -46,8 +55,8 @@ KNOWN: dict[str, tuple[str | int, ...]] = {
 class Shape:
     """Counts and sizes of a model.
 
-    parameters: of the whole model, tied ones once. linears: (in, out) of every linear layer but the output head.
-    names: theirs, in the same order.
+    parameters: of the whole model but what sees, tied ones once. linears: (in, out) of every linear layer of the
+    language model but the output head. names: theirs, in the same order. vision: what sees; None in a model of text.
     lora_rank_1: parameters of LoRA of rank 1. head: parameters of the output head, 0 where it is tied to the embedding.
     intermediate: width of the MLP that a token goes through (of all its experts together). positions: tokens of
     context. stored_bytes: bytes a parameter in the model's files.
@@ -68,6 +77,7 @@ class Shape:
     vocabulary: int
     positions: int
     stored_bytes: int
+    vision: Vision | None = None
 
     @property
     def query_width(self) -> int:
@@ -115,7 +125,10 @@ def build(model: str) -> PreTrainedModel:
     source = model if model.lower() in KNOWN else _config_file(model)
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(_config(source), trust_remote_code=False)
+            config = _config(source)
+            sees = getattr(config, "vision_config", None) is not None
+            auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+            return auto_class.from_config(config, trust_remote_code=False)
     except Exception as error:  # a config can hold anything, and transformers raises errors of any kind
         raise _unusable(model, error) from None
 
@@ -124,15 +137,16 @@ def from_model(model: PreTrainedModel, *, name: str = "") -> Shape:
     """The shape of a transformers model on any device."""
     config, head = model.config.get_text_config(), model.get_output_embeddings()
     width, heads = config.hidden_size, config.num_attention_heads
+    seen, own = vision.read(model), vision_parts.trained(model, "frozen")
     linears: dict[str, tuple[int, int]] = {
         name: module.weight.shape if isinstance(module, Conv1D) else (module.in_features, module.out_features)
         for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head
+        if isinstance(module, torch.nn.Linear | Conv1D) and module is not head and own(f"{name}.")
     }
     tied = head.weight is model.get_input_embeddings().weight
     return Shape(
         name=name,
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        parameters=sum(parameter.numel() for parameter in model.parameters()) - (seen.parameters if seen else 0),
         linears=tuple(linears.values()),
         names=tuple(linears),
         lora_rank_1=_lora_rank_1(model, [*linears.values()]),
@@ -146,11 +160,12 @@ def from_model(model: PreTrainedModel, *, name: str = "") -> Shape:
         vocabulary=config.vocab_size,
         positions=config.max_position_embeddings,
         stored_bytes=(getattr(config, "dtype", None) or torch.bfloat16).itemsize,
+        vision=seen,
     )
 
 
 def _lora_rank_1(model: PreTrainedModel, linears: list[tuple[int, int]]) -> int:
-    if all(parameter.ndim < 3 for parameter in model.parameters()):
+    if vision_parts.sees(model) or all(parameter.ndim < 3 for parameter in model.parameters()):
         return sum(inputs + outputs for inputs, outputs in linears)
     from peft import LoraConfig, get_peft_model
 

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias, cast
 
 from tunesmith.core.journal import StartEvent
 from tunesmith.core.params import Objective, WeightsKind
-from tunesmith.models.settings import Optimizer
+from tunesmith.models.settings import Optimizer, Vision
 
 SHORT = 512
 """Tokens over which attention is computed in float32 on a CPU, at most (tunesmith/models/attention)."""
@@ -59,6 +59,15 @@ class Workload:
     processes: int = 1
     """Processes that share a step. ``batch``, ``labelled`` and ``rollouts`` are those of one of them."""
     sharding: Sharding = "none"
+    image_tokens: int = 0
+    vision: Vision = "frozen"
+
+    @property
+    def seen_tokens(self) -> int:
+        """Image tokens of a batch, whose pixels are seen: once for completions that share a prompt's computation."""
+        if self.objective in ("sft", "kto"):
+            return self.batch * self.image_tokens
+        return (self.passes[0].packed if self.packed else self.passes[0].rows) * self.image_tokens
 
     @property
     def stream_bytes(self) -> int:
@@ -182,4 +191,6 @@ def from_journal(start: StartEvent) -> Workload:
         embeddings=step.get("embeddings", False),
         processes=step.get("processes", 1),
         sharding=step.get("sharding", "none"),
+        image_tokens=step.get("image_tokens", 0),
+        vision=step.get("vision", "frozen"),
     )

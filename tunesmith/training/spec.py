@@ -55,6 +55,7 @@ class LargestStep:
     reference: bool = False
     shapes: int = 0
     accumulation: int = 1
+    image_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, prof
     named = adapter.target_modules if adapter else None
     every = isinstance(named, str) or any("." in name for name in named or [])  # as peft writes all-linear: by paths
     whole = {*(adapter.modules_to_save or [])} if adapter else set()
-    return {
+    event: journal.LargestStep = {
         "batch": step.batch,
         "length": step.length,
         "completion": step.completion,
@@ -141,6 +142,11 @@ def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, prof
         "processes": processes.count(),
         "sharding": "full" if profile.sharded else "none",
     }
+    if step.image_tokens:
+        event["image_tokens"] = step.image_tokens
+    if entry.vision != "frozen":
+        event["vision"] = entry.vision
+    return event
 
 
 def lineage_of(policy: OpenModel, spec: TrainingSpec, profile: Profile) -> lineage.Lineage:

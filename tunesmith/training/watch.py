@@ -10,6 +10,7 @@ from tunesmith.core import ready_rows
 from tunesmith.core.journal import Journal
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation
+from tunesmith.models.images import parts
 from tunesmith.training import checks
 from tunesmith.training.checkpointer import Checkpointer
 from tunesmith.training.journal_callback import RowsOfStep
@@ -105,7 +106,7 @@ def answer_probes(
     for row, completion in zip(rows, answers, strict=True):
         log.write("sample", when=when, **ready_rows.asked(row), completion=completion)
     for row, completion in zip(rows[:SHOWN], answers, strict=False):
-        print(f"  {when}: {row['prompt'][-1]['content'][:80]!r} -> {completion[:80]!r}")
+        print(f"  {when}: {parts.shown(row['prompt'][-1])[:80]!r} -> {completion[:80]!r}")
     return answers
 
 

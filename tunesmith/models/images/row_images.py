@@ -28,6 +28,11 @@ OF_TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids",
 """What a processor returns that is as long as the text; the rest is made of pixels."""
 
 
+def image_tokens(ids: Iterable[int]) -> int:
+    """The number of tokens that stand for images."""
+    return sum(token >= FIRST_ID for token in ids)
+
+
 @dataclass(frozen=True)
 class Placeholder:
     """What a processor puts into a text for an image of some size.
@@ -101,6 +106,10 @@ class RowImages:
         for place, token in zip(places, chain.from_iterable(each), strict=False):
             marked[place] = token
         return marked
+
+    def tokens(self, images: Iterable[ImagePart]) -> int:
+        """The number of tokens that images take."""
+        return sum(self.placeholder((image["width"], image["height"])).tokens for image in images)
 
     def _own_tokens(self, image: ImagePart) -> list[int]:
         digest, size = image["image"], (image["width"], image["height"])

@@ -1,5 +1,6 @@
 """The parts of a model that reads images: the language model, and what sees, a tower and the projector after it."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,21 +35,30 @@ def train_all(model: PreTrainedModel, vision: Vision) -> None:
         parameter.requires_grad_(trains(name))
 
 
+def excluded(model: PreTrainedModel, vision: Vision) -> str | None:
+    """A pattern of the names of layers that an adapter leaves out; None where it leaves none out."""
+    if not sees(model) or vision == "all":
+        return None
+    projector = rf"(?!(.*\.)?({'|'.join(PROJECTORS)})(\..*)?$)" if vision == "projector" else ""
+    return rf"{projector}({'|'.join(map(re.escape, _names(model)))})\..*"
+
+
 def names(folder: Path) -> list[str]:
     """The names of the modules that see, in the model with the config of ``folder``; none where it reads text alone."""
     if not reads_images(folder):
         return []
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     with torch.device("meta"):
-        model = AutoModelForImageTextToText.from_config(config, trust_remote_code=False)
+        return _names(AutoModelForImageTextToText.from_config(config, trust_remote_code=False))
+
+
+def _names(model: PreTrainedModel) -> list[str]:
+    children = [*model.children(), *model.base_model.children()]
+    outside = [module for module in children if module is not model.base_model]
     own = _of_language(model)
-    parts = [model, model.base_model]
+    named = model.named_modules()
     return [
-        name
-        for name, module in model.named_modules()
-        if any(module is child for part in parts for child in part.children())
-        and not f"{name}.".startswith(own)
-        and module is not model.base_model
+        name for name, module in named if any(module is each for each in outside) and not f"{name}.".startswith(own)
     ]
 
 

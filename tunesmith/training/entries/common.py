@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from tunesmith.core.params import EntryName, Section, WeightsKind
-from tunesmith.models.settings import Lora, Optimizer
+from tunesmith.models.settings import Lora, Optimizer, Vision
 
 USUAL_SIZE = 4096
 """The hidden size of the models of 7 to 8 billion parameters for which published defaults were chosen."""
@@ -59,6 +59,10 @@ class Entry(Section):
     """Which weights train: an adapter (lora), an adapter on a 4-bit base (qlora), or all of them (full)."""
     lora: Lora = Lora()
     """The adapter, for lora and qlora."""
+    vision: Vision = "frozen"
+    """What trains beside the language model, in a base that reads images: the projector that turns what is seen into
+    embeddings (projector), or that and the tower before it (all), in the way that `weights` says; or neither (frozen).
+    A start with an adapter keeps the adapter's own layers."""
     learning_rate: PositiveFloat | None = None
     """Peak learning rate; null: by `default_rate`, from the objective's rate, the weights and the model's size."""
     warmup_share: Annotated[float, Field(ge=0, lt=1)] = 0.1

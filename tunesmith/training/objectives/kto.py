@@ -21,6 +21,7 @@ from tunesmith.models import chat
 from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.attention.unpadded_rows import UnpaddedRows
 from tunesmith.models.device import Profile
+from tunesmith.models.images.row_images import image_tokens
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
 from tunesmith.models.weights import preserve_trainable
@@ -199,6 +200,7 @@ def largest_step(marks: Sequence[Mark], batch_size: int) -> LargestStep:
         length=max(mark.length for mark in marks),
         completion=max(len(mark.completion) for mark in marks),
         shapes=2 * len({mark.length for mark in marks}),
+        image_tokens=max(image_tokens(mark.prompt) for mark in marks),
     )
 
 

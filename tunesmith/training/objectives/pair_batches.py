@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.attention.shared_prompts import SharedPrompts
+from tunesmith.models.images.row_images import image_tokens
 from tunesmith.models.log_probs import padded
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.training import batch_order, measurements
@@ -28,6 +29,7 @@ def largest_step(pairs: Sequence[Pair], batch_size: int) -> LargestStep:
         length=max(pair.length for pair in pairs),
         completion=max(completions),
         shapes=len(completions) + len({len(pair.prompt) for pair in pairs}),
+        image_tokens=max(image_tokens(pair.prompt) for pair in pairs),
     )
 
 

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from datasets import Dataset
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import add_fused_lm_head
 
 from tunesmith.core.errors import DataError, TrainingError
@@ -18,6 +18,7 @@ from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.models import chat, collectives, device, generation
 from tunesmith.models.attention.shared_prompts import SharedPrompts
 from tunesmith.models.device import Profile
+from tunesmith.models.images import parts
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
 from tunesmith.training import batch_order
@@ -89,8 +90,16 @@ def dataset(rows: list[Row], online: Online) -> Dataset:
     return Dataset.from_dict(columns)
 
 
-def largest_step(online: Online, longest_prompt: int, batch_size: int) -> LargestStep:
-    """The completions of a step, each as long as it may be. longest_prompt: in tokens."""
+def image_tokens(tokenizer: PreTrainedTokenizerBase, rows: list[Row]) -> int:
+    """The most tokens that the images of a row take."""
+    seen = parts.read_by(tokenizer)
+    return 0 if seen is None else max(seen.tokens(parts.images(row["prompt"])) for row in rows)
+
+
+def largest_step(online: Online, longest_prompt: int, batch_size: int, image_tokens: int = 0) -> LargestStep:
+    """The completions of a step, each as long as it may be. longest_prompt: in tokens. image_tokens: of a prompt, at
+    most.
+    """
     return LargestStep(
         batch=batch_size,
         length=longest_prompt + online.max_new_tokens,
@@ -99,12 +108,13 @@ def largest_step(online: Online, longest_prompt: int, batch_size: int) -> Larges
         group=online.group,
         reference=online.beta > 0,
         shapes=min(online.steps, longest_prompt) + online.max_new_tokens,
+        image_tokens=image_tokens,
     )
 
 
-def batchable(online: Online, longest_prompt: int) -> Batchable:
+def batchable(online: Online, longest_prompt: int, image_tokens: int = 0) -> Batchable:
     """What batches are made of."""
-    return Batchable(lambda batch: largest_step(online, longest_prompt, batch))
+    return Batchable(lambda batch: largest_step(online, longest_prompt, batch, image_tokens))
 
 
 def check_agreement(policy: OpenModel, rows: list[Row], online: Online, engine: EnginePolicy | None = None) -> float:

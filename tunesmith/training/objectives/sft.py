@@ -17,6 +17,7 @@ from tunesmith.models import chat, collectives
 from tunesmith.models.attention.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.device import Profile
 from tunesmith.models.float8 import use_float8
+from tunesmith.models.images.row_images import image_tokens
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.weights import preserve_trainable
@@ -65,7 +66,14 @@ def largest_step(examples: Examples, sft: Sft, batch_size: int) -> LargestStep:
     size = batch_size * sft.max_length
     shapes = min(size, math.ceil(sft.epochs * total / size))
     labelled = round(trained / total * size)
-    return LargestStep(batch=batch_size, length=sft.max_length, labelled=labelled, shapes=shapes)
+    seen = [image_tokens(example.input_ids) for example in examples.values()]
+    return LargestStep(
+        batch=batch_size,
+        length=sft.max_length,
+        labelled=labelled,
+        shapes=shapes,
+        image_tokens=max(*seen, round(sum(seen) / total * sft.max_length)),
+    )
 
 
 def batchable(examples: Examples, sft: Sft, sequences: int) -> Batchable:

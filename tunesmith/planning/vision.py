@@ -1,0 +1,115 @@
+"""The part of a model that sees: its counts and sizes, and the memory that it takes in a training. Pure arithmetic.
+
+A tower turns patches of an image into vectors, and a projector makes an embedding of some of them for each image token.
+Where it is frozen, only one layer's tensors exist at a time, before those of the language model; where it trains,
+autograd saves each layer's, as counted by `saved` (after Korthikanti et al. 2022, section 4.1, for a layer with norms,
+attention and an MLP). Layers of the language model alone are recomputed in the backward pass.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from tunesmith.models.images import vision_parts
+from tunesmith.planning.workload import FLOAT32, Workload
+
+Linears = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Vision:
+    """Counts and sizes of what sees.
+
+    parameters: of tower and projector. projector: of it alone. tower_linears, projector_linears: (in, out) of linear
+    layers. patch: numbers in a patch. patches: of which an image token is made.
+    """
+
+    parameters: int
+    projector: int
+    tower_linears: Linears
+    projector_linears: Linears
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    patch: int
+    patches: int
+
+    def linears(self, workload: Workload) -> Linears:
+        """(in, out) of the linear layers that train, in full or by an adapter."""
+        match workload.vision:
+            case "frozen":
+                return ()
+            case "projector":
+                return self.projector_linears
+            case "all":
+                return self.tower_linears + self.projector_linears
+
+    def trained(self, workload: Workload) -> list[tuple[int, ...]]:
+        """The shapes of the tensors that train, vectors and what is no linear layer as one."""
+        linears = self.linears(workload)
+        if workload.weights != "full":
+            return [size for i, o in linears for size in ((workload.rank, i), (o, workload.rank))]
+        count = {"frozen": 0, "projector": self.projector, "all": self.parameters}[workload.vision]
+        rest = count - sum(inputs * outputs for inputs, outputs in linears)
+        return [*((outputs, inputs) for inputs, outputs in linears), *([(rest,)] if rest else [])]
+
+
+def read(model: PreTrainedModel) -> Vision | None:
+    """The vision of a transformers model on any device; None for a model of text."""
+    if not vision_parts.sees(model):
+        return None
+    config: Any = model.config.vision_config
+    language, projects = vision_parts.trained(model, "frozen"), vision_parts.trained(model, "projector")
+    seeing = {name: values.numel() for name, values in model.named_parameters() if not language(name)}
+    linears = {
+        name: (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and not language(f"{name}.")
+    }
+    side = getattr(model.config, "scale_factor", None) or getattr(config, "spatial_merge_size", None) or 1
+    channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", None) or 3
+    time = getattr(config, "temporal_patch_size", None) or 1
+    return Vision(
+        parameters=sum(seeing.values()),
+        projector=sum(count for name, count in seeing.items() if projects(name)),
+        tower_linears=tuple(size for name, size in linears.items() if not projects(f"{name}.")),
+        projector_linears=tuple(size for name, size in linears.items() if projects(f"{name}.")),
+        layers=config.num_hidden_layers,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        heads=config.num_attention_heads,
+        patch=channels * time * config.patch_size**2,
+        patches=side**2,
+    )
+
+
+def weights(vision: Vision, workload: Workload) -> int:
+    """Bytes of its weights, which are never quantized, and in full training are held as those of the language model."""
+    return vision.parameters * (
+        workload.trained_bytes if workload.weights == "full" else workload.machine.compute_bytes
+    )
+
+
+def working(vision: Vision, workload: Workload) -> int:
+    """Bytes that exist while images are seen without gradients: pixels, and the tensors of one layer."""
+    patches, c = workload.seen_tokens * vision.patches, workload.machine.compute_bytes
+    return patches * (vision.patch * (FLOAT32 + c) + (6 * vision.hidden + 2 * vision.intermediate) * c)
+
+
+def saved(vision: Vision, workload: Workload) -> int:
+    """Bytes that autograd saves of the tower and the projector, where they train."""
+    if workload.vision == "frozen":
+        return 0
+    patches, c = workload.seen_tokens * vision.patches, workload.machine.compute_bytes
+    projected = sum(inputs for inputs, _ in vision.projector_linears) * workload.seen_tokens * c
+    if workload.vision == "projector":
+        return projected
+    a = FLOAT32 if workload.attends_in_float32 else c
+    attention = 4 * vision.hidden * a + vision.heads * FLOAT32  # queries, keys, values and output
+    inputs = 2 * vision.hidden * c + vision.intermediate * c  # of attention, its output and the MLP
+    norms, activation = 2 * vision.hidden * FLOAT32, 2 * vision.intermediate * c
+    adapters = workload.rank * len(vision.tower_linears) // vision.layers * c if workload.weights != "full" else 0
+    return patches * vision.layers * (attention + inputs + norms + activation + adapters) + projected
