@@ -77,6 +77,7 @@ def fetch(kind: str, folder: Path, out: Path) -> Path:
 def _idefics3(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
     """Images of 32 pixels are 16 patches and 4 tokens."""
     sizes = {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 32}}
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<global-img>"]})
     images = Idefics3ImageProcessorPil(**sizes, do_image_splitting=False)
     Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=PARTS).save_pretrained(folder)
     vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}

@@ -2,16 +2,15 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 import image_files as files
 import pytest
-from transformers import Idefics3ImageProcessor, Idefics3Processor, PreTrainedTokenizerFast
+import tiny_vision
 
 from stages import mix, prepare_data
-from tunesmith.core import layout, manifest, params, ready_rows
+from tunesmith.core import layout, params, ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.data import parallel
 from tunesmith.data.images import parts
@@ -21,19 +20,9 @@ TOKENS = 4 + 3
 
 
 @pytest.fixture(scope="module")
-def base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny base with a processor, whose config says that it takes images."""
-    folder = tmp_path_factory.mktemp("vision") / "base"
-    shutil.copytree(tiny_base, folder)
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-    tokenizer.add_special_tokens({"extra_special_tokens": ["<fake_token_around_image>", "<image>", "<global-img>"]})
-    images = Idefics3ImageProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 32})
-    Idefics3Processor(images, tokenizer, image_seq_len=4).save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"vision_config": {}}))
-    (folder / manifest.NAME).unlink()
-    manifest.write(folder)
-    return folder
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vision")
+    return tiny_vision.fetch("idefics3", folder / "published", folder / "base")
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ from tunesmith.core.params import WeightsKind
 from tunesmith.models import collectives, weights
 from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.device import Profile
-from tunesmith.models.images import forward, parts, processor, row_images, vision_parts
+from tunesmith.models.images import forward, parts, processor, vision_parts
+from tunesmith.models.images.row_images import RowImages
 from tunesmith.models.settings import Lora, Vision
 
 ADAPTER = "adapter_config.json"
@@ -203,7 +204,7 @@ def _load_policy(
     auto_class = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     model = _load(auto_class, folder, profile, quantized=quantized, mixed=mixed)
     if sees:
-        forward.attach(backbone(model), row_images.open_images(folder, images))
+        forward.attach(backbone(model), RowImages(folder, images))
     return model
 
 

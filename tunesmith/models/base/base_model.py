@@ -19,7 +19,8 @@ from tunesmith.core import files, lineage, manifest
 from tunesmith.core.errors import BaseModelError, UnreachableBaseError
 from tunesmith.models import base_sources, chat_template, saving
 from tunesmith.models.base_sources import Folder, Hub, Package, Template, Wheel
-from tunesmith.models.images import parts, processor, row_images
+from tunesmith.models.images import parts, processor
+from tunesmith.models.images.row_images import RowImages
 
 MODEL_FILES = ["*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json"]
 TOKENIZER_FILES = [
@@ -217,6 +218,6 @@ def _from_folder(folder: Path, out: Path) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     if processor.reads_images(folder):
         processor.copy_files(folder, out)
-        parts.give(tokenizer, row_images.open_images(folder, []))
+        parts.give(tokenizer, RowImages(folder))
         tokenizer.chat_template = processor.template(folder) or tokenizer.chat_template
     return tokenizer

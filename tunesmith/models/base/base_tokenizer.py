@@ -8,11 +8,11 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tunesmith.core import manifest
-from tunesmith.core.ready_rows import Conversation, ImagePart, TextPart
-from tunesmith.data.images.settings import Size
+from tunesmith.core.ready_rows import Conversation
 from tunesmith.data.lengths import Lengths
 from tunesmith.models import chat, chat_template
 from tunesmith.models.base import base_images
+from tunesmith.models.base.base_images import ImageTokens
 from tunesmith.models.images import parts
 from tunesmith.models.rendering import style
 
@@ -30,24 +30,6 @@ class Counter:
         return chat.count_tokens(self.tokenizer, conversations)
 
 
-@dataclass(frozen=True)
-class ImageCounter:
-    """A picklable counter of the tokens that images of some sizes, in pixels, add to a prompt."""
-
-    tokenizer: PreTrainedTokenizerBase
-
-    def __call__(self, sizes: Sequence[Size]) -> list[int]:
-        kinds = list(dict.fromkeys(sizes))
-        text: TextPart = {"type": "text", "text": "?"}
-        asked = [Conversation([{"role": "user", "content": [text]}], [])]
-        for width, height in kinds:
-            image: ImagePart = {"type": "image", "image": "", "width": width, "height": height}
-            asked.append(Conversation([{"role": "user", "content": [image, text]}], []))
-        (alone, *prompts), _ = chat.count_tokens(self.tokenizer, asked)
-        tokens = dict(zip(kinds, prompts, strict=True))
-        return [tokens[size] - alone for size in sizes]
-
-
 def open_tokenizer(base: Path, *, images: Sequence[Path] = ()) -> PreTrainedTokenizerBase:
     """Open the tokenizer of the base. Raises IntegrityError where a file beside the weights does not verify.
 
@@ -55,16 +37,16 @@ def open_tokenizer(base: Path, *, images: Sequence[Path] = ()) -> PreTrainedToke
     """
     manifest.verify(base, weights=False)
     config = json.loads((base / "tokenizer_config.json").read_text())
-    seeing = "vision_config" in json.loads((base / "config.json").read_text())
+    seeing = not base_images.why_none(base)
     if config.get("tokenizer_class") in GENERIC and not seeing:
         return PreTrainedTokenizerFast.from_pretrained(base)
     from transformers import AutoTokenizer
 
-    from tunesmith.models.images import row_images  # with torch
+    from tunesmith.models.images.row_images import RowImages  # with torch
 
     tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     if seeing:
-        parts.give(tokenizer, row_images.open_images(base, images))
+        parts.give(tokenizer, RowImages(base, images))
     return tokenizer
 
 
@@ -73,7 +55,7 @@ def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
     config = json.loads((base / "config.json").read_text())
     context = config.get("text_config", config).get("max_position_embeddings", tokenizer.model_max_length)
     wanted = style.of(tokenizer)
-    images = base_images.counter(base)
+    no_images = base_images.why_none(base)
     return Lengths(
         Counter(tokenizer),
         context,
@@ -81,6 +63,6 @@ def lengths(tokenizer: PreTrainedTokenizerBase, base: Path) -> Lengths:
         definitions=wanted.tools,
         system=chat_template.writes_system(tokenizer),
         unreasoned=chat_template.unreasoned(tokenizer),
-        image_tokens=ImageCounter(tokenizer) if parts.read_by(tokenizer) else None,
-        no_images=images if isinstance(images, str) else "",
+        image_tokens=None if no_images else ImageTokens(tokenizer),
+        no_images=no_images,
     )

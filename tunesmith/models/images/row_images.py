@@ -9,6 +9,7 @@ an id fails, and the model exchanges it for the base's token and the pixels just
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from itertools import accumulate, chain
 from pathlib import Path
@@ -47,26 +48,47 @@ class Placeholder:
 
 
 class RowImages:
-    """The images in some folders, by digest, for one base.
+    """The images in some folders, by digest, for one base, whose processor is opened where it is first used.
 
-    token: the id of the base's image token. digests: of all images; each has the id ``FIRST_ID`` plus its place.
+    base: its folder, or that of full weights. digests: of all images; each has the id ``FIRST_ID`` plus its place.
     """
 
-    def __init__(self, processor_of_base: Any, token: int) -> None:
-        self.processor, self.token = processor_of_base, token
-        self.marker: str = processor_of_base.image_token
+    def __init__(self, base: Path, folders: Sequence[Path] = ()) -> None:
+        self.base = base
         self.digests: list[str] = []
         self._files: dict[str, Path] = {}
         self._ids: dict[str, int] = {}
         self._sizes: dict[str, tuple[int, int]] = {}
         self._placeholders: dict[tuple[int, int], Placeholder] = {}
         self._last: tuple[tuple[str, ...], dict[str, Tensor]] | None = None
+        for folder in folders:
+            self._look_in(folder)
+
+    @cached_property
+    def processor(self) -> Any:
+        return processor.open_processor(self.base)
+
+    @cached_property
+    def marker(self) -> str:
+        """What stands for an image in a text."""
+        marker: str = self.processor.image_token
+        return marker
+
+    @cached_property
+    def token(self) -> int:
+        """The id of the base's token for all images."""
+        return processor.image_token(self.processor)
+
+    def __getstate__(self) -> dict[str, object]:
+        """All but the processor, which another process opens itself."""
+        opened = ("processor", "marker", "token")
+        return {name: value for name, value in self.__dict__.items() if name not in opened} | {"_last": None}
 
     def __deepcopy__(self, memo: object) -> "RowImages":
         """The same: a copy of a model sees the same images."""
         return self
 
-    def look_in(self, folder: Path) -> None:
+    def _look_in(self, folder: Path) -> None:
         """Add the images of ``folder``, whose files are named by their SHA-256; none where there is no such folder."""
         for file in sorted(folder.iterdir()) if folder.is_dir() else []:
             if file.stem not in self._files:
@@ -191,12 +213,3 @@ class RowImages:
                 fix="`dvc repro` writes both again",
             )
         return image
-
-
-def open_images(folder: Path, folders: Sequence[Path]) -> RowImages:
-    """The images in ``folders``, for the base, or full weights, in ``folder``."""
-    opened: Any = processor.open_processor(folder)
-    images = RowImages(opened, processor.image_token(opened))
-    for each in folders:
-        images.look_in(each)
-    return images
