@@ -22,8 +22,10 @@ from tunesmith.models.loading import ADAPTER, OpenModel
 WEIGHTS = "adapter_model.safetensors"
 
 CARD = "README.md"
-AUTO_CLASSES = {True: "ForSequenceClassification", False: "ForCausalLM"}
-"""The end of the name of the class that opens a model, by whether it is a reward model."""
+SCORES, SEES, WRITES = "ForSequenceClassification", "ForImageTextToText", "ForCausalLM"
+"""The ends of the names of the classes that open a reward model, one that reads images, and one of text."""
+TASKS = {SCORES: "text-classification", SEES: "image-text-to-text", WRITES: "text-generation"}
+"""The hub's names of what a model is for."""
 
 
 def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object) -> None:
@@ -88,12 +90,14 @@ def write_card(folder: Path, name: str, origin: Lineage) -> None:
     """
     source, method = origin["base"]["source"], origin["method"]
     is_adapter, is_reward = "on" in origin, method["objective"] == "reward"
+    sees = any((folder / file).exists() for file in processor.FILES)
+    ending = SCORES if is_reward else SEES if sees else WRITES
     repository = base_sources.repository(source)
     weights = "merged" if "merged" in origin else method["weights"]
     metadata = {
         **({"base_model": repository[0]} if repository else {}),
         "library_name": "peft" if is_adapter else "transformers",
-        "pipeline_tag": "text-classification" if is_reward else "text-generation",
+        "pipeline_tag": TASKS[ending],
         "tags": ["tunesmith", method["objective"], weights],
         "model_name": name,
     }
@@ -114,7 +118,7 @@ def write_card(folder: Path, name: str, origin: Lineage) -> None:
         f"# {name}",
         f"{kind}{', an adapter on the weights of ' + origin['on']['model'] if is_adapter else ''}.",
         "## Open it",
-        f"```python\n{_opening(name, origin)}\n```",
+        f"```python\n{_opening(name, origin, ending)}\n```",
         "## What made it",
         f"```yaml\n{_yaml(made)}```",
         "`lineage.json` has the rest: code, libraries, hardware, all digests. `training.jsonl` has every step.",
@@ -125,10 +129,21 @@ def write_card(folder: Path, name: str, origin: Lineage) -> None:
     (folder / CARD).write_text("\n\n".join(blocks) + "\n")
 
 
-def _opening(name: str, origin: Lineage) -> str:
-    """The code that opens a model, for its card."""
-    is_reward = origin["method"]["objective"] == "reward"
-    ending, settings = AUTO_CLASSES[is_reward], ", num_labels=1" if is_reward else ""
+def _opening(name: str, origin: Lineage, ending: str) -> str:
+    """The code that opens a model, for its card. ending: of the name of its class."""
+    settings = ", num_labels=1" if ending == SCORES else ""
+    if ending == SEES:  # for which peft has no class that opens base and adapter at once
+        weights = (hub_base(origin) or (origin["on"]["model"],))[0] if "on" in origin else name
+        lines = [
+            f"from transformers import AutoModel{SEES}, AutoProcessor",
+            "",
+            f'processor = AutoProcessor.from_pretrained("{name}")',
+            f'model = AutoModel{SEES}.from_pretrained("{weights}")',
+        ]
+        if "on" in origin:
+            adapter = f'model = PeftModel.from_pretrained(model, "{name}")'
+            lines = ["from peft import PeftModel", *lines, adapter]
+        return "\n".join(lines)
     if "on" not in origin:
         opening = f'model = AutoModel{ending}.from_pretrained("{name}"{settings})'
         return f"from transformers import AutoModel{ending}\n\n{opening}"

@@ -23,7 +23,8 @@ class Vision:
     """Counts and sizes of what sees.
 
     parameters: of tower and projector. projector: of it alone. tower_linears, projector_linears: (in, out) of linear
-    layers. patch: numbers in a patch. patches: of which an image token is made.
+    layers. patch: numbers in a patch. patches: of which an image token is made. gated: whether MLPs have a gate.
+    rotated: whether queries and keys are, by their positions.
     """
 
     parameters: int
@@ -36,6 +37,8 @@ class Vision:
     heads: int
     patch: int
     patches: int
+    gated: bool
+    rotated: bool
 
     def linears(self, workload: Workload) -> Linears:
         """(in, out) of the linear layers that train, in full or by an adapter."""
@@ -83,6 +86,8 @@ def read(model: PreTrainedModel) -> Vision | None:
         heads=config.num_attention_heads,
         patch=channels * time * config.patch_size**2,
         patches=side**2,
+        gated=any(name.endswith(".gate_proj") for name in linears),
+        rotated=any(name.endswith(".qkv") for name in linears),  # in one layer, as in models with rotations
     )
 
 
@@ -104,12 +109,14 @@ def saved(vision: Vision, workload: Workload) -> int:
     if workload.vision == "frozen":
         return 0
     patches, c = workload.seen_tokens * vision.patches, workload.machine.compute_bytes
-    projected = sum(inputs for inputs, _ in vision.projector_linears) * workload.seen_tokens * c
+    projected = sum(map(sum, vision.projector_linears)) * workload.seen_tokens * c
     if workload.vision == "projector":
         return projected
     a = FLOAT32 if workload.attends_in_float32 else c
-    attention = 4 * vision.hidden * a + vision.heads * FLOAT32  # queries, keys, values and output
+    # Queries, keys, values and output; queries and keys once more before their rotation.
+    attention = (6 if vision.rotated else 4) * vision.hidden * a + vision.heads * FLOAT32
     inputs = 2 * vision.hidden * c + vision.intermediate * c  # of attention, its output and the MLP
-    norms, activation = 2 * vision.hidden * FLOAT32, 2 * vision.intermediate * c
+    norms, activation = 2 * vision.hidden * FLOAT32, (3 if vision.gated else 2) * vision.intermediate * c
     adapters = workload.rank * len(vision.tower_linears) // vision.layers * c if workload.weights != "full" else 0
-    return patches * vision.layers * (attention + inputs + norms + activation + adapters) + projected
+    embedded = patches * vision.patch * c if workload.weights == "full" else 0
+    return patches * vision.layers * (attention + inputs + norms + activation + adapters) + embedded + projected

@@ -22,6 +22,7 @@ from tunesmith.core.manifest import Manifest
 from tunesmith.core.ready_rows import Row
 from tunesmith.models import generation, loading, saving, weights
 from tunesmith.models.device import Profile, peak_memory_bytes
+from tunesmith.models.images import parts
 from tunesmith.models.loading import OpenModel
 from tunesmith.training import checks
 
@@ -99,8 +100,9 @@ def _error(opened: OpenModel, reason: str) -> TrainingError:
 
 
 def _probes(trained: list[Event]) -> list[Row]:
-    """The probe prompts of the adapter's training."""
-    return [ready_rows.asked(event) for event in trained if event["event"] == "sample" and event["when"] == "after"]
+    """The probe prompts of the adapter's training but those with images, which are with the rows."""
+    samples = [event for event in trained if event["event"] == "sample" and event["when"] == "after"]
+    return [ready_rows.asked(event) for event in samples if not parts.images(event["prompt"])]
 
 
 def _lineage(opened: OpenModel, adapter: Path, profile: Profile) -> lineage.Lineage:

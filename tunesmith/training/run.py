@@ -253,6 +253,6 @@ def _save(
         return
     if isinstance(model, PeftModel):
         saving.save_adapter(model, folder, origin, policy.full_weights)
-    saving.write_card(folder, name, origin)
     saving.save_reader(policy, folder)
+    saving.write_card(folder, name, origin)
     (folder / lineage.NAME).write_text(json.dumps(origin, indent=2) + "\n")

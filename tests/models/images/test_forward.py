@@ -124,7 +124,7 @@ def test_generation_has_the_log_probabilities_of_training(model: OpenModel, prom
     assert images is not None
     assert all(images.token not in completion for completion, _ in generated)
     for (_, log_prob), trained in zip(generated, log_probs.likelihoods(model, pairs, batch_size=3), strict=True):
-        assert log_prob == pytest.approx(trained.log_prob, abs=0.05)  # generation leaves the image token out
+        assert log_prob == pytest.approx(trained.log_prob, abs=0.15)  # generation leaves out the image token, 1 of 300
 
 
 def test_packed_rows_with_images_do_not_change_each_other(model: OpenModel, prompts: list[list[Message]]) -> None:

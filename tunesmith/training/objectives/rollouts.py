@@ -13,7 +13,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import add_fused_lm_head
 
-from tunesmith.core.errors import DataError, TrainingError
+from tunesmith.core.errors import DataError, ParamsError, TrainingError
 from tunesmith.core.ready_rows import Row, dumps
 from tunesmith.models import chat, collectives, device, generation
 from tunesmith.models.attention.shared_prompts import SharedPrompts
@@ -58,8 +58,14 @@ def arguments(online: Online, profile: Profile, scratch: Path) -> dict[str, Any]
 def check(policy: OpenModel, rows: list[Row], online: Online, section: str, source: Path) -> list[int]:
     """The tokens of each prompt.
 
-    Raises DataError that counts the prompts that are too long, or where there are too few for a step.
+    Raises DataError that counts the prompts that are too long, or where there are too few for a step, and ParamsError
+    where vLLM is to answer prompts with images, which reach it as tokens alone.
     """
+    if online.rollouts.engine == "vllm" and any(parts.images(row["prompt"]) for row in rows):
+        raise ParamsError(
+            f"{section}.rollouts.engine is vllm, and {source} has images, which transformers alone sees in a training",
+            fix="set it to transformers",
+        )
     lengths = [len(chat.encode_prompt(policy.tokenizer, row["prompt"], row.get("tools"))) for row in rows]
     long = [length for length in lengths if length > online.max_prompt_length]
     if long:

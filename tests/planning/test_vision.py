@@ -1,0 +1,84 @@
+"""The counts and the memory of what sees, against those of tiny models of three architectures."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_vision
+import torch
+from tiny_vision import ask
+
+from tests.profiles import EXACT
+from tunesmith.core.params import WeightsKind
+from tunesmith.models import chat, loading, weights
+from tunesmith.models.attention.packed_attention import backbone
+from tunesmith.models.images import forward
+from tunesmith.models.images.row_images import image_tokens
+from tunesmith.models.loading import OpenModel
+from tunesmith.models.settings import Lora, Vision
+from tunesmith.planning import memory, model_shape, vision
+from tunesmith.planning.workload import FLOAT32, Machine, Workload
+
+SFT = Workload(
+    objective="sft", weights="full", batch=1, length=64, machine=Machine("cpu", FLOAT32, False), rank=4, image_tokens=16
+)
+
+
+@pytest.fixture(scope="module", params=tiny_vision.KINDS)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("vision")
+    tiny_vision.draw(folder / "images", ["red", "blue"])
+    return tiny_vision.fetch(request.param, folder / "published", folder / "base")
+
+
+def opened(base: Path, kind: WeightsKind, trains: Vision) -> OpenModel:
+    images = [base.parent / "images"]
+    return loading.open_policy(base, base, EXACT, kind, Lora(rank=4), vision=trains, images=images)
+
+
+@pytest.mark.parametrize("trains", ["frozen", "projector", "all"])
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_what_trains_is_counted_exactly(base: Path, kind: WeightsKind, trains: Vision) -> None:
+    shape, work = model_shape.read(str(base)), replace(SFT, weights=kind, vision=trains)
+    trainable, total = weights.count_parameters(opened(base, kind, trains).model)
+    assert shape.vision is not None
+    assert memory.trainable(shape, work) == trainable
+    adapter = trainable if kind == "lora" else 0
+    assert shape.parameters + shape.vision.parameters == total - adapter
+    assert memory.predict(shape, work).weights == (total - adapter) * FLOAT32
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_what_autograd_saves_of_images_is_near_the_prediction(base: Path, kind: WeightsKind) -> None:
+    model = opened(base, kind, "all")
+    inner: Any = backbone(model.model)
+    images = forward.seen_by(inner)
+    assert images is not None
+    prompt = ask(*tiny_vision.draw(base.parent / "images", ["red", "blue"]))
+    ids = chat.encode_prompt(model.tokenizer, prompt)
+    pixels = images.pixels(images.order([token for token in ids if token >= len(model.tokenizer)]))
+    own = {parameter.untyped_storage().data_ptr() for parameter in inner.parameters()}
+    storages: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        inner.get_image_features(**pixels)
+    shape = model_shape.read(str(base))
+    assert shape.vision is not None
+    work = replace(SFT, weights=kind, vision="all", image_tokens=image_tokens(ids))
+    measured = sum(storage.nbytes() for storage in storages.values())
+    assert vision.saved(shape.vision, work) == pytest.approx(measured, rel=0.2)
+
+
+def test_images_take_memory_and_more_where_what_sees_trains(base: Path) -> None:
+    shape, work = model_shape.read(str(base)), replace(SFT, image_tokens=4096)
+    frozen, projector, all_of_it = (
+        memory.predict(shape, replace(work, vision=trains)).total for trains in ("frozen", "projector", "all")
+    )
+    assert frozen < projector < all_of_it
+    assert memory.predict(shape, replace(work, batch=2)).total > frozen
