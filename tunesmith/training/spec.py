@@ -15,6 +15,7 @@ from tunesmith.models import settings
 from tunesmith.models.device import Profile
 from tunesmith.models.engines.record import EngineRecord
 from tunesmith.models.loading import OpenModel
+from tunesmith.planning.activations import KNOWN_LINEARS
 from tunesmith.training.entries.common import Entry
 
 TITLES: dict[Objective, str] = {
@@ -119,7 +120,8 @@ def adapter_of(policy: OpenModel) -> LoraConfig | None:
 def step_event(entry: Entry, adapter: LoraConfig | None, step: LargestStep, profile: Profile) -> journal.LargestStep:
     """The largest step of a training, as its journal records it. adapter: the one that trains."""
     named = adapter.target_modules if adapter else None
-    every = isinstance(named, str) or any("." in name for name in named or [])  # as peft writes all-linear: by paths
+    # As peft writes all-linear: by paths, or by all names.
+    every = isinstance(named, str) or any("." in name for name in named or []) or {*(named or [])} >= KNOWN_LINEARS
     whole = {*(adapter.modules_to_save or [])} if adapter else set()
     event: journal.LargestStep = {
         "batch": step.batch,
