@@ -27,9 +27,10 @@ from tunesmith.models.images.row_images import FIRST_ID
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.planning import hardware, memory, model_shape, workload
 from tunesmith.project import document
-from tunesmith.training import checks
+from tunesmith.training import checks, merge
+from tunesmith.training.entries.grpo import Grpo
 from tunesmith.training.entries.sft import Sft
-from tunesmith.training.objectives import sft
+from tunesmith.training.objectives import rollouts, sft
 from tunesmith.verifiers import catalog
 from tunesmith.verifiers.verdict import Verifier
 
@@ -218,3 +219,35 @@ def test_it_loads_with_plain_transformers_and_peft(project: Path) -> None:
 def test_a_reward_model_of_a_base_that_reads_images_is_refused(project: Path) -> None:
     with pytest.raises(ParamsError, match="a reward model reads text alone"):
         run(project, "reward")
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_recomputed_layers_see_the_same(project: Path, objective: str) -> None:
+    losses = []
+    for checkpointing in ("never", "always"):
+        out = run(project, objective, vision="all", checkpointing=checkpointing)
+        steps = journal.steps(journal.read(out / journal.NAME))
+        losses.append([step["loss"] for step in steps])
+        shutil.rmtree(out)
+    assert losses[0][:2] == pytest.approx(losses[1][:2], rel=0.02)  # in bfloat16 where the processor computes in it
+
+
+def test_an_adapter_is_merged_and_sees(project: Path) -> None:
+    out = layout.MODELS / "merged"
+    merge.merge(layout.MODELS / "sft-lora", layout.BASE, out, EXACT)
+    images = [layout.images("answers")]
+    [red] = tiny_vision.draw(layout.images("answers"), ["red"])
+    answers = []
+    for folder in (layout.MODELS / "sft-lora", out):
+        opened = loading.open_model(folder, layout.BASE, EXACT, images=images)
+        answers += generation.answer(opened.model, opened.tokenizer, [{"prompt": ask(red)}], max_new_tokens=6)
+    assert answers[0] == answers[1]
+    assert "AutoModelForImageTextToText" in (out / "README.md").read_text()
+
+
+def test_vllm_writes_no_completions_to_images(project: Path) -> None:
+    file = layout.split("prompts", "train")
+    policy = loading.open_model(layout.BASE, layout.BASE, EXACT, images=[layout.images("prompts")])
+    entry = Grpo(dataset="prompts", start="sft-lora", rewards={"number": 1.0}, rollouts={"engine": "vllm"})
+    with pytest.raises(ParamsError, match="transformers alone sees"):
+        rollouts.check(policy, ready_rows.read(file), entry, "grpo.a", file)
