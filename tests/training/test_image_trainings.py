@@ -1,5 +1,6 @@
 """Trainings on rows with images: real stages on tiny models of two architectures, saved, loaded and asked."""
 
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 import tiny_vision
 import torch
 from peft import PeftModel
-from PIL import Image
+from PIL import Image, ImageColor
 from safetensors.torch import load_file
 from tiny_vision import ask, say
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
@@ -251,3 +252,31 @@ def test_vllm_writes_no_completions_to_images(project: Path) -> None:
     entry = Grpo(dataset="prompts", start="sft-lora", rewards={"number": 1.0}, rollouts={"engine": "vllm"})
     with pytest.raises(ParamsError, match="transformers alone sees"):
         rollouts.check(policy, ready_rows.read(file), entry, "grpo.a", file)
+
+
+def test_it_learns_to_look_at_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out images in other shades: right, and no better than chance once they are exchanged among the rows."""
+    entry = START | {"weights": "full", "vision": "all", "learning_rate": 0.005, "epochs": 30, "max_length": 256}
+    base = tiny_vision.fetch("idefics3", tmp_path / "published", tmp_path / "base")
+    project = method_project.make(tmp_path / "project", base, PARAMS | {"sft": {"seeing": entry}})
+    ready, rows, draw = project / layout.READY / "answers", list[Row](), random.Random(0)
+    for number in range(120):
+        color = draw.choice(["red", "blue", "lime", "gray"])
+        shade = [min(255, max(0, value + draw.randint(-40, 40))) for value in ImageColor.getrgb(color)[:3]]
+        [image] = tiny_vision.draw(ready / "images", [f"#{bytes(shade).hex()}"])
+        rows.append({"id": f"r{number}", "prompt": ask(image), "completion": say(color)})
+    ready_rows.write_jsonl(ready / "train.jsonl", rows[:80])
+    ready_rows.write_jsonl(ready / "validation.jsonl", rows[80:90])
+    monkeypatch.chdir(project)
+    train_sft.main("seeing")
+
+    held_out = rows[80:]
+    opened = loading.open_model(layout.MODELS / "seeing", layout.BASE, EXACT, images=[layout.images("answers")])
+    expected = [ready_rows.reference(row) for row in held_out]
+
+    def right(asked: list[Row]) -> float:
+        answers = generation.answer(opened.model, opened.tokenizer, asked, max_new_tokens=8, special_tokens=False)
+        return sum(map(str.__eq__, answers, expected)) / len(expected)
+
+    assert right(held_out) > 0.9
+    assert right(draw.sample(held_out, len(held_out))) < 0.5
