@@ -22,7 +22,7 @@ from tunesmith.core import journal, layout, lineage, manifest, ready_rows
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import ImagePart, Row
-from tunesmith.models import chat, generation, loading
+from tunesmith.models import chat, device, generation, loading
 from tunesmith.models.images import processor
 from tunesmith.models.images.row_images import FIRST_ID
 from tunesmith.models.log_probs import likelihoods
@@ -280,3 +280,13 @@ def test_it_learns_to_look_at_the_image(tmp_path: Path, monkeypatch: pytest.Monk
 
     assert right(held_out) > 0.9
     assert right(draw.sample(held_out, len(held_out))) < 0.5
+
+
+def test_a_step_is_the_same_in_one_batch_and_in_several(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "detect", lambda: EXACT)
+    losses = []
+    for batch, accumulation in ((4, 1), (1, 4)):
+        out = run(project, "sft", batch_size=batch, gradient_accumulation=accumulation)
+        losses.append([step["loss"] for step in journal.steps(journal.read(out / journal.NAME))])
+        shutil.rmtree(out)
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)

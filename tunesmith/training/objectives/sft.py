@@ -140,9 +140,13 @@ def _trainer(
         "completion_mask": [example.completion_mask for example in examples.values()],
     }
     with preserve_trainable(policy.model):
-        return SFTTrainer(
+        trainer = SFTTrainer(
             policy.model, args=config, train_dataset=Dataset.from_dict(columns), processing_class=policy.tokenizer
         )
+    # TRL's output head weighs tokens over all batches of a step, also where a class says that its own does not, as that
+    # of Qwen2.5-VL: otherwise a step would be the mean of its batches' means.
+    trainer.model_accepts_loss_kwargs = True
+    return trainer
 
 
 def right_answers(policy: OpenModel, examples: Iterable[chat.Example]) -> RightAnswers:
