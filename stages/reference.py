@@ -2,7 +2,7 @@
 
     python -m stages.reference NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl and images/
 params  dpo.<name>.{start,dataset,weights,lora,max_length,batch_size}
 writes  data/reference/<name>.jsonl
 """

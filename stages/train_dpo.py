@@ -2,7 +2,8 @@
 
     python -m stages.train_dpo NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl, data/reference/<name>.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl and images/,
+        data/reference/<name>.jsonl
 params  dpo.<name>
 writes  models/<name>
 """

@@ -2,7 +2,7 @@
 
     python -m stages.train_grpo NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl and images/
 params  grpo.<name>, judge where refusal_by names it, and engine where vLLM writes the completions
 writes  models/<name>
 """

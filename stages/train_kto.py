@@ -2,7 +2,7 @@
 
     python -m stages.train_kto NAME
 
-reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl
+reads   models/base, models/<start>, data/ready/<dataset>/{train,validation}.jsonl and images/
 params  kto.<name>
 writes  models/<name>
 """

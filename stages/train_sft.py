@@ -2,7 +2,7 @@
 
     python -m stages.train_sft NAME
 
-reads   models/base, data/ready/<dataset>/{train,validation}.jsonl, data/ready/<dataset>/images
+reads   models/base, data/ready/<dataset>/{train,validation}.jsonl and images/
 params  sft.<name>
 writes  models/<name>
 """
