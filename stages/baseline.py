@@ -1,6 +1,6 @@
 """Ask the model of a hosted service the prompts of all suites with answers, once: a baseline for the gate.
 
-reads   data/ready/<dataset>/test.jsonl of every suite of kind answers
+reads   data/ready/<dataset>/{test.jsonl,images} of every suite of kind answers
 params  baseline, and of these suites dataset, limit and max_new_tokens
 writes  data/baseline/answers.jsonl, empty where params name no baseline
 

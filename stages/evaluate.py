@@ -2,7 +2,7 @@
 
     python -m stages.evaluate [MODEL ...]      every model of params.yaml, or only these
 
-reads   models/base, models/<model>, data/ready/<dataset>/test.jsonl of every suite, data/tasks,
+reads   models/base, models/<model>, data/ready/<dataset>/{test.jsonl,images} of every suite, data/tasks,
         data/baseline/answers.jsonl
 params  evaluate, engine, the names of all models, and judge where a suite's refusal_by names it
 writes  reports/evaluation/<model>/{metrics.json,samples.jsonl}, and those of `baseline` for a hosted model,
@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from tqdm import tqdm
 
@@ -29,8 +28,8 @@ from tunesmith.core import fingerprint, formatting, layout, manifest, ready_rows
 from tunesmith.core.console import run
 from tunesmith.core.params import load, read, resolved
 from tunesmith.core.ready_rows import Repeat, Sample
-from tunesmith.evaluation import evaluate, grading
-from tunesmith.evaluation.documents import ModelMetrics, SuiteMetrics, SuiteSettings
+from tunesmith.evaluation import evaluate
+from tunesmith.evaluation.documents import ModelMetrics
 from tunesmith.evaluation.endpoint import answers, grade
 from tunesmith.evaluation.endpoint import settings as endpoint
 from tunesmith.evaluation.endpoint.answers import BaselineAnswer
@@ -63,7 +62,8 @@ def main(only: list[str]) -> str:
     judge = load(Judge, "judge", path=PARAMS) if "judge" in read(PARAMS) else None
     suites = evaluate.read(settings, layout.READY, judge)
     profile = device.detect()
-    vllm_env = served.choose(settings, engine, [layout.MODELS / name for name in models], profile)
+    seeing = [name for name, suite in suites.items() if suite.seeing]
+    vllm_env = served.choose(settings, engine, [layout.MODELS / name for name in models], profile, seeing)
     engine_record = record.record(vllm_env, engine, dtype_name(profile)) if vllm_env else None
     code = (fingerprint.FOLDER / "evaluate").read_text()
     key = evaluate.key(settings, suites, code, manifest.read(layout.BASE).digest, profile, engine_record)
@@ -76,7 +76,9 @@ def main(only: list[str]) -> str:
     if vllm_env and stale:
         ask_served(stale, vllm_env, engine, profile, asking)
     else:
-        for folder, opened in loading.open_each([layout.MODELS / name for name in stale], layout.BASE, profile):
+        images = evaluate.image_folders(suites.values(), layout.READY)
+        folders = [layout.MODELS / name for name in stale]
+        for folder, opened in loading.open_each(folders, layout.BASE, profile, images=images):
             about = About(opened.manifest.digest, opened.base.weights_digest)
             ask_here(folder.name, InProcess(opened, settings.batch_size), about, asking)
     if hosted_is_stale:
@@ -208,7 +210,7 @@ def write_report(
     metrics: ModelMetrics = {
         "model": name,
         "time": time.time_ns() // 1_000_000,
-        "suites": {suite: summary(asking.suites[suite], answered) for suite, answered in results.items()},
+        "suites": {suite: evaluate.summary(asking.suites[suite], answered) for suite, answered in results.items()},
         "model_digest": about.digest,
         "base_weights_digest": about.base_weights_digest,
         "dtype": asking.engine["dtype"] if asking.engine else dtype_name(asking.profile),
@@ -253,7 +255,7 @@ def write_hosted_report(suites: dict[str, SuiteRows], hosted: list[BaselineAnswe
     metrics: ModelMetrics = {
         "model": endpoint.NAME,
         "time": max(answer["time"] for answer in hosted),
-        "suites": {suite: summary(suites[suite], answered) for suite, answered in results.items()},
+        "suites": {suite: evaluate.summary(suites[suite], answered) for suite, answered in results.items()},
         "model_digest": manifest.file_digest(layout.BASELINE),
         "base_weights_digest": "",
         "dtype": "",
@@ -272,18 +274,6 @@ def template_digest(model: AskedModel, suites: dict[str, SuiteRows]) -> str:
     models = [evaluate.with_suites_template(rows.suite, model) for rows in suites.values()]
     digests = [chat_template.digest(each.tokenizer) for each in models]
     return "-".join(digests if len(set(digests)) > 1 else digests[:1])
-
-
-def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
-    details = grading.details(rows.verifier, answered) if rows.verifier else {}
-    settings: SuiteSettings = {
-        "kind": rows.suite.kind,
-        "dataset": rows.dataset,
-        "verifier": rows.verifier,
-        "metric": rows.metric,
-        "chat_template_kwargs": rows.suite.chat_template_kwargs,
-    }
-    return cast("SuiteMetrics", {**settings, **grading.summarize(answered), **details})
 
 
 def dtype_name(profile: Profile) -> str:

@@ -14,7 +14,7 @@ from tunesmith.core.params import WeightsKind
 from tunesmith.models import chat, loading, weights
 from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.images import forward
-from tunesmith.models.images.row_images import image_tokens
+from tunesmith.models.images.tokens import image_tokens
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.settings import Lora, Vision
 from tunesmith.planning import memory, model_shape, vision

@@ -24,7 +24,7 @@ from tunesmith.core.params import WeightsKind
 from tunesmith.core.ready_rows import ImagePart, Row
 from tunesmith.models import chat, device, generation, loading
 from tunesmith.models.images import processor
-from tunesmith.models.images.row_images import FIRST_ID
+from tunesmith.models.images.tokens import FIRST_ID
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.planning import hardware, memory, model_shape, workload
 from tunesmith.project import document

@@ -9,6 +9,8 @@ RAW = Path("data/raw")
 HELD_OUT = Path("data/held_out")
 TASKS = Path("data/tasks")
 READY = Path("data/ready")
+IMAGES = "images"
+"""The folder of the images of ready rows, beside them."""
 QUARANTINE = Path("data/quarantine")
 REFERENCE = Path("data/reference")
 BASELINE = Path("data/baseline/answers.jsonl")
@@ -53,10 +55,10 @@ def split(dataset: str, name: str) -> Path:
 
 def images(dataset: str) -> Path:
     """The folder with the images of a data set's ready rows; without any, there is none."""
-    return READY / dataset / "images"
+    return READY / dataset / IMAGES
 
 
 def image(folder: Path, digest: str) -> Path:
     """An image of the ready rows in ``folder``, by the digest in its part; without a file of it, the name of a PNG."""
-    jpeg = folder / "images" / f"{digest}.jpg"
+    jpeg = folder / IMAGES / f"{digest}.jpg"
     return jpeg if jpeg.is_file() else jpeg.with_suffix(".png")

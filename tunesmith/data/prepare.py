@@ -30,7 +30,7 @@ from tunesmith.data.images.settings import Seen, has_image
 from tunesmith.data.lengths import Lengths
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Place, Problem, Record, Remarked, Repeat, check_share
+from tunesmith.data.records import Place, Problem, Record, Remarked, Repeat, check_columns, check_share
 from tunesmith.data.repeats import contamination, duplicates
 from tunesmith.data.repeats.contamination import EvaluationSets
 from tunesmith.data.row_checks import INDEX, CheckedBlock, Index, RowChecker, whole_text
@@ -147,7 +147,7 @@ def check_files(
             people += block.personal
             for name, found in block.remarks.items():
                 remarks[name] = remarks[name] + found if name in remarks else found
-        _check_columns(dataset, files, columns)
+        check_columns(files.name, columns, dataset.named_columns())
         images = sum((block.images for block in blocks), Seen())
         if images.images:
             files = replace(files, ignored=tuple(path for path in files.ignored if not has_image(path)))
@@ -297,13 +297,3 @@ def _with_text(rows: CheckedRows, reasons: dict[int, Repeat]) -> tuple[list[Prob
                 of = None if repeat.of is None else rows.source(repeat.of)
                 problems.append(record.problem(repeat.reason, of))
     return problems, repeated
-
-
-def _check_columns(dataset: Dataset, files: Files, columns: Counter[tuple[str, ...]]) -> None:
-    present = {name for names in columns for name in names}
-    missing = sorted(dataset.named_columns() - present)
-    if present and missing:
-        raise DataError(
-            f"{files.name}: no column {missing[0]!r}; there is {', '.join(map(repr, sorted(present)))}",
-            fix="correct data.<dataset>.columns or .group in params.yaml; columns: null recognises common layouts",
-        )

@@ -1,7 +1,7 @@
 """Rows of a raw file before they are recognised: records, problems, and blocks of both."""
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -157,3 +157,14 @@ def check_share(name: str, problems: list[Problem], good: int, most: float, not_
         f"{name}: {len(bad)} of {total} rows are bad, more than max_bad_share ({most:g}) allows:{examples}",
         fix="correct those lines, or raise data.<dataset>.max_bad_share in params.yaml to set them aside",
     )
+
+
+def check_columns(source: str, columns: Iterable[tuple[str, ...]], named: set[str]) -> None:
+    """Raise DataError where no row has a column that params name. columns: those of rows. named: those of params."""
+    present = {name for names in columns for name in names}
+    missing = sorted(named - present)
+    if present and missing:
+        raise DataError(
+            f"{source}: no column {missing[0]!r}; there is {', '.join(map(repr, sorted(present)))}",
+            fix="correct data.<dataset>.columns or .group in params.yaml; columns: null recognises common layouts",
+        )

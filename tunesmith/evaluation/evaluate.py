@@ -2,15 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row, Sample
 from tunesmith.data import row_kinds
 from tunesmith.evaluation import grading
+from tunesmith.evaluation.documents import SuiteMetrics, SuiteSettings
+from tunesmith.evaluation.engines import with_images
 from tunesmith.evaluation.engines.asked import AskedModel
 from tunesmith.evaluation.harness import tasks
 from tunesmith.evaluation.harness.scores import Loaded
@@ -36,6 +39,11 @@ class SuiteRows:
     @property
     def dataset(self) -> str:
         return self.suite.task if isinstance(self.suite, LmEvalTask) else self.suite.dataset
+
+    @property
+    def seeing(self) -> bool:
+        """Whether any of its prompts has an image."""
+        return with_images.has_images(self.rows)
 
     @property
     def verifier(self) -> str | None:
@@ -64,6 +72,11 @@ def read(settings: Evaluate, folder: Path, judge: Judge | None = None) -> dict[s
         judged = isinstance(suite, Answers) and suite.refusal_by == "judge"
         suites[name] = SuiteRows(name, suite, rows, judge=judge if judged else None)
     return suites
+
+
+def image_folders(suites: Iterable[SuiteRows], folder: Path) -> list[Path]:
+    """The folders with the images of suites' prompts. folder: of ready data sets."""
+    return list(dict.fromkeys(folder / suite.dataset / layout.IMAGES for suite in suites if suite.seeing))
 
 
 def with_suites_template(suite: Suite, model: AskedModel) -> AskedModel:
@@ -105,6 +118,19 @@ def answer(question: SuiteRows, model: AskedModel, at_once: int | None = None) -
             return lambda: grading.grade_perplexity(name, rows, log_probs, lengths)
         case LmEvalTask() as task:
             return lambda: model.ask_task(question.task or tasks.load(name, task), at_once)
+
+
+def summary(rows: SuiteRows, answered: list[Sample]) -> SuiteMetrics:
+    """The settings of a suite, and the counts and means of a model's answers to it."""
+    details = grading.details(rows.verifier, answered) if rows.verifier else {}
+    settings: SuiteSettings = {
+        "kind": rows.suite.kind,
+        "dataset": rows.dataset,
+        "verifier": rows.verifier,
+        "metric": rows.metric,
+        "chat_template_kwargs": rows.suite.chat_template_kwargs,
+    }
+    return cast("SuiteMetrics", {**settings, **grading.summarize(answered), **details})
 
 
 def key(

@@ -6,7 +6,9 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
+import image_files
 import pytest
+import tiny_vision
 
 from stages import baseline as stage
 from tunesmith.core import layout, params, ready_rows
@@ -270,3 +272,25 @@ def test_the_stage_writes_the_answers_and_asks_nothing_where_params_name_no_base
     ready_rows.write_json(path, {})
     assert stage.main() == f"{layout.BASELINE}: params.yaml names no baseline"
     assert answers.read(layout.BASELINE) == []
+
+
+def test_an_image_is_sent_as_a_data_url_and_asked_again_where_it_changed(start: Start, tmp_path: Path) -> None:
+    parts = tiny_vision.draw(tmp_path / "ready" / "sums" / "images", ["red", "blue"])
+    service = start(lambda body, number: says(body["messages"][0]["content"][0]["image_url"]["url"][-24:]))
+    settings, text = hosted(service), {"type": "text", "text": "What color?"}
+    seen: list[Row] = [
+        {"id": part["image"][:16], "prompt": [{"role": "user", "content": [part, text]}]} for part in parts
+    ]  # type: ignore[list-item]
+
+    def asked(rows: list[Row], kept: Any) -> list[answers.BaselineAnswer]:
+        suites = {"sums": (Asked(dataset="sums", max_new_tokens=8), rows)}
+        return answers.ask_all(settings, suites, kept, tmp_path / "asked.jsonl", tmp_path / "ready")[0]
+
+    first = asked(seen[:1], ())
+    file = tmp_path / "ready" / "sums" / "images" / f"{parts[0]['image']}.png"
+    [content] = [message["content"] for body in service.bodies for message in body["messages"]]
+    assert content == [{"type": "image_url", "image_url": {"url": image_files.url(file.read_bytes())}}, text]
+    both = asked(seen, first)
+    assert len(service.bodies) == 2
+    assert both[0]["text"] == first[0]["text"]
+    assert parts[0]["image"] not in json.dumps(service.bodies)

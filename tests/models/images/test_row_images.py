@@ -15,7 +15,8 @@ from tunesmith.models import chat
 from tunesmith.models.base import base_model, base_tokenizer
 from tunesmith.models.base_sources import Folder
 from tunesmith.models.images import parts
-from tunesmith.models.images.row_images import FIRST_ID, RowImages
+from tunesmith.models.images.row_images import RowImages
+from tunesmith.models.images.tokens import FIRST_ID
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,10 @@ from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import Row
 from tunesmith.data.images import parts
 
-FOLDER = "images"
-
 
 def new(rows: Path) -> Path:
     """Make the folder of images in the folder of ready rows, and return it."""
-    folder = rows / FOLDER
+    folder = rows / layout.IMAGES
     folder.mkdir()
     return folder
 
@@ -26,7 +24,7 @@ def keep(rows: Path) -> int:
 
     Without any, the folder goes too. Raises DataError where an image of a row is not there.
     """
-    folder = rows / FOLDER
+    folder = rows / layout.IMAGES
     there = {path.stem: path for path in folder.iterdir()}
     shown = {digest for split in rows.glob("*.jsonl") for digest in _digests(split)} if there else set[str]()
     missing = shown - there.keys()
@@ -48,8 +46,8 @@ def gather(rows: Path, sources: Sequence[Path]) -> None:
         found = next((path for source in sources if (path := layout.image(source, digest)).is_file()), None)
         if found is None:
             raise DataError(f"{sources[0]}: no image {digest}", fix="`dvc checkout` brings back what the stage wrote")
-        (rows / FOLDER).mkdir(exist_ok=True)
-        shutil.copyfile(found, rows / FOLDER / found.name)
+        (rows / layout.IMAGES).mkdir(exist_ok=True)
+        shutil.copyfile(found, rows / layout.IMAGES / found.name)
 
 
 def _digests(path: Path) -> set[str]:

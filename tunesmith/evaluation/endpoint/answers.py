@@ -17,9 +17,11 @@ from typing import TypedDict, cast
 from pydantic import PositiveInt
 from tqdm import tqdm
 
+from tunesmith.core import layout
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Message, Row, ToolCall, dumps
+from tunesmith.data.images import urls
 from tunesmith.evaluation.endpoint.client import Client
 from tunesmith.evaluation.endpoint.settings import Baseline
 
@@ -54,11 +56,16 @@ class BaselineAnswer(TypedDict):
 
 
 def ask_all(
-    settings: Baseline, suites: dict[str, tuple[Asked, list[Row]]], kept: Iterable[BaselineAnswer], journal: Path
+    settings: Baseline,
+    suites: dict[str, tuple[Asked, list[Row]]],
+    kept: Iterable[BaselineAnswer],
+    journal: Path,
+    folder: Path = layout.READY,
 ) -> tuple[list[BaselineAnswer], str]:
     """The answers to the prompts of all suites, and what was asked for them, in words.
 
-    kept: answers of earlier runs. journal: a file to which each answer is appended as it comes.
+    kept: answers of earlier runs. journal: a file to which each answer is appended as it comes. folder: of ready data
+    sets, from which images are sent.
 
     Raises EvaluationError if there are more new prompts than `Baseline.max_prompts`, and as `Client.ask` does.
     """
@@ -78,7 +85,7 @@ def ask_all(
     if new:
         print(f"  {len(new):,} prompts for {settings.model}; {len(wanted) - len(new):,} answered before", flush=True)
         journal.parent.mkdir(parents=True, exist_ok=True)
-        for answer in _ask_new(client, settings, new, journal):
+        for answer in _ask_new(client, settings, new, journal, folder):
             answers[answer["key"]] = answer
     for field in sorted(client.not_taken - {"max_tokens"}):
         print(f"  {settings.model} takes no {field}: its answers are those of its own default")
@@ -87,11 +94,11 @@ def ask_all(
 
 
 def _ask_new(
-    client: Client, settings: Baseline, new: dict[str, tuple[str, Asked, Row]], journal: Path
+    client: Client, settings: Baseline, new: dict[str, tuple[str, Asked, Row]], journal: Path, folder: Path
 ) -> Iterable[BaselineAnswer]:
     def ask(key: str) -> BaselineAnswer:
         name, asked, row = new[key]
-        reply = client.ask(*_request(row), asked.max_new_tokens)
+        reply = client.ask(*_request(row, folder / asked.dataset), asked.max_new_tokens)
         about = {"suite": name, "id": row["id"], "key": key, "time": time.time_ns() // 1_000_000}
         return cast("BaselineAnswer", about | asdict(reply))
 
@@ -144,15 +151,20 @@ def day(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).date().isoformat()
 
 
-def _request(row: Row) -> tuple[list[dict[str, object]], object]:
-    """The messages of a row's prompt as OpenAI's API takes them, and its tools."""
-    return [_message(message) for message in row["prompt"]], row.get("tools")
+def _request(row: Row, images: Path | None = None) -> tuple[list[dict[str, object]], object]:
+    """The messages of a row's prompt as OpenAI's API takes them, and its tools.
+
+    images: the folder of the row, to send its images from; None leaves them named by their digests.
+    """
+    return [_message(message, images) for message in row["prompt"]], row.get("tools")
 
 
-def _message(message: Message) -> dict[str, object]:
+def _message(message: Message, images: Path | None) -> dict[str, object]:
     sent: dict[str, object] = {
         name: value for name, value in message.items() if name in ("role", "content", "name", "tool_call_id")
     }
+    if images is not None:
+        sent["content"] = urls.openai_content(message, images)
     if calls := message.get("tool_calls"):
         sent["tool_calls"] = [_call(call, number) for number, call in enumerate(calls)]
     return sent

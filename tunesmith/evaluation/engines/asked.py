@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Row, Sample
+from tunesmith.evaluation.engines import with_images
 from tunesmith.evaluation.grading import Completion
 from tunesmith.evaluation.harness import answers, tasks
 from tunesmith.evaluation.harness.on_vllm import VllmLM
@@ -76,6 +77,10 @@ class InProcess:
 
     def complete(self, rows: list[Row], max_new_tokens: int, at_once: int | None) -> list[Completion]:
         size = at_once or self.at_once
+        if with_images.has_images(rows):
+            return with_images.generate(
+                self.opened, rows, context=self.context, max_new_tokens=max_new_tokens, batch_size=size
+            )
         return answers.generate(self.opened, rows, max_new_tokens=max_new_tokens, batch_size=size)
 
     def log_probs(self, examples: Sequence[tuple[Tokens, Tokens]], at_once: int | None) -> list[float]:

@@ -55,11 +55,14 @@ class Proved:
     disagreement: float
 
 
-def choose(settings: Evaluate, engine: Engine, folders: Sequence[Path], profile: Profile) -> Environment | None:
+def choose(
+    settings: Evaluate, engine: Engine, folders: Sequence[Path], profile: Profile, seeing: Sequence[str] = ()
+) -> Environment | None:
     """The environment of the vLLM that answers; None where transformers does.
 
-    folders: of all models that are to be compared. Raises EngineError where vLLM is required and not installed, and
-    EvaluationError where it cannot serve one of the models.
+    folders: of all models that are to be compared. seeing: names of the suites whose prompts have images. Raises
+    EngineError where vLLM is required and not installed, and EvaluationError where it cannot serve one of the models,
+    or be asked one of the suites.
     """
     if settings.engine == "transformers" or (settings.engine == "auto" and profile.device == "cpu"):
         named = [name for name in ("python", "image", "address") if getattr(engine, name) is not None]
@@ -73,7 +76,7 @@ def choose(settings: Evaluate, engine: Engine, folders: Sequence[Path], profile:
             "params.yaml: evaluate.engine is vllm, and no vLLM is installed",
             fix=f"{environment.HOW_TO_INSTALL}; or set evaluate.engine to auto",
         )
-    if problem := _unservable(folders):
+    if problem := _unaskable(seeing) or _unservable(folders):
         reason, fix = problem
         if settings.engine == "vllm":
             raise EvaluationError(reason, fix=fix)
@@ -176,6 +179,17 @@ def groups(names: Sequence[str], references: dict[str, Reference]) -> list[list[
     for name in names:
         by_weights.setdefault(references[name].full_weights, []).append(name)
     return list(by_weights.values())
+
+
+def _unaskable(seeing: Sequence[str]) -> tuple[str, str] | None:
+    """Why vLLM cannot be asked a suite, and the fix; None where it can be asked all."""
+    if not seeing:
+        return None
+    return (
+        f"evaluate.suites.{seeing[0]}: its prompts have images, and vLLM is sent tokens here, to the letter, which "
+        "have no pixels",
+        "set evaluate.engine to transformers",
+    )
 
 
 def _unservable(folders: Sequence[Path]) -> tuple[str, str] | None:

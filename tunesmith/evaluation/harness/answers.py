@@ -15,7 +15,9 @@ from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Row
 from tunesmith.evaluation.grading import Completion
 from tunesmith.models import chat
+from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.attention.shared_prompts import single_head_product
+from tunesmith.models.images import forward
 from tunesmith.models.loading import OpenModel
 
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is handed over as an object
@@ -39,7 +41,8 @@ class CountingLM(HFLM):
         """Tokens of a prompt -> (tokens generated, end of turn included; whether there was one)."""
 
     def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
-        output = super()._model_generate(context, max_length, stop, **settings)
+        seeing = forward.for_generation(backbone(self.model), context)
+        output = super()._model_generate(context, max_length, stop, **settings, **seeing)
         for prompt, mask, sequence in zip(context, settings["attention_mask"], output, strict=True):
             generated = sequence[len(prompt) :].tolist()
             while generated and generated[-1] == self.tokenizer.pad_token_id:

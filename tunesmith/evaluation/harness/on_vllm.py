@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core.errors import EvaluationError
 from tunesmith.evaluation.harness.tasks import too_long
 from tunesmith.models.engines.client import Client
+from tunesmith.models.rendering import style
 
 SAMPLING = ("top_p", "top_k", "min_p", "repetition_penalty")
 """Settings of tasks that vLLM and transformers have under the same name."""
@@ -52,11 +53,11 @@ class VllmLM(TemplateLM):
             add_special_tokens = not string.startswith(self.tokenizer.decode(self.prefix_token_id))
         return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
 
-    def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def apply_chat_template(self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
         """A conversation as text, by the model's own template."""
         return str(
             self.tokenizer.apply_chat_template(
-                chat_history,
+                style.in_parts(self.tokenizer, chat_history),
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=not add_generation_prompt,

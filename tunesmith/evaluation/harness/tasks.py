@@ -24,14 +24,20 @@ from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.harness import scores
 from tunesmith.evaluation.harness.scores import Loaded
 from tunesmith.evaluation.suites import LmEvalTask
+from tunesmith.models.attention.packed_attention import backbone
+from tunesmith.models.images import forward
 from tunesmith.models.loading import OpenModel
+from tunesmith.models.rendering import style
 
 NOT_CACHED = "Couldn't find cache for"
 """The beginning of the message of `datasets` for a data set of which only another configuration is cached."""
 
 
 class UncutLM(HFLM):
-    """lm-eval's model, which refuses a prompt to answer that lm-eval would cut to fit the context."""
+    """lm-eval's model, which refuses a prompt to answer that lm-eval would cut to fit the context.
+
+    A base that reads images is asked texts alone, and writes no image token.
+    """
 
     def __init__(self, opened: OpenModel, batch_size: int) -> None:
         super().__init__(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
@@ -43,6 +49,13 @@ class UncutLM(HFLM):
         if left_truncate_len is not None and ids.shape[1] > left_truncate_len:
             raise too_long(ids.shape[1], left_truncate_len, self.max_length)
         return ids, mask
+
+    def apply_chat_template(self, chat_history: list[dict[str, Any]], add_generation_prompt: bool = True) -> str:
+        return str(super().apply_chat_template(style.in_parts(self.tokenizer, chat_history), add_generation_prompt))
+
+    def _model_generate(self, context: Any, max_length: int, stop: list[str], **settings: Any) -> Any:
+        seeing = forward.for_generation(backbone(self.model), context)
+        return super()._model_generate(context, max_length, stop, **settings, **seeing)
 
 
 def too_long(tokens: int, room: int, context: int) -> EvaluationError:

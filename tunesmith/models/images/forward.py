@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tunesmith.core.errors import DataError
-from tunesmith.models.images.row_images import FIRST_ID, RowImages
+from tunesmith.models.images.row_images import RowImages
+from tunesmith.models.images.tokens import FIRST_ID
 
 PIXELS = ("pixel_values", "mm_encoder_outputs")
 """Arguments of a model that bring images."""

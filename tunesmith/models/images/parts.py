@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from transformers import PreTrainedTokenizerBase
-
 from tunesmith.core.ready_rows import ImagePart, Message
 
-if TYPE_CHECKING:  # which imports torch, and rows of text are prepared without it
+if TYPE_CHECKING:  # both take seconds to import, and rows of text are prepared, and shown, without them
+    from transformers import PreTrainedTokenizerBase
+
     from tunesmith.models.images.row_images import RowImages
+
 
 SHOWN = "[image]"
 """Stands for an image where a content is shown as text."""
@@ -28,18 +29,18 @@ def shown(message: Message) -> str:
     return "".join(SHOWN if part["type"] == "image" else part["text"] for part in content)
 
 
-def give(tokenizer: PreTrainedTokenizerBase, row_images: "RowImages | None") -> None:
+def give(tokenizer: "PreTrainedTokenizerBase", row_images: "RowImages | None") -> None:
     """Let a tokenizer, and copies of it, read rows with images, if there are any."""
     holder: Any = tokenizer
     holder.row_images = row_images
 
 
-def read_by(tokenizer: PreTrainedTokenizerBase) -> "RowImages | None":
+def read_by(tokenizer: "PreTrainedTokenizerBase") -> "RowImages | None":
     """The images that a tokenizer was given; None for a base that reads text alone."""
     return getattr(tokenizer, "row_images", None)
 
 
-def marked(tokenizer: PreTrainedTokenizerBase, ids: list[int], messages: Iterable[Message]) -> list[int]:
+def marked(tokenizer: "PreTrainedTokenizerBase", ids: list[int], messages: Iterable[Message]) -> list[int]:
     """The tokens of a conversation with the ids of its images, where the base reads images."""
     row_images = read_by(tokenizer)
     return ids if row_images is None else row_images.mark(ids, images(messages))

@@ -22,16 +22,10 @@ from torch import Tensor
 from tunesmith.core.errors import ChatError, DataError, IntegrityError
 from tunesmith.core.ready_rows import ImagePart
 from tunesmith.models.images import processor
+from tunesmith.models.images.tokens import FIRST_ID
 
-FIRST_ID = 1 << 24
-"""The first token id that stands for an image; no vocabulary has as many tokens."""
 OF_TEXT = ("input_ids", "attention_mask", "mm_token_type_ids", "token_type_ids", "text_replacement_offsets")
 """What a processor returns that is as long as the text; the rest is made of pixels."""
-
-
-def image_tokens(ids: Iterable[int]) -> int:
-    """The number of tokens that stand for images."""
-    return sum(token >= FIRST_ID for token in ids)
 
 
 @dataclass(frozen=True)

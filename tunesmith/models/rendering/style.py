@@ -70,6 +70,11 @@ def adapt(style: Style, messages: list[Message]) -> list[dict[str, Any]]:
     return [_in_parts(message) for message in adapted] if style.parts else adapted
 
 
+def in_parts(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages whose contents are texts as the template writes them: in parts, where it writes no other."""
+    return [_in_parts(message) for message in messages] if of(tokenizer).parts else messages
+
+
 def _adapt(style: Style, message: Message) -> dict[str, Any]:
     adapted: dict[str, Any] = {name: value for name, value in message.items() if name not in ("reasoning", "train")}
     if reasoning := message.get("reasoning"):

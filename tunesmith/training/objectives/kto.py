@@ -21,7 +21,7 @@ from tunesmith.models import chat
 from tunesmith.models.attention.packed_attention import attend_packed
 from tunesmith.models.attention.unpadded_rows import UnpaddedRows
 from tunesmith.models.device import Profile
-from tunesmith.models.images.row_images import image_tokens
+from tunesmith.models.images.tokens import image_tokens
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import Tokens, likelihoods
 from tunesmith.models.weights import preserve_trainable

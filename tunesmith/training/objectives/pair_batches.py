@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.models.attention.shared_prompts import SharedPrompts
-from tunesmith.models.images.row_images import image_tokens
+from tunesmith.models.images.tokens import image_tokens
 from tunesmith.models.log_probs import padded
 from tunesmith.models.preference_pairs import Pair
 from tunesmith.training import batch_order, measurements

@@ -17,7 +17,7 @@ from tunesmith.models import chat, collectives
 from tunesmith.models.attention.packed_attention import attend_packed, packed, packs_exactly
 from tunesmith.models.device import Profile
 from tunesmith.models.float8 import use_float8
-from tunesmith.models.images.row_images import image_tokens
+from tunesmith.models.images.tokens import image_tokens
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.log_probs import likelihoods
 from tunesmith.models.weights import preserve_trainable
