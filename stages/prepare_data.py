@@ -44,7 +44,9 @@ def main(name: str) -> str:
         }
         images = store.keep(folder)
         report = data_report.report(name, dataset, rows, written, lengths)
-        page_rows = data_rows.page_rows(dataset, rows, selected, tokenizer)
+        if images:
+            tokenizer = base_tokenizer.open_tokenizer(layout.BASE, images=[folder / layout.IMAGES])
+        page_rows = data_rows.page_rows(dataset, rows, selected, tokenizer, folder)
         ready_rows.write_jsonl(layout.QUARANTINE / f"{name}.jsonl", quarantine(rows.problems, dataset))
     ready_rows.write_json(layout.DATA_REPORTS / f"{name}.json", report)
     files.write_text(layout.DATA_REPORTS / f"{name}.html", data_page.page(report, page_rows))

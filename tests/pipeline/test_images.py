@@ -1,13 +1,17 @@
 """The stages that prepare and mix rows with images, on a tiny base with a processor."""
 
+import base64
 import hashlib
+import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import image_files as files
 import pytest
 import tiny_vision
+from PIL import Image
 
 from stages import mix, prepare_data
 from tunesmith.core import layout, params, ready_rows
@@ -76,6 +80,12 @@ def test_a_folder_of_rows_and_images_is_prepared_whole_and_the_same_again(
     report = json.loads((layout.DATA_REPORTS / "cars.json").read_bytes())
     assert (report["good"], report["reasons"]) == (59, {"image missing": 1})
     assert report["tokens"]["prompt"]["min"] > TOKENS
+    page = (layout.DATA_REPORTS / "cars.html").read_text()
+    assert len(page) < 2_000_000  # half of it is the script that draws charts
+    urls = re.findall(r'<img src="data:image/(?:png|jpeg);base64,([^"]+)" alt="image 1">', page)
+    assert len(urls) == 15  # ten examples and the five longest rows
+    assert all(max(Image.open(io.BytesIO(base64.b64decode(url))).size) <= 128 for url in urls)
+    assert page.count("<b>[image]</b>") == 15
 
 
 def test_a_limit_leaves_the_images_of_other_rows_out(project: Path) -> None:

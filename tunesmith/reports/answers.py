@@ -8,15 +8,21 @@ import base64
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypedDict
 
-from tunesmith.core.ready_rows import Message, Sample, content_text, dumps, split_reasoning, texts
+from tunesmith.core import layout
+from tunesmith.core.ready_rows import Message, Sample, dumps, split_reasoning, texts
 from tunesmith.evaluation.comparison import Evaluated
+from tunesmith.models.images import parts
+from tunesmith.reports.thumbnails import Thumbnails
 
 CHUNK = 100
 """Prompts a chunk."""
 LARGEST = 28_000_000
 """Bytes of all chunks, at most: a page must stay small enough to be sent. Longer answers are cut, and say so."""
+EDGE = 192
+"""The longer side of a thumbnail, in pixels."""
 
 
 class Indexed(TypedDict):
@@ -32,6 +38,8 @@ class Texts(TypedDict):
     """The texts of a prompt."""
 
     prompt: str
+    images: list[str]
+    """Thumbnails of the prompt's images, as data URLs; of the first of them where there are many."""
     reference: str | None
     answers: list[tuple[str, str, str]]
     """Each model's answer, the verdict's reason, and what the model thought before it answered."""
@@ -46,8 +54,8 @@ class Answers:
     """Each CHUNK prompts' texts: JSON, compressed by gzip, in base64."""
 
 
-def pack(models: Sequence[Evaluated], largest: int = LARGEST) -> Answers:
-    """The answers of models to the same prompts, in at most ``largest`` bytes."""
+def pack(models: Sequence[Evaluated], largest: int = LARGEST, ready: Path = layout.READY) -> Answers:
+    """The answers of models to the same prompts, in at most ``largest`` bytes. ready: the folder of ready data sets."""
     prompts = [
         answers
         for suite in models[0].samples
@@ -61,22 +69,28 @@ def pack(models: Sequence[Evaluated], largest: int = LARGEST) -> Answers:
         }
         for answers in prompts
     ]
+    thumbnails, suites = Thumbnails(EDGE, largest // 3), models[0].metrics["suites"]
+    images = [
+        thumbnails.of(parts.images(answers[0]["row"]["prompt"]), ready / suites[answers[0]["suite"]]["dataset"])
+        for answers in prompts
+    ]
     longest = max((len(answer["completion"]) for answers in prompts for answer in answers), default=0)
-    while (size := sum(map(len, chunks := _chunks(prompts, longest)))) > largest and longest > 100:
+    while (size := sum(map(len, chunks := _chunks(prompts, images, longest)))) > largest and longest > 100:
         longest = int(0.97 * longest * largest / size)
     return Answers(index, chunks)
 
 
-def _chunks(prompts: Sequence[Sequence[Sample]], longest: int) -> list[str]:
-    """The chunks of all prompts. longest: characters of an answer, beyond which it is cut."""
-    parts = (prompts[first : first + CHUNK] for first in range(0, len(prompts), CHUNK))
-    return [_compressed([_texts(answers, longest) for answers in part]) for part in parts]
+def _chunks(prompts: Sequence[Sequence[Sample]], images: Sequence[list[str]], longest: int) -> list[str]:
+    """The chunks of all prompts. images: thumbnails of each. longest: characters of an answer that is not cut."""
+    texts = [_texts(answers, shown, longest) for answers, shown in zip(prompts, images, strict=True)]
+    return [_compressed(texts[first : first + CHUNK]) for first in range(0, len(texts), CHUNK)]
 
 
-def _texts(answers: Sequence[Sample], longest: int) -> Texts:
+def _texts(answers: Sequence[Sample], images: list[str], longest: int) -> Texts:
     row = answers[0]["row"]
     return {
         "prompt": _conversation(row["prompt"]),
+        "images": images,
         "reference": _reference(row.get("reference")),
         "answers": [_answer(sample, longest) for sample in answers],
     }
@@ -101,7 +115,8 @@ def _reference(value: object) -> str | None:
 
 
 def _conversation(prompt: list[Message]) -> str:
-    """A conversation as text; with several messages, each has its role."""
+    """A conversation as text, with [image] for an image; with several messages, each has its role."""
     if len(prompt) == 1:
-        return content_text(prompt[0])
-    return "\n\n".join(f"{message['role']}: {' '.join(texts(message)).strip()}" for message in prompt)
+        return parts.shown(prompt[0])
+    turns: list[Message] = [{**message, "content": parts.shown(message)} for message in prompt]
+    return "\n\n".join(f"{message['role']}: {' '.join(texts(message)).strip()}" for message in turns)

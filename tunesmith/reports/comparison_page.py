@@ -4,7 +4,9 @@
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from tunesmith.core import layout
 from tunesmith.core.journal import Event
 from tunesmith.evaluation.comparison import COSTS, Evaluated
 from tunesmith.evaluation.documents import Comparison
@@ -19,15 +21,20 @@ def page(
     models: Sequence[Evaluated],
     reward_models: Mapping[str, list[Event]] | None = None,
     about: Facts | None = None,
+    ready: Path = layout.READY,
 ) -> str:
-    """The page as HTML. reward_models: the journals of their trainings, by name. about: the facts of its head."""
+    """The page as HTML.
+
+    reward_models: the journals of their trainings, by name. about: the facts of its head. ready: the folder of ready
+    data sets, with the images of prompts.
+    """
     journals = {model.name: model.training for model in models if model.training} | dict(reward_models or {})
     leader = comparison["best"]
     # If the base leads, readers ask about the last model.
     chosen = models[-1].name if leader == comparison["baseline"] else leader
     known = [cost for cost in COSTS if any(model["cost"][cost] for model in comparison["models"].values())]
     against, ranking = comparison["against_baseline"], sentences.ranking(comparison)
-    packed = answers.pack(models)
+    packed = answers.pack(models, ready=ready)
     return templating.render_html(
         "comparison.html.j2",
         comparison=comparison,

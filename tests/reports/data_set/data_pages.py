@@ -28,5 +28,5 @@ def make(rows: Iterable[Any], folder: Path, tokenizer: PreTrainedTokenizerFast, 
         selected = prepare.select(checked, dataset)
         written = {name: prepare.write(folder / name, checked, positions) for name, positions in selected.items()}
         report = data_report.report("mine", dataset, checked, written, lengths)
-        shown = data_rows.page_rows(dataset, checked, selected, tokenizer)
+        shown = data_rows.page_rows(dataset, checked, selected, tokenizer, folder)
     return data_page.page(report, shown), shown

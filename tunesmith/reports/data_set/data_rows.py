@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -17,8 +18,11 @@ from tunesmith.data.records import Place, Problem
 from tunesmith.data.splits import SPLITS
 from tunesmith.models import chat, chat_template
 from tunesmith.models.chat import Example
+from tunesmith.models.images import parts
+from tunesmith.models.images.tokens import FIRST_ID
 from tunesmith.reports.data_set.data_report import REASON, SHOWN, cut
 from tunesmith.reports.data_set.row_text import WINDOW, Masker, Span, joined
+from tunesmith.reports.thumbnails import Thumbnails
 
 LONGEST = 5
 """Number of the longest rows that are shown."""
@@ -30,6 +34,8 @@ MOST_CHECKS = 20
 """Checks whose rows are shown with their text, those that set most rows aside."""
 WITHHELD = (personal.CHECK, "secret")
 """Checks that set rows aside whose text is not shown, masked or not."""
+EDGE, THUMBNAILS = 128, 300_000
+"""The longer side of a thumbnail, in pixels, and bytes of all thumbnails of a page."""
 EXACT = "exact duplicate"
 
 
@@ -50,6 +56,10 @@ class RenderedRow(TypedDict):
     tokens: int
     """Tokens of the prompt with the longest answer."""
     parts: list[Part]
+    images: list[str]
+    """Thumbnails of its first images, as data URLs."""
+    more_images: int
+    """The number of its other images."""
     facts: dict[str, str]
     """The verifier, and what it compares an answer with."""
 
@@ -88,13 +98,27 @@ class PageRows(TypedDict):
 
 
 def page_rows(
-    dataset: Dataset, checked: CheckedRows, selected: dict[str, Positions], tokenizer: PreTrainedTokenizerBase
+    dataset: Dataset,
+    checked: CheckedRows,
+    selected: dict[str, Positions],
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
 ) -> PageRows:
-    """The rows that a data set's page shows. selected: the positions of each split's rows."""
+    """The rows that a data set's page shows.
+
+    selected: the positions of each split's rows. tokenizer: of the base, which knows the rows' images. folder: of the
+    ready rows, with their images.
+    """
     masker, wanted = Masker(dataset), dataset.page_rows
+    thumbnails = Thumbnails(EDGE, THUMBNAILS)
 
     def rendered(chosen: list[tuple[int, str]]) -> list[RenderedRow]:
-        return [_rendered(checked, position, split, tokenizer, masker) for position, split in chosen]
+        rows = [_rendered(checked, position, split, tokenizer, masker) for position, split in chosen]
+        for row, (position, _) in zip(rows, chosen, strict=True):
+            images = parts.images(checked.row(position)["prompt"])
+            row["images"] = thumbnails.of(images, folder)
+            row["more_images"] = len(images) - len(row["images"])
+        return rows
 
     return {
         "wanted": wanted,
@@ -135,6 +159,8 @@ def _rendered(
         "place": checked.place(position),
         "split": split,
         "tokens": int(checked.index["tokens"][position]),
+        "images": [],
+        "more_images": 0,
         "parts": [part._replace(spans=masker.ends(part.spans, HEAD, TAIL)) for part in _parts(row, tokenizer)],
         "facts": {name: joined(masker.head(text, RAW)) for name, text in facts.items()},
     }
@@ -165,13 +191,16 @@ def _parts(row: Row, tokenizer: PreTrainedTokenizerBase) -> Iterator[Part]:
 
 
 def _spans(tokenizer: PreTrainedTokenizerBase, example: Example) -> list[Span]:
-    """The text of tokens, divided into what is trained or not, and special tokens."""
+    """The text of tokens, divided into what is trained or not, special tokens, and images."""
     special = {*tokenizer.convert_tokens_to_ids(chat_template.special_tokens(tokenizer))}
     tokens = zip(example.input_ids, example.completion_mask, strict=True)
-    spans = [
-        Span(tokenizer.decode([token for token, _ in run], clean_up_tokenization_spaces=False), trained == 1, control)
-        for (trained, control), run in itertools.groupby(tokens, lambda token: (token[1], token[0] in special))
-    ]
+    spans = []
+    for (trained, control, image), run in itertools.groupby(
+        tokens, lambda token: (token[1], token[0] in special, token[0] if token[0] >= FIRST_ID else None)
+    ):
+        ids = [token for token, _ in run]
+        text = parts.SHOWN if image else tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+        spans.append(Span(text, trained == 1, special=control or image is not None))
     return [span for span in spans if span.text]
 
 
