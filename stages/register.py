@@ -153,6 +153,7 @@ def choose_probes(name: str) -> probes.Probes:
         engine="vllm" if "engine" in metrics else "transformers",
         template_kwargs=lineage.read(layout.MODELS / name)["base"].get("chat_template_kwargs"),
         suite_kwargs={suite: one["chat_template_kwargs"] for suite, one in metrics["suites"].items()},
+        folders={suite: layout.READY / one["dataset"] for suite, one in metrics["suites"].items()},
     )
 
 

@@ -48,6 +48,8 @@ def server(name: str, socket: str, script: dict[str, Any]) -> ThreadingUnixStrea
             while script.get("hangs") and not body.get("stream"):
                 time.sleep(0.01)
             prompt = body["messages"][-1]["content"] if "messages" in body else body["prompt"]
+            if isinstance(prompt, list):
+                prompt = "".join(part.get("text", "[image]") for part in prompt)
             answer = script.get("answers", {}).get(prompt, script.get("otherwise", ""))
             if not body.get("stream"):
                 message = {"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}

@@ -28,6 +28,7 @@ class WordReader:
     """Counts the words of a prompt, where there is no tokenizer."""
 
     context = 100
+    reads_images = False
 
     def count(self, request: Chat | Completion) -> int:
         return len(json.dumps(request.engine_fields()).split())

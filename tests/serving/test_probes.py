@@ -1,11 +1,15 @@
 """Probes tell a model from its base; their judgement accepts noise and refuses the wrong model."""
 
+from pathlib import Path
 from typing import Any
 
+import image_files
 import pytest
+import tiny_vision
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
+from tunesmith.data.images import parts
 from tunesmith.serving import probes
 
 
@@ -141,3 +145,35 @@ def test_an_engines_own_noise_is_accepted_but_not_answers_of_the_base() -> None:
     )
     of_base = replies(chosen, of_base=8)
     assert probes.judge(chosen, of_base, again=replies(chosen)) is not None
+
+
+def seeing(folder: Path, name: str, colors: list[str]) -> list[Sample]:
+    """Samples with an image each, which is asked about in more words than a text."""
+    images = tiny_vision.draw(folder / "images", colors)
+    made = [sample(100 + number, f"{name} of {color}", 9) for number, color in enumerate(colors)]
+    for one, image in zip(made, images, strict=True):
+        one["row"]["prompt"] = tiny_vision.ask(image)
+        one["suite"] = "seen"
+    return made
+
+
+def test_half_of_the_probes_show_an_image_and_bring_it(tmp_path: Path) -> None:
+    colors = ["red", "blue", "green", "gray"]
+    own, base = (model(name, 8) + seeing(tmp_path, name, colors) for name in ("own", "base"))
+    chosen = probes.choose("m", own, base, [], count=6, dtype="float32", folders={"seen": tmp_path})
+    assert [probe["suite"] for probe in chosen["probes"]] == ["s"] * 3 + ["seen"] * 3
+    shown = [part["image"] for probe in chosen["probes"][3:] for part in parts.images({"prompt": probe["prompt"]})]
+    assert sorted(chosen["images"]) == sorted(shown)
+    for digest, url in chosen["images"].items():
+        assert url == image_files.url((tmp_path / "images" / f"{digest}.png").read_bytes())
+
+
+def test_large_images_are_no_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, base = (seeing(tmp_path, name, ["red", "blue", "green"]) for name in ("own", "base"))
+    size = len(image_files.url(next((tmp_path / "images").iterdir()).read_bytes()))
+    monkeypatch.setattr(probes, "MAX_IMAGES", 2 * size)
+    chosen = probes.choose("m", own, base, [], count=6, dtype="float32", folders={"seen": tmp_path})
+    assert len(chosen["probes"]) == len(chosen["images"]) == 2
+    monkeypatch.setattr(probes, "MAX_IMAGES", 10)
+    with pytest.raises(EvaluationError, match="answers to images of more than 10 bytes"):
+        probes.choose("m", own, base, [], count=6, dtype="float32", folders={"seen": tmp_path})

@@ -134,7 +134,8 @@ def _check_answers(engine: Engine, candidate: Candidate, timeout: float) -> None
 
     def answer(probe: Probe) -> str:
         kwargs, tools = probe.get("chat_template_kwargs"), probe.get("tools")
-        return engine.answer(name, probe["prompt"], probe["max_new_tokens"], timeout, kwargs, tools)
+        images = signed.get("images", {})
+        return engine.answer(name, probe["prompt"], probe["max_new_tokens"], timeout, kwargs, tools, images)
 
     together = 1 if engine.kind == "transformers" else AT_ONCE
     replies = _answers(answer, signed["probes"], together)

@@ -2,7 +2,7 @@
 
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,16 +138,19 @@ class Engine:
         timeout: float,
         template_kwargs: TemplateKwargs | None = None,
         tools: list[Tool] | None = None,
+        images: Mapping[str, str] = {},
     ) -> str:
         """Return the greedy answer to a conversation, its reasoning included. Raises EngineError without an answer.
 
         name: the version to ask. template_kwargs: values for variables of the chat template, where not its own.
+        images: those of the prompt, as data URLs, by their digests.
         """
         if tools and self.kind == "vllm":  # which takes calls out of an answer, and refuses tools without a parser
             tokens = self.reader.encode(prompt, tools, template_kwargs)
             [generated] = self.client.generate(name, [tokens], max_new_tokens=max_new_tokens, stop_tokens=[])
             return self.reader.decode(generated.tokens)
-        request = {"model": name, "messages": list(map(_as_sent, prompt)), "max_tokens": max_new_tokens}
+        messages = [_as_sent(message, images) for message in prompt]
+        request: dict[str, object] = {"model": name, "messages": messages, "max_tokens": max_new_tokens}
         request["temperature"] = 0
         if tools:
             request["tools"] = tools
@@ -175,7 +178,12 @@ class Engine:
         self.resources.close()
 
 
-def _as_sent(message: Message) -> dict[str, object]:
+def _as_sent(message: Message, images: Mapping[str, str]) -> dict[str, object]:
     """A turn as a request has it: reasoning in the field that engines pass on, and no mark of training."""
     sent = {name: value for name, value in message.items() if name not in ("reasoning", "train")}
+    if not isinstance(message["content"], str):
+        sent["content"] = [
+            {"type": "image_url", "image_url": {"url": images[part["image"]]}} if part["type"] == "image" else part
+            for part in message["content"]
+        ]
     return sent | ({"reasoning_content": message["reasoning"]} if "reasoning" in message else {})

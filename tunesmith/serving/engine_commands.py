@@ -26,8 +26,8 @@ from tunesmith.serving.settings import Serve
 EngineKind = Literal["transformers", "vllm"]
 WEIGHT_FILES = ("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json")
 """Files that a server reads from the full weights under an adapter."""
-TOKENIZER_FILES = ("tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*")
-"""Files that a server renders and tokenizes prompts by."""
+TOKENIZER_FILES = ("tokenizer*", "vocab.*", "merges.txt", "*tokens*.json", "chat_template*", "*processor_config.json")
+"""Files that a server renders and tokenizes prompts by, and makes pixels of images."""
 ADAPTER_FILES = ("adapter_model.safetensors", *TOKENIZER_FILES)
 """Files that a server reads from the adapter's own folder, besides its config."""
 BASE_NAME = "base"

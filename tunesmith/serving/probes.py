@@ -8,20 +8,24 @@ not.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
 import numpy as np
 from scipy import stats
 
-from tunesmith.core import ready_rows
+from tunesmith.core import layout, ready_rows
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.params import TemplateKwargs
 from tunesmith.core.ready_rows import Message, Repeat, Sample, Tool, content_text
+from tunesmith.data.images import parts, urls
 
 NAME = "probes.json"
 CONFIDENCE = 0.95
 """Confidence level of the upper limit of the noise, and of the test against that limit. A good server is refused only
 where both fail."""
+MAX_IMAGES = 8_000_000
+"""Bytes of the images of all probes, as data URLs; prompts with larger ones are no probes."""
 MAX_EXAMPLES = 3
 """Maximum number of probes that a refusal quotes."""
 
@@ -70,6 +74,8 @@ class Probes(TypedDict):
     """The dtype of the evaluation, such as "bfloat16"."""
     engine: NotRequired[Literal["transformers", "vllm"]]
     """The engine of the evaluation; transformers where absent, as in versions of earlier releases."""
+    images: NotRequired[dict[str, str]]
+    """The images that prompts show, as data URLs, by their digests; absent where there are none."""
     chat_template_kwargs: NotRequired[list[TemplateKwargs]]
     """The values of the chat template's variables that the evaluation rendered with: first those that the template has
     by default, then those of suites. Requests may set no others. Absent in versions of earlier releases."""
@@ -86,12 +92,14 @@ def choose(
     engine: Literal["transformers", "vllm"] = "transformers",
     template_kwargs: TemplateKwargs | None = None,
     suite_kwargs: Mapping[str, TemplateKwargs] | None = None,
+    folders: Mapping[str, Path] | None = None,
 ) -> Probes:
     """Choose at most ``count`` probes of the model ``name``: first those that tell it from the base, short ones first.
 
+    Where suites have prompts with images, half of the probes show one, as far as these tell the model from its base.
     own, base: samples of both. repeats: the base's repeated answers (reports/evaluation/base/repeats.jsonl). engine:
     that of the evaluation. template_kwargs: the values that the model's template has for its variables. suite_kwargs:
-    those of each suite.
+    those of each suite. folders: of the ready rows that each suite asks, with their images.
     Raises EvaluationError where no answer tells the model from its base, so that none can prove which one is served.
     """
     of_base = {_key(sample): sample for sample in base if sample["tokens"] is not None}  # None: nothing was generated
@@ -106,13 +114,21 @@ def choose(
     differ = sum(not _same(sample["completion"], of_base[_key(sample)]["completion"]) for sample in again)
     tokens = sum(sample["tokens"] or 0 for sample in again)
     default, of_suites = template_kwargs or {}, suite_kwargs or {}
-    return {
-        "probes": [_probe(*pair, of_suites.get(pair[0]["suite"], {})) for pair in ordered[:count]],
+    chosen, images = _with_images(ordered, count, folders or {})
+    if all(_same(*_completions(pair)) for pair in chosen):
+        raise EvaluationError(
+            f"{name}: what tells it from its base are answers to images of more than {MAX_IMAGES:,} bytes, or beside "
+            "tools, which are no probes",
+            fix="evaluate on smaller images too, in a suite of kind answers in params.yaml, evaluate",
+        )
+    probes: Probes = {
+        "probes": [_probe(*pair, of_suites.get(pair[0]["suite"], {})) for pair in chosen],
         "noise": {"answers": len(again), "differ": differ, "tokens": tokens},
         "dtype": dtype,
         "engine": engine,
         "chat_template_kwargs": [default, *(default | kwargs for kwargs in of_suites.values() if kwargs)],
     }
+    return {**probes, "images": images} if images else probes
 
 
 def judge(probes: Probes, replies: Sequence[str], again: Sequence[str] | None = None) -> str | None:
@@ -140,6 +156,26 @@ def judge(probes: Probes, replies: Sequence[str], again: Sequence[str] | None = 
             f"noise explains {explained} at most ({_examples(differing)})"
         )
     return None
+
+
+def _with_images(
+    ordered: Sequence[tuple[Sample, Sample]], count: int, folders: Mapping[str, Path]
+) -> tuple[list[tuple[Sample, Sample]], dict[str, str]]:
+    """Return the first pairs, half of them with images where there are enough, and the images by their digests."""
+    images: dict[str, str] = {}
+    seeing: list[int] = []
+    for place, (own, base) in enumerate(ordered):
+        shown = parts.images(own["row"])
+        if not shown or len(seeing) == (count + 1) // 2 or "tools" in own["row"] or _same(*_completions((own, base))):
+            continue
+        files = {part["image"]: layout.image(folders[own["suite"]], part["image"]) for part in shown}
+        new = {digest: urls.data_url(file) for digest, file in files.items() if digest not in images}
+        if sum(map(len, [*images.values(), *new.values()])) <= MAX_IMAGES:
+            images |= new
+            seeing.append(place)
+    others = [place for place, (own, _) in enumerate(ordered) if not parts.images(own["row"])]
+    chosen = sorted([*seeing, *others[: count - len(seeing)]])
+    return [ordered[place] for place in chosen], images
 
 
 def _probe(own: Sample, base: Sample, template_kwargs: TemplateKwargs) -> Probe:

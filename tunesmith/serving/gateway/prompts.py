@@ -4,52 +4,70 @@ Loading the tokenizer imports transformers.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from tunesmith.core.params import TemplateKwargs
-from tunesmith.core.ready_rows import Message, Tool
+from tunesmith.core.ready_rows import ImagePart, Message, Tool
 from tunesmith.models import chat, chat_template
+from tunesmith.models.base import base_images
+from tunesmith.models.rendering import style
 from tunesmith.serving import engine_commands
 from tunesmith.serving.engine_commands import ServedModel
 from tunesmith.serving.gateway.requests import Chat, Completion, RequestError, for_template
 from tunesmith.serving.settings import Serve
 
+if TYPE_CHECKING:  # which imports torch, for models that read images
+    from tunesmith.models.images.row_images import RowImages
+
 
 class PromptReader:
     """Reads prompts as the engine will. May be used from any thread, but from one at a time."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int) -> None:
-        """context: the most tokens of a prompt and its answer together."""
-        self.tokenizer, self.context = tokenizer, context
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, context: int, images: "RowImages | None" = None) -> None:
+        """context: the most tokens of a prompt and its answer together. images: of a model that reads images."""
+        self.tokenizer, self.context, self._images = tokenizer, context, images
         self._control_tokens = set(tokenizer.convert_tokens_to_ids(chat_template.special_tokens(tokenizer)))
 
+    @property
+    def reads_images(self) -> bool:
+        return self._images is not None
+
     def count(self, request: Chat | Completion) -> int:
-        """Return the number of tokens of a request's prompt.
+        """Return the number of tokens of a request's prompt, with those of its images.
 
         Raises RequestError where the chat template refuses the conversation, or where a text in it holds one of the
-        template's control tokens: it would end its turn and begin another's.
+        template's control tokens: it would end its turn and begin another's, or stand for an image.
         """
         if isinstance(request, Completion):
-            return len(self.tokenizer.encode(request.prompt))
+            return self._count_text(request.prompt)
         asked = request.engine_fields()
-        written = {"messages": for_template(asked["messages"]), "tools": asked.get("tools")}
+        messages = [_without_urls(message) for message in for_template(asked["messages"])]
+        written = {"messages": messages, "tools": asked.get("tools")}
         try:
             for place, value in written.items():
                 self._refuse_control_tokens(place, value)
             text = self.tokenizer.apply_chat_template(
-                written["messages"],
+                style.in_parts(self.tokenizer, messages),
                 tools=written["tools"],
                 add_generation_prompt=True,
                 tokenize=False,
                 **(request.chat_template_kwargs or {}),
             )
+            if self._images is not None:
+                text = self._images.expand(text, _images(request))
             return len(self.tokenizer.encode(text, add_special_tokens=False))
         except RequestError:
             raise
         except Exception as error:  # a template may raise anything for a conversation that it cannot write
             raise RequestError(f"messages: the chat template cannot write them: {error}") from None
+
+    def _count_text(self, prompt: str) -> int:
+        tokens = self.tokenizer.encode(prompt)
+        if self._images is not None and self._images.token in tokens:
+            raise RequestError(f"prompt: {self._images.marker!r} would be read as an image that is not there")
+        return len(tokens)
 
     def encode(
         self, prompt: list[Message], tools: list[Tool] | None, template_kwargs: TemplateKwargs | None
@@ -76,7 +94,26 @@ class PromptReader:
 def reader(served: ServedModel, settings: Serve) -> PromptReader:
     """Return the reader of a model's prompts."""
     tokenizer = AutoTokenizer.from_pretrained(served.folder, local_files_only=True)
-    return PromptReader(tokenizer, engine_commands.context_length(served, settings))
+    context = engine_commands.context_length(served, settings)
+    if base_images.why_none(served.full_weights):
+        return PromptReader(tokenizer, context)
+    from tunesmith.models.images.row_images import RowImages
+
+    return PromptReader(tokenizer, context, RowImages(served.full_weights))
+
+
+def _without_urls(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a turn without what its images hold, which is no text."""
+    if not isinstance(message.get("content"), list):
+        return message
+    content = [{"type": "image"} if part["type"] == "image" else part for part in message["content"]]
+    return {**message, "content": content}
+
+
+def _images(request: Chat) -> list[ImagePart]:
+    """Return the images of a request by their sizes, which decide their tokens."""
+    sizes = [image.size for _, image in request.images()]
+    return [{"type": "image", "image": "", "width": width, "height": height} for width, height in sizes]
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -73,6 +73,10 @@ class Reader(Protocol):
 
     context: int
 
+    @property
+    def reads_images(self) -> bool:
+        """Whether the model reads images."""
+
     def count(self, request: Chat | Completion) -> int: ...
 
     def encode(

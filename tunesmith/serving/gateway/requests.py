@@ -5,12 +5,14 @@ with, or generate without end. None of those is on the list. A null counts as ab
 """
 
 import json
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     StringConstraints,
     ValidationError,
     field_validator,
@@ -21,6 +23,10 @@ from tunesmith.core.params import TemplateKwargs
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MANY_PARTS = Field(max_length=1024, fail_fast=True)
+DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp);base64,", re.IGNORECASE)
+SHOW_IMAGES = ("user", "tool")
+"""Roles whose turns may have images, as in ready rows."""
 LEAST_TEMPERATURE = 0.01
 """Least temperature of sampling: at smaller ones probabilities overflow, which ends a GPU's process."""
 MAX_FIELDS = 64
@@ -51,6 +57,37 @@ class Text(_Part):
     text: str
 
 
+class ImageUrl(_Part):
+    url: str
+    """A data URL of a JPEG, PNG or WebP."""
+    detail: Literal["auto"] | None = None
+    _size: tuple[int, int] = PrivateAttr(default=(0, 0))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, in pixels, once the image was checked (`tunesmith.serving.gateway.images`)."""
+        return self._size
+
+    def put(self, url: str, size: tuple[int, int]) -> None:
+        """Exchange the image for its one form."""
+        self.url, self._size = url, size
+
+    @field_validator("url")
+    @classmethod
+    def _holds_an_image(cls, value: str) -> str:
+        if not DATA_URL.match(value):
+            raise ValueError(
+                "send the image itself, as data:image/png;base64,… (or jpeg, webp): nothing is fetched from a network "
+                "or read from a disk"
+            )
+        return value
+
+
+class Image(_Part):
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
 class CalledFunction(_Part):
     name: Name
     arguments: str
@@ -77,7 +114,7 @@ class ToolCall(_Part):
 
 class Message(_Part):
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | Annotated[list[Text], Field(max_length=1024, fail_fast=True)] = ""
+    content: str | Annotated[list[Annotated[Text | Image, Field(discriminator="type")]], MANY_PARTS] = ""
     reasoning_content: str | None = None
     """Reasoning of an earlier answer, of which the template decides what it writes."""
     name: Name | None = None
@@ -91,7 +128,11 @@ class Message(_Part):
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"tool_calls are an assistant's, not a {self.role}'s")
         if isinstance(self.content, list):
-            self.content = "\n".join(part.text for part in self.content)
+            texts = [part.text for part in self.content if isinstance(part, Text)]
+            if len(texts) == len(self.content):
+                self.content = "\n".join(texts)
+            elif self.role not in SHOW_IMAGES:
+                raise ValueError(f"an image is shown by a user or a tool, not by the {self.role}")
         return self
 
 
@@ -170,6 +211,16 @@ class Chat(Generation):
             self.max_tokens, self.max_completion_tokens = self.max_completion_tokens, None
         return self
 
+    def images(self) -> list[tuple[str, ImageUrl]]:
+        """Return the images in their order, each with its place in the request."""
+        return [
+            (f"messages[{turn}].content[{place}].image_url", part.image_url)
+            for turn, message in enumerate(self.messages)
+            if isinstance(message.content, list)
+            for place, part in enumerate(message.content)
+            if isinstance(part, Image)
+        ]
+
     def engine_fields(self) -> dict[str, Any]:
         unused = ("tool_choice", "response_format", "logprobs")  # which ask for what an engine does without them
         return {name: value for name, value in super().engine_fields().items() if name not in unused}
@@ -200,8 +251,20 @@ def check_template_kwargs(asked: Chat, name: str, evaluated: list[TemplateKwargs
 
 
 def for_template(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return an engine's messages as its chat template reads them: the arguments of calls are objects, not text."""
-    return [{**message, **_parsed_calls(message)} for message in messages]
+    """Return an engine's messages as its chat template reads them: the arguments of calls are objects, not text, and
+    an image is {type: image, url}.
+    """
+    return [{**message, **_image_parts(message), **_parsed_calls(message)} for message in messages]
+
+
+def _image_parts(message: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(message.get("content"), list):
+        return {}
+    content = [
+        {"type": "image", "url": part["image_url"]["url"]} if part["type"] == "image_url" else part
+        for part in message["content"]
+    ]
+    return {"content": content}
 
 
 def _parsed_calls(message: dict[str, Any]) -> dict[str, Any]:

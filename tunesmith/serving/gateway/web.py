@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tunesmith.core.errors import ServingError
-from tunesmith.serving.gateway import relay, requests
+from tunesmith.serving.gateway import images, relay, requests
 from tunesmith.serving.gateway.connections import Connection, allow_files
 from tunesmith.serving.gateway.proxy import Proxy, Upstream
 from tunesmith.serving.gateway.refusals import RefusalError, check_key, check_name, check_page, without_reasons
@@ -56,6 +56,7 @@ class Gateway:
         self._arriving = 0
         self._answering: set[Request] = set()
         self._reading = ThreadPoolExecutor(1)  # tokenizers are not made for several threads
+        self._looking = ThreadPoolExecutor(1)  # an image may take a second and a quarter of a GB
 
     def app(self) -> Starlette:
         """Return the web application: /health, /v1/models, /metrics, and the routes that are passed on."""
@@ -73,7 +74,8 @@ class Gateway:
         finally:
             heartbeat.cancel()
             await asyncio.wait([heartbeat])
-            self._reading.shutdown(wait=False, cancel_futures=True)
+            for pool in (self._reading, self._looking):
+                pool.shutdown(wait=False, cancel_futures=True)
             for client in self._clients.values():
                 await client.aclose()
 
@@ -158,11 +160,18 @@ class Gateway:
         reading = partial(asyncio.get_running_loop().run_in_executor, self._reading)
         generation = await reading(requests.read, ROUTES[request.url.path], body)
         held.append(upstream := self.routes.acquire(generation.model))
+        if isinstance(generation, Chat):
+            await self._check_images(generation, upstream)
         await reading(self._fit, generation, upstream)
         fields = generation.engine_fields() | {"model": upstream.name, "stream": True}
         if upstream.served["engine"] == "vllm" and (generation.stream_options or not generation.stream):
             fields["stream_options"] = {"include_usage": True}  # `transformers serve` includes it unasked
         return await self._send(held, request, fields, generation.stream, deadline)
+
+    async def _check_images(self, chat: Chat, upstream: Upstream) -> None:
+        """Check the images of a request, which takes longer than texts. Raises RequestError."""
+        check = partial(images.check, chat, upstream.name, seeing=upstream.reader.reads_images)
+        await asyncio.get_running_loop().run_in_executor(self._looking, check)
 
     def _begin(self, request: Request) -> None:
         """Count a request that has arrived. Raises RefusalError where too many are being answered."""
