@@ -1,6 +1,6 @@
 """Publish the runs of the base and of every model, and register each model as a version: signed, with its lineage.
 
-reads   models, reports/evaluation, reports/comparison.{json,html}
+reads   models, reports/evaluation, reports/comparison.{json,html}, data/ready/<dataset>/images of the suites
 params  registry, signing, serve.probes, serve.max_lora_rank, package.license, and the names of all models
 writes  reports/registered/<model>/{registration.json,README.md}, reports/registered/comparison.html
 

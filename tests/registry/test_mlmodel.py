@@ -7,13 +7,18 @@ from typing import Any
 
 import mlflow
 import pytest
+import tiny_vision
 import torch
 from lineages import ORIGIN
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
+from PIL import Image
+from profiles import EXACT
 from registered_versions import EXPERIMENT, FILES, NAME, SIGNING
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from tunesmith.core import layout, manifest
+from tunesmith.models import loading, saving, weights
+from tunesmith.models.settings import Lora
 from tunesmith.registry import mlmodel, registration
 from tunesmith.registry.registered_models import Registry
 from tunesmith.registry.runs import Experiment
@@ -103,3 +108,35 @@ def test_an_adapter_on_a_hubs_base_names_repository_and_commit(base: Path) -> No
     assert loading.requirements == ("torch==2.13.0", "transformers==5.23.0")
     (base / "lineage.json").write_text(json.dumps({"params": HUB | {"chat_template": {"path": "own.jinja"}}}))
     assert "local_base_model_path" in mlmodel.loading(origin, base, "bfloat16").fields
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["adapter", "full weights"])
+def test_mlflow_loads_a_model_that_reads_images_with_its_processor(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    base = Path(tiny_vision.fetch("idefics3", tmp_path / "published", project / layout.BASE).relative_to(project))
+    folder = layout.MODELS / "sft-lora"
+    if kind == "adapter":
+        opened = loading.open_model(base, base, EXACT)
+        model: Any = weights.add_lora(opened.model, Lora(rank=2, alpha=4))
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.add_(torch.randn_like(parameter) if "lora_B" in name else 0)
+        saving.save_adapter(model, folder, None, base)
+        saving.save_reader(opened, folder)
+    else:
+        shutil.copytree(base, folder)
+    uri = register(folder, base if kind == "adapter" else None)
+    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
+    loaded = mlflow.transformers.load_model(uri, return_type="components")
+    expected = AutoModelForImageTextToText.from_pretrained(base)
+    if kind == "adapter":
+        expected = PeftModel.from_pretrained(expected, str(folder))
+    inputs = AutoProcessor.from_pretrained(folder)(
+        text=["<image>What is it?"], images=[[Image.new("RGB", (32, 32), "red")]], return_tensors="pt"
+    )
+    asked = loaded["processor"](
+        text=["<image>What is it?"], images=[[Image.new("RGB", (32, 32), "red")]], return_tensors="pt"
+    )
+    assert torch.equal(loaded["model"](**asked).logits, expected(**inputs).logits)

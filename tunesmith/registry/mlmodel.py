@@ -18,8 +18,8 @@ from tunesmith.core import layout, lineage
 from tunesmith.core.lineage import Lineage
 from tunesmith.registry.logged_models import MODEL_FOLDER, LoggedModel
 
-TOKENIZER_FOLDER = "components/tokenizer"
-"""The place where MLflow looks for the tokenizer, among the files of a logged model."""
+TOKENIZER_FOLDER, PROCESSOR_FOLDER = "components/tokenizer", "components/processor"
+"""The places where MLflow looks for the tokenizer and the processor, among the files of a logged model."""
 TOKENIZER_FILES = (
     "tokenizer*",
     "vocab.*",
@@ -28,8 +28,23 @@ TOKENIZER_FILES = (
     "added_tokens.json",
     "chat_template*",
 )
+PROCESSOR_FILES = ("*processor_config.json",)
+"""The files that a processor has beside those of its tokenizer; only models that read images have them."""
 TASK, CHAT = "text-generation", "llm/v1/chat"
 """The task of transformers' pipeline, and MLflow's task that takes messages and renders them by the chat template."""
+WRITES: dict[str, object] = {
+    "task": TASK,
+    "inference_task": CHAT,
+    "instance_type": "TextGenerationPipeline",
+    "pipeline_model_type": "AutoModelForCausalLM",
+}
+SEES: dict[str, object] = {
+    "task": "image-text-to-text",
+    "instance_type": "ImageTextToTextPipeline",
+    "pipeline_model_type": "AutoModelForImageTextToText",
+    "processor_type": "AutoProcessor",
+}
+"""Fields of the flavor for models that write, and for those that read images too."""
 LIBRARIES = ("torch", "transformers", "accelerate", "peft")
 """The libraries of a lineage that loading a model takes."""
 
@@ -71,12 +86,16 @@ def _base(folder: Path) -> dict[str, object]:
             "source_model_revision": commit,
             "tokenizer_name": repo,
             "tokenizer_revision": commit,
+            **({"processor_name": repo, "processor_revision": commit} if _reads_images(folder) else {}),
         }
     return {"source_model_name": folder.name, "local_base_model_path": str((layout.home() / folder).resolve())}
 
 
 def write(into: Path, logged: LoggedModel, folder: Path, loading: Loading) -> None:
-    """Write the files around the model folder ``folder`` into an empty folder."""
+    """Write the files around the model folder ``folder`` into an empty folder.
+
+    A model that reads images is one for `mlflow.transformers` alone, since pyfunc takes no processor.
+    """
     import mlflow
     from mlflow.models import Model, ModelSignature
     from mlflow.types.llm import CHAT_MODEL_INPUT_SCHEMA, CHAT_MODEL_OUTPUT_SCHEMA
@@ -92,12 +111,10 @@ def write(into: Path, logged: LoggedModel, folder: Path, loading: Loading) -> No
         metadata={"task": CHAT},
         model_size_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     )
+    sees = _reads_images(folder)
     model.add_flavor(
         "transformers",
-        task=TASK,
-        inference_task=CHAT,
-        instance_type="TextGenerationPipeline",
-        pipeline_model_type="AutoModelForCausalLM",
+        **(SEES if sees else WRITES),
         components=["tokenizer"],
         tokenizer_type="AutoTokenizer",
         torch_dtype=f"torch.{loading.dtype}",
@@ -106,7 +123,8 @@ def write(into: Path, logged: LoggedModel, folder: Path, loading: Loading) -> No
     )
     environment = {"conda": "conda.yaml", "virtualenv": "python_env.yaml"}
     pyfunc = {"loader_module": "mlflow.transformers", "python_version": loading.python, "env": environment}
-    model.add_flavor("python_function", **pyfunc)
+    if not sees:
+        model.add_flavor("python_function", **pyfunc)
     model.save(into / "MLmodel")
     requirements = [f"mlflow=={mlflow.__version__}", *loading.requirements]
     (into / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements))
@@ -116,8 +134,17 @@ def write(into: Path, logged: LoggedModel, folder: Path, loading: Loading) -> No
     conda = {"name": "mlflow-env", "channels": ["conda-forge"], "dependencies": packages}
     (into / environment["conda"]).write_text(yaml.safe_dump(conda))
     if "tokenizer_name" not in loading.fields:
-        tokenizer = into / TOKENIZER_FOLDER
-        tokenizer.mkdir(parents=True)
-        for path in folder.iterdir():
-            if any(fnmatch.fnmatch(path.name, pattern) for pattern in TOKENIZER_FILES):
-                shutil.copyfile(path, tokenizer / path.name)
+        _copy(folder, into / TOKENIZER_FOLDER, TOKENIZER_FILES)
+        if sees:
+            _copy(folder, into / PROCESSOR_FOLDER, TOKENIZER_FILES + PROCESSOR_FILES)
+
+
+def _reads_images(folder: Path) -> bool:
+    return any(path for pattern in PROCESSOR_FILES for path in folder.glob(pattern))
+
+
+def _copy(folder: Path, into: Path, patterns: tuple[str, ...]) -> None:
+    into.mkdir(parents=True)
+    for path in folder.iterdir():
+        if any(fnmatch.fnmatch(path.name, pattern) for pattern in patterns):
+            shutil.copyfile(path, into / path.name)
