@@ -69,6 +69,14 @@ def test_a_training_takes_what_it_declares_and_nothing_else_of_the_workspace(roo
     assert "stages/train_sft.py" in job.code
 
 
+def test_a_training_takes_the_images_of_its_rows_too(root: Path) -> None:
+    for name in ("demo/images/a.png", "other/images/b.png"):
+        (root / layout.READY / name).parent.mkdir(parents=True)
+        (root / layout.READY / name).write_text(name)
+    job, _ = planned(TRAINING, root)
+    assert set(job.inputs) == {"models/base/weights", "data/ready/demo/train.jsonl", "data/ready/demo/images/a.png"}
+
+
 def test_checkers_of_rows_are_sent_the_bases_tokenizer_and_no_weights(root: Path) -> None:
     for name in ("model.safetensors", "tokenizer.json"):
         (root / "models/base" / name).write_text(name)

@@ -88,7 +88,8 @@ def job(stage: Stage, runtime: Runtime, root: Path, address: Address, run: str, 
     """
     name, *arguments = stage_lookup.words(stage)
     module = f"stages.{name}"
-    paths = [*(path for path in stage.deps if not path.is_relative_to(BUILD)), *_kept(stage, root)]
+    read = [path for path in stage.deps if not path.is_relative_to(BUILD)]
+    paths = [*read, *_images(read), *_kept(stage, root)]
     files = stage_files(stage, module, root) | (node_files() if module == PREPARE else {})
     whole = Job(
         target=stage.target,
@@ -132,6 +133,12 @@ def _check_gpus(runtime: Runtime) -> None:
             f"params.yaml: runtime.gpus_per_worker is {gpus:g}, and each worker of a training has a GPU of its own",
             fix="set it to 1, and runtime.workers to the number of GPUs",
         )
+
+
+def _images(paths: list[Path]) -> list[Path]:
+    """The folders of the images that rows among these files name by digest, whether they are there or not."""
+    rows = [path for path in paths if path.is_relative_to(layout.READY) and path.suffix == ".jsonl"]
+    return list(dict.fromkeys(path.parent / layout.IMAGES for path in rows))
 
 
 def _kept(stage: Stage, root: Path) -> list[Path]:
