@@ -103,3 +103,15 @@ def test_without_git_or_a_commit_the_code_is_unknown(here: Path, monkeypatch: py
 def test_a_container_gets_its_code_from_the_host(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUNESMITH_CODE", '{"commit": "c0ffee", "clean": true}')
     assert lineage.code() == {"commit": "c0ffee", "clean": True}
+
+
+def test_an_input_says_how_many_images_its_rows_name(here: Path) -> None:
+    row = b'{"prompt":[{"role":"user","content":[{"type":"image","image":"%b","width":1,"height":1}]}]}\n'
+    text = b'{"prompt":[{"role":"user","content":"{\\"image\\":\\"%b\\"}"}]}\n' % (b"c" * 64)
+    seen = [row % (b"a" * 64), row % (b"a" * 64), row % (b"b" * 64), text]
+    for name, lines in {"seen": seen, "text": [text]}.items():
+        (here / f"{name}.jsonl").write_bytes(b"".join(lines))
+    inputs = [Path("seen.jsonl"), Path("text.jsonl")]
+    made = lineage.collect(base=manifest.Manifest({}), source="s", inputs=inputs, params={}, seed=1, device="cpu")
+    assert made["inputs"]["seen.jsonl"]["images"] == 2
+    assert "images" not in made["inputs"]["text.jsonl"]

@@ -3,13 +3,14 @@
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict, cast
 
 import yaml
 
@@ -21,6 +22,8 @@ from tunesmith.core.params import Objective, TemplateKwargs, WeightsKind
 NAME = "lineage.json"
 BUNDLED = "pipeline"
 """The folder that a wheel has beside the code."""
+IMAGE = re.compile(rb'"image":"([0-9a-f]{64})"')
+"""The digest of an image in a line of ready rows; a text would have other quotation marks."""
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
 
@@ -63,6 +66,8 @@ class Input(DvcHash):
     """SHA-256 of the file, in hex."""
     rows: int
     """The number of its lines."""
+    images: NotRequired[int]
+    """The number of different images that its rows name, by their SHA-256; absent where they name none."""
 
 
 class Package(TypedDict):
@@ -190,10 +195,7 @@ def collect(
     return {
         **making(device),
         "base": {"source": source, "digest": base.digest, "weights_digest": base.weights_digest},
-        "inputs": {
-            str(path): {"sha256": manifest.file_digest(path), "rows": _count_lines(path), **dvc_hash(path)}
-            for path in inputs
-        },
+        "inputs": {str(path): _input(path) for path in inputs},
         "params": params,
         "seed": seed,
     }
@@ -271,6 +273,11 @@ def dvc_hash(path: Path, lock: Path = Path("dvc.lock")) -> DvcHash:
     return {"dvc": hashes[0]} if hashes else {}
 
 
-def _count_lines(path: Path) -> int:
+def _input(path: Path) -> Input:
+    rows, images = 0, set[bytes]()
     with path.open("rb") as file:
-        return sum(1 for _ in file)
+        for line in file:
+            rows += 1
+            images.update(IMAGE.findall(line))
+    shown = {"images": len(images)} if images else {}
+    return cast("Input", {"sha256": manifest.file_digest(path), "rows": rows, **shown, **dvc_hash(path)})

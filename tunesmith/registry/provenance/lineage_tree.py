@@ -189,7 +189,8 @@ def _origin_nodes(record: Record) -> tuple[Node, ...]:
 def _data(origin: Lineage) -> Iterator[Node]:
     for path, entry in origin["inputs"].items():
         check = Data(path, entry["sha256"], entry.get("dvc"))
-        yield Node(path, f"{entry['rows']:,} rows", entry["sha256"], (), check)
+        images = f" with {entry['images']:,} images" if "images" in entry else ""
+        yield Node(path, f"{entry['rows']:,} rows{images}", entry["sha256"], (), check)
 
 
 def _evaluation(record: Record) -> Node:
