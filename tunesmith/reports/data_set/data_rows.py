@@ -34,7 +34,7 @@ MOST_CHECKS = 20
 """Checks whose rows are shown with their text, those that set most rows aside."""
 WITHHELD = (personal.CHECK, "secret")
 """Checks that set rows aside whose text is not shown, masked or not."""
-EDGE, THUMBNAILS = 128, 300_000
+EDGE, THUMBNAILS = 96, 60_000
 """The longer side of a thumbnail, in pixels, and bytes of all thumbnails of a page."""
 EXACT = "exact duplicate"
 
