@@ -167,7 +167,8 @@ def check_files(
         kept = _without(index, reasons)
         if not rows.total:
             raise DataError(f"{files.name}: no rows", fix=readers.EMPTY)
-        check_share(files.name, problems, len(kept), dataset.max_bad_share, NOT_BAD)
+        share, system = dataset.max_bad_share, bool(dataset.system)
+        check_share(files.name, problems, len(kept), share, NOT_BAD, system=system)
         yield replace(rows, index=index[kept], problems=problems, repeated=repeated, offsets=offsets[kept])
 
 

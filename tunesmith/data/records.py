@@ -137,10 +137,13 @@ def in_blocks(rows: Iterator[Record | Problem]) -> Iterator[Block]:
         yield block
 
 
-def check_share(name: str, problems: list[Problem], good: int, most: float, not_bad: Container[str]) -> None:
+def check_share(
+    name: str, problems: list[Problem], good: int, most: float, not_bad: Container[str], *, system: bool = False
+) -> None:
     """Raise DataError where no row of the files ``name`` is good, or more than a share of all is bad.
 
-    most: the share, data.<dataset>.max_bad_share. not_bad: checks that set good rows aside.
+    most: the share, data.<dataset>.max_bad_share. not_bad: checks that set good rows aside. system: whether params give
+    the rows a system message.
     """
     total = good + len(problems)
     bad = [problem for problem in problems if problem.check not in not_bad]
@@ -152,6 +155,8 @@ def check_share(name: str, problems: list[Problem], good: int, most: float, not_
         examples += f"\n  ... and {len(listed) - 5} more"
     if not good:
         fix = "correct those lines" if bad else "is this data in data.<dataset>.held_out.path, or a copy of it there?"
+        if system and bad and all("chat template" in problem.reason for problem in bad):
+            fix = "if the base's chat template takes no system message, remove data.<dataset>.system from params.yaml"
         raise DataError(f"{name}: not one of {total} rows is good:{examples}", fix=fix)
     raise DataError(
         f"{name}: {len(bad)} of {total} rows are bad, more than max_bad_share ({most:g}) allows:{examples}",

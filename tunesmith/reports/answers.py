@@ -13,9 +13,9 @@ from typing import TypedDict
 
 from tunesmith.core import layout
 from tunesmith.core.ready_rows import Message, Sample, dumps, split_reasoning, texts
+from tunesmith.data.images.thumbnails import Thumbnails
 from tunesmith.evaluation.comparison import Evaluated
 from tunesmith.models.images import parts
-from tunesmith.reports.thumbnails import Thumbnails
 
 CHUNK = 100
 """Prompts a chunk."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 from reports.browser.watched import Watched
-from reports.test_thumbnails import with_images
+from reports.test_answers import with_images
 from shoot_out import HOW, SUITE, evaluated
 
 from tunesmith.evaluation import comparison

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from tunesmith.core.errors import ChatError
 from tunesmith.core.ready_rows import Message, Row, dumps
 from tunesmith.data.dataset import Dataset
+from tunesmith.data.images.thumbnails import Thumbnails
 from tunesmith.data.personal import rows as personal
 from tunesmith.data.prepare import CheckedRows, Positions
 from tunesmith.data.records import Place, Problem
@@ -22,7 +23,6 @@ from tunesmith.models.images import parts
 from tunesmith.models.images.tokens import FIRST_ID
 from tunesmith.reports.data_set.data_report import REASON, SHOWN, cut
 from tunesmith.reports.data_set.row_text import WINDOW, Masker, Span, joined
-from tunesmith.reports.thumbnails import Thumbnails
 
 LONGEST = 5
 """Number of the longest rows that are shown."""

@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 import tiny_vision
 from PIL import Image
-from reports.test_answers import unpacked
-from shoot_out import SUITE, evaluated
 
 from tunesmith.core import layout
 from tunesmith.core.ready_rows import ImagePart
-from tunesmith.evaluation.comparison import Evaluated
-from tunesmith.reports import answers, thumbnails
-from tunesmith.reports.thumbnails import MOST_IN_ROW, Thumbnails
+from tunesmith.data.images import thumbnails
+from tunesmith.data.images.thumbnails import MOST_IN_ROW, Thumbnails
 
 
 def opened(url: str) -> Image.Image:
@@ -46,28 +43,3 @@ def test_a_page_has_as_many_as_fit_and_a_row_only_its_first(tmp_path: Path) -> N
     assert len(Thumbnails(96, len(first[0]) + 5).of(images, tmp_path)) == 1
     gone: ImagePart = {**images[0], "image": "0" * 64}
     assert made.of([gone], tmp_path) == []
-
-
-def with_images(folder: Path, count: int) -> Evaluated:
-    """Answers to prompts with an image of noise each."""
-    model = evaluated("base", ["0"] * count)
-    for number, sample in enumerate(model.samples[SUITE]):
-        noise = Image.effect_noise((192, 192), 90).convert("RGB")
-        name = f"{number:064x}"
-        dataset = folder / model.metrics["suites"][SUITE]["dataset"]
-        image_files.put(dataset / layout.IMAGES / f"{name}.png", image_files.encoded(noise))
-        part: ImagePart = {"type": "image", "image": name, "width": 192, "height": 192}
-        sample["row"]["prompt"] = tiny_vision.ask(part, text="What is it?")
-    return model
-
-
-def test_prompts_of_the_comparison_show_their_images_within_the_bounds_of_the_page(tmp_path: Path) -> None:
-    model = with_images(tmp_path, 12)
-    packed = unpacked(answers.pack([model], ready=tmp_path).chunks[0])
-    assert [text["prompt"] for text in packed] == ["[image]What is it?"] * 12
-    assert [len(text["images"]) for text in packed] == [1] * 12
-    small = answers.pack([model], largest=120_000, ready=tmp_path)
-    assert sum(map(len, small.chunks)) <= 120_000
-    shown = [len(text["images"]) for text in unpacked(small.chunks[0])]
-    assert 0 < sum(shown) < 12
-    assert shown == sorted(shown, reverse=True)
