@@ -28,7 +28,7 @@ def test_a_prompt_shows_its_images_and_loads_nothing_that_is_not_in_the_page(bro
     assert image.evaluate("async node => { await node.decode(); return node.naturalWidth; }") == 192
     assert image.get_attribute("alt") == "image 1 of the prompt"
     watched.page.click("#next")
-    watched.page.wait_for_function("() => document.querySelector('#row-prompt').textContent === 'no image'")
+    watched.page.wait_for_function("() => document.querySelector('#row-prompt').textContent.trim() === 'no image'")
     assert image.count() == 0
     assert watched.errors == []
     assert all(url.startswith(("file:", "data:")) for url in watched.requests)
