@@ -99,6 +99,7 @@ def test_all_pictures_are_good_rows_and_shuffled_ones_have_other_answers(compose
 def test_the_params_are_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     WRITE(Path("data/raw/shapes"), 2)
+    WRITE(Path("data/raw/exchanged"), 2, seed=21, shuffled=True)
     Path("data/held_out").mkdir()
     Path("data/demo_chat.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     params = yaml.safe_load((EXAMPLE / "params.yaml").read_text())
