@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 from tunesmith.core import layout, manifest
 from tunesmith.core.errors import ParamsError
 from tunesmith.core.params import parse
+from tunesmith.evaluation.harness.opened_lm import OpenedLM
 from tunesmith.models import loading, servable_adapter, weights
 from tunesmith.models.device import Profile
 from tunesmith.models.loading import OpenModel
@@ -126,6 +127,7 @@ def test_an_adapter_is_the_same_function_wherever_it_is_opened(base: Path, varia
     folders = [folder, base]  # the base after the adapter, on the same weights
     for (_, opened), expected in zip(loading.open_each(folders, base, EXACT), (trained, plain), strict=True):
         same(logits(opened.model), expected)
+        same(logits(OpenedLM(opened, 1).model), expected)  # as lm-eval asks it
     further = loading.open_policy(folder, base, EXACT, "lora", lora)
     same(logits(further.model), trained)
     scorer = loading.new_reward_model(folder, base, EXACT, "lora", lora)

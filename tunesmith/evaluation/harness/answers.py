@@ -9,11 +9,11 @@ import logging
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Row
 from tunesmith.evaluation.grading import Completion
+from tunesmith.evaluation.harness.opened_lm import OpenedLM
 from tunesmith.models import chat
 from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.attention.shared_prompts import single_head_product
@@ -23,7 +23,7 @@ from tunesmith.models.loading import OpenModel
 logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns of a model that is handed over as an object
 
 
-class CountingLM(HFLM):
+class CountingLM(OpenedLM):
     """lm-eval's model, which also records the length of each answer.
 
     lm-eval returns text alone, in the order of the requests, and generates in an order of its own: lengths are keyed by
@@ -31,12 +31,7 @@ class CountingLM(HFLM):
     """
 
     def __init__(self, opened: OpenModel, batch_size: int) -> None:
-        super().__init__(
-            pretrained=opened.model,
-            tokenizer=opened.tokenizer,
-            batch_size=batch_size,
-            add_bos_token=False,  # the chat template writes every special token
-        )
+        super().__init__(opened, batch_size, add_bos_token=False)  # the chat template writes every special token
         self.lengths: dict[tuple[int, ...], tuple[int, bool]] = {}
         """Tokens of a prompt -> (tokens generated, end of turn included; whether there was one)."""
 

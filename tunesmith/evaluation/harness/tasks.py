@@ -15,32 +15,28 @@ import torch
 from lm_eval.api.model import TemplateLM
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.evaluator import evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from tunesmith.core import layout, manifest
 from tunesmith.core.errors import EvaluationError
 from tunesmith.core.ready_rows import Sample
 from tunesmith.evaluation.harness import scores
+from tunesmith.evaluation.harness.opened_lm import OpenedLM
 from tunesmith.evaluation.harness.scores import Loaded
 from tunesmith.evaluation.suites import LmEvalTask
 from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.images import forward
-from tunesmith.models.loading import OpenModel
 from tunesmith.models.rendering import style
 
 NOT_CACHED = "Couldn't find cache for"
 """The beginning of the message of `datasets` for a data set of which only another configuration is cached."""
 
 
-class UncutLM(HFLM):
+class UncutLM(OpenedLM):
     """lm-eval's model, which refuses a prompt to answer that lm-eval would cut to fit the context.
 
     A base that reads images is asked texts alone, and writes no image token.
     """
-
-    def __init__(self, opened: OpenModel, batch_size: int) -> None:
-        super().__init__(pretrained=opened.model, tokenizer=opened.tokenizer, batch_size=batch_size)
 
     def tok_batch_encode(
         self, strings: list[str], padding_side: str = "left", left_truncate_len: int | None = None, **settings: Any
