@@ -78,7 +78,7 @@ def register(name: str, names: Names, experiment: Experiment, comparison: Compar
     documents = {
         probes.NAME: json.dumps(choose_probes(name), indent=1, ensure_ascii=False) + "\n",
         sameness.SCORES: json.dumps(sameness.scores(samples)) + "\n",
-        "README.md": model_card.write(name, origin, comparison, base_license=license_),
+        "README.md": model_card.write(name, origin, comparison, task=mlmodel.task(folder), base_license=license_),
     }
     if "engine" in metrics:
         documents["engine.json"] = json.dumps(metrics["engine"], indent=1) + "\n"  # the vLLM that answered

@@ -140,3 +140,13 @@ def test_mlflow_loads_a_model_that_reads_images_with_its_processor(
         text=["<image>What is it?"], images=[[Image.new("RGB", (32, 32), "red")]], return_tensors="pt"
     )
     assert torch.equal(loaded["model"](**asked).logits, expected(**inputs).logits)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_opens_no_tokenizer_in_place_of_a_processor(project: Path, tmp_path: Path) -> None:
+    """Without torchvision, transformers has no processor for Qwen's models; a tokenizer would leave images out."""
+    base = Path(tiny_vision.fetch("qwen2_5_vl", tmp_path / "published", project / layout.BASE).relative_to(project))
+    uri = register(Path(shutil.copytree(base, layout.MODELS / "sft-full")), None)
+    mlflow.set_tracking_uri(f"sqlite:///{Path.cwd()}/mlflow.db")
+    with pytest.raises(ImportError, match="requires the Torchvision library"):
+        mlflow.transformers.load_model(uri, return_type="components")

@@ -51,9 +51,13 @@ def lineage(**changes: Any) -> dict[str, Any]:
 
 
 def card(
-    name: str = "sft-lora", comparison: Comparison = COMPARISON, base_license: str | None = "mit", **changes: Any
+    name: str = "sft-lora",
+    comparison: Comparison = COMPARISON,
+    task: str = "text-generation",
+    base_license: str | None = "mit",
+    **changes: Any,
 ) -> str:
-    return model_card.write(name, lineage(**changes), comparison, base_license=base_license)
+    return model_card.write(name, lineage(**changes), comparison, task=task, base_license=base_license)
 
 
 def metadata(text: str) -> Any:
@@ -73,7 +77,8 @@ def test_the_hub_reads_its_metadata() -> None:
     data = ModelCard(card()).data
     assert (data.base_model, data.license, data.library_name) == ("org/base", "mit", "peft")
     assert data.tags == ["tunesmith", "sft", "lora"]
-    assert data.model_name == "sft-lora"
+    assert (data.model_name, data.pipeline_tag) == ("sft-lora", "text-generation")
+    assert ModelCard(card(task="image-text-to-text")).data.pipeline_tag == "image-text-to-text"
     (result,) = data.eval_results
     assert (result.dataset_name, result.dataset_config, result.metric_type) == ("demo", SUITE, "accuracy")
     assert result.metric_value == pytest.approx(COMPARISON["models"]["sft-lora"]["score"], abs=1e-4)

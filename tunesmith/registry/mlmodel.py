@@ -30,6 +30,7 @@ TOKENIZER_FILES = (
 )
 PROCESSOR_FILES = ("*processor_config.json",)
 """The files that a processor has beside those of its tokenizer; only models that read images have them."""
+CONFIG = "config.json"
 TASK, CHAT = "text-generation", "llm/v1/chat"
 """The task of transformers' pipeline, and MLflow's task that takes messages and renders them by the chat template."""
 WRITES: dict[str, object] = {
@@ -61,6 +62,8 @@ class Loading:
     """The version of Python that the model was trained with."""
     requirements: tuple[str, ...]
     """The pinned libraries, as pip takes them."""
+    weights_under: Path | None = None
+    """The folder of the full weights under an adapter."""
 
 
 def loading(origin: Lineage, weights_under: Path | None, dtype: str) -> Loading:
@@ -74,7 +77,7 @@ def loading(origin: Lineage, weights_under: Path | None, dtype: str) -> Loading:
     fields: dict[str, object] = {"model_binary": MODEL_FOLDER}
     if weights_under is not None:
         fields = {"peft_adaptor": MODEL_FOLDER, **_base(weights_under)}
-    return Loading(fields, dtype, origin["environment"]["python"], tuple(requirements))
+    return Loading(fields, dtype, origin["environment"]["python"], tuple(requirements), weights_under)
 
 
 def _base(folder: Path) -> dict[str, object]:
@@ -137,6 +140,14 @@ def write(into: Path, logged: LoggedModel, folder: Path, loading: Loading) -> No
         _copy(folder, into / TOKENIZER_FOLDER, TOKENIZER_FILES)
         if sees:
             _copy(folder, into / PROCESSOR_FOLDER, TOKENIZER_FILES + PROCESSOR_FILES)
+            # It names the model whose processor this is. Without it, AutoProcessor may open the tokenizer alone, and
+            # the model would answer without its images.
+            shutil.copyfile((loading.weights_under or folder) / CONFIG, into / PROCESSOR_FOLDER / CONFIG)
+
+
+def task(folder: Path) -> str:
+    """What the hub calls the use of the model in a folder."""
+    return str((SEES if _reads_images(folder) else WRITES)["task"])
 
 
 def _reads_images(folder: Path) -> bool:

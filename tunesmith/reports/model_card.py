@@ -26,18 +26,18 @@ SHOWN = 5
 """Number of regressed prompts whose ids are named."""
 
 
-def write(name: str, origin: Lineage, comparison: Comparison, *, base_license: str | None) -> str:
+def write(name: str, origin: Lineage, comparison: Comparison, *, task: str, base_license: str | None) -> str:
     """The card of the model ``name`` as Markdown with the hub's metadata in front; the same inputs give the same text.
 
-    origin: its lineage. comparison: the content of reports/comparison.json. base_license: the base's license as the hub
-    writes it; None if it is not known.
+    origin: its lineage. comparison: the content of reports/comparison.json. task: what the hub calls its use.
+    base_license: the base's license as the hub writes it; None if it is not known.
     """
-    data = _metadata(name, origin, comparison, base_license)
+    data = _metadata(name, origin, comparison, task, base_license)
     body = templating.render_markdown("card.md.j2", **_values(name, origin, comparison), base_license=base_license)
     return f"---\n{data.to_yaml()}\n---\n\n{body}"
 
 
-def _metadata(name: str, origin: Lineage, comparison: Comparison, base_license: str | None) -> ModelCardData:
+def _metadata(name: str, origin: Lineage, comparison: Comparison, task: str, base_license: str | None) -> ModelCardData:
     """Metadata for the hub, without names that would mean something else there: of data sets, or of another base."""
     repository = base_sources.repository(origin["base"]["source"])
     weights = "merged" if "merged" in origin else origin["method"]["weights"]
@@ -45,16 +45,16 @@ def _metadata(name: str, origin: Lineage, comparison: Comparison, base_license: 
         base_model=repository[0] if repository else None,
         library_name="peft" if "on" in origin else "transformers",
         license=base_license,
-        pipeline_tag="text-generation",
+        pipeline_tag=task,
         tags=["tunesmith", origin["method"]["objective"], weights],
         model_name=name,
-        eval_results=[_result(suite, about, name) for suite, about in comparison["suites"].items()],
+        eval_results=[_result(suite, about, name, task) for suite, about in comparison["suites"].items()],
     )
 
 
-def _result(suite: str, about: SuiteComparison, name: str) -> EvalResult:
+def _result(suite: str, about: SuiteComparison, name: str, task: str) -> EvalResult:
     return EvalResult(
-        task_type="text-generation",
+        task_type=task,
         dataset_name=about["dataset"],
         dataset_type=about["dataset"],
         dataset_config=suite,
