@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, FiniteFloat, TypeAdapter, ValidationError
@@ -164,7 +164,11 @@ def _explain(error: ValidationError, kind: type[T], section: str, path: Path) ->
         if problem["type"] == "extra_forbidden" and place in RENAMED:
             lines.append(f"{path}: {place}: now {RENAMED[place]}; write {problem['input']!r} there")
         elif problem["type"] == "extra_forbidden":
-            lines.append(f"{path}: {place}: unknown param{meant(str(problem['loc'][-1]), _fields(kind))}")
+            *section_of, name = problem["loc"]
+            lines.append(f"{path}: {place}: unknown param{meant(str(name), _fields(kind, section_of))}")
+        elif problem["type"] == "model_type":
+            names = ", ".join(_fields(kind, problem["loc"]))
+            lines.append(f"{path}: {place}: takes params of its own ({names}), not {problem['input']!r}")
         elif problem["type"] == "missing":
             lines.append(f"{path}: {place}: missing; it has no default")
         else:
@@ -172,8 +176,25 @@ def _explain(error: ValidationError, kind: type[T], section: str, path: Path) ->
     return ParamsError("\n".join(lines), fix="correct params.yaml and run again; nothing was changed")
 
 
-def _fields(kind: type[T]) -> list[str]:
-    """The names of the params of a section, of the sections nested in it, and of the members of a union of sections."""
+def _fields(kind: type[T], place: Sequence[str | int]) -> list[str]:
+    """The names of the params of the section at a place within ``kind``, and of all members of a union of sections."""
     schema = TypeAdapter(kind).json_schema()
-    nested = [schema, *schema.get("$defs", {}).values()]
-    return [name for part in nested for name in part.get("properties", {})]
+    sections = _sections(schema, schema)
+    for key in place:
+        inner = [part for section in sections if (part := _part(section, key)) is not None]
+        sections = [found for part in inner for found in _sections(part, schema)] or sections  # a key may be a union's
+    return [name for section in sections for name in section.get("properties", {})]
+
+
+def _sections(part: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    """The sections that a part of a JSON schema stands for, of a union several."""
+    if "$ref" in part:
+        return _sections(schema["$defs"][part["$ref"].rpartition("/")[2]], schema)
+    members = part.get("anyOf") or part.get("oneOf")
+    return [found for member in members for found in _sections(member, schema)] if members else [part]
+
+
+def _part(section: dict[str, Any], key: str | int) -> dict[str, Any] | None:
+    """The JSON schema of what a section has at ``key``; None where it has nothing there."""
+    found = section.get("properties", {}).get(key, section.get("additionalProperties", section.get("items")))
+    return found if isinstance(found, dict) else None

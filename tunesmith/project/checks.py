@@ -52,6 +52,11 @@ def _check_model_names(document: Document, path: Path) -> None:
 
 def _check_data(document: Document, path: Path) -> None:
     for name, dataset in document.data.items():
+        if layout.READY.is_relative_to(dataset.path):
+            raise ParamsError(
+                f"{path}: data.{name}.path: {dataset.path} holds {layout.READY}, which the pipeline writes",
+                fix=f"move the rows, and the images that they name, into a folder of {layout.RAW}",
+            )
         if not any(file.is_relative_to(dataset.path) for file in GENERATED):
             _check_files(dataset, f"{path}: data.{name}")
         held_out = dataset.held_out.path
