@@ -259,5 +259,21 @@ def test_rows_that_name_images_are_prepared_as_their_folder_which_dvc_watches(pr
     assert (entry["path"], entry["files"]) == (str(path.parent), "rows.jsonl")
 
 
+def test_pairs_about_images_train_no_reward_model_and_are_no_reinforcement_file(project: Path) -> None:
+    rows = [
+        {
+            "messages": turns("user", f"<image>Colour of car {i}?"),
+            "chosen": "Red.",
+            "rejected": f"It may be blue, {i}.",
+            "images": [files.url(files.png(i))],
+        }
+        for i in range(9)
+    ]
+    shown = run(str(data.write(project / "pairs.jsonl", rows)))
+    assert "9 × a prompt with a better and a worse answer: DPO, no RLHF, since reward models read no images" in shown
+    assert "note: images: 9 in 9 rows" in shown
+    assert "this is OpenAI's" not in shown
+
+
 def turns(role: str, content: str) -> list[dict[str, str]]:
     return [{"role": role, "content": content}]

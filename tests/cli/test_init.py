@@ -8,6 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import image_files as files
 import pytest
 import warm_python
 import yaml
@@ -150,6 +151,34 @@ def test_rows_from_elsewhere_are_copied_where_dvc_can_version_them(
     assert document.load().data["rows"].path == Path("data/raw/rows.jsonl")
     assert Path("data/raw/rows.jsonl").read_bytes() == (tmp_path / "rows.jsonl").read_bytes()
     assert "dvc add data/raw/rows.jsonl" in output
+
+
+@pytest.mark.parametrize("place", ["../elsewhere/rows.jsonl", "../elsewhere", "rows.jsonl", "data/rows.jsonl"])
+def test_rows_are_copied_with_the_images_that_they_name(repository: Path, place: str) -> None:
+    """From a folder beside the repository, from its root, and from the folder in which stages write."""
+    folder = Path(place).parent if place.endswith(".jsonl") else Path(place)
+    names = [f"photos/{i}.jpg" for i in range(60)]
+    for i, name in enumerate([*names, "holiday.jpg"]):
+        files.put(folder / name, files.jpeg(i))
+    shown = [
+        {"question": f"<image> digit {i}?", "answer": f"#### {i}", "images": [name]} for i, name in enumerate(names)
+    ]
+    rows(str(folder / "rows.jsonl"), shown)
+    output = init("--data", place, "--weights", "lora", "--no-suites")
+    (name, dataset), *_ = document.load().data.items()
+    assert (dataset.path, dataset.files) == (Path("data/raw") / name, None)
+    copied = {str(path.relative_to(dataset.path)) for path in dataset.path.rglob("*") if path.is_file()}
+    assert copied == {"rows.jsonl", *names}
+    assert f"dvc add data/raw/{name}" in output
+
+
+def test_images_by_absolute_paths_are_refused_before_a_copy_that_would_not_find_them(repository: Path) -> None:
+    image = files.put(Path("../elsewhere/0.jpg").absolute(), files.jpeg(0))
+    shown = [{"question": f"<image> digit {i}?", "answer": f"#### {i}", "images": [str(image)]} for i in range(60)]
+    output = init("--data", rows("../elsewhere/rows.jsonl", shown), "--weights", "lora", status=1)
+    assert "rows.jsonl:1: names an image by an absolute path" in output
+    assert not params.PATH.exists()
+    assert not list(Path("data").rglob("*.jsonl"))
 
 
 def test_nothing_of_the_users_own_is_overwritten(repository: Path) -> None:

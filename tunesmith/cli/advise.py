@@ -8,7 +8,8 @@ from pathlib import Path, PurePath
 
 import yaml
 
-from tunesmith.cli.survey import UNKNOWN, RowGroup, survey, with_image_folder
+from tunesmith.cli import row_images
+from tunesmith.cli.survey import UNKNOWN, RowGroup, survey
 from tunesmith.core import files, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.formatting import printable
@@ -73,7 +74,7 @@ def run(place: str, *, write: bool, name: str | None) -> None:
         return
     text = with_entry(name, entry)
     if dataset.source:
-        bring(found, dataset.path)
+        bring(found, {}, dataset.path)
     files.write_text(params.PATH, text)
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html lists its problems")
@@ -96,15 +97,15 @@ def find(place: str, name: str) -> tuple[Dataset, Files]:
         suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 else ""
         return Dataset(path=RAW / f"{name}{suffixes}", source=str(source)), found
     path, pattern = readers.split_pattern(place)
-    return with_image_folder(Dataset(path=path, files=pattern), readers.find(path, pattern))
+    return row_images.with_folder(Dataset(path=path, files=pattern), readers.find(path, pattern))
 
 
-def bring(found: Files, path: Path) -> None:
-    """Copy files from the hub's cache into the project: one as a file, several as a folder."""
+def bring(found: Files, images: dict[str, Path], path: Path) -> None:
+    """Copy files into the project: one as a file, several, or rows with images, as a folder."""
     if path.exists():
         raise DataError(f"{path}: there already", fix="choose another name with --name, or move it away")
-    names = [""] if len(found.paths) == 1 else map(found.relative, found.paths)
-    files.copy_in(dict(zip(names, found.paths, strict=True)), path)
+    names = [""] if len(found.paths) == 1 and not images else map(found.relative, found.paths)
+    files.copy_in(dict(zip(names, found.paths, strict=True)) | images, path)
 
 
 def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float = 0.01) -> Advice:
@@ -138,7 +139,8 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
             dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}), found)
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
-    service = service_files.name(first)
+    rated = main.kind in ("preferences", "marks")  # by their own columns, which are no answers of a reinforcement file
+    service = None if rated and service_files.answers(first) else service_files.name(first)
     known = [f"this is {service}"] if service else []
     advice = Advice(groups, unreadable, dataset, problems, [*known, *notes, *_about_marks(main)])
     if advice.bad <= max_bad_share * advice.rows:

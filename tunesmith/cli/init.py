@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tunesmith.cli import advise
+from tunesmith.cli import advise, row_images
 from tunesmith.core import files, git, layout, manifest, params
 from tunesmith.core.errors import BaseModelError, DataError, ParamsError
 from tunesmith.core.formatting import printable
@@ -187,13 +187,15 @@ def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
             fix=f"init with those first; then `tunesmith advise {data} --write`, and an entry of {section} in "
             "params.yaml",
         )
-    if not dataset.source and dataset.path.is_relative_to(Path.cwd()):
+    inside = not dataset.source and dataset.path.is_relative_to(Path.cwd())
+    if inside and not row_images.holds_outputs(dataset.path):
         dataset = dataset.model_copy(update={"path": dataset.path.relative_to(Path.cwd())})
     else:
-        suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 else ""
+        images = row_images.find(found)
+        suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 and not images else ""
         dataset = dataset.model_copy(update={"path": layout.RAW / f"{name}{suffixes}", "files": None})
         layout.RAW.mkdir(parents=True, exist_ok=True)
-        advise.bring(found, dataset.path)
+        advise.bring(found, images, dataset.path)
     section, model = _base(base)
     verifier = advice.groups[0].verifier
     chosen = _weights(model, dataset.kind or "answers", verifier) if weights == "auto" else weights

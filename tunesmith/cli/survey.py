@@ -1,7 +1,6 @@
 """Group the rows of a data set by layout, each group with the trainings that it allows."""
 
 import contextlib
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -11,17 +10,13 @@ from pathlib import Path
 from tunesmith.core.ready_rows import RowKind, answer_text
 from tunesmith.data import layouts, parallel, readers, row_builders, row_kinds
 from tunesmith.data.columns import cells
-from tunesmith.data.dataset import Dataset
 from tunesmith.data.images import markers
 from tunesmith.data.images.parts import shown
-from tunesmith.data.images.sources import content
 from tunesmith.data.readers import Files
-from tunesmith.data.records import Block, Fields, Problem, Record, RowError
+from tunesmith.data.records import Block, Problem, Record, RowError
 from tunesmith.verifiers import catalog, choice, number
 from tunesmith.verifiers.math import final_answer
 
-FIRST = 1000
-"""Rows in which images are looked for."""
 EXAMPLES = 3
 """Number of rows that a group shows."""
 MIN_CHECKABLE = 0.99
@@ -43,8 +38,8 @@ class RowGroup:
 
     checkable: for each verifier that may check answers, the number of rows whose answer it can read. ungradable: the
     number of rows to which their own verifier can grade no answer, by the reason. good: number of answers that are
-    marked good. low, high: the extremes of the ratings. examples: the first rows, each with its file, its line number
-    and its parts as text.
+    marked good. low, high: the extremes of the ratings. seeing: number of rows that show images. examples: the first
+    rows, each with its file, its line number and its parts as text.
     """
 
     description: str
@@ -53,6 +48,7 @@ class RowGroup:
     good: int = 0
     low: float = math.inf
     high: float = -math.inf
+    seeing: int = 0
     checkable: Counter[str] = field(default_factory=Counter)
     ungradable: Counter[str] = field(default_factory=Counter)
     verifiers: Counter[str] = field(default_factory=Counter)
@@ -62,6 +58,7 @@ class RowGroup:
         self.rows += other.rows
         self.checkable += other.checkable
         self.good += other.good
+        self.seeing += other.seeing
         self.low, self.high = min(self.low, other.low), max(self.high, other.high)
         self.ungradable += other.ungradable
         self.verifiers += other.verifiers
@@ -96,33 +93,13 @@ class RowGroup:
         elif "GRPO" in uses:
             uses[uses.index("GRPO")] = f"GRPO (verifier {self.verifier})"
         if self.kind == "preferences":
-            uses = ["DPO", "RLHF (reward model, then RL)"]
+            rlhf = "no RLHF, since reward models read no images" if self.seeing else "RLHF (reward model, then RL)"
+            uses = ["DPO", rlhf]
         if self.kind == "marks" and self.neutral_rating is None:
             uses = [f"KTO ({self.good:,} good, {self.rows - self.good:,} bad)"]
         if self.kind == "scored" and not uses:
             uses = [f"GRPO, if there were a verifier {self.verifier!r}"]
         return f"{self.description}: {', '.join(uses)}"
-
-
-def with_image_folder(dataset: Dataset, found: Files) -> tuple[Dataset, Files]:
-    """A data set of one file, or of the folder around it where its first rows name files of images, which DVC is to
-    watch too; not where that folder is a project."""
-    folder = dataset.path.parent
-    if dataset.path.is_dir() or folder == Path() or (folder / "params.yaml").exists():
-        return dataset, found
-    first = itertools.islice(readers.read(dataset.path), FIRST)
-    if not any(_names_files(record.fields) for record in first if isinstance(record, Record)):
-        return dataset, found
-    dataset = dataset.model_copy(update={"path": folder, "files": dataset.path.name})
-    return dataset, readers.find(dataset.path, dataset.files)
-
-
-def _names_files(fields: Fields) -> bool:
-    try:
-        sources = markers.take(cells.read(fields)[0]).sources
-        return any(isinstance(source, str) and content(source) is None for source in sources)
-    except RowError:
-        return False
 
 
 def survey(files: Files) -> tuple[list[RowGroup], int]:
@@ -158,12 +135,14 @@ def _merge(groups: dict[str, RowGroup], group: RowGroup) -> None:
 
 def _group_of(record: Record) -> RowGroup:
     """A group of a single row."""
-    fields, layout = record.fields, None
+    fields, seeing = record.fields, 0
     with contextlib.suppress(RowError):  # it is listed with the other problems
         fields, _ = cells.read(fields, table=record.table)
-        fields = markers.take(fields).fields
+        taken = markers.take(fields)
+        fields, seeing = taken.fields, int(bool(taken.sources))
     layout = layouts.recognise(fields)
-    group = RowGroup(layout.description if layout else UNKNOWN, layout.kind if layout else None, rows=1)
+    description, kind = (layout.description, layout.kind) if layout else (UNKNOWN, None)
+    group = RowGroup(description, kind, rows=1, seeing=seeing)
     row = None
     if layout is not None:
         with contextlib.suppress(RowError):  # it is listed with the other problems
