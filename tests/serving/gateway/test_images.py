@@ -87,8 +87,11 @@ def test_addresses_and_paths_are_refused_and_reach_no_engine(url: str, received:
     before = len(received)
     reply = post(url, body(part(address)))
     assert reply.status_code == 400
-    assert "nothing is fetched from a network or read from a disk" in reply.json()["error"]["message"]
-    assert reply.json()["error"]["message"].startswith("messages[0].content")
+    message = reply.json()["error"]["message"]
+    assert message.startswith(
+        "messages[0].content[0].image_url.image_url.url: send the image itself, as data:image/png"
+    )
+    assert message.endswith("nothing is fetched from a network or read from a disk")
     assert len(received) == before
 
 

@@ -11,9 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     PrivateAttr,
     StringConstraints,
+    Tag,
     ValidationError,
     field_validator,
     model_validator,
@@ -112,9 +114,18 @@ class ToolCall(_Part):
     index: int | None = None
 
 
+WHOLE, IN_PARTS = "(text)", "(parts)"
+"""The forms of a content, by which its errors are those of one form."""
+Parts = Annotated[list[Annotated[Text | Image, Field(discriminator="type")]], MANY_PARTS]
+Content = Annotated[
+    Annotated[str, Tag(WHOLE)] | Annotated[Parts, Tag(IN_PARTS)],
+    Discriminator(lambda value: IN_PARTS if isinstance(value, list) else WHOLE),
+]
+
+
 class Message(_Part):
     role: Literal["system", "user", "assistant", "tool"]
-    content: str | Annotated[list[Annotated[Text | Image, Field(discriminator="type")]], MANY_PARTS] = ""
+    content: Content = ""
     reasoning_content: str | None = None
     """Reasoning of an earlier answer, of which the template decides what it writes."""
     name: Name | None = None
@@ -286,7 +297,7 @@ def read(kind: type[Kind], body: bytes) -> Kind:
         return kind.model_validate_json(body)
     except ValidationError as error:
         problems = [
-            f"{_place(problem['loc'])}{problem['msg']}"
+            f"{_place(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}"
             for problem in error.errors(include_url=False, include_input=False)
         ]
         more = f"; and {len(problems) - MAX_PROBLEMS} more" if len(problems) > MAX_PROBLEMS else ""
@@ -295,5 +306,6 @@ def read(kind: type[Kind], body: bytes) -> Kind:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a place in a request as its author would write it, such as "messages[0].content: "."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:MAX_NAME]}" for part in location)
+    named = [part for part in location if part not in (WHOLE, IN_PARTS)]
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:MAX_NAME]}" for part in named)
     return f"{text.removeprefix('.')}: " if text else ""
