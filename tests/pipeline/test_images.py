@@ -79,6 +79,7 @@ def test_a_folder_of_rows_and_images_is_prepared_whole_and_the_same_again(
     assert prepared("cars") == written
     report = json.loads((layout.DATA_REPORTS / "cars.json").read_bytes())
     assert (report["good"], report["reasons"]) == (59, {"image missing": 1})
+    assert report["notes"][-1] == "Images: 59 in 59 rows, 24 × 16 pixels."
     assert report["tokens"]["prompt"]["min"] > TOKENS
     page = (layout.DATA_REPORTS / "cars.html").read_text()
     assert len(page.encode()) < 1_000_000

@@ -27,6 +27,9 @@ def test_a_prompt_shows_its_images_and_loads_nothing_that_is_not_in_the_page(bro
     image = watched.page.locator("#row-images img")
     assert image.evaluate("async node => { await node.decode(); return node.naturalWidth; }") == 192
     assert image.get_attribute("alt") == "image 1 of the prompt"
+    small = watched.page.locator("#samples tbody td:first-child img")
+    assert [one.get_attribute("alt") for one in small.all()] == ["image 1 of the prompt"] * 2  # of three prompts
+    assert small.first.evaluate("async node => { await node.decode(); return node.height; }") <= 66
     watched.page.click("#next")
     watched.page.wait_for_function("() => document.querySelector('#row-prompt').textContent.trim() === 'no image'")
     assert image.count() == 0

@@ -218,7 +218,8 @@ def _notes(dataset: Dataset, checked: CheckedRows) -> list[str]:
         notes.append(f"Not read: {files.listed(files.ignored)}.")
     if marked := [file for file in files.paths if readers.starts_with_bom(file)]:
         notes.append(f"Left out: the byte order mark at the beginning of {files.listed(marked)}.")
-    notes += [f"{line[0].upper()}{line[1:]}." for line in (*account(dataset, checked), *personal(dataset, checked))]
+    lines = [*account(dataset, checked), *personal(dataset, checked), *checked.images.lines()]
+    notes += [f"{line[0].upper()}{line[1:]}." for line in lines]
     first = range(min(len(checked.index), 1000))
     verifiers = {str(checked.row(position).get("verifier", "number")) for position in first}
     notes += [
