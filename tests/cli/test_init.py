@@ -234,6 +234,26 @@ def test_an_upgrade_shows_its_changes_then_makes_them(repository: Path) -> None:
     assert Path(".gitignore").read_text().startswith("mine\n")
 
 
+def test_dvc_pushes_raw_files_also_after_an_upgrade(repository: Path) -> None:
+    init("--data", rows("../rows.jsonl", SUMS), "--weights", "lora", "--no-suites")
+    ignored = Path(".gitignore").read_text()
+    Path(".gitignore").write_text(ignored.replace("data/raw/?*", "data/raw/*"))  # as earlier versions wrote it
+    git("add", "-A")
+    git("commit", "-q", "-m", "mine")
+    init("--update")
+    assert Path(".gitignore").read_text() == ignored
+    files.put(Path("data/raw/photos/0.jpg"), files.jpeg(0))
+    dvc("add", "--quiet", "data/raw/rows.jsonl", "data/raw/photos")
+    git("add", "data")
+    assert git("ls-files", "data/raw").splitlines() == ["data/raw/photos.dvc", "data/raw/rows.jsonl.dvc"]
+    dvc("remote", "add", "--quiet", "--default", "store", "../store")
+    assert "3 files pushed" in dvc("push")
+
+
+def dvc(*arguments: str) -> str:
+    return subprocess.run(["dvc", *arguments], check=True, capture_output=True, text=True).stdout
+
+
 def test_the_lines_for_ignore_files_are_those_of_this_repository() -> None:
     for path, lines in pipeline_files.LINES.items():
         assert set(lines) <= set((ROOT / path).read_text().splitlines())

@@ -6,6 +6,7 @@ part of the repository, so `fingerprint` has nothing to depend on: it runs with 
 """
 
 import difflib
+import re
 from pathlib import Path
 
 import tunesmith
@@ -22,7 +23,7 @@ CODE_DEPS = "    deps: [stages, tunesmith, requirements.lock, pyproject.toml]\n"
 ALWAYS = "    always_changed: true # reads the installed packages, in a second\n"
 LINES = {
     Path(".gitignore"): (
-        "mlflow.db*", "mlartifacts/", "data/raw/*", "!data/raw/*.dvc", "data/ready/*", "!data/ready/README.md",
+        "mlflow.db*", "mlartifacts/", "data/raw/?*", "!data/raw/*.dvc", "data/ready/*", "!data/ready/README.md",
         "data/reference/", "data/baseline/", "data/quarantine/", "models/*", "!models/README.md", "reports/*",
         "!reports/README.md", "!reports/trial/", "reports/trial/*", "!reports/trial/README.md", "dvc_plots/", "build/",
         ".venv*/", "__pycache__/",
@@ -30,6 +31,8 @@ LINES = {
     Path(".dvcignore"): (".*.lock", ".*.partial", ".*.previous", "__pycache__/"),
 }  # fmt: skip
 """Lines that files of the user's own need."""
+REPLACED = {"data/raw/*": "data/raw/?*"}
+"""Lines of earlier versions. DVC takes data/raw/* for the folder itself: `dvc push` and `pull` left out its files."""
 
 
 def contents() -> dict[Path, str]:
@@ -59,6 +62,8 @@ def changes(folder: Path) -> dict[Path, str]:
     texts = {path: text for path, text in contents().items() if path.suffix != ".md" or not (folder / path).exists()}
     for path, lines in LINES.items():
         present = (folder / path).read_text() if (folder / path).exists() else ""
+        for old, new in REPLACED.items():
+            present = re.sub(f"^{re.escape(old)}$", new, present, flags=re.MULTILINE)
         missing = [line for line in lines if line not in present.splitlines()]
         separator = "" if present.endswith("\n") or not present else "\n"
         texts[path] = present + separator + "".join(f"{line}\n" for line in missing)
