@@ -262,7 +262,7 @@ def test_rows_that_name_images_are_prepared_as_their_folder_which_dvc_watches(pr
 def test_pairs_about_images_train_no_reward_model_and_are_no_reinforcement_file(project: Path) -> None:
     rows = [
         {
-            "messages": turns("user", f"<image>Colour of car {i}?"),
+            "messages": turns("user", f"Colour of car {i}?"),
             "chosen": "Red.",
             "rejected": f"It may be blue, {i}.",
             "images": [files.url(files.png(i))],
@@ -272,6 +272,7 @@ def test_pairs_about_images_train_no_reward_model_and_are_no_reinforcement_file(
     shown = run(str(data.write(project / "pairs.jsonl", rows)))
     assert "9 × a prompt with a better and a worse answer: DPO, no RLHF, since reward models read no images" in shown
     assert "note: images: 9 in 9 rows" in shown
+    assert "images put before the first question, since no marker says where they are, first in line 1\n" in shown
     assert "this is OpenAI's" not in shown
 
 

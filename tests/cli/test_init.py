@@ -10,6 +10,7 @@ from typing import Any
 
 import image_files as files
 import pytest
+import tiny_vision
 import warm_python
 import yaml
 from click.testing import CliRunner
@@ -164,7 +165,10 @@ def test_rows_are_copied_with_the_images_that_they_name(repository: Path, place:
         {"question": f"<image> digit {i}?", "answer": f"#### {i}", "images": [name]} for i, name in enumerate(names)
     ]
     rows(str(folder / "rows.jsonl"), shown)
-    output = init("--data", place, "--weights", "lora", "--no-suites")
+    refused = init("--data", place, "--weights", "lora", status=1)
+    assert "shows images, and the default base, SmolLM2-135M, reads none: it was trained on text alone" in refused
+    tiny_vision.write("idefics3", repository.parent / "base")
+    output = init("--data", place, "--base", "../base", "--weights", "lora", "--no-suites")
     (name, dataset), *_ = document.load().data.items()
     assert (dataset.path, dataset.files) == (Path("data/raw") / name, None)
     copied = {str(path.relative_to(dataset.path)) for path in dataset.path.rglob("*") if path.is_file()}
@@ -175,7 +179,9 @@ def test_rows_are_copied_with_the_images_that_they_name(repository: Path, place:
 def test_images_by_absolute_paths_are_refused_before_a_copy_that_would_not_find_them(repository: Path) -> None:
     image = files.put(Path("../elsewhere/0.jpg").absolute(), files.jpeg(0))
     shown = [{"question": f"<image> digit {i}?", "answer": f"#### {i}", "images": [str(image)]} for i in range(60)]
-    output = init("--data", rows("../elsewhere/rows.jsonl", shown), "--weights", "lora", status=1)
+    tiny_vision.write("idefics3", repository.parent / "base")
+    place = rows("../elsewhere/rows.jsonl", shown)
+    output = init("--data", place, "--base", "../base", "--weights", "lora", status=1)
     assert "rows.jsonl:1: names an image by an absolute path" in output
     assert not params.PATH.exists()
     assert not list(Path("data").rglob("*.jsonl"))

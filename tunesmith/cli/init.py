@@ -179,6 +179,8 @@ def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
     print(printable("\n".join(advise.describe(found, advice)), lines=True))
     if advice.dataset is None or advice.reason:
         raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
+    if advice.groups[0].seeing:
+        _check_sees(base, data)
     dataset = advice.dataset
     if dataset.kind in ("preferences", "marks"):
         rows, section = ("pairs", "dpo") if dataset.kind == "preferences" else ("marks", "kto")
@@ -200,6 +202,20 @@ def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
     verifier = advice.groups[0].verifier
     chosen = _weights(model, dataset.kind or "answers", verifier) if weights == "auto" else weights
     return Choice(name, dataset, verifier, section, chosen, suites)  # type: ignore[arg-type]
+
+
+def _check_sees(base: str, data: str) -> None:
+    """Raise BaseModelError where rows show images and the base reads none; of one on the hub, `fetch_base` knows."""
+    from tunesmith.models.base import base_images  # transformers
+
+    name, reason = "the default base, SmolLM2-135M,", "it was trained on text alone"
+    if base:
+        name, reason = base, base_images.why_none(Path(base)) if (Path(base) / "config.json").is_file() else ""
+    if reason:
+        raise BaseModelError(
+            f"{data} shows images, and {name} reads none: {reason}",
+            fix="name a base that reads images, such as --base Qwen/Qwen2.5-VL-3B-Instruct, or a folder",
+        )
 
 
 def _base(base: str) -> tuple[str, str]:

@@ -157,7 +157,7 @@ class Dataset(Section):
             row = self._without_reasoning(row)
         if sources:
             row, unmarked = markers.place(row, len(sources))
-            remarks += [(markers.UNMARKED, f"{len(sources)}")] if unmarked else []
+            remarks += [(markers.UNMARKED, "")] if unmarked else []
         return Reading(layout, row, [*remarks, *cells.remarks(row)], left + again, sources)
 
     def _without_ignored(self, fields: Fields) -> Fields:

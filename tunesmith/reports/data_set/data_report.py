@@ -258,5 +258,5 @@ def account(dataset: Dataset, checked: CheckedRows) -> list[str]:
         example = " ".join(text.split())[:EXAMPLE]
         rows = f"{remark.rows:,} row{'' if remark.rows == 1 else 's'}"
         place = checked.files.place(remark.file, remark.line)
-        lines.append(f"{rows}: {name}, first in {place}: {example}")
+        lines.append(f"{rows}: {name}, first in {place}{': ' * bool(example)}{example}")
     return lines
