@@ -55,8 +55,8 @@ KNOWN: dict[str, tuple[str | int, ...]] = {
 class Shape:
     """Counts and sizes of a model.
 
-    parameters: of the whole model but what sees, tied ones once. linears: (in, out) of every linear layer of the
-    language model but the output head. names: theirs, in the same order. vision: what sees; None in a model of text.
+    parameters: of all but tower and projector, tied ones once. linears: (in, out) of every linear layer of the
+    language model but the output head. names: theirs, in the same order. vision: None in a model of text.
     lora_rank_1: parameters of LoRA of rank 1. head: parameters of the output head, 0 where it is tied to the embedding.
     intermediate: width of the MLP that a token goes through (of all its experts together). positions: tokens of
     context. stored_bytes: bytes a parameter in the model's files.

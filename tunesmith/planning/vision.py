@@ -20,7 +20,7 @@ Linears = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Vision:
-    """Counts and sizes of what sees.
+    """Counts and sizes of the vision tower and the projector.
 
     parameters: of tower and projector. projector: of it alone. tower_linears, projector_linears: (in, out) of linear
     layers. patch: numbers in a patch. patches: of which an image token is made. gated: whether MLPs have a gate.

@@ -1,4 +1,4 @@
-"""The parts of a model that reads images: the language model, and what sees, a tower and the projector after it."""
+"""The parts of a model that reads images: the language model, the vision tower, and the projector between them."""
 
 import re
 from collections.abc import Callable
