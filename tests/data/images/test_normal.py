@@ -1,11 +1,13 @@
 import io
+import time
+import zlib
 from contextlib import suppress
 from typing import Any
 
 import image_files as files
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tunesmith.data.images import headers
 from tunesmith.data.images.normal import CONVERTED, LAID_ON_WHITE, TURNED, normal
@@ -31,12 +33,29 @@ GOOD = {
     "JPEG with restarts": (files.jpeg(1, restart_marker_blocks=1), ".jpg", ()),
     "JPEG and a film after its end": (files.jpeg(1) + b"\0\0\0\x18ftypmp42" + bytes(5000), ".jpg", ()),
     "JPEG with further pictures, as telephones write": (files.animated("MPO"), ".jpg", ()),
+    "PNG and an archive after its end": (files.png(1) + b"PK\3\4" + bytes(5000), ".png", ()),
+    "JPEG with a colour profile": (files.jpeg(1, icc_profile=bytes(70_000)), ".jpg", ()),
+    "PNG with a colour profile and a date": (
+        files.with_chunks(files.png(1, icc_profile=bytes(500)), (b"tIME", b"\x07\xe8\1\1\0\0\0")),
+        ".png",
+        (),
+    ),
     "lossless WebP": (files.encoded(files.picture(1), "WEBP", lossless=True), ".png", ()),
     "lossy WebP": (files.encoded(files.picture(1), "WEBP"), ".png", ()),
     "turned JPEG": (files.jpeg(1, turned=6), ".png", (TURNED,)),
     "opaque RGBA": (files.encoded(Image.new("RGBA", (5, 7), (1, 2, 3, 255))), ".png", ()),
     "grey JPEG": (files.encoded(files.picture(1, mode="L"), "JPEG"), ".png", (CONVERTED,)),
     "palette": (files.encoded(files.picture(1, mode="P")), ".png", (CONVERTED,)),
+    "transparent palette": (
+        files.encoded(Image.new("RGBA", (5, 7), (1, 2, 3, 0)).quantize(8)),
+        ".png",
+        (LAID_ON_WHITE,),
+    ),
+    "a colour that is transparent": (
+        files.encoded(Image.new("RGB", (5, 7), (1, 2, 3)), transparency=(1, 2, 3)),
+        ".png",
+        (LAID_ON_WHITE,),
+    ),
     "black and white": (files.encoded(files.picture(1, mode="1")), ".png", (CONVERTED,)),
     "CMYK": (files.encoded(files.picture(1, mode="CMYK"), "JPEG"), ".png", (CONVERTED,)),
     "16 bits": (files.encoded(sixteen_bits()), ".png", (CONVERTED,)),
@@ -71,6 +90,67 @@ def test_a_turned_photograph_is_upright_and_16_bits_keep_their_range() -> None:
     assert (pixels(white.content) == 255).all()
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_kind_is_turned_as_its_exif_data_says(kind: str, orientation: int) -> None:
+    plain = files.encoded(files.picture(1), kind, lossless=True)
+    for said in (
+        files.exif(orientation),
+        files.exif(orientation, order=">"),
+        files.exif(orientation, others=3, kind=4),
+    ):
+        data = files.encoded(files.picture(1), kind, lossless=True, exif=b"Exif\0\0" + said)
+        with Image.open(io.BytesIO(data)) as image:
+            expected = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        made = normal(data, LIMITS)
+        assert np.array_equal(pixels(made.content), expected)
+        assert made.remarks == ((TURNED,) if 2 <= orientation <= 8 else ())
+        assert (made.part["image"] == normal(plain, LIMITS).part["image"]) == (made.remarks == ())
+
+
+def test_exif_data_that_is_broken_turns_nothing() -> None:
+    whole = files.exif(6)
+    for broken in [whole[:end] for end in range(20)] + [b"II*\0" + b"\xff" * 12, b"XX" + whole[2:]]:
+        image = normal(files.with_chunks(files.png(1), (b"eXIf", broken)), LIMITS)
+        assert image.part == normal(files.png(1), LIMITS).part
+
+
+def test_no_thumbnail_within_a_jpeg_is_kept() -> None:
+    small = b"JFIF\0\x01\x02\0\0\x48\0\x48\x02\x02" + b"secret pixel"
+    data = files.with_segments(files.jpeg(1)[:2] + files.jpeg(1)[20:], (0xE0, small), (0xE0, b"JFXX\0\x13secret"))
+    made = normal(data, LIMITS)
+    assert b"secret" not in made.content
+    assert np.array_equal(pixels(made.content), pixels(files.jpeg(1)))
+
+
+HEAVY = {
+    "JPEG, filled": files.jpeg(1)[:2] + b"\xff" * 5_000_000 + files.jpeg(1)[2:],
+    "JPEG, markers without content": files.jpeg(1)[:2] + b"\xff\xd0" * 2_000_000 + files.jpeg(1)[2:],
+    "PNG, a text of 50 MB": files.with_chunks(files.png(1), (b"zTXt", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+    "PNG, a profile of 50 MB": files.with_chunks(files.png(1), (b"iCCP", b"a\0\0" + zlib.compress(bytes(50_000_000)))),
+    "PNG, 60,000 texts": files.with_chunks(files.png(1), *[(b"tEXt", b"a\0b")] * 60_000),
+    "PNG, tags of 10 GB": files.with_chunks(
+        files.png(1), (b"eXIf", files.exif(1, others=20_000, size=500_000) + bytes(500_000))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEAVY)
+@pytest.mark.filterwarnings("error")
+def test_metadata_costs_little_however_large_it_is(name: str) -> None:
+    plain = files.jpeg(1) if name.startswith("JPEG") else files.png(1)
+    started = time.process_time()
+    assert normal(HEAVY[name], LIMITS).part == normal(plain, LIMITS).part
+    assert time.process_time() - started < 1
+
+
+def test_a_machine_without_memory_makes_no_damaged_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image.Image, "load", lambda self: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(Image, "open", lambda *_, **__: Image.new("RGB", (24, 16)))
+    with pytest.raises(MemoryError):
+        normal(files.png(1), LIMITS)
+
+
 def test_metadata_makes_no_other_image() -> None:
     plain, told = files.encoded(files.picture(1), "JPEG"), files.jpeg(1)
     assert b"sweet home" in told
@@ -79,9 +159,9 @@ def test_metadata_makes_no_other_image() -> None:
     assert normal(files.png(1), LIMITS).part["image"] != normal(files.png(2), LIMITS).part["image"]
 
 
-def scans(count: int) -> bytes:
+def scans(count: int, size: tuple[int, int] = (24, 16)) -> bytes:
     """A JPEG with empty scans before its end."""
-    data = files.jpeg(1)
+    data = files.encoded(files.picture(1, size), "JPEG")
     return data[:-2] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00" * count + data[-2:]
 
 
@@ -89,6 +169,15 @@ BAD = {
     "image too large: 3,600,000,000 pixels": (files.bomb(), "image too large: 60,000 × 60,000 pixels"),
     "WebP bomb": (files.webp_bomb(), "image too large: 16,384 × 16,384 pixels"),
     "JPEG of 5,000 scans": (scans(5000), "image too large: it has 5,001 scans"),
+    "JPEG of 100 scans": (scans(99, (4000, 3000)), "image too large: it has 100 scans"),
+    "PNG of 200,000 chunks": (
+        files.with_chunks(files.png(1), *[(b"tEXt", b"")] * 200_000),
+        "image too large: it consists of over 100,000 parts",
+    ),
+    "JPEG of 200,000 segments": (
+        files.with_segments(files.jpeg(1), *[(0xFE, b"")] * 200_000),
+        "image too large: it consists of over 100,000 parts",
+    ),
     "no pixels": (files.bomb(0, 5), "image damaged: it has no pixels"),
     "header of another size": (files.bomb(100, 100)[:40], "image damaged"),
     "animated WebP": (files.animated("WEBP"), "image of another kind: it is animated"),
@@ -96,6 +185,9 @@ BAD = {
     "GIF": (files.encoded(files.picture(1, mode="P"), "GIF"), "image of another kind: it is a GIF"),
     "BMP": (files.encoded(files.picture(1), "BMP"), "image of another kind: it is a BMP"),
     "TIFF": (files.encoded(files.picture(1), "TIFF"), "image of another kind: it is a TIFF"),
+    "ICO": (files.encoded(files.picture(1, (16, 16)), "ICO"), "image of another kind: it is an ICO"),
+    "EPS": (files.encoded(files.picture(1), "EPS"), "image of another kind: it is an EPS"),
+    "PDF": (files.encoded(files.picture(1), "PDF"), "image of another kind: it is a PDF"),
     "HEIC": (b"\0\0\0\x18ftypheic" + bytes(20), "image of another kind: it is a HEIC"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image of another kind: it is an SVG"),
     "web page": (b"\n<!doctype html><title>404</title>", "image of another kind: it is a web page"),

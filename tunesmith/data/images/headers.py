@@ -1,11 +1,11 @@
-"""The headers of image files, by which they are judged before anything is decoded, and files without their metadata.
+"""The headers of image files, by which they are judged before anything is decoded, and the parts that files consist of.
 
 Sources: ITU T.81 (JPEG), W3C PNG, RFC 9649 (WebP).
 """
 
 import re
 import struct
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 from tunesmith.data.records import RowError
 
@@ -15,7 +15,9 @@ OTHERS = {
     b"BM": "a BMP",
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
+    b"\0\0\1\0": "an ICO",
     b"%PDF": "a PDF",
+    b"%!PS": "an EPS",
     b"<svg": "an SVG",
     b"<?xml": "an SVG, or XML",
     b"<!DOCTYPE": "a web page, such as the error of a failed download",
@@ -25,15 +27,18 @@ OTHERS = {
 """Files of other kinds, by how they begin."""
 FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG's frame header, which has its size."""
-ALONE = {0x00, 0x01, *range(0xD0, 0xD8), 0xFF}
-"""Markers without content, and fill bytes."""
 SCAN = 0xDA
-MOST_SCANS = 200
-"""Scans of a progressive JPEG; encoders make about ten."""
-ADOBE = 0xEE
-"""The marker with the transformation of a JPEG's colours."""
-NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""The marker after a scan of a JPEG, in whose data FF is followed by 00 or a restart marker."""
+MOST_SCANNED = 1_000_000_000
+"""Pixels of all scans of a JPEG together, which take about three seconds; encoders make about ten scans."""
+MOST_PARTS = 100_000
+"""Segments of a JPEG, or chunks of a PNG or a WebP; those of a file of 400 MB have 4 kB each."""
+LEAST_SCANS, LEAST_PIXELS = 20, 1_000_000
+"""Scans that no image is too large for, and pixels that every scan counts with."""
+NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
+"""A marker with content. Others stand alone, and FF is followed by 00 in the data of a scan, and by FF to fill."""
+
+
+Part = TypeVar("Part")
 
 
 class Header(NamedTuple):
@@ -62,67 +67,93 @@ def read(data: bytes) -> Header:
 
 
 def _jpeg(data: bytes) -> Header:
-    segments = _segments(data)
-    scans = sum(marker == SCAN for marker, _, _ in segments)
-    if scans > MOST_SCANS:
-        raise RowError(f"image too large: it has {scans:,} scans, each of which takes as long as an image")
-    for marker, _, body in segments:
+    parts = segments(data)
+    scans = sum(marker == SCAN for marker, _ in parts)
+    for marker, whole in parts:
         if marker in FRAMES:
-            height, width = struct.unpack_from(">HH", body, 1)
+            height, width = struct.unpack_from(">HH", whole, 5)
+            if scans > LEAST_SCANS and scans * max(width * height, LEAST_PIXELS) > MOST_SCANNED:
+                raise RowError(f"image too large: it has {scans:,} scans, each of which takes as long as an image")
             return Header("JPEG", width, height, animated=False)
     raise ValueError
 
 
-def _segments(data: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return the segments of a JPEG: marker, bytes with the scan that follows, content. The last is the end of image.
+def segments(data: bytes) -> list[tuple[int, bytes]]:
+    """Return the segments of a JPEG up to its end, each with its marker: FF, the marker, two bytes of length, content,
+    and the data of a scan.
 
-    Raises ValueError or IndexError where one is cut off.
+    Raises ValueError or struct.error where one is cut off, and RowError for too many.
     """
-    found: list[tuple[int, bytes, bytes]] = []
+    found: list[tuple[int, bytes]] = []
     place = 2
-    while True:
-        place = data.index(b"\xff", place)
+    while following := NEXT_MARKER.search(data, place):
+        place = following.start()
         marker = data[place + 1]
         if marker == 0xD9:
-            return [*found, (marker, data[place : place + 2], b"")]
-        if marker in ALONE:
-            place += 1 if marker == 0xFF else 2
-            continue
+            return [*found, (marker, data[place : place + 2])]
         (length,) = struct.unpack_from(">H", data, place + 2)
         end = place + 2 + length
         if length < 2 or end > len(data):
             raise ValueError("cut off")
-        body = data[place + 4 : end]
         if marker == SCAN:
             following = NEXT_MARKER.search(data, end)
             end = following.start() if following else len(data)
-        found.append((marker, data[place:end], body))
-        if end == len(data):
-            return found
+        _add(found, (marker, data[place:end]))
         place = end
+    if not found or found[-1][0] != SCAN:
+        raise ValueError("cut off")
+    return found
 
 
 def _png(data: bytes) -> Header:
-    chunks = _chunks(data)
-    name, whole = chunks[0]
+    parts = chunks(data)
+    name, whole = parts[0]
     if name != b"IHDR":
         raise ValueError
     width, height = struct.unpack_from(">II", whole, 8)
-    frames = [struct.unpack_from(">I", chunk, 8)[0] for name, chunk in chunks if name == b"acTL"]
+    frames = [struct.unpack_from(">I", chunk, 8)[0] for name, chunk in parts if name == b"acTL"]
     return Header("PNG", width, height, animated=any(count > 1 for count in frames))
 
 
-def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """Return the chunks of a PNG up to its end, or to where it is cut off: name, and bytes as a whole."""
-    place, found = len(PNG_START), []
+def chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the chunks of a PNG up to its end, or to where it is cut off, each with its name: four bytes of length,
+    the name, content, and a checksum. Raises RowError for too many.
+    """
+    place = len(PNG_START)
+    found: list[tuple[bytes, bytes]] = []
     while place + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, place)
         name = data[place + 4 : place + 8]
-        found.append((name, data[place : place + 12 + length]))
+        _add(found, (name, data[place : place + 12 + length]))
         place += 12 + length
         if name == b"IEND":
             break
     return found
+
+
+def riff_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the chunks of a WebP, each with its name: the name, four bytes of length, content, and a byte that makes
+    its length even. Raises ValueError where one is cut off, and RowError for too many.
+    """
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data) + 1:
+        raise ValueError("cut off")
+    place = 12
+    found: list[tuple[bytes, bytes]] = []
+    while place + 8 <= min(end, len(data)):
+        length = int.from_bytes(data[place + 4 : place + 8], "little")
+        whole = data[place : place + 8 + length]
+        if len(whole) < 8 + length:
+            raise ValueError("cut off")
+        _add(found, (data[place : place + 4], whole + bytes(length % 2)))
+        place += 8 + length + length % 2
+    return found
+
+
+def _add(found: list[Part], part: Part) -> None:
+    if len(found) == MOST_PARTS:
+        raise RowError(f"image too large: it consists of over {MOST_PARTS:,} parts")
+    found.append(part)
 
 
 def _webp(data: bytes) -> Header:
@@ -137,18 +168,3 @@ def _webp(data: bytes) -> Header:
         width, height = struct.unpack_from("<HH", data, 26)
         return Header("WEBP", width & 0x3FFF, height & 0x3FFF, animated=False)
     raise ValueError
-
-
-def without_metadata(data: bytes, kind: Literal["JPEG", "PNG"]) -> bytes:
-    """Return a file with what decides its pixels alone. Raises RowError for a file that is cut off."""
-    if kind == "PNG":
-        chunks = _chunks(data)
-        if chunks[-1][0] != b"IEND":
-            raise RowError("image damaged: it is cut off")
-        return PNG_START + b"".join(chunk for name, chunk in chunks if name[:1].isupper())
-    try:
-        segments = _segments(data)
-    except (struct.error, IndexError, ValueError):
-        raise RowError("image damaged: it is cut off") from None
-    said = {*range(0xE0, 0xF0), 0xFE} - {0xE0, ADOBE}
-    return data[:2] + b"".join(whole for marker, whole, _ in segments if marker not in said)

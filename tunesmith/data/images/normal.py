@@ -2,18 +2,26 @@
 
 import hashlib
 import io
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from tunesmith.core.ready_rows import ImagePart
-from tunesmith.data.images import headers
+from tunesmith.data.images import headers, metadata
 from tunesmith.data.images.settings import Images
 from tunesmith.data.records import RowError
 
-ORIENTATION = 0x0112
-"""EXIF's tag of how a photograph is turned; 1 is upright."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each orientation upright."""
 TURNED = "an image turned upright, as its EXIF data says"
 LAID_ON_WHITE = "an image with transparency, laid on white"
 CONVERTED = "an image whose colours were converted to RGB"
@@ -48,18 +56,16 @@ def normal(data: bytes, limits: Images) -> Normal:
     if not header.width or not header.height:
         raise RowError("image damaged: it has no pixels")
     try:
-        turned, content = _stored_as_it_is(data, header)
-        image: Image.Image = Image.open(io.BytesIO(content or data), formats=[header.kind])
-        if image.size != (header.width, header.height):
-            raise RowError("image damaged: its headers give different sizes")
-        image.load()
+        content, orientation = metadata.without(data, header.kind)
+        image = _decoded(content, header)
         remarks: list[str] = []
-        if content is None:
-            image, remarks = _in_rgb(image, turned=turned)
+        deep = header.kind == "PNG" and data[24] > 8  # bits of each colour
+        if header.kind == "WEBP" or orientation != 1 or deep or image.mode != "RGB" or image.has_transparency_data:
+            image, remarks = _in_rgb(image, orientation)
             content = _png(image)
-            if header.kind == "PNG" and data[24] > 8 and CONVERTED not in remarks:  # bits of each colour
+            if deep and CONVERTED not in remarks:
                 remarks.append(CONVERTED)
-    except RowError:
+    except (RowError, MemoryError):  # the latter is the machine's
         raise
     except Exception as error:  # a decoder may raise anything on a hostile file
         raise RowError(f"image damaged: {' '.join(str(error).split())[:80] or type(error).__name__}") from None
@@ -73,38 +79,40 @@ def normal(data: bytes, limits: Images) -> Normal:
     return Normal(part, content, suffix, tuple(remarks))
 
 
-def _stored_as_it_is(data: bytes, header: headers.Header) -> tuple[bool, bytes | None]:
-    """Return whether an image is turned, and its bytes without metadata where they are in the one form but for it."""
-    with Image.open(io.BytesIO(data), formats=[header.kind]) as image:
-        turned = image.getexif().get(ORIENTATION, 1) not in (0, 1)
-        if header.kind == "WEBP" or turned or image.mode != "RGB" or image.has_transparency_data:
-            return turned, None
-        deep = header.kind == "PNG" and data[24] > 8
-    return turned, None if deep else headers.without_metadata(data, header.kind)
+def _decoded(content: bytes, header: headers.Header) -> Image.Image:
+    """Decode a file without metadata. Raises RowError where its size is not that of its header."""
+    image = Image.open(io.BytesIO(content), formats=[header.kind])
+    if image.size != (header.width, header.height):
+        raise RowError("image damaged: its headers give different sizes")
+    image.load()
+    return image
 
 
-def _in_rgb(image: Image.Image, *, turned: bool) -> tuple[Image.Image, list[str]]:
+def _in_rgb(image: Image.Image, orientation: int) -> tuple[Image.Image, list[str]]:
     """Return an image upright and in RGB, and what was changed."""
     remarks = []
-    if turned:
-        image = ImageOps.exif_transpose(image)
+    if orientation != 1:
+        image = image.transpose(UPRIGHT[orientation])
         remarks.append(TURNED)
-    if image.mode.startswith(("I", "F")):  # a grey PNG of 16 bits, which Pillow would cut off at 255
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    if image.mode.startswith("I"):  # a grey PNG of 16 bits, which Pillow would cut off at 255
+        image = Image.fromarray(np.right_shift(np.asarray(image), 8).astype(np.uint8))
         remarks.append(CONVERTED)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        opacity = image.getchannel("A")
+        image = image.convert("RGB")
+        if opacity.getextrema() != (255, 255):
+            background = Image.new("RGB", image.size, "white")
+            background.paste(image, mask=opacity)
+            image = background
             remarks.append(LAID_ON_WHITE)
     elif image.mode != "RGB" and CONVERTED not in remarks:
         remarks.append(CONVERTED)
-    return image.convert("RGB"), remarks
+    return image if image.mode == "RGB" else image.convert("RGB"), remarks
 
 
 def _png(image: Image.Image) -> bytes:
-    """Encode an image as PNG; a copy of its pixels alone has no metadata that Pillow would write."""
-    plain: Any = Image.frombytes("RGB", image.size, image.tobytes())
+    image.info.clear()  # which Pillow would write
     buffer = io.BytesIO()
-    plain.save(buffer, "PNG", compress_level=COMPRESSION)
+    image.save(buffer, "PNG", compress_level=COMPRESSION)
     return buffer.getvalue()
