@@ -136,7 +136,8 @@ class Dataset(Section):
             left = [f"column {name!r}" for name in fields if name not in self._taken and not is_nothing(fields[name])]
             fields = self._map(fields)
         fields, remarks = cells.read(self._without_ignored(fields), table=table)
-        fields, sources, again = markers.take(fields)
+        fields, sources, again, joined = markers.take(fields)
+        remarks += joined
         layout = layouts.recognise(fields, self.kind)
         if layout is None or layout.kind is None:
             cells.check_filled(fields, remarks)

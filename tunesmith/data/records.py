@@ -15,7 +15,9 @@ Place = tuple[Path, int]
 """The file and the line of a row."""
 LONG = 2000
 """Characters of a text, or bytes, within which no image is looked for."""
-ENCODED = re.compile(r"((?:data:[\w/+.-]+;base64,|(?<=\")(?:/9j/|iVBORw0KGgo|UklGR))[\w+/]{40})[\w+/=\\]{1000,}")
+ENCODED = re.compile(
+    r"((?:data:[^,\"\s]{0,100};base64,|(?<=\")(?:/9j/|iVBORw0KGgo|UklGR))[\w+/%-]{40})[\w+/=\\%-]{1000,}", re.IGNORECASE
+)
 """An image within a text, with how it begins."""
 Fields = dict[str, object]
 """The columns of one row, each with its value as the file holds it."""

@@ -1,6 +1,7 @@
 """Rows with images as people have them, each read as the ready row that it means."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -92,6 +93,10 @@ FORMS: dict[str, dict[str, Any]] = {
     "Hugging Face, prompt": {"prompt": chat(PARTS)[:1], "completion": chat(PARTS)[1:], "images": ["a/1.png"]},
     "column alone": {"question": "What colour?", "answer": "Red.", "image": "a/1.png"},
     "base64 in a column": {"question": "What colour?", "answer": "Red.", "image": URL.partition(",")[2]},
+    "OpenAI's example, images in a turn of their own": {"messages": [
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": URL}}]}, *chat("What colour?")]},
+    "OpenAI's preferences": {"input": {"messages": [user({"type": "image_url", "image_url": {"url": URL}}, PARTS[1])]},
+                             "preferred_output": ANSWER, "non_preferred_output": chat("", "Blue.")[1:]},
     "history": {"instruction": "What colour?", "output": "Red.", "history": [], "image_path": "a/1.png"},
     "JSON within text": {"messages": json.dumps(chat("<image>What colour?")), "images": '["a/1.png"]'},
 }  # fmt: skip
@@ -101,7 +106,7 @@ FORMS: dict[str, dict[str, Any]] = {
 def test_every_form_becomes_the_same_ready_row(tmp_path: Path, stack: ExitStack, form: str) -> None:
     checked = check(stack, folder(tmp_path, [FORMS[form]], name="rows.json"))
     [row] = data.good_rows(checked)
-    assert (row["prompt"], row["completion"]) == (ASKED, ANSWER)
+    assert (row["prompt"], row.get("completion", row.get("chosen"))) == (ASKED, ANSWER)
     assert checked.images.lines() == ["images: 1 in 1 rows, 24 × 16 pixels"]
     assert checked.files.ignored == ()
 
@@ -113,6 +118,20 @@ def test_images_within_parquet_are_read(tmp_path: Path, stack: ExitStack, form: 
     row = {"messages": chat(PARTS, [text("Red.")]), column: [form] if column == "images" else form}
     [ready] = data.good_rows(check(stack, folder(tmp_path, [row], name="rows.parquet")))
     assert (ready["prompt"], ready["completion"]) == (ASKED, ANSWER)
+
+
+def test_a_question_and_its_images_in_turns_of_their_own_are_one_turn(tmp_path: Path, stack: ExitStack) -> None:
+    """OpenAI's guide to fine-tuning with images writes them so."""
+    show = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]} for url in (URL, URL)]
+    row = {"messages": [{"role": "system", "content": "Name it."}, {"role": "user", "content": "What is it?"}, *show,
+                        *ANSWER, *show[:1], *chat("And that?")]}  # fmt: skip
+    checked = check(stack, folder(tmp_path, [row]))
+    [ready] = data.good_rows(checked)
+    assert ready["prompt"][1:] == [user(text("What is it?"), ONE, ONE), *ANSWER, user(ONE, text("And that?"))]
+    assert list(checked.remarks) == ["a turn of images alone, joined with the user's turn beside it"]
+    twice = {"messages": [*chat("One.")[:1], *chat([*PARTS])], "images": ["a/1.png"]}
+    [problem] = check(stack, folder(tmp_path, [FORMS["LLaVA"], twice])).problems
+    assert problem.reason == "wrong role order: user after user (turn 2)"
 
 
 def test_several_images_keep_their_places_over_several_turns(tmp_path: Path, stack: ExitStack) -> None:
@@ -192,6 +211,9 @@ def test_the_shapes_of_public_demos_keep_every_good_row(tmp_path: Path, stack: E
         ({"messages": chat([{"type": "image_url", "image_url": {"url": "https://example.org/1.png"}}, text("What?")])},
          "remote image: https://example.org/1.png: nothing is downloaded"),
         ({"messages": chat("\ufdd00\ufdd1<image>What?"), "images": ["a/1.png"]}, "noncharacter: U+FDD0"),
+        ({"messages": chat("<image>What?"), "images": ["http://[1"]}, "remote image: http://[1: nothing is downloaded"),
+        ({"messages": chat("<image>What?"), "images": [""]}, "image missing: an empty value is in its place"),
+        ({"messages": chat("<image>What?"), "images": [{"bytes": None}]}, "image missing: an empty value"),
         ({"messages": chat("<image>What?"), "images": [3]}, "wrong type: an image is int"),
         ({"messages": chat("<image>What?"), "images": [{"crop": [1, 2], "path": "a/1.png"}]}, "field lost: 'crop'"),
         ({"messages": chat("<image>" * 11 + "What?"), "images": ["a/1.png"] * 11}, "too many images: 11"),
@@ -231,6 +253,23 @@ def test_files_of_images_need_a_folder_that_is_watched(tmp_path: Path, stack: Ex
         data.check(stack, data.dataset(path / "rows.jsonl"))
     within = folder(tmp_path, [FORMS["OpenAI, data"]])
     assert len(data.check(stack, data.dataset(within / "rows.jsonl")).index) == 1
+
+
+SHOWN = 10_000
+MANY: dict[str, list[dict[str, Any]]] = {
+    "parts": [user(*[{"type": "image", "image": str(place)} for place in range(SHOWN)])],
+    "turns": [user({"type": "image", "image": str(place)}) for place in range(SHOWN)],
+    "turns of one image": [user(text("What?")), *[user({"type": "image", "image": "1"})] * SHOWN],
+}
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_a_row_of_very_many_images_takes_time_in_proportion(name: str) -> None:
+    started = time.process_time()
+    reading = data.dataset(Path("none"), kind=None).to_row({"messages": [*MANY[name], *ANSWER]})
+    assert len(reading.images) == (1 if name == "turns of one image" else SHOWN)
+    assert len(reading.row["prompt"]) == 1
+    assert time.process_time() - started < 5
 
 
 @settings(max_examples=200, deadline=None)

@@ -3,11 +3,14 @@
 import base64
 import hashlib
 import json
+import os
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import data_sets as data
 import image_files as files
@@ -49,35 +52,74 @@ HOSTILE: list[tuple[str, bytes]] = [
     ("image damaged", files.png(1)[:60]),
     ("image damaged", files.jpeg(1)[:-200]),
     ("image damaged", files.encoded(files.picture(1), "WEBP")[:50]),
+    ("image damaged", files.bomb(3000, 3000)),
+    ("image damaged", b"\x89PNG\r\n\x1a\n"),
     ("image too large", files.bomb()),
     ("image too large", files.webp_bomb()),
     ("image too large", files.png(1) + bytes(10**6)),
+    ("image too large", files.with_segments(files.jpeg(1), *[(0xFE, b"")] * 110_000)),
     ("image of another kind", files.animated("WEBP")),
+    ("image of another kind", files.animated("PNG")),
     ("image of another kind", files.encoded(files.picture(1, mode="P"), "GIF")),
+    ("image of another kind", files.encoded(files.picture(1), "TIFF")),
+    ("image of another kind", files.encoded(files.picture(1), "PDF")),
     ("image of another kind", b"<!DOCTYPE html>"),
+    ("image of another kind", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
     ("image of another kind", b""),
+]
+NAMED: list[tuple[str, Any]] = [
+    ("image outside the data", "../secret.png"),
+    ("image outside the data", "/etc/passwd"),
+    ("image outside the data", "file:///dev/zero"),
+    ("image outside the data", "link.png"),
+    ("image outside the data", "%2e%2e/secret.png"),
+    ("image missing", "no.png"),
+    ("image missing", "pipe.png"),
+    ("image missing", "a\0.png"),
+    ("image missing", "IMAGES/1.PNG"),
+    ("image missing", ""),
+    ("image too large", "endless.png"),
+    ("image damaged", "data:image/png;base64,@@@"),
+    ("image damaged", files.url(files.png(1)[:60])),
+    ("remote image", "https://[bad/1.png"),
+    ("wrong type", 7),
+]
+GOOD = [
+    files.encoded(files.picture(1, mode="CMYK"), "JPEG"),
+    files.encoded(files.picture(2, mode="RGBA").quantize(8)),
+    files.encoded(files.picture(3, mode="LA")),
+    files.jpeg(4, turned=6, icc_profile=bytes(3000)),
+    files.png(5) + b"PK",
+    files.encoded(files.picture(6, mode="1")),
 ]
 
 
 def test_of_1000_rows_200_bad_images_are_set_aside_and_800_stay(tmp_path: Path, stack: ExitStack) -> None:
+    path = tmp_path / "data"
+    files.put(tmp_path / "secret.png", files.png(9))
+    path.mkdir()
+    (path / "link.png").symlink_to(tmp_path / "secret.png")
+    os.mkfifo(path / "pipe.png")
+    with (path / "endless.png").open("wb") as file:
+        file.truncate(10**12)
     rows, expected = [], {}
     for i in range(1000):
-        name = f"images/{i}.jpg"
+        name: Any = f"images/ä {i}.jpg"
         if i % 5:
             content = files.jpeg(i) if i % 2 else files.png(i)
-            files.put(tmp_path / "data" / name, content)
-        elif i % 15 == 0:
-            name, expected[i + 1] = (
-                ("../secret.png", "image outside the data") if i % 2 else ("no.png", "image missing")
-            )
+            files.put(path / name, GOOD[i % len(GOOD)] if i < 20 else content)
+        elif i % 10 == 0:
+            expected[i + 1], name = NAMED[i // 10 % len(NAMED)]
         else:
-            expected[i + 1], content = HOSTILE[i // 5 % len(HOSTILE)]
-            files.put(tmp_path / "data" / name, content)
-        rows.append(row(f"What is in {i}?", name))
-    checked = check(stack, tmp_path / "data", rows, images={"max_bytes": 500_000})
+            expected[i + 1], content = HOSTILE[i // 10 % len(HOSTILE)]
+            files.put(path / name, content)
+        rows.append(row(f"What is in {i}?", f"file:{quote(name)}" if i % 3 == 1 and i % 5 else name))
+    started = time.process_time()
+    checked = check(stack, path, rows, images={"max_bytes": 500_000})
     assert {problem.line: problem.check for problem in checked.problems} == expected
     assert len(expected) == 200
     assert len(checked.index) == checked.images.rows == 800
+    assert time.process_time() - started < 20
 
 
 def test_the_same_bytes_come_of_one_process_and_of_many(
@@ -192,7 +234,8 @@ def test_tokens_of_images_count_and_a_base_without_them_refuses(tmp_path: Path, 
     assert checked.index["tokens"].tolist().count(3) == 1
     text_alone = Lengths(words, 1000, tools=True, no_images="its config.json has no vision_config")
     assert reasons(check(stack, tmp_path / "data", rows, text_alone)) == {
-        1: "image: the base model takes none: its config.json has no vision_config; choose one that does"
+        1: "image: the base model takes none: its config.json has no vision_config; choose one that does, or "
+        "name the column of images in data.<dataset>.ignore"
     }
     short = Lengths(words, 500, tools=True, image_tokens=lengths.image_tokens)
     assert reasons(check(stack, tmp_path / "data", rows, short)) == {
@@ -221,9 +264,10 @@ def test_personal_data_is_sought_in_texts_and_not_in_digests(tmp_path: Path, sta
     assert masked["prompt"][0]["content"][1] == {"type": "text", "text": "Is it of <EMAIL_ADDRESS>?"}  # type: ignore[index]
 
 
-def test_a_row_that_is_set_aside_is_quoted_without_its_image(tmp_path: Path, stack: ExitStack) -> None:
+@pytest.mark.parametrize("kind", ["image/png", "image/png;charset=utf-8", ""])
+def test_a_row_that_is_set_aside_is_quoted_without_its_image(tmp_path: Path, stack: ExitStack, kind: str) -> None:
     content = files.png(1) + bytes(30_000)
-    url = files.url(content)
+    url = files.url(content, kind)
     within = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": ""}]
     turns = [{"role": "user", "content": within}, {"role": "assistant", "content": ""}]
     good = row("What?")
@@ -231,7 +275,7 @@ def test_a_row_that_is_set_aside_is_quoted_without_its_image(tmp_path: Path, sta
     [problem] = checked.problems
     assert len(problem.raw) < 400
     assert json.loads(problem.raw)["messages"][0]["content"][0]["image_url"]["url"].startswith(
-        "data:image/png;base64,iVBORw"
+        f"data:{kind};base64,iVBORw"
     )
     table = pa.Table.from_pylist(
         [{"messages": turns[:0], "image": content, "text": base64.b64encode(content).decode()}]

@@ -21,7 +21,8 @@ def with_images(
     if not sources:
         return row, []
     if lengths is not None and lengths.image_tokens is None:
-        raise RowError(f"image: the base model takes none: {lengths.no_images}; choose one that does")
+        fix = "choose one that does, or name the column of images in data.<dataset>.ignore"
+        raise RowError(f"image: the base model takes none: {lengths.no_images}; {fix}")
     found = reader.images(sources, record.file, record.line)
     named = [source if isinstance(source, str) and len(source) < 200 else "" for source in sources]
     changed = [(remark, name) for one, name in zip(found, named, strict=True) for remark in one.remarks]

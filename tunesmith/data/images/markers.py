@@ -4,9 +4,10 @@ Then a record with images is a record of texts, and every layout reads it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from tunesmith.core.ready_rows import Message, Row, content_text
+from tunesmith.data.columns.cells import Remark
 from tunesmith.data.columns.names import HISTORIES, IMAGES, PROMPT_RANKS, SYSTEMS
 from tunesmith.data.images import parts, sources
 from tunesmith.data.images.sources import Source
@@ -21,6 +22,7 @@ TOGETHER = (*SYSTEMS, *HISTORIES, *(name for names in PROMPT_RANKS for name in n
 COLUMNS = frozenset(IMAGES)
 SHOWING = ("user", "tool")
 """Roles of turns that may show images."""
+JOINED = "a turn of images alone, joined with the user's turn beside it"
 UNMARKED = "images put before the first question, since no marker says where they are"
 
 
@@ -33,6 +35,8 @@ class Taken(NamedTuple):
     """Where each image is, by its number."""
     unused: list[str]
     """Columns that name the same images again."""
+    remarks: list[Remark]
+    """What was read otherwise than written."""
 
 
 def take(fields: Fields) -> Taken:
@@ -43,7 +47,7 @@ def take(fields: Fields) -> Taken:
             if type(value) is list and _has_part(value):
                 break
         else:
-            return Taken(fields, [], [])
+            return Taken(fields, [], [], [])
     if any(parts.OPENING in text for value in fields.values() for text in _texts(value)):
         raise RowError("noncharacter: U+FDD0 in a row with images, whose places it marks here")
     filled = [name for name in there if not is_nothing(fields[name])]
@@ -53,7 +57,8 @@ def take(fields: Fields) -> Taken:
         kept[name] = taker.marked(name, kept[name])
     if not taker.sources and taker.markers:
         raise RowError(f"image missing: {taker.markers} × {MARKER} in the text, and no image in {there[0]!r}")
-    return Taken(kept, taker.sources, [f"column {name!r}" for name in filled[1:]])
+    remarks = [(JOINED, MARKER)] if taker.joined else []
+    return Taken(kept, taker.sources, [f"column {name!r}" for name in filled[1:]], remarks)
 
 
 def place(row: Row, count: int) -> tuple[Row, bool]:
@@ -122,6 +127,9 @@ class _Taker:
         self.sources = column.copy()
         self.markers = 0
         """Markers within texts, where the column holds no image."""
+        self.joined = False
+        """Whether turns of images alone were joined with others."""
+        self._places: dict[Source, int] = {}
         self._in_column = len(column)
         self._has_column = has_column
         self._together = 0
@@ -148,7 +156,32 @@ class _Taker:
                 text, number = self._text(turn[0], number)
                 turn = [text, *turn[1:]]
             changed.append(turn)
-        return changed, number
+        return self._joined(changed), number
+
+    def _joined(self, turns: list[object]) -> list[object]:
+        """Join turns of images alone with those of the same user beside them, as OpenAI's own examples have them."""
+        joined: list[object] = []
+        parts_of_last: list[object] = []
+        last_alone = False
+        for turn in turns:
+            alone = _shows_alone(turn)
+            if (alone or last_alone) and joined and _is_users(turn) and _is_users(joined[-1]):
+                parts_of_last += _parts(turn)
+                joined[-1] = {**turn, "content": parts_of_last}
+                last_alone, self.joined = alone and last_alone, True
+            else:
+                joined.append(turn)
+                last_alone, parts_of_last = alone, list(_parts(turn)) if _is_users(turn) else []
+        return joined
+
+    def _place_of(self, own: Source) -> int:
+        """Return the number of an image that a part holds, which several parts may."""
+        if not self._places:
+            self._places = {source: number for number, source in reversed([*enumerate(self.sources)])}
+        if own not in self._places:
+            self._places[own] = len(self.sources)
+            self.sources.append(own)
+        return self._places[own]
 
     def _turn(self, turn: Fields, number: int) -> tuple[Fields, int]:
         name = next((name for name in ("content", "value", "parts") if not is_nothing(turn.get(name))), None)
@@ -181,8 +214,7 @@ class _Taker:
         own = sources.own(part)
         index = part.get("index")
         if own is not None:
-            place = self.sources.index(own) if own in self.sources else len(self.sources)
-            self.sources += [own] if place == len(self.sources) else []
+            place = self._place_of(own)
         elif isinstance(index, int) and not isinstance(index, bool):
             place = index
         else:
@@ -201,6 +233,21 @@ class _Taker:
             return text, number
         marked = [parts.mark(number + place) + rest for place, rest in enumerate(after)]
         return before + "".join(marked), number + len(after)
+
+
+def _is_users(turn: object) -> TypeGuard[Fields]:
+    return isinstance(turn, dict) and turn.keys() == {"role", "content"} and turn["role"] == "user"
+
+
+def _shows_alone(turn: object) -> bool:
+    """Tell whether a turn of a user has nothing but images."""
+    texts = [part.get("text") if isinstance(part, dict) else None for part in _parts(turn)] if _is_users(turn) else []
+    return bool(texts) and all(isinstance(text, str) and parts.MARK.fullmatch(text) for text in texts)
+
+
+def _parts(turn: Fields) -> list[Any]:
+    content = turn["content"]
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
 
 
 def _unchanged(text: str, number: int) -> tuple[str, int]:

@@ -4,8 +4,9 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from tunesmith.core.errors import DataError
 from tunesmith.core.ready_rows import ImagePart
@@ -16,6 +17,14 @@ from tunesmith.data.records import RowError
 
 REMEMBERED = 10_000
 """Files whose images are not read again, since rows that follow one another often show the same."""
+
+
+LONGEST = 1000
+"""Characters of a path."""
+ELSEWHERE = "; put the images there, and name what their paths begin with in data.<dataset>.images.prefixes"
+"""What to do about absolute paths."""
+LONGEST_ADDRESS = 10_000
+"""Characters of an address, some of which hold a signature."""
 
 
 class Found(NamedTuple):
@@ -37,7 +46,7 @@ class Reader:
     folder: Path
     watched: bool
     store: Path | None = None
-    _files: dict[Path, Found] = field(default_factory=dict, repr=False)
+    _files: dict[Path, Found | RowError] = field(default_factory=dict, repr=False)
 
     def images(self, found: Sequence[Source], file: Path, line: int) -> list[Found]:
         """Return the images of a row of ``file``. Raises RowError where one cannot be used.
@@ -57,7 +66,7 @@ class Reader:
         content = source if isinstance(source, bytes) else sources.content(source)
         if content is not None:
             return self._read(content)
-        path = self._path(sources.path(str(source)), file)
+        path = self.path(str(source), file)
         if not self.watched:
             raise RowError(
                 f"image not watched: DVC sees no change of {path.name[:80]!r} beside a file of rows; put both into a "
@@ -66,27 +75,53 @@ class Reader:
         if path not in self._files:
             if len(self._files) == REMEMBERED:
                 self._files.clear()
-            self._files[path] = self._read(self._content(path))
-        return self._files[path]
+            self._files[path] = self._read_file(path)
+        read = self._files[path]
+        if isinstance(read, RowError):
+            raise read
+        return read
 
-    def _path(self, name: str, file: Path) -> Path:
-        """Return the file that a path names: beside the rows' file, or else below the data set's folder."""
-        if "\0" in name or len(name) > 1000:
-            raise RowError("image missing: its path is none")
+    def path(self, source: str, file: Path) -> Path:
+        """Return the file that a path or an address names: beside the rows' file, or below the data set's folder.
+
+        Raises RowError where there is none.
+        """
+        if len(source) > LONGEST_ADDRESS:
+            raise RowError(f"image missing: {source[:80]!r}… is no path: it has over {LONGEST_ADDRESS:,} characters")
+        name = self._without_prefix(source)
+        if name is None:
+            named = sources.path(source)
+            name = self._without_prefix(named) or named
+        if "\0" in name or len(name) > LONGEST:
+            raise RowError(f"image missing: {name[:80]!r}… is no path: it has over {LONGEST:,} characters, or a NUL")
         root = self.folder.resolve()
-        places = [self.folder / self.limits.folder / name]
+        folders = [self.folder / self.limits.folder]
         if not self.limits.folder:
-            places = [file.parent / name, *places]
-        for place in places:
+            folders = [file.parent, *folders]
+        names = dict.fromkeys([name, name.replace("\\", "/"), unquote(name)])  # as Windows and URLs write it
+        for place in [folder / name for name in names for folder in folders]:
             try:
                 path = place.resolve()
                 if not path.is_relative_to(root):
-                    raise RowError(f"image outside the data: {name[:200]!r} is not below {self.folder}")
+                    fix = ELSEWHERE if name.startswith("/") else ""
+                    raise RowError(f"image outside the data: {name[:200]!r} is not below {self.folder}{fix}")
                 if path.is_file():
                     return path
             except (OSError, RuntimeError, ValueError):  # a name too long, a circle of links, half a character
                 continue
-        raise RowError(f"image missing: no file {name[:200]!r} below {self.folder}")
+        fix = ELSEWHERE if PureWindowsPath(name).drive else ""
+        raise RowError(f"image missing: no file {name[:200]!r} below {folders[-1]}{fix}")
+
+    def _without_prefix(self, text: str) -> str | None:
+        """Return what follows the first of `prefixes` that a text begins with; None where it begins with none."""
+        prefix = next((prefix for prefix in self.limits.prefixes if text.startswith(prefix)), None)
+        return None if prefix is None else text.removeprefix(prefix).lstrip("/\\")
+
+    def _read_file(self, path: Path) -> Found | RowError:
+        try:
+            return self._read(self._content(path))
+        except RowError as error:  # which other rows meet too
+            return RowError(*error.args)
 
     def _content(self, path: Path) -> bytes:
         """Return the bytes of a file, of a larger one than is allowed one more than that."""

@@ -32,6 +32,8 @@ class Images(Section):
 
     folder: Annotated[str, AfterValidator(_below_folder)] = ""
     """Folder below `path` that the paths of images start from, where it is not the folder of the rows' file."""
+    prefixes: tuple[str, ...] = ()
+    """What paths and addresses of images begin with that stands for that folder, such as /mnt/photos/ or https://."""
     max_bytes: PositiveInt = 10 * 2**20
     """Largest file, in bytes; the row of a larger one is set aside."""
     max_pixels: Annotated[PositiveInt, Field(le=MOST_PIXELS)] = 50_000_000

@@ -121,7 +121,7 @@ class EvaluationSets:
         """Return the prompt of an evaluation row. Raises DataError where an image of it cannot be compared."""
         try:
             fields, _ = cells.read(record.fields)
-            fields, sources, _ = markers.take(fields)
+            fields, sources, _, _ = markers.take(fields)
         except RowError:
             return None
         prompt = _prompt(fields)
