@@ -1,6 +1,7 @@
 import gzip
 import json
 import re
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -274,6 +275,61 @@ def test_pairs_about_images_train_no_reward_model_and_are_no_reinforcement_file(
     assert "note: images: 9 in 9 rows" in shown
     assert "images put before the first question, since no marker says where they are, first in line 1\n" in shown
     assert "this is OpenAI's" not in shown
+
+
+def cars(folder: Path, *, named: str = "images/{}.jpg", count: int = 8) -> Path:
+    """A file of rows beside the folder of their images."""
+    for i in range(count):
+        files.put(folder / "images" / f"{i}.jpg", files.jpeg(i))
+    files.put(folder / "images" / "other.jpg", files.jpeg(99))
+    rows = [
+        {
+            "messages": [*turns("user", f"<image>Colour of car {i}?"), *turns("assistant", "Red.")],
+            "images": [named.format(i)],
+        }
+        for i in range(count)
+    ]
+    return data.write(folder / "rows.jsonl", rows)
+
+
+@pytest.mark.parametrize("named", ["images/{}.jpg", "{folder}/images/{{}}.jpg", "file://{folder}/images/{{}}.jpg"])
+def test_rows_and_images_where_stages_write_are_copied_to_where_dvc_can_watch_them(project: Path, named: str) -> None:
+    path = cars(Path("data"), named=named.format(folder=project / "data") if "{folder}" in named else named)
+    shown = run(str(path), "--write", "--name", "cars")
+    assert "stages write into data, so --write copies the rows and their images to data/raw/cars" in shown
+    assert "not read" not in shown
+    entry = yaml.safe_load((project / "params.yaml").read_text())["data"]["cars"]
+    dataset = Dataset.model_validate(entry)
+    assert (dataset.path, dataset.files) == (Path("data/raw/cars"), None)
+    assert sorted(file.name for file in Path("data/raw/cars/images").iterdir()) == [f"{i}.jpg" for i in range(8)]
+    with ExitStack() as stack:
+        assert len(data.check(stack, dataset).index) == 8
+
+
+def test_absolute_paths_of_images_are_read_in_another_clone_too(project: Path) -> None:
+    path = cars(project / "data" / "raw" / "cars", named=f"{project}/data/raw/cars/images/{{}}.jpg")
+    run(str(path), "--write", "--name", "cars")
+    entry = yaml.safe_load((project / "params.yaml").read_text())["data"]["cars"]
+    assert entry["images"] == {"prefixes": [f"{project}/data/raw/cars/"]}
+
+
+def test_images_that_were_downloaded_stand_for_their_addresses(project: Path) -> None:
+    folder = project / "data" / "raw" / "cars"
+    path = cars(folder, named="https://example.org/images/{}.jpg?size=large")
+    assert "rows.jsonl:1: remote image: https://example.org/images/0.jpg?size=large: nothing is downloaded" in run(
+        str(path)
+    )
+    for i in range(8):  # as wget --force-directories writes them
+        files.put(folder / "example.org" / "images" / f"{i}.jpg?size=large", files.jpeg(i))
+    assert "note: images: 8 in 8 rows" in run(str(path), "--write", "--name", "cars")
+    entry = yaml.safe_load((project / "params.yaml").read_text())["data"]["cars"]
+    assert entry["images"] == {"prefixes": ["https://", "http://"]}
+
+
+def test_a_folder_that_stages_write_into_is_no_data_set(project: Path) -> None:
+    cars(Path("data"))
+    assert "data: stages write into this folder" in run("data")
+    assert "fix: name the file of rows in it" in run("data")
 
 
 def turns(role: str, content: str) -> list[dict[str, str]]:

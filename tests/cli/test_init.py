@@ -40,6 +40,11 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def vision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_vision.write("idefics3", tmp_path_factory.mktemp("vision"))
+
+
 def git(*arguments: str) -> str:
     name = ["-c", "user.name=t", "-c", "user.email=t@t"]
     return subprocess.run(["git", *name, *arguments], check=True, capture_output=True, text=True).stdout
@@ -154,37 +159,22 @@ def test_rows_from_elsewhere_are_copied_where_dvc_can_version_them(
     assert "dvc add data/raw/rows.jsonl" in output
 
 
-@pytest.mark.parametrize("place", ["../elsewhere/rows.jsonl", "../elsewhere", "rows.jsonl", "data/rows.jsonl"])
-def test_rows_are_copied_with_the_images_that_they_name(repository: Path, place: str) -> None:
-    """From a folder beside the repository, from its root, and from the folder in which stages write."""
-    folder = Path(place).parent if place.endswith(".jsonl") else Path(place)
-    names = [f"photos/{i}.jpg" for i in range(60)]
-    for i, name in enumerate([*names, "holiday.jpg"]):
-        files.put(folder / name, files.jpeg(i))
-    shown = [
-        {"question": f"<image> digit {i}?", "answer": f"#### {i}", "images": [name]} for i, name in enumerate(names)
+@pytest.mark.parametrize("folder", ["data", "../elsewhere", ".", "data/raw/cars"])
+def test_rows_with_images_begin_a_project_wherever_they_lie(repository: Path, vision_folder: Path, folder: str) -> None:
+    for i in range(20):
+        files.put(Path(folder, "images", f"{i}.png"), files.png(i))
+    content = [
+        {"question": f"<image>what is {i}?", "answer": f"#### {i}", "images": [f"images/{i}.png"]} for i in range(20)
     ]
-    rows(str(folder / "rows.jsonl"), shown)
-    refused = init("--data", place, "--weights", "lora", status=1)
-    assert "shows images, and the default base, SmolLM2-135M, reads none: it was trained on text alone" in refused
-    tiny_vision.write("idefics3", repository.parent / "base")
-    output = init("--data", place, "--base", "../base", "--weights", "lora", "--no-suites")
-    (name, dataset), *_ = document.load().data.items()
-    assert (dataset.path, dataset.files) == (Path("data/raw") / name, None)
-    copied = {str(path.relative_to(dataset.path)) for path in dataset.path.rglob("*") if path.is_file()}
-    assert copied == {"rows.jsonl", *names}
-    assert f"dvc add data/raw/{name}" in output
-
-
-def test_images_by_absolute_paths_are_refused_before_a_copy_that_would_not_find_them(repository: Path) -> None:
-    image = files.put(Path("../elsewhere/0.jpg").absolute(), files.jpeg(0))
-    shown = [{"question": f"<image> digit {i}?", "answer": f"#### {i}", "images": [str(image)]} for i in range(60)]
-    tiny_vision.write("idefics3", repository.parent / "base")
-    place = rows("../elsewhere/rows.jsonl", shown)
-    output = init("--data", place, "--base", "../base", "--weights", "lora", status=1)
-    assert "rows.jsonl:1: names an image by an absolute path" in output
-    assert not params.PATH.exists()
-    assert not list(Path("data").rglob("*.jsonl"))
+    path = rows(f"{folder}/cars.jsonl", content)
+    arguments = ("--data", path, "--weights", "lora", "--no-suites")
+    refused = init(*arguments, status=1)
+    assert "its rows have images: the default base reads texts alone\n  fix: name a base that reads images" in refused
+    output = init(*arguments, "--base", str(vision_folder))
+    assert "note: images: 20 in 20 rows, 24 × 16 pixels" in output
+    assert document.load().data["cars"].path == Path("data/raw/cars")
+    assert len(list(Path("data/raw/cars/images").iterdir())) == 20
+    assert "params.yaml: in order" in CliRunner().invoke(main, ["check"]).output
 
 
 def test_nothing_of_the_users_own_is_overwritten(repository: Path) -> None:

@@ -90,6 +90,7 @@ def mixture(*names: str) -> Any:
             "path: data and files: 'x-*.jsonl'",
         ),
         (source(path="data/tasks", files="*.csv"), "data.mine.path: data/tasks/*.csv: no file of rows"),
+        (source(path="data"), "data.mine.path: stages write into data, and DVC lets none depend on it"),
         (source(path="data/tasks", files="../*.csv"), "data.mine.files: not a pattern of files below the folder"),
         (source(path="data/tasks", files="**.csv"), "data.mine.files: `**` stands for whole folders"),
         (suite(dataset="x", verifier="exact"), "evaluate.suites.other.dataset: no data set 'x'"),

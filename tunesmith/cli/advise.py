@@ -8,15 +8,16 @@ from pathlib import Path, PurePath
 
 import yaml
 
-from tunesmith.cli import row_images
+from tunesmith.cli import places
 from tunesmith.cli.survey import UNKNOWN, RowGroup, survey
-from tunesmith.core import files, params
+from tunesmith.core import files, layout, params
 from tunesmith.core.errors import DataError, ParamsError
 from tunesmith.core.formatting import printable
 from tunesmith.core.ready_rows import RowKind
 from tunesmith.data import layouts, prepare, readers, text_scan
 from tunesmith.data.dataset import Dataset, check_name
 from tunesmith.data.formats import service_files
+from tunesmith.data.images.settings import Seen
 from tunesmith.data.readers import Files
 from tunesmith.data.records import Fields, Problem, Record
 from tunesmith.data.repeats.contamination import HeldOut
@@ -26,7 +27,7 @@ WIDTH = 100
 """Characters of an example."""
 MAX_DEFECTS = 0.05
 """Share of rows above which duplicates and conflicting answers count as a property of the data, not as defects."""
-RAW, HELD_OUT, BASE = Path("data/raw"), Path("data/held_out"), Path("models/base")
+HELD_OUT, BASE = Path("data/held_out"), Path("models/base")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Advice:
 
     groups: largest first. unreadable: number of rows that could not be read. dataset: params to prepare the largest
     group. problems: the rows that would be set aside. reason: the reason why the data set is not ready, or None.
+    images: those of its rows.
     """
 
     groups: list[RowGroup]
@@ -43,6 +45,7 @@ class Advice:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     reason: str | None = None
+    images: Seen = field(default_factory=Seen)
 
     @property
     def rows(self) -> int:
@@ -61,20 +64,24 @@ def run(place: str, *, write: bool, name: str | None) -> None:
     nor writes params, for rows that are not ready.
     """
     name = check_name(name or dataset_name(place))
-    dataset, found = find(place, name)
+    dataset, found = places.find(place, name)
     advice = advise(dataset, found, HELD_OUT)
     print(printable("\n".join(describe(found, advice)), lines=True))
     if advice.dataset is None or advice.reason is not None:
         raise DataError(f"{place}: not ready: {advice.reason}", fix=_fix(name, advice))
     dataset = advice.dataset
+    brings = dataset.source is not None
+    if layout.holds_outputs(folder := dataset.path):
+        dataset, brings = places.copied(dataset, found, name), True
+        print(f"\nstages write into {folder}, so --write copies the rows and their images to {dataset.path}")
     print("\n".join(["", *_plan(dataset.kind or "answers", advice.groups[0].verifier)]))
     entry = block(name, dataset)
     if not write:
         print(f"\nin params.yaml, under data: (--write puts it there)\n\n{entry}", end="")
         return
     text = with_entry(name, entry)
-    if dataset.source:
-        bring(found, {}, dataset.path)
+    if brings:
+        places.bring(found, dataset.path, dataset.images)
     files.write_text(params.PATH, text)
     print(f"\nparams.yaml: data.{name} added; next:")
     print(f"  dvc repro prepare_data@{name}   prepare it; reports/data/{name}.html lists its problems")
@@ -85,27 +92,6 @@ def run(place: str, *, write: bool, name: str | None) -> None:
     }.get(dataset.kind or "", ("", ""))
     if section:
         print(f"  {section}: {{NAME: {{dataset: {name}{start}}}}}   in params.yaml trains a model NAME on it")
-
-
-def find(place: str, name: str) -> tuple[Dataset, Files]:
-    """The place of a data set in params.yaml, and its files; those on the hub are downloaded to its cache."""
-    if place.startswith("hub:"):
-        from tunesmith.cli import hub_data
-
-        source, found, notes = hub_data.fetch(hub_data.parse(place))
-        print("\n".join([*(f"note: {note}" for note in notes), *([""] if notes else [])]), end="")
-        suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 else ""
-        return Dataset(path=RAW / f"{name}{suffixes}", source=str(source)), found
-    path, pattern = readers.split_pattern(place)
-    return row_images.with_folder(Dataset(path=path, files=pattern), readers.find(path, pattern))
-
-
-def bring(found: Files, images: dict[str, Path], path: Path) -> None:
-    """Copy files into the project: one as a file, several, or rows with images, as a folder."""
-    if path.exists():
-        raise DataError(f"{path}: there already", fix="choose another name with --name, or move it away")
-    names = [""] if len(found.paths) == 1 and not images else map(found.relative, found.paths)
-    files.copy_in(dict(zip(names, found.paths, strict=True)) | images, path)
 
 
 def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float = 0.01) -> Advice:
@@ -133,24 +119,26 @@ def advise(dataset: Dataset, found: Files, held_out: Path, max_bad_share: float 
         }
     )
     try:
-        dataset, problems, notes = _try(dataset, found)
+        dataset, problems, notes, images = _try(dataset, found)
     except DataError:  # no row is good, perhaps because every prompt has several answers
         try:
-            dataset, problems, notes = _try(dataset.model_copy(update={"one_answer": False}), found)
+            dataset, problems, notes, images = _try(dataset.model_copy(update={"one_answer": False}), found)
         except DataError as error:
             return Advice(groups, unreadable, reason=error.reason)
     rated = main.kind in ("preferences", "marks")  # by their own columns, which are no answers of a reinforcement file
     service = None if rated and service_files.answers(first) else service_files.name(first)
     known = [f"this is {service}"] if service else []
-    advice = Advice(groups, unreadable, dataset, problems, [*known, *notes, *_about_marks(main)])
+    notes = [*known, *notes, *_about_marks(main)]
+    advice = Advice(groups, unreadable, dataset, problems, notes, images=images)
     if advice.bad <= max_bad_share * advice.rows:
         return advice
     reason = f"{advice.bad:,} of {advice.rows:,} rows are bad, more than {100 * max_bad_share:g}%"
     return replace(advice, reason=reason)
 
 
-def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[str]]:
-    """Check the rows as `prepare_data` would; return params that fit them, the problems that remain, and notes.
+def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[str], Seen]:
+    """Check the rows as `prepare_data` would; return params that fit them, the problems that remain, notes, and what
+    is known of images.
 
     Where many rows are similar, or give several answers to a prompt, the params allow it.
     """
@@ -161,19 +149,19 @@ def _try(dataset: Dataset, found: Files) -> tuple[Dataset, list[Problem], list[s
     with prepare.check_files(tolerant, found, special_tokens=text_scan.GENERAL_TOKENS, lengths=None) as checked:
         problems, total, ignored = checked.problems, checked.total, checked.files.ignored
         account = data_report.account(dataset, checked)
-        personal = [*data_report.personal(dataset, checked), *checked.images.lines()]
+        personal, images = data_report.personal(dataset, checked), checked.images
     share = {check: count / total for check, count in Counter(problem.check for problem in problems).items()}
     if dataset.near_duplicates is not None and share.get("near duplicate", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"near_duplicates": None}), found)
     if dataset.one_answer and share.get("conflicting answers", 0) > MAX_DEFECTS:
         return _try(dataset.model_copy(update={"one_answer": False}), found)
     notes = [f"not read: {found.listed(ignored)}"] if ignored else []
-    notes += [*account, *personal]
+    notes += [*account, *personal, *images.lines()]
     if dataset.near_duplicates is None and dataset.kind != "marks":
         notes.append("many rows are similar, so near duplicates are kept (near_duplicates: null)")
     if not dataset.one_answer:
         notes.append("many prompts have several answers, so they are kept (one_answer: false)")
-    return dataset, problems, notes
+    return dataset, problems, notes, images
 
 
 def _about_marks(group: RowGroup) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tunesmith.cli import advise, row_images
+from tunesmith.cli import advise, places
 from tunesmith.core import files, git, layout, manifest, params
 from tunesmith.core.errors import BaseModelError, DataError, ParamsError
 from tunesmith.core.formatting import printable
@@ -174,13 +174,13 @@ def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
     name = check_name(advise.dataset_name(data))
     if suites:
         _check_suites_fit(name, data)
-    place, found = advise.find(data, name)
+    place, found = places.find(data, name)
     advice = advise.advise(place, found, layout.HELD_OUT)
     print(printable("\n".join(advise.describe(found, advice)), lines=True))
     if advice.dataset is None or advice.reason:
         raise DataError(f"{data}: not ready: {advice.reason}", fix="correct the rows, then run `tunesmith init` again")
-    if advice.groups[0].seeing:
-        _check_sees(base, data)
+    if advice.images.images:
+        _check_reads_images(data, base)
     dataset = advice.dataset
     if dataset.kind in ("preferences", "marks"):
         rows, section = ("pairs", "dpo") if dataset.kind == "preferences" else ("marks", "kto")
@@ -189,32 +189,29 @@ def _choose(data: str, base: str, suites: bool, weights: str) -> Choice:
             fix=f"init with those first; then `tunesmith advise {data} --write`, and an entry of {section} in "
             "params.yaml",
         )
-    inside = not dataset.source and dataset.path.is_relative_to(Path.cwd())
-    if inside and not row_images.holds_outputs(dataset.path):
+    if not dataset.source and dataset.path.is_relative_to(Path.cwd()) and not layout.holds_outputs(dataset.path):
         dataset = dataset.model_copy(update={"path": dataset.path.relative_to(Path.cwd())})
     else:
-        images = row_images.find(found)
-        suffixes = "".join(found.paths[0].suffixes) if len(found.paths) == 1 and not images else ""
-        dataset = dataset.model_copy(update={"path": layout.RAW / f"{name}{suffixes}", "files": None})
-        layout.RAW.mkdir(parents=True, exist_ok=True)
-        advise.bring(found, images, dataset.path)
+        dataset = places.copied(dataset, found, name)
+        places.bring(found, dataset.path, dataset.images)
+        print(f"\ncopied to {dataset.path}, where DVC watches the rows and their images")
     section, model = _base(base)
     verifier = advice.groups[0].verifier
     chosen = _weights(model, dataset.kind or "answers", verifier) if weights == "auto" else weights
     return Choice(name, dataset, verifier, section, chosen, suites)  # type: ignore[arg-type]
 
 
-def _check_sees(base: str, data: str) -> None:
-    """Raise BaseModelError where rows show images and the base reads none; of one on the hub, `fetch_base` knows."""
-    from tunesmith.models.base import base_images  # transformers
+def _check_reads_images(data: str, base: str) -> None:
+    """Raise ParamsError where rows have images and the base is known to read none."""
+    from tunesmith.models.base import base_images  # with transformers
 
-    name, reason = "the default base, SmolLM2-135M,", "it was trained on text alone"
-    if base:
-        name, reason = base, base_images.why_none(Path(base)) if (Path(base) / "config.json").is_file() else ""
+    reason = "the default base reads texts alone" if not base else ""
+    if Path(base, "config.json").is_file():
+        reason = base_images.why_none(Path(base))
     if reason:
-        raise BaseModelError(
-            f"{data} shows images, and {name} reads none: {reason}",
-            fix="name a base that reads images, such as --base Qwen/Qwen2.5-VL-3B-Instruct, or a folder",
+        raise ParamsError(
+            f"{data}: its rows have images: {reason}",
+            fix="name a base that reads images with --base, such as HuggingFaceTB/SmolVLM-256M-Instruct",
         )
 
 

@@ -36,6 +36,13 @@ RERUN_VARIABLE = "TUNESMITH_RERUN"
 """Set to run stages even where outputs of the same inputs are recorded: `tunesmith reproduce` must compute anew."""
 
 
+def holds_outputs(folder: Path) -> bool:
+    """Return whether stages write into a folder of the project in the working folder, so that none may depend on it."""
+    here = folder.resolve()
+    written = (MODELS, READY, QUARANTINE, REFERENCE, BASELINE, REPORTS, CHECKPOINTS)
+    return any(path.resolve().is_relative_to(here) for path in written)
+
+
 def home(root: Path | None = None) -> Path:
     """The project's root, absolute; in a copy in which DVC runs an experiment, the root of the original.
 

@@ -52,10 +52,10 @@ def _check_model_names(document: Document, path: Path) -> None:
 
 def _check_data(document: Document, path: Path) -> None:
     for name, dataset in document.data.items():
-        if layout.READY.is_relative_to(dataset.path):
+        if layout.holds_outputs(dataset.path):
             raise ParamsError(
-                f"{path}: data.{name}.path: {dataset.path} holds {layout.READY}, which the pipeline writes",
-                fix=f"move the rows, and the images that they name, into a folder of {layout.RAW}",
+                f"{path}: data.{name}.path: stages write into {dataset.path}, and DVC lets none depend on it",
+                fix=f"move the rows, with their images, into a folder of their own, such as {layout.RAW}/NAME",
             )
         if not any(file.is_relative_to(dataset.path) for file in GENERATED):
             _check_files(dataset, f"{path}: data.{name}")
