@@ -4,7 +4,8 @@ import base64
 
 from tunesmith.data.images.settings import Images
 from tunesmith.data.records import RowError
-from tunesmith.serving.gateway.requests import Chat, ImageUrl, RequestError
+from tunesmith.serving.gateway.contents import ImageUrl
+from tunesmith.serving.gateway.requests import Chat, RequestError
 
 LIMITS = Images()
 """Bounds of a request: its images, and pixels of all of them together."""

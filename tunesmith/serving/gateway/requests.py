@@ -5,34 +5,25 @@ with, or generate without end. None of those is on the list. A null counts as ab
 """
 
 import json
-import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
     Field,
-    PrivateAttr,
     StringConstraints,
-    Tag,
     ValidationError,
     field_validator,
     model_validator,
 )
 
 from tunesmith.core.params import TemplateKwargs
+from tunesmith.serving.gateway.contents import FORMS, MAX_FIELDS, Content, Image, ImageUrl, Part, Text
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MANY_PARTS = Field(max_length=1024, fail_fast=True)
-DATA_URL = re.compile(r"data:image/(png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 SHOW_IMAGES = ("user", "tool")
 """Roles whose turns may have images, as in ready rows."""
 LEAST_TEMPERATURE = 0.01
 """Least temperature of sampling: at smaller ones probabilities overflow, which ends a GPU's process."""
-MAX_FIELDS = 64
-"""Most fields of an object on the list."""
 MAX_PROBLEMS, MAX_NAME = 5, 64
 """Most problems of a request that its refusal names, and characters of a field's name there."""
 
@@ -41,56 +32,7 @@ class RequestError(ValueError):
     """A request that is refused, with the reason for its client."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nulls(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        if len(value) > MAX_FIELDS:
-            raise ValueError(f"more than {MAX_FIELDS} fields")
-        return {key: item for key, item in value.items() if item is not None}
-
-
-class Text(_Part):
-    type: Literal["text"]
-    text: str
-
-
-class ImageUrl(_Part):
-    url: str
-    """A data URL of a JPEG, PNG or WebP."""
-    detail: Literal["auto"] | None = None
-    _size: tuple[int, int] = PrivateAttr(default=(0, 0))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height, in pixels, once the image was checked (`tunesmith.serving.gateway.images`)."""
-        return self._size
-
-    def put(self, url: str, size: tuple[int, int]) -> None:
-        """Exchange the image for its one form."""
-        self.url, self._size = url, size
-
-    @field_validator("url")
-    @classmethod
-    def _holds_an_image(cls, value: str) -> str:
-        if not DATA_URL.match(value):
-            raise ValueError(
-                "send the image itself, as data:image/png;base64,… (or jpeg, webp): nothing is fetched from a network "
-                "or read from a disk"
-            )
-        return value
-
-
-class Image(_Part):
-    type: Literal["image_url"]
-    image_url: ImageUrl
-
-
-class CalledFunction(_Part):
+class CalledFunction(Part):
     name: Name
     arguments: str
     """The text of a JSON object."""
@@ -107,23 +49,14 @@ class CalledFunction(_Part):
         return value
 
 
-class ToolCall(_Part):
+class ToolCall(Part):
     id: Name
     type: Literal["function"] = "function"
     function: CalledFunction
     index: int | None = None
 
 
-WHOLE, IN_PARTS = "(text)", "(parts)"
-"""The forms of a content, by which its errors are those of one form."""
-Parts = Annotated[list[Annotated[Text | Image, Field(discriminator="type")]], MANY_PARTS]
-Content = Annotated[
-    Annotated[str, Tag(WHOLE)] | Annotated[Parts, Tag(IN_PARTS)],
-    Discriminator(lambda value: IN_PARTS if isinstance(value, list) else WHOLE),
-]
-
-
-class Message(_Part):
+class Message(Part):
     role: Literal["system", "user", "assistant", "tool"]
     content: Content = ""
     reasoning_content: str | None = None
@@ -147,27 +80,27 @@ class Message(_Part):
         return self
 
 
-class Function(_Part):
+class Function(Part):
     name: Name
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: Literal[False] | None = None
 
 
-class Tool(_Part):
+class Tool(Part):
     type: Literal["function"]
     function: Function
 
 
-class TextFormat(_Part):
+class TextFormat(Part):
     type: Literal["text"]
 
 
-class StreamOptions(_Part):
+class StreamOptions(Part):
     include_usage: Literal[True]
 
 
-class Generation(_Part):
+class Generation(Part):
     """What both kinds of request have in common."""
 
     model: Name | None = None
@@ -306,6 +239,11 @@ def read(kind: type[Kind], body: bytes) -> Kind:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Return a place in a request as its author would write it, such as "messages[0].content: "."""
-    named = [part for part in location if part not in (WHOLE, IN_PARTS)]
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part[:MAX_NAME]}" for part in named)
+    text, before = "", ("", "")
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in FORMS and before[0] != "as parts":  # after which the position and the type of a part come
+            text += f".{part[:MAX_NAME]}"
+        before = before[1], str(part)
     return f"{text.removeprefix('.')}: " if text else ""

@@ -56,7 +56,7 @@ class Gateway:
         self._arriving = 0
         self._answering: set[Request] = set()
         self._reading = ThreadPoolExecutor(1)  # tokenizers are not made for several threads
-        self._looking = ThreadPoolExecutor(1)  # an image may take a second and a quarter of a GB
+        self._looking = ThreadPoolExecutor(1)  # an image may take three seconds and a GB
 
     def app(self) -> Starlette:
         """Return the web application: /health, /v1/models, /metrics, and the routes that are passed on."""
@@ -160,7 +160,7 @@ class Gateway:
         reading = partial(asyncio.get_running_loop().run_in_executor, self._reading)
         generation = await reading(requests.read, ROUTES[request.url.path], body)
         held.append(upstream := self.routes.acquire(generation.model))
-        if isinstance(generation, Chat):
+        if isinstance(generation, Chat) and generation.images():  # texts wait for no image
             await self._check_images(generation, upstream)
         await reading(self._fit, generation, upstream)
         fields = generation.engine_fields() | {"model": upstream.name, "stream": True}
