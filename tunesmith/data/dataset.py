@@ -132,6 +132,7 @@ class Dataset(Section):
         table: whether it is from a CSV.
         """
         left: list[str] = []
+        given = fields
         if self.columns is not None:
             left = [f"column {name!r}" for name in fields if name not in self._taken and not is_nothing(fields[name])]
             fields = self._map(fields)
@@ -159,6 +160,8 @@ class Dataset(Section):
         if sources:
             row, unmarked = markers.place(row, len(sources))
             remarks += [(markers.UNMARKED, "")] if unmarked else []
+        elif left:
+            remarks += unused.unshown(self._without_ignored(given), left)
         return Reading(layout, row, [*remarks, *cells.remarks(row)], left + again, sources)
 
     def _without_ignored(self, fields: Fields) -> Fields:

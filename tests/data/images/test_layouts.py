@@ -235,6 +235,21 @@ def test_a_marker_in_a_row_without_images_is_text_and_noted(tmp_path: Path, stac
     assert list(checked.remarks) == ["<image> as text in the prompt, and no image beside it"]
 
 
+def test_a_column_that_names_an_image_which_nothing_shows_is_noted(tmp_path: Path, stack: ExitStack) -> None:
+    """Such as the file_name of Hugging Face's folders of images, and a column that `columns` leaves out."""
+    asked = {"question": "What colour?", "answer": "Red."}
+    blind = {"prompt": "question", "completion": "answer"}
+    for name, columns in (("file_name", None), ("image", blind), ("photo", blind)):
+        path = folder(tmp_path, [asked | {name: "a/1.png"}])
+        remark = (
+            f"column {name!r} names an image, and the row shows none: name it as `images` in data.<dataset>.columns"
+        )
+        assert list(check(stack, path, columns=columns).remarks) == [remark]
+        assert not check(stack, path, columns=columns, ignore=[name]).remarks
+        [ready] = data.good_rows(check(stack, path, columns=blind | {"images": name}))
+        assert ready["prompt"] == ASKED
+
+
 def test_noncharacters_in_a_row_of_text_stay(tmp_path: Path, stack: ExitStack) -> None:
     [row] = data.good_rows(check(stack, folder(tmp_path, [{"messages": chat("\ufdd0x\ufdd1 and \ufdd00\ufdd1?")}])))
     assert row["prompt"][0]["content"] == "\ufdd0x\ufdd1 and \ufdd00\ufdd1?"

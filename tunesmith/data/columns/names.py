@@ -26,6 +26,8 @@ OPTION_COLUMNS = ("{}", "option_{}", "option{}", "choice_{}", "choice{}", "op{}"
 """Names of columns with an option each, by its letter."""
 IMAGES = ("images", "image", "image_path", "image_paths", "image_file", "image_files", "image_url", "image_urls")
 """Columns of images, in the order in which they are looked for."""
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+"""How the names of files with images end, in lower case."""
 MEDIA = ("audio", "audios", "video", "videos", "pixel_values")
 """Columns of what no method here learns from."""
 

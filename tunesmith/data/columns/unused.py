@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator
 
 from tunesmith.core.ready_rows import PARTS, Row, texts
 from tunesmith.data.columns import names
+from tunesmith.data.columns.cells import Remark
 from tunesmith.data.records import Fields, RowError
 from tunesmith.data.turns.fields import DESCRIBING, READ, is_nothing
 
@@ -17,6 +18,16 @@ def check_media(fields: Fields) -> None:
     name = next((name for name in names.MEDIA if name in fields and not is_nothing(fields[name])), None)
     if name is not None:
         raise RowError(f"column left out: {name!r}, which no method here learns from: of what is no text, images alone")
+
+
+def unshown(fields: Fields, left: Collection[str]) -> list[Remark]:
+    """Return a remark on each column that names an image, where it is left out of a row that shows none."""
+    return [
+        (f"column {name!r} names an image, and the row shows none: name it as `images` in data.<dataset>.columns", name)
+        for name, value in fields.items()
+        if name in names.IMAGES or (type(value) is str and value[-5:].lower().endswith(names.IMAGE_SUFFIXES))
+        if f"column {name!r}" in left
+    ]
 
 
 def account(fields: Fields, used: Collection[str], row: Row) -> list[str]:

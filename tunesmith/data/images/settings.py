@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, PositiveInt
 
 from tunesmith.core.params import Section
 from tunesmith.core.ready_rows import Row
+from tunesmith.data.columns.names import IMAGE_SUFFIXES
 from tunesmith.data.images import parts
 
 MOST_PIXELS = 89_478_485
@@ -19,12 +20,9 @@ def _below_folder(folder: str) -> str:
     return folder
 
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-
-
 def has_image(path: Path) -> bool:
     """Tell whether a file is named like an image."""
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 class Images(Section):
