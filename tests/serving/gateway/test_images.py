@@ -60,7 +60,7 @@ def post(url: str, asked: dict[str, Any]) -> httpx2.Response:
 
 
 def test_an_image_goes_to_the_engine_as_a_data_url(url: str, received: list[Any]) -> None:
-    reply = post(url, body(part(PNG, detail="auto"), part(files.url(files.jpeg(2), "image/jpeg"))))
+    reply = post(url, body(part(PNG, detail="high"), part(files.url(files.jpeg(2), "image/jpeg"))))
     assert reply.json()["choices"][0]["message"]["content"] == "a square"
     first, second, text = received[-1]["messages"][0]["content"]
     assert first["image_url"]["url"] == PNG
@@ -120,7 +120,7 @@ def test_hostile_images_are_refused_with_their_place(url: str, content: bytes, r
         (body(*[part(PNG)] * 11), "11 images, where 10 are read"),
         (body(part(PNG), role="assistant"), "shown by a user or a tool"),
         (body(part(PNG), role="system"), "shown by a user or a tool"),
-        (body(part(PNG, detail="high")), "messages[0].content[0].image_url.detail: Input should be 'auto'"),
+        (body(part(PNG, detail="all")), "messages[0].content[0].image_url.detail: Input should be 'auto'"),
         (body({"type": "image_url", "image_url": PNG}), "messages[0].content[0].image_url: Input should be an object"),
         (body({"type": "image", "image": "/etc/passwd"}), "messages[0].content[0]: Input tag 'image' found"),
         (body(part("data:image/png;base64," + "%" * 5_000_000)), "its base64 is broken"),

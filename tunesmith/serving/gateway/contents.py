@@ -36,7 +36,8 @@ class Text(Part):
 class ImageUrl(Part):
     url: str
     """A data URL of a JPEG, PNG or WebP."""
-    detail: Literal["auto"] | None = None
+    detail: Literal["auto", "low", "high"] | None = None
+    """Changes nothing: the model's own processor says how large an image is read."""
     _size: tuple[int, int] = PrivateAttr(default=(0, 0))
 
     @property
