@@ -1,4 +1,4 @@
-"""Tiny random models that read images, of three architectures, as bases; and images, named by their digests."""
+"""Tiny random models that read images, of five architectures, as bases; and images, named by their digests."""
 
 import hashlib
 import io
@@ -9,8 +9,17 @@ from typing import Any
 import torch
 from PIL import Image
 from tiny_model import make_tokenizer
-from transformers import AutoConfig, AutoModelForImageTextToText, Idefics3Processor, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    Gemma3Processor,
+    Idefics3Processor,
+    LlavaProcessor,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from tunesmith.core import manifest
@@ -18,7 +27,7 @@ from tunesmith.core.ready_rows import ImagePart, Message
 from tunesmith.models.base import base_model
 from tunesmith.models.base_sources import Folder
 
-KINDS = ("idefics3", "qwen2_5_vl", "qwen3_vl")
+KINDS = ("idefics3", "qwen2_5_vl", "qwen3_vl", "llava", "gemma3")
 TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -54,6 +63,16 @@ TEXT_OR_PARTS = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 """ChatML in the manner of Qwen's templates."""
+TOWER: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 8,
+    "initializer_range": 0.2,
+}
+QWEN_IMAGE = "<|vision_start|><|image_pad|><|vision_end|>"
 QWEN_TOKENS = ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"]
 
 
@@ -61,8 +80,19 @@ def write(kind: str, folder: Path) -> Path:
     """Write the model, its tokenizer and its processor, as they are published."""
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
-    config = _idefics3(tokenizer, folder) if kind == "idefics3" else _qwen(kind, tokenizer, folder)
-    AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+    match kind:
+        case "idefics3":
+            config = _idefics3(tokenizer, folder)
+        case "llava":
+            config = _llava(tokenizer, folder)
+        case "gemma3":
+            config = _gemma3(tokenizer, folder)
+        case _:
+            config = _qwen(kind, tokenizer, folder)
+    model = AutoModelForImageTextToText.from_config(config)
+    if kind == "gemma3":  # whose projector would be zeros
+        torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight, std=0.5)
+    model.save_pretrained(folder)
     return folder
 
 
@@ -80,15 +110,61 @@ def _idefics3(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
     tokenizer.add_special_tokens({"additional_special_tokens": ["<global-img>"]})
     images = Idefics3ImageProcessorPil(**sizes, do_image_splitting=False)
     Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=PARTS).save_pretrained(folder)
-    vision = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     return AutoConfig.for_model(
         "idefics3",
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), "tie_word_embeddings": True} | TEXT,
-        vision_config=vision | {"image_size": 32, "patch_size": 8, "initializer_range": 0.2},
+        vision_config=TOWER,
         scale_factor=2,
         initializer_range=0.2,
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
         tie_word_embeddings=True,
+    )
+
+
+def _llava(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
+    """In the manner of LLaVA-1.5, whose tower gets the arguments of the language model: 16 tokens an image."""
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    tokenizer.chat_template = TEXT_OR_PARTS.replace(QWEN_IMAGE, "<image>")
+    images = LlavaImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+    LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    ).save_pretrained(folder)
+    return AutoConfig.for_model(
+        "llava",
+        text_config={"model_type": "llama", "vocab_size": len(tokenizer), "tie_word_embeddings": True} | TEXT,
+        vision_config={"model_type": "clip_vision_model", "projection_dim": 32} | TOWER,
+        vision_feature_layer=-1,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+    )
+
+
+def _gemma3(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
+    """An image's 4 tokens see each other in both directions, and a template writes another token for it."""
+    names = {"boi_token": "<begin>", "image_token": "<image>", "eoi_token": "<end>"}
+    tokenizer.add_special_tokens({"additional_special_tokens": [*names.values()]})
+    tokenizer._set_model_specific_special_tokens(names)
+    tokenizer.init_kwargs.update(names)
+    tokenizer.chat_template = TEXT_OR_PARTS.replace(QWEN_IMAGE, "<begin>")
+    images = Gemma3ImageProcessorPil(size={"height": 32, "width": 32})
+    Gemma3Processor(images, tokenizer, image_seq_length=4, chat_template=tokenizer.chat_template).save_pretrained(
+        folder
+    )
+    begin, image, end = (tokenizer.convert_tokens_to_ids(name) for name in names.values())
+    return AutoConfig.for_model(
+        "gemma3",
+        text_config={"model_type": "gemma3_text", "vocab_size": len(tokenizer), "sliding_window": 64} | TEXT,
+        tie_word_embeddings=False,
+        vision_config={"model_type": "siglip_vision_model", "vision_use_head": False} | TOWER,
+        mm_tokens_per_image=4,
+        boi_token_index=begin,
+        image_token_index=image,
+        eoi_token_index=end,
+        initializer_range=0.2,
     )
 
 

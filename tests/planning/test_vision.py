@@ -1,4 +1,4 @@
-"""The counts and the memory of what sees, against those of tiny models of three architectures."""
+"""The counts and the memory of what sees, against those of tiny models of five architectures."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +8,7 @@ import pytest
 import tiny_vision
 import torch
 from tiny_vision import ask
+from transformers import AutoConfig
 
 from tests.profiles import EXACT
 from tunesmith.core.params import WeightsKind
@@ -82,3 +83,15 @@ def test_images_take_memory_and_more_where_what_sees_trains(base: Path) -> None:
     )
     assert frozen < projector < all_of_it
     assert memory.predict(shape, replace(work, batch=2)).total > frozen
+
+
+def test_patches_of_an_image_token_are_those_of_its_architecture(tmp_path: Path) -> None:
+    kinds = {"internvl": 4, "gemma3": 16, "llava": 1, "qwen2_5_vl": 4}
+    found = {}
+    for kind in kinds:
+        settings = {"vision_config": {"image_size": 896, "patch_size": 14}} if kind == "gemma3" else {}
+        AutoConfig.for_model(kind, **settings).save_pretrained(tmp_path / kind)
+        shape = model_shape.read(str(tmp_path / kind))
+        assert shape.vision is not None
+        found[kind] = shape.vision.patches
+    assert found == kinds

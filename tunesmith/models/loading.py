@@ -120,6 +120,7 @@ def open_policy(
     own, base_manifest, full_weights = _verify(folder, base)
     load_as = weights.loading_profile(profile, kind)
     model = _load_policy(full_weights, load_as, images, quantized=kind == "qlora", mixed=profile.bf16)
+    vision_parts.prepare(model, vision)
     if is_adapter(folder):
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=kind != "full")
         if kind == "full":

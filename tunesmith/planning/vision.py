@@ -6,6 +6,8 @@ autograd saves each layer's, as counted by `saved` (after Korthikanti et al. 202
 attention and an MLP). Layers of the language model alone are recomputed in the backward pass.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +74,6 @@ def read(model: PreTrainedModel) -> Vision | None:
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Linear) and not language(f"{name}.")
     }
-    side = getattr(model.config, "scale_factor", None) or getattr(config, "spatial_merge_size", None) or 1
     channels = getattr(config, "num_channels", None) or getattr(config, "in_channels", None) or 3
     time = getattr(config, "temporal_patch_size", None) or 1
     return Vision(
@@ -84,11 +85,26 @@ def read(model: PreTrainedModel) -> Vision | None:
         hidden=config.hidden_size,
         intermediate=config.intermediate_size,
         heads=config.num_attention_heads,
-        patch=channels * time * config.patch_size**2,
-        patches=side**2,
+        patch=channels * time * _pixels(config.patch_size),
+        patches=_patches(model.config, config),
         gated=any(name.endswith(".gate_proj") for name in linears),
         rotated=any(name.endswith(".qkv") for name in linears),  # in one layer, as in models with rotations
     )
+
+
+def _patches(model: Any, tower: Any) -> int:
+    """The patches that an image token is made of, by the configs of the model and of its tower."""
+    if tokens := getattr(model, "mm_tokens_per_image", None):  # Gemma 3 makes as many of an image of any size
+        return max(_pixels(tower.image_size) // _pixels(tower.patch_size) // int(tokens), 1)
+    if ratio := getattr(model, "downsample_ratio", None):
+        return int(1 / ratio**2)
+    side = getattr(model, "scale_factor", None) or getattr(tower, "spatial_merge_size", None) or 1
+    return int(side**2)
+
+
+def _pixels(size: int | Sequence[int]) -> int:
+    """The pixels of a square, by its side, or of an area, by its height and width."""
+    return size**2 if isinstance(size, int) else math.prod(size)
 
 
 def weights(vision: Vision, workload: Workload) -> int:

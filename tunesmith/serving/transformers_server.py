@@ -80,7 +80,7 @@ def app(model: str, device: str, dtype: str) -> FastAPI:
     loaded, reader = manager.load_model_and_processor(manager.process_model_name(model))
     loaded.generation_config = defaults = _neutral(loaded.generation_config)
     if hasattr(reader, "image_token"):  # an answer has no image, and the token without pixels would be one not seen
-        defaults.suppress_tokens = [processor.image_token(reader)]
+        defaults.suppress_tokens = [processor.image_token(reader, loaded.config.to_dict())]
 
     async def generate(request: Request) -> Any:
         nonlocal seen

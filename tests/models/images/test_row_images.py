@@ -1,7 +1,9 @@
 """What stands for images in a row's text and among its tokens, and what is refused."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny_vision
@@ -14,7 +16,7 @@ from tunesmith.core.ready_rows import Message
 from tunesmith.models import chat
 from tunesmith.models.base import base_model, base_tokenizer
 from tunesmith.models.base_sources import Folder
-from tunesmith.models.images import parts
+from tunesmith.models.images import parts, processor
 from tunesmith.models.images.row_images import RowImages
 from tunesmith.models.images.tokens import FIRST_ID
 
@@ -74,6 +76,49 @@ def test_a_base_that_sees_is_refused_without_a_processor(tmp_path: Path) -> None
     source = Folder(kind="folder", path=folder, sha256=manifest.folder_digest(folder), chat_template=None)
     with pytest.raises(BaseModelError, match="has no processor"):
         base_model.fetch(source, tmp_path / "base")
+
+
+class Wrapped:
+    """A processor whose placeholder of an image is changed by ``write``, from the number of images and itself."""
+
+    def __init__(self, own: Any, write: Callable[[int, str], str], around: str = "") -> None:
+        self.own, self.write, self.around = own, write, around
+        self.tokenizer, self.image_token = own.tokenizer, own.image_token
+
+    def __call__(self, *, text: list[str], images: list[list[Any]], **settings: Any) -> Any:
+        made = self.own(text=text, images=images, **settings)
+        [replaced] = made["text_replacement_offsets"]
+        texts = [self.write(len(replaced), each["replacement"]) for each in replaced]
+        row = self.around + "?".join(texts)
+        return {
+            "text_replacement_offsets": [[{"replacement": each} for each in texts]],
+            "input_ids": [self.tokenizer.encode(row, add_special_tokens=False)],
+        }
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "reason"),
+    [
+        (lambda own: Wrapped(own, lambda images, text: text * images), "in a way of its own"),  # as LLaVA-OneVision
+        (lambda own: Wrapped(own, lambda images, text: text, "\n"), "in a way of its own"),  # as PaliGemma
+        (lambda own: Wrapped(own, lambda images, text: "x"), "no image as the token"),
+        (lambda own: own.tokenizer, "does not say what it writes"),  # as Mllama and Idefics2
+    ],
+)
+def test_a_processor_that_writes_images_in_another_way_is_refused(
+    base: Path, wrapped: Callable[[Any], Any], reason: str
+) -> None:
+    own = processor.open_processor(base)
+    processor.check(own, base)
+    with pytest.raises(BaseModelError, match=reason):
+        processor.check(wrapped(own), base)
+
+
+def test_a_config_that_names_no_token_of_images_is_refused(base: Path) -> None:
+    own = processor.open_processor(base)
+    for config in ({}, {"image_token_id": 10**6}):
+        with pytest.raises(BaseModelError, match="names no token for images"):
+            processor.image_token(own, config)
 
 
 def test_the_template_of_a_processor_does_not_stand_beside_the_base(tmp_path: Path) -> None:

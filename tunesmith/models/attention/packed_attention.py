@@ -20,6 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
+from tunesmith.models.images import forward
+
 NAME, OWN_NAME = "packed_rows", "packed_rows_in_its_own_way"
 """The names in transformers' interface of `attention` and `own_attention`."""
 LAYERS = {"full_attention", "sliding_attention", "linear_attention", "conv", "mamba"}
@@ -52,12 +54,14 @@ def attend_packed(model: PreTrainedModel | PeftModel) -> bool:
 def attends_packed(model: torch.nn.Module) -> bool:
     """Whether a model, also one inside a wrapper such as DDP's, was set to attend by `attend_packed`."""
     config: Any = getattr(getattr(model, "module", model), "config", None)
-    return getattr(config, "_attn_implementation", None) in (NAME, OWN_NAME)
+    return config is not None and config.get_text_config()._attn_implementation in (NAME, OWN_NAME)
 
 
 def _set(model: PreTrainedModel | PeftModel) -> bool:
     config = model.config.get_text_config()
     if not set(getattr(config, "layer_types", None) or []) <= LAYERS:
+        return False
+    if forward.sees_both_ways(backbone(model)):
         return False
     before = model.config._attn_implementation
     for name, function, mask in ((NAME, attention, sdpa_mask), (OWN_NAME, own_attention, eager_mask)):
@@ -65,9 +69,9 @@ def _set(model: PreTrainedModel | PeftModel) -> bool:
         AttentionMaskInterface.register(name, mask)
     try:
         model.set_attn_implementation("sdpa")
-        model.set_attn_implementation(NAME)
+        model.set_attn_implementation(_of_language(model, NAME))
     except ValueError:  # torch's attention does not compute this model's
-        model.set_attn_implementation(OWN_NAME)
+        model.set_attn_implementation(_of_language(model, OWN_NAME))
     if not attends_packed(model):
         return False
     hook = backbone(model).register_forward_pre_hook(_without_mask, with_kwargs=True)
@@ -77,6 +81,14 @@ def _set(model: PreTrainedModel | PeftModel) -> bool:
     hook.remove()
     model.set_attn_implementation(before)
     return False
+
+
+def _of_language(model: PreTrainedModel | PeftModel, name: str) -> str | dict[str, str]:
+    """The setting that names an attention for the language model alone: a tower that sees does not attend by rows."""
+    config: Any = model.config
+    text = config.get_text_config()
+    parts = {part: name for part in config.sub_configs if getattr(config, part, None) is text}
+    return parts or name
 
 
 def _without_mask(model: torch.nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:

@@ -5,6 +5,7 @@ that there is an image while nobody gives its pixels is an error: models answer 
 """
 
 import inspect
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +16,8 @@ from tunesmith.core.errors import DataError
 from tunesmith.models.images.row_images import RowImages
 from tunesmith.models.images.tokens import FIRST_ID
 
-PIXELS = ("pixel_values", "mm_encoder_outputs")
+ENCODED = "mm_encoder_outputs"
+PIXELS = ("pixel_values", ENCODED)
 """Arguments of a model that bring images."""
 TYPES = ("mm_token_type_ids", "token_type_ids")
 """Arguments of models that say which tokens are of images: 1 there, 0 for text."""
@@ -40,6 +42,8 @@ def _see(inner: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
     ids = inputs.get("input_ids")
     if ids is None:
         return args, inputs
+    if inputs.get(ENCODED) == {}:  # as `generate` gives it to models that take it
+        inputs = {name: value for name, value in inputs.items() if name != ENCODED}
     images: RowImages = inner.row_images
     of_images = ids >= FIRST_ID
     if not of_images.any():
@@ -51,9 +55,8 @@ def _see(inner: Any, args: tuple[Any, ...], inputs: dict[str, Any]) -> Any:
         return args, inputs
     digests = images.order(ids[of_images].tolist())
     pixels = {name: value.to(ids.device) for name, value in images.pixels(digests).items()}
-    taken = inspect.signature(type(inner).forward).parameters
     seen = inputs | pixels | {"input_ids": ids.masked_fill(of_images, images.token)}
-    seen |= {name: of_images.to(torch.int) for name in TYPES if name in taken}
+    seen |= {name: of_images.to(torch.int) for name in TYPES if name in _taken(inner)}
     if _has_grid(inner) and (inputs.get("position_ids") is None or inputs["position_ids"].ndim == 2):
         seen["position_ids"] = _in_grid(inner, ids, inputs)
     return args, seen
@@ -74,13 +77,31 @@ def for_generation(inner: Any, ids: Tensor) -> dict[str, Any]:
     if images is None:
         return {}
     settings: dict[str, Any] = {"suppress_tokens": [images.token]}
+    of_images = ids >= FIRST_ID
+    if sees_both_ways(inner):
+        settings |= {name: of_images.to(torch.int) for name in TYPES if name in _taken(inner)}
     if _has_grid(inner):
         inner.rope_deltas = None  # of the prompts before, which transformers would go on with
-        of_images = ids >= FIRST_ID
         if of_images.any():
             grids = [_grid(images, digest) for digest in images.order(ids[of_images].tolist())]
             settings |= {"image_grid_thw": torch.cat(grids).to(ids.device), TYPES[0]: of_images.to(torch.int)}
     return settings
+
+
+def sees_both_ways(inner: torch.nn.Module) -> bool:
+    """Whether the tokens of an image attend to each other in both directions, as in Gemma 3: its layers are told which
+    those are.
+    """
+    if seen_by(inner) is None:
+        return False
+    config: Any = inner.config
+    named = getattr(config.get_text_config(), "use_bidirectional_attention", None)
+    return TYPES[1] in _taken(inner) or named == "vision"
+
+
+def _taken(inner: torch.nn.Module) -> Iterable[str]:
+    """The names of the arguments of a model."""
+    return inspect.signature(type(inner).forward).parameters
 
 
 def _has_grid(inner: Any) -> bool:

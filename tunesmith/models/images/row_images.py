@@ -60,7 +60,9 @@ class RowImages:
 
     @cached_property
     def processor(self) -> Any:
-        return processor.open_processor(self.base)
+        opened = processor.open_processor(self.base)
+        processor.check(opened, self.base)
+        return opened
 
     @cached_property
     def marker(self) -> str:
@@ -70,8 +72,8 @@ class RowImages:
 
     @cached_property
     def token(self) -> int:
-        """The id of the base's token for all images."""
-        return processor.image_token(self.processor)
+        """The id of the base's token for all images, of which an image takes several."""
+        return processor.image_token(self.processor, processor.config(self.base))
 
     def __getstate__(self) -> dict[str, object]:
         """All but the processor, which another process opens itself."""
@@ -176,11 +178,10 @@ class RowImages:
         return self._placeholders[size]
 
     def _placeholder_of(self, image: Image.Image) -> Placeholder:
-        made = self.processor(text=[self.marker], images=[[image]], return_text_replacement_offsets=True)
-        [[replaced]] = made["text_replacement_offsets"]
-        text: str = replaced["replacement"]
+        [text], made = processor.placeholders(self.processor, [image])
+        tokens: list[int] = self.processor.tokenizer.encode(text, add_special_tokens=False)
         grid = made.get("image_grid_thw")
-        return Placeholder(text, text.count(self.marker), None if grid is None else torch.as_tensor(grid))
+        return Placeholder(text, tokens.count(self.token), None if grid is None else torch.as_tensor(grid))
 
     def _file(self, digest: str) -> Path:
         if digest not in self._files:

@@ -2,21 +2,74 @@
 
 import re
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
+from tunesmith.core.errors import BaseModelError, ParamsError
 from tunesmith.models.images.processor import reads_images
 from tunesmith.models.settings import Vision
 
-PROJECTORS = ("connector", "multi_modal_projector", "merger", "deepstack_merger_list", "embed_vision", "mlp1")
+PROJECTORS = (
+    "connector",
+    "multi_modal_projector",
+    "mm_projector",
+    "projector",
+    "vision_projection",
+    "language_projection",
+    "aligner",
+    "merger",
+    "deepstack_merger_list",
+    "resampler_model",
+    "embed_vision",
+    "mlp1",
+)
 """The names of modules that turn what a tower sees into the language model's embeddings."""
 
 
 def sees(model: PreTrainedModel) -> bool:
     """Whether the model has a part that reads images."""
     return getattr(model.config, "vision_config", None) is not None
+
+
+def prepare(model: PreTrainedModel, vision: Vision) -> None:
+    """Keep gradients out of what sees where it is frozen, also where layers are recomputed: transformers then lets the
+    embeddings of every part require gradients, and a frozen tower would run backward, too.
+
+    Raises ParamsError where the model has nothing of what ``vision`` asks to train, and BaseModelError where its part
+    that sees cannot be told from the language model.
+    """
+    if not sees(model):
+        if vision != "frozen":
+            raise ParamsError(
+                f"vision: {vision} trains what sees, and the base reads text alone",
+                fix="leave vision out, or take a base that reads images (base_model in params.yaml)",
+            )
+        return
+    parts = _names(model)
+    if not parts:
+        raise BaseModelError(
+            f"{type(model).__name__}: the part that sees is not apart from the language model",
+            fix="take another base; those that are tested are in docs/methods.md",
+        )
+    if vision != "all":
+        for module in chain.from_iterable(model.get_submodule(name).modules() for name in parts):
+            if isinstance(module, PreTrainedModel):
+                of_tower: Any = module
+                of_tower.get_input_embeddings = _none
+    language, projects = trained(model, "frozen"), trained(model, "projector")
+    if vision == "projector" and not any(projects(name) and not language(name) for name, _ in model.named_parameters()):
+        raise ParamsError(
+            f"vision: projector: none of the modules in {', '.join(parts)} has a known name of a projector",
+            fix="set vision to frozen or all",
+        )
+
+
+def _none() -> None:
+    """In place of the embeddings of a part whose inputs need no gradient."""
 
 
 def trained(model: PreTrainedModel, vision: Vision) -> Callable[[str], bool]:
