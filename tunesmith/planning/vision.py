@@ -3,7 +3,8 @@
 A tower turns patches of an image into vectors, and a projector makes an embedding of some of them for each image token.
 Where it is frozen, only one layer's tensors exist at a time, before those of the language model; where it trains,
 autograd saves each layer's, as counted by `saved` (after Korthikanti et al. 2022, section 4.1, for a layer with norms,
-attention and an MLP). Layers of the language model alone are recomputed in the backward pass.
+attention and an MLP). Where layers are recomputed in the backward pass, so are those of the tower: then it saves each
+layer's input, and all of one layer.
 """
 
 import math
@@ -128,11 +129,20 @@ def saved(vision: Vision, workload: Workload) -> int:
     projected = sum(map(sum, vision.projector_linears)) * workload.seen_tokens * c
     if workload.vision == "projector":
         return projected
+    kept = vision.layers * layer(vision, workload)
+    if workload.machine.checkpointing:
+        kept = patches * vision.layers * vision.hidden * workload.stream_bytes + layer(vision, workload)
+    embedded = patches * vision.patch * c if workload.weights == "full" else 0
+    return kept + embedded + projected
+
+
+def layer(vision: Vision, workload: Workload) -> int:
+    """Bytes that autograd saves of one layer of the tower, where it trains."""
+    patches, c = workload.seen_tokens * vision.patches, workload.machine.compute_bytes
     a = FLOAT32 if workload.attends_in_float32 else c
     # Queries, keys, values and output; queries and keys once more before their rotation.
     attention = (6 if vision.rotated else 4) * vision.hidden * a + vision.heads * FLOAT32
     inputs = 2 * vision.hidden * c + vision.intermediate * c  # of attention, its output and the MLP
     norms, activation = 2 * vision.hidden * FLOAT32, (3 if vision.gated else 2) * vision.intermediate * c
     adapters = workload.rank * len(vision.tower_linears) // vision.layers * c if workload.weights != "full" else 0
-    embedded = patches * vision.patch * c if workload.weights == "full" else 0
-    return patches * vision.layers * (attention + inputs + norms + activation + adapters) + embedded + projected
+    return patches * (attention + inputs + norms + activation + adapters)
