@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tiny_vision
 import yaml
 
-from tunesmith.core import manifest
+from tunesmith.core import manifest, ready_rows
 from tunesmith.core.errors import ContainerError, IntegrityError, RegistryError, SigningError, TunesmithError
 from tunesmith.registry.provenance import verification
 from tunesmith.registry.provenance.lineage_tree import (
@@ -123,6 +124,21 @@ def test_local_rows_are_verified_and_changed_rows_differ(root: Path) -> None:
     assert prove(rows(root), root) == Proof("verified", "here")
     (root / "data" / "ready" / "train.jsonl").write_text("other rows\n")
     assert prove(rows(root), root).mark == "differs"
+
+
+def test_images_of_local_rows_are_verified_and_a_changed_one_differs(root: Path) -> None:
+    ready = root / "data" / "ready"
+    red, blue = tiny_vision.draw(ready / "images", ["red", "blue"])
+    ready_rows.write_jsonl(ready / "train.jsonl", [{"id": "r", "prompt": tiny_vision.ask(red, blue)}])
+    digest = hashlib.sha256((ready / "train.jsonl").read_bytes()).hexdigest()
+    check = Data("data/ready/train.jsonl", digest, None, 2)
+    assert prove(check, root) == Proof("verified", "here, with 2 images, every byte")
+    file = ready / "images" / f"{red['image']}.png"
+    content = file.read_bytes()
+    file.write_bytes(content + b"\0")
+    assert prove(check, root) == Proof("differs", f"images/{file.name}: its bytes differ from its name")
+    file.unlink()
+    assert prove(check, root).mark == "unreachable"
 
 
 def test_replaced_rows_are_found_in_the_cache(root: Path) -> None:

@@ -34,11 +34,14 @@ class Base:
 
 @dataclass(frozen=True)
 class Data:
-    """A check of a file of ready rows. cached: DVC's hash of the file or of the folder that held it."""
+    """A check of a file of ready rows. cached: DVC's hash of the file or of the folder that held it. images: the number
+    of images that its rows name, which are checked where the rows are.
+    """
 
     path: str
     sha256: str
     cached: str | None
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ def _origin_nodes(record: Record) -> tuple[Node, ...]:
 
 def _data(origin: Lineage) -> Iterator[Node]:
     for path, entry in origin["inputs"].items():
-        check = Data(path, entry["sha256"], entry.get("dvc"))
+        check = Data(path, entry["sha256"], entry.get("dvc"), entry.get("images", 0))
         images = f" with {entry['images']:,} images" if "images" in entry else ""
         yield Node(path, f"{entry['rows']:,} rows{images}", entry["sha256"], (), check)
 

@@ -126,7 +126,7 @@ def _data(check: Data, root: Path) -> Proof:
     """Check rows in the project or DVC's cache. Rows here that are of another data set by now do not count."""
     here, path = root / check.path, Path(check.path)
     if here.is_file() and manifest.file_digest(here) == check.sha256:
-        return Proof("verified", "here")
+        return _images(here) if check.images else Proof("verified", "here")
     cached = dvc_project.cached(root, check.cached, path) if check.cached else None
     if cached is not None:
         return _compare("in DVC's cache", check.sha256, manifest.file_digest(cached))
@@ -134,6 +134,19 @@ def _data(check: Data, root: Path) -> Proof:
     if here.is_file() and (today == check.cached or today is None):
         return _compare("here", check.sha256, manifest.file_digest(here))
     return Proof("unreachable", "neither here nor in DVC's cache: `dvc fetch` gets what a remote has")
+
+
+def _images(rows: Path) -> Proof:
+    """Check the images that rows name, in the folder beside them: an image's name is the SHA-256 of its file."""
+    with rows.open("rb") as file:
+        named = sorted({digest.decode() for line in file for digest in lineage.IMAGE.findall(line)})
+    for digest in named:
+        image = layout.image(rows.parent, digest)
+        if not image.is_file():
+            return Proof("unreachable", f"the rows are here, and no image {digest[:12]}: `dvc checkout` brings it back")
+        if manifest.file_digest(image) != digest:
+            return Proof("differs", f"{layout.IMAGES}/{image.name}: its bytes differ from its name")
+    return Proof("verified", f"here, with {len(named):,} images, every byte")
 
 
 def _code(check: Code, root: Path) -> Proof:
