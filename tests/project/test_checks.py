@@ -4,9 +4,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tunesmith.core import layout
 from tunesmith.core.errors import TunesmithError
 from tunesmith.project import checks, default_suites, document
 from tunesmith.project.document import Document
+from tunesmith.registry.provenance import worktree
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,6 +27,16 @@ def test_the_projects_own_params_are_in_order(tmp_path: Path) -> None:
     project = check(tmp_path, lambda p: None)
     assert {"demo", "demo_pairs", "demo_prompts", "demo_marks", *default_suites.NAMES} <= set(project.data)
     assert project.models == ["sft-lora", "sft-qlora", "sft-full", "dpo", "kto", "rlhf", "grpo"]
+
+
+def test_a_work_tree_may_lack_the_files_of_data_sets_that_its_stages_do_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TunesmithError, match=r"data\.mine\.path: data/raw/mine\.jsonl: no such file"):
+        check(tmp_path, source(path="data/raw/mine.jsonl"))
+    tree = worktree.Worktree(tmp_path, tmp_path, tmp_path, keep=False)
+    monkeypatch.setenv(name := layout.PARTIAL_VARIABLE, tree.environment()[name])
+    check(tmp_path, source(path="data/raw/mine.jsonl"))
 
 
 def entry(objective: str, name: str, **changes: Any) -> Any:

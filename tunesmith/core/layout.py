@@ -34,6 +34,8 @@ CHECKPOINT_VARIABLE = "TUNESMITH_CHECKPOINT_SECONDS"
 """Seconds between the checkpoints of a training, where params.yaml sets `runtime.checkpoint_minutes`."""
 RERUN_VARIABLE = "TUNESMITH_RERUN"
 """Set to run stages even where outputs of the same inputs are recorded: `tunesmith reproduce` must compute anew."""
+PARTIAL_VARIABLE = "TUNESMITH_PARTIAL"
+"""Set in a work tree that holds the inputs of some stages alone, so that files of other data sets may be absent."""
 
 
 def holds_outputs(folder: Path) -> bool:

@@ -118,6 +118,7 @@ class Worktree:
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.project / 'mlflow.db'}",
             "DVC_NO_ANALYTICS": "1",
             layout.RERUN_VARIABLE: "1",
+            layout.PARTIAL_VARIABLE: "1",
         }
 
 
