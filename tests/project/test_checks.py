@@ -91,7 +91,6 @@ def mixture(*names: str) -> Any:
         (entry("sft", "sft-lora", datset="demo"), "sft.sft-lora.datset: unknown param; did you mean 'dataset'?"),
         (lambda p: p["sft"]["sft-lora"].pop("dataset"), "sft.sft-lora.dataset: missing; it has no default"),
         (entry("sft", "sft-lora", dataset="dmo"), "sft.sft-lora.dataset: no data set 'dmo'; did you mean 'demo'?"),
-        (source(path="data"), "data.mine.path: data holds data/ready, which the pipeline writes\n  fix: move the rows"),
         (source(limit=40), "data.mine.limit: takes params of its own (train, validation, test), not 40"),
         (entry("dpo", "dpo", max_bite=6), "dpo.dpo.max_bite: unknown param\n"),  # max_bytes is of a data set
         (entry("dpo", "dpo", lora={"ranks": 6}), "dpo.dpo.lora.ranks: unknown param; did you mean 'rank'?"),
