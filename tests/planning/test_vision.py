@@ -41,6 +41,8 @@ def opened(base: Path, kind: WeightsKind, trains: Vision) -> OpenModel:
 @pytest.mark.parametrize("trains", ["frozen", "projector", "all"])
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_what_trains_is_counted_exactly(base: Path, kind: WeightsKind, trains: Vision) -> None:
+    if (kind, trains) == ("lora", "projector") and "gemma3" in (base / "config.json").read_text():
+        pytest.skip("its projector is no linear layer")
     shape, work = model_shape.read(str(base)), replace(SFT, weights=kind, vision=trains)
     trainable, total = weights.count_parameters(opened(base, kind, trains).model)
     assert shape.vision is not None

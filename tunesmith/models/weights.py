@@ -134,6 +134,7 @@ def add_lora(
     with seeded():
         wrapped = get_peft_model(model, config)
     assert isinstance(wrapped, PeftModel)
+    vision_parts.check_adapted(model, vision)
     if lora.init in FROM_WEIGHTS:
         initial = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
         wrapped.taken = {name: values.cpu().clone() for name, values in initial.items() if name.endswith(FACTORS)}

@@ -26,6 +26,8 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def test_a_frozen_tower_has_no_gradients_where_layers_are_recomputed(
     base: Path, kind: WeightsKind, vision: Vision
 ) -> None:
+    if (kind, vision) == ("lora", "projector") and "gemma3" in (base / "config.json").read_text():
+        pytest.skip("its projector is no linear layer")
     images = tiny_vision.draw(base.parent / "images", ["red"])
     policy = loading.open_policy(base, base, EXACT, kind, Lora(), vision=vision, images=[base.parent / "images"])
     policy.model.gradient_checkpointing_enable()
@@ -51,6 +53,15 @@ def test_a_projector_that_is_not_known_is_refused(base: Path, monkeypatch: pytes
     monkeypatch.setattr(vision_parts, "PROJECTORS", ("elsewhere",))
     with pytest.raises(ParamsError, match="known name of a projector"):
         loading.open_policy(base, base, EXACT, "lora", Lora(), vision="projector")
+    loading.open_policy(base, base, EXACT, "lora", Lora(), vision="all")
+
+
+def test_an_adapter_that_finds_nothing_of_what_sees_is_refused(base: Path) -> None:
+    lora = Lora(targets=["down_proj"]) if "qwen" not in (base / "config.json").read_text() else Lora(targets=["q_proj"])
+    for vision in ("projector", "all"):
+        with pytest.raises(ParamsError, match=f"vision: {vision}: an adapter finds no linear layer there"):
+            loading.open_policy(base, base, EXACT, "lora", lora, vision=vision)
+    loading.open_policy(base, base, EXACT, "lora", lora)
     loading.open_policy(base, base, EXACT, "lora", Lora(), vision="all")
 
 

@@ -96,6 +96,17 @@ def excluded(model: PreTrainedModel, vision: Vision) -> str | None:
     return rf"{projector}({'|'.join(map(re.escape, _names(model)))})\..*"
 
 
+def check_adapted(model: PreTrainedModel, vision: Vision) -> None:
+    """Raise ParamsError where an adapter is on nothing of what sees though ``vision`` asks for it."""
+    language = trained(model, "frozen")
+    adapted = [name for name, values in model.named_parameters() if values.requires_grad]
+    if sees(model) and vision != "frozen" and all(map(language, adapted)):
+        raise ParamsError(
+            f"vision: {vision}: an adapter finds no linear layer there, by lora.targets",
+            fix="set vision to frozen, lora.targets to all-linear or to layers of what sees, or weights to full",
+        )
+
+
 def names(folder: Path) -> list[str]:
     """The names of the modules that see, in the model with the config of ``folder``; none where it reads text alone."""
     if not reads_images(folder):
