@@ -1,4 +1,4 @@
-"""Tiny random models that read images, of five architectures, as bases; and images, named by their digests."""
+"""Tiny random models that read images, of six architectures, as bases; and images, named by their digests."""
 
 import hashlib
 import io
@@ -27,7 +27,7 @@ from tunesmith.core.ready_rows import ImagePart, Message
 from tunesmith.models.base import base_model
 from tunesmith.models.base_sources import Folder
 
-KINDS = ("idefics3", "qwen2_5_vl", "qwen3_vl", "llava", "gemma3")
+KINDS = ("idefics3", "smolvlm", "qwen2_5_vl", "qwen3_vl", "llava", "gemma3")
 TEXT: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 64,
@@ -81,8 +81,8 @@ def write(kind: str, folder: Path) -> Path:
     tokenizer = make_tokenizer()
     torch.manual_seed(0)
     match kind:
-        case "idefics3":
-            config = _idefics3(tokenizer, folder)
+        case "idefics3" | "smolvlm":
+            config = _idefics3(kind, tokenizer, folder)
         case "llava":
             config = _llava(tokenizer, folder)
         case "gemma3":
@@ -104,14 +104,18 @@ def fetch(kind: str, folder: Path, out: Path) -> Path:
     return out
 
 
-def _idefics3(tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
+def _idefics3(kind: str, tokenizer: PreTrainedTokenizerBase, folder: Path) -> Any:
     """Images of 32 pixels are 16 patches and 4 tokens."""
     sizes = {"size": {"longest_edge": 32}, "max_image_size": {"longest_edge": 32}}
     tokenizer.add_special_tokens({"additional_special_tokens": ["<global-img>"]})
     images = Idefics3ImageProcessorPil(**sizes, do_image_splitting=False)
     Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=PARTS).save_pretrained(folder)
+    if kind == "smolvlm":  # whose own class opens only beside torchvision
+        published = folder / "processor_config.json"
+        renamed = published.read_text().replace("Idefics3", "SmolVLM")
+        published.write_text(renamed)
     return AutoConfig.for_model(
-        "idefics3",
+        kind,
         text_config={"model_type": "llama", "vocab_size": len(tokenizer), "tie_word_embeddings": True} | TEXT,
         vision_config=TOWER,
         scale_factor=2,

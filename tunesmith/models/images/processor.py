@@ -16,6 +16,8 @@ FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocesso
 """The files of a processor beside those of its tokenizer."""
 SQUARE, WIDE = (64, 64), (160, 96)
 """Sizes of blank images, in pixels, of which a processor is asked what it writes."""
+VIDEOS = "video_processor"
+"""The part of a processor that reads videos."""
 TEMPLATE = "chat_template"
 """The key of a processor's file that may hold a chat template, in place of the one that a model folder has."""
 
@@ -142,7 +144,14 @@ def _without_videos(kind: Any) -> Any:
     class Images(kind):  # type: ignore[misc]
         @classmethod
         def get_attributes(cls) -> list[str]:
-            return [name for name in super().get_attributes() if name != "video_processor"]
+            return [name for name in super().get_attributes() if name != VIDEOS]
+
+        @classmethod
+        def from_args_and_dict(cls, args: list[Any], *settings: Any, **more: Any) -> Any:
+            parts = iter(args)  # SmolVLM's asks for all
+            return super().from_args_and_dict(
+                [None if name == VIDEOS else next(parts) for name in kind.get_attributes()], *settings, **more
+            )
 
     Images.__name__ = kind.__name__
     return Images
