@@ -40,6 +40,8 @@ def _right() -> Iterator[Part]:
     """Correctness of the paths, and a real training, evaluation and resume of each objective."""
     for kind in ("llama", "qwen3", "gemma3_text"):
         yield Part(f"paths-{kind}", "right", "correctness:check", 8, "paths", {"kind": kind}, needs=TRAINER)
+    for kind in ("idefics3", "qwen2_5_vl"):
+        yield Part(f"images-{kind}", "right", "seeing:check", 8, "paths", {"kind": kind}, needs=("PIL",))
     for entry in ("sft-lora", "dpo", "grpo", "sft-qlora", "kto", "reward", "rlhf", "sft-full"):
         settings = {"entry": entry, "twice": entry == "sft-lora"}
         needs = QLORA if entry == "sft-qlora" else TRAINER

@@ -24,6 +24,7 @@ WANTED: tuple[tuple[str, tuple[str, ...]], ...] = (
             *("langdetect", "jsonschema", "jsonschema-specifications", "referencing", "rpds-py", "attrs"),
         ),
     ),
+    ("images", ("pillow",)),
     ("QLoRA", ("bitsandbytes",)),
     ("evaluation", ("lm-eval", "nltk", "sacrebleu", "portalocker", "tabulate", "colorama", "lxml", "more-itertools")),
 )

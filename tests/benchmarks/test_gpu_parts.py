@@ -21,6 +21,7 @@ def test_a_part_measures_speed_and_memory_beside_their_prediction(name: str) -> 
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_trainers_paths_are_within_tolerance() -> None:
-    found = worker._run("paths-llama", tiny=True)
+@pytest.mark.parametrize("name", ["paths-llama", "images-qwen2_5_vl"])
+def test_the_paths_are_within_tolerance(name: str) -> None:
+    found = worker._run(name, tiny=True)
     assert found["ok"], found
