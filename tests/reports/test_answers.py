@@ -85,4 +85,5 @@ def test_prompts_of_the_comparison_show_their_images_within_the_bounds_of_the_pa
     assert sum(map(len, small.chunks)) <= 120_000
     shown = [len(text["images"]) for text in unpacked(small.chunks[0])]
     assert 0 < sum(shown) < 12
+    assert [1 - number for number in shown] == [text["more_images"] for text in unpacked(small.chunks[0])]
     assert shown == sorted(shown, reverse=True)

@@ -40,6 +40,8 @@ class Texts(TypedDict):
     prompt: str
     images: list[str]
     """Thumbnails of the prompt's images, as data URLs; of the first of them where there are many."""
+    more_images: int
+    """The number of the prompt's images that have no thumbnail."""
     reference: str | None
     answers: list[tuple[str, str, str]]
     """Each model's answer, the verdict's reason, and what the model thought before it answered."""
@@ -91,6 +93,7 @@ def _texts(answers: Sequence[Sample], images: list[str], longest: int) -> Texts:
     return {
         "prompt": _conversation(row["prompt"]),
         "images": images,
+        "more_images": len(parts.images(row["prompt"])) - len(images),
         "reference": _reference(row.get("reference")),
         "answers": [_answer(sample, longest) for sample in answers],
     }
