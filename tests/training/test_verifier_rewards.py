@@ -77,24 +77,24 @@ def test_rows_without_what_a_verifier_needs_are_an_error() -> None:
 def test_a_verifier_with_changing_scores_is_an_error() -> None:
     answers = [["1", "2", "3"], ["1", "2", "3"]]
     with pytest.raises(TrainingError, match="grading the same answers twice"):
-        verifier_rewards.check_rollouts(Score({"fickle": 1.0}), ROWS, [*answers[:1], ["1", "2"]])
+        verifier_rewards.check_rollouts(Score({"fickle": 1.0}), ROWS, [*answers[:1], ["1", "2"]], "sft")
 
 
 def test_the_signal_is_the_mean_and_the_prompts_whose_answers_differ_in_score() -> None:
-    signal = verifier_rewards.check_rollouts(Score({"number": 1.0}), ROWS, [["4", "3"], ["10", "10"]])
+    signal = verifier_rewards.check_rollouts(Score({"number": 1.0}), ROWS, [["4", "3"], ["10", "10"]], "sft")
     assert (signal.mean, signal.equal_groups, signal.spread) == (0.75, 0.5, ROWS[:1])
 
 
 def test_an_answer_that_cannot_be_graded_adds_no_spread() -> None:
     rows = [ROWS[0], ROWS[0] | {"reference": "none"}]
-    signal = verifier_rewards.check_rollouts(Score({"number": 1.0}), rows, [["4", "3"], ["4", "3"]])
+    signal = verifier_rewards.check_rollouts(Score({"number": 1.0}), rows, [["4", "3"], ["4", "3"]], "sft")
     assert signal.spread == rows[:1]
 
 
 @pytest.mark.parametrize(
     ("answers", "fix"),
     [
-        ([["1", "2"], ["3", "4"]], "no answer is right yet: start from a policy that has learned the task"),
+        ([["1", "2"], ["3", "4"]], "no answer of sft is right yet: train it on answers to such prompts first"),
         ([["4", "it is 4"], ["10", "=10"]], "every answer is right already: take harder prompts"),
         ([["4", "4"], ["3", "3"]], "the policy always gives the same answer: raise temperature"),
         ([["4", "= 4"], ["3", "5"]], "take a verifier that tells better from worse"),
@@ -102,6 +102,6 @@ def test_an_answer_that_cannot_be_graded_adds_no_spread() -> None:
 )
 def test_equal_rewards_in_every_group_are_an_error_with_the_remedy(answers: list[list[str]], fix: str) -> None:
     with pytest.raises(TrainingError) as error:
-        verifier_rewards.check_rollouts(Score({"number": 1.0}), ROWS, answers)
+        verifier_rewards.check_rollouts(Score({"number": 1.0}), ROWS, answers, "sft")
     assert "no signal: within each of 2 groups" in error.value.reason
     assert fix in error.value.fix

@@ -39,7 +39,7 @@ def probe(policy: OpenModel, rows: list[Row], score: Score, grpo: Grpo, engine: 
     shown = processes.is_first()
     for begin in tqdm(range(0, len(rows), size), desc="probing the reward", dynamic_ncols=True, disable=not shown):
         answers += _sample(policy, rows[begin : begin + size], begin, grpo, engine)
-    signal = collectives.once(lambda: verifier_rewards.check_rollouts(score, rows, answers))
+    signal = collectives.once(lambda: verifier_rewards.check_rollouts(score, rows, answers, grpo.start))
     print(
         f"  before: mean score {signal.mean:.2f}; {len(signal.spread)} of {len(rows)} prompts have answers of "
         f"different scores among {grpo.probe}, and are trained on"

@@ -118,8 +118,8 @@ class Signal:
     spread: list[Row]
 
 
-def check_rollouts(score: Score, rows: list[Row], answers: list[list[str]]) -> Signal:
-    """Grade the starting policy's answers, several to each row.
+def check_rollouts(score: Score, rows: list[Row], answers: list[list[str]], start: str) -> Signal:
+    """Grade the starting policy's answers, several to each row. start: its name.
 
     Raises TrainingError where no group has spread, or where grading twice disagrees.
     """
@@ -132,19 +132,20 @@ def check_rollouts(score: Score, rows: list[Row], answers: list[list[str]]) -> S
         raise TrainingError(
             f"no signal: within each of {len(graded)} groups of rollouts all rewards are equal (mean {mean:g} of "
             f"{score.full:g})",
-            fix=_remedy(mean, score.full, answers),
+            fix=_remedy(mean, score.full, answers, start),
         )
     return Signal(mean, 1 - len(spread) / len(rows), spread)
 
 
-def _remedy(mean: float, full: float, answers: list[list[str]]) -> str:
+def _remedy(mean: float, full: float, answers: list[list[str]], start: str) -> str:
     if all(len(set(group)) == 1 for group in answers):
         return "the policy always gives the same answer: raise temperature in params.yaml"
     if mean == 0:
         example = random.Random(0).choice(answers)[0]
         return (
-            "no answer is right yet: start from a policy that has learned the task (start: sft-lora), take easier "
-            f"prompts, larger groups or more max_new_tokens, or a verifier that reads such answers as {example[:80]!r}"
+            f"no answer of {start} is right yet: train it on answers to such prompts first (or name another policy in "
+            "start), take easier prompts, larger groups or more max_new_tokens, or a verifier that reads such answers "
+            f"as {example[:80]!r}"
         )
     if mean == full:
         return "every answer is right already: take harder prompts"
