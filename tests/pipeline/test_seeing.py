@@ -56,6 +56,7 @@ def test_it_ends_in_a_registered_model_with_its_processor(project: Project) -> N
     [loaded] = project.folder.glob("mlartifacts/**/components/processor/processor_config.json")
     assert loaded.parent.parent.parent.joinpath("model/processor_config.json").exists()
     card = (project.folder / "models/tuned/README.md").read_text()
+    assert "A language model that reads images: sft" in card
     assert "AutoModelForImageTextToText" in card
     inputs = project.read("models/tuned/lineage.json")["inputs"]
     assert inputs["data/ready/shapes/train.jsonl"]["images"] == inputs["data/ready/shapes/train.jsonl"]["rows"]

@@ -112,7 +112,8 @@ def write_card(folder: Path, name: str, origin: Lineage) -> None:
         "rows": {path: {"rows": entry["rows"], "sha256": entry["sha256"]} for path, entry in origin["inputs"].items()},
         "params": origin["params"],
     }
-    kind = f"A {'reward model' if is_reward else 'language model'}: {method['objective']}, {weights} weights"
+    kinds = {SCORES: "A reward model", SEES: "A language model that reads images", WRITES: "A language model"}
+    kind = f"{kinds[ending]}: {method['objective']}, {weights} weights"
     blocks = [
         f"---\n{_yaml(metadata)}---",
         f"# {name}",
