@@ -204,10 +204,15 @@ def test_the_shapes_of_public_demos_keep_every_good_row(tmp_path: Path, stack: E
          "image of the assistant: only turns of users and of tools can show images"),
         ({"messages": [{"role": "system", "content": [{"type": "image", "image": "a/1.png"}]}, *chat("What?")]},
          "image of the system: only turns of users and of tools can show images"),
-        ({"messages": chat("What?"), "audios": ["a.wav"]}, "column left out: 'audios'"),
-        ({"messages": chat("<video>What?"), "videos": ["a.mp4"]}, "column left out: 'videos'"),
+        ({"messages": chat("What?"), "audios": ["a.wav"]}, "column left out: 'audios' (audio and video are not supp"),
+        ({"messages": chat("<video>What?"), "videos": ["a.mp4"]}, "column left out: 'videos' (audio and video are not"),
+        ({"question": "What?", "answer": "A.", "video_path": "a.mp4"}, "column left out: 'video_path' (audio and vide"),
         ({"messages": chat([{"type": "input_audio", "input_audio": {}}, text("What?")])},
-         "wrong type: turn 1 has a part of type 'input_audio' (audio and video are not supported, images are)"),
+         "wrong type: turn 1 has a part of type 'input_audio' (audio and video are not supported; write"),
+        ({"messages": chat([{"video": "a.mp4"}, text("What?")])},
+         "wrong type: turn 1 has a part of the fields 'video' (audio and video are not supported; write"),
+        ({"messages": chat([{"inlineData": {"mimeType": "audio/wav", "data": "AAAA"}}, text("What?")])},
+         "wrong type: turn 1 has a part of the fields 'inlineData' (audio and video are not supported; write"),
         ({"messages": chat([{"type": "image_url", "image_url": {"url": "https://example.org/1.png"}}, text("What?")])},
          "remote image: https://example.org/1.png: nothing is downloaded"),
         ({"messages": chat("\ufdd00\ufdd1<image>What?"), "images": ["a/1.png"]}, "noncharacter: U+FDD0"),
@@ -248,6 +253,8 @@ def test_a_column_that_names_an_image_which_nothing_shows_is_noted(tmp_path: Pat
         assert not check(stack, path, columns=columns, ignore=[name]).remarks
         [ready] = data.good_rows(check(stack, path, columns=blind | {"images": name}))
         assert ready["prompt"] == ASKED
+    [remark] = check(stack, folder(tmp_path, [asked | {"file_name": "a.wav"}])).remarks
+    assert remark.startswith("column 'file_name' names a file that the row does not show (audio and video are not")
 
 
 def test_noncharacters_in_a_row_of_text_stay(tmp_path: Path, stack: ExitStack) -> None:

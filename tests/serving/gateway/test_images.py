@@ -125,8 +125,11 @@ def test_hostile_images_are_refused_with_their_place(url: str, content: bytes, r
         (body({"type": "image", "image": "/etc/passwd"}), "messages[0].content[0]: Input tag 'image' found"),
         (body(part("data:image/png;base64," + "%" * 5_000_000)), "its base64 is broken"),
         (body(part("data:image/png;base64,%%%%")), "its base64 is broken"),
-        (body({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}), "input_audio"),
-        (body({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,"}}), "video_url"),
+        (
+            body({"type": "input_audio", "input_audio": {"data": "", "format": "wav"}}),
+            "messages[0].content[0]: audio and video are not supported (input_audio): send text, or images",
+        ),
+        (body({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,"}}), "not supported (video_url)"),
     ],
 )
 def test_what_no_row_could_have_is_refused(url: str, asked: dict[str, Any], reason: str) -> None:

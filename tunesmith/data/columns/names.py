@@ -28,8 +28,13 @@ IMAGES = ("images", "image", "image_path", "image_paths", "image_file", "image_f
 """Columns of images, in the order in which they are looked for."""
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 """How the names of files with images end, in lower case."""
-MEDIA = ("audio", "audios", "video", "videos", "pixel_values")
+MEDIA = (
+    *("audio", "audios", "audio_path", "audio_paths", "audio_file", "audio_files", "audio_filepath"),
+    *("video", "videos", "video_path", "video_paths", "video_file", "video_files", "pixel_values"),
+)
 """Columns of what no method here learns from."""
+MEDIA_SUFFIXES = (".wav", ".mp3", ".flac", ".ogg", ".m4a", ".mp4", ".avi", ".mov", ".mkv", ".webm")
+"""How the names of files with audio and video end, in lower case."""
 
 DESCRIBING = {
     *("id", "idx", "index", "key", "uuid", "hash", "row", "row_id", "name", "title", "url", "link", "path", "file"),

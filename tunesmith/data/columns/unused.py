@@ -10,24 +10,32 @@ from tunesmith.core.ready_rows import PARTS, Row, texts
 from tunesmith.data.columns import names
 from tunesmith.data.columns.cells import Remark
 from tunesmith.data.records import Fields, RowError
-from tunesmith.data.turns.fields import DESCRIBING, READ, is_nothing
+from tunesmith.data.turns.fields import DESCRIBING, READ, UNSUPPORTED, is_nothing
 
 
 def check_media(fields: Fields) -> None:
-    """Raise RowError for sounds and films, without which a prompt would ask about nothing."""
+    """Raise RowError for audio and video, without which a prompt would ask about nothing."""
     name = next((name for name in names.MEDIA if name in fields and not is_nothing(fields[name])), None)
     if name is not None:
-        raise RowError(f"column left out: {name!r}, which no method here learns from: of what is no text, images alone")
+        raise RowError(
+            f"column left out: {name!r} ({UNSUPPORTED}; where the text is whole without it, name {name} in "
+            "data.<dataset>.ignore)"
+        )
 
 
 def unshown(fields: Fields, left: Collection[str]) -> list[Remark]:
-    """Return a remark on each column that names an image, where it is left out of a row that shows none."""
-    return [
-        (f"column {name!r} names an image, and the row shows none: name it as `images` in data.<dataset>.columns", name)
-        for name, value in fields.items()
-        if name in names.IMAGES or (type(value) is str and value[-5:].lower().endswith(names.IMAGE_SUFFIXES))
-        if f"column {name!r}" in left
-    ]
+    """Return a remark on each column that names an image, audio or video, where it is left out of a row."""
+    remarks = []
+    for name, value in fields.items():
+        if f"column {name!r}" not in left:
+            continue
+        ending = value[-5:].lower() if type(value) is str else ""
+        if name in names.IMAGES or ending.endswith(names.IMAGE_SUFFIXES):
+            fix = "and the row shows none: name it as `images` in data.<dataset>.columns"
+            remarks.append((f"column {name!r} names an image, {fix}", name))
+        elif ending.endswith(names.MEDIA_SUFFIXES):
+            remarks.append((f"column {name!r} names a file that the row does not show ({UNSUPPORTED})", name))
+    return remarks
 
 
 def account(fields: Fields, used: Collection[str], row: Row) -> list[str]:

@@ -109,7 +109,10 @@ def _is_image(part: Fields) -> bool:
     kind = part.get("type")
     if kind is not None:
         return kind in sources.KINDS
-    return not is_nothing(part.get("inlineData", part.get("inline_data", part.get("image", part.get("image_url")))))
+    inline = part.get("inlineData", part.get("inline_data"))
+    if isinstance(inline, dict):  # Gemini's, which may hold audio or video
+        return str(inline.get("mimeType", inline.get("mime_type", "image"))).startswith("image")
+    return not is_nothing(part.get("image", part.get("image_url")) if inline is None else inline)
 
 
 def _texts(value: object) -> Iterator[str]:

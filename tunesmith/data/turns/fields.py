@@ -31,6 +31,7 @@ DESCRIBING = {
     *("finish_reason", "stop_reason", "end_turn", "usage", "source", "hash", "type", "object", "status", "state"),
 }
 """Fields that say when, where and by whom a turn was written, and are not trained."""
+UNSUPPORTED = "audio and video are not supported; write what they say, or show frames as images"
 NOTHING: tuple[object, ...] = (None, "", [], {})
 
 

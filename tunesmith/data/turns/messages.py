@@ -212,9 +212,9 @@ def _response(value: object) -> object:
 
 
 def _kind(kind: object, held: Raw) -> str:
-    if isinstance(kind, str) and re.search("audio|video", kind):
-        return f"type {kind!r} (audio and video are not supported, images are)"
-    return f"type {kind!r}" if kind not in (None, *TEXT_TYPES) else f"the fields {', '.join(map(repr, held))}"
+    named = f"type {kind!r}" if kind not in (None, *TEXT_TYPES) else f"the fields {', '.join(map(repr, held))}"
+    types = [part.get("mimeType", part.get("mime_type")) for part in held.values() if isinstance(part, dict)]
+    return f"{named} ({fields.UNSUPPORTED})" if re.search("audio|video", f"{kind} {[*held]} {types}") else named
 
 
 def _missing(position: int, name: str, value: Raw) -> NoReturn:

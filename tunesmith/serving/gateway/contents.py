@@ -3,7 +3,17 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PrivateAttr, Tag, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 FORMS = ("as text", "as parts")
 """Forms of a content, as the places of problems name them."""
@@ -69,7 +79,15 @@ def _form(content: Any) -> str:
     return "as parts" if isinstance(content, list) else "as text"
 
 
+def _no_media(part: Any) -> Any:
+    """Return a part. Raises ValueError for one that holds audio or video."""
+    if isinstance(part, dict) and isinstance(kind := part.get("type"), str) and re.search("audio|video", kind):
+        raise ValueError(f"audio and video are not supported ({kind[:64]}): send text, or images as image_url")
+    return part
+
+
 Plain = Annotated[str, Tag("as text")]
-Parts = Annotated[list[Annotated[Text | Image, Field(discriminator="type")]], MANY_PARTS, Tag("as parts")]
+Known = Annotated[Annotated[Text | Image, Field(discriminator="type")], BeforeValidator(_no_media)]
+Parts = Annotated[list[Known], MANY_PARTS, Tag("as parts")]
 Content = Annotated[Plain | Parts, Discriminator(_form)]
 """The content of a turn; a problem of it is named in its own form alone."""
