@@ -12,14 +12,14 @@ from transformers import AutoConfig
 
 from tests.profiles import EXACT
 from tunesmith.core.errors import ParamsError
-from tunesmith.core.params import WeightsKind
+from tunesmith.core.params import OBJECTIVES, WeightsKind
 from tunesmith.models import chat, loading, weights
 from tunesmith.models.attention.packed_attention import backbone
 from tunesmith.models.images import forward
 from tunesmith.models.images.tokens import image_tokens
 from tunesmith.models.loading import OpenModel
 from tunesmith.models.settings import Lora, Vision
-from tunesmith.planning import memory, model_shape, vision
+from tunesmith.planning import hardware, memory, methods, model_shape, vision
 from tunesmith.planning.workload import FLOAT32, Machine, Workload
 
 SFT = Workload(
@@ -96,6 +96,12 @@ def test_images_take_memory_and_more_where_what_sees_trains(base: Path) -> None:
     )
     assert frozen < projector < all_of_it
     assert memory.predict(shape, replace(work, batch=2)).total > frozen
+
+
+def test_no_method_of_a_base_that_reads_images_needs_a_reward_model(base: Path) -> None:
+    machine = hardware.Hardware("here", SFT.machine, 10**12)
+    groups = methods.survey(model_shape.read(str(base)), OBJECTIVES, machine, length=64, rank=4)
+    assert [group[0].workload.objective for group in groups] == ["sft", "dpo", "kto", "grpo"]
 
 
 def test_patches_of_an_image_token_are_those_of_its_architecture(tmp_path: Path) -> None:

@@ -90,6 +90,10 @@ def run(
     console.print(_measured_on(known, machine) if known else NO_RATES, style="dim")
     for line in verdict(shape, groups, machine):
         console.print(line, soft_wrap=True)
+    if shape.vision is not None:
+        console.print(
+            "The base reads images, and reward models read text alone: no reward, and no RLHF.", soft_wrap=True
+        )
     if kind is None:
         console.print("The labels of your rows decide which objective applies: `tunesmith advise FILE` names it.")
     return any(methods.lightest(group) is not None for group in groups)

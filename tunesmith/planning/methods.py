@@ -74,8 +74,10 @@ def survey(
     shape: Shape, objectives: Sequence[Objective], hardware: Hardware, *, length: int, rank: int
 ) -> list[list[Method]]:
     """For every objective, the methods with each kind of weights, sharded only where they do not fit on each of several
-    GPUs. length: tokens of a sequence.
+    GPUs. length: tokens of a sequence. A base that reads images has none that needs a reward model, which is of text.
     """
+    if shape.vision is not None:
+        objectives = [name for name in objectives if LEARNS_THROUGH.get(name, name) != "reward"]
     workloads = [
         [minimum_workload(objective, kind, hardware.machine, length=length, rank=rank) for kind in WEIGHTS_NAMES]
         for objective in objectives
