@@ -66,6 +66,22 @@ def tiny_base(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     return out
 
 
+@pytest.fixture(scope="session")
+def tied_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny base with one weight for its embedding and its output head. Not to be written to."""
+    from transformers import AutoModelForCausalLM
+
+    from tunesmith.core import manifest
+
+    folder = shutil.copytree(tiny_base, tmp_path_factory.mktemp("tied") / "base")
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.config.tie_word_embeddings = True
+    model.tie_weights()
+    model.save_pretrained(folder)
+    manifest.write(folder)
+    return folder
+
+
 @pytest.fixture
 def tokenizer() -> "PreTrainedTokenizerFast":
     from tiny_model import SPECIAL, make_tokenizer

@@ -46,18 +46,6 @@ MERGED_ONLY = {"dora", "pissa-dora-rslora", "embeddings", "embeddings-tied"}
 """What vLLM refuses."""
 
 
-@pytest.fixture(scope="module")
-def tied_base(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny base with one weight for its embedding and its output head. Not to be written to."""
-    folder = shutil.copytree(tiny_base, tmp_path_factory.mktemp("tied") / "base")
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.config.tie_word_embeddings = True
-    model.tie_weights()
-    model.save_pretrained(folder)
-    manifest.write(folder)
-    return folder
-
-
 @pytest.fixture
 def base(request: pytest.FixtureRequest, tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a base in a project, which is the current folder."""

@@ -92,6 +92,33 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def join_tied_weights(model: torch.nn.Module) -> None:
+    """Have each process hold one shard of a weight that modules of a sharded model share; before the first pass.
+
+    transformers 5.24 shards a model before it ties the weights, so that FSDP2 counts an embedding and the output head
+    tied to it as two parameters. Both are gathered; and where rows do not divide evenly among processes, each of the
+    two pads its shard into memory of its own, of which an optimizer updates one. What is kept is the shard of the
+    outermost module, which stays gathered for a whole pass.
+    """
+    order = {module: place for place, module in enumerate(model.modules())}
+    states = [module._get_fsdp_state() for module in order if isinstance(module, FSDPModule)]
+    groups = dict.fromkeys(group for state in states for group in state._fsdp_param_groups)  # torch 2.13
+    shards: dict[Tensor, list[Any]] = {}
+    for shard in (shard for group in groups for shard in group.fsdp_params):
+        info = shard._module_info
+        shards.setdefault(getattr(info.module, info.param_name), []).append(shard)
+    for same in shards.values():  # the module that a state dict reads first has the hook that reshards before it
+        first, *others = sorted((shard._module_info for shard in same), key=lambda info: order[info.module])
+        first.shared_modules += [info.module for info in others]
+        first.shared_param_names += [info.param_name for info in others]
+        same[0]._module_info = first
+    kept = {same[0] for same in shards.values()}
+    for group in groups:
+        group.fsdp_params[:] = [shard for shard in group.fsdp_params if shard in kept]
+    for state in states:
+        state._fsdp_param_groups[:] = [group for group in state._fsdp_param_groups if group.fsdp_params]
+
+
 def reshard(model: torch.nn.Module) -> None:
     """Leave each process its own shard alone: after a pass, some layers stay gathered, as plain tensors."""
     if processes.count() > 1:

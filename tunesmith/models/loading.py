@@ -33,7 +33,6 @@ from transformers.utils import logging
 
 from tunesmith.core import lineage, manifest, processes
 from tunesmith.core.errors import IntegrityError
-from tunesmith.core.lineage import Digests
 from tunesmith.core.manifest import Manifest
 from tunesmith.core.params import WeightsKind
 from tunesmith.models import collectives, weights
@@ -188,7 +187,7 @@ def _verify(folder: Path, base: Path) -> tuple[Manifest, Manifest, Path]:
     return own, base_manifest, full_weights
 
 
-def _check_weights(folder: Path, trained_on: Digests, present: Path, present_manifest: Manifest) -> None:
+def _check_weights(folder: Path, trained_on: lineage.Digests, present: Path, present_manifest: Manifest) -> None:
     digest, present_digest = trained_on["weights_digest"], present_manifest.weights_digest
     if digest != present_digest:
         raise IntegrityError(
@@ -228,6 +227,7 @@ def _load(
         settings["distributed_config"] = DistributedConfig(fsdp_size=processes.count(), fsdp_mixed_precision=half)
     settings |= {"dtype": profile.dtype, "use_safetensors": True, "trust_remote_code": False}
     model = auto_class.from_pretrained(folder, **settings)
+    collectives.join_tied_weights(model)
     if quantized:
         weights.keep_quantized(model)
     return model

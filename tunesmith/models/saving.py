@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 import yaml
 from peft import PeftModel
 from safetensors import SafetensorError
@@ -30,7 +31,7 @@ TASKS = {SCORES: "text-classification", SEES: "image-text-to-text", WRITES: "tex
 
 def save_model(model: PreTrainedModel | PeftModel, out: Path, **settings: object) -> None:
     """`save_pretrained` into ``out``. Raises OSError for a full disk, where safetensors raises an error of its own."""
-    with _full_disk_is_an_oserror(out):
+    with _full_disk_is_an_oserror(out), _tied_once(model):
         model.save_pretrained(out, **settings)
 
 
@@ -65,6 +66,29 @@ def save_adapter(model: PeftModel, out: Path, origin: Lineage | None, full_weigh
     repository = None if origin is None else hub_base(origin)
     config["base_model_name_or_path"], config["revision"] = repository or (str(layout.home() / full_weights), None)
     (out / ADAPTER).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+@contextmanager
+def _tied_once(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+    """Save a tied weight of a sharded model under its first name alone, as transformers does with a whole model.
+
+    transformers 5.24 gathers the weight of each name by itself, and so does not see that several are the same.
+    """
+    if not collectives.is_sharded(model):
+        yield
+        return
+    first = dict(model.named_parameters())
+    again = [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in first]
+
+    def leave_out(module: torch.nn.Module, state: dict[str, torch.Tensor], *_: object) -> None:
+        for name in again:
+            state.pop(name, None)
+
+    hook = model.register_state_dict_post_hook(leave_out)
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 @contextmanager
