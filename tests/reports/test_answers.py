@@ -79,7 +79,7 @@ def with_images(folder: Path, count: int) -> Evaluated:
 def test_prompts_of_the_comparison_show_their_images_within_the_bounds_of_the_page(tmp_path: Path) -> None:
     model = with_images(tmp_path, 12)
     packed = unpacked(answers.pack([model], ready=tmp_path).chunks[0])
-    assert [text["prompt"] for text in packed] == ["[image]What is it?"] * 12
+    assert [text["prompt"] for text in packed] == ["[image] What is it?"] * 12
     assert [len(text["images"]) for text in packed] == [1] * 12
     small = answers.pack([model], largest=120_000, ready=tmp_path)
     assert sum(map(len, small.chunks)) <= 120_000

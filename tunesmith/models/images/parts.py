@@ -26,7 +26,7 @@ def shown(message: Message) -> str:
     content = message["content"]
     if isinstance(content, str):
         return content
-    return "".join(SHOWN if part["type"] == "image" else part["text"] for part in content)
+    return "".join(f"{SHOWN} " if part["type"] == "image" else part["text"] for part in content).strip()
 
 
 def give(tokenizer: "PreTrainedTokenizerBase", row_images: "RowImages | None") -> None:
