@@ -24,3 +24,13 @@ def test_hostile_text_takes_little_time(text: str) -> None:
         expression.read(final_answer.final_expression(text * (length // len(text))) or "")
         expression.read(text * (length // len(text)))
     assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("text", ["12", "x + 1", r"\frac{1}{2}", "(1, 2)", r"2\pi", "12 cm", r"\boxed{red}"])
+def test_expressions_and_marked_answers_are_mathematical(text: str) -> None:
+    assert final_answer.is_marked(text)
+
+
+@pytest.mark.parametrize("text", ["red", "Red.", "purple, yellow", "north, south and west", "yes", "a cat", "Paris"])
+def test_words_alone_are_no_mathematical_answer(text: str) -> None:
+    assert not final_answer.is_marked(text)

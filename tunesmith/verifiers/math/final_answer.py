@@ -35,6 +35,8 @@ UNIT_BEHIND = re.compile(
     r"\s?(?!in\s)([a-zA-Z\u00b0]+(?:/[a-zA-Z]+|(?: per)? [a-zA-Z]+){0,2}(?:\^?[23]|[\u00b2\u00b3])?)"
 )
 STATED_ANSWER = re.compile(r"\b(?:answer|solution|result)(?:\s{1,9}is\s{0,9}:?|\s{0,9}[:=])[\s*]*(.+)", re.IGNORECASE)
+WORD = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z]{2}")
+"""The beginning of a word that is no command of LaTeX."""
 LEAD = re.compile(
     r"\s*(?:(?:therefore|thus|hence|so|then|finally|we (?:get|have|find|obtain)(?: that)?)[,:]?\s+){1,3}", re.IGNORECASE
 )
@@ -59,14 +61,18 @@ def final_expression(text: str) -> str | None:
 
 
 def is_marked(text: str) -> bool:
-    """Whether ``text`` marks a mathematical answer: in a box, after a ``####``, as a formula at its end, or alone."""
+    """Whether ``text`` marks a mathematical answer: in a box, after a ``####``, as a formula at its end, or alone.
+
+    Words alone, such as "red" or "north, south", are none, though they can be read as names of quantities.
+    """
     answer = final_expression(text)
     parsed = expression.read(answer) if answer else None
     if parsed is None or parsed.kind == "words":
         return False
     formulas = [match.end() for match in FORMULA.finditer(text[-WINDOW:])]
     at_end = bool(formulas) and len(text[-WINDOW:][formulas[-1] :].strip(" .\n")) == 0
-    return bool(number.MARK in text or latex.BOX.search(text) or at_end or answer == text)
+    alone = answer == text and (re.search(r"\d", text) or not WORD.search(text))
+    return bool(number.MARK in text or latex.BOX.search(text) or at_end or alone)
 
 
 def _from_prose(text: str) -> str | None:
