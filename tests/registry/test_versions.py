@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,8 +192,9 @@ def test_files_that_still_arrive_do_not_hide_why_a_download_failed(
         def write(written: int = 0) -> None:
             while not stopped.is_set():
                 folder, written = Path(dst_path, "artifacts", "model"), written + 1
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / str(written)).touch()
+                with suppress(OSError):  # the folder is being removed meanwhile
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / str(written)).touch()
 
         writers.append(threading.Thread(target=write))  # as MLflow's own, which go on
         writers[0].start()
