@@ -1,13 +1,17 @@
 """Registering is atomic and idempotent, on a real SQLite registry."""
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from kill_points import kill_at_every_step
 from lineages import ORIGIN
+from mlflow.utils import file_utils
 from registered_versions import NAME, SIGNING, fetch_version, folder, overwrite, register
 
 from tunesmith.core.errors import IntegrityError
@@ -47,6 +51,22 @@ def test_a_changed_folder_is_not_registered(registry: Registry, project: Path) -
     with pytest.raises(IntegrityError):
         register(registry, path)
     assert registry.versions(NAME) == []
+
+
+def test_folders_that_another_process_makes_first_are_used(
+    registry: Registry, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = list[str]()
+
+    def make_late(path: str) -> None:
+        Path(path).mkdir()
+        made.append(path)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+    monkeypatch.setattr(file_utils, "os", SimpleNamespace(**vars(os) | {"mkdir": make_late}))
+    register(registry, folder(project))
+    assert made
+    assert fetch_version(registry, registry.versions(NAME)[0], project / "fetched").signer
 
 
 def test_files_that_another_process_is_writing_are_read_again(

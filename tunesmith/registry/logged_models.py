@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunesmith.registry.tracker import Tracker, raising_registry_errors, transfer_timeout
+from tunesmith.registry.tracker import Tracker, beside_others, raising_registry_errors, transfer_timeout
 
 DIGEST_TAG = "tunesmith.digest"
 """The tag of a logged model and of a version with the digest of the model folder's manifest."""
@@ -73,7 +73,7 @@ class LoggedModels(Tracker):
     def upload_model(self, logged: LoggedModel, folder: Path, place: str | None = None) -> None:
         """Copy the content of a folder to the files of a logged model."""
         with raising_registry_errors(self.uri), transfer_timeout():
-            self.client.log_model_artifacts(logged.id, str(folder), place)
+            beside_others(lambda: self.client.log_model_artifacts(logged.id, str(folder), place))
 
     def finish_logged(self, logged: LoggedModel, registered: tuple[str, str]) -> None:
         """Mark a logged model as ready, as its run's output, and as the ``registered`` name and version."""

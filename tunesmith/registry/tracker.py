@@ -11,7 +11,7 @@ import getpass
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,8 @@ SCHEME = "sqlite:///"
 DATABASE, ARTIFACTS = Path("mlflow.db"), Path("mlartifacts")
 TRANSFER_TIMEOUT = "1800"
 """Timeout of a request that copies files, in seconds: the server answers after it has received the whole file."""
+RACES = 10
+"""How often another process may be the first to make a folder of one upload."""
 
 
 class Names(Section):
@@ -103,11 +105,9 @@ class Tracker:
 
     def upload(self, run: str, path: Path, folder: str | None = None) -> None:
         """Copy a file, or the content of a folder, to a run's artifacts."""
+        send = self.client.log_artifacts if path.is_dir() else self.client.log_artifact
         with raising_registry_errors(self.uri), transfer_timeout():
-            if path.is_dir():
-                self.client.log_artifacts(run, str(path), folder)
-            else:
-                self.client.log_artifact(run, str(path), folder)
+            beside_others(lambda: send(run, str(path), folder))
 
     def download(self, address: str, into: Path) -> Path:
         """Copy a file or folder of artifacts, at an address that the tracker names, into a folder; return its path."""
@@ -189,6 +189,18 @@ def transfer_timeout() -> Iterator[None]:
         yield
     finally:
         os.environ[name] = before
+
+
+def beside_others(send: Callable[[], object]) -> None:
+    """Send files, and again where another process made one of their folders at the same moment.
+
+    In a folder of artifacts, MLflow makes a folder that it did not find, and fails where it is there by then.
+    """
+    for _ in range(RACES):
+        with suppress(FileExistsError):
+            send()
+            return
+    send()
 
 
 FIXES = {
