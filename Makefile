@@ -1,5 +1,6 @@
 # make repro   set up and run the whole pipeline, then show what came out
 # make test    set up and run lint, types and tests
+# make real    the tests that take minutes: the whole demo, kills, races, several processes, a cluster
 # make browser look at the pages in Chromium (Debian's package `chromium`)
 # make ui      open the MLflow UI on the local registry
 # make experiments   the experiments of `dvc exp run`: what they changed, and every model's score
@@ -23,7 +24,7 @@ repro: .venv/runtime
 	@tunesmith results
 
 test: .venv/dev lint
-	pytest -q -n 2 --dist loadfile --no-loadscope-reorder -o faulthandler_timeout=900
+	pytest -q -n 3 --dist loadfile --no-loadscope-reorder -o faulthandler_timeout=900
 
 lint: .venv/dev
 	ruff check .
@@ -36,7 +37,7 @@ browser: .venv/dev
 	pytest -q -m browser tests/reports
 
 real: .venv/dev
-	pytest -q -m real tests/pipeline tests/training
+	pytest -q -m real tests/pipeline tests/training tests/runtime tests/registry tests/cli
 
 ui: .venv/runtime
 	@tunesmith ui

@@ -255,6 +255,7 @@ def test_the_lines_for_ignore_files_are_those_of_this_repository() -> None:
         assert set(lines) <= set((ROOT / path).read_text().splitlines())
 
 
+@pytest.mark.real  # half a minute
 def test_a_project_outside_runs_its_pipeline_from_a_wheel(
     repository: Path, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ def test_one_model_runs_only_what_it_needs(project: Project) -> None:
     project.run("git", "commit", "-q", "-m", "one model")
 
 
-@pytest.mark.real  # half a minute of DVC; test_fingerprint.py checks the same for all modules at once
+@pytest.mark.real  # half a minute of DVC, as those below; test_fingerprint.py checks the same for all modules at once
 def test_a_docstring_in_every_package_in_turn_runs_the_fingerprint_and_nothing_else(project: Project) -> None:
     project.repro()
     for module in EVERY_PACKAGE:
@@ -107,6 +107,7 @@ metric_list: [{metric: word_perplexity}]
 """
 
 
+@pytest.mark.real
 def test_a_new_suite_evaluates_every_model_and_retrains_none(project: Project) -> None:
     """It is a task of lm-eval, put first, so that it also ranks the models."""
     (project.folder / "data/tasks/words.yaml").write_text(TASK)
@@ -126,6 +127,7 @@ def test_a_new_suite_evaluates_every_model_and_retrains_none(project: Project) -
     assert project.repro() == {"resolve_params", "evaluate", "compare", "register"}
 
 
+@pytest.mark.real
 def test_earlier_params_restore_the_earlier_model_and_force_trains_it_again(project: Project) -> None:
     model, journal = project.folder / "models/tuned", project.folder / "models/tuned/training.jsonl"
     first, began = manifest.verify(model), journal.read_text()
@@ -154,6 +156,7 @@ def test_a_failed_run_loses_no_earlier_output(project: Project) -> None:
     project.repro()
 
 
+@pytest.mark.real
 def test_a_temporary_experiment_is_registered_in_the_projects_registry_and_shown(project: Project) -> None:
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "-m", "as it is now")

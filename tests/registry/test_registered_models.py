@@ -88,6 +88,7 @@ def publish(name: str) -> tuple[str, str, str]:
     return experiment.id, run, registry.ensure_version(name, logged, tags={}, description="")
 
 
+@pytest.mark.real  # half a minute with the registrations below
 def test_concurrent_publishers_create_one_experiment_run_and_version(tracker: str, fresh: str) -> None:
     for number in range(5):
         name = f"{fresh}-{number}"
@@ -116,6 +117,7 @@ def test_versions_are_listed_over_all_pages(tracker: str, project: Path, monkeyp
     assert [version.number for version in registry.versions(NAME)] == [*reversed(added), *(v.number for v in before)]
 
 
+@pytest.mark.real
 def test_a_model_that_is_registered_concurrently_is_one_version(tracker: str, project: Path) -> None:
     path = folder(project, os.urandom(8))
     key = os.urandom(4).hex()

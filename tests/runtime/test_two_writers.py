@@ -18,7 +18,10 @@ RACES = int(os.environ.get("TUNESMITH_TEST_RACES", "3"))
 """Races of two trainings, of a few seconds each."""
 LONG = method_project.SFT | {"epochs": 3, "eval_steps": 3, "learning_rate": 0.01, "batch_size": 1}
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: races, which are seen in /proc")
+pytestmark = [
+    pytest.mark.real,  # half a minute
+    pytest.mark.skipif(sys.platform != "linux", reason="NOT TESTED: races, which are seen in /proc"),
+]
 
 
 @pytest.fixture(scope="module")

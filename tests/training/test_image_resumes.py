@@ -26,7 +26,7 @@ class BrokenOffError(Exception):
     """In place of a kill."""
 
 
-@pytest.mark.parametrize("kind", ["idefics3", "qwen2_5_vl"])
+@pytest.mark.parametrize("kind", [pytest.param("idefics3", marks=pytest.mark.real), "qwen2_5_vl"])
 def test_a_training_that_goes_on_among_other_images_ends_in_the_same_weights(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

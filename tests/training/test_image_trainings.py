@@ -71,7 +71,7 @@ def make(folder: Path, base: Path) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["idefics3", "qwen2_5_vl"])
+@pytest.fixture(scope="module", params=[pytest.param("idefics3", marks=pytest.mark.real), "qwen2_5_vl"])
 def started(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with an SFT policy. Not to be written to."""
     folder = tmp_path_factory.mktemp(request.param)

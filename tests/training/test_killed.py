@@ -30,6 +30,8 @@ PARAMS = method_project.PARAMS | {
 }
 NAMES = [*(f"sft-long-{kind}" for kind in KINDS), "dpo", "kto", "reward", "rlhf", "grpo"]
 
+pytestmark = pytest.mark.real  # most of a minute
+
 
 @pytest.fixture(scope="module")
 def started(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,8 +22,10 @@ BASES = {"none": "tiny_base", "full": "tied_base"}
 TOLERANCE = 1e-4
 """Between the losses of a step, and between full weights after the last, in float32."""
 
+pytestmark = pytest.mark.real  # a minute or two
 
-@pytest.fixture(scope="module", params=["none", pytest.param("full", marks=pytest.mark.real)])
+
+@pytest.fixture(scope="module", params=["none", "full"])
 def sharding(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -70,7 +72,6 @@ def test_full_weights_are_those_of_one_process(one: Path, two: Path, sharding: s
     assert all(torch.allclose(together[name], alone[name], rtol=0, atol=TOLERANCE) for name in alone)
 
 
-@pytest.mark.real
 def test_a_training_goes_on_after_a_process_died(one: Path, two: Path, copy: Callable[[], Path], sharding: str) -> None:
     model, folder = MODELS[sharding][0], copy()
     out, settings = folder / "models" / model.split("/")[1], {"sharding": sharding, "TUNESMITH_CHECKPOINT_SECONDS": "0"}
